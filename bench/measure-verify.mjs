@@ -1,0 +1,58 @@
+/**
+ * `keys.verify(key)`, warm, beside one SHA-256 of the same key: `measure-verify.mjs <rounds> <seed>`.
+ * Runs in a process of its own; sends one object per round that maps each subject to CPU nanoseconds per call.
+ */
+import { hash } from 'node:crypto'
+import { createRandom, shuffle } from './statistics.mjs'
+import { createKeys } from './targets.mjs'
+
+const rounds = Number(process.argv[2])
+const random = createRandom(Number(process.argv[3]))
+const callsPerTurn = 1_000
+const turnsPerRound = 20
+const warmupRounds = 3
+
+const limited = await createKeys({ limited: true })
+const unlimited = await createKeys({ limited: false })
+const subjects = [
+  { name: 'sha256', run: () => runHash(limited.key) },
+  { name: 'sha256-again', run: () => runHash(limited.key) },
+  { name: 'verify', run: () => runVerify(limited) },
+  { name: 'verify-unlimited', run: () => runVerify(unlimited) },
+]
+
+const measured = []
+for (let round = -warmupRounds; round < rounds; round += 1) {
+  const figures = await runRound()
+  if (round >= 0) measured.push(figures)
+}
+await limited.keys.close()
+await unlimited.keys.close()
+process.send(measured, () => process.disconnect())
+
+async function runRound() {
+  const totals = Object.fromEntries(subjects.map(({ name }) => [name, 0]))
+  for (let turn = 0; turn < turnsPerRound; turn += 1) {
+    for (const { name, run } of shuffle(subjects, random)) {
+      const before = process.cpuUsage()
+      await run()
+      const { user, system } = process.cpuUsage(before)
+      totals[name] += user + system
+    }
+  }
+  const calls = turnsPerRound * callsPerTurn
+  return Object.fromEntries(Object.entries(totals).map(([name, cpuUs]) => [name, (cpuUs * 1000) / calls]))
+}
+
+async function runVerify({ keys, key }) {
+  for (let call = 0; call < callsPerTurn; call += 1) {
+    const result = await keys.verify(key)
+    if (!result.ok) throw new Error(`verify refused a good key: ${result.code}`)
+  }
+}
+
+function runHash(key) {
+  for (let call = 0; call < callsPerTurn; call += 1) {
+    if (hash('sha256', key).length !== 64) throw new Error('not a SHA-256')
+  }
+}

@@ -1,0 +1,57 @@
+import { BlockList, isIP } from 'node:net'
+import { checkArray, describe } from '../internal/options.ts'
+
+const MAX_RULES = 256
+const MAPPED = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i
+
+interface Rule {
+  readonly address: string
+  readonly family: 'ipv4' | 'ipv6'
+  readonly bits: number
+}
+
+/** Answers whether an address is in the list. An address that is not known or not one is in no list. */
+export type AddressCheck = (ip: string | undefined) => boolean
+
+/**
+ * Compiles a list of addresses and CIDR blocks (RFC 4632, RFC 4291 §2.3). An IPv4 address and its IPv4-mapped
+ * IPv6 form (`::ffff:192.0.2.1`) are the same address, in the list as well as in the request.
+ */
+export function compileAllowedIps(rules: readonly string[]): AddressCheck {
+  const list = new BlockList()
+  for (const text of rules) {
+    const rule = parseRule(text)
+    if (rule) list.addSubnet(rule.address, rule.bits, rule.family)
+  }
+  return (ip) => {
+    const address = ip === undefined ? null : parseAddress(ip)
+    return address !== null && list.check(address.address, address.family)
+  }
+}
+
+/** Requires a list of IP addresses and CIDR blocks, at most 256. @throws TypeError */
+export function checkAllowedIps(name: string, value: unknown): readonly string[] {
+  return checkArray(name, value, MAX_RULES).map((text, i) => {
+    if (typeof text === 'string' && parseRule(text)) return text
+    throw new TypeError(`"${name}[${i}]" must be an IP address or a CIDR block, received ${describe(text)}`)
+  })
+}
+
+function parseRule(text: string): Rule | null {
+  const [ip = '', length, ...rest] = text.split('/')
+  if (rest.length > 0 || isIP(ip) === 0 || ip.includes('%')) return null
+  const max = isIP(ip) === 4 ? 32 : 128
+  if (length !== undefined && !/^\d{1,3}$/.test(length)) return null
+  const bits = length === undefined ? max : Number(length)
+  if (bits > max) return null
+  const mapped = MAPPED.exec(ip)?.[1]
+  if (mapped) return bits < 96 ? null : { address: mapped, family: 'ipv4', bits: bits - 96 }
+  return { address: ip, family: max === 32 ? 'ipv4' : 'ipv6', bits }
+}
+
+function parseAddress(ip: string): Omit<Rule, 'bits'> | null {
+  const bare = ip.split('%', 1)[0] ?? ''
+  const address = MAPPED.exec(bare)?.[1] ?? bare
+  const version = isIP(address)
+  return version === 0 ? null : { address, family: version === 4 ? 'ipv4' : 'ipv6' }
+}

@@ -1,0 +1,268 @@
+import type { Awaitable } from '../internal/awaitable.ts'
+import { type Clock, systemClock } from '../internal/clock.ts'
+import { checkBoolean, checkFunction, checkInteger, checkObject } from '../internal/options.ts'
+import { createDigester, type DigestScheme, type Pepper } from './digest.ts'
+import { type ApiKeyListener, createEmitter } from './events.ts'
+import { createFaultGuard } from './faults.ts'
+import { checkPrefix } from './key-format.ts'
+import type { KeyStore } from './key-store.ts'
+import { createKeyManagement, type KeyManagement } from './manage-keys.ts'
+import { createOwnerStatus } from './owner-status.ts'
+import { createPublishChange } from './publish-change.ts'
+import { createQuotaBlocks } from './quota-blocks.ts'
+import { compileRateLimits, type RateLimit } from './rate-limit.ts'
+import type { RateLimiter } from './rate-limiter.ts'
+import type { Owner } from './record.ts'
+import { createRecordCache } from './record-cache.ts'
+import { createStoreAccess } from './store-access.ts'
+import { createUsageLog } from './usage-log.ts'
+import {
+  type ApiKeyVerifier,
+  checkVerifyOptions,
+  closedError,
+  createVerifier,
+  type VerifyOptions,
+} from './verify-key.ts'
+import type { VerifyResult } from './verify-result.ts'
+
+export interface ApiKeysOptions {
+  /** Where keys are kept: `memoryStore()`, or an adapter of your own. */
+  store: KeyStore
+  /** Who counts what keys spend: `memoryRateLimiter()`. */
+  rateLimiter: RateLimiter
+  /**
+   * What new keys begin with, such as `acme_live`: 1 to 32 letters, digits and `_`. Keys issued under another
+   * prefix keep working when it changes.
+   */
+  prefix: string
+  /**
+   * How digests of new keys are made; those that exist name their own scheme.
+   *
+   * @default 'hmac-sha256' where `peppers` are given, otherwise 'sha256'
+   */
+  digest?: DigestScheme
+  /** Secrets that digests are made under. The first makes new digests, the others still verify old ones. */
+  peppers?: readonly Pepper[]
+  /**
+   * Rewrites a digest of an older scheme or pepper after a successful verification. Switch it on only when
+   * every running process knows the current scheme and pepper.
+   *
+   * @default false
+   */
+  upgradeDigests?: boolean
+  /**
+   * The limits of keys that have none of their own.
+   *
+   * @default []
+   */
+  rateLimits?: readonly RateLimit[]
+  /** How records are held in memory between verifications. */
+  cache?: {
+    /** How many records are held at most. @default 10_000 */
+    maxEntries?: number
+    /** How old a held record may be, in milliseconds, counted from when it was asked for. 0 holds none. @default 5_000 */
+    maxAgeMs?: number
+    /** How many ids of which no key exists are remembered at most. @default 1_000 */
+    negativeMaxEntries?: number
+    /** How long those are remembered, in milliseconds. @default 5_000 */
+    negativeMaxAgeMs?: number
+  }
+  /**
+   * Says whether an owner's keys may be used at all. It is asked during verification, and its answer is
+   * remembered for `ownerMaxAgeMs`; if it fails, verification fails with `unavailable`.
+   */
+  isOwnerActive?: (owner: Owner) => Awaitable<boolean>
+  /**
+   * How long an answer of `isOwnerActive` is remembered, in milliseconds. `invalidateOwner` ends it at once.
+   *
+   * @default 5_000
+   */
+  ownerMaxAgeMs?: number
+  /**
+   * How many units of a quota are moved from the store to the limiter at once. A crash loses at most what
+   * was moved and not spent; 1 loses nothing and writes to the store with every call.
+   *
+   * @default 100
+   */
+  quotaBlockSize?: number
+  /** How uses are gathered before they are written to the store. */
+  usage?: {
+    /** How long uses are gathered, in milliseconds, at most 30,000. @default 10_000 */
+    flushMs?: number
+    /** How many keys may wait to be written; uses of further ones are dropped and reported. @default 100_000 */
+    maxKeys?: number
+  }
+  /**
+   * How long the store, the limiter or `isOwnerActive` may take before that counts as a fault, in milliseconds.
+   *
+   * @default 5_000
+   */
+  timeoutMs?: number
+  /** Receives every change, refusal and fault. */
+  onEvent?: ApiKeyListener
+  /**
+   * The time, for tests.
+   *
+   * @default the machine's clock
+   */
+  clock?: Clock
+}
+
+/** Issues, verifies and manages API keys. */
+export interface ApiKeys extends KeyManagement, Required<ApiKeyVerifier> {
+  /**
+   * Writes what is still in memory and stops the timers. Verifications after it fail with `unavailable`. The
+   * store and the limiter stay open: they are yours.
+   */
+  close(): Promise<void>
+}
+
+const DAY_MS = 86_400_000
+const OPTIONS = [
+  'store',
+  'rateLimiter',
+  'prefix',
+  'digest',
+  'peppers',
+  'upgradeDigests',
+  'rateLimits',
+  'cache',
+  'isOwnerActive',
+  'ownerMaxAgeMs',
+  'quotaBlockSize',
+  'usage',
+  'timeoutMs',
+  'onEvent',
+  'clock',
+]
+
+/**
+ * Composes a store, a rate limiter and a policy into API keys.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ * @example
+ * const keys = createApiKeys({
+ *   store: memoryStore(),
+ *   rateLimiter: memoryRateLimiter(),
+ *   prefix: 'acme_live',
+ *   rateLimits: [{ name: 'minute', limit: 100, windowMs: 60_000 }],
+ * })
+ * const { key } = await keys.issue({ owner: { type: 'user', id: 'u_1' }, name: 'CI' })
+ * const result = await keys.verify(key) // { ok: true, apiKey, limits }
+ */
+export function createApiKeys(options: ApiKeysOptions): ApiKeys {
+  const settings = resolveOptions(options)
+  const { clock, limiter, prefix } = settings
+  const emit = createEmitter(settings.onEvent)
+  const guard = createFaultGuard(clock, settings.timeoutMs, emit)
+  const store = createStoreAccess(options.store, guard)
+  const digester = createDigester(options)
+  const owners = createOwnerStatus(settings.isOwnerActive, settings.owners, clock, guard)
+  const cache = createRecordCache(store, digester, settings.cache, clock, guard)
+  const usage = store.recordUsage ? createUsageLog(store, clock, settings.usage, emit) : null
+  const quotaBlocks = createQuotaBlocks(store, settings.quotaBlockSize, clock, guard)
+  const { maxAgeMs } = settings.cache
+  // A version must outlive every record that may still be held under an older one.
+  const retainMs = Math.max(2 * maxAgeMs, 1_000)
+  const publish = createPublishChange(cache, limiter, { retainMs, maxAgeMs }, clock, guard, emit)
+  const background = new Set<Promise<unknown>>()
+  const verifyKey = createVerifier({
+    cache,
+    store,
+    digester,
+    owners,
+    limiter,
+    quotaBlocks,
+    usage,
+    clock,
+    guard,
+    retainMs,
+    upgradeDigests: settings.upgradeDigests,
+    emit,
+    inBackground,
+  })
+  const management = createKeyManagement({
+    store,
+    digester,
+    cache,
+    limiter,
+    owners,
+    publish,
+    prefix,
+    clock,
+    guard,
+    emit,
+  })
+  let closing: Promise<void> | null = null
+
+  function verifyEager(key: string, verifyOptions: VerifyOptions = {}): Awaitable<VerifyResult> {
+    checkVerifyOptions(verifyOptions)
+    if (closing) throw closedError()
+    return verifyKey(key, verifyOptions)
+  }
+
+  function inBackground(work: Promise<unknown>): void {
+    background.add(work)
+    void work.finally(() => background.delete(work))
+  }
+
+  async function closeAll(): Promise<void> {
+    await Promise.all(background)
+    await usage?.close()
+  }
+
+  return Object.freeze({
+    ...management,
+    prefix,
+    verifyEager,
+    async verify(key: string, verifyOptions?: VerifyOptions) {
+      return verifyEager(key, verifyOptions)
+    },
+    close() {
+      closing ??= closeAll()
+      return closing
+    },
+  })
+}
+
+function resolveOptions(options: ApiKeysOptions) {
+  checkObject('options', options, OPTIONS)
+  const { rateLimiter, clock = systemClock, isOwnerActive, onEvent, cache = {}, usage = {} } = options
+  for (const method of ['check', 'raiseVersions', 'unspentQuota'] as const) {
+    if (typeof rateLimiter?.[method] !== 'function') {
+      throw new TypeError(`"rateLimiter" must have a method "${method}"`)
+    }
+  }
+  checkFunction('clock.now', clock?.now)
+  checkFunction('clock.setTimer', clock?.setTimer)
+  if (isOwnerActive !== undefined) checkFunction('isOwnerActive', isOwnerActive)
+  if (onEvent !== undefined) checkFunction('onEvent', onEvent)
+  checkObject('cache', cache, ['maxEntries', 'maxAgeMs', 'negativeMaxEntries', 'negativeMaxAgeMs'])
+  checkObject('usage', usage, ['flushMs', 'maxKeys'])
+  const integer = (name: string, value: unknown, fallback: number, min: number, max: number) =>
+    value === undefined ? fallback : checkInteger(name, value, min, max)
+  const maxEntries = integer('cache.maxEntries', cache.maxEntries, 10_000, 1, 10_000_000)
+  return Object.freeze({
+    limiter: rateLimiter,
+    clock,
+    isOwnerActive,
+    onEvent,
+    prefix: checkPrefix('prefix', options.prefix),
+    upgradeDigests:
+      options.upgradeDigests === undefined ? false : checkBoolean('upgradeDigests', options.upgradeDigests),
+    timeoutMs: integer('timeoutMs', options.timeoutMs, 5_000, 1, DAY_MS),
+    quotaBlockSize: integer('quotaBlockSize', options.quotaBlockSize, 100, 1, 1_000_000_000),
+    owners: { maxAgeMs: integer('ownerMaxAgeMs', options.ownerMaxAgeMs, 5_000, 0, DAY_MS), maxEntries },
+    usage: {
+      flushMs: integer('usage.flushMs', usage.flushMs, 10_000, 1, 30_000),
+      maxKeys: integer('usage.maxKeys', usage.maxKeys, 100_000, 1, 10_000_000),
+    },
+    cache: {
+      maxEntries,
+      maxAgeMs: integer('cache.maxAgeMs', cache.maxAgeMs, 5_000, 0, DAY_MS),
+      negativeMaxEntries: integer('cache.negativeMaxEntries', cache.negativeMaxEntries, 1_000, 1, 10_000_000),
+      negativeMaxAgeMs: integer('cache.negativeMaxAgeMs', cache.negativeMaxAgeMs, 5_000, 0, DAY_MS),
+      defaultLimits: compileRateLimits('rateLimits', options.rateLimits ?? []),
+    },
+  })
+}

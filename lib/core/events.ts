@@ -1,0 +1,88 @@
+import type { ApiKey, Owner } from './record.ts'
+import type { InvalidReason } from './verify-result.ts'
+
+/** What a change is reported with. */
+interface Change {
+  readonly at: Date
+  readonly keyId: string
+  readonly owner: Owner
+  /** Who did it, where the call said so. */
+  readonly by: string | null
+  /** The key after the change. */
+  readonly apiKey: ApiKey
+}
+
+/**
+ * What happened, for audit logs and metrics. No event holds a key, a digest or a header value.
+ *
+ * A refusal names its precise reason here and only here: clients get one answer for every kind of bad key.
+ */
+export type ApiKeyEvent =
+  | ({ readonly type: 'key.issued' } & Change)
+  | ({ readonly type: 'key.updated'; readonly changed: readonly string[] } & Change)
+  | ({ readonly type: 'key.enabled' | 'key.disabled' | 'key.revoked' } & Change)
+  | ({ readonly type: 'key.rotated'; readonly successor: ApiKey } & Change)
+  | { readonly type: 'keys.purged'; readonly at: Date; readonly count: number; readonly by: string | null }
+  | {
+      readonly type: 'owner.revoked' | 'owner.invalidated'
+      readonly at: Date
+      readonly owner: Owner
+      readonly count: number
+      readonly by: string | null
+    }
+  | {
+      /** A presented key was refused. */
+      readonly type: 'key.refused'
+      readonly at: Date
+      readonly code:
+        | 'invalid_key'
+        | 'address_not_allowed'
+        | 'insufficient_permissions'
+        | 'rate_limited'
+        | 'quota_exceeded'
+      /** Why an invalid key is invalid; null for the other codes. */
+      readonly reason: InvalidReason | null
+      /** The id that the key claims; null when it is malformed. It is proven for the reasons after `wrong_secret`. */
+      readonly keyId: string | null
+      /** The owner of the record; null when there is none. */
+      readonly owner: Owner | null
+      readonly ip: string | null
+    }
+  | {
+      /** A stored digest was rewritten under the current scheme. */
+      readonly type: 'digest.upgraded'
+      readonly at: Date
+      readonly keyId: string
+      readonly owner: Owner
+    }
+  | {
+      /** A change was committed, but the limiter could not be told: it resolved only after the caches had aged. */
+      readonly type: 'change.delayed'
+      readonly at: Date
+      readonly keyIds: readonly string[]
+      readonly delayMs: number
+      readonly error: unknown
+    }
+  | {
+      /** A part that Latchkey depends on failed. */
+      readonly type: 'fault'
+      readonly at: Date
+      readonly operation: 'store' | 'rate_limiter' | 'digest' | 'owner_status' | 'usage' | 'digest_upgrade'
+      readonly error: unknown
+    }
+
+/** Receives events. What it throws is ignored: a listener cannot break a verification. */
+export type ApiKeyListener = (event: ApiKeyEvent) => unknown
+
+/** Calls the listener so that nothing it does comes back. */
+export function createEmitter(listener: ApiKeyListener | undefined): (event: ApiKeyEvent) => void {
+  if (!listener) return () => {}
+  return (event) => {
+    try {
+      const result = listener(event)
+      if (result instanceof Promise) result.catch(() => {})
+    } catch {
+      // A listener's failure is its own.
+    }
+  }
+}

@@ -1,0 +1,43 @@
+import { isLatchkeyError, LatchkeyError } from '../errors.ts'
+import type { Clock } from '../internal/clock.ts'
+import type { ApiKeyEvent } from './events.ts'
+
+/** A part that may fail: it becomes `unavailable` and an event, and never a wrong answer. */
+export type FaultyPart = Extract<ApiKeyEvent, { type: 'fault' }>['operation']
+
+export interface FaultGuard {
+  /** Runs `work` with a deadline; what it throws, or its silence, becomes `unavailable`. */
+  run<T>(part: FaultyPart, work: () => T | PromiseLike<T>): Promise<T>
+  /** The error that stands for `cause`; reports it. */
+  toError(part: FaultyPart, cause: unknown): LatchkeyError
+}
+
+export function createFaultGuard(
+  clock: Clock,
+  timeoutMs: number,
+  emit: (event: ApiKeyEvent) => void,
+): FaultGuard {
+  function toError(part: FaultyPart, cause: unknown): LatchkeyError {
+    emit({ type: 'fault', at: new Date(clock.now()), operation: part, error: cause })
+    return new LatchkeyError('unavailable', undefined, { cause, stack: false })
+  }
+
+  async function run<T>(part: FaultyPart, work: () => T | PromiseLike<T>): Promise<T> {
+    let cancel = () => {}
+    const deadline = new Promise<never>((_resolve, reject) => {
+      cancel = clock.setTimer(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs)
+    })
+    try {
+      // A late rejection of the loser is taken by the race and is nobody's unhandled one.
+      return await Promise.race([deadline, (async () => work())()])
+    } catch (error) {
+      // What a store says in the words of its contract is an answer, not a fault.
+      if (part === 'store' && isLatchkeyError(error) && error.code === 'duplicate_key') throw error
+      throw toError(part, error)
+    } finally {
+      cancel()
+    }
+  }
+
+  return { run, toError }
+}

@@ -1,0 +1,91 @@
+import { checkDate, checkInteger, checkText } from '../internal/options.ts'
+import { checkAllowedIps } from './allowed-ips.ts'
+import { checkPermissions, type Permissions } from './permissions.ts'
+import { checkQuota, type Quota } from './quota.ts'
+import { compileRateLimits, type RateLimit } from './rate-limit.ts'
+import { checkMetadata, type Metadata } from './record.ts'
+
+/** What may be set on a key, at its issue and afterwards. */
+export interface KeySettings {
+  /** For people, 1 to 255 characters. */
+  name: string
+  /**
+   * What the key may do.
+   *
+   * @default {} (nothing that asks for a permission)
+   */
+  permissions?: Permissions
+  /**
+   * The key's own rate limits; `null` inherits the current default, `[]` means none.
+   *
+   * @default null
+   */
+  rateLimits?: readonly RateLimit[] | null
+  /**
+   * How many calls the key has in all. Needs a store with `reserveQuota`.
+   *
+   * @default null (unlimited)
+   */
+  quota?: Quota | null
+  /**
+   * Addresses and CIDR blocks, IPv4 and IPv6, from which the key may be used.
+   *
+   * @default null (from everywhere)
+   */
+  allowedIps?: readonly string[] | null
+  /**
+   * When the key expires; in the future.
+   *
+   * @default null (never)
+   */
+  expiresAt?: Date | null
+  /**
+   * The key expires when it has not been used for so many milliseconds, at least 60,000. Needs a store with
+   * `recordUsage`.
+   *
+   * @default null (it does not)
+   */
+  idleExpiryMs?: number | null
+  /**
+   * JSON that the application keeps with the key; not for secrets.
+   *
+   * @default {}
+   */
+  metadata?: Metadata
+}
+
+const MAX_IDLE_MS = 3_660 * 86_400_000
+
+const CHECKS: { readonly [member in keyof KeySettings]-?: (value: unknown, now: number) => unknown } = {
+  name: (value) => checkText('name', value, 255),
+  permissions: (value) => checkPermissions('permissions', value),
+  rateLimits: orNull((value) => {
+    compileRateLimits('rateLimits', value)
+    return structuredClone(value)
+  }),
+  quota: orNull((value) => checkQuota('quota', value)),
+  allowedIps: orNull((value) => checkAllowedIps('allowedIps', value)),
+  expiresAt: orNull((value, now) => {
+    const date = checkDate('expiresAt', value)
+    if (date.getTime() <= now) throw new TypeError('"expiresAt" must be in the future')
+    return new Date(date)
+  }),
+  idleExpiryMs: orNull((value) => checkInteger('idleExpiryMs', value, 60_000, MAX_IDLE_MS)),
+  metadata: (value) => checkMetadata('metadata', value),
+}
+
+/** Checks the settings that are given and copies them; `undefined` counts as not given. @throws TypeError */
+export function checkSettings(given: object, now: number): Partial<KeySettings> {
+  const members = Object.entries(CHECKS)
+    .map(([member, check]) => [member, check, (given as Record<string, unknown>)[member]] as const)
+    .filter(([, , value]) => value !== undefined)
+    .map(([member, check, value]) => [member, check(value, now)])
+  return Object.fromEntries(members)
+}
+
+/** The names of all settings. */
+export const SETTINGS = Object.freeze(Object.keys(CHECKS))
+
+function orNull(check: (value: unknown, now: number) => unknown) {
+  return (value: unknown, now: number) => (value === null ? null : check(value, now))
+}

@@ -1,0 +1,112 @@
+import type { Quota, QuotaReservation } from './quota.ts'
+import type { KeyRecord, KeyStatus, Owner } from './record.ts'
+
+/** What an administrator may change on a key. A member that is absent stays as it is. */
+export type KeyChange = Partial<
+  Pick<
+    KeyRecord,
+    | 'name'
+    | 'permissions'
+    | 'metadata'
+    | 'enabled'
+    | 'rateLimits'
+    | 'allowedIps'
+    | 'expiresAt'
+    | 'idleExpiryMs'
+    | 'revokedAt'
+    | 'revokedBy'
+    | 'revokedReason'
+    | 'rotatedTo'
+  >
+> & {
+  readonly updatedAt: Date
+  /**
+   * Sets the quota of the key's lineage: what the lineage has becomes `startQuota(quota, existing, updatedAt)`,
+   * in the same atomic step. Null removes it.
+   */
+  readonly quota?: Quota | null
+}
+
+/** Which keys to list. Every member given must hold. */
+export interface KeyFilter {
+  readonly owner?: Owner
+  readonly createdBy?: string
+  readonly name?: string
+  /** The status, as `keyStatus` decides it, at the moment `at`. */
+  readonly status?: { readonly is: KeyStatus; readonly at: Date }
+  /** Only keys that were revoked or had expired before this moment. */
+  readonly endedBefore?: Date
+}
+
+/** A place in the order of a listing: right behind this record. */
+export interface KeyPosition {
+  readonly createdAt: Date
+  readonly id: string
+}
+
+/** What a key was used since the last batch. */
+export interface UsageDelta {
+  readonly id: string
+  /** How many uses to add. */
+  readonly count: number
+  /** The latest of them. */
+  readonly lastUsedAt: Date
+  /** The address of the latest of them, where it is known. */
+  readonly lastUsedIp: string | null
+}
+
+/**
+ * Where key records live: the port that a custom adapter implements.
+ *
+ * What is returned is the caller's: an adapter hands out copies, and keeps copies of what it is handed. A method
+ * that cannot do its work rejects; it never answers "not there" for "could not look". Optional members are
+ * capabilities: a store without one is refused, by name, for what needs it.
+ */
+export interface KeyStore {
+  /**
+   * Adds the records, all or none. A record whose lineage has a quota already joins it: its own `quota`
+   * is then ignored.
+   *
+   * @throws LatchkeyError `duplicate_key` when an `id` or a `lookup` exists already, in the store or in the batch.
+   */
+  insert(records: readonly KeyRecord[]): Promise<void>
+
+  /**
+   * The record with this id, or with one of these lookups; null when there is none. With `fresh` the answer includes
+   * every write that has resolved, so it must not come from a replica or a cache.
+   */
+  find(
+    by: { readonly id: string } | { readonly lookups: readonly string[] },
+    options?: { readonly fresh?: boolean },
+  ): Promise<KeyRecord | null>
+
+  /**
+   * Applies the change if the stored version is `expectedVersion`, which then becomes `expectedVersion + 1`: one
+   * compare-and-swap. A change without members but `updatedAt` still raises the version. Never clears `revokedAt`.
+   */
+  update(id: string, expectedVersion: number, change: KeyChange): Promise<'updated' | 'conflict' | 'missing'>
+
+  /** Replaces the digest if it still is `expected`: one compare-and-swap that leaves the version alone. */
+  replaceDigest(id: string, expected: string, next: string): Promise<boolean>
+
+  /**
+   * The first `limit` records behind `after`, in the order of `(createdAt, id)`, ids compared by code point. The
+   * order stays as it is while keys are inserted.
+   */
+  list(
+    filter: KeyFilter,
+    page: { readonly limit: number; readonly after?: KeyPosition },
+  ): Promise<KeyRecord[]>
+
+  /** Removes those of the records that at `at` still are revoked or expired; returns how many. */
+  purge(ids: readonly string[], at: Date): Promise<number>
+
+  /** Counts add, `lastUsedAt` takes the later of both and brings its address along. Called at least once per batch. */
+  recordUsage?(batch: readonly UsageDelta[]): Promise<void>
+
+  /**
+   * Applies `decideReservation` to the quota of the lineage in one atomic step: each refill that is due happens
+   * once, whoever asks. Null when the lineage has no quota.
+   */
+  reserveQuota?(lineageId: string, amount: number, at: Date): Promise<QuotaReservation | null>
+}

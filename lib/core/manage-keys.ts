@@ -1,0 +1,585 @@
+import { LatchkeyError } from '../errors.ts'
+import type { Clock } from '../internal/clock.ts'
+import { checkDate, checkInteger, checkObject, checkText } from '../internal/options.ts'
+import type { Digester } from './digest.ts'
+import type { ApiKeyEvent } from './events.ts'
+import type { FaultGuard } from './faults.ts'
+import { checkPrefix, generateKey } from './key-format.ts'
+import { checkSettings, type KeySettings, SETTINGS } from './key-settings.ts'
+import type { KeyChange, KeyFilter, KeyPosition, KeyStore } from './key-store.ts'
+import type { OwnerStatus } from './owner-status.ts'
+import type { PublishChange } from './publish-change.ts'
+import { startQuota } from './quota.ts'
+import type { RateLimiter } from './rate-limiter.ts'
+import {
+  type ApiKey,
+  checkOwner,
+  type KeyRecord,
+  type KeyStatus,
+  keyStatus,
+  type Owner,
+  toApiKey,
+} from './record.ts'
+import type { RecordCache } from './record-cache.ts'
+
+/** A new key, the only time its text can be read. */
+export interface IssuedKey {
+  /** The key to hand out. It is stored nowhere. */
+  readonly key: string
+  readonly apiKey: ApiKey
+}
+
+export interface IssueOptions extends KeySettings {
+  /** Whom the key belongs to: a user, an organisation, a service. */
+  owner: Owner
+  /**
+   * Who issues the key: the application's identifier of a person or a program.
+   *
+   * @default null
+   */
+  createdBy?: string | null
+  /**
+   * The prefix of this key.
+   *
+   * @default the prefix given to `createApiKeys`
+   */
+  prefix?: string
+}
+
+/** Who makes a change. */
+export interface ChangeOptions {
+  /** The application's identifier of the person or program that makes the change, for the events. */
+  by?: string
+}
+
+export interface UpdateOptions extends ChangeOptions {
+  /** Makes the change only if the key still has this version, and fails with `conflict` otherwise. */
+  expectedVersion?: number
+}
+
+export interface RevokeOptions extends ChangeOptions {
+  /** Kept with the key, at most 1,000 characters. */
+  reason?: string
+}
+
+export interface RotateOptions extends ChangeOptions {
+  /**
+   * How long the previous key keeps working, in milliseconds, at most 366 days. It never works longer than it would
+   * have without rotation. Set 0 to cut over at once.
+   *
+   * @default 86_400_000 (24 hours)
+   */
+  graceMs?: number
+  /**
+   * When the new key expires.
+   *
+   * @default when the previous key would have
+   */
+  expiresAt?: Date | null
+}
+
+export interface RotatedKey extends IssuedKey {
+  /** The key that was replaced, with the time it ends. */
+  readonly previous: ApiKey
+}
+
+export interface ListOptions {
+  owner?: Owner
+  createdBy?: string
+  name?: string
+  status?: KeyStatus
+  /**
+   * How many keys to return at most, 1 to 1,000.
+   *
+   * @default 50
+   */
+  limit?: number
+  /** The `nextCursor` of the page before, with the same filter. */
+  cursor?: string
+}
+
+export interface ApiKeyPage {
+  readonly apiKeys: readonly ApiKey[]
+  /** Gets the next page; absent on the last one. */
+  readonly nextCursor?: string
+}
+
+export interface PurgeOptions extends ChangeOptions {
+  /** Only keys that were revoked or expired before this moment. */
+  endedBefore: Date
+}
+
+/** The trusted server interface: it asks no questions about who calls. */
+export interface KeyManagement {
+  /**
+   * Issues a key and stores its digest.
+   *
+   * @throws TypeError when an option is wrong.
+   * @throws LatchkeyError `unsupported` when the store cannot keep a quota or idle expiry; `unavailable` on a fault.
+   * @example
+   * const { key, apiKey } = await keys.issue({ owner: { type: 'user', id: 'u_1' }, name: 'CI' })
+   */
+  issue(options: IssueOptions): Promise<IssuedKey>
+  /** The key with this id; null when there is none. @throws LatchkeyError `unavailable` */
+  get(id: string): Promise<ApiKey | null>
+  /** Keys in the order of their creation, page by page. @throws LatchkeyError `unavailable` */
+  list(options?: ListOptions): Promise<ApiKeyPage>
+  /**
+   * Changes settings of a key; what is not given stays. Once it resolves, no request is decided by the old ones.
+   *
+   * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, or `expectedVersion` is not its version.
+   */
+  update(id: string, settings: Partial<KeySettings>, options?: UpdateOptions): Promise<ApiKey>
+  /** Lets a disabled key work again. @throws LatchkeyError `not_found`, `conflict` when it is revoked */
+  enable(id: string, options?: ChangeOptions): Promise<ApiKey>
+  /** Stops a key until it is enabled again. @throws LatchkeyError `not_found`, `conflict` when it is revoked */
+  disable(id: string, options?: ChangeOptions): Promise<ApiKey>
+  /**
+   * Stops a key for good. Once it resolves, the next request is refused. Revoking a revoked key changes nothing.
+   *
+   * @throws LatchkeyError `not_found`
+   */
+  revoke(id: string, options?: RevokeOptions): Promise<ApiKey>
+  /**
+   * Issues a successor with the same settings, and lets the previous key end after a grace. Rate limits and quota
+   * carry over: both keys draw on the same ones.
+   *
+   * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, expired, rotated already, or was changed meanwhile.
+   */
+  rotate(id: string, options?: RotateOptions): Promise<RotatedKey>
+  /** Removes keys that ended before a moment, for good; returns how many. @throws LatchkeyError `unavailable` */
+  purge(options: PurgeOptions): Promise<number>
+  /** Revokes every key of an owner; returns how many it revoked. Once it resolves, none of them is accepted. */
+  revokeOwner(owner: Owner, options?: RevokeOptions): Promise<number>
+  /**
+   * Says that what `isOwnerActive` answers for this owner may have changed. Once it resolves, every request with
+   * one of the owner's keys is decided by a new answer. Returns how many keys that concerns: all that are not revoked.
+   */
+  invalidateOwner(owner: Owner, options?: ChangeOptions): Promise<number>
+}
+
+export interface ManagementParts {
+  readonly store: KeyStore
+  readonly digester: Digester
+  readonly cache: RecordCache
+  readonly limiter: RateLimiter
+  readonly owners: OwnerStatus
+  readonly publish: PublishChange
+  readonly prefix: string
+  readonly clock: Clock
+  readonly guard: FaultGuard
+  emit(event: ApiKeyEvent): void
+}
+
+const DEFAULT_GRACE_MS = 86_400_000
+const MAX_GRACE_MS = 366 * 86_400_000
+const MAX_ATTEMPTS = 20
+const PAGE = 500
+
+export function createKeyManagement(parts: ManagementParts): KeyManagement {
+  const { store, digester, cache, limiter, owners, publish, clock, guard, emit } = parts
+
+  async function issue(options: IssueOptions): Promise<IssuedKey> {
+    checkObject('options', options, ['owner', 'createdBy', 'prefix', ...SETTINGS])
+    const at = new Date(clock.now())
+    const owner = checkOwner('owner', options.owner)
+    const createdBy = options.createdBy == null ? null : checkText('createdBy', options.createdBy, 255)
+    const prefix = options.prefix === undefined ? parts.prefix : checkPrefix('prefix', options.prefix)
+    checkText('name', options.name, 255)
+    const settings = checkSettings(options, at.getTime())
+    requireCapabilities(settings)
+    const { quota, ...rest } = settings
+    const { key, record } = await newKey({
+      ...DEFAULT_SETTINGS,
+      ...rest,
+      name: options.name,
+      prefix,
+      owner,
+      createdBy,
+      quota: quota ? startQuota(quota, null, at) : null,
+      createdAt: at,
+      updatedAt: at,
+    })
+    await store.insert([record])
+    cache.appeared(record.lookup)
+    const apiKey = toApiKey(record)
+    emit({ type: 'key.issued', at, keyId: record.id, owner, by: createdBy, apiKey })
+    return { key, apiKey }
+  }
+
+  async function get(id: string): Promise<ApiKey | null> {
+    const record = await store.find({ id: checkText('id', id, 255) }, { fresh: true })
+    return record && view(record)
+  }
+
+  async function list(options: ListOptions = {}): Promise<ApiKeyPage> {
+    checkObject('options', options, ['owner', 'createdBy', 'name', 'status', 'limit', 'cursor'])
+    const limit = options.limit === undefined ? 50 : checkInteger('limit', options.limit, 1, 1_000)
+    const after = options.cursor === undefined ? {} : { after: readCursor(options.cursor) }
+    const found = await store.list(checkFilter(options, clock.now()), { limit: limit + 1, ...after })
+    const shown = found.slice(0, limit)
+    const last = found.length > limit ? shown.at(-1) : undefined
+    return { apiKeys: await Promise.all(shown.map(view)), ...(last && { nextCursor: writeCursor(last) }) }
+  }
+
+  async function update(
+    id: string,
+    given: Partial<KeySettings>,
+    options: UpdateOptions = {},
+  ): Promise<ApiKey> {
+    checkObject('settings', given, SETTINGS)
+    checkObject('options', options, ['by', 'expectedVersion'])
+    const settings = checkSettings(given, clock.now())
+    requireCapabilities(settings)
+    const changed = Object.keys(settings)
+    if (changed.length === 0) throw new TypeError('"settings" must name at least one setting to change')
+    const apiKey = await change(id, options, (record) => {
+      refuseRevoked(record)
+      return { change: settings, event: { type: 'key.updated', changed } }
+    })
+    if (settings.quota !== undefined) await touchLineage(apiKey)
+    return apiKey
+  }
+
+  /** Raises the versions of a key's relatives: the quota that was set on it is theirs too. */
+  async function touchLineage({ rotatedFrom, rotatedTo }: ApiKey): Promise<void> {
+    for (let id = rotatedFrom; id; id = await touch(id, 'rotatedFrom'));
+    for (let id = rotatedTo; id; id = await touch(id, 'rotatedTo'));
+  }
+
+  async function touch(id: string, next: 'rotatedFrom' | 'rotatedTo'): Promise<string | null> {
+    const record = await store.find({ id }, { fresh: true })
+    if (!record) return null
+    // Before a key that was rotated out and has ended there are only others that have.
+    const hasEnded = ['revoked', 'expired'].includes(keyStatus(record, new Date(clock.now())))
+    if (hasEnded && next === 'rotatedFrom') return null
+    return (await change(id, {}, (found) => (found.revokedAt ? null : { change: {}, event: null })))[next]
+  }
+
+  async function setEnabled(id: string, enabled: boolean, options: ChangeOptions = {}): Promise<ApiKey> {
+    checkObject('options', options, ['by'])
+    return change(id, options, (record) => {
+      refuseRevoked(record)
+      if (record.enabled === enabled) return null
+      return { change: { enabled }, event: { type: enabled ? 'key.enabled' : 'key.disabled' } }
+    })
+  }
+
+  async function revoke(id: string, options: RevokeOptions = {}): Promise<ApiKey> {
+    checkObject('options', options, ['by', 'reason'])
+    const revokedReason = options.reason === undefined ? null : checkText('reason', options.reason, 1_000)
+    return change(id, options, (record, at, by) => {
+      if (record.revokedAt) return null
+      return { change: { revokedAt: at, revokedBy: by, revokedReason }, event: { type: 'key.revoked' } }
+    })
+  }
+
+  async function rotate(id: string, options: RotateOptions = {}): Promise<RotatedKey> {
+    checkObject('options', options, ['by', 'graceMs', 'expiresAt'])
+    const { graceMs = DEFAULT_GRACE_MS } = options
+    checkInteger('graceMs', graceMs, 0, MAX_GRACE_MS)
+    const by = checkBy(options)
+    const at = new Date(clock.now())
+    const { expiresAt: newExpiry } = checkSettings({ expiresAt: options.expiresAt }, at.getTime())
+    const old = await findExisting(id)
+    refuseUnrotatable(old, at)
+    const { key, record } = await newKey({
+      ...old,
+      lineageId: old.lineageId,
+      createdBy: by ?? old.createdBy,
+      createdAt: at,
+      updatedAt: at,
+      expiresAt: newExpiry === undefined ? old.expiresAt : newExpiry,
+      rotatedFrom: old.id,
+    })
+    await store.insert([record])
+    const graceEnd = at.getTime() + graceMs
+    const expiresAt = new Date(Math.min(old.expiresAt?.getTime() ?? Infinity, graceEnd))
+    const ended: KeyChange = { rotatedTo: record.id, expiresAt, updatedAt: at }
+    const outcome = await store.update(old.id, old.version, ended)
+    if (outcome !== 'updated') {
+      await withdraw(record)
+      throw outcome === 'missing' ? notFound() : conflict('The key was changed while it was being rotated')
+    }
+    const previous = afterChange(old, ended)
+    cache.appeared(record.lookup)
+    await publish([previous])
+    const apiKey = await view(record)
+    const previousView = await view(previous)
+    emit({
+      type: 'key.rotated',
+      at,
+      keyId: old.id,
+      owner: old.owner,
+      by,
+      apiKey: previousView,
+      successor: apiKey,
+    })
+    return { key, apiKey, previous: previousView }
+  }
+
+  /** Takes back a successor that lost a race. Nobody has its text, so it is only clutter. */
+  async function withdraw(record: KeyRecord): Promise<void> {
+    const at = new Date(clock.now())
+    const revokedReason = 'The rotation that made this key lost a race'
+    await store.update(record.id, record.version, { revokedAt: at, revokedReason, updatedAt: at })
+    await store.purge([record.id], at)
+  }
+
+  async function purge(options: PurgeOptions): Promise<number> {
+    checkObject('options', options, ['by', 'endedBefore'])
+    const endedBefore = checkDate('endedBefore', options.endedBefore)
+    const at = new Date(clock.now())
+    let count = 0
+    // Only what ended by now may go, whatever the caller asked for.
+    const filter: KeyFilter = { endedBefore: new Date(Math.min(endedBefore.getTime(), at.getTime())) }
+    for await (const records of pages(filter)) {
+      const ids = records.map(({ id }) => id)
+      count += await store.purge(ids, at)
+    }
+    emit({ type: 'keys.purged', at, count, by: checkBy(options) })
+    return count
+  }
+
+  async function revokeOwner(owner: Owner, options: RevokeOptions = {}): Promise<number> {
+    checkOwner('owner', owner)
+    let count = 0
+    for await (const records of pages({ owner })) {
+      for (const { id, revokedAt } of records) {
+        if (revokedAt) continue
+        await revoke(id, options)
+        count++
+      }
+    }
+    owners.forget(owner)
+    const at = new Date(clock.now())
+    emit({ type: 'owner.revoked', at, owner, count, by: checkBy(options) })
+    return count
+  }
+
+  async function invalidateOwner(owner: Owner, options: ChangeOptions = {}): Promise<number> {
+    checkOwner('owner', owner)
+    checkObject('options', options, ['by'])
+    owners.forget(owner)
+    let count = 0
+    for await (const records of pages({ owner })) {
+      for (const { id, revokedAt } of records) {
+        if (revokedAt) continue
+        await change(id, options, () => ({ change: {}, event: null }))
+        count++
+      }
+    }
+    owners.forget(owner)
+    const at = new Date(clock.now())
+    emit({ type: 'owner.invalidated', at, owner, count, by: checkBy(options) })
+    return count
+  }
+
+  /** Reads, decides, compares and swaps, until it is done or has lost too many races; then makes it known. */
+  async function change(
+    id: string,
+    options: UpdateOptions,
+    decide: (record: KeyRecord, at: Date, by: string | null) => DecidedChange | null,
+  ): Promise<ApiKey> {
+    const by = checkBy(options)
+    const { expectedVersion } = options
+    if (expectedVersion !== undefined)
+      checkInteger('expectedVersion', expectedVersion, 1, Number.MAX_SAFE_INTEGER)
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const record = await findExisting(id)
+      if (expectedVersion !== undefined && record.version !== expectedVersion) {
+        throw conflict('The key no longer has the expected version')
+      }
+      const at = new Date(clock.now())
+      const decided = decide(record, at, by)
+      // The version may have been raised by a process that ended before it made that known.
+      if (!decided) return publish([record]).then(() => view(record))
+      const committed: KeyChange = { ...decided.change, updatedAt: at }
+      const outcome = await store.update(id, record.version, committed)
+      if (outcome === 'missing') throw notFound()
+      if (outcome === 'conflict') continue
+      const next = afterChange(record, committed)
+      await publish([next])
+      const apiKey = await view(next)
+      if (decided.event) emit({ ...decided.event, at, keyId: id, owner: record.owner, by, apiKey })
+      return apiKey
+    }
+    throw conflict('The key is being changed too often by others')
+  }
+
+  async function newKey(
+    settings: Omit<KeyRecord, OwnMember> & { lineageId?: string; rotatedFrom?: string | null },
+  ): Promise<{ key: string; record: KeyRecord }> {
+    const { key, keyId, prefix } = generateKey(settings.prefix)
+    const record: KeyRecord = {
+      ...settings,
+      id: keyId,
+      lookup: keyId,
+      digest: await guard.run('digest', () => digester.create(key)),
+      lineageId: settings.lineageId ?? keyId,
+      hint: `${prefix}_${keyId}`,
+      usageCount: 0,
+      lastUsedAt: null,
+      lastUsedIp: null,
+      revokedAt: null,
+      revokedBy: null,
+      revokedReason: null,
+      rotatedFrom: settings.rotatedFrom ?? null,
+      rotatedTo: null,
+      version: 1,
+    }
+    return { key, record }
+  }
+
+  async function findExisting(id: string): Promise<KeyRecord> {
+    const record = await store.find({ id: checkText('id', id, 255) }, { fresh: true })
+    if (!record) throw notFound()
+    return record
+  }
+
+  /** The public view, with the units counted that the limiter holds. */
+  async function view(record: KeyRecord): Promise<ApiKey> {
+    const { quota, lineageId } = record
+    if (!quota) return toApiKey(record)
+    return toApiKey(
+      record,
+      await guard.run('rate_limiter', () => limiter.unspentQuota(lineageId, quota.epoch)),
+    )
+  }
+
+  async function* pages(filter: KeyFilter): AsyncGenerator<KeyRecord[]> {
+    let after: KeyPosition | undefined
+    for (;;) {
+      const records = await store.list(filter, { limit: PAGE, ...(after && { after }) })
+      const last = records.at(-1)
+      if (!last) return
+      yield records
+      if (records.length < PAGE) return
+      after = { createdAt: last.createdAt, id: last.id }
+    }
+  }
+
+  function requireCapabilities(settings: Partial<KeySettings>): void {
+    if (settings.quota && !store.reserveQuota) {
+      throw new LatchkeyError(
+        'unsupported',
+        '"quota" needs a store with "reserveQuota", which this one lacks',
+      )
+    }
+    if (settings.idleExpiryMs && !store.recordUsage) {
+      throw new LatchkeyError(
+        'unsupported',
+        '"idleExpiryMs" needs a store with "recordUsage", which this one lacks',
+      )
+    }
+  }
+
+  return {
+    issue,
+    get,
+    list,
+    update,
+    enable: (id, options) => setEnabled(id, true, options),
+    disable: (id, options) => setEnabled(id, false, options),
+    revoke,
+    rotate,
+    purge,
+    revokeOwner,
+    invalidateOwner,
+  }
+}
+
+/** The members of a record that every new key has of its own. */
+type OwnMember =
+  | 'id'
+  | 'lookup'
+  | 'digest'
+  | 'lineageId'
+  | 'hint'
+  | 'usageCount'
+  | 'lastUsedAt'
+  | 'lastUsedIp'
+  | 'revokedAt'
+  | 'revokedBy'
+  | 'revokedReason'
+  | 'rotatedFrom'
+  | 'rotatedTo'
+  | 'version'
+
+interface DecidedChange {
+  readonly change: Omit<KeyChange, 'updatedAt'>
+  readonly event:
+    | { readonly type: 'key.updated'; readonly changed: readonly string[] }
+    | { readonly type: 'key.enabled' | 'key.disabled' | 'key.revoked' }
+    | null
+}
+
+const DEFAULT_SETTINGS = {
+  permissions: {},
+  rateLimits: null,
+  allowedIps: null,
+  expiresAt: null,
+  idleExpiryMs: null,
+  metadata: {},
+  enabled: true,
+} as const
+
+/** The record as the store has it after the change. */
+function afterChange(record: KeyRecord, { quota, ...change }: KeyChange): KeyRecord {
+  const nextQuota =
+    quota === undefined ? record.quota : quota && startQuota(quota, record.quota, change.updatedAt)
+  return { ...record, ...change, quota: nextQuota, version: record.version + 1 }
+}
+
+function refuseRevoked(record: KeyRecord): void {
+  if (record.revokedAt) throw conflict('The key is revoked')
+}
+
+function refuseUnrotatable(record: KeyRecord, at: Date): void {
+  const status = keyStatus(record, at)
+  if (status === 'revoked' || status === 'expired') throw conflict(`The key is ${status}`)
+  if (record.rotatedTo) throw conflict('The key was rotated already')
+}
+
+function checkBy(options: ChangeOptions): string | null {
+  return options.by === undefined ? null : checkText('by', options.by, 255)
+}
+
+function checkFilter({ owner, createdBy, name, status }: ListOptions, now: number): KeyFilter {
+  if (status !== undefined && !STATUSES.includes(status)) {
+    throw new TypeError('"status" must be "active", "disabled", "expired" or "revoked"')
+  }
+  return {
+    ...(owner !== undefined && { owner: checkOwner('owner', owner) }),
+    ...(createdBy !== undefined && { createdBy: checkText('createdBy', createdBy, 255) }),
+    ...(name !== undefined && { name: checkText('name', name, 255) }),
+    ...(status !== undefined && { status: { is: status, at: new Date(now) } }),
+  }
+}
+
+const STATUSES: readonly KeyStatus[] = ['active', 'disabled', 'expired', 'revoked']
+
+function writeCursor({ createdAt, id }: KeyPosition): string {
+  return Buffer.from(JSON.stringify([createdAt.getTime(), id])).toString('base64url')
+}
+
+function readCursor(cursor: string): KeyPosition {
+  try {
+    const [time, id] = JSON.parse(Buffer.from(cursor, 'base64url').toString())
+    const createdAt = new Date(time)
+    if (typeof time === 'number' && typeof id === 'string' && !Number.isNaN(createdAt.getTime())) {
+      return { createdAt, id }
+    }
+  } catch {
+    // One answer for everything that is not a cursor.
+  }
+  throw new TypeError('"cursor" must be the nextCursor of an earlier page')
+}
+
+function notFound(): LatchkeyError {
+  return new LatchkeyError('not_found')
+}
+
+function conflict(message: string): LatchkeyError {
+  return new LatchkeyError('conflict', message)
+}

@@ -1,0 +1,108 @@
+import { checkArray, describe, fail, isObject } from '../internal/options.ts'
+
+/**
+ * What a key may do: for each resource, the actions allowed on it.
+ *
+ * `*` as an action stands for every action on that resource, `*` as a resource for every resource:
+ * `{ projects: ['*'] }`, `{ '*': ['read'] }`, `{ '*': ['*'] }`. There are no other wildcards: `proj*` is a name.
+ */
+export type Permissions = Readonly<Record<string, readonly string[]>>
+
+/**
+ * What a route asks for. An object asks for all it names; an array holds alternatives, any one of which is enough.
+ *
+ * @example
+ * { projects: ['read', 'write'] }                     // both
+ * [{ projects: ['read'] }, { reports: ['read'] }]     // either
+ */
+export type PermissionRequirement = Permissions | readonly Permissions[]
+
+const NAME = /^(?:\*|[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,63})$/
+const MAX_NAMES = 256
+
+/**
+ * What `granted` lacks of `required`, or null where it lacks nothing. Of several alternatives it is
+ * the one that lacks least. A required `*` is satisfied by a granted `*` only.
+ */
+export function missingPermissions(
+  granted: Permissions,
+  required: PermissionRequirement,
+): Permissions | null {
+  if (!isAlternatives(required)) return missingOfAll(granted, required)
+  let least: Permissions | null = null
+  for (const alternative of required) {
+    const missing = missingOfAll(granted, alternative)
+    if (!missing) return null
+    if (!least || countActions(missing) < countActions(least)) least = missing
+  }
+  return least
+}
+
+/** Requires permissions as a key holds them, and returns a copy without repetitions. @throws TypeError */
+export function checkPermissions(name: string, value: unknown): Permissions {
+  if (!isObject(value)) fail(name, 'an object of resource → actions', value)
+  const resources = Object.entries(value)
+  if (resources.length > MAX_NAMES) throw new TypeError(`"${name}" must name at most ${MAX_NAMES} resources`)
+  return Object.fromEntries(
+    resources.map(([resource, actions]) => {
+      checkName(`${name}`, resource)
+      const names = checkArray(`${name}.${resource}`, actions, MAX_NAMES)
+      for (const action of names) checkName(`${name}.${resource}`, action)
+      return [resource, [...new Set(names as readonly string[])]]
+    }),
+  )
+}
+
+const checked = new WeakSet<object>()
+
+/**
+ * Requires what a route may ask for: as {@link checkPermissions}, but a resource without actions, or no alternative
+ * at all, is refused, since it reads like a demand and would demand nothing. @throws TypeError
+ */
+export function checkRequirement(name: string, value: unknown): asserts value is PermissionRequirement {
+  if (typeof value === 'object' && value !== null && checked.has(value)) return
+  const alternatives = Array.isArray(value) ? checkArray(name, value, MAX_NAMES) : [value]
+  if (alternatives.length === 0) fail(name, 'permissions, or a non-empty array of alternatives', value)
+  for (const alternative of alternatives) {
+    for (const [resource, actions] of Object.entries(checkPermissions(name, alternative))) {
+      if (actions.length === 0) throw new TypeError(`"${name}.${resource}" must name at least one action`)
+    }
+  }
+  checked.add(value as object)
+}
+
+function isAlternatives(required: PermissionRequirement): required is readonly Permissions[] {
+  return Array.isArray(required)
+}
+
+function missingOfAll(granted: Permissions, required: Permissions): Permissions | null {
+  let missing: [string, string[]][] | null = null
+  for (const resource of Object.keys(required)) {
+    const lacking = (required[resource] ?? []).filter((action) => !isGranted(granted, resource, action))
+    if (lacking.length === 0) continue
+    missing ??= []
+    missing.push([resource, lacking])
+  }
+  return missing && Object.fromEntries(missing)
+}
+
+function isGranted(granted: Permissions, resource: string, action: string): boolean {
+  return allows(granted, resource, action) || allows(granted, '*', action)
+}
+
+function allows(granted: Permissions, resource: string, action: string): boolean {
+  if (!Object.hasOwn(granted, resource)) return false
+  const actions = granted[resource] ?? []
+  return actions.includes(action) || actions.includes('*')
+}
+
+function countActions(permissions: Permissions): number {
+  return Object.values(permissions).reduce((sum, actions) => sum + actions.length, 0)
+}
+
+function checkName(name: string, value: unknown): void {
+  if (typeof value === 'string' && NAME.test(value)) return
+  throw new TypeError(
+    `"${name}" must use names of 1 to 64 letters, digits and "_ . : / -", or "*", received ${describe(value)}`,
+  )
+}

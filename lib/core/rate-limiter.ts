@@ -1,0 +1,70 @@
+import type { Awaitable } from '../internal/awaitable.ts'
+import type { CompiledLimit, LimitState } from './rate-limit.ts'
+
+/** What a verification asks of a limiter: one call decides the version, every limit and the quota. */
+export interface LimitRequest {
+  readonly lineageId: string
+  readonly keyId: string
+  /** The version of the record that the caller decided upon. */
+  readonly version: number
+  /** Whether the read of that record began after this verification did. Only such a record may set a version. */
+  readonly fresh: boolean
+  /** How many units to spend; 0 only looks. */
+  readonly cost: number
+  readonly limits: readonly CompiledLimit[]
+  /** What the store has told of the quota; null where the key has none. */
+  readonly quota: QuotaTold | null
+  /** The kept version must live at least this long after the call, in milliseconds. */
+  readonly retainMs: number
+}
+
+/** The highest state of a lineage's quota that the caller knows. */
+export interface QuotaTold {
+  readonly epoch: number
+  /** Units the store has handed out in this epoch, to anybody. */
+  readonly allotted: number
+  /** Those of them that were handed out for this very call; 0 but in the first call after a reservation. */
+  readonly granted: number
+}
+
+export type LimitAnswer =
+  /** Everything passed; the cost is spent on every limit and on the quota. */
+  | { readonly outcome: 'admitted'; readonly limits: readonly LimitState[]; readonly unspentQuota: number }
+  /** A rate limit refused; nothing is spent. `retryAfterMs` is null if the cost can never pass. */
+  | {
+      readonly outcome: 'limited'
+      readonly limits: readonly LimitState[]
+      readonly unspentQuota: number
+      readonly retryAfterMs: number | null
+    }
+  /** Every rate limit would pass, but fewer than `cost` units of quota are at hand; nothing is spent. */
+  | {
+      readonly outcome: 'short_of_quota'
+      readonly limits: readonly LimitState[]
+      readonly unspentQuota: number
+    }
+  /** The record is older than a change, or cannot be shown not to be; nothing is spent. Read it again, fresh. */
+  | { readonly outcome: 'stale' }
+
+/** A version that a change has reached. */
+export interface VersionMark {
+  readonly lineageId: string
+  readonly keyId: string
+  readonly version: number
+}
+
+/**
+ * Counts what keys spend and knows their latest versions: the port behind `memoryRateLimiter()`.
+ * An answer may come at once or as a promise; a rejection is a fault, never an admission.
+ *
+ * The kept version of a key only ever rises. A request with a lower one is stale. A request with a higher
+ * one raises it. Where none is kept, a `fresh` request sets it and any other is stale.
+ */
+export interface RateLimiter {
+  /** Decides version, limits and quota and spends on all of them or on none, in one atomic step. */
+  check(request: LimitRequest): Awaitable<LimitAnswer>
+  /** Raises the kept versions to these, where they are lower. Keeps them for at least `retainMs`. */
+  raiseVersions(marks: readonly VersionMark[], retainMs: number): Awaitable<void>
+  /** The units of a lineage's quota that were handed to this limiter in `epoch` and are unspent. */
+  unspentQuota(lineageId: string, epoch: number): Awaitable<number>
+}

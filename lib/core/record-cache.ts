@@ -1,0 +1,165 @@
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../internal/clock.ts'
+import { type AddressCheck, compileAllowedIps } from './allowed-ips.ts'
+import type { Digester, PreparedDigest } from './digest.ts'
+import type { FaultGuard } from './faults.ts'
+import type { KeyStore } from './key-store.ts'
+import type { QuotaReservation } from './quota.ts'
+import { type CompiledLimit, compileRateLimits } from './rate-limit.ts'
+import { type ApiKey, type KeyRecord, toApiKey } from './record.ts'
+
+/** A record as verification needs it: everything that does not depend on the request is computed once. */
+export interface CachedKey {
+  readonly apiKey: ApiKey
+  readonly lookup: string
+  /** The digest as it is stored. */
+  readonly digestText: string
+  readonly digest: PreparedDigest
+  readonly limits: readonly CompiledLimit[]
+  readonly isAllowedIp: AddressCheck | null
+  /** When the record was asked for. Its age counts from here, so that a slow answer is not a young one. */
+  readonly readAt: number
+  /** Dates as numbers: what an application does to the dates of `apiKey` changes nothing here. */
+  readonly expiresAtMs: number | null
+  readonly lastActiveAtMs: number
+  readonly isRevoked: boolean
+  /** The lineage's quota as the store last told it; moves on with every reservation. */
+  quota: Omit<QuotaReservation, 'granted'> | null
+}
+
+export interface RecordCacheOptions {
+  readonly maxEntries: number
+  readonly maxAgeMs: number
+  readonly negativeMaxEntries: number
+  readonly negativeMaxAgeMs: number
+  readonly defaultLimits: readonly CompiledLimit[]
+}
+
+export interface LoadedKey {
+  readonly cached: CachedKey | null
+  /** Whether the read began with this call, rather than having been under way. */
+  readonly fresh: boolean
+}
+
+export interface RecordCache {
+  /** The record, if it is held and young enough; null if it is known not to exist; undefined if nobody knows. */
+  peek(lookup: string): CachedKey | null | undefined
+  /** Reads the record, once for all who wait. */
+  load(lookup: string): Promise<LoadedKey>
+  /** Reads the record for this caller alone, past every replica. */
+  loadFresh(lookup: string): Promise<LoadedKey>
+  /** Refuses versions of this record below `version` from now on, loads under way included. */
+  changed(record: { readonly id: string; readonly lookup: string }, version: number): void
+  /** Takes over a digest that was rewritten under the current scheme, so that it is not rewritten again. */
+  digestReplaced(lookup: string, digestText: string): void
+  /** Forgets that there is no such record. */
+  appeared(lookup: string): void
+}
+
+/**
+ * Holds records for a short, hard-bounded time. Only verification reads it; management always reads the store.
+ */
+export function createRecordCache(
+  store: KeyStore,
+  digester: Digester,
+  options: RecordCacheOptions,
+  clock: Clock,
+  guard: FaultGuard,
+): RecordCache {
+  const held = new LRUCache<string, CachedKey>({ max: options.maxEntries })
+  const unknown = new LRUCache<string, number>({ max: options.negativeMaxEntries })
+  const floors = new LRUCache<string, number>({ max: options.maxEntries })
+  const loading = new Map<string, Promise<CachedKey | null>>()
+
+  function peek(lookup: string): CachedKey | null | undefined {
+    const cached = held.get(lookup)
+    if (cached) {
+      const age = clock.now() - cached.readAt
+      // A clock that was set back makes nothing younger.
+      if (age >= 0 && age < options.maxAgeMs) return cached
+      held.delete(lookup)
+      return undefined
+    }
+    const askedAt = unknown.get(lookup)
+    if (askedAt === undefined) return undefined
+    const age = clock.now() - askedAt
+    if (age >= 0 && age < options.negativeMaxAgeMs) return null
+    unknown.delete(lookup)
+    return undefined
+  }
+
+  async function load(lookup: string): Promise<LoadedKey> {
+    const running = loading.get(lookup)
+    if (running) return { cached: await running, fresh: false }
+    const started = read(lookup, false).finally(() => loading.delete(lookup))
+    loading.set(lookup, started)
+    return { cached: await started, fresh: true }
+  }
+
+  async function loadFresh(lookup: string): Promise<LoadedKey> {
+    return { cached: await read(lookup, true), fresh: true }
+  }
+
+  async function read(lookup: string, fresh: boolean): Promise<CachedKey | null> {
+    const readAt = clock.now()
+    const record = await store.find({ lookups: [lookup] }, { fresh })
+    if (!record) {
+      held.delete(lookup)
+      unknown.set(lookup, readAt)
+      return null
+    }
+    if (record.version < (floors.get(record.id) ?? 0)) {
+      // Older than a change we know of: a lagging replica, or a read that the change has overtaken.
+      if (!fresh) return read(lookup, true)
+      throw guard.toError(
+        'store',
+        new Error('the store returned a record older than a change it has confirmed'),
+      )
+    }
+    const cached = prepare(record, readAt)
+    const newer = held.peek(lookup)
+    if (!newer || newer.apiKey.version <= record.version) held.set(lookup, cached)
+    return cached
+  }
+
+  function prepare(record: KeyRecord, readAt: number): CachedKey {
+    try {
+      const { quota, expiresAt, createdAt, lastUsedAt } = record
+      return {
+        apiKey: toApiKey(record),
+        lookup: record.lookup,
+        digestText: record.digest,
+        digest: digester.prepare(record.digest),
+        limits: record.rateLimits
+          ? compileRateLimits('rateLimits', record.rateLimits)
+          : options.defaultLimits,
+        isAllowedIp: record.allowedIps && compileAllowedIps(record.allowedIps),
+        readAt,
+        expiresAtMs: expiresAt?.getTime() ?? null,
+        lastActiveAtMs: Math.max(createdAt.getTime(), lastUsedAt?.getTime() ?? 0),
+        isRevoked: record.revokedAt !== null,
+        quota: quota && {
+          epoch: quota.epoch,
+          allotted: quota.allotted,
+          remaining: quota.remaining,
+          nextRefillAt: quota.nextRefillAt,
+        },
+      }
+    } catch (error) {
+      throw guard.toError('store', error)
+    }
+  }
+
+  function changed(record: { readonly id: string; readonly lookup: string }, version: number): void {
+    floors.set(record.id, Math.max(version, floors.get(record.id) ?? 0))
+    const cached = held.peek(record.lookup)
+    if (cached && cached.apiKey.version < version) held.delete(record.lookup)
+  }
+
+  function digestReplaced(lookup: string, digestText: string): void {
+    const cached = held.peek(lookup)
+    if (cached) held.set(lookup, { ...cached, digestText, digest: digester.prepare(digestText) })
+  }
+
+  return { peek, load, loadFresh, changed, digestReplaced, appeared: (lookup) => void unknown.delete(lookup) }
+}

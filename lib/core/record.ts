@@ -1,0 +1,196 @@
+import { deepFreeze } from '../internal/deep-freeze.ts'
+import { checkObject, checkText, describe, fail, isObject } from '../internal/options.ts'
+import type { Permissions } from './permissions.ts'
+import type { QuotaRecord, QuotaRefill } from './quota.ts'
+import type { RateLimit } from './rate-limit.ts'
+
+/** Whom a key belongs to: a user, an organisation, a service, or whatever else the application has. */
+export interface Owner {
+  readonly type: 'user' | 'organization' | 'service' | (string & {})
+  /** The application's own identifier, 1 to 255 characters. */
+  readonly id: string
+}
+
+/** JSON that the application keeps with a key. Latchkey never reads it. */
+export type Metadata = Readonly<Record<string, unknown>>
+
+/** A key as a store keeps it. It holds no key text: `digest` proves a key and cannot be turned back into one. */
+export interface KeyRecord {
+  /** Identifies the key in every call but `verify`. */
+  readonly id: string
+  /** What finds the record from a presented key; unique, never changed. For a native key its `keyId`. */
+  readonly lookup: string
+  /** A string that names its scheme, such as `$sha256$…`. */
+  readonly digest: string
+  /** Shared by a key and all its successors: rate limits and quota belong to it. */
+  readonly lineageId: string
+  readonly name: string
+  /** The prefix the key was issued with. */
+  readonly prefix: string
+  /** The beginning of the key, by which a person recognises it. Not secret. */
+  readonly hint: string
+  readonly owner: Owner
+  /** Who issued the key, where that is known. */
+  readonly createdBy: string | null
+  readonly permissions: Permissions
+  readonly metadata: Metadata
+  readonly enabled: boolean
+  /** The key's own limits; null inherits the current default, an empty array means none. */
+  readonly rateLimits: readonly RateLimit[] | null
+  /** The quota of the key's lineage; null means unlimited. */
+  readonly quota: QuotaRecord | null
+  /** Addresses and CIDR blocks the key may be used from; null means everywhere. */
+  readonly allowedIps: readonly string[] | null
+  readonly createdAt: Date
+  readonly updatedAt: Date
+  readonly expiresAt: Date | null
+  /** The key expires when it has not been used for so many milliseconds. */
+  readonly idleExpiryMs: number | null
+  /** How often the key was used, as far as it was written down. */
+  readonly usageCount: number
+  readonly lastUsedAt: Date | null
+  readonly lastUsedIp: string | null
+  readonly revokedAt: Date | null
+  readonly revokedBy: string | null
+  readonly revokedReason: string | null
+  /** The id of the key that this one replaced. */
+  readonly rotatedFrom: string | null
+  /** The id of the key that replaced this one. */
+  readonly rotatedTo: string | null
+  /** Rises by one with every change made through `keys`, and with nothing else. */
+  readonly version: number
+}
+
+/** The quota as everybody may see it. */
+export interface ApiKeyQuota {
+  /** Units left, those counted that a limiter holds unspent. */
+  readonly remaining: number
+  readonly refill: QuotaRefill | null
+  readonly nextRefillAt: Date | null
+}
+
+/**
+ * A key as everybody may see it, and what becomes `req.apiKey`: the record without `lookup` and `digest`.
+ * Frozen and safe to serialise.
+ */
+export type ApiKey = Readonly<Omit<KeyRecord, 'lookup' | 'digest' | 'quota'> & { quota: ApiKeyQuota | null }>
+
+/** The state of a key at a moment, the strongest first: revoked, expired, disabled, active. */
+export type KeyStatus = 'active' | 'disabled' | 'expired' | 'revoked'
+
+/** The public view of a record. `unspentQuota` are the units that a limiter holds. */
+export function toApiKey(record: KeyRecord, unspentQuota = 0): ApiKey {
+  const { lookup: _lookup, digest: _digest, quota, ...rest } = record
+  return deepFreeze({
+    ...rest,
+    quota: quota && {
+      remaining: quota.remaining + unspentQuota,
+      refill: quota.refill,
+      nextRefillAt: quota.nextRefillAt,
+    },
+  })
+}
+
+/** The status of a key at `at`. Idleness counts from its last use that was written down, or from its creation. */
+export function keyStatus(
+  key: Pick<KeyRecord, 'revokedAt' | 'expiresAt' | 'idleExpiryMs' | 'lastUsedAt' | 'createdAt' | 'enabled'>,
+  at: Date,
+): KeyStatus {
+  if (key.revokedAt) return 'revoked'
+  const end = endOf(key)
+  if (end !== null && end <= at.getTime()) return 'expired'
+  return key.enabled ? 'active' : 'disabled'
+}
+
+/** When a key expires by its date or by idleness, in milliseconds since the epoch; null if it does not. */
+export function endOf(
+  key: Pick<KeyRecord, 'expiresAt' | 'idleExpiryMs' | 'lastUsedAt' | 'createdAt'>,
+): number | null {
+  const idleFrom = Math.max(key.createdAt.getTime(), key.lastUsedAt?.getTime() ?? 0)
+  const idleEnd = key.idleExpiryMs === null ? null : idleFrom + key.idleExpiryMs
+  const fixedEnd = key.expiresAt?.getTime() ?? null
+  if (idleEnd === null || fixedEnd === null) return idleEnd ?? fixedEnd
+  return Math.min(idleEnd, fixedEnd)
+}
+
+/** Requires an owner. @throws TypeError naming the member. */
+export function checkOwner(name: string, value: unknown): Owner {
+  const given = checkObject(name, value, ['type', 'id'])
+  return { type: checkText(`${name}.type`, given.type, 64), id: checkText(`${name}.id`, given.id, 255) }
+}
+
+const MAX_METADATA_LENGTH = 131_072
+
+/** Requires metadata: a plain object that survives JSON, at most 131,072 characters of it. @throws TypeError */
+export function checkMetadata(name: string, value: unknown): Metadata {
+  if (!isObject(value) || value instanceof Date) fail(name, 'a plain object', value)
+  let text: string
+  try {
+    text = JSON.stringify(value)
+  } catch {
+    throw new TypeError(`"${name}" must be representable as JSON`)
+  }
+  if (text.length > MAX_METADATA_LENGTH) {
+    throw new TypeError(`"${name}" must be at most ${MAX_METADATA_LENGTH} characters of JSON`)
+  }
+  return JSON.parse(text)
+}
+
+/**
+ * Requires that what a store answered is a record: a store that returns nonsense is a broken part, and a broken
+ * part must not become an admission. @throws TypeError naming the member, never its value.
+ */
+export function checkRecord(value: unknown): KeyRecord {
+  if (!isObject(value)) fail('record', 'an object', value)
+  for (const [member, isRight] of Object.entries(RECORD_MEMBERS)) {
+    if (!isRight(value[member])) {
+      throw new TypeError(`the store returned a record whose "${member}" is ${describe(value[member])}`)
+    }
+  }
+  return value as unknown as KeyRecord
+}
+
+const isText = (value: unknown) => typeof value === 'string' && value !== ''
+const isTextOrNull = (value: unknown) => value === null || typeof value === 'string'
+const isDate = (value: unknown) => value instanceof Date && !Number.isNaN(value.getTime())
+const isDateOrNull = (value: unknown) => value === null || isDate(value)
+const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0
+const isTextList = (value: unknown) =>
+  Array.isArray(value) && value.every((entry) => typeof entry === 'string')
+
+const RECORD_MEMBERS: { readonly [member in keyof KeyRecord]: (value: unknown) => boolean } = {
+  id: isText,
+  lookup: isText,
+  digest: isText,
+  lineageId: isText,
+  name: (value) => typeof value === 'string',
+  prefix: (value) => typeof value === 'string',
+  hint: (value) => typeof value === 'string',
+  owner: (value) => isObject(value) && isText(value.type) && isText(value.id),
+  createdBy: isTextOrNull,
+  permissions: (value) => isObject(value) && Object.values(value).every(isTextList),
+  metadata: isObject,
+  enabled: (value) => typeof value === 'boolean',
+  rateLimits: (value) => value === null || Array.isArray(value),
+  quota: (value) =>
+    value === null ||
+    (isObject(value) &&
+      isCount(value.remaining) &&
+      isCount(value.epoch) &&
+      isCount(value.allotted) &&
+      isDateOrNull(value.nextRefillAt)),
+  allowedIps: (value) => value === null || isTextList(value),
+  createdAt: isDate,
+  updatedAt: isDate,
+  expiresAt: isDateOrNull,
+  idleExpiryMs: (value) => value === null || isCount(value),
+  usageCount: isCount,
+  lastUsedAt: isDateOrNull,
+  lastUsedIp: isTextOrNull,
+  revokedAt: isDateOrNull,
+  revokedBy: isTextOrNull,
+  revokedReason: isTextOrNull,
+  rotatedFrom: isTextOrNull,
+  rotatedTo: isTextOrNull,
+  version: (value) => isCount(value) && (value as number) >= 1,
+}

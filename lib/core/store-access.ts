@@ -1,0 +1,52 @@
+import { checkArray } from '../internal/options.ts'
+import type { FaultGuard } from './faults.ts'
+import type { KeyStore } from './key-store.ts'
+import { checkRecord } from './record.ts'
+
+/**
+ * The store as the core uses it: with a deadline, its failures as `unavailable`, and its records checked, so that
+ * a broken store is a 503 and never a pass. @throws TypeError when `store` is not one.
+ */
+export function createStoreAccess(store: KeyStore, guard: FaultGuard): KeyStore {
+  for (const method of ['insert', 'find', 'update', 'replaceDigest', 'list', 'purge'] as const) {
+    if (typeof store?.[method] !== 'function') throw new TypeError(`"store" must have a method "${method}"`)
+  }
+  const run = <T>(work: () => Promise<T>) => guard.run('store', work)
+
+  const access: KeyStore = {
+    insert: (records) => run(() => store.insert(records)),
+    find: (by, options) =>
+      run(async () => {
+        const found = await store.find(by, options)
+        if (found === null) return null
+        const record = checkRecord(found)
+        const isAskedFor = 'id' in by ? record.id === by.id : by.lookups.includes(record.lookup)
+        if (!isAskedFor) throw new TypeError('the store returned a record that was not asked for')
+        return record
+      }),
+    update: (id, expectedVersion, change) =>
+      run(async () =>
+        oneOf(await store.update(id, expectedVersion, change), ['updated', 'conflict', 'missing']),
+      ),
+    replaceDigest: (id, expected, next) =>
+      run(async () => oneOf(await store.replaceDigest(id, expected, next), [true, false])),
+    list: (filter, page) =>
+      run(async () => {
+        const found = await store.list(filter, page)
+        return checkArray('records', found, page.limit).map(checkRecord)
+      }),
+    purge: (ids, at) => run(() => store.purge(ids, at)),
+  }
+  const { recordUsage, reserveQuota } = store
+  if (recordUsage) access.recordUsage = (batch) => guard.run('usage', () => recordUsage.call(store, batch))
+  if (reserveQuota) {
+    access.reserveQuota = (lineageId, amount, at) =>
+      run(() => reserveQuota.call(store, lineageId, amount, at))
+  }
+  return access
+}
+
+function oneOf<T>(value: T, allowed: readonly T[]): T {
+  if (!allowed.includes(value)) throw new TypeError('the store returned something it must not')
+  return value
+}

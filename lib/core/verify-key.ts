@@ -1,0 +1,356 @@
+import { LatchkeyError } from '../errors.ts'
+import { type Awaitable, isPromiseLike, then } from '../internal/awaitable.ts'
+import type { Clock } from '../internal/clock.ts'
+import { checkInteger, checkObject, checkText, describe } from '../internal/options.ts'
+import type { Digester } from './digest.ts'
+import type { ApiKeyEvent } from './events.ts'
+import type { FaultGuard } from './faults.ts'
+import { parseKey } from './key-format.ts'
+import type { KeyStore } from './key-store.ts'
+import type { OwnerStatus } from './owner-status.ts'
+import { checkRequirement, missingPermissions, type PermissionRequirement } from './permissions.ts'
+import type { QuotaBlocks } from './quota-blocks.ts'
+import type { LimitState } from './rate-limit.ts'
+import type { LimitAnswer, RateLimiter } from './rate-limiter.ts'
+import type { CachedKey, LoadedKey, RecordCache } from './record-cache.ts'
+import type { UsageLog } from './usage-log.ts'
+import type { InvalidReason, RefusedKey, VerifyResult } from './verify-result.ts'
+
+export interface VerifyOptions {
+  /** What the key must be permitted. An object asks for all it names, an array for any one of its entries. */
+  permissions?: PermissionRequirement
+  /**
+   * How many units the call spends of every limit and of the quota: a non-negative integer.
+   * 0 checks the key and spends nothing.
+   *
+   * @default 1
+   */
+  cost?: number
+  /**
+   * The client's address. A key with `allowedIps` is refused without it. Take it from the framework's own
+   * trusted-proxy setting, never from a header.
+   */
+  ip?: string
+  /** Accepts only keys with this prefix, or one of these. */
+  prefix?: string | readonly string[]
+}
+
+/**
+ * What a middleware needs of whoever verifies keys: `createApiKeys()` here, or a client of another service.
+ */
+export interface ApiKeyVerifier {
+  /** The prefix of the keys issued here, by which a bearer token is recognised as a key. */
+  readonly prefix?: string
+  /**
+   * Verifies a key and spends its cost. A refusal is a value; only a fault rejects.
+   *
+   * @throws LatchkeyError `unavailable` when the store or another part cannot answer.
+   */
+  verify(key: string, options?: VerifyOptions): Promise<VerifyResult>
+  /** As `verify`, but answers at once, and throws at once, where nothing has to be waited for. */
+  verifyEager?(key: string, options?: VerifyOptions): Awaitable<VerifyResult>
+}
+
+export interface VerifierParts {
+  readonly cache: RecordCache
+  readonly store: KeyStore
+  readonly digester: Digester
+  readonly owners: OwnerStatus
+  readonly limiter: RateLimiter
+  readonly quotaBlocks: QuotaBlocks
+  readonly usage: UsageLog | null
+  readonly clock: Clock
+  readonly guard: FaultGuard
+  readonly retainMs: number
+  readonly upgradeDigests: boolean
+  emit(event: ApiKeyEvent): void
+  /** Keeps work that nobody waits for until `close()`. */
+  inBackground(work: Promise<unknown>): void
+}
+
+/** How often a record is read again because the limiter knows of a newer version, before that is a fault. */
+const MAX_STALE = 2
+
+/** How often a call asks for more quota before it gives up: others may spend what was just granted. */
+const MAX_RESERVATIONS = 50
+
+/** One verification on its way through the steps. */
+interface Attempt {
+  readonly key: string
+  readonly keyId: string
+  readonly options: VerifyOptions
+  readonly cost: number
+}
+
+/**
+ * Verification, in the order that DESIGN's table gives. Each step is a decision over what was read; the record, the
+ * owner's status and the limiter are the only I/O, and a warm call does none of it but the limiter's.
+ */
+export function createVerifier(
+  parts: VerifierParts,
+): (key: string, options: VerifyOptions) => Awaitable<VerifyResult> {
+  const { cache, clock, guard, limiter, owners, quotaBlocks, usage } = parts
+  const upgrading = new Set<string>()
+
+  return function verifyKey(key, options) {
+    const parsed = typeof key === 'string' ? parseKey(key) : null
+    if (!parsed) return invalid('malformed', null, null, options)
+    const attempt: Attempt = { key, keyId: parsed.keyId, options, cost: options.cost ?? 1 }
+    if (!isAcceptedPrefix(parsed.prefix, options.prefix)) {
+      return invalid('prefix_not_accepted', attempt.keyId, null, options)
+    }
+    const cached = cache.peek(parsed.keyId)
+    if (cached === null) return invalid('unknown', attempt.keyId, null, options)
+    if (cached) return decide(attempt, cached, false, 0)
+    return cache.load(parsed.keyId).then((loaded) => decideLoaded(attempt, loaded, 0))
+  }
+
+  function decideLoaded(
+    attempt: Attempt,
+    { cached, fresh }: LoadedKey,
+    stale: number,
+  ): Awaitable<VerifyResult> {
+    if (!cached) return invalid('unknown', attempt.keyId, null, attempt.options)
+    return decide(attempt, cached, fresh, stale)
+  }
+
+  function decide(
+    attempt: Attempt,
+    cached: CachedKey,
+    fresh: boolean,
+    stale: number,
+  ): Awaitable<VerifyResult> {
+    const matched = cached.digest.matches(attempt.key)
+    const guarded = isPromiseLike(matched) ? guard.run('digest', () => matched) : matched
+    return then(guarded, (isRight) => {
+      if (!isRight) return invalid('wrong_secret', attempt.keyId, cached, attempt.options)
+      const reason = unusableReason(cached)
+      if (reason) return invalid(reason, attempt.keyId, cached, attempt.options)
+      return then(owners.isActive(cached.apiKey.owner), (isActive) => {
+        if (!isActive) return invalid('owner_inactive', attempt.keyId, cached, attempt.options)
+        return decideAccess(attempt, cached) ?? spend(attempt, cached, fresh, stale)
+      })
+    })
+  }
+
+  function unusableReason(cached: CachedKey): InvalidReason | null {
+    const now = clock.now()
+    const { apiKey } = cached
+    if (cached.isRevoked) return 'revoked'
+    if (!apiKey.enabled) return 'disabled'
+    if (cached.expiresAtMs !== null && cached.expiresAtMs <= now) return 'expired'
+    if (apiKey.idleExpiryMs === null) return null
+    const lastActive = Math.max(cached.lastActiveAtMs, usage?.lastUse(apiKey.id) ?? 0)
+    return lastActive + apiKey.idleExpiryMs <= now ? 'idle' : null
+  }
+
+  function decideAccess({ options }: Attempt, cached: CachedKey): RefusedKey | null {
+    const { apiKey, isAllowedIp } = cached
+    if (isAllowedIp && !isAllowedIp(options.ip)) {
+      return refuse({ ok: false, code: 'address_not_allowed', apiKey }, options)
+    }
+    if (!options.permissions) return null
+    const missing = missingPermissions(apiKey.permissions, options.permissions)
+    return missing && refuse({ ok: false, code: 'insufficient_permissions', apiKey, missing }, options)
+  }
+
+  /** The one call to the limiter; and, now and then, the store for a block of quota or a newer record. */
+  function spend(
+    attempt: Attempt,
+    cached: CachedKey,
+    fresh: boolean,
+    stale: number,
+  ): Awaitable<VerifyResult> {
+    if (attempt.cost > 0 && quotaBlocks.isRefillDue(cached))
+      return reserveAndAsk(attempt, cached, fresh, stale, 0)
+    return then(askLimiter(attempt, cached, fresh, 0), (answer) =>
+      settle(answer, attempt, cached, fresh, stale, 0),
+    )
+  }
+
+  function settle(
+    answer: LimitAnswer,
+    attempt: Attempt,
+    cached: CachedKey,
+    fresh: boolean,
+    stale: number,
+    reservations: number,
+  ): Awaitable<VerifyResult> {
+    if (answer.outcome === 'admitted') return admit(attempt, cached, answer)
+    if (answer.outcome === 'stale') return reload(attempt, stale)
+    const { apiKey } = cached
+    if (answer.outcome === 'limited') {
+      const limits = withQuota(answer.limits, cached, answer.unspentQuota, false)
+      const { retryAfterMs } = answer
+      return refuse({ ok: false, code: 'rate_limited', apiKey, limits, retryAfterMs }, attempt.options)
+    }
+    if (quotaBlocks.canReserve(cached, attempt.cost - answer.unspentQuota)) {
+      if (reservations < MAX_RESERVATIONS) {
+        return reserveAndAsk(attempt, cached, fresh, stale, reservations, answer.unspentQuota)
+      }
+      throw guard.toError(
+        'rate_limiter',
+        new Error('the quota was spent by others as fast as it was reserved'),
+      )
+    }
+    const limits = withQuota(answer.limits, cached, answer.unspentQuota, true)
+    const retryAfterMs = quotaBlocks.retryAfterMs(cached, attempt.cost)
+    return refuse({ ok: false, code: 'quota_exceeded', apiKey, limits, retryAfterMs }, attempt.options)
+  }
+
+  async function reserveAndAsk(
+    attempt: Attempt,
+    cached: CachedKey,
+    fresh: boolean,
+    stale: number,
+    reservations: number,
+    unspent = 0,
+  ): Promise<VerifyResult> {
+    const told = await quotaBlocks.reserve(cached, attempt.cost - unspent, (granted) =>
+      askLimiter(attempt, cached, fresh, granted),
+    )
+    const answer = told ?? (await askLimiter(attempt, cached, fresh, 0))
+    return settle(answer, attempt, cached, fresh, stale, reservations + 1)
+  }
+
+  async function reload(attempt: Attempt, stale: number): Promise<VerifyResult> {
+    if (stale >= MAX_STALE) {
+      throw guard.toError(
+        'store',
+        new Error('the store keeps returning a record older than its latest change'),
+      )
+    }
+    return decideLoaded(attempt, await cache.loadFresh(attempt.keyId), stale + 1)
+  }
+
+  function askLimiter(
+    attempt: Attempt,
+    cached: CachedKey,
+    fresh: boolean,
+    granted: number,
+  ): Awaitable<LimitAnswer> {
+    const { apiKey, limits, quota } = cached
+    let answer: Awaitable<LimitAnswer>
+    try {
+      answer = limiter.check({
+        lineageId: apiKey.lineageId,
+        keyId: apiKey.id,
+        version: apiKey.version,
+        fresh,
+        cost: attempt.cost,
+        limits,
+        quota: quota && { epoch: quota.epoch, allotted: quota.allotted, granted },
+        retainMs: parts.retainMs,
+      })
+    } catch (error) {
+      throw guard.toError('rate_limiter', error)
+    }
+    return isPromiseLike(answer)
+      ? guard.run('rate_limiter', () => answer).then(checkAnswer)
+      : checkAnswer(answer)
+  }
+
+  function checkAnswer(answer: LimitAnswer): LimitAnswer {
+    if (OUTCOMES.has(answer?.outcome)) return answer
+    throw guard.toError('rate_limiter', new TypeError('the rate limiter returned something it must not'))
+  }
+
+  function admit(
+    attempt: Attempt,
+    cached: CachedKey,
+    answer: LimitAnswer & { outcome: 'admitted' },
+  ): VerifyResult {
+    const { apiKey } = cached
+    usage?.record(apiKey.id, attempt.cost > 0 ? 1 : 0, clock.now(), attempt.options.ip)
+    if (parts.upgradeDigests && !cached.digest.isCurrent && !upgrading.has(apiKey.id)) {
+      upgrading.add(apiKey.id)
+      parts.inBackground(upgradeDigest(attempt.key, cached).finally(() => upgrading.delete(apiKey.id)))
+    }
+    return { ok: true, apiKey, limits: withQuota(answer.limits, cached, answer.unspentQuota, false) }
+  }
+
+  async function upgradeDigest(key: string, cached: CachedKey): Promise<void> {
+    try {
+      const next = await parts.digester.create(key)
+      const replaced = await parts.store.replaceDigest(cached.apiKey.id, cached.digestText, next)
+      if (!replaced) return
+      cache.digestReplaced(cached.lookup, next)
+      const { id, owner } = cached.apiKey
+      parts.emit({ type: 'digest.upgraded', at: new Date(clock.now()), keyId: id, owner })
+    } catch (error) {
+      // The old digest still verifies: the next verification tries again.
+      parts.emit({ type: 'fault', at: new Date(clock.now()), operation: 'digest_upgrade', error })
+    }
+  }
+
+  function withQuota(
+    limits: readonly LimitState[],
+    cached: CachedKey,
+    unspent: number,
+    exceeded: boolean,
+  ): readonly LimitState[] {
+    return cached.quota ? [...limits, quotaBlocks.stateOf(cached, unspent, exceeded)] : limits
+  }
+
+  function invalid(
+    reason: InvalidReason,
+    keyId: string | null,
+    cached: CachedKey | null,
+    options: VerifyOptions,
+  ): RefusedKey {
+    return refuse({ ok: false, code: 'invalid_key', reason }, options, keyId, cached)
+  }
+
+  function refuse(
+    refusal: RefusedKey,
+    options: VerifyOptions,
+    keyId: string | null = null,
+    cached: CachedKey | null = null,
+  ): RefusedKey {
+    const apiKey = 'apiKey' in refusal ? refusal.apiKey : cached?.apiKey
+    parts.emit({
+      type: 'key.refused',
+      at: new Date(clock.now()),
+      code: refusal.code,
+      reason: refusal.code === 'invalid_key' ? refusal.reason : null,
+      keyId: apiKey?.id ?? keyId,
+      owner: apiKey?.owner ?? null,
+      ip: options.ip ?? null,
+    })
+    return refusal
+  }
+}
+
+const OUTCOMES = new Set(['admitted', 'limited', 'short_of_quota', 'stale'])
+
+/** Whether a key with `prefix` is accepted where only `accepted` ones are. */
+export function isAcceptedPrefix(prefix: string, accepted: string | readonly string[] | undefined): boolean {
+  if (accepted === undefined) return true
+  return typeof accepted === 'string' ? prefix === accepted : accepted.includes(prefix)
+}
+
+/** Requires options of `verify`. @throws TypeError naming the option. */
+export function checkVerifyOptions(options: VerifyOptions): void {
+  for (const name in options) {
+    const value = options[name as keyof VerifyOptions]
+    if (value === undefined) continue
+    if (name === 'permissions') checkRequirement(name, value)
+    else if (name === 'cost') checkInteger(name, value, 0, Number.MAX_SAFE_INTEGER)
+    else if (name === 'ip') checkText(name, value, 255)
+    else if (name === 'prefix') checkPrefixes(name, value)
+    else checkObject('options', options, ['permissions', 'cost', 'ip', 'prefix'])
+  }
+}
+
+function checkPrefixes(name: string, value: unknown): void {
+  const list = Array.isArray(value) ? value : [value]
+  if (list.length > 0 && list.every((prefix) => typeof prefix === 'string' && prefix !== '')) return
+  throw new TypeError(
+    `"${name}" must be a prefix or a non-empty array of prefixes, received ${describe(value)}`,
+  )
+}
+
+/** The error of every call after `close()`. */
+export function closedError(): LatchkeyError {
+  return new LatchkeyError('unavailable', 'These API keys were closed', { stack: false })
+}

@@ -1,0 +1,107 @@
+/**
+ * Every code a {@link LatchkeyError} can carry. Codes are part of the contract: once released, a code keeps
+ * its spelling, its meaning and its HTTP status.
+ */
+export type ErrorCode =
+  // what a request is refused with
+  | 'missing_key'
+  | 'multiple_credentials'
+  | 'invalid_key'
+  | 'address_not_allowed'
+  | 'insufficient_permissions'
+  | 'rate_limited'
+  | 'quota_exceeded'
+  | 'unavailable'
+  | 'authentication_required'
+  | 'session_required'
+  | 'api_key_required'
+  | 'auth_method_not_accepted'
+  // what a call on `keys` or on a store fails with
+  | 'not_found'
+  | 'conflict'
+  | 'duplicate_key'
+  | 'unsupported'
+
+interface CodeMeaning {
+  readonly status: number
+  readonly title: string
+}
+
+const MEANINGS: Readonly<Record<ErrorCode, CodeMeaning>> = Object.freeze({
+  missing_key: { status: 401, title: 'An API key is required' },
+  multiple_credentials: { status: 400, title: 'More than one API key was sent' },
+  invalid_key: { status: 401, title: 'The API key is not valid' },
+  address_not_allowed: { status: 403, title: 'The API key may not be used from this address' },
+  insufficient_permissions: { status: 403, title: 'The API key lacks a permission' },
+  rate_limited: { status: 429, title: 'A rate limit of the API key is exhausted' },
+  quota_exceeded: { status: 429, title: 'The quota of the API key is exhausted' },
+  unavailable: { status: 503, title: 'API keys cannot be verified right now' },
+  authentication_required: { status: 401, title: 'Authentication is required' },
+  session_required: { status: 403, title: 'A login session is required' },
+  api_key_required: { status: 403, title: 'An API key is required here' },
+  auth_method_not_accepted: { status: 403, title: 'This way of authenticating is not accepted here' },
+  not_found: { status: 404, title: 'There is no such API key' },
+  conflict: { status: 409, title: 'The API key was changed by somebody else' },
+  duplicate_key: { status: 409, title: 'There already is such an API key' },
+  unsupported: { status: 501, title: 'The store cannot do this' },
+})
+
+export interface LatchkeyErrorOptions {
+  /** What led to the failure. It stays in the process: no response shows it. */
+  cause?: unknown
+  /** Response header fields that belong to the refusal, such as `WWW-Authenticate` or `Retry-After`. */
+  headers?: Readonly<Record<string, string>>
+  /** Further members of the problem body, such as `missing`. */
+  details?: Readonly<Record<string, unknown>>
+  /** `false` leaves out the stack, for errors that answer a request rather than report a mistake in the program. */
+  stack?: boolean
+}
+
+const BRAND = Symbol.for('latchkey.error')
+
+/**
+ * The one error class of this package. Express and Koa render its shape (`status`, `expose`, `headers`) as it is.
+ *
+ * Recognise it with {@link isLatchkeyError} rather than `instanceof`: the ESM and the CommonJS copy of the package
+ * may both be loaded in one process.
+ */
+export class LatchkeyError extends Error {
+  override readonly name = 'LatchkeyError'
+  /** What went wrong, for programs. */
+  readonly code: ErrorCode
+  /** The HTTP status that belongs to `code`. */
+  readonly status: number
+  /** The same as `status`, under the name that Nest and others read. */
+  readonly statusCode: number
+  /** Whether a client may see `message`: true below 500. */
+  readonly expose: boolean
+  /** Response header fields that belong to the refusal. */
+  readonly headers: Readonly<Record<string, string>>
+  /** Further members of the problem body. */
+  readonly details: Readonly<Record<string, unknown>>
+
+  constructor(code: ErrorCode, message?: string, options: LatchkeyErrorOptions = {}) {
+    const meaning = MEANINGS[code]
+    const limit = Error.stackTraceLimit
+    if (options.stack === false) Error.stackTraceLimit = 0
+    super(message ?? meaning.title, 'cause' in options ? { cause: options.cause } : undefined)
+    if (options.stack === false) Error.stackTraceLimit = limit
+    this.code = code
+    this.status = meaning.status
+    this.statusCode = meaning.status
+    this.expose = meaning.status < 500
+    this.headers = Object.freeze({ ...options.headers })
+    this.details = Object.freeze({ ...options.details })
+    Object.defineProperty(this, BRAND, { value: true })
+  }
+}
+
+/** Whether `value` is an error of this package, whichever copy of the package made it. */
+export function isLatchkeyError(value: unknown): value is LatchkeyError {
+  return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[BRAND] === true
+}
+
+/** The short, fixed sentence that stands for a code in a problem body's `title`. */
+export function titleOf(code: ErrorCode): string {
+  return MEANINGS[code].title
+}

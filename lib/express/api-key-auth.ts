@@ -1,0 +1,80 @@
+import type { Request, RequestHandler } from 'express'
+import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from '../core/verify-key.ts'
+import {
+  AUTHENTICATOR_OPTIONS,
+  type Authentication,
+  type AuthenticatorOptions,
+  createAuthenticator,
+  stampRequest,
+} from '../http/authenticate-request.ts'
+import { checkRefuseWith, type RefusalOptions } from '../http/guards.ts'
+import { rateLimitFields } from '../http/header-fields.ts'
+import { isPromiseLike } from '../internal/awaitable.ts'
+import { checkBoolean, checkFunction, checkObject } from '../internal/options.ts'
+import { sendProblem } from './send-problem.ts'
+
+export interface ApiKeyAuthOptions<User = unknown>
+  extends AuthenticatorOptions<User>,
+    RefusalOptions,
+    Pick<VerifyOptions, 'permissions' | 'cost'> {
+  /**
+   * Whether a request without a key is refused. With `false` it passes unauthenticated; one with a bad key is refused
+   * all the same.
+   *
+   * @default true
+   */
+  required?: boolean
+  /**
+   * Reads the client's address, for `allowedIps` and `lastUsedIp`.
+   *
+   * @default (req) => req.ip, which follows Express's `trust proxy` setting
+   */
+  ip?: (req: Request) => string | undefined
+}
+
+/**
+ * Middleware that lets requests with a good key pass, sets `req.apiKey` and `req.user`, and marks them as
+ * authenticated by key.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ * @example
+ * app.use('/api', apiKeyAuth(keys))
+ * app.post('/api/reports', apiKeyAuth(keys, { permissions: { reports: ['write'] }, cost: 5 }), create)
+ */
+export function apiKeyAuth<User = unknown>(
+  keys: ApiKeyVerifier,
+  options: ApiKeyAuthOptions<User> = {},
+): RequestHandler {
+  checkObject('options', options, [
+    ...AUTHENTICATOR_OPTIONS,
+    'permissions',
+    'cost',
+    'required',
+    'ip',
+    'refuseWith',
+  ])
+  const { required = true, ip: readIp, refuseWith = 'problem', permissions, cost } = options
+  checkBoolean('required', required)
+  if (readIp !== undefined) checkFunction('ip', readIp)
+  checkRefuseWith(refuseWith)
+  checkVerifyOptions({ permissions, cost })
+  const authenticator = createAuthenticator(keys, options)
+
+  return function authenticateByApiKey(req, res, next) {
+    const ip = readIp ? readIp(req) : req.ip
+    const outcome = authenticator.authenticate(req, { permissions, cost, ip })
+    if (isPromiseLike(outcome)) outcome.then(settle)
+    else settle(outcome)
+
+    function settle(settled: Authentication): void {
+      stampRequest(req, keys, settled)
+      if (settled.ok) {
+        const fields = rateLimitFields(settled.limits)
+        for (const name in fields) res.setHeader(name, fields[name] as string)
+        next()
+      } else if (!settled.presented && !required) next()
+      else if (refuseWith === 'error') next(settled.error)
+      else sendProblem(res, settled.error)
+    }
+  }
+}

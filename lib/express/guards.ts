@@ -1,0 +1,69 @@
+import type { RequestHandler } from 'express'
+import type { PermissionRequirement } from '../core/permissions.ts'
+import {
+  type ApiKeyGuardOptions,
+  type AuthGuardOptions,
+  apiKeyGuard,
+  authGuard,
+  type Guard,
+  type PermissionGuardOptions,
+  permissionGuard,
+  type RefusalOptions,
+  type SessionGuardOptions,
+  sessionGuard,
+} from '../http/guards.ts'
+import { sendProblem } from './send-problem.ts'
+
+/**
+ * Passes only a login session that `markSession()` has marked, and no request that presents a key, not even a
+ * bad one: 401 `authentication_required` without a login, otherwise 403 `session_required`.
+ *
+ * @example
+ * app.use('/settings', requireSession())
+ */
+export function requireSession(options?: SessionGuardOptions): RequestHandler {
+  return toMiddleware(sessionGuard(options), options)
+}
+
+/**
+ * Passes only a request that an API key has authenticated: 401 `missing_key` without anybody, otherwise 403
+ * `api_key_required`. With `permissions`, 403 `insufficient_permissions` names what the key lacks.
+ *
+ * @example
+ * app.get('/export', apiKeyAuth(keys), requireApiKey({ permissions: { reports: ['read'] } }), send)
+ */
+export function requireApiKey(options?: ApiKeyGuardOptions): RequestHandler {
+  return toMiddleware(apiKeyGuard(options), options)
+}
+
+/**
+ * Passes a request that was authenticated in one of the accepted ways; sessions, unless told otherwise.
+ *
+ * @example
+ * app.get('/me', requireAuth({ accept: ['session', 'apikey'] }), show)
+ */
+export function requireAuth(options?: AuthGuardOptions): RequestHandler {
+  return toMiddleware(authGuard(options), options)
+}
+
+/**
+ * Passes a key that holds the permissions. Sessions hold none: they are refused, unless `accept` lets them pass.
+ *
+ * @example
+ * app.post('/projects', requirePermissions({ projects: ['write'] }, { accept: ['session'] }), create)
+ */
+export function requirePermissions(
+  permissions: PermissionRequirement,
+  options?: PermissionGuardOptions,
+): RequestHandler {
+  return toMiddleware(permissionGuard(permissions, options), options)
+}
+
+function toMiddleware(guard: Guard, { refuseWith }: RefusalOptions = {}): RequestHandler {
+  return function guardRequest(req, res, next) {
+    const refusal = guard(req)
+    if (!refusal) next()
+    else if (refuseWith === 'error') next(refusal)
+    else sendProblem(res, refusal)
+  }
+}

@@ -1,0 +1,28 @@
+import type { ApiKey } from '../core/record.ts'
+import type { AuthMethod } from '../http/auth-mark.ts'
+
+export type { Auth, AuthMethod, RegisteredUser } from '../http/auth-mark.ts'
+export type {
+  ApiKeyGuardOptions,
+  AuthGuardOptions,
+  PermissionGuardOptions,
+  SessionGuardOptions,
+} from '../http/guards.ts'
+export type { MarkSessionOptions } from '../http/mark-session.ts'
+export type { Problem } from '../http/problem.ts'
+export { type ApiKeyAuthOptions, apiKeyAuth } from './api-key-auth.ts'
+export { apiKeyErrorHandler } from './error-handler.ts'
+export { type ExpressUser, getAuth } from './get-auth.ts'
+export { requireApiKey, requireAuth, requirePermissions, requireSession } from './guards.ts'
+export { markSession } from './mark-session.ts'
+
+declare global {
+  namespace Express {
+    interface Request {
+      /** The key that authenticated the request. */
+      apiKey?: ApiKey | undefined
+      /** How the request was authenticated; a view of what was proven, which assigning does not change. */
+      authMethod?: AuthMethod | undefined
+    }
+  }
+}

@@ -1,0 +1,11 @@
+import type { Response } from 'express'
+import type { LatchkeyError } from '../errors.ts'
+import { renderProblem } from '../http/problem.ts'
+
+/** Answers with the problem body of `error`. */
+export function sendProblem(res: Response, error: LatchkeyError): void {
+  const { headers, body } = renderProblem(error)
+  res.statusCode = error.status
+  for (const [name, value] of Object.entries(headers)) res.setHeader(name, value)
+  res.end(body)
+}

@@ -1,0 +1,253 @@
+import { missingPermissions } from '../core/permissions.ts'
+import type { LimitState } from '../core/rate-limit.ts'
+import type { ApiKey } from '../core/record.ts'
+import { type ApiKeyVerifier, isAcceptedPrefix, type VerifyOptions } from '../core/verify-key.ts'
+import type { RefusedKey, VerifyResult } from '../core/verify-result.ts'
+import { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
+import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
+import { checkFunction, checkText } from '../internal/options.ts'
+import { writeMark } from './auth-mark.ts'
+import { CREDENTIAL_OPTIONS, type CredentialOptions, createCredentialReader } from './credential.ts'
+import { challenge, isQuotable, rateLimitFields, retryAfterField } from './header-fields.ts'
+import { rawRequest, userProperty } from './raw-request.ts'
+
+export interface AuthenticatorOptions<User = unknown> extends CredentialOptions {
+  /**
+   * Finds the user whom a key stands for; it becomes `req.user`. Null or undefined is a 401, as for a bad key; a
+   * failure is a 503.
+   *
+   * @default `req.user` is the key's owner, a frozen `{ type, id }`
+   */
+  resolveUser?: (apiKey: ApiKey) => Awaitable<User | null | undefined>
+  /**
+   * The protection space that challenges name (RFC 9110 §11.5), in ASCII.
+   *
+   * @default 'Users'
+   */
+  realm?: string
+  /** Accepts only keys with this prefix, or one of these. */
+  prefix?: string | readonly string[]
+}
+
+/** What came of a request: who is asking, or the refusal that answers it. */
+export type Authentication =
+  | {
+      readonly ok: true
+      readonly apiKey: ApiKey
+      readonly user: unknown
+      /** How the limits stand; empty where an earlier middleware verified the key. */
+      readonly limits: readonly LimitState[]
+    }
+  | {
+      readonly ok: false
+      readonly presented: boolean
+      readonly error: LatchkeyError
+      readonly challenge: string
+    }
+
+/** What a route asks of a key. */
+export type AskedOptions = Pick<VerifyOptions, 'permissions' | 'cost' | 'ip'>
+
+export interface Authenticator {
+  readonly keys: ApiKeyVerifier
+  /** Never throws or rejects, and answers at once where nothing has to be waited for. */
+  authenticate(request: object, asked: AskedOptions): Awaitable<Authentication>
+  readonly refuse: Refusals
+}
+
+/** The names of {@link AuthenticatorOptions}. */
+export const AUTHENTICATOR_OPTIONS = Object.freeze([...CREDENTIAL_OPTIONS, 'resolveUser', 'realm', 'prefix'])
+
+/**
+ * What every framework does with a request, and each only translates: read the credential, verify it once, find
+ * the user.
+ *
+ * @throws TypeError naming the option.
+ */
+export function createAuthenticator(keys: ApiKeyVerifier, options: AuthenticatorOptions): Authenticator {
+  if (typeof keys?.verify !== 'function') throw new TypeError('"keys" must be what createApiKeys() returned')
+  const { resolveUser, realm = 'Users', prefix } = options
+  if (resolveUser !== undefined) checkFunction('resolveUser', resolveUser)
+  if (!isQuotable(checkText('realm', realm, 255))) throw new TypeError('"realm" must be printable ASCII')
+  const reader = createCredentialReader(options, keys.prefix)
+  const refuse = createRefusals(reader.scheme, realm)
+
+  function authenticate(request: object, asked: AskedOptions): Awaitable<Authentication> {
+    const raw = rawRequest(request)
+    const credential = reader.read(raw)
+    if (credential.kind === 'none') return refuse.missing()
+    if (credential.kind === 'several') return refuse.several()
+    try {
+      const verified = verifyOnce(raw, keys, credential.key, verifyOptions(asked, prefix))
+      return isPromiseLike(verified) ? verified.then(settle, refuse.fault) : settle(verified)
+    } catch (error) {
+      return refuse.fault(error)
+    }
+  }
+
+  function settle(verified: Checked): Awaitable<Authentication> {
+    if (!verified.ok) return refuse.key(verified)
+    const { admission } = verified
+    if (!resolveUser) return admit(verified, admission.apiKey.owner)
+    if (admission.resolvedBy === resolveUser) return admit(verified, admission.user)
+    return findUser(verified, resolveUser)
+  }
+
+  async function findUser(
+    verified: Extract<Checked, { ok: true }>,
+    find: NonNullable<typeof resolveUser>,
+  ): Promise<Authentication> {
+    const { admission } = verified
+    try {
+      const user: unknown = await find(admission.apiKey)
+      if (user === null || user === undefined || user === false) return refuse.user()
+      admission.resolvedBy = find
+      admission.user = user
+      return admit(verified, user)
+    } catch (error) {
+      return refuse.fault(error)
+    }
+  }
+
+  return { keys, authenticate, refuse }
+}
+
+/** Makes the outcome of an authentication the request's: the mark, `apiKey`, and the user. */
+export function stampRequest(request: object, keys: ApiKeyVerifier, outcome: Authentication): void {
+  const target = request as { apiKey?: ApiKey; [property: string]: unknown }
+  if (outcome.ok) {
+    const { user, apiKey } = outcome
+    writeMark(request, { method: 'apikey', user, apiKey, keys })
+    target.apiKey = apiKey
+    target[userProperty(request)] = user
+  } else if (outcome.presented) {
+    // A bad key never falls back to whoever was there before it.
+    writeMark(request, { method: 'rejected', code: outcome.error.code, keys })
+    target.apiKey = undefined
+    target[userProperty(request)] = undefined
+  }
+}
+
+/** Each kind of refusal, as the outcome of an authentication. */
+export interface Refusals {
+  missing(): Authentication
+  several(): Authentication
+  key(refused: RefusedKey): Authentication
+  /** There is no user for the key. */
+  user(): Authentication
+  fault(cause: unknown): Authentication
+}
+
+function createRefusals(scheme: string, realm: string): Refusals {
+  const bare = challenge(scheme, realm)
+  const invalid = challenge(scheme, realm, 'invalid_key')
+
+  function refusal(
+    code: ErrorCode,
+    text: string,
+    options: Pick<LatchkeyErrorOptions, 'headers' | 'details' | 'cause'> = {},
+    presented = true,
+  ): Authentication {
+    const error = new LatchkeyError(code, undefined, { ...options, stack: false })
+    return { ok: false, presented, error, challenge: text }
+  }
+
+  function invalidKey(): Authentication {
+    return refusal('invalid_key', invalid, { headers: { 'WWW-Authenticate': invalid } })
+  }
+
+  return {
+    missing: () => refusal('missing_key', bare, { headers: { 'WWW-Authenticate': bare } }, false),
+    several: () => refusal('multiple_credentials', invalid),
+    user: invalidKey,
+    key(refused) {
+      switch (refused.code) {
+        case 'invalid_key':
+          return invalidKey()
+        case 'address_not_allowed':
+          return refusal(refused.code, invalid)
+        case 'insufficient_permissions':
+          return refusal(refused.code, invalid, { details: { missing: refused.missing } })
+        default: {
+          const exceeded = refused.limits.filter((limit) => limit.exceeded).map(({ name }) => name)
+          const headers = { ...retryAfterField(refused.retryAfterMs), ...rateLimitFields(refused.limits) }
+          return refusal(refused.code, invalid, { headers, details: { exceeded } })
+        }
+      }
+    },
+    fault(cause) {
+      if (!isLatchkeyError(cause) || cause.code !== 'unavailable')
+        return refusal('unavailable', invalid, { cause })
+      return { ok: false, presented: true, error: cause, challenge: invalid }
+    },
+  }
+}
+
+/** A key that this request was admitted with. */
+interface Admission {
+  readonly keys: ApiKeyVerifier
+  readonly key: string
+  readonly apiKey: ApiKey
+  readonly isCharged: boolean
+  resolvedBy?: unknown
+  user?: unknown
+}
+
+type Checked =
+  | { readonly ok: true; readonly admission: Admission; readonly limits: readonly LimitState[] }
+  | RefusedKey
+
+const ADMISSIONS = Symbol.for('latchkey.admissions')
+const NO_LIMITS: readonly LimitState[] = Object.freeze([])
+
+/**
+ * Verifies a key for a request, and charges the request once, at the first admission that has a cost. A later
+ * check by another middleware looks at prefix and permissions and costs nothing.
+ */
+function verifyOnce(
+  raw: object,
+  keys: ApiKeyVerifier,
+  key: string,
+  options: VerifyOptions,
+): Awaitable<Checked> {
+  const admissions = (raw as { [ADMISSIONS]?: Admission[] })[ADMISSIONS]
+  const earlier = admissions?.find((admission) => admission.keys === keys && admission.key === key)
+  if (earlier && (earlier.isCharged || options.cost === 0)) return recheck(earlier, options)
+  const result = keys.verifyEager ? keys.verifyEager(key, options) : keys.verify(key, options)
+  return isPromiseLike(result) ? result.then(remember) : remember(result)
+
+  function remember(verified: VerifyResult): Checked {
+    if (!verified.ok) return verified
+    const { apiKey, limits } = verified
+    const admission = { keys, key, apiKey, isCharged: options.cost !== 0 }
+    const others = admissions?.filter((other) => other !== earlier) ?? []
+    Object.defineProperty(raw, ADMISSIONS, { value: [...others, admission], configurable: true })
+    return { ok: true, admission, limits }
+  }
+}
+
+function recheck(admission: Admission, { permissions, prefix }: VerifyOptions): Checked {
+  const { apiKey } = admission
+  if (!isAcceptedPrefix(apiKey.prefix, prefix)) {
+    return { ok: false, code: 'invalid_key', reason: 'prefix_not_accepted' }
+  }
+  const missing = permissions ? missingPermissions(apiKey.permissions, permissions) : null
+  if (missing) return { ok: false, code: 'insufficient_permissions', apiKey, missing }
+  return { ok: true, admission, limits: NO_LIMITS }
+}
+
+function admit({ admission, limits }: Extract<Checked, { ok: true }>, user: unknown): Authentication {
+  return { ok: true, apiKey: admission.apiKey, user, limits }
+}
+
+function verifyOptions(
+  { permissions, cost, ip }: AskedOptions,
+  prefix: VerifyOptions['prefix'],
+): VerifyOptions {
+  const options: VerifyOptions = {}
+  if (permissions) options.permissions = permissions
+  if (cost !== undefined) options.cost = cost
+  if (ip) options.ip = ip
+  if (prefix !== undefined) options.prefix = prefix
+  return options
+}

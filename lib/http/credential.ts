@@ -1,0 +1,153 @@
+import { checkArray, checkBoolean, describe } from '../internal/options.ts'
+import type { RequestLike } from './raw-request.ts'
+
+/** Where a request carries its key. Only header fields: never the query, the body or a cookie. */
+export interface CredentialOptions {
+  /**
+   * The header fields that carry nothing but a key, in any case.
+   *
+   * @default ['X-Api-Key']
+   */
+  headers?: readonly string[]
+  /**
+   * The scheme under which `Authorization` carries a key, in any case; false reads no `Authorization`.
+   *
+   * @default 'Api-Key'
+   */
+  scheme?: string | false
+  /**
+   * Also reads `Authorization: Bearer`. A token counts as a key only if it begins with the prefix of `keys`, or
+   * with one of those listed here; other tokens, such as a JWT, pass by as if they were not there.
+   *
+   * @default false
+   */
+  bearer?: boolean | readonly string[]
+}
+
+/** What a request presents. */
+export type Credential =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'one'; readonly key: string }
+  | { readonly kind: 'several' }
+
+export interface CredentialReader {
+  /** The scheme that challenges name. */
+  readonly scheme: string
+  read(request: RequestLike): Credential
+}
+
+const NONE: Credential = Object.freeze({ kind: 'none' })
+const SEVERAL: Credential = Object.freeze({ kind: 'several' })
+
+/** RFC 9110 §5.6.2. */
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$/
+
+const DEFAULT_HEADERS = Object.freeze(['X-Api-Key'])
+const DEFAULT_SCHEME = 'Api-Key'
+
+/** The names of {@link CredentialOptions}. */
+export const CREDENTIAL_OPTIONS = Object.freeze(['headers', 'scheme', 'bearer'])
+
+/**
+ * Prepares reading. `prefix` is what `bearer: true` stands for.
+ *
+ * @throws TypeError naming the option.
+ */
+export function createCredentialReader(
+  options: CredentialOptions,
+  prefix: string | undefined,
+): CredentialReader {
+  const names = checkHeaders(options.headers ?? DEFAULT_HEADERS)
+  const scheme = checkScheme(options.scheme ?? DEFAULT_SCHEME)
+  const prefixes = checkBearer(options.bearer ?? false, prefix)
+  const readsAuthorization = scheme !== false || prefixes.length > 0
+  const schemeStart = scheme === false ? null : scheme.toLowerCase()
+  const wanted = new Set(names.map((name) => name.length))
+  if (readsAuthorization) wanted.add('authorization'.length)
+
+  /** The credential in one header line; null if it holds none. */
+  function readLine(name: string, value: string): string | null {
+    const text = value.trim()
+    if (text === '') return null
+    if (name !== 'authorization') return text
+    const space = text.search(/[ \t]/)
+    const given = (space === -1 ? text : text.slice(0, space)).toLowerCase()
+    const rest = space === -1 ? '' : text.slice(space).trim()
+    if (rest === '') return null
+    if (given === schemeStart) return rest
+    if (given === 'bearer' && prefixes.some((start) => rest.startsWith(start))) return rest
+    return null
+  }
+
+  function add(found: Credential, name: string, value: string): Credential {
+    const key = readLine(name, value)
+    if (key === null) return found
+    return found.kind === 'none' ? { kind: 'one', key } : SEVERAL
+  }
+
+  function isRead(name: string): boolean {
+    return names.includes(name) || (readsAuthorization && name === 'authorization')
+  }
+
+  function read({ headers, rawHeaders }: RequestLike): Credential {
+    let found = NONE
+    if (rawHeaders && rawHeaders.length > 0) {
+      // `headers` joins some repeated fields and drops others: only the raw lines tell how many there are.
+      for (let i = 0; i < rawHeaders.length; i += 2) {
+        const name = rawHeaders[i] as string
+        if (!wanted.has(name.length)) continue
+        const lower = name.toLowerCase()
+        if (isRead(lower)) found = add(found, lower, rawHeaders[i + 1] as string)
+      }
+      return found
+    }
+    for (const name of readsAuthorization ? [...names, 'authorization'] : names) {
+      const value = headers[name]
+      for (const line of Array.isArray(value) ? value : [value]) {
+        if (typeof line === 'string') found = add(found, name, line)
+      }
+    }
+    return found
+  }
+
+  return { scheme: scheme === false ? DEFAULT_SCHEME : scheme, read }
+}
+
+function checkHeaders(value: unknown): readonly string[] {
+  const names = checkArray('headers', value, 16).map((name, i) => {
+    if (typeof name !== 'string' || !TOKEN.test(name)) {
+      throw new TypeError(`"headers[${i}]" must be the name of a header field, received ${describe(name)}`)
+    }
+    const lower = name.toLowerCase()
+    if (['authorization', 'cookie', 'proxy-authorization'].includes(lower)) {
+      throw new TypeError(`"headers[${i}]" must not be "${lower}"; see "scheme" and "bearer"`)
+    }
+    return lower
+  })
+  return [...new Set(names)]
+}
+
+function checkScheme(value: unknown): string | false {
+  if (value === false) return false
+  if (typeof value !== 'string' || !TOKEN.test(value)) {
+    throw new TypeError(`"scheme" must be an authentication scheme or false, received ${describe(value)}`)
+  }
+  if (['bearer', 'basic', 'digest', 'negotiate'].includes(value.toLowerCase())) {
+    throw new TypeError(`"scheme" must not be "${value}"; see "bearer"`)
+  }
+  return value
+}
+
+function checkBearer(value: unknown, prefix: string | undefined): readonly string[] {
+  if (Array.isArray(value)) {
+    if (value.length > 0 && value.every((entry) => typeof entry === 'string' && entry !== '')) {
+      return value.map((entry) => `${entry}_`)
+    }
+    throw new TypeError('"bearer" must be true, false or a non-empty array of prefixes')
+  }
+  if (!checkBoolean('bearer', value)) return []
+  if (prefix === undefined) {
+    throw new TypeError('"bearer" must list the prefixes here: these keys do not say which one is theirs')
+  }
+  return [`${prefix}_`]
+}

@@ -1,0 +1,195 @@
+import { checkRequirement, missingPermissions, type PermissionRequirement } from '../core/permissions.ts'
+import type { ApiKeyVerifier } from '../core/verify-key.ts'
+import { type ErrorCode, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
+import { checkArray, checkBoolean, checkObject, describe } from '../internal/options.ts'
+import { type AuthMethod, getAuth, readMark } from './auth-mark.ts'
+import { CREDENTIAL_OPTIONS, type CredentialOptions, createCredentialReader } from './credential.ts'
+import { challenge } from './header-fields.ts'
+import { rawRequest } from './raw-request.ts'
+
+/** Looks at what earlier middlewares have proven: null lets the request pass, an error refuses it. */
+export type Guard = (request: object) => LatchkeyError | null
+
+export interface RefusalOptions {
+  /**
+   * `'problem'` answers a refusal with a problem body (RFC 9457); `'error'` hands it to the application's error
+   * handlers.
+   *
+   * @default 'problem'
+   */
+  refuseWith?: 'problem' | 'error'
+}
+
+export interface SessionGuardOptions extends CredentialOptions, RefusalOptions {
+  /** Where `bearer: true` takes the prefix of keys from. */
+  keys?: ApiKeyVerifier
+  /**
+   * Lets a session pass although the request presents a key that no middleware has looked at, for gateways that add
+   * one to every request. A key that was verified, or refused, is never let pass.
+   *
+   * @default false
+   */
+  ignorePresentedKey?: boolean
+}
+
+export interface ApiKeyGuardOptions extends RefusalOptions {
+  /** What the key must be permitted. */
+  permissions?: PermissionRequirement
+  /** Accepts only a key that these keys have verified. */
+  keys?: ApiKeyVerifier
+}
+
+export interface AuthGuardOptions extends SessionGuardOptions {
+  /**
+   * The ways of authenticating that pass.
+   *
+   * @default ['session']
+   */
+  accept?: readonly AuthMethod[]
+}
+
+export interface PermissionGuardOptions extends RefusalOptions {
+  /**
+   * Ways of authenticating that pass without holding permissions, which only keys have.
+   *
+   * @default []
+   */
+  accept?: readonly Exclude<AuthMethod, 'apikey'>[]
+  /** Accepts only a key that these keys have verified. */
+  keys?: ApiKeyVerifier
+}
+
+/** Passes a marked session that presents no key, not even a bad one. */
+export function sessionGuard(options: SessionGuardOptions = {}): Guard {
+  checkObject('options', options, [...CREDENTIAL_OPTIONS, 'keys', 'ignorePresentedKey', 'refuseWith'])
+  return authGuard({ ...options, accept: ['session'] })
+}
+
+/** Passes a verified key, with the permissions if any are asked for. */
+export function apiKeyGuard(options: ApiKeyGuardOptions = {}): Guard {
+  checkObject('options', options, ['permissions', 'keys', 'refuseWith'])
+  checkRefuseWith(options.refuseWith)
+  const { permissions, keys } = options
+  if (permissions !== undefined) checkRequirement('permissions', permissions)
+  return (request) => {
+    const auth = getAuth(request)
+    if (auth.method === 'none') return refusal('missing_key')
+    if (auth.method === 'rejected') return refusal(auth.code)
+    if (auth.method !== 'apikey' || !isVerifiedBy(request, keys)) return refusal('api_key_required')
+    return permissions === undefined ? null : lacks(auth.apiKey.permissions, permissions)
+  }
+}
+
+/** Passes the ways of authenticating that are named, sessions if none are. */
+export function authGuard(options: AuthGuardOptions = {}): Guard {
+  checkObject('options', options, [
+    ...CREDENTIAL_OPTIONS,
+    'keys',
+    'ignorePresentedKey',
+    'accept',
+    'refuseWith',
+  ])
+  checkRefuseWith(options.refuseWith)
+  const { accept = ['session'], keys, ignorePresentedKey = false } = options
+  const accepted = checkMethods('accept', accept, ['apikey', 'session', 'other'])
+  checkBoolean('ignorePresentedKey', ignorePresentedKey)
+  const reader = createCredentialReader(options, keys?.prefix)
+  const presentsKey = (request: object) =>
+    !ignorePresentedKey && reader.read(rawRequest(request)).kind !== 'none'
+  const warnUnmarked = createUnmarkedWarning()
+
+  return (request) => {
+    const auth = getAuth(request)
+    if (auth.method === 'apikey') {
+      if (accepted.has('apikey') && isVerifiedBy(request, keys)) return null
+      return refusal(refusalOf(accepted))
+    }
+    // Where a key is presented, it decides: only its verification lets the request pass.
+    if (auth.method === 'rejected') return refusal(accepted.has('apikey') ? auth.code : refusalOf(accepted))
+    if (presentsKey(request)) return refusal(refusalOf(accepted))
+    if (auth.method === 'none')
+      return refusal(accepted.has('session') ? 'authentication_required' : 'missing_key')
+    if (auth.method !== 'conflict' && accepted.has(auth.method)) return null
+    if (auth.method === 'other') warnUnmarked()
+    return refusal(refusalOf(accepted))
+  }
+}
+
+/** Passes a verified key that has the permissions. */
+export function permissionGuard(
+  required: PermissionRequirement,
+  options: PermissionGuardOptions = {},
+): Guard {
+  checkRequirement('permissions', required)
+  checkObject('options', options, ['accept', 'keys', 'refuseWith'])
+  checkRefuseWith(options.refuseWith)
+  const accepted = checkMethods('accept', options.accept ?? [], ['session', 'other'])
+  const requireKey = apiKeyGuard({ permissions: required, ...(options.keys && { keys: options.keys }) })
+  if (accepted.size === 0) return requireKey
+  const requireOther = authGuard({ accept: [...accepted] })
+  return (request) => (getAuth(request).method === 'apikey' ? requireKey(request) : requireOther(request))
+}
+
+/** Requires a way to refuse, or none. @throws TypeError */
+export function checkRefuseWith(value: unknown): void {
+  if (value === undefined || value === 'problem' || value === 'error') return
+  throw new TypeError(`"refuseWith" must be "problem" or "error", received ${describe(value)}`)
+}
+
+function isVerifiedBy(request: object, keys: ApiKeyVerifier | undefined): boolean {
+  const mark = readMark(request)
+  return keys === undefined || (mark?.method === 'apikey' && mark.keys === keys)
+}
+
+function lacks(
+  granted: Parameters<typeof missingPermissions>[0],
+  required: PermissionRequirement,
+): LatchkeyError | null {
+  const missing = missingPermissions(granted, required)
+  return missing && refusal('insufficient_permissions', { details: { missing } })
+}
+
+/** What a request is told that is authenticated, and not in a way that is accepted. */
+function refusalOf(accepted: ReadonlySet<AuthMethod>): ErrorCode {
+  if (accepted.size > 1) return 'auth_method_not_accepted'
+  if (accepted.has('session')) return 'session_required'
+  return accepted.has('apikey') ? 'api_key_required' : 'auth_method_not_accepted'
+}
+
+/** Challenges of the guards; a 401 must carry one (RFC 9110 §15.5.2). */
+const CHALLENGES: Partial<Record<ErrorCode, string>> = {
+  missing_key: challenge('Api-Key', 'Users'),
+  invalid_key: challenge('Api-Key', 'Users', 'invalid_key'),
+  authentication_required: challenge('Session', 'Users'),
+}
+
+function refusal(code: ErrorCode, options: LatchkeyErrorOptions = {}): LatchkeyError {
+  const text = CHALLENGES[code]
+  const headers: Record<string, string> = text === undefined ? {} : { 'WWW-Authenticate': text }
+  return new LatchkeyError(code, undefined, { headers, ...options, stack: false })
+}
+
+function checkMethods(name: string, value: unknown, known: readonly AuthMethod[]): ReadonlySet<AuthMethod> {
+  const methods = checkArray(name, value, known.length)
+  for (const method of methods) {
+    if (known.includes(method as AuthMethod)) continue
+    const names = known.map((entry) => `"${entry}"`).join(', ')
+    throw new TypeError(`"${name}" must hold some of ${names}, received ${describe(method)}`)
+  }
+  if (methods.length === 0 && known.includes('apikey')) throw new TypeError(`"${name}" must not be empty`)
+  return new Set(methods as readonly AuthMethod[])
+}
+
+/** Tells the programmer, once, of users whom nothing has marked. */
+function createUnmarkedWarning(): () => void {
+  let warned = false
+  return () => {
+    if (warned) return
+    warned = true
+    process.emitWarning(
+      'a guard refused a user whom neither markSession() nor an API key has established; ' +
+        'mount markSession() after the session middleware, or accept "other"',
+      { code: 'LATCHKEY_UNMARKED' },
+    )
+  }
+}

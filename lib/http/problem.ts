@@ -1,0 +1,44 @@
+import { type LatchkeyError, titleOf } from '../errors.ts'
+
+/** A problem body of RFC 9457, `application/problem+json`. */
+export interface Problem {
+  /** `urn:problem-type:latchkey:` and the code. */
+  readonly type: string
+  readonly title: string
+  readonly status: number
+  /** The same as the end of `type`, for programs that want a plain word. */
+  readonly code: string
+  /** What the key lacks, resource by resource, for `insufficient_permissions`. */
+  readonly missing?: unknown
+  /** The names of the limits that refused, for `rate_limited` and `quota_exceeded`. */
+  readonly exceeded?: unknown
+}
+
+export const PROBLEM_TYPE = 'application/problem+json'
+
+/**
+ * The body that answers a request with this error.
+ *
+ * ```http
+ * HTTP/1.1 403 Forbidden
+ * Content-Type: application/problem+json
+ *
+ * {"type":"urn:problem-type:latchkey:insufficient_permissions","title":"The API key lacks a permission",
+ *  "status":403,"code":"insufficient_permissions","missing":{"projects":["write"]}}
+ * ```
+ */
+export function toProblem(error: LatchkeyError): Problem {
+  return {
+    type: `urn:problem-type:latchkey:${error.code}`,
+    title: titleOf(error.code),
+    status: error.status,
+    code: error.code,
+    ...(error.expose && error.details),
+  }
+}
+
+/** The header fields and the body that answer a request with this error. */
+export function renderProblem(error: LatchkeyError): { headers: Record<string, string>; body: string } {
+  const headers = { ...error.headers, 'Cache-Control': 'no-store', 'Content-Type': PROBLEM_TYPE }
+  return { headers, body: JSON.stringify(toProblem(error)) }
+}

@@ -1,0 +1,45 @@
+export { type ApiKeys, type ApiKeysOptions, createApiKeys } from './core/api-keys.ts'
+export type { DigestScheme, Pepper } from './core/digest.ts'
+export type { ApiKeyEvent, ApiKeyListener } from './core/events.ts'
+export { secretScanningPattern } from './core/key-format.ts'
+export type { KeySettings } from './core/key-settings.ts'
+export type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from './core/key-store.ts'
+export type {
+  ApiKeyPage,
+  ChangeOptions,
+  IssuedKey,
+  IssueOptions,
+  KeyManagement,
+  ListOptions,
+  PurgeOptions,
+  RevokeOptions,
+  RotatedKey,
+  RotateOptions,
+  UpdateOptions,
+} from './core/manage-keys.ts'
+export { missingPermissions, type PermissionRequirement, type Permissions } from './core/permissions.ts'
+export {
+  decideReservation,
+  type Quota,
+  type QuotaRecord,
+  type QuotaRefill,
+  type QuotaReservation,
+  startQuota,
+} from './core/quota.ts'
+export type { CompiledLimit, LimitState, RateLimit } from './core/rate-limit.ts'
+export type { LimitAnswer, LimitRequest, QuotaTold, RateLimiter, VersionMark } from './core/rate-limiter.ts'
+export {
+  type ApiKey,
+  type ApiKeyQuota,
+  type KeyRecord,
+  type KeyStatus,
+  keyStatus,
+  type Metadata,
+  type Owner,
+} from './core/record.ts'
+export type { ApiKeyVerifier, VerifyOptions } from './core/verify-key.ts'
+export type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './core/verify-result.ts'
+export { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from './errors.ts'
+export type { Clock } from './internal/clock.ts'
+export { type MemoryRateLimiterOptions, memoryRateLimiter } from './rate-limits/memory.ts'
+export { memoryStore } from './stores/memory.ts'

@@ -1,0 +1,29 @@
+/**
+ * The time, and the only way this package waits. Tests hand in a clock they move by hand.
+ */
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  now(): number
+  /**
+   * Runs `run` once, `delayMs` milliseconds from now, and returns a function that cancels it.
+   * A `background` timer does not keep the process alive.
+   */
+  setTimer(run: () => void, delayMs: number, options?: { background?: boolean }): () => void
+}
+
+/** The machine's clock. */
+export const systemClock: Clock = Object.freeze({
+  now: () => Date.now(),
+  setTimer(run: () => void, delayMs: number, options: { background?: boolean } = {}) {
+    const timer = setTimeout(run, delayMs)
+    if (options.background) timer.unref()
+    return () => clearTimeout(timer)
+  },
+})
+
+/** Resolves once `delayMs` milliseconds have passed on `clock`. */
+export function sleep(clock: Clock, delayMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    clock.setTimer(resolve, delayMs)
+  })
+}

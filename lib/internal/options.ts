@@ -1,0 +1,98 @@
+/**
+ * Checks of what a programmer hands in. Every message names the option and the kind of value received; the text of
+ * a string is never repeated, since it may be a secret put in the wrong place.
+ */
+
+/** The kind of a value, and the value itself only where it cannot be a secret. */
+export function describe(value: unknown): string {
+  if (value === null) return 'null'
+  if (Array.isArray(value)) return 'an array'
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? 'an invalid date' : 'a date'
+  switch (typeof value) {
+    case 'undefined':
+      return 'undefined'
+    case 'number':
+    case 'boolean':
+      return String(value)
+    case 'string':
+      return value === '' ? 'an empty string' : 'a string'
+    case 'object':
+      return 'an object'
+    default:
+      return `a ${typeof value}`
+  }
+}
+
+export function fail(name: string, expected: string, value: unknown): never {
+  throw new TypeError(`"${name}" must be ${expected}, received ${describe(value)}`)
+}
+
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Requires an object that has none but the `known` members; an unknown one is refused with the nearest known name. */
+export function checkObject(name: string, value: unknown, known: readonly string[]): Record<string, unknown> {
+  if (!isObject(value) || value instanceof Date) fail(name, 'an object', value)
+  for (const key of Object.keys(value)) {
+    if (known.includes(key)) continue
+    const near = nearest(key, known)
+    throw new TypeError(`"${name}" has no option "${key}"${near ? `; did you mean "${near}"?` : ''}`)
+  }
+  return value
+}
+
+export function checkFunction(name: string, value: unknown): void {
+  if (typeof value !== 'function') fail(name, 'a function', value)
+}
+
+export function checkBoolean(name: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') fail(name, 'true or false', value)
+  return value
+}
+
+export function checkInteger(name: string, value: unknown, min: number, max: number): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value
+  if (min === 1 && typeof value === 'number' && value < 1) fail(name, 'a positive integer', value)
+  return fail(name, `an integer from ${min} to ${max}`, value)
+}
+
+export function checkText(name: string, value: unknown, maxLength: number): string {
+  if (typeof value !== 'string' || value === '') fail(name, 'a non-empty string', value)
+  if (value.length > maxLength) throw new TypeError(`"${name}" must be at most ${maxLength} characters long`)
+  return value
+}
+
+export function checkDate(name: string, value: unknown): Date {
+  if (!(value instanceof Date) || Number.isNaN(value.getTime())) fail(name, 'a valid Date', value)
+  return value
+}
+
+export function checkArray(name: string, value: unknown, maxLength: number): readonly unknown[] {
+  if (!Array.isArray(value)) fail(name, 'an array', value)
+  if (value.length > maxLength) throw new TypeError(`"${name}" must have at most ${maxLength} entries`)
+  return value
+}
+
+/** The known name within two edits of `key`, if there is one. */
+function nearest(key: string, known: readonly string[]): string | undefined {
+  const ranked = known
+    .map((name) => ({ name, distance: editDistance(key.toLowerCase(), name.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance)
+  const best = ranked[0]
+  return best && best.distance <= 2 ? best.name : undefined
+}
+
+function editDistance(a: string, b: string): number {
+  if (Math.abs(a.length - b.length) > 2) return 3
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const swap = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(swap, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
+    }
+    row = next
+  }
+  return row[b.length] ?? 0
+}

@@ -1,0 +1,274 @@
+import type { ServerResponse } from 'node:http'
+import onHeaders from 'on-headers'
+import { Strategy as PassportStrategy } from 'passport-strategy'
+import type { PermissionRequirement } from '../core/permissions.ts'
+import type { ApiKey } from '../core/record.ts'
+import { type ApiKeyVerifier, checkVerifyOptions } from '../core/verify-key.ts'
+import {
+  type AskedOptions,
+  AUTHENTICATOR_OPTIONS,
+  type Authentication,
+  type Authenticator,
+  type AuthenticatorOptions,
+  createAuthenticator,
+  stampRequest,
+} from '../http/authenticate-request.ts'
+import { rateLimitFields } from '../http/header-fields.ts'
+import { responseOf } from '../http/raw-request.ts'
+import { isPromiseLike } from '../internal/awaitable.ts'
+import { checkBoolean, checkFunction, checkObject } from '../internal/options.ts'
+
+/** Ends a verify callback: an error is a fault (503), no user a bad key (401). */
+export type VerifyDone = (error: unknown, user?: unknown, info?: unknown) => void
+
+/** Finds the user of a verified key, the way Passport's strategies do it. */
+export type VerifyFunction = (apiKey: ApiKey, done: VerifyDone) => unknown
+
+/** The same, with the request first: for `passReqToCallback: true`. */
+export type VerifyFunctionWithRequest = {
+  // A method's parameters may be narrower, so that the request can have the type that the framework gives it.
+  bivariant(req: object, apiKey: ApiKey, done: VerifyDone): unknown
+}['bivariant']
+
+export interface ApiKeyStrategyOptions<User = unknown> extends AuthenticatorOptions<User> {
+  /** Who verifies the keys: what `createApiKeys` returned. */
+  keys: ApiKeyVerifier
+  /**
+   * Hands the request to the verify callback as its first argument.
+   *
+   * @default false
+   */
+  passReqToCallback?: boolean
+  /**
+   * What a refusal with 400, 401 or 403 does. `'fail'` is Passport's way: a later strategy in an array may still
+   * succeed, and Passport answers with a body of its own. `'error'` halts the chain with an error that carries status,
+   * code and headers, for applications that render problem bodies. 429 and 503 always halt.
+   *
+   * @default 'fail'
+   */
+  refuseWith?: 'fail' | 'error'
+}
+
+/** What one route asks for, in `passport.authenticate('apikey', { … })`. */
+export interface ApiKeyRouteOptions {
+  /** What the key must be permitted. An object asks for all it names, an array for any one of its entries. */
+  permissions?: PermissionRequirement
+  /**
+   * How many units a request to this route spends of every limit and of the quota; 0 spends nothing.
+   *
+   * @default 1
+   */
+  cost?: number
+}
+
+/** The actions that Passport hangs on a strategy for one request. */
+interface Actions {
+  success(user: unknown, info?: unknown): void
+  fail(challenge: string, status?: number): void
+  error(error: unknown): void
+}
+
+/** The outcome, once the user is known. */
+interface Settled {
+  readonly outcome: Authentication
+  readonly info?: unknown
+}
+
+/** As much of a request as Passport and this strategy put to use. */
+export interface PassportRequest {
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  readonly ip?: string | undefined
+  readonly socket?: { readonly remoteAddress?: string | undefined }
+  /** Passport's, or the application's own. */
+  logIn?(user: unknown, options: unknown, done: unknown): unknown
+  /** Express's way on from here, whichever middleware runs. */
+  next?(error: unknown): void
+}
+
+/** What `passport.use` asks of a strategy. Declared here, so that no consumer needs the types of another package. */
+interface StrategyBase {
+  name?: string
+}
+
+// Passport runs `authenticate` on `Object.create(strategy)`, where ES `#private` members cannot be read: hence
+// TypeScript's `private`, here and nowhere else.
+const Base = PassportStrategy as unknown as new () => StrategyBase
+
+/**
+ * A Passport strategy, named `apikey`, that authenticates a request by its API key.
+ *
+ * It never creates, changes or ends a login session and sets no cookie, with or without `session: false`. Where a
+ * key is presented, it decides: a bad one is refused, and our guards go on refusing the request even if a later
+ * strategy succeeds.
+ *
+ * @throws TypeError when an option is wrong or unknown, or both `resolveUser` and a verify callback are given.
+ * @example
+ * passport.use(new ApiKeyStrategy({ keys, resolveUser: (apiKey) => users.find(apiKey.owner.id) }))
+ * app.get('/projects', passport.authenticate('apikey', { permissions: { projects: ['read'] } }), list)
+ */
+export class ApiKeyStrategy<User = unknown> extends Base {
+  override readonly name: string = 'apikey'
+  private readonly authenticator: Authenticator
+  private readonly verify: VerifyFunction | VerifyFunctionWithRequest | undefined
+  private readonly passReqToCallback: boolean
+  private readonly refuseWith: 'fail' | 'error'
+
+  constructor(options: ApiKeyStrategyOptions<User>, verify?: VerifyFunction | VerifyFunctionWithRequest) {
+    super()
+    checkObject('options', options, [...AUTHENTICATOR_OPTIONS, 'keys', 'passReqToCallback', 'refuseWith'])
+    const { keys, passReqToCallback = false, refuseWith = 'fail' } = options
+    if (verify !== undefined) checkFunction('verify', verify)
+    if (verify && options.resolveUser) {
+      throw new TypeError('"resolveUser" and a verify callback cannot be combined: give one of them')
+    }
+    if (refuseWith !== 'fail' && refuseWith !== 'error') {
+      throw new TypeError('"refuseWith" must be "fail" or "error"')
+    }
+    this.authenticator = createAuthenticator(keys, options)
+    this.verify = verify
+    this.passReqToCallback = checkBoolean('passReqToCallback', passReqToCallback)
+    this.refuseWith = refuseWith
+  }
+
+  /** Called by Passport. */
+  authenticate(req: PassportRequest, options: ApiKeyRouteOptions & { assignProperty?: string } = {}): void {
+    // Read at once: the actions are closures, but where the application hands Passport the strategy itself, the
+    // next request overwrites them before this one is decided.
+    const { success, fail, error } = this as unknown as Actions
+    const settle = ({ outcome, info }: Settled) => {
+      if (options.assignProperty === undefined) stampRequest(req, this.authenticator.keys, outcome)
+      if (outcome.ok) {
+        setFields(req, rateLimitFields(outcome.limits))
+        succeedWithoutSession(req, options, () => success(outcome.user, info))
+      } else this.refuse(req, outcome, { fail, error })
+    }
+    let settled: Settled | PromiseLike<Settled>
+    try {
+      settled = this.run(req, options)
+    } catch (mistake) {
+      error(mistake)
+      return
+    }
+    if (!isPromiseLike(settled)) {
+      settle(settled)
+      return
+    }
+    settled.then(
+      (value) => setImmediate(answer, req, () => settle(value)),
+      (mistake) => setImmediate(answer, req, () => error(mistake)),
+    )
+  }
+
+  /** @throws TypeError when the route's options are wrong */
+  private run(
+    req: PassportRequest,
+    { permissions, cost }: ApiKeyRouteOptions,
+  ): Settled | PromiseLike<Settled> {
+    const asked: AskedOptions = {}
+    if (permissions !== undefined) asked.permissions = permissions
+    if (cost !== undefined) asked.cost = cost
+    checkVerifyOptions(asked)
+    const ip = req.ip ?? req.socket?.remoteAddress
+    if (typeof ip === 'string') asked.ip = ip
+    const outcome = this.authenticator.authenticate(req, asked)
+    if (!isPromiseLike(outcome)) return outcome.ok && this.verify ? this.askVerify(req, outcome) : { outcome }
+    return outcome.then((found) =>
+      found.ok && this.verify ? this.askVerify(req, found) : { outcome: found },
+    )
+  }
+
+  /** Runs the application's verify callback, and takes its first answer. */
+  private askVerify(req: unknown, outcome: Authentication & { ok: true }): Promise<Settled> {
+    const { refuse } = this.authenticator
+    const { apiKey } = outcome
+    return new Promise((resolve) => {
+      const fault = (cause: unknown) => resolve({ outcome: refuse.fault(cause) })
+      const done: VerifyDone = (error, user, info) => {
+        if (error) fault(error)
+        else if (user === undefined || user === null || user === false) resolve({ outcome: refuse.user() })
+        else resolve({ outcome: { ...outcome, user }, info })
+      }
+      try {
+        const verify = this.verify as (...args: unknown[]) => unknown
+        const returned = this.passReqToCallback ? verify(req, apiKey, done) : verify(apiKey, done)
+        // Frameworks wrap callbacks in async functions: what they resolve with says nothing, a rejection does.
+        if (isPromiseLike(returned)) returned.then(undefined, fault)
+      } catch (thrown) {
+        fault(thrown)
+      }
+    })
+  }
+
+  private refuse(
+    req: object,
+    { error, challenge }: Authentication & { ok: false },
+    actions: Omit<Actions, 'success'>,
+  ): void {
+    const { status } = error
+    if (this.refuseWith === 'error' || status === 429 || status === 503) {
+      setFields(req, { ...error.headers, 'Cache-Control': 'no-store' })
+      actions.error(error)
+    } else {
+      keepFailureUncached(req)
+      // An explicit 401 would hide the status of a strategy after this one; it is the default anyway.
+      actions.fail(challenge, status === 401 ? undefined : status)
+    }
+  }
+}
+
+/**
+ * Runs what ends a request that had to wait. An application's callback that throws here is out of reach of the
+ * framework that called the strategy: it must neither be called again nor end the process.
+ */
+function answer(req: PassportRequest, end: () => void): void {
+  try {
+    end()
+  } catch (thrown) {
+    if (typeof req.next !== 'function') throw thrown
+    req.next(thrown)
+  }
+}
+
+/** Sets response fields where there is a response to set them on: Passport hands strategies none. */
+function setFields(req: object, fields: Readonly<Record<string, string>>): void {
+  const res = responseOf(req)
+  if (!res || res.headersSent) return
+  for (const [name, value] of Object.entries(fields)) res.setHeader(name, value)
+}
+
+/** A failure must not be stored; whether this will be one is known only when the response begins. */
+function keepFailureUncached(req: object): void {
+  const res = responseOf(req)
+  if (typeof res?.writeHead !== 'function') return
+  onHeaders(res, function (this: ServerResponse) {
+    if (this.statusCode >= 400) this.setHeader('Cache-Control', 'no-store')
+  })
+}
+
+/**
+ * Passport's `success` logs the user into the session unless the route says `session: false`. For the one call
+ * that this success makes, `req.logIn` hears that; every other call, also of the application's own, is left alone.
+ */
+function succeedWithoutSession(req: PassportRequest, options: object, succeed: () => void): void {
+  const { logIn } = req
+  if (typeof logIn !== 'function') {
+    succeed()
+    return
+  }
+  const wasOwn = Object.hasOwn(req, 'logIn')
+  const restore = () => {
+    if (req.logIn !== shadow) return
+    if (wasOwn) req.logIn = logIn
+    else delete req.logIn
+  }
+  function shadow(this: unknown, user: unknown, given: unknown, done: unknown) {
+    restore()
+    return logIn?.call(req, user, given === options ? { ...options, session: false } : given, done)
+  }
+  req.logIn = shadow
+  try {
+    succeed()
+  } finally {
+    restore()
+  }
+}

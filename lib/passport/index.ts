@@ -1,0 +1,30 @@
+import type { ApiKey } from '../core/record.ts'
+import type { AuthMethod } from '../http/auth-mark.ts'
+import type { ApiKeyRouteOptions } from './api-key-strategy.ts'
+
+export { type Auth, type AuthMethod, getAuth, type RegisteredUser } from '../http/auth-mark.ts'
+export {
+  type ApiKeyRouteOptions,
+  ApiKeyStrategy,
+  ApiKeyStrategy as Strategy,
+  type ApiKeyStrategyOptions,
+  type PassportRequest,
+  type VerifyDone,
+  type VerifyFunction,
+  type VerifyFunctionWithRequest,
+} from './api-key-strategy.ts'
+
+declare module 'passport' {
+  interface AuthenticateOptions extends ApiKeyRouteOptions {}
+}
+
+declare global {
+  namespace Express {
+    interface Request {
+      /** The key that authenticated the request. */
+      apiKey?: ApiKey | undefined
+      /** How the request was authenticated; a view of what was proven, which assigning does not change. */
+      authMethod?: AuthMethod | undefined
+    }
+  }
+}

@@ -1,0 +1,131 @@
+import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '../core/key-store.ts'
+import { decideReservation, type QuotaRecord, type QuotaReservation, startQuota } from '../core/quota.ts'
+import { endOf, type KeyRecord, keyStatus } from '../core/record.ts'
+import { LatchkeyError } from '../errors.ts'
+
+/**
+ * A store in the memory of the process, for trying things out and for tests: keys are gone when the process is.
+ *
+ * @example
+ * const keys = createApiKeys({ store: memoryStore(), rateLimiter: memoryRateLimiter(), prefix: 'acme' })
+ */
+export function memoryStore(): KeyStore {
+  const records = new Map<string, KeyRecord>()
+  const idsByLookup = new Map<string, string>()
+  const quotas = new Map<string, QuotaRecord>()
+
+  return {
+    async insert(batch: readonly KeyRecord[]) {
+      const ids = new Set<string>()
+      const lookups = new Set<string>()
+      for (const { id, lookup } of batch) {
+        if (records.has(id) || idsByLookup.has(lookup) || ids.has(id) || lookups.has(lookup)) {
+          throw new LatchkeyError('duplicate_key')
+        }
+        ids.add(id)
+        lookups.add(lookup)
+      }
+      for (const record of batch) {
+        const { quota, ...rest } = structuredClone(record)
+        records.set(rest.id, { ...rest, quota: null })
+        idsByLookup.set(rest.lookup, rest.id)
+        if (quota && !quotas.has(rest.lineageId)) quotas.set(rest.lineageId, quota)
+      }
+    },
+
+    async find(by) {
+      const ids = 'id' in by ? [by.id] : by.lookups.map((lookup) => idsByLookup.get(lookup))
+      for (const id of ids) {
+        const record = id === undefined ? undefined : records.get(id)
+        if (record) return copyOut(record)
+      }
+      return null
+    },
+
+    async update(id: string, expectedVersion: number, change: KeyChange) {
+      const record = records.get(id)
+      if (!record) return 'missing'
+      if (record.version !== expectedVersion) return 'conflict'
+      const { quota, ...rest } = structuredClone(change)
+      const revokedAt = record.revokedAt ?? rest.revokedAt ?? null
+      records.set(id, { ...record, ...rest, revokedAt, version: expectedVersion + 1 })
+      if (quota === null) quotas.delete(record.lineageId)
+      else if (quota) {
+        quotas.set(record.lineageId, startQuota(quota, quotas.get(record.lineageId) ?? null, rest.updatedAt))
+      }
+      return 'updated'
+    },
+
+    async replaceDigest(id: string, expected: string, next: string) {
+      const record = records.get(id)
+      if (record?.digest !== expected) return false
+      records.set(id, { ...record, digest: next })
+      return true
+    },
+
+    async list(filter: KeyFilter, { limit, after }: { limit: number; after?: KeyPosition }) {
+      return [...records.values()]
+        .filter((record) => matches(record, filter) && (!after || compare(record, after) > 0))
+        .sort(compare)
+        .slice(0, limit)
+        .map(copyOut)
+    },
+
+    async purge(ids: readonly string[], at: Date) {
+      const purged = [...new Set(ids)]
+        .map((id) => records.get(id))
+        .filter((record) => record && ['revoked', 'expired'].includes(keyStatus(record, at))) as KeyRecord[]
+      for (const { id, lookup } of purged) {
+        records.delete(id)
+        idsByLookup.delete(lookup)
+      }
+      const living = new Set([...records.values()].map((record) => record.lineageId))
+      for (const { lineageId } of purged) if (!living.has(lineageId)) quotas.delete(lineageId)
+      return purged.length
+    },
+
+    async recordUsage(batch: readonly UsageDelta[]) {
+      for (const { id, count, lastUsedAt, lastUsedIp } of batch) {
+        const record = records.get(id)
+        if (!record) continue
+        const isLater = !record.lastUsedAt || lastUsedAt > record.lastUsedAt
+        records.set(id, {
+          ...record,
+          usageCount: record.usageCount + count,
+          ...(isLater && { lastUsedAt: new Date(lastUsedAt), lastUsedIp }),
+        })
+      }
+    },
+
+    async reserveQuota(lineageId: string, amount: number, at: Date): Promise<QuotaReservation | null> {
+      const quota = quotas.get(lineageId)
+      if (!quota) return null
+      const { next, reservation } = decideReservation(quota, amount, at)
+      quotas.set(lineageId, next)
+      return structuredClone(reservation)
+    },
+  }
+
+  function copyOut(record: KeyRecord): KeyRecord {
+    return structuredClone({ ...record, quota: quotas.get(record.lineageId) ?? null })
+  }
+}
+
+function compare(a: KeyPosition, b: KeyPosition): number {
+  const byTime = a.createdAt.getTime() - b.createdAt.getTime()
+  if (byTime !== 0) return byTime
+  return a.id < b.id ? -1 : a.id > b.id ? 1 : 0
+}
+
+function matches(record: KeyRecord, filter: KeyFilter): boolean {
+  const { owner, createdBy, name, status, endedBefore } = filter
+  if (owner && (record.owner.type !== owner.type || record.owner.id !== owner.id)) return false
+  if (createdBy !== undefined && record.createdBy !== createdBy) return false
+  if (name !== undefined && record.name !== name) return false
+  if (status && keyStatus(record, status.at) !== status.is) return false
+  return !endedBefore || endedAt(record) < endedBefore.getTime()
+}
+
+function endedAt(record: KeyRecord): number {
+  return Math.min(record.revokedAt?.getTime() ?? Infinity, endOf(record) ?? Infinity)
+}

@@ -1,0 +1,92 @@
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import { findViolations } from './support/house-rules.ts'
+import { readImports, walkImports } from './support/import-graph.ts'
+
+const lib = fileURLToPath(new URL('../lib', import.meta.url))
+
+/** What the rules say of a made-up house: file names with their text. */
+function violationsOf(files: Record<string, string>): string[] {
+  return findViolations(Object.entries(files).flatMap(([name, text]) => readImports(name, text)))
+}
+
+describe('the import graph of lib/', () => {
+  const edges = walkImports(lib)
+
+  it('reaches every layer', () => {
+    expect(new Set(edges.map((edge) => edge.from.split('/')[0]))).toEqual(
+      new Set(['core', 'express', 'http', 'index.ts', 'internal', 'passport', 'rate-limits', 'stores']),
+    )
+  })
+
+  it('has no arrow that runs back', () => {
+    expect(findViolations(edges)).toEqual([])
+  })
+})
+
+describe('the rules of the house', () => {
+  it('accept arrows that run the right way', () => {
+    expect(
+      violationsOf({
+        'index.ts': `export { createApiKeys } from './core/api-keys.ts'\nexport { memoryStore } from './stores/memory.ts'`,
+        'internal/clock.ts': `import { LatchkeyError } from '../errors.ts'`,
+        'core/digest.ts': `import { createHash } from 'node:crypto'\nconst load = () => import('bcrypt')`,
+        'core/calendar.ts': `import { Temporal } from 'temporal-polyfill'\nimport { LRUCache } from 'lru-cache'`,
+        'http/guards.ts': `import onHeaders from 'on-headers'\nimport type { ApiKeys } from '../core/api-keys.ts'`,
+        'passport/strategy.ts': `import { Strategy } from 'passport-strategy'\nimport type { Request } from 'express'`,
+        'express/index.ts': `import type { Request } from 'express'\nexport { getAuth } from '../http/mark.ts'`,
+      }),
+    ).toEqual([])
+  })
+
+  it.each([
+    ['core importing http', 'core/verify.ts', `import { mark } from '../http/mark.ts'`],
+    ['a type that runs back', 'core/verify.ts', `import type { Mark } from '../http/mark.ts'`],
+    ['an inline type that runs back', 'errors.ts', `let a: import('./core/record.ts').ApiKey`],
+    ['a re-export that runs back', 'internal/clock.ts', `export * from '../core/calendar.ts'`],
+    ['a dynamic import that runs back', 'core/verify.ts', `await import('../stores/memory.ts')`],
+    ['core importing the main door', 'core/verify.ts', `import { x } from '../index.ts'`],
+    ['siblings: passport and express', 'passport/index.ts', `import { x } from '../express/index.ts'`],
+    ['siblings: a store and a limiter', 'stores/memory.ts', `import { x } from '../rate-limits/memory.ts'`],
+    ['siblings: http and a store', 'http/guards.ts', `import { x } from '../stores/memory.ts'`],
+    [
+      'a framework adapter reaching for a store',
+      'express/index.ts',
+      `import { x } from '../stores/memory.ts'`,
+    ],
+    ['the main door showing internal/', 'index.ts', `export { base62 } from './internal/base62.ts'`],
+    ['the main door loading an adapter', 'index.ts', `export { ApiKeyStrategy } from './passport/index.ts'`],
+    ['a folder nobody placed', 'helpers/x.ts', `import { x } from '../core/record.ts'`],
+    ['a file outside lib/', 'core/verify.ts', `import { x } from '../../test/support/x.ts'`],
+  ])('refuse %s', (_what, file, text) => {
+    expect(violationsOf({ [file]: text })).toHaveLength(1)
+  })
+
+  it.each([
+    ['a framework in the core', 'core/verify.ts', `import express from 'express'`],
+    ['the type of a framework in the core', 'core/verify.ts', `import type { Request } from 'express'`],
+    ['bcrypt loaded at once', 'core/digest.ts', `import { compare } from 'bcrypt'`],
+    ['the type of bcrypt', 'core/digest.ts', `let b: typeof import('bcrypt')`],
+    ['a driver in a store', 'stores/memory.ts', `import { Pool } from 'pg'`],
+    ['express at run time in its own door', 'express/index.ts', `import { Router } from 'express'`],
+    [
+      'express kept at run time by an inline type',
+      'express/index.ts',
+      `import { type Router } from 'express'`,
+    ],
+    ['passport at run time in the strategy', 'passport/strategy.ts', `import passport from 'passport'`],
+    ['an augmentation of a package not allowed', 'http/mark.ts', `declare module 'passport' {}`],
+    ['this package by its own name', 'http/mark.ts', `import { x } from 'latchkey'`],
+    ['a specifier that cannot be read', 'core/digest.ts', `const name = 'express'; await import(name)`],
+    ['a Node module without its scheme', 'core/digest.ts', `import { createHash } from 'crypto'`],
+    ['require', 'core/digest.ts', `const express = require('express')`],
+  ])('refuse %s', (_what, file, text) => {
+    expect(violationsOf({ [file]: text })).toHaveLength(1)
+  })
+
+  it('name the arrow and what is wrong with it', () => {
+    expect(violationsOf({ 'core/verify.ts': `import { mark } from '../http/mark.ts'` })).toEqual([
+      'core/verify.ts → http/mark.ts: core lies before http, the arrow runs back',
+    ])
+  })
+})

@@ -1,0 +1,244 @@
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import tsconfig from '../../tsconfig.json' with { type: 'json' }
+import tsdownConfig from '../../tsdown.config.ts'
+import { type Consumer, compilerOf, type PackedPackage, packPackage } from '../support/packed-package.ts'
+
+let packed: PackedPackage
+
+beforeAll(() => {
+  expect(inject('buildFailure')).toBe('')
+  packed = packPackage()
+})
+
+afterAll(() => packed?.remove())
+
+/** Runs a program in the consumer's folder and returns what it printed, as JSON. */
+async function evaluate(consumer: Consumer, type: 'module' | 'commonjs', program: string): Promise<unknown> {
+  const result = await consumer.run(`--input-type=${type}`, '--eval', program)
+  expect(result, program).toMatchObject({ status: 0, stderr: '' })
+  return JSON.parse(result.stdout)
+}
+
+describe('the tarball', () => {
+  it('holds dist and four files beside it', () => {
+    expect(packed.files.filter((file) => !file.startsWith('dist/'))).toEqual([
+      'CHANGELOG.md',
+      'LICENSE',
+      'README.md',
+      'package.json',
+    ])
+  })
+
+  it('holds code and declarations only, without source maps', () => {
+    const consumer = packed.createConsumer()
+    const dist = packed.files.filter((file) => file.startsWith('dist/'))
+    expect(dist.filter((file) => !/\.(?:mjs|cjs|d\.mts|d\.cts)$/.test(file))).toEqual([])
+    expect(dist.filter((file) => consumer.read(file).includes('sourceMappingURL'))).toEqual([])
+  })
+
+  it('names no folder of the machine that built it', () => {
+    const consumer = packed.createConsumer()
+    const root = process.cwd()
+    expect(packed.files.filter((file) => consumer.read(file).includes(root))).toEqual([])
+  })
+
+  it('opens the same doors to users, to the build, and to the compiler and tests of this repository', () => {
+    const { doors } = packed
+    expect(doors).toContain('latchkey')
+    expect(Object.keys(tsconfig.compilerOptions.paths).sort()).toEqual([...doors].sort())
+    const { entry } = tsdownConfig as { entry: Record<string, string> }
+    const built = Object.keys(entry).map((name) => (name === 'index' ? 'latchkey' : `latchkey/${name}`))
+    expect(built.sort()).toEqual([...doors].sort())
+  })
+})
+
+describe('an application without passport, express or bcrypt', () => {
+  const names: Record<string, string[]> = {
+    latchkey: ['createApiKeys', 'isLatchkeyError', 'memoryRateLimiter', 'memoryStore'],
+    'latchkey/passport': ['ApiKeyStrategy'],
+    'latchkey/express': ['apiKeyAuth'],
+  }
+
+  it('opens every door, as ESM and as CommonJS, and finds the same names there', async () => {
+    const consumer = packed.createConsumer()
+    for (const door of packed.doors) {
+      const esm = await evaluate(
+        consumer,
+        'module',
+        `import * as door from '${door}'; console.log(JSON.stringify(Object.keys(door).sort()))`,
+      )
+      const cjs = await evaluate(
+        consumer,
+        'commonjs',
+        `console.log(JSON.stringify(Object.keys(require('${door}')).sort()))`,
+      )
+      expect(esm, door).toEqual(cjs)
+      expect(esm, door).toEqual(expect.arrayContaining(names[door] ?? ['every door has its line above']))
+    }
+  })
+
+  it('reads package.json', async () => {
+    const consumer = packed.createConsumer()
+    const version = await evaluate(
+      consumer,
+      'commonjs',
+      `console.log(JSON.stringify(require('latchkey/package.json').name))`,
+    )
+    expect(version).toBe('latchkey')
+  })
+
+  it('finds every other path closed', async () => {
+    const consumer = packed.createConsumer()
+    const result = await consumer.run(
+      '--input-type=module',
+      '--eval',
+      `await import('latchkey/dist/index.mjs')`,
+    )
+    expect(result.stderr).toContain('ERR_PACKAGE_PATH_NOT_EXPORTED')
+  })
+})
+
+describe('an application with passport, express and bcrypt', () => {
+  const peers = ['passport', 'express', 'bcrypt']
+  const loaded = `JSON.stringify(Object.keys(require.cache).filter((file) =>
+    /node_modules.(?:passport|passport-strategy|express|bcrypt)[\\\\/]/.test(file)))`
+
+  it.each(['latchkey', 'latchkey/express'])('does not have them loaded by %s', async (door) => {
+    const consumer = packed.createConsumer(peers)
+    const esm = await evaluate(consumer, 'commonjs', `import('${door}').then(() => console.log(${loaded}))`)
+    const cjs = await evaluate(consumer, 'commonjs', `require('${door}'); console.log(${loaded})`)
+    expect({ esm, cjs }).toEqual({ esm: [], cjs: [] })
+  })
+
+  it('has only passport-strategy loaded by latchkey/passport', async () => {
+    const consumer = packed.createConsumer(peers)
+    for (const load of [`import('latchkey/passport')`, `Promise.resolve(require('latchkey/passport'))`]) {
+      const files = await evaluate(consumer, 'commonjs', `${load}.then(() => console.log(${loaded}))`)
+      expect(files).not.toEqual([])
+      expect((files as string[]).filter((file) => !file.includes('passport-strategy'))).toEqual([])
+    }
+  })
+})
+
+describe('an application that loads both copies', () => {
+  it('recognises the errors of one in the other', async () => {
+    const consumer = packed.createConsumer()
+    const answers = await evaluate(
+      consumer,
+      'commonjs',
+      `const cjs = require('latchkey')
+       import('latchkey').then((esm) => console.log(JSON.stringify({
+         twoCopies: esm.LatchkeyError !== cjs.LatchkeyError,
+         esmInCjs: cjs.isLatchkeyError(new esm.LatchkeyError('invalid_key')),
+         cjsInEsm: esm.isLatchkeyError(new cjs.LatchkeyError('invalid_key')),
+         others: esm.isLatchkeyError(new Error('invalid_key')),
+       })))`,
+    )
+    expect(answers).toEqual({ twoCopies: true, esmInCjs: true, cjsInEsm: true, others: false })
+  })
+
+  it('verifies with one what the other issued', async () => {
+    const consumer = packed.createConsumer()
+    const answer = await evaluate(
+      consumer,
+      'commonjs',
+      `const cjs = require('latchkey')
+       import('latchkey').then(async (esm) => {
+         const store = cjs.memoryStore()
+         const issuing = cjs.createApiKeys({ store, rateLimiter: cjs.memoryRateLimiter(), prefix: 'acme' })
+         const verifying = esm.createApiKeys({ store, rateLimiter: esm.memoryRateLimiter(), prefix: 'acme' })
+         const { key } = await issuing.issue({ owner: { type: 'user', id: 'u_1' }, name: 'CI' })
+         const { ok, apiKey } = await verifying.verify(key)
+         console.log(JSON.stringify({ ok, owner: apiKey.owner }))
+       })`,
+    )
+    expect(answer).toEqual({ ok: true, owner: { type: 'user', id: 'u_1' } })
+  })
+})
+
+describe.each(['typescript', 'typescript7'] as const)('a strict application compiled by %s', (compiler) => {
+  /** The same program as ESM and as CommonJS; `skipLibCheck` is off, so our declarations are checked as well. */
+  async function compile(program: string, packages: readonly string[]): Promise<string> {
+    const consumer = packed.createConsumer(['@types/node', ...packages])
+    consumer.write('esm.mts', program)
+    consumer.write('cjs.cts', program)
+    consumer.write('tsconfig.json', JSON.stringify({ compilerOptions, files: ['esm.mts', 'cjs.cts'] }))
+    const result = await consumer.run(compilerOf(compiler), '--project', 'tsconfig.json', '--pretty', 'false')
+    return result.stdout + result.stderr
+  }
+
+  const compilerOptions = {
+    target: 'es2022',
+    module: 'nodenext',
+    strict: true,
+    exactOptionalPropertyTypes: true,
+    esModuleInterop: true,
+    skipLibCheck: false,
+    noEmit: true,
+    types: ['node'],
+  }
+
+  const service = `
+    import { type ApiKey, createApiKeys, memoryRateLimiter, memoryStore } from 'latchkey'
+    export const keys = createApiKeys({ store: memoryStore(), rateLimiter: memoryRateLimiter(), prefix: 'acme_live' })
+  `
+
+  it('uses the main door without the types of any peer', async () => {
+    const output = await compile(
+      `${service}
+       export async function issueKey(): Promise<ApiKey> {
+         const issued = await keys.issue({
+           owner: { type: 'user', id: 'u_1' },
+           name: 'CI',
+           permissions: { projects: ['read'] },
+         })
+         const result = await keys.verify(issued.key, { permissions: { projects: ['read'] } })
+         if (!result.ok) throw new Error(result.code)
+         // @ts-expect-error a key has no secret to show
+         result.apiKey.digest
+         return result.apiKey
+       }
+       // @ts-expect-error a prefix is text
+       createApiKeys({ store: memoryStore(), rateLimiter: memoryRateLimiter(), prefix: 1 })`,
+      [],
+    )
+    expect(output).toBe('')
+  })
+
+  it('uses the Passport door', async () => {
+    const output = await compile(
+      `${service}
+       import express from 'express'
+       import { ApiKeyStrategy } from 'latchkey/passport'
+       import passport from 'passport'
+       const users = new Map([['u_1', { name: 'Ada' }]])
+       passport.use(new ApiKeyStrategy({
+         keys,
+         resolveUser: (apiKey: ApiKey) => users.get(apiKey.owner.id) ?? null,
+       }))
+       const app = express()
+       app.get('/projects', passport.authenticate('apikey', { permissions: { projects: ['read'] } }))
+       // @ts-expect-error a strategy needs its keys
+       new ApiKeyStrategy({})`,
+      ['@types/express', '@types/passport'],
+    )
+    expect(output).toBe('')
+  })
+
+  it('uses the Express door', async () => {
+    const output = await compile(
+      `${service}
+       import express from 'express'
+       import { apiKeyAuth } from 'latchkey/express'
+       const app = express()
+       app.use('/api', apiKeyAuth(keys))
+       app.get('/api/me', (req, res) => {
+         res.json({ owner: req.apiKey?.owner.id, by: req.authMethod })
+         // @ts-expect-error there is no such way of authenticating
+         if (req.authMethod === 'telepathy') return
+       })`,
+      ['@types/express'],
+    )
+    expect(output).toBe('')
+  })
+})

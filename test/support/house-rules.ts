@@ -1,0 +1,80 @@
+import { isBuiltin } from 'node:module'
+import type { ImportEdge, ImportKind } from './import-graph.ts'
+
+interface Layer {
+  /** The layers it may import, besides itself. */
+  layers: readonly string[]
+  /** The packages it may import, each with the ways it may be reached. Node's own modules are always allowed. */
+  packages: Readonly<Record<string, readonly ImportKind[]>>
+}
+
+const any: readonly ImportKind[] = ['static', 'dynamic', 'type']
+const onlyTypes: readonly ImportKind[] = ['type']
+
+/**
+ * The house: `errors ← internal ← core ← {stores, rate-limits, http}` and `http ← {passport, express}`. The order
+ * from left to right is spelled out for each layer; what is not listed is refused. Siblings are never listed.
+ */
+const LAYERS: Readonly<Record<string, Layer>> = {
+  errors: { layers: [], packages: {} },
+  internal: { layers: ['errors'], packages: {} },
+  core: {
+    layers: ['errors', 'internal'],
+    // bcrypt is an optional peer: loaded when first needed, or not at all.
+    packages: { 'lru-cache': any, 'temporal-polyfill': any, bcrypt: ['dynamic'] },
+  },
+  stores: { layers: ['errors', 'internal', 'core'], packages: {} },
+  'rate-limits': { layers: ['errors', 'internal', 'core'], packages: {} },
+  http: { layers: ['errors', 'internal', 'core'], packages: { 'on-headers': any } },
+  passport: {
+    layers: ['errors', 'internal', 'core', 'http'],
+    packages: { 'passport-strategy': any, passport: onlyTypes, express: onlyTypes },
+  },
+  express: { layers: ['errors', 'internal', 'core', 'http'], packages: { express: onlyTypes } },
+  // The main door shows what the layers offer; internal/ is never shown.
+  index: { layers: ['errors', 'core', 'stores', 'rate-limits', 'http'], packages: {} },
+}
+
+/** The imports that break the rules of the house, each as one sentence; empty when there are none. */
+export function findViolations(edges: readonly ImportEdge[]): string[] {
+  return edges.flatMap((edge) => {
+    const problem = edge.isFile ? problemWithFile(edge) : problemWithPackage(edge)
+    return problem === undefined ? [] : [`${edge.from} → ${edge.to}: ${problem}`]
+  })
+}
+
+function problemWithFile({ from, to }: ImportEdge): string | undefined {
+  const [fromLayer, toLayer] = [layerOf(from), layerOf(to)]
+  if (fromLayer === toLayer) return undefined
+  if (to.startsWith('../')) return 'leaves lib/'
+  if (LAYERS[fromLayer] === undefined) return `"${fromLayer}" has no place in the house yet`
+  if (LAYERS[fromLayer].layers.includes(toLayer)) return undefined
+  if (LAYERS[toLayer]?.layers.includes(fromLayer))
+    return `${fromLayer} lies before ${toLayer}, the arrow runs back`
+  return `${fromLayer} may not import ${toLayer}`
+}
+
+function problemWithPackage({ from, to, kind }: ImportEdge): string | undefined {
+  const layer = LAYERS[layerOf(from)]
+  if (layer === undefined) return `"${layerOf(from)}" has no place in the house yet`
+  if (kind === 'opaque') return 'a computed specifier cannot be checked'
+  if (isBuiltin(to)) return to.startsWith('node:') ? undefined : `is written node:${to}`
+  const ways = layer.packages[packageOf(to)]
+  if (ways === undefined) return `${layerOf(from)} may not use this package`
+  if (!ways.includes(kind)) return `${layerOf(from)} may use this package only as ${ways.join(' or ')} import`
+  return undefined
+}
+
+/** `core/issue.ts` → `core`; `errors.ts` → `errors`. */
+function layerOf(file: string): string {
+  const [first = ''] = file.split('/')
+  return first.replace(/\.ts$/, '')
+}
+
+/** `@scope/name/deep` → `@scope/name`; `name/deep` → `name`. */
+function packageOf(specifier: string): string {
+  return specifier
+    .split('/')
+    .slice(0, specifier.startsWith('@') ? 2 : 1)
+    .join('/')
+}

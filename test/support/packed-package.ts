@@ -1,0 +1,111 @@
+import { execFile, execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+
+export interface Manifest {
+  exports: Record<string, unknown>
+  dependencies: Record<string, string>
+  peerDependencies: Record<string, string>
+}
+
+export interface ProcessResult {
+  status: number
+  stdout: string
+  stderr: string
+}
+
+export interface PackedPackage {
+  /** Every path in the tarball. */
+  files: string[]
+  manifest: Manifest
+  /** `latchkey`, `latchkey/passport`, …: what `exports` opens, without `package.json`. */
+  doors: string[]
+  /**
+   * A fresh folder in which the tarball is installed with its dependencies and, beside them, only the packages named:
+   * whatever the package forgot to declare is not there.
+   */
+  createConsumer(packages?: readonly string[]): Consumer
+  remove(): void
+}
+
+export interface Consumer {
+  /** Reads one file of the installed package. */
+  read(file: string): string
+  write(file: string, text: string): void
+  run(...args: string[]): Promise<ProcessResult>
+}
+
+/** Packs the built package as `npm publish` would, without reaching any network. */
+export function packPackage(): PackedPackage {
+  const scratch = mkdtempSync(join(tmpdir(), 'latchkey-package-'))
+  const report = execFileSync('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', scratch], {
+    cwd: root,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const [packed] = JSON.parse(report) as PackReport[]
+  if (packed === undefined) throw new Error('npm pack reported no package')
+  const manifest: Manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  let consumers = 0
+  return {
+    files: packed.files.map((file) => file.path).sort(),
+    manifest,
+    doors: Object.keys(manifest.exports)
+      .filter((path) => path !== './package.json')
+      .map((path) => `latchkey${path.slice(1)}`),
+    createConsumer(packages = []) {
+      consumers += 1
+      const folder = join(scratch, `consumer-${consumers}`)
+      const installed = join(folder, 'node_modules/latchkey')
+      mkdirSync(installed, { recursive: true })
+      execFileSync('tar', ['-xzf', join(scratch, packed.filename), '-C', installed, '--strip-components=1'])
+      for (const name of [...Object.keys(manifest.dependencies), ...packages]) link(folder, name)
+      return {
+        read: (file) => readFileSync(join(installed, file), 'utf8'),
+        write: (file, text) => writeFileSync(join(folder, file), text),
+        run: (...args) => run(folder, args),
+      }
+    },
+    remove: () => rmSync(scratch, { recursive: true, force: true }),
+  }
+}
+
+interface PackReport {
+  filename: string
+  files: { path: string }[]
+}
+
+interface PackReport {
+  filename: string
+  files: { path: string }[]
+}
+
+function link(folder: string, name: string): void {
+  const path = join(folder, 'node_modules', name)
+  mkdirSync(dirname(path), { recursive: true })
+  symlinkSync(join(root, 'node_modules', name), path, 'junction')
+}
+
+function run(cwd: string, args: string[]): Promise<ProcessResult> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, args, { cwd, env: plainEnvironment() }, (error, stdout, stderr) => {
+      const status = error === null ? 0 : typeof error.code === 'number' ? error.code : 1
+      resolve({ status, stdout, stderr })
+    })
+  })
+}
+
+/** Without what the test runner sets for itself: the child has to behave as it would for a user. */
+function plainEnvironment(): NodeJS.ProcessEnv {
+  const { NODE_OPTIONS: _options, NODE_ENV: _env, VITEST: _vitest, ...rest } = process.env
+  return rest
+}
+
+/** The command line of a TypeScript compiler of this repository. */
+export function compilerOf(name: 'typescript' | 'typescript7'): string {
+  return join(root, 'node_modules', name, 'bin/tsc')
+}
