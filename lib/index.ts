@@ -1,9 +1,11 @@
 export { type ApiKeys, type ApiKeysOptions, createApiKeys } from './core/api-keys.ts'
+export type { Clock } from './core/clock.ts'
 export type { DigestScheme, Pepper } from './core/digest.ts'
 export type { ApiKeyEvent, ApiKeyListener } from './core/events.ts'
 export { secretScanningPattern } from './core/key-format.ts'
 export type { KeySettings } from './core/key-settings.ts'
 export type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from './core/key-store.ts'
+export type { ApiKeyVerifier, Happening, VerifyOptions } from './core/key-verifier.ts'
 export type {
   ApiKeyPage,
   ChangeOptions,
@@ -37,9 +39,7 @@ export {
   type Metadata,
   type Owner,
 } from './core/record.ts'
-export type { ApiKeyVerifier, VerifyOptions } from './core/verify-key.ts'
 export type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './core/verify-result.ts'
 export { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from './errors.ts'
-export type { Clock } from './internal/clock.ts'
 export { type MemoryRateLimiterOptions, memoryRateLimiter } from './rate-limits/memory.ts'
 export { memoryStore } from './stores/memory.ts'

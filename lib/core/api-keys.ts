@@ -1,11 +1,17 @@
 import type { Awaitable } from '../internal/awaitable.ts'
-import { type Clock, systemClock } from '../internal/clock.ts'
 import { checkBoolean, checkFunction, checkInteger, checkObject } from '../internal/options.ts'
+import { type Clock, systemClock } from './clock.ts'
 import { createDigester, type DigestScheme, type Pepper } from './digest.ts'
 import { type ApiKeyListener, createEmitter } from './events.ts'
 import { createFaultGuard } from './faults.ts'
 import { checkPrefix } from './key-format.ts'
 import type { KeyStore } from './key-store.ts'
+import {
+  type ApiKeyVerifier,
+  checkVerifyOptions,
+  type Happening,
+  type VerifyOptions,
+} from './key-verifier.ts'
 import { createKeyManagement, type KeyManagement } from './manage-keys.ts'
 import { createOwnerStatus } from './owner-status.ts'
 import { createPublishChange } from './publish-change.ts'
@@ -16,13 +22,7 @@ import type { Owner } from './record.ts'
 import { createRecordCache } from './record-cache.ts'
 import { createStoreAccess } from './store-access.ts'
 import { createUsageLog } from './usage-log.ts'
-import {
-  type ApiKeyVerifier,
-  checkVerifyOptions,
-  closedError,
-  createVerifier,
-  type VerifyOptions,
-} from './verify-key.ts'
+import { closedError, createVerifier } from './verify-key.ts'
 import type { VerifyResult } from './verify-result.ts'
 
 export interface ApiKeysOptions {
@@ -201,6 +201,24 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     return verifyKey(key, verifyOptions)
   }
 
+  function report(happening: Happening): void {
+    const at = new Date(clock.now())
+    if (happening.type === 'fault') {
+      emit({ type: 'fault', at, operation: 'resolve_user', error: happening.error })
+      return
+    }
+    const { code, reason, apiKey, ip = null } = happening
+    emit({
+      type: 'key.refused',
+      at,
+      code,
+      reason,
+      keyId: apiKey?.id ?? null,
+      owner: apiKey?.owner ?? null,
+      ip,
+    })
+  }
+
   function inBackground(work: Promise<unknown>): void {
     background.add(work)
     void work.finally(() => background.delete(work))
@@ -215,6 +233,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     ...management,
     prefix,
     verifyEager,
+    report,
     async verify(key: string, verifyOptions?: VerifyOptions) {
       return verifyEager(key, verifyOptions)
     },

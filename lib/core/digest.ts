@@ -76,9 +76,9 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
   function prepare(digest: string): PreparedDigest {
     const sha256 = SHA256.exec(digest)
     if (sha256) {
-      const expected = Buffer.from(sha256[1] as string, 'base64url')
+      const expected = Buffer.from(sha256[1] as string, 'latin1')
       return {
-        matches: (key) => timingSafeEqual(hash('sha256', key, 'buffer'), expected),
+        matches: (key) => isSameText(hash('sha256', key, 'base64url'), expected),
         isCurrent: scheme.name === 'sha256',
       }
     }
@@ -105,6 +105,15 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
   }
 
   return { create, prepare }
+}
+
+/** What the digest of a presented key is written into, to be compared: `hash` is three times as quick with a string. */
+const presented = Buffer.alloc(43)
+
+/** Whether a text of 43 characters is the expected one, in constant time. */
+function isSameText(text: string, expected: Buffer): boolean {
+  presented.write(text, 'latin1')
+  return timingSafeEqual(presented, expected)
 }
 
 /**

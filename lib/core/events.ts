@@ -35,6 +35,7 @@ export type ApiKeyEvent =
       readonly type: 'key.refused'
       readonly at: Date
       readonly code:
+        | 'multiple_credentials'
         | 'invalid_key'
         | 'address_not_allowed'
         | 'insufficient_permissions'
@@ -67,7 +68,14 @@ export type ApiKeyEvent =
       /** A part that Latchkey depends on failed. */
       readonly type: 'fault'
       readonly at: Date
-      readonly operation: 'store' | 'rate_limiter' | 'digest' | 'owner_status' | 'usage' | 'digest_upgrade'
+      readonly operation:
+        | 'store'
+        | 'rate_limiter'
+        | 'digest'
+        | 'owner_status'
+        | 'usage'
+        | 'digest_upgrade'
+        | 'resolve_user'
       readonly error: unknown
     }
 

@@ -1,5 +1,5 @@
 import { isLatchkeyError, LatchkeyError } from '../errors.ts'
-import type { Clock } from '../internal/clock.ts'
+import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 
 /** A part that may fail: it becomes `unavailable` and an event, and never a wrong answer. */

@@ -1,6 +1,6 @@
 import { LatchkeyError } from '../errors.ts'
-import type { Clock } from '../internal/clock.ts'
 import { checkDate, checkInteger, checkObject, checkText } from '../internal/options.ts'
+import type { Clock } from './clock.ts'
 import type { Digester } from './digest.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'

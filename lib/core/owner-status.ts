@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { Awaitable } from '../internal/awaitable.ts'
-import type { Clock } from '../internal/clock.ts'
+import type { Clock } from './clock.ts'
 import type { FaultGuard } from './faults.ts'
 import type { Owner } from './record.ts'
 

@@ -35,12 +35,16 @@ export function missingPermissions(
     if (!missing) return null
     if (!least || countActions(missing) < countActions(least)) least = missing
   }
-  return least
+  // No alternative at all is met by nothing.
+  return least ?? {}
 }
 
 /** Requires permissions as a key holds them, and returns a copy without repetitions. @throws TypeError */
 export function checkPermissions(name: string, value: unknown): Permissions {
-  if (!isObject(value)) fail(name, 'an object of resource → actions', value)
+  // A Map or a promise has no members of its own, and would demand nothing where it reads like a demand.
+  if (!isObject(value) || Object.prototype.toString.call(value) !== '[object Object]') {
+    fail(name, 'an object of resource → actions', value)
+  }
   const resources = Object.entries(value)
   if (resources.length > MAX_NAMES) throw new TypeError(`"${name}" must name at most ${MAX_NAMES} resources`)
   return Object.fromEntries(

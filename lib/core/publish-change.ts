@@ -1,4 +1,4 @@
-import { type Clock, sleep } from '../internal/clock.ts'
+import { type Clock, sleep } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
 import type { RateLimiter } from './rate-limiter.ts'

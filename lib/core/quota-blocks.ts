@@ -1,6 +1,6 @@
 import type { Awaitable } from '../internal/awaitable.ts'
-import type { Clock } from '../internal/clock.ts'
 import { checkInteger, fail, isObject } from '../internal/options.ts'
+import type { Clock } from './clock.ts'
 import type { FaultGuard } from './faults.ts'
 import type { KeyStore } from './key-store.ts'
 import type { QuotaReservation } from './quota.ts'

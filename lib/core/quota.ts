@@ -46,7 +46,7 @@ export interface Quota {
 export interface QuotaRecord {
   /** Units not yet handed to a limiter. */
   readonly remaining: number
-  /** Rises with every setting and every refill. */
+  /** Rises with every setting and every refill that adds units. */
   readonly epoch: number
   /** Units handed to limiters in this epoch, in all. */
   readonly allotted: number
@@ -126,13 +126,10 @@ function checkRefill(name: string, value: unknown): QuotaRefill {
 function refillIfDue(quota: QuotaRecord, at: Date): QuotaRecord {
   const { refill, nextRefillAt } = quota
   if (!refill || !nextRefillAt || at.getTime() < nextRefillAt.getTime()) return quota
-  return {
-    remaining: Math.max(quota.remaining, refill.amount),
-    epoch: quota.epoch + 1,
-    allotted: 0,
-    refill,
-    nextRefillAt: nextRefill(refill, nextRefillAt.getTime(), at.getTime()),
-  }
+  const next = nextRefill(refill, nextRefillAt.getTime(), at.getTime())
+  // A new epoch takes back what limiters hold unspent: none begins where there is nothing to add.
+  if (quota.remaining >= refill.amount) return { ...quota, nextRefillAt: next }
+  return { remaining: refill.amount, epoch: quota.epoch + 1, allotted: 0, refill, nextRefillAt: next }
 }
 
 /** The first refill after `now`, in step with `from`. Several that were missed count as one. */

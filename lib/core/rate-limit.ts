@@ -65,7 +65,7 @@ export interface CompiledLimit {
   readonly capacity: number
   readonly per: CalendarUnit
   readonly timeZone: string
-  /** What, when it changes, restarts the count: the kind and the window, not the number. */
+  /** What, when it changes, restarts the count: the name, the kind and the window, not the number. */
   readonly shape: string
 }
 
@@ -164,7 +164,7 @@ function compileRateLimit(path: string, value: unknown): CompiledLimit {
     capacity,
     per: 'day',
     timeZone: 'UTC',
-    shape: `${kind} ${windowMs}`,
+    shape: `${name} ${kind} ${windowMs}`,
   })
 }
 
@@ -188,25 +188,26 @@ function compileCalendar(
     capacity: limit,
     per,
     timeZone,
-    shape: `${per} ${timeZone}`,
+    shape: `${name} ${per} ${timeZone}`,
   })
 }
 
 function currentMeter(limit: CompiledLimit, kept: Meter | undefined, now: number): Meter {
   const meter = kept?.shape === limit.shape ? kept : undefined
   if (limit.kind === 'bucket') return leak(limit, meter, now)
-  if (limit.kind === 'window') {
-    return meter && now - meter.since < limit.windowMs ? meter : { shape: limit.shape, used: 0, since: now }
-  }
-  const { startsAt } = periodAt(limit.per, limit.timeZone, now)
-  return meter && meter.since >= startsAt ? meter : { shape: limit.shape, used: 0, since: startsAt }
+  const isWindow = limit.kind === 'window'
+  const opensAt = isWindow ? now : periodAt(limit.per, limit.timeZone, now).startsAt
+  const hasEnded = meter && (isWindow ? now - meter.since >= limit.windowMs : meter.since < opensAt)
+  if (!meter || hasEnded) return { shape: limit.shape, used: 0, since: opensAt }
+  // A clock that was set back must not stretch a window beyond its length.
+  return meter.since > opensAt ? { ...meter, since: opensAt } : meter
 }
 
 function leak(limit: CompiledLimit, meter: Meter | undefined, now: number): Meter {
   if (!meter) return { shape: limit.shape, used: 0, since: now }
   const elapsed = Math.max(0, now - meter.since)
   const used = Math.max(0, Math.min(meter.used, limit.capacity) - (elapsed * limit.limit) / limit.windowMs)
-  return { shape: limit.shape, used, since: Math.max(now, meter.since) }
+  return { shape: limit.shape, used, since: now }
 }
 
 function waitFor(limit: CompiledLimit, meter: Meter, cost: number, now: number): number {
@@ -222,8 +223,7 @@ function resetMs(limit: CompiledLimit, meter: Meter, now: number): number | null
 }
 
 function windowEnd(limit: CompiledLimit, meter: Meter, now: number): number {
-  // A clock that was set back must not stretch a window beyond its length.
-  if (limit.kind === 'window') return Math.min(meter.since, now) + limit.windowMs
+  if (limit.kind === 'window') return meter.since + limit.windowMs
   return periodAt(limit.per, limit.timeZone, now).endsAt
 }
 

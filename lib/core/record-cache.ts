@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
-import type { Clock } from '../internal/clock.ts'
 import { type AddressCheck, compileAllowedIps } from './allowed-ips.ts'
+import type { Clock } from './clock.ts'
 import type { Digester, PreparedDigest } from './digest.ts'
 import type { FaultGuard } from './faults.ts'
 import type { KeyStore } from './key-store.ts'

@@ -1,4 +1,4 @@
-import type { Clock } from '../internal/clock.ts'
+import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { KeyStore, UsageDelta } from './key-store.ts'
 

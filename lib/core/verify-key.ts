@@ -1,55 +1,20 @@
 import { LatchkeyError } from '../errors.ts'
 import { type Awaitable, isPromiseLike, then } from '../internal/awaitable.ts'
-import type { Clock } from '../internal/clock.ts'
-import { checkInteger, checkObject, checkText, describe } from '../internal/options.ts'
+import type { Clock } from './clock.ts'
 import type { Digester } from './digest.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
 import { parseKey } from './key-format.ts'
 import type { KeyStore } from './key-store.ts'
+import { isAcceptedPrefix, type VerifyOptions } from './key-verifier.ts'
 import type { OwnerStatus } from './owner-status.ts'
-import { checkRequirement, missingPermissions, type PermissionRequirement } from './permissions.ts'
+import { missingPermissions } from './permissions.ts'
 import type { QuotaBlocks } from './quota-blocks.ts'
 import type { LimitState } from './rate-limit.ts'
 import type { LimitAnswer, RateLimiter } from './rate-limiter.ts'
 import type { CachedKey, LoadedKey, RecordCache } from './record-cache.ts'
 import type { UsageLog } from './usage-log.ts'
 import type { InvalidReason, RefusedKey, VerifyResult } from './verify-result.ts'
-
-export interface VerifyOptions {
-  /** What the key must be permitted. An object asks for all it names, an array for any one of its entries. */
-  permissions?: PermissionRequirement
-  /**
-   * How many units the call spends of every limit and of the quota: a non-negative integer.
-   * 0 checks the key and spends nothing.
-   *
-   * @default 1
-   */
-  cost?: number
-  /**
-   * The client's address. A key with `allowedIps` is refused without it. Take it from the framework's own
-   * trusted-proxy setting, never from a header.
-   */
-  ip?: string
-  /** Accepts only keys with this prefix, or one of these. */
-  prefix?: string | readonly string[]
-}
-
-/**
- * What a middleware needs of whoever verifies keys: `createApiKeys()` here, or a client of another service.
- */
-export interface ApiKeyVerifier {
-  /** The prefix of the keys issued here, by which a bearer token is recognised as a key. */
-  readonly prefix?: string
-  /**
-   * Verifies a key and spends its cost. A refusal is a value; only a fault rejects.
-   *
-   * @throws LatchkeyError `unavailable` when the store or another part cannot answer.
-   */
-  verify(key: string, options?: VerifyOptions): Promise<VerifyResult>
-  /** As `verify`, but answers at once, and throws at once, where nothing has to be waited for. */
-  verifyEager?(key: string, options?: VerifyOptions): Awaitable<VerifyResult>
-}
 
 export interface VerifierParts {
   readonly cache: RecordCache
@@ -133,15 +98,18 @@ export function createVerifier(
     })
   }
 
-  function unusableReason(cached: CachedKey): InvalidReason | null {
-    const now = clock.now()
-    const { apiKey } = cached
-    if (cached.isRevoked) return 'revoked'
+  function unusableReason({
+    apiKey,
+    isRevoked,
+    expiresAtMs,
+    lastActiveAtMs,
+  }: CachedKey): InvalidReason | null {
+    if (isRevoked) return 'revoked'
     if (!apiKey.enabled) return 'disabled'
-    if (cached.expiresAtMs !== null && cached.expiresAtMs <= now) return 'expired'
+    if (expiresAtMs !== null && expiresAtMs <= clock.now()) return 'expired'
     if (apiKey.idleExpiryMs === null) return null
-    const lastActive = Math.max(cached.lastActiveAtMs, usage?.lastUse(apiKey.id) ?? 0)
-    return lastActive + apiKey.idleExpiryMs <= now ? 'idle' : null
+    const lastActive = Math.max(lastActiveAtMs, usage?.lastUse(apiKey.id) ?? 0)
+    return lastActive + apiKey.idleExpiryMs <= clock.now() ? 'idle' : null
   }
 
   function decideAccess({ options }: Attempt, cached: CachedKey): RefusedKey | null {
@@ -322,33 +290,6 @@ export function createVerifier(
 }
 
 const OUTCOMES = new Set(['admitted', 'limited', 'short_of_quota', 'stale'])
-
-/** Whether a key with `prefix` is accepted where only `accepted` ones are. */
-export function isAcceptedPrefix(prefix: string, accepted: string | readonly string[] | undefined): boolean {
-  if (accepted === undefined) return true
-  return typeof accepted === 'string' ? prefix === accepted : accepted.includes(prefix)
-}
-
-/** Requires options of `verify`. @throws TypeError naming the option. */
-export function checkVerifyOptions(options: VerifyOptions): void {
-  for (const name in options) {
-    const value = options[name as keyof VerifyOptions]
-    if (value === undefined) continue
-    if (name === 'permissions') checkRequirement(name, value)
-    else if (name === 'cost') checkInteger(name, value, 0, Number.MAX_SAFE_INTEGER)
-    else if (name === 'ip') checkText(name, value, 255)
-    else if (name === 'prefix') checkPrefixes(name, value)
-    else checkObject('options', options, ['permissions', 'cost', 'ip', 'prefix'])
-  }
-}
-
-function checkPrefixes(name: string, value: unknown): void {
-  const list = Array.isArray(value) ? value : [value]
-  if (list.length > 0 && list.every((prefix) => typeof prefix === 'string' && prefix !== '')) return
-  throw new TypeError(
-    `"${name}" must be a prefix or a non-empty array of prefixes, received ${describe(value)}`,
-  )
-}
 
 /** The error of every call after `close()`. */
 export function closedError(): LatchkeyError {

@@ -18,6 +18,8 @@ export type InvalidReason =
   /** Not used for longer than its `idleExpiryMs`. */
   | 'idle'
   | 'owner_inactive'
+  /** The application knows no user for the key. */
+  | 'no_user'
 
 /** A key was verified. */
 export interface VerifiedKey {

@@ -1,5 +1,5 @@
 import type { Request, RequestHandler } from 'express'
-import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from '../core/verify-key.ts'
+import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from '../core/key-verifier.ts'
 import {
   AUTHENTICATOR_OPTIONS,
   type Authentication,

@@ -18,6 +18,8 @@ export { markSession } from './mark-session.ts'
 
 declare global {
   namespace Express {
+    /** Declared by Passport's types too, which an application need not have. */
+    interface User {}
     interface Request {
       /** The key that authenticated the request. */
       apiKey?: ApiKey | undefined

@@ -1,5 +1,5 @@
+import type { ApiKeyVerifier } from '../core/key-verifier.ts'
 import type { ApiKey } from '../core/record.ts'
-import type { ApiKeyVerifier } from '../core/verify-key.ts'
 import type { ErrorCode } from '../errors.ts'
 import { rawRequest, userProperty } from './raw-request.ts'
 

@@ -1,7 +1,7 @@
+import { type ApiKeyVerifier, isAcceptedPrefix, type VerifyOptions } from '../core/key-verifier.ts'
 import { missingPermissions } from '../core/permissions.ts'
 import type { LimitState } from '../core/rate-limit.ts'
 import type { ApiKey } from '../core/record.ts'
-import { type ApiKeyVerifier, isAcceptedPrefix, type VerifyOptions } from '../core/verify-key.ts'
 import type { RefusedKey, VerifyResult } from '../core/verify-result.ts'
 import { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
@@ -70,37 +70,39 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
   if (resolveUser !== undefined) checkFunction('resolveUser', resolveUser)
   if (!isQuotable(checkText('realm', realm, 255))) throw new TypeError('"realm" must be printable ASCII')
   const reader = createCredentialReader(options, keys.prefix)
-  const refuse = createRefusals(reader.scheme, realm)
+  const refuse = createRefusals(reader.scheme, realm, keys)
 
   function authenticate(request: object, asked: AskedOptions): Awaitable<Authentication> {
     const raw = rawRequest(request)
     const credential = reader.read(raw)
     if (credential.kind === 'none') return refuse.missing()
-    if (credential.kind === 'several') return refuse.several()
+    if (credential.kind === 'several') return refuse.several(asked.ip)
     try {
       const verified = verifyOnce(raw, keys, credential.key, verifyOptions(asked, prefix))
-      return isPromiseLike(verified) ? verified.then(settle, refuse.fault) : settle(verified)
+      if (!isPromiseLike(verified)) return settle(verified, asked.ip)
+      return verified.then((checked) => settle(checked, asked.ip), refuse.fault)
     } catch (error) {
       return refuse.fault(error)
     }
   }
 
-  function settle(verified: Checked): Awaitable<Authentication> {
+  function settle(verified: Checked, ip: string | undefined): Awaitable<Authentication> {
     if (!verified.ok) return refuse.key(verified)
     const { admission } = verified
     if (!resolveUser) return admit(verified, admission.apiKey.owner)
     if (admission.resolvedBy === resolveUser) return admit(verified, admission.user)
-    return findUser(verified, resolveUser)
+    return findUser(verified, ip, resolveUser)
   }
 
   async function findUser(
     verified: Extract<Checked, { ok: true }>,
+    ip: string | undefined,
     find: NonNullable<typeof resolveUser>,
   ): Promise<Authentication> {
     const { admission } = verified
     try {
       const user: unknown = await find(admission.apiKey)
-      if (user === null || user === undefined || user === false) return refuse.user()
+      if (user === null || user === undefined || user === false) return refuse.user(admission.apiKey, ip)
       admission.resolvedBy = find
       admission.user = user
       return admit(verified, user)
@@ -131,14 +133,15 @@ export function stampRequest(request: object, keys: ApiKeyVerifier, outcome: Aut
 /** Each kind of refusal, as the outcome of an authentication. */
 export interface Refusals {
   missing(): Authentication
-  several(): Authentication
+  several(ip: string | undefined): Authentication
   key(refused: RefusedKey): Authentication
-  /** There is no user for the key. */
-  user(): Authentication
+  /** The key is good, and there is no user for it. */
+  user(apiKey: ApiKey, ip: string | undefined): Authentication
+  /** `cause` is what `verify` threw, or what the application threw while it looked for the user. */
   fault(cause: unknown): Authentication
 }
 
-function createRefusals(scheme: string, realm: string): Refusals {
+function createRefusals(scheme: string, realm: string, keys: ApiKeyVerifier): Refusals {
   const bare = challenge(scheme, realm)
   const invalid = challenge(scheme, realm, 'invalid_key')
 
@@ -158,8 +161,14 @@ function createRefusals(scheme: string, realm: string): Refusals {
 
   return {
     missing: () => refusal('missing_key', bare, { headers: { 'WWW-Authenticate': bare } }, false),
-    several: () => refusal('multiple_credentials', invalid),
-    user: invalidKey,
+    several(ip) {
+      keys.report?.({ type: 'refused', code: 'multiple_credentials', reason: null, apiKey: null, ip })
+      return refusal('multiple_credentials', invalid)
+    },
+    user(apiKey, ip) {
+      keys.report?.({ type: 'refused', code: 'invalid_key', reason: 'no_user', apiKey, ip })
+      return invalidKey()
+    },
     key(refused) {
       switch (refused.code) {
         case 'invalid_key':
@@ -176,9 +185,11 @@ function createRefusals(scheme: string, realm: string): Refusals {
       }
     },
     fault(cause) {
-      if (!isLatchkeyError(cause) || cause.code !== 'unavailable')
-        return refusal('unavailable', invalid, { cause })
-      return { ok: false, presented: true, error: cause, challenge: invalid }
+      if (isLatchkeyError(cause) && cause.code === 'unavailable') {
+        return { ok: false, presented: true, error: cause, challenge: invalid }
+      }
+      keys.report?.({ type: 'fault', error: cause })
+      return refusal('unavailable', invalid, { cause })
     },
   }
 }
@@ -212,7 +223,7 @@ function verifyOnce(
 ): Awaitable<Checked> {
   const admissions = (raw as { [ADMISSIONS]?: Admission[] })[ADMISSIONS]
   const earlier = admissions?.find((admission) => admission.keys === keys && admission.key === key)
-  if (earlier && (earlier.isCharged || options.cost === 0)) return recheck(earlier, options)
+  if (earlier && (earlier.isCharged || options.cost === 0)) return recheck(keys, earlier, options)
   const result = keys.verifyEager ? keys.verifyEager(key, options) : keys.verify(key, options)
   return isPromiseLike(result) ? result.then(remember) : remember(result)
 
@@ -226,14 +237,21 @@ function verifyOnce(
   }
 }
 
-function recheck(admission: Admission, { permissions, prefix }: VerifyOptions): Checked {
+function recheck(
+  keys: ApiKeyVerifier,
+  admission: Admission,
+  { permissions, prefix, ip }: VerifyOptions,
+): Checked {
   const { apiKey } = admission
   if (!isAcceptedPrefix(apiKey.prefix, prefix)) {
-    return { ok: false, code: 'invalid_key', reason: 'prefix_not_accepted' }
+    const reason = 'prefix_not_accepted'
+    keys.report?.({ type: 'refused', code: 'invalid_key', reason, apiKey, ip })
+    return { ok: false, code: 'invalid_key', reason }
   }
   const missing = permissions ? missingPermissions(apiKey.permissions, permissions) : null
-  if (missing) return { ok: false, code: 'insufficient_permissions', apiKey, missing }
-  return { ok: true, admission, limits: NO_LIMITS }
+  if (!missing) return { ok: true, admission, limits: NO_LIMITS }
+  keys.report?.({ type: 'refused', code: 'insufficient_permissions', reason: null, apiKey, ip })
+  return { ok: false, code: 'insufficient_permissions', apiKey, missing }
 }
 
 function admit({ admission, limits }: Extract<Checked, { ok: true }>, user: unknown): Authentication {

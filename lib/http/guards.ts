@@ -1,5 +1,5 @@
+import type { ApiKeyVerifier } from '../core/key-verifier.ts'
 import { checkRequirement, missingPermissions, type PermissionRequirement } from '../core/permissions.ts'
-import type { ApiKeyVerifier } from '../core/verify-key.ts'
 import { type ErrorCode, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
 import { checkArray, checkBoolean, checkObject, describe } from '../internal/options.ts'
 import { type AuthMethod, getAuth, readMark } from './auth-mark.ts'

@@ -1,9 +1,7 @@
-import type { ServerResponse } from 'node:http'
-import onHeaders from 'on-headers'
 import { Strategy as PassportStrategy } from 'passport-strategy'
+import { type ApiKeyVerifier, checkVerifyOptions } from '../core/key-verifier.ts'
 import type { PermissionRequirement } from '../core/permissions.ts'
 import type { ApiKey } from '../core/record.ts'
-import { type ApiKeyVerifier, checkVerifyOptions } from '../core/verify-key.ts'
 import {
   type AskedOptions,
   AUTHENTICATOR_OPTIONS,
@@ -15,6 +13,7 @@ import {
 } from '../http/authenticate-request.ts'
 import { rateLimitFields } from '../http/header-fields.ts'
 import { responseOf } from '../http/raw-request.ts'
+import { keepFailureUncached } from '../http/uncached-failure.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkObject } from '../internal/options.ts'
 
@@ -78,11 +77,11 @@ interface Settled {
 export interface PassportRequest {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
   readonly ip?: string | undefined
-  readonly socket?: { readonly remoteAddress?: string | undefined }
+  readonly socket?: { readonly remoteAddress?: string | undefined } | undefined
   /** Passport's, or the application's own. */
   logIn?(user: unknown, options: unknown, done: unknown): unknown
   /** Express's way on from here, whichever middleware runs. */
-  next?(error: unknown): void
+  next?: ((error: unknown) => void) | undefined
 }
 
 /** What `passport.use` asks of a strategy. Declared here, so that no consumer needs the types of another package. */
@@ -171,21 +170,27 @@ export class ApiKeyStrategy<User = unknown> extends Base {
     const ip = req.ip ?? req.socket?.remoteAddress
     if (typeof ip === 'string') asked.ip = ip
     const outcome = this.authenticator.authenticate(req, asked)
-    if (!isPromiseLike(outcome)) return outcome.ok && this.verify ? this.askVerify(req, outcome) : { outcome }
+    if (!isPromiseLike(outcome))
+      return outcome.ok && this.verify ? this.askVerify(req, outcome, asked.ip) : { outcome }
     return outcome.then((found) =>
-      found.ok && this.verify ? this.askVerify(req, found) : { outcome: found },
+      found.ok && this.verify ? this.askVerify(req, found, asked.ip) : { outcome: found },
     )
   }
 
   /** Runs the application's verify callback, and takes its first answer. */
-  private askVerify(req: unknown, outcome: Authentication & { ok: true }): Promise<Settled> {
+  private askVerify(
+    req: unknown,
+    outcome: Authentication & { ok: true },
+    ip: string | undefined,
+  ): Promise<Settled> {
     const { refuse } = this.authenticator
     const { apiKey } = outcome
     return new Promise((resolve) => {
       const fault = (cause: unknown) => resolve({ outcome: refuse.fault(cause) })
       const done: VerifyDone = (error, user, info) => {
         if (error) fault(error)
-        else if (user === undefined || user === null || user === false) resolve({ outcome: refuse.user() })
+        else if (user === undefined || user === null || user === false)
+          resolve({ outcome: refuse.user(apiKey, ip) })
         else resolve({ outcome: { ...outcome, user }, info })
       }
       try {
@@ -209,7 +214,7 @@ export class ApiKeyStrategy<User = unknown> extends Base {
       setFields(req, { ...error.headers, 'Cache-Control': 'no-store' })
       actions.error(error)
     } else {
-      keepFailureUncached(req)
+      keepFailureUncached(responseOf(req))
       // An explicit 401 would hide the status of a strategy after this one; it is the default anyway.
       actions.fail(challenge, status === 401 ? undefined : status)
     }
@@ -234,15 +239,6 @@ function setFields(req: object, fields: Readonly<Record<string, string>>): void 
   const res = responseOf(req)
   if (!res || res.headersSent) return
   for (const [name, value] of Object.entries(fields)) res.setHeader(name, value)
-}
-
-/** A failure must not be stored; whether this will be one is known only when the response begins. */
-function keepFailureUncached(req: object): void {
-  const res = responseOf(req)
-  if (typeof res?.writeHead !== 'function') return
-  onHeaders(res, function (this: ServerResponse) {
-    if (this.statusCode >= 400) this.setHeader('Cache-Control', 'no-store')
-  })
 }
 
 /**

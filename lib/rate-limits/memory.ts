@@ -1,4 +1,6 @@
+import { type Clock, systemClock } from '../core/clock.ts'
 import {
+  type CompiledLimit,
   chargeMeter,
   lifetimeMs,
   limitState,
@@ -7,7 +9,6 @@ import {
   readMeter,
 } from '../core/rate-limit.ts'
 import type { LimitAnswer, LimitRequest, QuotaTold, RateLimiter, VersionMark } from '../core/rate-limiter.ts'
-import { type Clock, systemClock } from '../internal/clock.ts'
 import { checkFunction, checkObject } from '../internal/options.ts'
 
 export interface MemoryRateLimiterOptions {
@@ -22,6 +23,7 @@ export interface MemoryRateLimiterOptions {
 /** What is kept for a lineage. */
 interface Ledger {
   readonly versions: Map<string, number>
+  /** By shape: keys of one lineage may differ in it for a while, and must not restart each other's count. */
   readonly meters: Map<string, Meter>
   quota: { epoch: number; unspent: number } | null
   expiresAt: number
@@ -46,17 +48,19 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): RateL
     const now = clock.now()
     sweepSome(now)
     const ledger = ledgerOf(request.lineageId)
+    // Units come from the store and are not told twice: they count even where the record is stale.
+    if (request.quota) hearOfQuota(ledger, request.quota)
     if (!acceptVersion(ledger, request)) {
       keepFor(ledger, request.retainMs, now)
       return { outcome: 'stale' }
     }
-    if (request.quota) hearOfQuota(ledger, request.quota)
     const { limits, cost } = request
-    const readings = limits.map((limit) => readMeter(limit, ledger.meters.get(limit.name), cost, now))
+    const readings = limits.map((limit) => readMeter(limit, ledger.meters.get(limit.shape), cost, now))
     const fits = readings.every((reading) => reading.fits)
     const unspent = request.quota ? (ledger.quota?.unspent ?? 0) : 0
     const isShort = request.quota !== null && unspent < cost
     if (!fits || isShort) {
+      followClock(ledger, limits, readings)
       keepFor(ledger, request.retainMs, now)
       const states = limits.map((limit, i) => stateOf(limit, readings[i], now))
       if (fits) return { outcome: 'short_of_quota', limits: states, unspentQuota: unspent }
@@ -76,7 +80,7 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): RateL
     const states = limits.map((limit, i) => {
       const meter = chargeMeter((readings[i] as MeterReading).meter, cost)
       if (cost > 0) {
-        ledger.meters.set(limit.name, meter)
+        ledger.meters.set(limit.shape, meter)
         keepMs = Math.max(keepMs, lifetimeMs(limit))
       }
       return limitState(limit, meter, false, now)
@@ -138,6 +142,19 @@ function acceptVersion(ledger: Ledger, { keyId, version, fresh }: LimitRequest):
 function hearOfQuota(ledger: Ledger, { epoch, granted }: QuotaTold): void {
   if (!ledger.quota || epoch > ledger.quota.epoch) ledger.quota = { epoch, unspent: granted }
   else if (epoch === ledger.quota.epoch) ledger.quota.unspent += granted
+}
+
+/** Keeps meters that went back with the clock, so that a refused caller does not wait for the time before. */
+function followClock(
+  ledger: Ledger,
+  limits: readonly CompiledLimit[],
+  readings: readonly MeterReading[],
+): void {
+  for (const [i, limit] of limits.entries()) {
+    const { meter } = readings[i] as MeterReading
+    const kept = ledger.meters.get(limit.shape)
+    if (kept && meter.since < kept.since) ledger.meters.set(limit.shape, meter)
+  }
 }
 
 function keepFor(ledger: Ledger, durationMs: number, now: number): void {

@@ -25,8 +25,7 @@ export function memoryStore(): KeyStore {
         ids.add(id)
         lookups.add(lookup)
       }
-      for (const record of batch) {
-        const { quota, ...rest } = structuredClone(record)
+      for (const { quota, ...rest } of structuredClone(batch)) {
         records.set(rest.id, { ...rest, quota: null })
         idsByLookup.set(rest.lookup, rest.id)
         if (quota && !quotas.has(rest.lineageId)) quotas.set(rest.lineageId, quota)

@@ -1,0 +1,80 @@
+import type { Awaitable } from '../internal/awaitable.ts'
+import { checkInteger, checkObject, checkText, describe } from '../internal/options.ts'
+import { checkRequirement, type PermissionRequirement } from './permissions.ts'
+import type { ApiKey } from './record.ts'
+import type { InvalidReason, VerifyResult } from './verify-result.ts'
+
+export interface VerifyOptions {
+  /** What the key must be permitted. An object asks for all it names, an array for any one of its entries. */
+  permissions?: PermissionRequirement
+  /**
+   * How many units the call spends of every limit and of the quota: a non-negative integer.
+   * 0 checks the key and spends nothing.
+   *
+   * @default 1
+   */
+  cost?: number
+  /**
+   * The client's address. A key with `allowedIps` is refused without it. Take it from the framework's own
+   * trusted-proxy setting, never from a header.
+   */
+  ip?: string
+  /** Accepts only keys with this prefix, or one of these. */
+  prefix?: string | readonly string[]
+}
+
+/**
+ * What a middleware needs of whoever verifies keys: `createApiKeys()` here, or a client of another service.
+ */
+export interface ApiKeyVerifier {
+  /** The prefix of the keys issued here, by which a bearer token is recognised as a key. */
+  readonly prefix?: string
+  /**
+   * Verifies a key and spends its cost. A refusal is a value; only a fault rejects.
+   *
+   * @throws LatchkeyError `unavailable` when the store or another part cannot answer.
+   */
+  verify(key: string, options?: VerifyOptions): Promise<VerifyResult>
+  /** As `verify`, but answers at once, and throws at once, where nothing has to be waited for. */
+  verifyEager?(key: string, options?: VerifyOptions): Awaitable<VerifyResult>
+  /** Takes note of what a middleware refused, or what failed in it, beside `verify`: it becomes an event. */
+  report?(happening: Happening): void
+}
+
+/** What happened in a middleware, where `verify` could not see it. */
+export type Happening =
+  | {
+      readonly type: 'refused'
+      readonly code: 'multiple_credentials' | 'invalid_key' | 'insufficient_permissions'
+      readonly reason: InvalidReason | null
+      readonly apiKey: ApiKey | null
+      readonly ip: string | undefined
+    }
+  | { readonly type: 'fault'; readonly error: unknown }
+
+/** Whether a key with `prefix` is accepted where only `accepted` ones are. */
+export function isAcceptedPrefix(prefix: string, accepted: string | readonly string[] | undefined): boolean {
+  if (accepted === undefined) return true
+  return typeof accepted === 'string' ? prefix === accepted : accepted.includes(prefix)
+}
+
+/** Requires options of `verify`. @throws TypeError naming the option. */
+export function checkVerifyOptions(options: VerifyOptions): void {
+  for (const name in options) {
+    const value = options[name as keyof VerifyOptions]
+    if (value === undefined) continue
+    if (name === 'permissions') checkRequirement(name, value)
+    else if (name === 'cost') checkInteger(name, value, 0, Number.MAX_SAFE_INTEGER)
+    else if (name === 'ip') checkText(name, value, 255)
+    else if (name === 'prefix') checkPrefixes(name, value)
+    else checkObject('options', options, ['permissions', 'cost', 'ip', 'prefix'])
+  }
+}
+
+function checkPrefixes(name: string, value: unknown): void {
+  const list = Array.isArray(value) ? value : [value]
+  if (list.length > 0 && list.every((prefix) => typeof prefix === 'string' && prefix !== '')) return
+  throw new TypeError(
+    `"${name}" must be a prefix or a non-empty array of prefixes, received ${describe(value)}`,
+  )
+}
