@@ -18,7 +18,16 @@ const requestsPerTurn = 100
  * The servers are started `starts` times in the course of the run: two processes of the same program differ by a
  * few per cent for as long as they live, and no number of rounds would average that out.
  */
-export async function measureHttp({ names, rounds, starts, warmups, requests, connections, random, onProgress }) {
+export async function measureHttp({
+  names,
+  rounds,
+  starts,
+  warmups,
+  requests,
+  connections,
+  random,
+  onProgress,
+}) {
   const turns = Math.ceil(requests / requestsPerTurn)
   const measured = []
   for (let start = 0; start < starts; start += 1) {
@@ -71,38 +80,46 @@ async function runTurn(server) {
   }
 }
 
-async function startServer(name, count) {
+async function startServer(name, connections) {
   const child = fork(fileURLToPath(new URL('serve-target.mjs', import.meta.url)), [name], {
     env: { ...process.env, NODE_ENV: 'production' },
     execArgv: [],
   })
+  let load
   let stopping = false
   const died = once(child, 'exit').then(([code]) => {
     if (!stopping) throw new Error(`the server of "${name}" ended with code ${code}`)
   })
   died.catch(() => {}) // reported by whoever waits for the server next
-  const hear = async () => {
+
+  try {
+    const { port, key } = await hear()
+    load = await openConnections({ port, path: routePath, key, count: connections })
+    return { name, port, key, send, readCpuUs, stop }
+  } catch (error) {
+    stop()
+    throw error
+  }
+
+  async function hear() {
     const [message] = await Promise.race([once(child, 'message'), died])
     return message
   }
 
-  const { port, key } = await hear()
-  const load = await openConnections({ port, path: routePath, key, count })
-  return {
-    name,
-    port,
-    key,
-    send: (requests) => Promise.race([load.send(requests), died]),
-    readCpuUs: async () => {
-      const answer = hear()
-      child.send('cpu')
-      return (await answer).cpuUs
-    },
-    stop: () => {
-      stopping = true
-      load.close()
-      child.kill()
-    },
+  function send(requests) {
+    return Promise.race([load.send(requests), died])
+  }
+
+  async function readCpuUs() {
+    const answer = hear()
+    child.send('cpu')
+    return (await answer).cpuUs
+  }
+
+  function stop() {
+    stopping = true
+    load?.close()
+    child.kill()
   }
 }
 

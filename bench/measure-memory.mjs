@@ -30,7 +30,9 @@ const cachedBytes = await readBytesInUse()
 const firstReads = reads
 await verifyAll()
 if (firstReads !== count || reads !== count) {
-  throw new Error(`expected ${count} reads of the store, then none; saw ${firstReads}, then ${reads - firstReads}`)
+  throw new Error(
+    `expected ${count} reads of the store, then none; saw ${firstReads}, then ${reads - firstReads}`,
+  )
 }
 process.send(
   {

@@ -18,6 +18,7 @@ export type ErrorCode =
   | 'auth_method_not_accepted'
   // what a call on `keys` or on a store fails with
   | 'not_found'
+  | 'invalid_cursor'
   | 'conflict'
   | 'duplicate_key'
   | 'unsupported'
@@ -40,6 +41,7 @@ const MEANINGS: Readonly<Record<ErrorCode, CodeMeaning>> = Object.freeze({
   session_required: { status: 403, title: 'A login session is required' },
   api_key_required: { status: 403, title: 'An API key is required here' },
   auth_method_not_accepted: { status: 403, title: 'This way of authenticating is not accepted here' },
+  invalid_cursor: { status: 400, title: 'The cursor does not belong to a page' },
   not_found: { status: 404, title: 'There is no such API key' },
   conflict: { status: 409, title: 'The API key was changed by somebody else' },
   duplicate_key: { status: 409, title: 'There already is such an API key' },

@@ -16,12 +16,15 @@ export type AddressCheck = (ip: string | undefined) => boolean
 /**
  * Compiles a list of addresses and CIDR blocks (RFC 4632, RFC 4291 §2.3). An IPv4 address and its IPv4-mapped
  * IPv6 form (`::ffff:192.0.2.1`) are the same address, in the list as well as in the request.
+ *
+ * @throws TypeError for anything else: a rule that was left out would lock somebody out.
  */
 export function compileAllowedIps(rules: readonly string[]): AddressCheck {
   const list = new BlockList()
   for (const text of rules) {
     const rule = parseRule(text)
-    if (rule) list.addSubnet(rule.address, rule.bits, rule.family)
+    if (!rule) throw new TypeError('an address rule is neither an IP address nor a CIDR block')
+    list.addSubnet(rule.address, rule.bits, rule.family)
   }
   return (ip) => {
     const address = ip === undefined ? null : parseAddress(ip)

@@ -157,7 +157,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const guard = createFaultGuard(clock, settings.timeoutMs, emit)
   const store = createStoreAccess(options.store, guard)
   const digester = createDigester(options)
-  const owners = createOwnerStatus(settings.isOwnerActive, settings.owners, clock, guard)
+  const isOwnerActive = createOwnerStatus(settings.isOwnerActive, settings.owners, clock, guard)
   const cache = createRecordCache(store, digester, settings.cache, clock, guard)
   const usage = store.recordUsage ? createUsageLog(store, clock, settings.usage, emit) : null
   const quotaBlocks = createQuotaBlocks(store, settings.quotaBlockSize, clock, guard)
@@ -170,13 +170,14 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     cache,
     store,
     digester,
-    owners,
+    isOwnerActive,
     limiter,
     quotaBlocks,
     usage,
     clock,
     guard,
     retainMs,
+    idleSlackMs: settings.usage.flushMs + maxAgeMs,
     upgradeDigests: settings.upgradeDigests,
     emit,
     inBackground,
@@ -186,7 +187,6 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     digester,
     cache,
     limiter,
-    owners,
     publish,
     prefix,
     clock,

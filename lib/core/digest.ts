@@ -10,7 +10,7 @@ import { createGate } from './gate.ts'
  *
  * - `sha256`: one SHA-256 over the key. Right for keys of 256 random bits: there is nothing to guess.
  * - `hmac-sha256`: the same under a pepper that the database does not hold, so that a stolen table cannot even confirm
- *   a guess, and a written row makes no key. The default where `peppers` are configured.
+ *   a guess. The default where `peppers` are configured.
  * - `bcrypt`: for those whose policy asks for it. Needs the package `bcrypt`. A process runs it once for each
  *   key, not once for each request. `cost` is its work factor, 4 to 15.
  */
@@ -87,7 +87,8 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
     const crypted = BCRYPT_SHA256.exec(digest)
     if (crypted) {
       return {
-        matches: (key) => bcrypt.matches(key, crypted[1] as string),
+        // The package does not know PHP's name for the same thing, and would call every key wrong.
+        matches: (key) => bcrypt.matches(key, (crypted[1] as string).replace('$2y$', '$2b$')),
         isCurrent: scheme.name === 'bcrypt' && Number(crypted[2]) === scheme.cost,
       }
     }

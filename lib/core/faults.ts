@@ -1,4 +1,4 @@
-import { isLatchkeyError, LatchkeyError } from '../errors.ts'
+import { type ErrorCode, isLatchkeyError, LatchkeyError } from '../errors.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 
@@ -6,8 +6,11 @@ import type { ApiKeyEvent } from './events.ts'
 export type FaultyPart = Extract<ApiKeyEvent, { type: 'fault' }>['operation']
 
 export interface FaultGuard {
-  /** Runs `work` with a deadline; what it throws, or its silence, becomes `unavailable`. */
-  run<T>(part: FaultyPart, work: () => T | PromiseLike<T>): Promise<T>
+  /**
+   * Runs `work` with a deadline; what it throws, or its silence, becomes `unavailable`. An error of ours with the code
+   * `answers` is an answer, and passes.
+   */
+  run<T>(part: FaultyPart, work: () => T | PromiseLike<T>, answers?: ErrorCode): Promise<T>
   /** The error that stands for `cause`; reports it. */
   toError(part: FaultyPart, cause: unknown): LatchkeyError
 }
@@ -22,7 +25,7 @@ export function createFaultGuard(
     return new LatchkeyError('unavailable', undefined, { cause, stack: false })
   }
 
-  async function run<T>(part: FaultyPart, work: () => T | PromiseLike<T>): Promise<T> {
+  async function run<T>(part: FaultyPart, work: () => T | PromiseLike<T>, answers?: ErrorCode): Promise<T> {
     let cancel = () => {}
     const deadline = new Promise<never>((_resolve, reject) => {
       cancel = clock.setTimer(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs)
@@ -31,8 +34,7 @@ export function createFaultGuard(
       // A late rejection of the loser is taken by the race and is nobody's unhandled one.
       return await Promise.race([deadline, (async () => work())()])
     } catch (error) {
-      // What a store says in the words of its contract is an answer, not a fault.
-      if (part === 'store' && isLatchkeyError(error) && error.code === 'duplicate_key') throw error
+      if (isLatchkeyError(error) && error.code === answers) throw error
       throw toError(part, error)
     } finally {
       cancel()

@@ -40,7 +40,8 @@ export interface KeySettings {
    */
   expiresAt?: Date | null
   /**
-   * The key expires when it has not been used for so many milliseconds, at least 60,000. Needs a store with
+   * The key expires when it has not been used for so many milliseconds, at least 60,000; uses being written in
+   * batches, it may live as much longer as `usage.flushMs` and `cache.maxAgeMs` together. Needs a store with
    * `recordUsage`.
    *
    * @default null (it does not)

@@ -22,7 +22,8 @@ export type KeyChange = Partial<
   readonly updatedAt: Date
   /**
    * Sets the quota of the key's lineage: what the lineage has becomes `startQuota(quota, existing, updatedAt)`,
-   * in the same atomic step. Null removes it.
+   * in the same atomic step. Null removes it, and keeps its epoch: `existing` of the next quota is the one that was
+   * removed, so that units a limiter still holds of it are worth nothing.
    */
   readonly quota?: Quota | null
 }
@@ -91,7 +92,8 @@ export interface KeyStore {
 
   /**
    * The first `limit` records behind `after`, in the order of `(createdAt, id)`, ids compared by code point. The
-   * order stays as it is while keys are inserted.
+   * order stays as it is while keys are inserted. A listing that begins after a write has resolved includes it: whoever
+   * revokes all keys of an owner finds them here.
    */
   list(
     filter: KeyFilter,

@@ -1,5 +1,5 @@
 import type { Awaitable } from '../internal/awaitable.ts'
-import { checkInteger, checkObject, checkText, describe } from '../internal/options.ts'
+import { checkInteger, checkObject, checkText, describe, fail } from '../internal/options.ts'
 import { checkRequirement, type PermissionRequirement } from './permissions.ts'
 import type { ApiKey } from './record.ts'
 import type { InvalidReason, VerifyResult } from './verify-result.ts'
@@ -60,6 +60,7 @@ export function isAcceptedPrefix(prefix: string, accepted: string | readonly str
 
 /** Requires options of `verify`. @throws TypeError naming the option. */
 export function checkVerifyOptions(options: VerifyOptions): void {
+  if (typeof options !== 'object' || options === null) fail('options', 'an object', options)
   for (const name in options) {
     const value = options[name as keyof VerifyOptions]
     if (value === undefined) continue

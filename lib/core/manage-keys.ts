@@ -1,5 +1,5 @@
-import { LatchkeyError } from '../errors.ts'
-import { checkDate, checkInteger, checkObject, checkText } from '../internal/options.ts'
+import { isLatchkeyError, LatchkeyError } from '../errors.ts'
+import { checkDate, checkInteger, checkObject, checkText, fail } from '../internal/options.ts'
 import type { Clock } from './clock.ts'
 import type { Digester } from './digest.ts'
 import type { ApiKeyEvent } from './events.ts'
@@ -7,7 +7,6 @@ import type { FaultGuard } from './faults.ts'
 import { checkPrefix, generateKey } from './key-format.ts'
 import { checkSettings, type KeySettings, SETTINGS } from './key-settings.ts'
 import type { KeyChange, KeyFilter, KeyPosition, KeyStore } from './key-store.ts'
-import type { OwnerStatus } from './owner-status.ts'
 import type { PublishChange } from './publish-change.ts'
 import { startQuota } from './quota.ts'
 import type { RateLimiter } from './rate-limiter.ts'
@@ -122,7 +121,11 @@ export interface KeyManagement {
   issue(options: IssueOptions): Promise<IssuedKey>
   /** The key with this id; null when there is none. @throws LatchkeyError `unavailable` */
   get(id: string): Promise<ApiKey | null>
-  /** Keys in the order of their creation, page by page. @throws LatchkeyError `unavailable` */
+  /**
+   * Keys in the order of their creation, page by page.
+   *
+   * @throws LatchkeyError `invalid_cursor` when `cursor` is not the `nextCursor` of a page; `unavailable` on a fault.
+   */
   list(options?: ListOptions): Promise<ApiKeyPage>
   /**
    * Changes settings of a key; what is not given stays. Once it resolves, no request is decided by the old ones.
@@ -152,7 +155,7 @@ export interface KeyManagement {
   /** Revokes every key of an owner; returns how many it revoked. Once it resolves, none of them is accepted. */
   revokeOwner(owner: Owner, options?: RevokeOptions): Promise<number>
   /**
-   * Says that what `isOwnerActive` answers for this owner may have changed. Once it resolves, every request with
+   * Says that what `isOwnerActive` answers for this owner has changed. Once it resolves, every request with
    * one of the owner's keys is decided by a new answer. Returns how many keys that concerns: all that are not revoked.
    */
   invalidateOwner(owner: Owner, options?: ChangeOptions): Promise<number>
@@ -163,7 +166,6 @@ export interface ManagementParts {
   readonly digester: Digester
   readonly cache: RecordCache
   readonly limiter: RateLimiter
-  readonly owners: OwnerStatus
   readonly publish: PublishChange
   readonly prefix: string
   readonly clock: Clock
@@ -175,9 +177,10 @@ const DEFAULT_GRACE_MS = 86_400_000
 const MAX_GRACE_MS = 366 * 86_400_000
 const MAX_ATTEMPTS = 20
 const PAGE = 500
+const MAX_ID_LENGTH = 255
 
 export function createKeyManagement(parts: ManagementParts): KeyManagement {
-  const { store, digester, cache, limiter, owners, publish, clock, guard, emit } = parts
+  const { store, digester, cache, limiter, publish, clock, guard, emit } = parts
 
   async function issue(options: IssueOptions): Promise<IssuedKey> {
     checkObject('options', options, ['owner', 'createdBy', 'prefix', ...SETTINGS])
@@ -208,7 +211,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   }
 
   async function get(id: string): Promise<ApiKey | null> {
-    const record = await store.find({ id: checkText('id', id, 255) }, { fresh: true })
+    const record = await findById(id)
     return record && view(record)
   }
 
@@ -266,8 +269,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   }
 
   async function revoke(id: string, options: RevokeOptions = {}): Promise<ApiKey> {
-    checkObject('options', options, ['by', 'reason'])
-    const revokedReason = options.reason === undefined ? null : checkText('reason', options.reason, 1_000)
+    const revokedReason = checkReason(options)
     return change(id, options, (record, at, by) => {
       if (record.revokedAt) return null
       return { change: { revokedAt: at, revokedBy: by, revokedReason }, event: { type: 'key.revoked' } }
@@ -328,6 +330,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
 
   async function purge(options: PurgeOptions): Promise<number> {
     checkObject('options', options, ['by', 'endedBefore'])
+    const by = checkBy(options)
     const endedBefore = checkDate('endedBefore', options.endedBefore)
     const at = new Date(clock.now())
     let count = 0
@@ -337,50 +340,92 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       const ids = records.map(({ id }) => id)
       count += await store.purge(ids, at)
     }
-    emit({ type: 'keys.purged', at, count, by: checkBy(options) })
+    emit({ type: 'keys.purged', at, count, by })
     return count
   }
 
   async function revokeOwner(owner: Owner, options: RevokeOptions = {}): Promise<number> {
-    checkOwner('owner', owner)
-    let count = 0
-    for await (const records of pages({ owner })) {
-      for (const { id, revokedAt } of records) {
-        if (revokedAt) continue
-        await revoke(id, options)
-        count++
-      }
-    }
-    owners.forget(owner)
-    const at = new Date(clock.now())
-    emit({ type: 'owner.revoked', at, owner, count, by: checkBy(options) })
+    const revokedReason = checkReason(options)
+    const by = checkBy(options)
+    const count = await changeOwned(owner, options, (at) => ({
+      change: { revokedAt: at, revokedBy: by, revokedReason },
+      event: { type: 'key.revoked' },
+    }))
+    emit({ type: 'owner.revoked', at: new Date(clock.now()), owner, count, by })
     return count
   }
 
   async function invalidateOwner(owner: Owner, options: ChangeOptions = {}): Promise<number> {
-    checkOwner('owner', owner)
     checkObject('options', options, ['by'])
-    owners.forget(owner)
-    let count = 0
-    for await (const records of pages({ owner })) {
-      for (const { id, revokedAt } of records) {
-        if (revokedAt) continue
-        await change(id, options, () => ({ change: {}, event: null }))
-        count++
-      }
-    }
-    owners.forget(owner)
-    const at = new Date(clock.now())
-    emit({ type: 'owner.invalidated', at, owner, count, by: checkBy(options) })
+    const by = checkBy(options)
+    const count = await changeOwned(owner, options, () => ({ change: {}, event: null }))
+    emit({ type: 'owner.invalidated', at: new Date(clock.now()), owner, count, by })
     return count
   }
 
-  /** Reads, decides, compares and swaps, until it is done or has lost too many races; then makes it known. */
+  /** Changes all keys of an owner that are not revoked, and makes that known page by page; returns how many. */
+  async function changeOwned(
+    owner: Owner,
+    options: ChangeOptions,
+    decide: (at: Date) => DecidedChange,
+  ): Promise<number> {
+    checkOwner('owner', owner)
+    let count = 0
+    for await (const records of pages({ owner })) {
+      const committed: CommittedChange[] = []
+      try {
+        for (const { id, revokedAt } of records) {
+          if (revokedAt) continue
+          const one = await commitIfThere(id, options, (record, at) => (record.revokedAt ? null : decide(at)))
+          if (one) committed.push(one)
+        }
+      } finally {
+        // What was committed before a fault is made known all the same.
+        await publish(committed.map(({ record }) => record))
+      }
+      for (const one of committed) await announce(one)
+      count += committed.length
+    }
+    return count
+  }
+
+  /** Null if the key is gone: one that was purged since it was listed had ended already. */
+  async function commitIfThere(
+    id: string,
+    options: ChangeOptions,
+    decide: (record: KeyRecord, at: Date, by: string | null) => DecidedChange | null,
+  ): Promise<CommittedChange | null> {
+    try {
+      return await commit(id, options, decide)
+    } catch (error) {
+      if (isLatchkeyError(error) && error.code === 'not_found') return null
+      throw error
+    }
+  }
+
+  /** Commits a change, makes it known, and tells of it. */
   async function change(
     id: string,
     options: UpdateOptions,
     decide: (record: KeyRecord, at: Date, by: string | null) => DecidedChange | null,
   ): Promise<ApiKey> {
+    const committed = await commit(id, options, decide)
+    await publish([committed.record])
+    return announce(committed)
+  }
+
+  async function announce({ record, event, at, by }: CommittedChange): Promise<ApiKey> {
+    const apiKey = await view(record)
+    if (event) emit({ ...event, at, keyId: record.id, owner: record.owner, by, apiKey })
+    return apiKey
+  }
+
+  /** Reads, decides, compares and swaps, until it is done or has lost too many races. */
+  async function commit(
+    id: string,
+    options: UpdateOptions,
+    decide: (record: KeyRecord, at: Date, by: string | null) => DecidedChange | null,
+  ): Promise<CommittedChange> {
     const by = checkBy(options)
     const { expectedVersion } = options
     if (expectedVersion !== undefined)
@@ -392,17 +437,13 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       }
       const at = new Date(clock.now())
       const decided = decide(record, at, by)
-      // The version may have been raised by a process that ended before it made that known.
-      if (!decided) return publish([record]).then(() => view(record))
+      // Nothing to do; but whoever raised the version may have ended before it made that known.
+      if (!decided) return { record, event: null, at, by }
       const committed: KeyChange = { ...decided.change, updatedAt: at }
       const outcome = await store.update(id, record.version, committed)
       if (outcome === 'missing') throw notFound()
       if (outcome === 'conflict') continue
-      const next = afterChange(record, committed)
-      await publish([next])
-      const apiKey = await view(next)
-      if (decided.event) emit({ ...decided.event, at, keyId: id, owner: record.owner, by, apiKey })
-      return apiKey
+      return { record: afterChange(record, committed), event: decided.event, at, by }
     }
     throw conflict('The key is being changed too often by others')
   }
@@ -432,9 +473,15 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   }
 
   async function findExisting(id: string): Promise<KeyRecord> {
-    const record = await store.find({ id: checkText('id', id, 255) }, { fresh: true })
+    const record = await findById(id)
     if (!record) throw notFound()
     return record
+  }
+
+  /** Ids often come from a client's request: one that cannot be an id is one that does not exist. */
+  async function findById(id: string): Promise<KeyRecord | null> {
+    if (typeof id !== 'string') fail('id', 'a string', id)
+    return id === '' || id.length > MAX_ID_LENGTH ? null : store.find({ id }, { fresh: true })
   }
 
   /** The public view, with the units counted that the limiter holds. */
@@ -524,6 +571,14 @@ const DEFAULT_SETTINGS = {
   enabled: true,
 } as const
 
+/** A change that the store has, and that may not be known everywhere yet. */
+interface CommittedChange {
+  readonly record: KeyRecord
+  readonly event: DecidedChange['event']
+  readonly at: Date
+  readonly by: string | null
+}
+
 /** The record as the store has it after the change. */
 function afterChange(record: KeyRecord, { quota, ...change }: KeyChange): KeyRecord {
   const nextQuota =
@@ -539,6 +594,11 @@ function refuseUnrotatable(record: KeyRecord, at: Date): void {
   const status = keyStatus(record, at)
   if (status === 'revoked' || status === 'expired') throw conflict(`The key is ${status}`)
   if (record.rotatedTo) throw conflict('The key was rotated already')
+}
+
+function checkReason(options: RevokeOptions): string | null {
+  checkObject('options', options, ['by', 'reason'])
+  return options.reason === undefined ? null : checkText('reason', options.reason, 1_000)
 }
 
 function checkBy(options: ChangeOptions): string | null {
@@ -564,6 +624,7 @@ function writeCursor({ createdAt, id }: KeyPosition): string {
 }
 
 function readCursor(cursor: string): KeyPosition {
+  if (typeof cursor !== 'string') fail('cursor', 'a string', cursor)
   try {
     const [time, id] = JSON.parse(Buffer.from(cursor, 'base64url').toString())
     const createdAt = new Date(time)
@@ -573,7 +634,7 @@ function readCursor(cursor: string): KeyPosition {
   } catch {
     // One answer for everything that is not a cursor.
   }
-  throw new TypeError('"cursor" must be the nextCursor of an earlier page')
+  throw new LatchkeyError('invalid_cursor', '"cursor" must be the nextCursor of an earlier page')
 }
 
 function notFound(): LatchkeyError {

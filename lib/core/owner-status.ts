@@ -2,66 +2,63 @@ import { LRUCache } from 'lru-cache'
 import type { Awaitable } from '../internal/awaitable.ts'
 import type { Clock } from './clock.ts'
 import type { FaultGuard } from './faults.ts'
-import type { Owner } from './record.ts'
+import type { ApiKey, Owner } from './record.ts'
 
-export interface OwnerStatus {
-  /** Whether the owner may use keys, as the application said at most `maxAgeMs` ago. */
-  isActive(owner: Owner): Awaitable<boolean>
-  /** Forgets what was said of the owner; an answer under way will not be remembered. */
-  forget(owner: Owner): void
-}
+/** Whether the owner of a key may use keys, as the application said of this version of the key. */
+export type OwnerStatus = (apiKey: ApiKey) => Awaitable<boolean>
 
 interface Answer {
+  readonly version: number
   readonly active: boolean
   readonly askedAt: number
 }
 
-/** Asks the application about owners, once for all who wait, and remembers the answers. */
+/**
+ * Asks the application about owners, once for all who wait, and remembers an answer for `maxAgeMs` at most. An
+ * answer belongs to a version of a key: raising the versions of an owner's keys ends all that was said of him, in
+ * every process, and an answer under way belongs to the old version.
+ */
 export function createOwnerStatus(
   ask: ((owner: Owner) => Awaitable<boolean>) | undefined,
   options: { maxAgeMs: number; maxEntries: number },
   clock: Clock,
   guard: FaultGuard,
 ): OwnerStatus {
-  if (!ask) return { isActive: () => true, forget() {} }
+  if (!ask) return () => true
   const isOwnerActive = ask
   const answers = new LRUCache<string, Answer>({ max: options.maxEntries })
   const asking = new Map<string, Promise<boolean>>()
 
-  function isActive(owner: Owner): Awaitable<boolean> {
-    const id = idOf(owner)
-    const known = answers.get(id)
-    if (known && clock.now() - known.askedAt < options.maxAgeMs) return known.active
-    return asking.get(id) ?? start(owner, id)
+  return function isActive(apiKey) {
+    const known = answers.get(apiKey.id)
+    if (known?.version === apiKey.version) {
+      const age = clock.now() - known.askedAt
+      // A clock that was set back makes nothing younger.
+      if (age >= 0 && age < options.maxAgeMs) return known.active
+    }
+    return asking.get(idOf(apiKey)) ?? start(apiKey)
   }
 
-  function start(owner: Owner, id: string): Promise<boolean> {
+  function start(apiKey: ApiKey): Promise<boolean> {
+    const { id, version, owner } = apiKey
     const askedAt = clock.now()
-    const answer: Promise<boolean> = guard
+    const answer = guard
       .run('owner_status', async () => {
         const active: unknown = await isOwnerActive(owner)
         if (typeof active !== 'boolean') throw new TypeError('"isOwnerActive" must answer true or false')
         return active
       })
       .then((active) => {
-        if (asking.get(id) === answer) answers.set(id, { active, askedAt })
+        const known = answers.get(id)
+        if (!known || known.version <= version) answers.set(id, { version, active, askedAt })
         return active
       })
-      .finally(() => {
-        if (asking.get(id) === answer) asking.delete(id)
-      })
-    asking.set(id, answer)
+      .finally(() => asking.delete(idOf(apiKey)))
+    asking.set(idOf(apiKey), answer)
     return answer
   }
-
-  function forget(owner: Owner): void {
-    answers.delete(idOf(owner))
-    asking.delete(idOf(owner))
-  }
-
-  return { isActive, forget }
 }
 
-function idOf(owner: Owner): string {
-  return `${owner.type.length} ${owner.type} ${owner.id}`
+function idOf({ id, version }: ApiKey): string {
+  return `${id} ${version}`
 }

@@ -1,4 +1,4 @@
-import { checkArray, describe, fail, isObject } from '../internal/options.ts'
+import { checkArray, describe, fail, isPlainObject } from '../internal/options.ts'
 
 /**
  * What a key may do: for each resource, the actions allowed on it.
@@ -15,7 +15,12 @@ export type Permissions = Readonly<Record<string, readonly string[]>>
  * { projects: ['read', 'write'] }                     // both
  * [{ projects: ['read'] }, { reports: ['read'] }]     // either
  */
-export type PermissionRequirement = Permissions | readonly Permissions[]
+export type PermissionRequirement =
+  | Permissions
+  // Where TypeScript infers the type of an array, members of one alternative are optional in the others.
+  | readonly Alternative[]
+
+type Alternative = Readonly<Record<string, readonly string[] | undefined>>
 
 const NAME = /^(?:\*|[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,63})$/
 const MAX_NAMES = 256
@@ -41,10 +46,7 @@ export function missingPermissions(
 
 /** Requires permissions as a key holds them, and returns a copy without repetitions. @throws TypeError */
 export function checkPermissions(name: string, value: unknown): Permissions {
-  // A Map or a promise has no members of its own, and would demand nothing where it reads like a demand.
-  if (!isObject(value) || Object.prototype.toString.call(value) !== '[object Object]') {
-    fail(name, 'an object of resource → actions', value)
-  }
+  if (!isPlainObject(value)) fail(name, 'an object of resource → actions', value)
   const resources = Object.entries(value)
   if (resources.length > MAX_NAMES) throw new TypeError(`"${name}" must name at most ${MAX_NAMES} resources`)
   return Object.fromEntries(
@@ -75,11 +77,11 @@ export function checkRequirement(name: string, value: unknown): asserts value is
   checked.add(value as object)
 }
 
-function isAlternatives(required: PermissionRequirement): required is readonly Permissions[] {
+function isAlternatives(required: PermissionRequirement): required is readonly Alternative[] {
   return Array.isArray(required)
 }
 
-function missingOfAll(granted: Permissions, required: Permissions): Permissions | null {
+function missingOfAll(granted: Permissions, required: Alternative): Permissions | null {
   let missing: [string, string[]][] | null = null
   for (const resource of Object.keys(required)) {
     const lacking = (required[resource] ?? []).filter((action) => !isGranted(granted, resource, action))

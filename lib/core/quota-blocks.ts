@@ -1,5 +1,5 @@
 import type { Awaitable } from '../internal/awaitable.ts'
-import { checkInteger, fail, isObject } from '../internal/options.ts'
+import { checkDate, checkInteger, fail, isObject } from '../internal/options.ts'
 import type { Clock } from './clock.ts'
 import type { FaultGuard } from './faults.ts'
 import type { KeyStore } from './key-store.ts'
@@ -52,8 +52,10 @@ export function createQuotaBlocks(
     const work = (async () => {
       const reservation = await reserveNow(lineageId, Math.max(blockSize, units))
       learn(cached, reservation)
+      // Units of an epoch that is over are worth nothing in the next one.
+      const granted = reservation?.epoch === cached.quota?.epoch ? (reservation?.granted ?? 0) : 0
       // Those who wait must not look before the limiter has heard of the units.
-      answer = await tell(reservation?.granted ?? 0)
+      answer = await tell(granted)
       return reservation
     })()
     reserving.set(lineageId, work)
@@ -67,7 +69,7 @@ export function createQuotaBlocks(
 
   async function reserveNow(lineageId: string, amount: number): Promise<QuotaReservation | null> {
     const reservation = await store.reserveQuota?.(lineageId, amount, new Date(clock.now()))
-    if (!reservation) return null
+    if (reservation === null) return null
     try {
       return checkReservation(reservation, amount)
     } catch (error) {
@@ -121,5 +123,6 @@ function checkReservation(value: unknown, amount: number): QuotaReservation {
     checkInteger(`reservation.${member}`, value[member], 0, Number.MAX_SAFE_INTEGER)
   }
   checkInteger('reservation.granted', value.granted, 0, amount)
+  if (value.nextRefillAt !== null) checkDate('reservation.nextRefillAt', value.nextRefillAt)
   return value as unknown as QuotaReservation
 }

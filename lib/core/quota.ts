@@ -2,8 +2,8 @@ import { checkInteger, checkObject, fail } from '../internal/options.ts'
 import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
 
 /**
- * When and to what a quota is filled up again. A refill raises what remains to `amount`; it never takes away
- * what somebody granted beyond it.
+ * When and to what a quota is filled up again. A refill raises what remains to `amount`; it takes nothing away of
+ * what was granted beyond, but for what a limiter holds unspent, which is at most a block (`quotaBlockSize`).
  */
 export type QuotaRefill = {
   /** What remains after a refill, at least; a positive integer. */

@@ -21,7 +21,10 @@ export interface CachedKey {
   readonly readAt: number
   /** Dates as numbers: what an application does to the dates of `apiKey` changes nothing here. */
   readonly expiresAtMs: number | null
-  readonly lastActiveAtMs: number
+  /** The latest use that is known of, or the creation. Moves on with every use. */
+  lastActiveAtMs: number
+  /** Whether a digest upgrade was begun from this copy of the record: it is not tried twice. */
+  isUpgrading?: boolean
   readonly isRevoked: boolean
   /** The lineage's quota as the store last told it; moves on with every reservation. */
   quota: Omit<QuotaReservation, 'granted'> | null
@@ -77,7 +80,7 @@ export function createRecordCache(
       const age = clock.now() - cached.readAt
       // A clock that was set back makes nothing younger.
       if (age >= 0 && age < options.maxAgeMs) return cached
-      held.delete(lookup)
+      // It stays for what the next read carries over from it.
       return undefined
     }
     const askedAt = unknown.get(lookup)
@@ -117,8 +120,9 @@ export function createRecordCache(
       )
     }
     const cached = prepare(record, readAt)
-    const newer = held.peek(lookup)
-    if (!newer || newer.apiKey.version <= record.version) held.set(lookup, cached)
+    const earlier = held.peek(lookup)
+    if (earlier) cached.lastActiveAtMs = Math.max(cached.lastActiveAtMs, earlier.lastActiveAtMs)
+    if (!earlier || earlier.apiKey.version <= record.version) held.set(lookup, cached)
     return cached
   }
 

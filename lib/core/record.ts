@@ -1,5 +1,5 @@
 import { deepFreeze } from '../internal/deep-freeze.ts'
-import { checkObject, checkText, describe, fail, isObject } from '../internal/options.ts'
+import { checkObject, checkText, describe, fail, isObject, isPlainObject } from '../internal/options.ts'
 import type { Permissions } from './permissions.ts'
 import type { QuotaRecord, QuotaRefill } from './quota.ts'
 import type { RateLimit } from './rate-limit.ts'
@@ -123,7 +123,7 @@ const MAX_METADATA_LENGTH = 131_072
 
 /** Requires metadata: a plain object that survives JSON, at most 131,072 characters of it. @throws TypeError */
 export function checkMetadata(name: string, value: unknown): Metadata {
-  if (!isObject(value) || value instanceof Date) fail(name, 'a plain object', value)
+  if (!isPlainObject(value)) fail(name, 'a plain object', value)
   let text: string
   try {
     text = JSON.stringify(value)
@@ -137,17 +137,20 @@ export function checkMetadata(name: string, value: unknown): Metadata {
 }
 
 /**
- * Requires that what a store answered is a record: a store that returns nonsense is a broken part, and a broken
- * part must not become an admission. @throws TypeError naming the member, never its value.
+ * Requires that what a store answered is a record, and copies its members: a store that returns nonsense is a broken
+ * part, and a broken part must not become an admission. What else a row holds stays behind.
+ *
+ * @throws TypeError naming the member, never its value.
  */
 export function checkRecord(value: unknown): KeyRecord {
   if (!isObject(value)) fail('record', 'an object', value)
+  const record: Record<string, unknown> = {}
   for (const [member, isRight] of Object.entries(RECORD_MEMBERS)) {
-    if (!isRight(value[member])) {
-      throw new TypeError(`the store returned a record whose "${member}" is ${describe(value[member])}`)
-    }
+    record[member] = value[member]
+    if (isRight(record[member])) continue
+    throw new TypeError(`the store returned a record whose "${member}" is ${describe(record[member])}`)
   }
-  return value as unknown as KeyRecord
+  return record as unknown as KeyRecord
 }
 
 const isText = (value: unknown) => typeof value === 'string' && value !== ''

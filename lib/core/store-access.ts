@@ -1,4 +1,4 @@
-import { checkArray } from '../internal/options.ts'
+import { checkArray, checkInteger } from '../internal/options.ts'
 import type { FaultGuard } from './faults.ts'
 import type { KeyStore } from './key-store.ts'
 import { checkRecord } from './record.ts'
@@ -14,7 +14,7 @@ export function createStoreAccess(store: KeyStore, guard: FaultGuard): KeyStore 
   const run = <T>(work: () => Promise<T>) => guard.run('store', work)
 
   const access: KeyStore = {
-    insert: (records) => run(() => store.insert(records)),
+    insert: (records) => guard.run('store', () => store.insert(records), 'duplicate_key'),
     find: (by, options) =>
       run(async () => {
         const found = await store.find(by, options)
@@ -35,7 +35,7 @@ export function createStoreAccess(store: KeyStore, guard: FaultGuard): KeyStore 
         const found = await store.list(filter, page)
         return checkArray('records', found, page.limit).map(checkRecord)
       }),
-    purge: (ids, at) => run(() => store.purge(ids, at)),
+    purge: (ids, at) => run(async () => checkInteger('purged', await store.purge(ids, at), 0, ids.length)),
   }
   const { recordUsage, reserveQuota } = store
   if (recordUsage) access.recordUsage = (batch) => guard.run('usage', () => recordUsage.call(store, batch))

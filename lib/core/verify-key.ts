@@ -1,5 +1,5 @@
 import { LatchkeyError } from '../errors.ts'
-import { type Awaitable, isPromiseLike, then } from '../internal/awaitable.ts'
+import { type Awaitable, goOn, isPromiseLike } from '../internal/awaitable.ts'
 import type { Clock } from './clock.ts'
 import type { Digester } from './digest.ts'
 import type { ApiKeyEvent } from './events.ts'
@@ -20,13 +20,15 @@ export interface VerifierParts {
   readonly cache: RecordCache
   readonly store: KeyStore
   readonly digester: Digester
-  readonly owners: OwnerStatus
+  readonly isOwnerActive: OwnerStatus
   readonly limiter: RateLimiter
   readonly quotaBlocks: QuotaBlocks
   readonly usage: UsageLog | null
   readonly clock: Clock
   readonly guard: FaultGuard
   readonly retainMs: number
+  /** How long a use in another process may go unnoticed here: a key is not idle before that has passed too. */
+  readonly idleSlackMs: number
   readonly upgradeDigests: boolean
   emit(event: ApiKeyEvent): void
   /** Keeps work that nobody waits for until `close()`. */
@@ -54,8 +56,7 @@ interface Attempt {
 export function createVerifier(
   parts: VerifierParts,
 ): (key: string, options: VerifyOptions) => Awaitable<VerifyResult> {
-  const { cache, clock, guard, limiter, owners, quotaBlocks, usage } = parts
-  const upgrading = new Set<string>()
+  const { cache, clock, guard, isOwnerActive, limiter, quotaBlocks, usage } = parts
 
   return function verifyKey(key, options) {
     const parsed = typeof key === 'string' ? parseKey(key) : null
@@ -87,11 +88,11 @@ export function createVerifier(
   ): Awaitable<VerifyResult> {
     const matched = cached.digest.matches(attempt.key)
     const guarded = isPromiseLike(matched) ? guard.run('digest', () => matched) : matched
-    return then(guarded, (isRight) => {
+    return goOn(guarded, (isRight) => {
       if (!isRight) return invalid('wrong_secret', attempt.keyId, cached, attempt.options)
       const reason = unusableReason(cached)
       if (reason) return invalid(reason, attempt.keyId, cached, attempt.options)
-      return then(owners.isActive(cached.apiKey.owner), (isActive) => {
+      return goOn(isOwnerActive(cached.apiKey), (isActive) => {
         if (!isActive) return invalid('owner_inactive', attempt.keyId, cached, attempt.options)
         return decideAccess(attempt, cached) ?? spend(attempt, cached, fresh, stale)
       })
@@ -109,7 +110,7 @@ export function createVerifier(
     if (expiresAtMs !== null && expiresAtMs <= clock.now()) return 'expired'
     if (apiKey.idleExpiryMs === null) return null
     const lastActive = Math.max(lastActiveAtMs, usage?.lastUse(apiKey.id) ?? 0)
-    return lastActive + apiKey.idleExpiryMs <= clock.now() ? 'idle' : null
+    return lastActive + apiKey.idleExpiryMs + parts.idleSlackMs <= clock.now() ? 'idle' : null
   }
 
   function decideAccess({ options }: Attempt, cached: CachedKey): RefusedKey | null {
@@ -131,7 +132,7 @@ export function createVerifier(
   ): Awaitable<VerifyResult> {
     if (attempt.cost > 0 && quotaBlocks.isRefillDue(cached))
       return reserveAndAsk(attempt, cached, fresh, stale, 0)
-    return then(askLimiter(attempt, cached, fresh, 0), (answer) =>
+    return goOn(askLimiter(attempt, cached, fresh, 0), (answer) =>
       settle(answer, attempt, cached, fresh, stale, 0),
     )
   }
@@ -178,7 +179,8 @@ export function createVerifier(
       askLimiter(attempt, cached, fresh, granted),
     )
     const answer = told ?? (await askLimiter(attempt, cached, fresh, 0))
-    return settle(answer, attempt, cached, fresh, stale, reservations + 1)
+    // To have waited for somebody else's reservation is no try of one's own.
+    return settle(answer, attempt, cached, fresh, stale, told ? reservations + 1 : reservations)
   }
 
   async function reload(attempt: Attempt, stale: number): Promise<VerifyResult> {
@@ -219,7 +221,8 @@ export function createVerifier(
   }
 
   function checkAnswer(answer: LimitAnswer): LimitAnswer {
-    if (OUTCOMES.has(answer?.outcome)) return answer
+    if (OUTCOMES.has(answer?.outcome) && (answer.outcome === 'stale' || Array.isArray(answer.limits)))
+      return answer
     throw guard.toError('rate_limiter', new TypeError('the rate limiter returned something it must not'))
   }
 
@@ -229,10 +232,12 @@ export function createVerifier(
     answer: LimitAnswer & { outcome: 'admitted' },
   ): VerifyResult {
     const { apiKey } = cached
-    usage?.record(apiKey.id, attempt.cost > 0 ? 1 : 0, clock.now(), attempt.options.ip)
-    if (parts.upgradeDigests && !cached.digest.isCurrent && !upgrading.has(apiKey.id)) {
-      upgrading.add(apiKey.id)
-      parts.inBackground(upgradeDigest(attempt.key, cached).finally(() => upgrading.delete(apiKey.id)))
+    const now = clock.now()
+    cached.lastActiveAtMs = now
+    usage?.record(apiKey.id, attempt.cost > 0 ? 1 : 0, now, attempt.options.ip)
+    if (parts.upgradeDigests && !cached.digest.isCurrent && !cached.isUpgrading) {
+      cached.isUpgrading = true
+      parts.inBackground(upgradeDigest(attempt.key, cached))
     }
     return { ok: true, apiKey, limits: withQuota(answer.limits, cached, answer.unspentQuota, false) }
   }
@@ -246,7 +251,7 @@ export function createVerifier(
       const { id, owner } = cached.apiKey
       parts.emit({ type: 'digest.upgraded', at: new Date(clock.now()), keyId: id, owner })
     } catch (error) {
-      // The old digest still verifies: the next verification tries again.
+      // The old digest still verifies: the next copy of the record tries again.
       parts.emit({ type: 'fault', at: new Date(clock.now()), operation: 'digest_upgrade', error })
     }
   }

@@ -63,13 +63,14 @@ export function apiKeyAuth<User = unknown>(
   return function authenticateByApiKey(req, res, next) {
     const ip = readIp ? readIp(req) : req.ip
     const outcome = authenticator.authenticate(req, { permissions, cost, ip })
-    if (isPromiseLike(outcome)) outcome.then(settle)
+    if (isPromiseLike(outcome)) outcome.then(settle).then(undefined, next)
     else settle(outcome)
 
     function settle(settled: Authentication): void {
       stampRequest(req, keys, settled)
       if (settled.ok) {
-        const fields = rateLimitFields(settled.limits)
+        // While the store was asked, somebody else may have answered.
+        const fields = res.headersSent ? {} : rateLimitFields(settled.limits)
         for (const name in fields) res.setHeader(name, fields[name] as string)
         next()
       } else if (!settled.presented && !required) next()

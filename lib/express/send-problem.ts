@@ -2,8 +2,9 @@ import type { Response } from 'express'
 import type { LatchkeyError } from '../errors.ts'
 import { renderProblem } from '../http/problem.ts'
 
-/** Answers with the problem body of `error`. */
+/** Answers with the problem body of `error`, unless somebody has answered already. */
 export function sendProblem(res: Response, error: LatchkeyError): void {
+  if (res.headersSent) return
   const { headers, body } = renderProblem(error)
   res.statusCode = error.status
   for (const [name, value] of Object.entries(headers)) res.setHeader(name, value)

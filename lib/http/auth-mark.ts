@@ -1,7 +1,7 @@
-import type { ApiKeyVerifier } from '../core/key-verifier.ts'
 import type { ApiKey } from '../core/record.ts'
 import type { ErrorCode } from '../errors.ts'
 import { rawRequest, userProperty } from './raw-request.ts'
+import { type AuthMark, stateOf } from './request-state.ts'
 
 declare global {
   namespace Latchkey {
@@ -44,34 +44,32 @@ export type Auth<User = RegisteredUser> =
   | { readonly method: 'conflict' }
   | { readonly method: 'none' }
 
-/** The truth about how a request was authenticated; `req.authMethod` and `getAuth` are views of it. */
-export type AuthMark =
-  | {
-      readonly method: 'apikey'
-      readonly user: unknown
-      readonly apiKey: ApiKey
-      readonly keys: ApiKeyVerifier
-    }
-  | { readonly method: 'session'; readonly user: unknown }
-  | { readonly method: 'rejected'; readonly code: ErrorCode; readonly keys: ApiKeyVerifier }
-
-/**
- * Under `Symbol.for`, so that both copies of the package read one mark; on the raw request, so that
- * frameworks that wrap it keep it; not enumerable and not writable, so that nothing copies or sets it by accident.
- */
-const MARK = Symbol.for('latchkey.auth')
-
 export function readMark(request: object): AuthMark | undefined {
-  return (rawRequest(request) as { [MARK]?: AuthMark })[MARK]
+  return stateOf(rawRequest(request)).mark
 }
 
-/** Stamps the request, and hangs the view `authMethod` on it. */
+/** Marks the request, in place of any mark it has, and shows that on it. */
 export function writeMark(request: object, mark: AuthMark): void {
-  const raw = rawRequest(request)
-  const isFirst = !Object.hasOwn(raw, MARK)
-  Object.defineProperty(raw, MARK, { value: Object.freeze(mark), configurable: true })
-  if (isFirst || !Object.hasOwn(request, 'authMethod'))
-    Object.defineProperty(request, 'authMethod', AUTH_METHOD)
+  stateOf(rawRequest(request)).mark = Object.freeze(mark)
+  showMark(request)
+}
+
+const shown = new WeakSet<object>()
+
+/**
+ * Shows the mark as `authMethod` and `apiKey` of the request, marked or not: once for all requests of an Express
+ * application, on the prototype that they share, and on the request itself where there is none or where somebody has
+ * put properties of those names.
+ */
+export function showMark(request: object): void {
+  const prototype = Object.getPrototypeOf(request)
+  const isShared = prototype !== null && Object.hasOwn(prototype, 'app')
+  if (!isShared || Object.hasOwn(request, 'authMethod') || Object.hasOwn(request, 'apiKey')) {
+    Object.defineProperties(request, VIEWS)
+  } else if (!shown.has(prototype)) {
+    Object.defineProperties(prototype, VIEWS)
+    shown.add(prototype)
+  }
 }
 
 /** Who is asking, and how that was proven. Reads nothing but what middlewares have established. */
@@ -92,13 +90,27 @@ export function getAuth<User = RegisteredUser>(request: object): Auth<User> {
 
 const NOBODY = Object.freeze({ method: 'none' })
 
-const AUTH_METHOD: PropertyDescriptor & ThisType<object> = {
-  get() {
-    const { method } = getAuth(this)
-    return method === 'apikey' || method === 'session' || method === 'other' ? method : undefined
+const VIEWS: PropertyDescriptorMap & ThisType<object> = {
+  authMethod: {
+    get() {
+      const { method } = getAuth(this)
+      return method === 'apikey' || method === 'session' || method === 'other' ? method : undefined
+    },
+    // A middleware that assigns its own `authMethod` changes nothing, and does not crash.
+    set() {},
+    enumerable: true,
+    configurable: true,
   },
-  // A middleware that assigns its own `authMethod` changes nothing, and does not crash.
-  set() {},
-  enumerable: true,
-  configurable: true,
+  apiKey: {
+    get() {
+      const mark = readMark(this)
+      return mark?.method === 'apikey' ? mark.apiKey : undefined
+    },
+    // What an application assigns is what it reads; the mark stays.
+    set(value) {
+      Object.defineProperty(this, 'apiKey', { value, writable: true, enumerable: true, configurable: true })
+    },
+    enumerable: true,
+    configurable: true,
+  },
 }

@@ -1,4 +1,9 @@
-import { type ApiKeyVerifier, isAcceptedPrefix, type VerifyOptions } from '../core/key-verifier.ts'
+import {
+  type ApiKeyVerifier,
+  checkVerifyOptions,
+  isAcceptedPrefix,
+  type VerifyOptions,
+} from '../core/key-verifier.ts'
 import { missingPermissions } from '../core/permissions.ts'
 import type { LimitState } from '../core/rate-limit.ts'
 import type { ApiKey } from '../core/record.ts'
@@ -6,10 +11,11 @@ import type { RefusedKey, VerifyResult } from '../core/verify-result.ts'
 import { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import { checkFunction, checkText } from '../internal/options.ts'
-import { writeMark } from './auth-mark.ts'
+import { showMark, writeMark } from './auth-mark.ts'
 import { CREDENTIAL_OPTIONS, type CredentialOptions, createCredentialReader } from './credential.ts'
 import { challenge, isQuotable, rateLimitFields, retryAfterField } from './header-fields.ts'
 import { rawRequest, userProperty } from './raw-request.ts'
+import { type Admission, stateOf } from './request-state.ts'
 
 export interface AuthenticatorOptions<User = unknown> extends CredentialOptions {
   /**
@@ -69,6 +75,7 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
   const { resolveUser, realm = 'Users', prefix } = options
   if (resolveUser !== undefined) checkFunction('resolveUser', resolveUser)
   if (!isQuotable(checkText('realm', realm, 255))) throw new TypeError('"realm" must be printable ASCII')
+  checkVerifyOptions({ prefix })
   const reader = createCredentialReader(options, keys.prefix)
   const refuse = createRefusals(reader.scheme, realm, keys)
 
@@ -76,11 +83,12 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
     const raw = rawRequest(request)
     const credential = reader.read(raw)
     if (credential.kind === 'none') return refuse.missing()
-    if (credential.kind === 'several') return refuse.several(asked.ip)
+    const options = verifyOptions(asked, prefix)
+    if (credential.kind === 'several') return refuse.several(options.ip)
     try {
-      const verified = verifyOnce(raw, keys, credential.key, verifyOptions(asked, prefix))
-      if (!isPromiseLike(verified)) return settle(verified, asked.ip)
-      return verified.then((checked) => settle(checked, asked.ip), refuse.fault)
+      const verified = verifyOnce(raw, keys, credential.key, options)
+      if (!isPromiseLike(verified)) return settle(verified, options.ip)
+      return verified.then((checked) => settle(checked, options.ip)).then(undefined, refuse.fault)
     } catch (error) {
       return refuse.fault(error)
     }
@@ -116,18 +124,16 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
 
 /** Makes the outcome of an authentication the request's: the mark, `apiKey`, and the user. */
 export function stampRequest(request: object, keys: ApiKeyVerifier, outcome: Authentication): void {
-  const target = request as { apiKey?: ApiKey; [property: string]: unknown }
+  const target = request as { [property: string]: unknown }
   if (outcome.ok) {
     const { user, apiKey } = outcome
     writeMark(request, { method: 'apikey', user, apiKey, keys })
-    target.apiKey = apiKey
     target[userProperty(request)] = user
   } else if (outcome.presented) {
     // A bad key never falls back to whoever was there before it.
     writeMark(request, { method: 'rejected', code: outcome.error.code, keys })
-    target.apiKey = undefined
     target[userProperty(request)] = undefined
-  }
+  } else showMark(request)
 }
 
 /** Each kind of refusal, as the outcome of an authentication. */
@@ -194,21 +200,10 @@ function createRefusals(scheme: string, realm: string, keys: ApiKeyVerifier): Re
   }
 }
 
-/** A key that this request was admitted with. */
-interface Admission {
-  readonly keys: ApiKeyVerifier
-  readonly key: string
-  readonly apiKey: ApiKey
-  readonly isCharged: boolean
-  resolvedBy?: unknown
-  user?: unknown
-}
-
 type Checked =
   | { readonly ok: true; readonly admission: Admission; readonly limits: readonly LimitState[] }
   | RefusedKey
 
-const ADMISSIONS = Symbol.for('latchkey.admissions')
 const NO_LIMITS: readonly LimitState[] = Object.freeze([])
 
 /**
@@ -221,8 +216,8 @@ function verifyOnce(
   key: string,
   options: VerifyOptions,
 ): Awaitable<Checked> {
-  const admissions = (raw as { [ADMISSIONS]?: Admission[] })[ADMISSIONS]
-  const earlier = admissions?.find((admission) => admission.keys === keys && admission.key === key)
+  const state = stateOf(raw)
+  const earlier = state.admissions?.find((admission) => admission.keys === keys && admission.key === key)
   if (earlier && (earlier.isCharged || options.cost === 0)) return recheck(keys, earlier, options)
   const result = keys.verifyEager ? keys.verifyEager(key, options) : keys.verify(key, options)
   return isPromiseLike(result) ? result.then(remember) : remember(result)
@@ -231,8 +226,8 @@ function verifyOnce(
     if (!verified.ok) return verified
     const { apiKey, limits } = verified
     const admission = { keys, key, apiKey, isCharged: options.cost !== 0 }
-    const others = admissions?.filter((other) => other !== earlier) ?? []
-    Object.defineProperty(raw, ADMISSIONS, { value: [...others, admission], configurable: true })
+    const others = state.admissions?.filter((other) => other !== earlier) ?? []
+    state.admissions = [...others, admission]
     return { ok: true, admission, limits }
   }
 }
@@ -258,6 +253,9 @@ function admit({ admission, limits }: Extract<Checked, { ok: true }>, user: unkn
   return { ok: true, apiKey: admission.apiKey, user, limits }
 }
 
+/** A proxy that is trusted too far lets clients write anything here. What cannot be an address counts as none. */
+const MAX_IP_LENGTH = 255
+
 function verifyOptions(
   { permissions, cost, ip }: AskedOptions,
   prefix: VerifyOptions['prefix'],
@@ -265,7 +263,7 @@ function verifyOptions(
   const options: VerifyOptions = {}
   if (permissions) options.permissions = permissions
   if (cost !== undefined) options.cost = cost
-  if (ip) options.ip = ip
+  if (ip && ip.length <= MAX_IP_LENGTH) options.ip = ip
   if (prefix !== undefined) options.prefix = prefix
   return options
 }

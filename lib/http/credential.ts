@@ -67,12 +67,12 @@ export function createCredentialReader(
 
   /** The credential in one header line; null if it holds none. */
   function readLine(name: string, value: string): string | null {
-    const text = value.trim()
+    const text = trimBlanks(value)
     if (text === '') return null
     if (name !== 'authorization') return text
     const space = text.search(/[ \t]/)
     const given = (space === -1 ? text : text.slice(0, space)).toLowerCase()
-    const rest = space === -1 ? '' : text.slice(space).trim()
+    const rest = space === -1 ? '' : trimBlanks(text.slice(space))
     if (rest === '') return null
     if (given === schemeStart) return rest
     if (given === 'bearer' && prefixes.some((start) => rest.startsWith(start))) return rest
@@ -111,6 +111,23 @@ export function createCredentialReader(
   }
 
   return { scheme: scheme === false ? DEFAULT_SCHEME : scheme, read }
+}
+
+/**
+ * Without the blanks that may surround a value (RFC 9110 §5.6.3). `trim()` would also take white space that is not
+ * ASCII, and a value with that is no key.
+ */
+function trimBlanks(text: string): string {
+  let start = 0
+  let end = text.length
+  while (start < end && isBlank(text.charCodeAt(start))) start += 1
+  while (end > start && isBlank(text.charCodeAt(end - 1))) end -= 1
+  return text.slice(start, end)
+}
+
+/** Space or tab. */
+function isBlank(charCode: number): boolean {
+  return charCode === 0x20 || charCode === 0x09
 }
 
 function checkHeaders(value: unknown): readonly string[] {

@@ -127,7 +127,10 @@ export function permissionGuard(
   const requireKey = apiKeyGuard({ permissions: required, ...(options.keys && { keys: options.keys }) })
   if (accepted.size === 0) return requireKey
   const requireOther = authGuard({ accept: [...accepted] })
-  return (request) => (getAuth(request).method === 'apikey' ? requireKey(request) : requireOther(request))
+  return (request) => {
+    const { method } = getAuth(request)
+    return method === 'apikey' || method === 'rejected' ? requireKey(request) : requireOther(request)
+  }
 }
 
 /** Requires a way to refuse, or none. @throws TypeError */

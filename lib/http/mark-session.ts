@@ -1,5 +1,5 @@
 import { checkFunction, checkObject } from '../internal/options.ts'
-import { readMark, writeMark } from './auth-mark.ts'
+import { readMark, showMark, writeMark } from './auth-mark.ts'
 import { userProperty } from './raw-request.ts'
 
 export interface MarkSessionOptions<Request = object> {
@@ -27,7 +27,10 @@ export function createSessionMarker<Request extends object>(
     const method = readMark(request)?.method
     if (method === 'apikey' || method === 'rejected') return
     const user = readUser ? readUser(request) : passportUser(request)
-    if (user === undefined || user === null) return
+    if (user === undefined || user === null) {
+      showMark(request)
+      return
+    }
     ;(request as Record<string, unknown>)[userProperty(request)] = user
     writeMark(request, { method: 'session', user })
   }

@@ -1,8 +1,11 @@
 /** A value, or the promise of one. */
 export type Awaitable<T> = T | PromiseLike<T>
 
-/** Goes on with `value` at once where it is there already, and once it is there otherwise. */
-export function then<T, R>(value: Awaitable<T>, next: (value: T) => Awaitable<R>): Awaitable<R> {
+/**
+ * Goes on with `value` at once where it is there already, and once it is there otherwise. Not named `then`: a
+ * module with such an export is a thenable, and `await import()` of it never comes to the module.
+ */
+export function goOn<T, R>(value: Awaitable<T>, next: (value: T) => Awaitable<R>): Awaitable<R> {
   return isPromiseLike(value) ? value.then(next) : next(value)
 }
 

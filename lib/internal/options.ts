@@ -31,9 +31,14 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+/** An object that is meant as a record: a Map, a date or a promise has members of another kind, and would read as empty. */
+export function isPlainObject(value: unknown): value is Record<string, unknown> {
+  return isObject(value) && Object.prototype.toString.call(value) === '[object Object]'
+}
+
 /** Requires an object that has none but the `known` members; an unknown one is refused with the nearest known name. */
 export function checkObject(name: string, value: unknown, known: readonly string[]): Record<string, unknown> {
-  if (!isObject(value) || value instanceof Date) fail(name, 'an object', value)
+  if (!isPlainObject(value)) fail(name, 'an object', value)
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue
     const near = nearest(key, known)
@@ -71,7 +76,8 @@ export function checkDate(name: string, value: unknown): Date {
 export function checkArray(name: string, value: unknown, maxLength: number): readonly unknown[] {
   if (!Array.isArray(value)) fail(name, 'an array', value)
   if (value.length > maxLength) throw new TypeError(`"${name}" must have at most ${maxLength} entries`)
-  return value
+  // A hole becomes undefined, which every check of the entries sees.
+  return [...value]
 }
 
 /** The known name within two edits of `key`, if there is one. */

@@ -112,6 +112,12 @@ export class ApiKeyStrategy<User = unknown> extends Base {
   private readonly passReqToCallback: boolean
   private readonly refuseWith: 'fail' | 'error'
 
+  // Overloads, since the parameters of a callback get no type from a union of two functions.
+  constructor(
+    options: ApiKeyStrategyOptions<User> & { passReqToCallback: true },
+    verify: VerifyFunctionWithRequest,
+  )
+  constructor(options: ApiKeyStrategyOptions<User>, verify?: VerifyFunction)
   constructor(options: ApiKeyStrategyOptions<User>, verify?: VerifyFunction | VerifyFunctionWithRequest) {
     super()
     checkObject('options', options, [...AUTHENTICATOR_OPTIONS, 'keys', 'passReqToCallback', 'refuseWith'])

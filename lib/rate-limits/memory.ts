@@ -38,7 +38,7 @@ const SWEEP_STEPS = 2
  */
 export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): RateLimiter {
   const { clock = systemClock } = checkObject('options', options, ['clock']) as MemoryRateLimiterOptions
-  checkFunction('clock.now', clock.now)
+  checkFunction('clock.now', clock?.now)
   const ledgers = new Map<string, Ledger>()
   let sweep = ledgers.entries()
 

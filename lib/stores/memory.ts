@@ -13,6 +13,8 @@ export function memoryStore(): KeyStore {
   const records = new Map<string, KeyRecord>()
   const idsByLookup = new Map<string, string>()
   const quotas = new Map<string, QuotaRecord>()
+  /** Lineages whose quota was removed; it stays in `quotas` for its epoch. */
+  const unlimited = new Set<string>()
 
   return {
     async insert(batch: readonly KeyRecord[]) {
@@ -48,8 +50,9 @@ export function memoryStore(): KeyStore {
       const { quota, ...rest } = structuredClone(change)
       const revokedAt = record.revokedAt ?? rest.revokedAt ?? null
       records.set(id, { ...record, ...rest, revokedAt, version: expectedVersion + 1 })
-      if (quota === null) quotas.delete(record.lineageId)
+      if (quota === null) unlimited.add(record.lineageId)
       else if (quota) {
+        unlimited.delete(record.lineageId)
         quotas.set(record.lineageId, startQuota(quota, quotas.get(record.lineageId) ?? null, rest.updatedAt))
       }
       return 'updated'
@@ -79,7 +82,11 @@ export function memoryStore(): KeyStore {
         idsByLookup.delete(lookup)
       }
       const living = new Set([...records.values()].map((record) => record.lineageId))
-      for (const { lineageId } of purged) if (!living.has(lineageId)) quotas.delete(lineageId)
+      for (const { lineageId } of purged) {
+        if (living.has(lineageId)) continue
+        quotas.delete(lineageId)
+        unlimited.delete(lineageId)
+      }
       return purged.length
     },
 
@@ -97,7 +104,7 @@ export function memoryStore(): KeyStore {
     },
 
     async reserveQuota(lineageId: string, amount: number, at: Date): Promise<QuotaReservation | null> {
-      const quota = quotas.get(lineageId)
+      const quota = quotaOf(lineageId)
       if (!quota) return null
       const { next, reservation } = decideReservation(quota, amount, at)
       quotas.set(lineageId, next)
@@ -106,7 +113,11 @@ export function memoryStore(): KeyStore {
   }
 
   function copyOut(record: KeyRecord): KeyRecord {
-    return structuredClone({ ...record, quota: quotas.get(record.lineageId) ?? null })
+    return structuredClone({ ...record, quota: quotaOf(record.lineageId) })
+  }
+
+  function quotaOf(lineageId: string): QuotaRecord | null {
+    return unlimited.has(lineageId) ? null : (quotas.get(lineageId) ?? null)
   }
 }
 

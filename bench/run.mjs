@@ -1,0 +1,166 @@
+import { fork } from 'node:child_process'
+import { randomInt } from 'node:crypto'
+import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
+import { availableParallelism, cpus } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { buildLibrary, installPeers } from './prepare.mjs'
+import { formatResults } from './print.mjs'
+import { createRandom } from './statistics.mjs'
+
+const usage = `npm run bench -- [options]
+
+  --only http|verify|memory  one part instead of all three
+  --targets a,b              only these servers (see targets.mjs)
+  --rounds 25                rounds of the comparisons over HTTP and of verify()
+  --starts 5                 how often the processes are started afresh in the course of the rounds
+  --warmups 2                rounds after each start that do not count
+  --requests 2000            requests to each server in each round
+  --connections 16           connections to each server
+  --seed N                   repeats the order in which the targets took their turns
+  --strict                   exit 1 when a bar is missed
+`
+const parts = ['http', 'verify', 'memory']
+const memoryKeys = 100_000
+
+try {
+  const passed = await main()
+  process.exitCode = passed ? 0 : 1
+} catch (error) {
+  console.error(error)
+  process.exitCode = 1
+}
+
+async function main() {
+  const options = readOptions()
+  if (options.help) {
+    console.log(usage)
+    return true
+  }
+  installPeers()
+  const { summariseHttp, summariseVerify, judge } = await import('./results.mjs')
+  const { targets } = await import('./targets.mjs')
+  const names = options.targets ?? Object.keys(targets)
+  const unknown = names.find((name) => !Object.hasOwn(targets, name))
+  if (unknown)
+    throw new TypeError(`"--targets" knows ${Object.keys(targets).join(', ')}; received ${unknown}`)
+  const needsLibrary =
+    options.parts.some((part) => part !== 'http') || names.some((name) => targets[name].library)
+  if (needsLibrary) buildLibrary()
+
+  const results = { settings: describeRun(options) }
+  if (options.parts.includes('http')) results.http = summariseHttp(await runHttp(names, options))
+  if (options.parts.includes('verify')) results.verify = summariseVerify(await runVerify(options))
+  if (options.parts.includes('memory')) results.memory = await runMemory()
+  results.bars = judge(results)
+  console.log(formatResults(results))
+  writeFileSync(new URL('results.json', import.meta.url), `${JSON.stringify(results, roundNumber, 2)}\n`)
+  return !options.strict || results.bars.every(({ passed }) => passed)
+}
+
+function readOptions() {
+  const { values } = parseArgs({
+    options: {
+      only: { type: 'string' },
+      targets: { type: 'string' },
+      rounds: { type: 'string', default: '25' },
+      starts: { type: 'string', default: '5' },
+      warmups: { type: 'string', default: '2' },
+      requests: { type: 'string', default: '2000' },
+      connections: { type: 'string', default: '16' },
+      seed: { type: 'string', default: String(randomInt(2 ** 32)) },
+      strict: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  const { only, strict, help } = values
+  if (only !== undefined && !parts.includes(only)) {
+    throw new TypeError(`"--only" must be one of ${parts.join(', ')}, received ${only}`)
+  }
+  const rounds = readInteger('rounds', values.rounds, 1)
+  return {
+    parts: only === undefined ? parts : [only],
+    targets: values.targets?.split(','),
+    rounds,
+    starts: Math.min(rounds, readInteger('starts', values.starts, 1)),
+    warmups: readInteger('warmups', values.warmups, 0),
+    requests: readInteger('requests', values.requests, 1),
+    connections: readInteger('connections', values.connections, 1),
+    seed: readInteger('seed', values.seed, 0),
+    strict,
+    help,
+  }
+}
+
+function readInteger(name, text, min) {
+  const value = Number(text)
+  if (text !== '' && Number.isSafeInteger(value) && value >= min) return value
+  throw new TypeError(`"--${name}" must be an integer from ${min}, received ${text}`)
+}
+
+function describeRun({ seed, rounds, starts, warmups, requests, connections }) {
+  return {
+    at: new Date().toISOString(),
+    node: process.versions.node,
+    cpu: cpus()[0]?.model.trim() ?? 'unknown CPU',
+    cores: availableParallelism(),
+    seed,
+    rounds,
+    starts,
+    warmups,
+    requests,
+    connections,
+  }
+}
+
+async function runHttp(names, options) {
+  const { measureHttp } = await import('./http.mjs')
+  return measureHttp({ ...options, names, random: createRandom(options.seed), onProgress: showProgress })
+}
+
+/** In as many processes, for the same reason, as the servers are started. */
+async function runVerify({ rounds, starts, seed }) {
+  const measured = []
+  for (let start = 0; start < starts; start += 1) {
+    showProgress(`verify(), start ${start + 1} of ${starts}`)
+    const share = Math.round((rounds * (start + 1)) / starts) - measured.length
+    measured.push(...(await runScript('measure-verify.mjs', [share, seed + start])))
+  }
+  return measured
+}
+
+async function runMemory() {
+  showProgress('memory')
+  const record = await runScript('measure-memory.mjs', [memoryKeys], ['--expose-gc'])
+  const limited = await runScript('measure-memory.mjs', [memoryKeys, 'limited'], ['--expose-gc'])
+  return {
+    keys: memoryKeys,
+    bytesPerCachedRecord: record.bytesPerCachedRecord,
+    bytesPerCachedRecordAndLedger: limited.bytesPerCachedRecord,
+    bytesPerStoredKey: record.bytesPerStoredKey,
+  }
+}
+
+/** Runs a script in a process of its own; resolves with what it sends. */
+async function runScript(file, args, execArgv = []) {
+  const child = fork(fileURLToPath(new URL(file, import.meta.url)), args.map(String), {
+    env: { ...process.env, NODE_ENV: 'production' },
+    execArgv,
+  })
+  const failed = once(child, 'exit').then(([code]) => {
+    throw new Error(`${file} ended with code ${code} and no result`)
+  })
+  const [result] = await Promise.race([once(child, 'message'), failed])
+  failed.catch(() => {}) // it ends now, as it should
+  return result
+}
+
+function showProgress(text) {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`)
+  else console.error(text)
+}
+
+function roundNumber(_name, value) {
+  return typeof value === 'number' ? Math.round(value * 10_000) / 10_000 : value
+}

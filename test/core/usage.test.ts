@@ -1,0 +1,186 @@
+import type { UsageDelta } from 'latchkey'
+import { describe, expect, it } from 'vitest'
+import { settle } from '../support/fake-clock.ts'
+import { hangs, type RecordingStore, recordingStore, rejects } from '../support/recording-store.ts'
+import { ALICE, createTestKeys } from '../support/test-keys.ts'
+
+const NAME = { owner: ALICE, name: 'CI' }
+
+const batchesOf = (store: RecordingStore) =>
+  store.argumentsOf('recordUsage').map(([batch]) => batch as UsageDelta[])
+
+describe('a write of uses that fails', () => {
+  it('harms no verification, keeps the counts, and they arrive with the next', async () => {
+    const { keys, store, clock, eventsOf } = createTestKeys()
+    const { key, apiKey } = await keys.issue(NAME)
+    store.fail('recordUsage', rejects(new Error('read only')))
+    for (let i = 0; i < 3; i++) {
+      for (let j = 0; j < 5; j++)
+        expect(await keys.verify(key, { ip: '192.0.2.1' })).toMatchObject({ ok: true })
+      await clock.advance(10_000)
+    }
+    expect(eventsOf('fault').map(({ operation }) => operation)).toEqual(['usage', 'usage', 'usage'])
+    expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 0, lastUsedAt: null })
+    store.heal()
+    await clock.advance(10_000)
+    expect(await keys.get(apiKey.id)).toMatchObject({
+      usageCount: 15,
+      lastUsedAt: new Date(clock.now() - 20_000),
+      lastUsedIp: '192.0.2.1',
+    })
+  })
+
+  it('does not let older uses overwrite what was seen since', async () => {
+    const { keys, store, clock } = createTestKeys()
+    const { key, apiKey } = await keys.issue(NAME)
+    await keys.verify(key, { ip: '192.0.2.1' })
+    store.fail('recordUsage', async () => {
+      await keys.verify(key, { ip: '192.0.2.2' })
+      throw new Error('read only')
+    })
+    await clock.advance(10_000)
+    const lastUsedAt = new Date(clock.now())
+    store.heal()
+    await clock.advance(10_000)
+    expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 2, lastUsedAt, lastUsedIp: '192.0.2.2' })
+  })
+
+  it('by hanging ends after timeoutMs and does not hold up close() for longer', async () => {
+    const { keys, store, clock } = createTestKeys({ timeoutMs: 500 })
+    const { key } = await keys.issue(NAME)
+    await keys.verify(key)
+    store.fail('recordUsage', hangs)
+    let isClosed = false
+    const closing = keys.close().then(() => {
+      isClosed = true
+    })
+    await clock.advance(499)
+    expect(isClosed).toBe(false)
+    await clock.advance(1)
+    await closing
+  })
+})
+
+describe('uses', () => {
+  it('are never written one by one', async () => {
+    const { keys, store, clock } = createTestKeys()
+    const { key, apiKey } = await keys.issue(NAME)
+    for (let i = 0; i < 1_000; i++) await keys.verify(key)
+    expect(store.calls('recordUsage')).toBe(0)
+    await clock.advance(9_999)
+    expect(store.calls('recordUsage')).toBe(0)
+    await clock.advance(1)
+    expect(batchesOf(store)).toMatchObject([[{ id: apiKey.id, count: 1_000 }]])
+    await clock.advance(60_000)
+    expect(store.calls('recordUsage')).toBe(1)
+    expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 1_000, version: 1 })
+  })
+
+  it('of many keys are written together, in batches of a bounded size', async () => {
+    const { keys, store, clock } = createTestKeys()
+    const issued = await Promise.all(Array.from({ length: 1_201 }, () => keys.issue(NAME)))
+    for (const { key } of issued) await keys.verify(key)
+    await clock.advance(10_000)
+    expect(batchesOf(store).map((batch) => batch.length)).toEqual([500, 500, 201])
+    expect(new Set(batchesOf(store).flatMap((batch) => batch.map(({ id }) => id))).size).toBe(1_201)
+  })
+
+  it('are gathered for flushMs', async () => {
+    const { keys, store, clock } = createTestKeys({ usage: { flushMs: 200 } })
+    const { key } = await keys.issue(NAME)
+    await keys.verify(key)
+    await clock.advance(200)
+    expect(store.calls('recordUsage')).toBe(1)
+  })
+
+  it('keep the latest time and its address', async () => {
+    const { keys, clock, store } = createTestKeys()
+    const { key, apiKey } = await keys.issue(NAME)
+    await keys.verify(key, { ip: '192.0.2.1' })
+    await clock.advance(2_000)
+    await keys.verify(key, { ip: '192.0.2.2' })
+    const lastUsedAt = new Date(clock.now())
+    clock.set(clock.now() - 1_000)
+    await keys.verify(key, { ip: '192.0.2.3' })
+    await keys.close()
+    const expected = { id: apiKey.id, count: 3, lastUsedAt, lastUsedIp: '192.0.2.2' }
+    expect(batchesOf(store)).toEqual([[expected]])
+    expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 3, lastUsedAt, lastUsedIp: '192.0.2.2' })
+  })
+
+  it('are not counted where the call is refused', async () => {
+    const { keys, store } = createTestKeys()
+    const { key } = await keys.issue(NAME)
+    await keys.verify(key, { permissions: { projects: ['read'] } })
+    await keys.verify(`${key}?`)
+    await keys.close()
+    expect(batchesOf(store).flat()).toEqual([])
+  })
+
+  it('are noted but not counted where the call costs nothing', async () => {
+    const { keys, clock } = createTestKeys()
+    const { key, apiKey } = await keys.issue(NAME)
+    await keys.verify(key, { cost: 0 })
+    await keys.verify(key, { cost: 5 })
+    await clock.advance(1_000)
+    await keys.verify(key, { cost: 0 })
+    await keys.close()
+    expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 1, lastUsedAt: new Date(clock.now()) })
+  })
+
+  it('are written by close(), which then leaves no timer behind', async () => {
+    const { keys, store, clock } = createTestKeys()
+    const { key, apiKey } = await keys.issue(NAME)
+    await keys.verify(key)
+    await keys.close()
+    expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 1 })
+    expect(store.calls('recordUsage')).toBe(1)
+    expect(clock.waiting).toBe(0)
+  })
+
+  it('that a write under way does not hold are written by close() too', async () => {
+    const { keys, store, clock } = createTestKeys()
+    const { key, apiKey } = await keys.issue(NAME)
+    await keys.verify(key)
+    const held = store.hold('recordUsage')
+    await clock.advance(10_000)
+    await held.reached
+    await keys.verify(key)
+    const closing = keys.close()
+    held.release()
+    await closing
+    await settle()
+    expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 2 })
+    expect(clock.waiting).toBe(0)
+  })
+
+  it('of more than maxKeys keys are dropped, and reported', async () => {
+    const { keys, store, clock, eventsOf } = createTestKeys({ usage: { maxKeys: 2 } })
+    const issued = await Promise.all(Array.from({ length: 4 }, () => keys.issue(NAME)))
+    for (const { key } of [...issued, ...issued]) expect(await keys.verify(key)).toMatchObject({ ok: true })
+    await clock.advance(10_000)
+    expect(batchesOf(store)).toEqual([
+      issued.slice(0, 2).map(({ apiKey }) => expect.objectContaining({ id: apiKey.id, count: 2 })),
+    ])
+    const [fault] = eventsOf('fault')
+    expect(fault).toMatchObject({ operation: 'usage', error: { message: expect.stringMatching(/^4 uses/) } })
+  })
+})
+
+describe('a store without recordUsage', () => {
+  it('works, and refuses idle expiry by name', async () => {
+    const store = { ...recordingStore(), recordUsage: undefined }
+    const { keys, clock } = createTestKeys({ store: store as never })
+    const { key, apiKey } = await keys.issue({ ...NAME, idleExpiryMs: null })
+    expect(await keys.verify(key)).toMatchObject({ ok: true })
+    expect(clock.waiting).toBe(0)
+    const UNSUPPORTED = expect.objectContaining({
+      code: 'unsupported',
+      message: expect.stringMatching(/"idleExpiryMs".*"recordUsage"/),
+    })
+    await expect(keys.issue({ ...NAME, idleExpiryMs: 60_000 })).rejects.toEqual(UNSUPPORTED)
+    await expect(keys.update(apiKey.id, { idleExpiryMs: 60_000 })).rejects.toEqual(UNSUPPORTED)
+    await keys.close()
+    expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 0, idleExpiryMs: null, version: 1 })
+  })
+})

@@ -1,0 +1,287 @@
+import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
+import { createServer, type Server, STATUS_CODES } from 'node:http'
+import { type AddressInfo, createServer as createTcpServer } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import express, { type RequestHandler } from 'express'
+import session from 'express-session'
+import { createApiKeys, type ErrorCode, LatchkeyError, memoryRateLimiter, memoryStore } from 'latchkey'
+import {
+  apiKeyAuth,
+  markSession,
+  requireApiKey,
+  requireAuth,
+  requirePermissions,
+  requireSession,
+} from 'latchkey/express'
+import request from 'supertest'
+import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { compile, type PublicTypes, readPublicTypes } from '../support/compiler.ts'
+import { type CurlAnswer, fetcher } from '../support/curl.ts'
+import { type CodeBlock, codeIn, readCodeBlocks, readTable } from '../support/markdown.ts'
+import { startProgram } from '../support/program.ts'
+
+// Compilers and child processes are slow where much else runs.
+vi.setConfig({ testTimeout: 60_000 })
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+const readme = readFileSync(`${root}README.md`, 'utf8')
+const blocks = readCodeBlocks(readme)
+const firstScreen = blocks.filter(({ heading }) => heading === 'Latchkey')
+
+/** What the blocks take from the application that they are part of. */
+const APPLICATION = `
+import type { Express, RequestHandler } from 'express'
+import type { ApiKeys, Owner } from 'latchkey'
+
+declare global {
+  const app: Express
+  const keys: ApiKeys
+  const users: { find(id: string): { id: string } | null; isActive(id: string): boolean }
+  const list: RequestHandler
+  const create: RequestHandler
+  const secret: string
+  const pepper: string
+  const owner: Owner
+  const id: string
+  const key: string
+}
+`
+
+describe('the code of the README', () => {
+  it('is of a kind that is checked here', () => {
+    expect(new Set(blocks.map(({ language }) => language))).toEqual(new Set(['ts', 'sh', 'http']))
+  })
+
+  it('compiles', () => {
+    const files = blocks
+      .filter(({ language }) => language === 'ts')
+      .map(({ heading, line, text }) => [`test/docs/${heading} (line ${line}).ts`, text])
+    expect(files.length).toBeGreaterThan(5)
+    expect(compile({ 'test/docs/application.ts': APPLICATION, ...Object.fromEntries(files) })).toEqual([])
+  })
+})
+
+describe('the first screen', () => {
+  const [install, program, ...answers] = firstScreen
+
+  it('shows a program of twenty lines at most', () => {
+    expect(install?.text).toBe('npm install latchkey\n')
+    expect(program?.language).toBe('ts')
+    expect(program?.text.trim().split('\n').length).toBeLessThanOrEqual(20)
+  })
+
+  it('shows what its program answers', async () => {
+    const port = await findFreePort()
+    const source = (program as CodeBlock).text.replace('app.listen(3000)', `app.listen(${port})`)
+    expect(source).toContain(String(port))
+    const running = startProgram(['--input-type=module', '--eval', source])
+    try {
+      const key = (await running.waitFor(/^acme_\w+\n/)).trim()
+      const run = fetcher()
+      expect(answers.map(({ language }) => language)).toEqual(['sh', 'http', 'sh', 'http'])
+      await listensOn(port)
+      for (const [command, shown] of [answers.slice(0, 2), answers.slice(2)] as [CodeBlock, CodeBlock][]) {
+        expect(command.text).toContain('http://localhost:3000/')
+        const line = command.text.replace('localhost:3000', `localhost:${port}`).replace('acme_…', key)
+        const [answer] = await run(line)
+        expectShown(shown, answer as CurlAnswer)
+      }
+    } finally {
+      running.signal('SIGKILL')
+      await running.ended()
+    }
+  })
+})
+
+describe('the answers', () => {
+  let server: Server | undefined
+  afterEach(() => void server?.close())
+
+  it('are those that the README shows', async () => {
+    const keys = createApiKeys({
+      store: memoryStore(),
+      rateLimiter: memoryRateLimiter({ clock: { now: () => 0 } }),
+      prefix: 'acme',
+      rateLimits: [{ name: 'minute', limit: 1, windowMs: 60_000 }],
+    })
+    const app = express()
+    app.get('/', apiKeyAuth(keys), answer)
+    app.post('/', apiKeyAuth(keys, { permissions: { projects: ['write'] } }), answer)
+    server = createServer(app).listen(0)
+    const { key } = await keys.issue({
+      owner: { type: 'user', id: 'u_1' },
+      name: 'CI',
+      permissions: { projects: ['read'] },
+    })
+    const url = `http://localhost:${(server.address() as AddressInfo).port}`
+    const run = fetcher()
+    const [forbidden] = await run(`curl -i ${url}/ -H 'X-Api-Key: ${key}' -d ''`)
+    await run(`curl -i ${url}/ -H 'X-Api-Key: ${key}'`)
+    const [limited] = await run(`curl -i ${url}/ -H 'X-Api-Key: ${key}'`)
+    const shown = blocks.filter(({ language, heading }) => language === 'http' && heading === 'Answers')
+    expect(shown).toHaveLength(2)
+    expectShown(shown[0] as CodeBlock, forbidden as CurlAnswer)
+    expectShown(shown[1] as CodeBlock, limited as CurlAnswer)
+  })
+})
+
+describe('the table of keys and sessions', () => {
+  const GUARDS: Record<string, RequestHandler> = {
+    'requireSession()': requireSession(),
+    'requireAuth()': requireAuth(),
+    "requireAuth({ accept: ['session', 'apikey'] })": requireAuth({ accept: ['session', 'apikey'] }),
+    'requireApiKey()': requireApiKey(),
+    "requirePermissions({ projects: ['read'] })": requirePermissions({ projects: ['read'] }),
+    "requirePermissions({ projects: ['read'] }, { accept: ['session'] })": requirePermissions(
+      { projects: ['read'] },
+      { accept: ['session'] },
+    ),
+  }
+  const rows = readTable(readme, '').map(([first = '', ...rest]) => [codeIn(first)[0] ?? first, ...rest])
+
+  it.each(Object.keys(GUARDS))('tells what %s does', async (guard) => {
+    const [, forSession = '', forKey = ''] = rows.find(([first]) => first === guard) ?? []
+    const keys = createApiKeys({ store: memoryStore(), rateLimiter: memoryRateLimiter(), prefix: 'acme' })
+    const owner = { type: 'user', id: 'u_1' }
+    const holder = await keys.issue({ owner, name: 'holds', permissions: { projects: ['read'] } })
+    const other = await keys.issue({ owner, name: 'holds none' })
+    const app = express()
+    app.use(session({ secret: 'only for this test', resave: false, saveUninitialized: true }))
+    app.use(markSession({ user: (req) => (req.get('X-Logged-In') ? { id: 'u_1' } : null) }))
+    app.use(apiKeyAuth(keys, { required: false }), GUARDS[guard] as RequestHandler, answer)
+
+    expect(told(await request(app).get('/').set('X-Logged-In', 'yes'))).toBe(forSession)
+    expect(told(await request(app).get('/').set('X-Api-Key', holder.key))).toBe(
+      forKey.replace('passes if it holds them', 'passes'),
+    )
+    const poor = told(await request(app).get('/').set('X-Api-Key', other.key))
+    expect(poor).toBe(forKey.replace('passes if it holds them', '`403 insufficient_permissions`'))
+  })
+
+  it('has no guard that is not tried here', () => {
+    const named = rows.map(([first = '']) => first).filter((first) => first.startsWith('require'))
+    expect(named).toEqual(Object.keys(GUARDS))
+  })
+})
+
+describe('the tables of names', () => {
+  let main: PublicTypes
+  beforeAll(() => {
+    main = readPublicTypes('latchkey')
+  })
+
+  it('list every code with its status', () => {
+    const rows = readTable(readme, 'status').map(([status, code = '']) => [Number(status), codeIn(code)[0]])
+    const codes = main.literals('ErrorCode') as ErrorCode[]
+    expect(sorted(rows)).toEqual(sorted(codes.map((code) => [new LatchkeyError(code).status, code])))
+  })
+
+  it('list every event', () => {
+    const named = readTable(readme, 'event').flatMap(([names = '']) => codeIn(names))
+    expect(sorted(named)).toEqual(sorted([...new Set(main.literals('ApiKeyEvent', 'type'))]))
+  })
+
+  it('list every option with its default', () => {
+    expect(namesAndDefaults('option of `createApiKeys`')).toEqual(
+      main.members('ApiKeysOptions').map(({ name, defaultText }) => [name, shortDefault(name, defaultText)]),
+    )
+  })
+
+  it('list every setting with its default', () => {
+    expect(namesAndDefaults('setting of a key')).toEqual(
+      main.members('KeySettings').map(({ name, defaultText }) => [name, shortDefault(name, defaultText)]),
+    )
+  })
+
+  it('list every method of a store', () => {
+    const named = readTable(readme, 'method').flatMap(([names = '']) => codeIn(names))
+    expect(named).toEqual(main.members('KeyStore').map(({ name }) => name))
+  })
+
+  it('list every answer of getAuth', () => {
+    const named = readTable(readme, '`method`').flatMap(([names = '']) => codeIn(names))
+    expect(named).toEqual(readPublicTypes('latchkey/express').literals('Auth', 'method'))
+  })
+})
+
+describe('the links and commands of the README', () => {
+  it('lead somewhere', () => {
+    const anchors = [...readme.matchAll(/^#+ (.+)$/gm)].map(
+      ([, title = '']) =>
+        `#${title
+          .toLowerCase()
+          .replace(/[^\w -]/g, '')
+          .replaceAll(' ', '-')}`,
+    )
+    const targets = [...readme.matchAll(/\]\(([^)]+)\)/g)].map(([, target]) => target as string)
+    expect(targets.length).toBeGreaterThan(5)
+    const dead = targets.filter((target) =>
+      target.startsWith('#') ? !anchors.includes(target) : !existsSync(root + target),
+    )
+    expect(dead).toEqual([])
+  })
+
+  it('exist', () => {
+    const { scripts } = JSON.parse(readFileSync(`${root}package.json`, 'utf8'))
+    for (const [command = ''] of readTable(readme, 'command')) {
+      const [, script = ''] = /^`npm ci && npm (\w+)`$/.exec(command) ?? []
+      expect(scripts).toHaveProperty(script)
+    }
+  })
+})
+
+const answer: RequestHandler = (_req, res) => {
+  res.json({})
+}
+
+/** An answer in the words of the table. */
+function told({ status, body }: request.Response): string {
+  return status === 200 ? 'passes' : `\`${status} ${body.code}\``
+}
+
+/** Requires the status line, the header fields that are shown, and the body to be those of the answer. */
+function expectShown(shown: CodeBlock, answer: CurlAnswer): void {
+  const [head = '', body = ''] = shown.text.split('\n\n')
+  const [statusLine = '', ...lines] = head.split('\n')
+  const headers = lines.map((line) => /^([^:]+): (.+)$/.exec(line)?.slice(1) ?? [line])
+  expect(statusLine).toBe(`HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status]}`)
+  expect(headers).toEqual(headers.map(([name = '']) => [name, answer.headers[name.toLowerCase()]]))
+  expect(body.trimEnd()).toBe(answer.body)
+}
+
+function namesAndDefaults(title: string): (string | undefined)[][] {
+  return readTable(readme, title).map(([name = '', value = '']) => [codeIn(name)[0], value])
+}
+
+/** `null (never)` in a docstring is `null` in a table; a default in words is left to the table. */
+function shortDefault(name: string, text: string | null): string {
+  if (name === 'digest') return "`'hmac-sha256'` with `peppers`, otherwise `'sha256'`"
+  const value = /^(?:'\w+'|null|false|true|\[\]|\{\}|[\d_]+)/.exec(text ?? '')?.[0]
+  return value === undefined ? '' : `\`${value}\``
+}
+
+function sorted<T>(values: readonly T[]): T[] {
+  return [...values].sort((a, b) => String(a).localeCompare(String(b)))
+}
+
+async function findFreePort(): Promise<number> {
+  const server = createTcpServer()
+  await once(server.listen(0), 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+/** The program prints its key before it listens. */
+async function listensOn(port: number): Promise<void> {
+  for (;;) {
+    try {
+      await fetch(`http://localhost:${port}/`)
+      return
+    } catch {
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+}

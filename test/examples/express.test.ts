@@ -1,0 +1,311 @@
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type ApiKeys, createApiKeys, memoryRateLimiter, memoryStore, type Permissions } from 'latchkey'
+import request from 'supertest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
+import { createApp } from '../../examples/express/app.ts'
+import { curlLines } from '../../examples/express/curl-lines.ts'
+import { createDemoUsers, DEMO_PASSWORDS, type Users } from '../../examples/express/users.ts'
+import { type CurlAnswer, fetcher, hasCurl, type RunCurl, shellIn } from '../support/curl.ts'
+import { readTable } from '../support/markdown.ts'
+import { type Program, startProgram } from '../support/program.ts'
+
+// Child processes are slow where much else runs.
+vi.setConfig({ testTimeout: 60_000 })
+
+const SERVER = 'examples/express/server.ts'
+
+describe('its README', () => {
+  const folder = new URL('../../examples/express/', import.meta.url)
+  const readme = readFileSync(new URL('README.md', folder), 'utf8')
+
+  it('tells what each printed line answers', () => {
+    const told = readTable(readme, 'printed as').map(([title, expected]) => [title, expected])
+    expect(told).toEqual(curlLines('', '').map(({ title, expect }) => [title, expect]))
+  })
+
+  it('names files that exist', () => {
+    const targets = [...readme.matchAll(/\]\(([^)]+)\)/g)].map(([, target]) => target as string)
+    expect(targets.filter((target) => !existsSync(new URL(target, folder)))).toEqual([])
+  })
+})
+
+describe('the program', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-example-'))
+  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+  const clients: [string, boolean, () => RunCurl][] = [
+    ['curl', hasCurl, () => shellIn(folder)],
+    ['the same requests without curl', true, fetcher],
+  ]
+  for (const [name, isThere, createRun] of clients) {
+    it.skipIf(!isThere)(`answers the lines it prints as they promise: ${name}`, async () => {
+      const program = start({ PORT: '0' })
+      const lines = readLines(await program.waitFor(/n=\[1-8\].*\n/))
+      const run = createRun()
+      const told: string[] = []
+      for (const { title, command } of lines) told.push(`${title} → ${summaryOf(await run(command))}`)
+      expect(told).toEqual(lines.map(({ title, promised }) => `${title} → ${promised}`))
+      expect(told).toHaveLength(9)
+      await stop(program, 'SIGINT')
+    })
+  }
+
+  it('prints why a key was refused, and no key', async () => {
+    const program = start({ PORT: '0' })
+    const lines = readLines(await program.waitFor(/n=\[1-8\].*\n/))
+    const [, key = ''] = /X-Api-Key: ([^']+)/.exec(lines[0]?.command ?? '') ?? []
+    const url = /http:\S+(?=\/projects)/.exec(lines[0]?.command ?? '')?.[0]
+    const send = (text: string) =>
+      fetch(`${url}/projects`, { method: 'POST', headers: { 'X-Api-Key': text } })
+    await send(key.replace('demo', 'demo2'))
+    await send(key)
+    const output = await program.waitFor(/key\.refused insufficient_permissions \w{16}\n$/)
+    expect(output).toContain('\nkey.refused malformed\n')
+    const shown = lines.filter(({ command }) => command.includes(key))
+    expect(output.split(key)).toHaveLength(shown.length + 1)
+    await stop(program, 'SIGTERM')
+  })
+
+  it('says that its port is in use', async () => {
+    const other = createServer()
+    await once(other.listen(0, '127.0.0.1'), 'listening')
+    const { port } = other.address() as AddressInfo
+    const program = start({ PORT: String(port) })
+    expect(await program.ended()).toBe(1)
+    expect(program.stderr).toBe(`Port ${port} is in use. Take another one: PORT=3001 npm start\n`)
+    other.close()
+  })
+
+  it('says that its port is not one', async () => {
+    const program = start({ PORT: 'http' })
+    expect(await program.ended()).toBe(1)
+    expect(program.stderr).toBe('PORT must be a number from 0 to 65535\n')
+  })
+})
+
+describe('the application', () => {
+  let users: Users
+  let keys: ApiKeys
+  let app: ReturnType<typeof createApp>
+
+  beforeAll(async () => {
+    users = await createDemoUsers()
+  })
+  beforeEach(() => {
+    keys = createApiKeys({ store: memoryStore(), rateLimiter: memoryRateLimiter(), prefix: 'demo' })
+    app = createApp({ keys, users })
+    return () => keys.close()
+  })
+
+  async function login(username: keyof typeof DEMO_PASSWORDS) {
+    const agent = request.agent(app)
+    await agent.post('/login').send({ username, password: DEMO_PASSWORDS[username] }).expect(200)
+    return agent
+  }
+
+  async function issueKey(permissions: Permissions = { projects: ['read'] }): Promise<string> {
+    const { key } = await keys.issue({ owner: { type: 'user', id: 'u_1' }, name: 'test', permissions })
+    return key
+  }
+
+  it('logs nobody in with a wrong password or an unknown name', async () => {
+    const { ada } = DEMO_PASSWORDS
+    for (const body of [{ username: 'ada', password: 'no' }, { username: 'eve', password: ada }, {}]) {
+      const answer = await request(app).post('/login').send(body)
+      expect(answer.status).toBe('username' in body ? 401 : 400)
+      expect(answer.headers['set-cookie']).toBeUndefined()
+    }
+  })
+
+  it('reads no forms, which other sites can send', async () => {
+    await request(app)
+      .post('/login')
+      .type('form')
+      .send({ username: 'ada', password: DEMO_PASSWORDS.ada })
+      .expect(400)
+    const ada = await login('ada')
+    await ada.post('/keys').type('form').send({ name: 'CI' }).expect(400)
+  })
+
+  it('gives a cookie that scripts and other sites cannot use', async () => {
+    const { headers } = await request(app)
+      .post('/login')
+      .send({ username: 'ada', password: DEMO_PASSWORDS.ada })
+    expect(String(headers['set-cookie'])).toMatch(/; HttpOnly; SameSite=Lax$/)
+  })
+
+  it('ends the session at logout', async () => {
+    const ada = await login('ada')
+    await ada.get('/settings').expect(200, { user: 'ada', theme: 'dark' })
+    await ada.post('/logout').expect(204)
+    await ada.get('/settings').expect(401)
+  })
+
+  it('lets a person issue, list and revoke keys', async () => {
+    const ada = await login('ada')
+    const issued = await ada.post('/keys').send({ name: 'CI' }).expect(201)
+    const { id, key } = issued.body
+    await request(app).get('/projects').set('X-Api-Key', key).expect(200)
+    const listed = await ada.get('/keys').expect(200)
+    expect(listed.body.keys).toEqual([expect.objectContaining({ id, name: 'CI', status: 'active' })])
+    expect(listed.text).not.toContain(key)
+    await ada.delete(`/keys/${id}`).expect(204)
+    await request(app).get('/projects').set('X-Api-Key', key).expect(401)
+    expect((await ada.get('/keys')).body.keys[0].status).toBe('revoked')
+  })
+
+  it("answers another's key as one that does not exist", async () => {
+    const [ada, grace] = [await login('ada'), await login('grace')]
+    const { id, key } = (await ada.post('/keys').send({ name: 'CI' })).body
+    const others = await grace.delete(`/keys/${id}`).expect(404)
+    const unknown = await grace.delete('/keys/0000000000000000').expect(404)
+    expect(others.text).toBe(unknown.text)
+    await grace.delete(`/keys/${'x'.repeat(300)}`).expect(404)
+    expect((await grace.get('/keys')).body).toEqual({ keys: [] })
+    await request(app).get('/projects').set('X-Api-Key', key).expect(200)
+  })
+
+  it('gives a key no more than its issuer holds', async () => {
+    const [ada, grace] = [await login('ada'), await login('grace')]
+    const both = { name: 'CI', permissions: { projects: ['read', 'write'] } }
+    await ada.post('/keys').send(both).expect(201)
+    await grace.post('/keys').send(both).expect(403)
+    await ada
+      .post('/keys')
+      .send({ name: 'CI', permissions: { '*': ['*'] } })
+      .expect(403)
+    await ada
+      .post('/keys')
+      .send({ name: 'CI', permissions: { projects: ['*'] } })
+      .expect(403)
+  })
+
+  it.each([
+    ['no name', {}],
+    ['a name that is no text', { name: 7 }],
+    ['a long name', { name: 'x'.repeat(101) }],
+    ['alternatives', { name: 'CI', permissions: [] }],
+    ['no permissions', { name: 'CI', permissions: null }],
+    ['a resource without actions', { name: 'CI', permissions: { '***': [] } }],
+    ['actions that are no list', { name: 'CI', permissions: { projects: 'read' } }],
+  ])('refuses to issue a key for %s', async (_what, body) => {
+    const ada = await login('ada')
+    await ada.post('/keys').send(body).expect(400)
+  })
+
+  it('lets no key issue, list or revoke keys or see settings, whatever session comes with it', async () => {
+    const ada = await login('ada')
+    const key = await issueKey({ '*': ['*'] })
+    for (const client of [ada, request(app)]) {
+      await client.post('/keys').set('X-Api-Key', key).send({ name: 'CI' }).expect(403)
+      await client.get('/keys').set('X-Api-Key', key).expect(403)
+      await client.delete('/keys/0000000000000000').set('X-Api-Key', key).expect(403)
+      const { body } = await client.get('/settings').set('X-Api-Key', key).expect(403)
+      expect(body.code).toBe('session_required')
+    }
+    await ada.get('/settings').expect(200)
+  })
+
+  it('adds a project for a key that may write', async () => {
+    const [reader, writer] = [await issueKey(), await issueKey({ projects: ['write'] })]
+    const refused = await request(app)
+      .post('/projects')
+      .set('X-Api-Key', reader)
+      .send({ name: 'loom' })
+      .expect(403)
+    expect(refused.body).toMatchObject({ code: 'insufficient_permissions', missing: { projects: ['write'] } })
+    const added = { name: 'loom', addedBy: 'u_1' }
+    await request(app).post('/projects').set('X-Api-Key', writer).send({ name: 'loom' }).expect(201, added)
+    await request(app).post('/projects').set('X-Api-Key', writer).send({}).expect(400)
+    const { body } = await request(app).get('/projects').set('X-Api-Key', reader).expect(200)
+    expect(body.projects).toContainEqual(added)
+  })
+
+  it('lets no session read projects', async () => {
+    const ada = await login('ada')
+    const { body } = await ada.get('/projects').expect(401)
+    expect(body.code).toBe('missing_key')
+  })
+
+  it('takes a session or a key for /me, and says which', async () => {
+    const ada = await login('ada')
+    await ada.get('/me').expect(200, { user: 'ada', by: 'session' })
+    const key = await issueKey()
+    const byKey = await request(app).get('/me').set('Authorization', `Api-Key ${key}`)
+    expect(byKey.body).toEqual({ user: 'ada', by: 'apikey', key: 'test' })
+    expect(byKey.headers['set-cookie']).toBeUndefined()
+    expect((await request(app).get('/me').expect(401)).body.code).toBe('authentication_required')
+  })
+
+  it('does not fall back from a bad key to a session', async () => {
+    const ada = await login('ada')
+    expect((await ada.get('/me').set('X-Api-Key', 'junk').expect(401)).body.code).toBe('invalid_key')
+  })
+
+  it('refuses the keys of somebody who is not a user here', async () => {
+    const { key } = await keys.issue({ owner: { type: 'organization', id: 'u_1' }, name: 'org' })
+    await request(app).get('/me').set('X-Api-Key', key).expect(401)
+  })
+
+  it('answers bad JSON, too much of it and unknown addresses with problem bodies', async () => {
+    const post = (body: string) => request(app).post('/login').type('json').send(body)
+    const answers = [
+      await post('{'),
+      await post(`"${'x'.repeat(20_000)}"`),
+      await request(app).get('/nowhere'),
+    ]
+    expect(answers.map(({ status, type }) => [status, type])).toEqual([
+      [400, 'application/problem+json'],
+      [413, 'application/problem+json'],
+      [404, 'application/problem+json'],
+    ])
+  })
+
+  it('keeps answers out of shared caches', async () => {
+    const key = await issueKey()
+    const good = await request(app).get('/projects').set('X-Api-Key', key)
+    const bad = await request(app).get('/projects')
+    expect([good, bad].map(({ headers }) => headers['cache-control'])).toEqual(['private', 'no-store'])
+  })
+})
+
+/** The commands the program prints, each with what it promises. */
+function readLines(output: string) {
+  return [...output.matchAll(/^(.+) → (.+)\n(curl .+)$/gm)].map(
+    ([, title = '', promised = '', command = '']) => ({
+      title,
+      promised,
+      command,
+    }),
+  )
+}
+
+/** Answers in the words of a promise: each status once, and the code of a problem. */
+function summaryOf(answers: CurlAnswer[]): string {
+  const [{ status = 0, body = '' } = {}] = answers
+  const others = answers.slice(1).filter((answer) => answer.status !== status)
+  if (others.length > 0) {
+    const isMixed = answers
+      .slice(answers.indexOf(others[0] as CurlAnswer))
+      .some((later) => later.status === status)
+    return isMixed ? 'mixed' : `${status}, then ${others[0]?.status}`
+  }
+  const code = body.startsWith('{') ? JSON.parse(body).code : undefined
+  return code === undefined ? String(status) : `${status} ${code}`
+}
+
+function start(env: NodeJS.ProcessEnv): Program {
+  const program = startProgram([SERVER], env)
+  onTestFinished(() => program.signal('SIGKILL'))
+  return program
+}
+
+async function stop(program: Program, signal: NodeJS.Signals): Promise<void> {
+  program.signal(signal)
+  expect(await program.ended()).toBe(0)
+  expect(program.stderr).toBe('')
+}

@@ -1,0 +1,480 @@
+import fc from 'fast-check'
+import { type LimitRequest, memoryRateLimiter, type RateLimiter } from 'latchkey'
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import {
+  type CompiledLimit,
+  chargeMeter,
+  compileRateLimits,
+  type Meter,
+  readMeter,
+} from '../../lib/core/rate-limit.ts'
+
+const DAY = 86_400_000
+const T0 = Date.UTC(2026, 0, 15, 12)
+const FOREVER = 10_000 * DAY
+
+function setUp() {
+  let now = T0
+  const limiter = memoryRateLimiter({ clock: { now: () => now } })
+  return {
+    limiter,
+    get now() {
+      return now
+    },
+    pass: (ms: number) => {
+      now += ms
+    },
+    /** One call; what is not given is a fresh record of version 1 without limits that spends 1. */
+    check: (request: Partial<LimitRequest> = {}) => answerOf(limiter, request),
+  }
+}
+
+function answerOf(limiter: RateLimiter, request: Partial<LimitRequest>) {
+  const answer = limiter.check({
+    lineageId: 'lineage',
+    keyId: 'key',
+    version: 1,
+    fresh: true,
+    cost: 1,
+    limits: [],
+    quota: null,
+    retainMs: 10_000,
+    ...request,
+  })
+  if ('then' in answer) throw new Error('the memory limiter answers at once')
+  return answer
+}
+
+const limits = (...given: object[]): readonly CompiledLimit[] =>
+  compileRateLimits(
+    'rateLimits',
+    given.map((limit, i) => ({ name: `l${i}`, ...limit })),
+  )
+
+const minute = limits({ limit: 3, windowMs: 60_000 })
+
+describe('a call that is refused', () => {
+  it('spends nothing on the limits that would have let it pass', () => {
+    const { check } = setUp()
+    const both = limits(
+      { limit: 100, windowMs: 60_000 },
+      { limit: 10, burst: 2, windowMs: 60_000 },
+      { limit: 50, per: 'day' },
+    )
+    for (let i = 0; i < 2; i++) expect(check({ limits: both }).outcome).toBe('admitted')
+    for (let i = 0; i < 20; i++) {
+      expect(check({ limits: both })).toMatchObject({
+        outcome: 'limited',
+        retryAfterMs: 6_000,
+        limits: [
+          { remaining: 98, exceeded: false },
+          { remaining: 0, exceeded: true },
+          { remaining: 48, exceeded: false },
+        ],
+      })
+    }
+  })
+
+  it('spends no quota where a limit refuses, and nothing of a limit where quota is short', () => {
+    const { check, limiter } = setUp()
+    const quota = { epoch: 1, allotted: 5, granted: 0 }
+    expect(check({ limits: minute, cost: 3, quota: { ...quota, granted: 5 } })).toMatchObject({
+      unspentQuota: 2,
+    })
+    expect(check({ limits: minute, quota })).toMatchObject({ outcome: 'limited', unspentQuota: 2 })
+    expect(limiter.unspentQuota('lineage', 1)).toBe(2)
+    const wide = limits({ limit: 100, windowMs: 60_000 })
+    expect(check({ limits: wide, cost: 3, quota })).toMatchObject({
+      outcome: 'short_of_quota',
+      unspentQuota: 2,
+      limits: [{ remaining: 97, exceeded: false }],
+    })
+    expect(check({ limits: wide, cost: 2, quota })).toMatchObject({
+      outcome: 'admitted',
+      unspentQuota: 0,
+      limits: [{ remaining: 95 }],
+    })
+  })
+
+  it('waits for the slowest limit, and for nothing where one can never pass', () => {
+    const { check } = setUp()
+    const both = limits({ limit: 3, windowMs: 1_000 }, { limit: 3, windowMs: 5_000 })
+    check({ limits: both, cost: 3 })
+    expect(check({ limits: both })).toMatchObject({ outcome: 'limited', retryAfterMs: 5_000 })
+    expect(check({ limits: both, cost: 4 })).toMatchObject({ outcome: 'limited', retryAfterMs: null })
+  })
+
+  it('is refused by the limit rather than by the quota where both are exhausted', () => {
+    const { check } = setUp()
+    check({ limits: minute, cost: 3 })
+    expect(check({ limits: minute, quota: { epoch: 1, allotted: 0, granted: 0 } }).outcome).toBe('limited')
+  })
+
+  it('is not refused for as long as its clock was wrong', () => {
+    const { check, pass } = setUp()
+    const three = limits({ limit: 3, windowMs: 60_000 }, { limit: 3, burst: 3, windowMs: 60_000 })
+    check({ limits: three, cost: 3 })
+    pass(-DAY)
+    expect(check({ limits: three })).toMatchObject({ outcome: 'limited', retryAfterMs: 60_000 })
+    pass(60_000)
+    expect(check({ limits: three, cost: 3 }).outcome).toBe('admitted')
+  })
+})
+
+describe('a look', () => {
+  it('spends nothing and passes where nothing is left', () => {
+    const { check } = setUp()
+    const quota = { epoch: 1, allotted: 3, granted: 0 }
+    expect(check({ limits: minute, cost: 0, quota: { ...quota, granted: 3 } })).toMatchObject({
+      outcome: 'admitted',
+      unspentQuota: 3,
+      limits: [{ remaining: 3, resetMs: null }],
+    })
+    check({ limits: minute, cost: 3, quota })
+    for (let i = 0; i < 5; i++) {
+      expect(check({ limits: minute, cost: 0, quota })).toMatchObject({
+        outcome: 'admitted',
+        unspentQuota: 0,
+        limits: [{ remaining: 0, exceeded: false, resetMs: 60_000 }],
+      })
+    }
+  })
+
+  it('opens no window', () => {
+    const { check, pass } = setUp()
+    check({ limits: minute, cost: 0 })
+    pass(30_000)
+    check({ limits: minute, cost: 3 })
+    pass(30_000)
+    expect(check({ limits: minute }).outcome).toBe('limited')
+  })
+})
+
+describe('the version of a record', () => {
+  const stale = { outcome: 'stale' }
+
+  it('is stale where a higher one is kept, fresh or not, and spends nothing', () => {
+    const { check, limiter } = setUp()
+    limiter.raiseVersions([{ lineageId: 'lineage', keyId: 'key', version: 3 }], 10_000)
+    for (const fresh of [false, true]) {
+      for (const version of [1, 2]) expect(check({ version, fresh, limits: minute })).toEqual(stale)
+    }
+    expect(check({ version: 3, fresh: false, limits: minute })).toMatchObject({ limits: [{ remaining: 2 }] })
+  })
+
+  it('raises the kept one where it is higher, fresh or not', () => {
+    const { check } = setUp()
+    check({ version: 1 })
+    expect(check({ version: 5, fresh: false }).outcome).toBe('admitted')
+    expect(check({ version: 4, fresh: true })).toEqual(stale)
+  })
+
+  it('is stale where none is kept and the record is not fresh; a fresh one sets it', () => {
+    const { check } = setUp()
+    expect(check({ fresh: false })).toEqual(stale)
+    expect(check({ fresh: false })).toEqual(stale)
+    expect(check({ fresh: true }).outcome).toBe('admitted')
+    expect(check({ fresh: false }).outcome).toBe('admitted')
+  })
+
+  it('is set by a fresh record that a limit then refuses', () => {
+    const { check } = setUp()
+    expect(check({ limits: minute, cost: 9 }).outcome).toBe('limited')
+    expect(check({ fresh: false }).outcome).toBe('admitted')
+  })
+
+  it('is never lowered', () => {
+    const { check, limiter } = setUp()
+    limiter.raiseVersions([{ lineageId: 'lineage', keyId: 'key', version: 7 }], 10_000)
+    limiter.raiseVersions([{ lineageId: 'lineage', keyId: 'key', version: 2 }], 10_000)
+    expect(check({ version: 6 })).toEqual(stale)
+  })
+
+  it('belongs to its key: relatives have their own', () => {
+    const { check, limiter } = setUp()
+    limiter.raiseVersions(
+      [
+        { lineageId: 'lineage', keyId: 'old', version: 9 },
+        { lineageId: 'other', keyId: 'key', version: 9 },
+      ],
+      10_000,
+    )
+    expect(check({ version: 1 }).outcome).toBe('admitted')
+    expect(check({ version: 1, keyId: 'old' })).toEqual(stale)
+    expect(check({ version: 1, lineageId: 'other' })).toEqual(stale)
+  })
+})
+
+describe('a lineage', () => {
+  it('counts all its keys together, and no others', () => {
+    const { check } = setUp()
+    for (const keyId of ['a', 'b', 'c']) check({ keyId, limits: minute })
+    expect(check({ keyId: 'd', limits: minute }).outcome).toBe('limited')
+    expect(check({ lineageId: 'other', limits: minute }).outcome).toBe('admitted')
+  })
+
+  it('lets keys with another window not restart each other’s count', () => {
+    const { check } = setUp()
+    const hour = limits({ limit: 3, windowMs: 3_600_000 })
+    let admitted = 0
+    for (let i = 0; i < 20; i++) {
+      if (check({ keyId: 'old', limits: minute }).outcome === 'admitted') admitted++
+      if (check({ keyId: 'new', limits: hour }).outcome === 'admitted') admitted++
+    }
+    expect(admitted).toBe(6)
+  })
+
+  it('keeps what was used where the number of a limit changes', () => {
+    const { check } = setUp()
+    check({ limits: minute, cost: 3 })
+    expect(check({ limits: limits({ limit: 2, windowMs: 60_000 }) }).outcome).toBe('limited')
+    expect(check({ limits: limits({ limit: 5, windowMs: 60_000 }) })).toMatchObject({
+      limits: [{ remaining: 1 }],
+    })
+  })
+})
+
+describe('a quota', () => {
+  it('is spent as far as it was granted to this limiter, whatever others were allotted', () => {
+    const { check, limiter } = setUp()
+    expect(check({ quota: { epoch: 1, allotted: 500, granted: 0 } }).outcome).toBe('short_of_quota')
+    expect(check({ quota: { epoch: 1, allotted: 502, granted: 2 } })).toMatchObject({ unspentQuota: 1 })
+    expect(limiter.unspentQuota('lineage', 1)).toBe(1)
+  })
+
+  it('drops what is left of an older epoch, and hears nothing of it any more', () => {
+    const { check, limiter } = setUp()
+    check({ cost: 0, quota: { epoch: 1, allotted: 9, granted: 9 } })
+    expect(check({ cost: 0, quota: { epoch: 2, allotted: 0, granted: 0 } })).toMatchObject({
+      unspentQuota: 0,
+    })
+    check({ cost: 0, quota: { epoch: 1, allotted: 18, granted: 9 } })
+    expect(limiter.unspentQuota('lineage', 2)).toBe(0)
+    expect(limiter.unspentQuota('lineage', 1)).toBe(0)
+    expect(check({ quota: { epoch: 2, allotted: 0, granted: 0 } }).outcome).toBe('short_of_quota')
+  })
+
+  it('hears of a grant even where the record turns out stale or a limit refuses: it comes only once', () => {
+    const { check, limiter } = setUp()
+    limiter.raiseVersions([{ lineageId: 'lineage', keyId: 'key', version: 2 }], 10_000)
+    const quota = { epoch: 1, allotted: 100, granted: 100 }
+    expect(check({ version: 1, quota }).outcome).toBe('stale')
+    expect(limiter.unspentQuota('lineage', 1)).toBe(100)
+    expect(check({ version: 2, quota, limits: minute, cost: 4 }).outcome).toBe('limited')
+    expect(limiter.unspentQuota('lineage', 1)).toBe(200)
+  })
+
+  it('is not touched by keys that have none', () => {
+    const { check, limiter } = setUp()
+    check({ cost: 0, quota: { epoch: 1, allotted: 9, granted: 9 } })
+    expect(check({ cost: 20 })).toMatchObject({ outcome: 'admitted', unspentQuota: 0 })
+    expect(limiter.unspentQuota('lineage', 1)).toBe(9)
+  })
+
+  it('is 0 for a lineage nobody knows', () => {
+    expect(setUp().limiter.unspentQuota('nobody', 1)).toBe(0)
+  })
+})
+
+describe('what is kept', () => {
+  afterEach(() => void vi.useRealTimers())
+
+  /** As many calls of others as it takes to look at everything that is kept. */
+  function churn({ check }: ReturnType<typeof setUp>, calls: number) {
+    for (let i = 0; i < calls; i++) check({ lineageId: 'busy' })
+  }
+
+  it('is swept once it has run out, and not before', () => {
+    const world = setUp()
+    const lineages = Array.from({ length: 500 }, (_, i) => `lineage ${i}`)
+    for (const lineageId of lineages) world.check({ lineageId, retainMs: 10_000 })
+    const known = () =>
+      lineages.filter(
+        (lineageId) => world.check({ lineageId, fresh: false, retainMs: 0 }).outcome === 'admitted',
+      )
+    world.pass(9_999)
+    churn(world, 1_000)
+    expect(known()).toHaveLength(500)
+    world.pass(1)
+    churn(world, 1_000)
+    expect(known()).toHaveLength(0)
+  })
+
+  it.each([
+    ['a window', { limit: 3, windowMs: 90 * DAY }, 90 * DAY],
+    ['a bucket', { limit: 1, burst: 3, windowMs: 30 * DAY }, 30 * DAY],
+    ['a calendar month', { limit: 3, per: 'month' }, 16.5 * DAY],
+    ['the longest window', { limit: 3, windowMs: 3_660 * DAY }, 3_660 * DAY],
+  ])('counts for months: %s', (_what, limit, waitMs) => {
+    const world = setUp()
+    const slow = limits(limit)
+    world.check({ limits: slow, cost: 3, retainMs: 1_000 })
+    world.pass(waitMs - 1)
+    churn(world, 100)
+    const early = world.check({ limits: slow })
+    // A bucket’s level is a fraction: after months its wait may be rounded up by one more.
+    expect(early).toMatchObject({
+      outcome: 'limited',
+      retryAfterMs: expect.toSatisfy((ms) => ms === 1 || ms === 2),
+    })
+    world.pass(1)
+    expect(world.check({ limits: slow })).toMatchObject({ outcome: 'admitted' })
+  })
+
+  it('is never swept while units of quota are unspent', () => {
+    const world = setUp()
+    world.check({ cost: 1, quota: { epoch: 1, allotted: 9, granted: 9 }, retainMs: 1_000 })
+    world.pass(1_000 * DAY)
+    churn(world, 100)
+    expect(world.limiter.unspentQuota('lineage', 1)).toBe(8)
+  })
+
+  it('keeps a version that was raised for as long as was asked, and never shorter than before', () => {
+    const world = setUp()
+    const mark = { lineageId: 'lineage', keyId: 'key', version: 4 }
+    world.limiter.raiseVersions([mark], 20_000)
+    world.limiter.raiseVersions([mark], 1)
+    world.pass(19_999)
+    churn(world, 100)
+    expect(world.check({ version: 3, fresh: true }).outcome).toBe('stale')
+  })
+
+  it('sets no timer, whatever the window', () => {
+    vi.useFakeTimers()
+    const limiter = memoryRateLimiter()
+    const before = process.getActiveResourcesInfo()
+    const slow = limits(
+      { limit: 3, windowMs: 3_660 * DAY },
+      { limit: 3, burst: 1, windowMs: 1_000 },
+      { limit: 3, per: 'month' },
+    )
+    for (let i = 0; i < 100; i++) answerOf(limiter, { lineageId: `${i}`, limits: slow })
+    limiter.raiseVersions([{ lineageId: 'l', keyId: 'k', version: 2 }], 1_000)
+    expect(vi.getTimerCount()).toBe(0)
+    expect(process.getActiveResourcesInfo()).toEqual(before)
+  })
+})
+
+describe('any trace of calls', () => {
+  const all = compileRateLimits('rateLimits', [
+    { name: 'window', limit: 5, windowMs: 1_000 },
+    { name: 'bucket', limit: 6, burst: 3, windowMs: 1_000 },
+    { name: 'day', limit: 40, per: 'day' },
+  ])
+  const command = fc.oneof(
+    {
+      weight: 8,
+      arbitrary: fc.record({
+        type: fc.constant('check' as const),
+        lineageId: fc.constantFrom('a', 'b'),
+        keyId: fc.constantFrom('k1', 'k2'),
+        version: fc.integer({ min: 1, max: 4 }),
+        fresh: fc.boolean(),
+        cost: fc.nat(4),
+        limits: fc.subarray([...all]),
+        quota: fc.option(
+          fc.record({
+            epoch: fc.constantFrom(1, 1, 1, 2),
+            granted: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(6) }),
+          }),
+        ),
+      }),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        type: fc.constant('raise' as const),
+        lineageId: fc.constantFrom('a', 'b'),
+        keyId: fc.constantFrom('k1', 'k2'),
+        version: fc.integer({ min: 1, max: 4 }),
+      }),
+    },
+    { weight: 2, arbitrary: fc.record({ type: fc.constant('pass' as const), ms: fc.nat(700) }) },
+  )
+
+  it('is answered as the model says: one decision, all or nothing', () => {
+    const outcomes = new Map<string, number>()
+    fc.assert(
+      fc.property(fc.array(command, { minLength: 20, maxLength: 120 }), (trace) => {
+        const world = setUp()
+        const model = createModel()
+        for (const step of trace) {
+          if (step.type === 'pass') world.pass(step.ms)
+          else if (step.type === 'raise') {
+            world.limiter.raiseVersions([step], FOREVER)
+            model.raise(step)
+          } else {
+            const quota = step.quota && { ...step.quota, allotted: step.quota.granted }
+            const request = { ...step, quota, retainMs: FOREVER }
+            const answer = world.check(request)
+            const expected = model.check(request, world.now)
+            outcomes.set(answer.outcome, (outcomes.get(answer.outcome) ?? 0) + 1)
+            expect(answer.outcome).toBe(expected.outcome)
+            if (answer.outcome !== 'stale') {
+              expect(answer.limits.map(({ remaining }) => remaining)).toEqual(expected.remaining)
+              expect(answer.unspentQuota).toBe(expected.unspent)
+            }
+          }
+        }
+      }),
+      { numRuns: 300 },
+    )
+    // The traces reach every outcome, each many times.
+    for (const outcome of ['admitted', 'limited', 'short_of_quota', 'stale']) {
+      expect(outcomes.get(outcome), outcome).toBeGreaterThan(100)
+    }
+  })
+})
+
+describe('the options', () => {
+  it.each<[string, unknown]>([
+    ['"options" must be an object, received null', null],
+    ['"options" must be an object, received a string', 'redis://user:secret@host'],
+    ['"options" has no option "clocks"; did you mean "clock"?', { clocks: {} }],
+    ['"clock.now" must be a function, received undefined', { clock: {} }],
+    ['"clock.now" must be a function, received 5', { clock: { now: 5 } }],
+    ['"clock.now" must be a function, received undefined', { clock: null }],
+  ])('are refused: %s', (message, options) => {
+    expect(() => memoryRateLimiter(options as object)).toThrow(TypeError)
+    expect(() => memoryRateLimiter(options as object)).toThrow(message)
+  })
+})
+
+/** The rules of `RateLimiter`, written down once more with nothing but maps that never forget. */
+function createModel() {
+  const versions = new Map<string, number>()
+  const meters = new Map<string, Meter>()
+  const quotas = new Map<string, { epoch: number; unspent: number }>()
+  const keyOf = ({ lineageId, keyId }: { lineageId: string; keyId: string }) => `${lineageId} ${keyId}`
+
+  function raise(mark: { lineageId: string; keyId: string; version: number }) {
+    versions.set(keyOf(mark), Math.max(mark.version, versions.get(keyOf(mark)) ?? 0))
+  }
+
+  function check(request: LimitRequest, now: number) {
+    const { lineageId, version, fresh, cost, limits, quota } = request
+    if (quota) {
+      const kept = quotas.get(lineageId)
+      if (!kept || kept.epoch < quota.epoch)
+        quotas.set(lineageId, { epoch: quota.epoch, unspent: quota.granted })
+      else if (kept.epoch === quota.epoch) kept.unspent += quota.granted
+    }
+    const kept = versions.get(keyOf(request))
+    if (kept === undefined ? !fresh : version < kept) return { outcome: 'stale' }
+    raise(request)
+    const purse = quota ? quotas.get(lineageId) : undefined
+    const read = (limit: CompiledLimit) =>
+      readMeter(limit, meters.get(`${lineageId} ${limit.name}`), cost, now)
+    const fits = limits.every((limit) => read(limit).fits)
+    const outcome = !fits ? 'limited' : purse && purse.unspent < cost ? 'short_of_quota' : 'admitted'
+    if (outcome === 'admitted' && cost > 0) {
+      for (const limit of limits)
+        meters.set(`${lineageId} ${limit.name}`, chargeMeter(read(limit).meter, cost))
+      if (purse) purse.unspent -= cost
+    }
+    const remaining = limits.map((limit) => Math.max(0, Math.floor(limit.capacity - read(limit).meter.used)))
+    return { outcome, remaining, unspent: purse?.unspent ?? 0 }
+  }
+
+  return { raise, check }
+}

@@ -1,0 +1,96 @@
+import { fileURLToPath } from 'node:url'
+import ts from 'typescript'
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+
+/** Compiles files that exist only in memory, by path from the root, as strictly as the repository itself. */
+export function compile(files: Record<string, string>): string[] {
+  const program = createProgram(files)
+  return Object.keys(files)
+    .map((file) => program.getSourceFile(root + file) as ts.SourceFile)
+    .flatMap((source) => [
+      ...program.getSyntacticDiagnostics(source),
+      ...program.getSemanticDiagnostics(source),
+    ])
+    .map(({ file, start, messageText }) => {
+      const line = file ? file.getLineAndCharacterOfPosition(start ?? 0).line + 1 : 0
+      return `${file?.fileName.slice(root.length)}:${line} ${ts.flattenDiagnosticMessageText(messageText, '\n')}`
+    })
+}
+
+/** Answers questions about what a door exports. */
+export interface PublicTypes {
+  /** The strings of a union, or those of one member of a union of objects. */
+  literals(name: string, member?: string): string[]
+  /** The members of an interface; those of an object member as `cache.maxAgeMs`. With the text of their `@default`. */
+  members(name: string): { name: string; defaultText: string | null }[]
+}
+
+export function readPublicTypes(door: string): PublicTypes {
+  const file = 'test/docs/questions.ts'
+  const program = createProgram({ [file]: `export * from '${door}'` })
+  const checker = program.getTypeChecker()
+  const module = checker.getSymbolAtLocation(program.getSourceFile(root + file) as ts.SourceFile) as ts.Symbol
+  const exported = new Map(checker.getExportsOfModule(module).map((symbol) => [symbol.name, symbol]))
+
+  function typeOf(name: string): ts.Type {
+    const symbol = exported.get(name)
+    if (!symbol) throw new Error(`${door} exports no "${name}"`)
+    const isAlias = (symbol.flags & ts.SymbolFlags.Alias) !== 0
+    return checker.getDeclaredTypeOfSymbol(isAlias ? checker.getAliasedSymbol(symbol) : symbol)
+  }
+
+  function membersOf(type: ts.Type, path: string): ReturnType<PublicTypes['members']> {
+    return checker
+      .getNonNullableType(type)
+      .getProperties()
+      .flatMap((symbol) => {
+        const name = path + symbol.name
+        const declared = symbol.valueDeclaration as ts.Declaration
+        // An object that is spelled out in place is a group of members.
+        const isGroup =
+          ts.isPropertySignature(declared) && declared.type && ts.isTypeLiteralNode(declared.type)
+        if (isGroup) return membersOf(checker.getTypeOfSymbol(symbol), `${name}.`)
+        const tag = symbol.getJsDocTags(checker).find((each) => each.name === 'default')
+        return [{ name, defaultText: tag ? ts.displayPartsToString(tag.text) : null }]
+      })
+  }
+
+  return {
+    literals(name, member) {
+      const parts = partsOf(typeOf(name))
+      const types =
+        member === undefined ? parts : parts.flatMap((part) => partsOf(typeOfMember(part, member)))
+      return types.map((type) => {
+        if (!type.isStringLiteral()) throw new Error(`"${name}" is not made of strings`)
+        return type.value
+      })
+    },
+    members: (name) => membersOf(typeOf(name), ''),
+  }
+
+  function typeOfMember(type: ts.Type, member: string): ts.Type {
+    return checker.getTypeOfSymbol(type.getProperty(member) as ts.Symbol)
+  }
+}
+
+function partsOf(type: ts.Type): ts.Type[] {
+  return type.isUnion() ? type.types : [type]
+}
+
+function createProgram(files: Record<string, string>): ts.Program {
+  const { config } = ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile)
+  const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root)
+  const host = ts.createCompilerHost(options)
+  const virtual = new Map(Object.entries(files).map(([path, text]) => [root + path, text]))
+  const { fileExists, readFile, getSourceFile } = host
+  host.fileExists = (path) => virtual.has(path) || fileExists(path)
+  host.readFile = (path) => virtual.get(path) ?? readFile(path)
+  host.getSourceFile = (path, ...rest) => {
+    const text = virtual.get(path)
+    return text === undefined
+      ? getSourceFile(path, ...rest)
+      : ts.createSourceFile(path, text, ...(rest.slice(0, 1) as [ts.CreateSourceFileOptions]), true)
+  }
+  return ts.createProgram([...virtual.keys()], options, host)
+}
