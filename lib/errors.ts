@@ -105,5 +105,5 @@ export function isLatchkeyError(value: unknown): value is LatchkeyError {
 
 /** The short, fixed sentence that stands for a code in a problem body's `title`. */
 export function titleOf(code: ErrorCode): string {
-  return MEANINGS[code].title
+  return MEANINGS[code]?.title ?? code
 }

@@ -1,5 +1,5 @@
 import { LatchkeyError } from '../errors.ts'
-import { type Awaitable, goOn, isPromiseLike } from '../internal/awaitable.ts'
+import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import type { Clock } from './clock.ts'
 import type { Digester } from './digest.ts'
 import type { ApiKeyEvent } from './events.ts'
@@ -50,8 +50,9 @@ interface Attempt {
 }
 
 /**
- * Verification, in the order that DESIGN's table gives. Each step is a decision over what was read; the record, the
- * owner's status and the limiter are the only I/O, and a warm call does none of it but the limiter's.
+ * Verification, step by step. Each step is a decision over what was read; the record, the owner's status and the
+ * limiter are the only I/O, and a warm call does none of it but the limiter's. What is there already is never waited
+ * for: a warm call is answered at once.
  */
 export function createVerifier(
   parts: VerifierParts,
@@ -87,16 +88,36 @@ export function createVerifier(
     stale: number,
   ): Awaitable<VerifyResult> {
     const matched = cached.digest.matches(attempt.key)
-    const guarded = isPromiseLike(matched) ? guard.run('digest', () => matched) : matched
-    return goOn(guarded, (isRight) => {
-      if (!isRight) return invalid('wrong_secret', attempt.keyId, cached, attempt.options)
-      const reason = unusableReason(cached)
-      if (reason) return invalid(reason, attempt.keyId, cached, attempt.options)
-      return goOn(isOwnerActive(cached.apiKey), (isActive) => {
-        if (!isActive) return invalid('owner_inactive', attempt.keyId, cached, attempt.options)
-        return decideAccess(attempt, cached) ?? spend(attempt, cached, fresh, stale)
-      })
-    })
+    if (!isPromiseLike(matched)) return decideUsable(matched, attempt, cached, fresh, stale)
+    return guard
+      .run('digest', () => matched)
+      .then((isRight) => decideUsable(isRight, attempt, cached, fresh, stale))
+  }
+
+  function decideUsable(
+    isRight: boolean,
+    attempt: Attempt,
+    cached: CachedKey,
+    fresh: boolean,
+    stale: number,
+  ): Awaitable<VerifyResult> {
+    if (!isRight) return invalid('wrong_secret', attempt.keyId, cached, attempt.options)
+    const reason = unusableReason(cached)
+    if (reason) return invalid(reason, attempt.keyId, cached, attempt.options)
+    const isActive = isOwnerActive(cached.apiKey)
+    if (!isPromiseLike(isActive)) return decideAllowed(isActive, attempt, cached, fresh, stale)
+    return isActive.then((is) => decideAllowed(is, attempt, cached, fresh, stale))
+  }
+
+  function decideAllowed(
+    isActive: boolean,
+    attempt: Attempt,
+    cached: CachedKey,
+    fresh: boolean,
+    stale: number,
+  ): Awaitable<VerifyResult> {
+    if (!isActive) return invalid('owner_inactive', attempt.keyId, cached, attempt.options)
+    return decideAccess(attempt, cached) ?? spend(attempt, cached, fresh, stale)
   }
 
   function unusableReason({
@@ -130,11 +151,12 @@ export function createVerifier(
     fresh: boolean,
     stale: number,
   ): Awaitable<VerifyResult> {
-    if (attempt.cost > 0 && quotaBlocks.isRefillDue(cached))
+    if (attempt.cost > 0 && quotaBlocks.isRefillDue(cached)) {
       return reserveAndAsk(attempt, cached, fresh, stale, 0)
-    return goOn(askLimiter(attempt, cached, fresh, 0), (answer) =>
-      settle(answer, attempt, cached, fresh, stale, 0),
-    )
+    }
+    const answer = askLimiter(attempt, cached, fresh, 0)
+    if (!isPromiseLike(answer)) return settle(answer, attempt, cached, fresh, stale, 0)
+    return answer.then((given) => settle(given, attempt, cached, fresh, stale, 0))
   }
 
   function settle(

@@ -8,7 +8,7 @@ import {
   stampRequest,
 } from '../http/authenticate-request.ts'
 import { checkRefuseWith, type RefusalOptions } from '../http/guards.ts'
-import { rateLimitFields } from '../http/header-fields.ts'
+import { setRateLimitFields } from '../http/header-fields.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkObject } from '../internal/options.ts'
 import { sendProblem } from './send-problem.ts'
@@ -70,8 +70,7 @@ export function apiKeyAuth<User = unknown>(
       stampRequest(req, keys, settled)
       if (settled.ok) {
         // While the store was asked, somebody else may have answered.
-        const fields = res.headersSent ? {} : rateLimitFields(settled.limits)
-        for (const name in fields) res.setHeader(name, fields[name] as string)
+        if (!res.headersSent) setRateLimitFields(res, settled.limits)
         next()
       } else if (!settled.presented && !required) next()
       else if (refuseWith === 'error') next(settled.error)

@@ -63,13 +63,22 @@ const shown = new WeakSet<object>()
  */
 export function showMark(request: object): void {
   const prototype = Object.getPrototypeOf(request)
-  const isShared = prototype !== null && Object.hasOwn(prototype, 'app')
-  if (!isShared || Object.hasOwn(request, 'authMethod') || Object.hasOwn(request, 'apiKey')) {
+  if (!isShared(prototype) || Object.hasOwn(request, 'authMethod') || Object.hasOwn(request, 'apiKey')) {
     Object.defineProperties(request, VIEWS)
   } else if (!shown.has(prototype)) {
-    Object.defineProperties(prototype, VIEWS)
+    Object.defineProperties(outermost(prototype), VIEWS)
     shown.add(prototype)
   }
+}
+
+function isShared(prototype: object | null): prototype is object {
+  return prototype !== null && Object.hasOwn(prototype, 'app')
+}
+
+/** A mounted application inherits from the one around it, which gives the request its own prototype back. */
+function outermost(prototype: object): object {
+  const outer = Object.getPrototypeOf(prototype)
+  return isShared(outer) ? outermost(outer) : prototype
 }
 
 /** Who is asking, and how that was proven. Reads nothing but what middlewares have established. */

@@ -14,7 +14,7 @@ import { checkFunction, checkText } from '../internal/options.ts'
 import { showMark, writeMark } from './auth-mark.ts'
 import { CREDENTIAL_OPTIONS, type CredentialOptions, createCredentialReader } from './credential.ts'
 import { challenge, isQuotable, rateLimitFields, retryAfterField } from './header-fields.ts'
-import { rawRequest, userProperty } from './raw-request.ts'
+import { rawRequest, setUser } from './raw-request.ts'
 import { type Admission, stateOf } from './request-state.ts'
 
 export interface AuthenticatorOptions<User = unknown> extends CredentialOptions {
@@ -124,15 +124,14 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
 
 /** Makes the outcome of an authentication the request's: the mark, `apiKey`, and the user. */
 export function stampRequest(request: object, keys: ApiKeyVerifier, outcome: Authentication): void {
-  const target = request as { [property: string]: unknown }
   if (outcome.ok) {
     const { user, apiKey } = outcome
     writeMark(request, { method: 'apikey', user, apiKey, keys })
-    target[userProperty(request)] = user
+    setUser(request, user)
   } else if (outcome.presented) {
     // A bad key never falls back to whoever was there before it.
     writeMark(request, { method: 'rejected', code: outcome.error.code, keys })
-    target[userProperty(request)] = undefined
+    setUser(request, undefined)
   } else showMark(request)
 }
 

@@ -48,7 +48,18 @@ export function rateLimitPolicyField(limits: readonly LimitState[]): string {
   return field
 }
 
-/** The two fields for these limits; none where there are no limits. */
+/** Sets the two fields for these limits on a response; none where there are no limits. */
+export function setRateLimitFields(
+  res: { setHeader(name: string, value: string): unknown },
+  limits: readonly LimitState[],
+): void {
+  if (limits.length === 0) return
+  res.setHeader('RateLimit', rateLimitField(limits))
+  const policy = rateLimitPolicyField(limits)
+  if (policy !== '') res.setHeader('RateLimit-Policy', policy)
+}
+
+/** The two fields for these limits, for an error that carries them. */
 export function rateLimitFields(limits: readonly LimitState[]): Record<string, string> {
   if (limits.length === 0) return {}
   const policy = rateLimitPolicyField(limits)

@@ -1,6 +1,6 @@
 import { checkFunction, checkObject } from '../internal/options.ts'
 import { readMark, showMark, writeMark } from './auth-mark.ts'
-import { userProperty } from './raw-request.ts'
+import { setUser, userProperty } from './raw-request.ts'
 
 export interface MarkSessionOptions<Request = object> {
   /**
@@ -31,7 +31,7 @@ export function createSessionMarker<Request extends object>(
       showMark(request)
       return
     }
-    ;(request as Record<string, unknown>)[userProperty(request)] = user
+    setUser(request, user)
     writeMark(request, { method: 'session', user })
   }
 }

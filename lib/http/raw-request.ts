@@ -27,6 +27,14 @@ export function userProperty(request: object): string {
   return (request as { _userProperty?: string })._userProperty ?? 'user'
 }
 
+/** Puts a user where Passport, guards and handlers look for one. */
+export function setUser(request: object, user: unknown): void {
+  const property = userProperty(request)
+  // The usual name as a constant: on the hot path a computed one costs microseconds.
+  if (property === 'user') (request as { user?: unknown }).user = user
+  else (request as Record<string, unknown>)[property] = user
+}
+
 function isRequest(value: unknown): value is IncomingMessage {
   return typeof value === 'object' && value !== null && typeof (value as IncomingMessage).headers === 'object'
 }

@@ -11,7 +11,7 @@ import {
   createAuthenticator,
   stampRequest,
 } from '../http/authenticate-request.ts'
-import { rateLimitFields } from '../http/header-fields.ts'
+import { setRateLimitFields } from '../http/header-fields.ts'
 import { responseOf } from '../http/raw-request.ts'
 import { keepFailureUncached } from '../http/uncached-failure.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
@@ -143,7 +143,8 @@ export class ApiKeyStrategy<User = unknown> extends Base {
     const settle = ({ outcome, info }: Settled) => {
       if (options.assignProperty === undefined) stampRequest(req, this.authenticator.keys, outcome)
       if (outcome.ok) {
-        setFields(req, rateLimitFields(outcome.limits))
+        const res = responseOf(req)
+        if (res && !res.headersSent) setRateLimitFields(res, outcome.limits)
         succeedWithoutSession(req, options, () => success(outcome.user, info))
       } else this.refuse(req, outcome, { fail, error })
     }

@@ -2,6 +2,7 @@ import { type Clock, systemClock } from '../core/clock.ts'
 import {
   type CompiledLimit,
   chargeMeter,
+  type LimitState,
   lifetimeMs,
   limitState,
   type Meter,
@@ -55,36 +56,40 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): RateL
       return { outcome: 'stale' }
     }
     const { limits, cost } = request
-    const readings = limits.map((limit) => readMeter(limit, ledger.meters.get(limit.shape), cost, now))
-    const fits = readings.every((reading) => reading.fits)
+    const readings: MeterReading[] = []
+    let fits = true
+    for (const limit of limits) {
+      const reading = readMeter(limit, ledger.meters.get(limit.shape), cost, now)
+      readings.push(reading)
+      fits &&= reading.fits
+    }
     const unspent = request.quota ? (ledger.quota?.unspent ?? 0) : 0
     const isShort = request.quota !== null && unspent < cost
-    if (!fits || isShort) {
-      followClock(ledger, limits, readings)
-      keepFor(ledger, request.retainMs, now)
-      const states = limits.map((limit, i) => stateOf(limit, readings[i], now))
-      if (fits) return { outcome: 'short_of_quota', limits: states, unspentQuota: unspent }
-      return {
-        outcome: 'limited',
-        limits: states,
-        unspentQuota: unspent,
-        retryAfterMs: longestWait(readings),
-      }
-    }
-    return admit(ledger, request, readings, now)
+    if (fits && !isShort) return admit(ledger, request, readings, now)
+    followClock(ledger, limits, readings)
+    keepFor(ledger, request.retainMs, now)
+    const states = limits.map((limit, i) => stateOf(limit, readings[i], now))
+    if (fits) return { outcome: 'short_of_quota', limits: states, unspentQuota: unspent }
+    return { outcome: 'limited', limits: states, unspentQuota: unspent, retryAfterMs: longestWait(readings) }
   }
 
-  function admit(ledger: Ledger, request: LimitRequest, readings: MeterReading[], now: number): LimitAnswer {
-    const { limits, cost, quota } = request
+  function admit(
+    ledger: Ledger,
+    request: LimitRequest,
+    readings: readonly MeterReading[],
+    now: number,
+  ): LimitAnswer {
+    const { cost, quota } = request
+    const states: LimitState[] = []
     let keepMs = request.retainMs
-    const states = limits.map((limit, i) => {
-      const meter = chargeMeter((readings[i] as MeterReading).meter, cost)
-      if (cost > 0) {
-        ledger.meters.set(limit.shape, meter)
-        keepMs = Math.max(keepMs, lifetimeMs(limit))
-      }
-      return limitState(limit, meter, false, now)
-    })
+    for (const [i, { meter }] of readings.entries()) {
+      const limit = request.limits[i] as CompiledLimit
+      const charged = chargeMeter(meter, cost)
+      states.push(limitState(limit, charged, false, now))
+      if (cost === 0) continue
+      ledger.meters.set(limit.shape, charged)
+      keepMs = Math.max(keepMs, lifetimeMs(limit))
+    }
     if (quota && ledger.quota) ledger.quota.unspent -= cost
     keepFor(ledger, keepMs, now)
     return { outcome: 'admitted', limits: states, unspentQuota: quota ? (ledger.quota?.unspent ?? 0) : 0 }

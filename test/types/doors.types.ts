@@ -1,0 +1,115 @@
+import express, { type Request } from 'express'
+import type { ApiKey, ApiKeys, ApiKeyVerifier, ErrorCode, PermissionRequirement } from 'latchkey'
+import {
+  apiKeyAuth,
+  apiKeyErrorHandler,
+  getAuth,
+  markSession,
+  requireApiKey,
+  requireAuth,
+  requirePermissions,
+  requireSession,
+} from 'latchkey/express'
+import { ApiKeyStrategy, getAuth as getAuthByPassport, type VerifyDone } from 'latchkey/passport'
+import passport from 'passport'
+import { expectTypeOf } from 'vitest'
+
+declare const keys: ApiKeys
+declare const req: Request
+declare const users: Map<string, { name: string }>
+
+// getAuth: the method narrows the user and the key
+const auth = getAuth(req)
+expectTypeOf(auth.method).toEqualTypeOf<'apikey' | 'session' | 'other' | 'rejected' | 'conflict' | 'none'>()
+// @ts-expect-error nobody knows yet whether there is a key
+auth.apiKey
+// @ts-expect-error nor whether there is a user
+auth.user
+switch (auth.method) {
+  case 'apikey':
+    expectTypeOf(auth.apiKey).toEqualTypeOf<ApiKey>()
+    expectTypeOf(auth.user).toEqualTypeOf<Express.User>()
+    break
+  case 'session':
+  case 'other':
+    expectTypeOf(auth.user).toEqualTypeOf<Express.User>()
+    // @ts-expect-error only a request by key has one
+    auth.apiKey
+    break
+  case 'rejected':
+    expectTypeOf(auth.code).toEqualTypeOf<ErrorCode>()
+    // @ts-expect-error a refused key stands for nobody
+    auth.user
+    break
+  case 'conflict':
+  case 'none':
+    expectTypeOf(auth).toEqualTypeOf<{ readonly method: 'conflict' } | { readonly method: 'none' }>()
+    break
+  default:
+    expectTypeOf(auth).toBeNever()
+}
+// @ts-expect-error what was proven cannot be assigned
+auth.method = 'session'
+
+const byPassport = getAuthByPassport(req)
+if (byPassport.method === 'apikey') expectTypeOf(byPassport.user).toBeUnknown()
+const named = getAuthByPassport<{ name: string }>(req)
+if (named.method === 'session') expectTypeOf(named.user.name).toBeString()
+
+// the request
+expectTypeOf(req.apiKey).toEqualTypeOf<ApiKey | undefined>()
+expectTypeOf(req.authMethod).toEqualTypeOf<'apikey' | 'session' | 'other' | undefined>()
+// @ts-expect-error there is no such method
+if (req.authMethod === 'rejected') req.apiKey
+// @ts-expect-error a key as everybody may see it has no digest
+req.apiKey?.digest
+
+// the strategy
+passport.use(new ApiKeyStrategy({ keys }))
+passport.use('machines', new ApiKeyStrategy({ keys, resolveUser: ({ owner }) => users.get(owner.id) }))
+new ApiKeyStrategy({ keys, resolveUser: async () => null, realm: 'API', bearer: true, refuseWith: 'error' })
+new ApiKeyStrategy({ keys }, (apiKey, done) => {
+  expectTypeOf(apiKey).toEqualTypeOf<ApiKey>()
+  expectTypeOf(done).toEqualTypeOf<VerifyDone>()
+})
+new ApiKeyStrategy({ keys, passReqToCallback: true }, (request: Request, apiKey, done) => {
+  expectTypeOf(apiKey).toEqualTypeOf<ApiKey>()
+  done(null, request.ip)
+})
+new ApiKeyStrategy({ keys }, async (...args) => args)
+declare const verifier: ApiKeyVerifier
+new ApiKeyStrategy({ keys: verifier })
+// @ts-expect-error keys are what everything needs
+new ApiKeyStrategy({})
+// @ts-expect-error a problem body is the middleware’s answer
+new ApiKeyStrategy({ keys, refuseWith: 'problem' })
+
+// what one route asks for
+declare const requirement: PermissionRequirement
+passport.authenticate('apikey', { permissions: { projects: ['read'] }, cost: 5, session: false })
+passport.authenticate(['apikey', 'local'], { permissions: [{ projects: ['read'] }, { reports: ['read'] }] })
+passport.authenticate('apikey', { permissions: requirement }, () => {})
+// @ts-expect-error a cost is a number
+passport.authenticate('apikey', { cost: '5' })
+// @ts-expect-error actions are a list
+passport.authenticate('apikey', { permissions: { projects: 'read' } })
+// @ts-expect-error the option is called permissions
+passport.authenticate('apikey', { permission: { projects: ['read'] } })
+
+// middleware and guards
+const app = express()
+app.use(markSession(), markSession({ user: (request) => request.user }), apiKeyErrorHandler())
+app.use('/api', apiKeyAuth(keys), apiKeyAuth(verifier, { required: false, ip: (request) => request.ip }))
+app.use(apiKeyAuth(keys, { resolveUser: (apiKey) => users.get(apiKey.owner.id) ?? null }))
+app.use(requireSession(), requireApiKey({ keys }), requireAuth({ accept: ['session', 'apikey', 'other'] }))
+app.get('/', requirePermissions({ projects: ['read'] }, { accept: ['session'] }), (request, res) => {
+  res.json({ owner: request.apiKey?.owner.id, by: request.authMethod })
+})
+// @ts-expect-error the option is called required
+apiKeyAuth(keys, { optional: true })
+// @ts-expect-error that is no way of authenticating
+requireAuth({ accept: ['telepathy'] })
+// @ts-expect-error only keys hold permissions
+requirePermissions({ projects: ['read'] }, { accept: ['apikey'] })
+// @ts-expect-error the keys are the first argument
+apiKeyAuth({ keys })

@@ -1,0 +1,88 @@
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import ts from 'typescript'
+import { describe, expect, it } from 'vitest'
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+const doors = readFileSync(`${root}test/types/doors.types.ts`, 'utf8')
+const { options } = ts.parseJsonConfigFileContent(
+  ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile).config,
+  ts.sys,
+  root,
+)
+
+// Each test is a run of the compiler.
+describe('the types of the doors', { timeout: 60_000 }, () => {
+  it('are what users rely on', () => {
+    expect(complaintsAbout(doors)).toEqual([])
+  })
+
+  it('refuse every line that is expected to be wrong', () => {
+    const directives = doors.match(/@ts-expect-error/g) ?? []
+    const complaints = complaintsAbout(doors.replaceAll('@ts-expect-error', ''))
+    expect(directives.length).toBeGreaterThan(10)
+    expect(complaints).toHaveLength(directives.length)
+  })
+
+  it('would be found wrong on each of these lines', () => {
+    const wrong = [
+      'expectTypeOf(req.apiKey).toEqualTypeOf<string | undefined>()',
+      "if (auth.method !== 'apikey') expectTypeOf(auth).toBeNever()",
+      'new ApiKeyStrategy({ keys }, (apiKey, done, more) => {})',
+      '// @ts-expect-error',
+    ]
+    const first = doors.split('\n').length
+    const complaints = complaintsAbout(doors + wrong.join('\n')).map((complaint) => complaint.split(':')[0])
+    expect(new Set(complaints)).toEqual(new Set(wrong.map((_line, i) => `line ${first + i}`)))
+  })
+})
+
+describe('the application’s user type', { timeout: 60_000 }, () => {
+  const registration = `
+    interface Member { id: string; admin: boolean }
+    declare global { namespace Latchkey { interface Register { user: Member } } }`
+  const use = `
+    import type { Request } from 'express'
+    import { getAuth } from 'latchkey/express'
+    import { getAuth as getAuthByPassport, type Auth, type RegisteredUser } from 'latchkey/passport'
+    import { expectTypeOf } from 'vitest'
+    declare const req: Request
+    const auth = getAuth(req)
+    if (auth.method === 'apikey' || auth.method === 'session' || auth.method === 'other')
+      expectTypeOf(auth.user).toEqualTypeOf<Member>()
+    const byPassport = getAuthByPassport(req)
+    if (byPassport.method === 'apikey') expectTypeOf(byPassport.user).toEqualTypeOf<Member>()
+    expectTypeOf<RegisteredUser>().toEqualTypeOf<Member>()
+    expectTypeOf<Extract<Auth, { method: 'session' }>['user']>().toEqualTypeOf<Member>()`
+
+  it('is registered once for every door', () => {
+    expect(complaintsAbout(use + registration)).toEqual([])
+  })
+
+  it('is not there without registration', () => {
+    const complaints = complaintsAbout(`${use}\ninterface Member { id: string; admin: boolean }`)
+    expect(complaints).toHaveLength(4)
+  })
+})
+
+/** What the compiler says about a program in this folder, one line for each complaint. */
+function complaintsAbout(text: string): string[] {
+  const file = `${root}test/types/program.ts`
+  const host = ts.createCompilerHost(options)
+  const { fileExists, readFile, getSourceFile } = host
+  host.fileExists = (name) => name === file || fileExists(name)
+  host.readFile = (name) => (name === file ? text : readFile(name))
+  host.getSourceFile = (name, languageVersion, ...rest) => {
+    if (name === file) return ts.createSourceFile(name, text, languageVersion)
+    if (!parsed.has(name)) parsed.set(name, getSourceFile(name, languageVersion, ...rest))
+    return parsed.get(name)
+  }
+  const program = ts.createProgram([file], options, host)
+  return ts.getPreEmitDiagnostics(program).map(({ file: source, start, messageText }) => {
+    const line = source && start !== undefined ? source.getLineAndCharacterOfPosition(start).line + 1 : 0
+    return `line ${line}: ${ts.flattenDiagnosticMessageText(messageText, '\n')}`
+  })
+}
+
+/** Files that no program here changes are parsed once. */
+const parsed = new Map<string, ts.SourceFile | undefined>()
