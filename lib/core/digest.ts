@@ -32,6 +32,8 @@ export interface Pepper {
 export interface PreparedDigest {
   /** Whether `key` is the key of this digest, compared in constant time. */
   matches(key: string): Awaitable<boolean>
+  /** Whether to ask costs microseconds rather than a share of a core. */
+  readonly isCheap: boolean
   /** Whether a new digest of the key would be made the same way. */
   readonly isCurrent: boolean
 }
@@ -79,6 +81,7 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
       const expected = Buffer.from(sha256[1] as string, 'latin1')
       return {
         matches: (key) => isSameText(hash('sha256', key, 'base64url'), expected),
+        isCheap: true,
         isCurrent: scheme.name === 'sha256',
       }
     }
@@ -89,6 +92,7 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
       return {
         // The package does not know PHP's name for the same thing, and would call every key wrong.
         matches: (key) => bcrypt.matches(key, (crypted[1] as string).replace('$2y$', '$2b$')),
+        isCheap: false,
         isCurrent: scheme.name === 'bcrypt' && Number(crypted[2]) === scheme.cost,
       }
     }
@@ -101,6 +105,7 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
       throw new Error(`a stored digest was made under the pepper "${pepperId}", which is not configured`)
     return {
       matches: (key) => timingSafeEqual(createHmac('sha256', pepper).update(key).digest(), expected),
+      isCheap: true,
       isCurrent: scheme.name === 'hmac-sha256' && pepperId === currentPepper,
     }
   }

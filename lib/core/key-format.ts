@@ -36,8 +36,8 @@ export function generateKey(prefix: string): GeneratedKey {
 }
 
 /**
- * Reads a native key from the right, so that the prefix may hold `_`, and checks its CRC-32.
- * Answers null for everything else; it does no I/O and takes time bounded by {@link MAX_KEY_LENGTH}.
+ * Reads a native key from the right, so that the prefix may hold `_`. Answers null for every other shape; its
+ * checksum is another question, {@link hasRightChecksum}. It takes time bounded by {@link MAX_KEY_LENGTH}.
  */
 export function parseKey(key: string): ParsedKey | null {
   const split = key.length - TAIL_LENGTH
@@ -45,9 +45,13 @@ export function parseKey(key: string): ParsedKey | null {
   if (!TAIL.test(key.slice(split))) return null
   const prefix = key.slice(0, split)
   if (!PREFIX.test(prefix)) return null
-  const end = key.length - CHECKSUM_LENGTH
-  if (checksumOf(key.slice(0, end)) !== key.slice(end)) return null
   return { prefix, keyId: key.slice(split + 1, split + 1 + KEY_ID_LENGTH) }
+}
+
+/** Whether a text of the shape of a key ends in the CRC-32 of all before it. */
+export function hasRightChecksum(key: string): boolean {
+  const end = key.length - CHECKSUM_LENGTH
+  return checksumOf(key.slice(0, end)) === key.slice(end)
 }
 
 /**

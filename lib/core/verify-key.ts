@@ -4,7 +4,7 @@ import type { Clock } from './clock.ts'
 import type { Digester } from './digest.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
-import { parseKey } from './key-format.ts'
+import { hasRightChecksum, parseKey } from './key-format.ts'
 import type { KeyStore } from './key-store.ts'
 import { isAcceptedPrefix, type VerifyOptions } from './key-verifier.ts'
 import type { OwnerStatus } from './owner-status.ts'
@@ -62,14 +62,17 @@ export function createVerifier(
   return function verifyKey(key, options) {
     const parsed = typeof key === 'string' ? parseKey(key) : null
     if (!parsed) return invalid('malformed', null, null, options)
-    const attempt: Attempt = { key, keyId: parsed.keyId, options, cost: options.cost ?? 1 }
-    if (!isAcceptedPrefix(parsed.prefix, options.prefix)) {
-      return invalid('prefix_not_accepted', attempt.keyId, null, options)
+    const { prefix, keyId } = parsed
+    const cached = cache.peek(keyId)
+    // For a record at hand the digest says all that a checksum could, unless asking it is dear.
+    if (!cached?.digest.isCheap && !hasRightChecksum(key)) {
+      return invalid('malformed', null, null, options)
     }
-    const cached = cache.peek(parsed.keyId)
-    if (cached === null) return invalid('unknown', attempt.keyId, null, options)
+    if (!isAcceptedPrefix(prefix, options.prefix)) return invalid('prefix_not_accepted', keyId, null, options)
+    if (cached === null) return invalid('unknown', keyId, null, options)
+    const attempt: Attempt = { key, keyId, options, cost: options.cost ?? 1 }
     if (cached) return decide(attempt, cached, false, 0)
-    return cache.load(parsed.keyId).then((loaded) => decideLoaded(attempt, loaded, 0))
+    return cache.load(keyId).then((loaded) => decideLoaded(attempt, loaded, 0))
   }
 
   function decideLoaded(
@@ -101,12 +104,17 @@ export function createVerifier(
     fresh: boolean,
     stale: number,
   ): Awaitable<VerifyResult> {
-    if (!isRight) return invalid('wrong_secret', attempt.keyId, cached, attempt.options)
+    if (!isRight) return invalidSecret(attempt, cached)
     const reason = unusableReason(cached)
     if (reason) return invalid(reason, attempt.keyId, cached, attempt.options)
     const isActive = isOwnerActive(cached.apiKey)
     if (!isPromiseLike(isActive)) return decideAllowed(isActive, attempt, cached, fresh, stale)
     return isActive.then((is) => decideAllowed(is, attempt, cached, fresh, stale))
+  }
+
+  function invalidSecret({ key, keyId, options }: Attempt, cached: CachedKey): RefusedKey {
+    if (!hasRightChecksum(key)) return invalid('malformed', null, null, options)
+    return invalid('wrong_secret', keyId, cached, options)
   }
 
   function decideAllowed(

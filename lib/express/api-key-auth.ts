@@ -1,4 +1,4 @@
-import type { Request, RequestHandler } from 'express'
+import type { NextFunction, Request, RequestHandler, Response } from 'express'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from '../core/key-verifier.ts'
 import {
   AUTHENTICATOR_OPTIONS,
@@ -60,21 +60,21 @@ export function apiKeyAuth<User = unknown>(
   checkVerifyOptions({ permissions, cost })
   const authenticator = createAuthenticator(keys, options)
 
+  function settle(outcome: Authentication, req: Request, res: Response, next: NextFunction): void {
+    stampRequest(req, keys, outcome)
+    if (outcome.ok) {
+      // While the store was asked, somebody else may have answered.
+      if (!res.headersSent) setRateLimitFields(res, outcome.limits)
+      next()
+    } else if (!outcome.presented && !required) next()
+    else if (refuseWith === 'error') next(outcome.error)
+    else sendProblem(res, outcome.error)
+  }
+
   return function authenticateByApiKey(req, res, next) {
     const ip = readIp ? readIp(req) : req.ip
     const outcome = authenticator.authenticate(req, { permissions, cost, ip })
-    if (isPromiseLike(outcome)) outcome.then(settle).then(undefined, next)
-    else settle(outcome)
-
-    function settle(settled: Authentication): void {
-      stampRequest(req, keys, settled)
-      if (settled.ok) {
-        // While the store was asked, somebody else may have answered.
-        if (!res.headersSent) setRateLimitFields(res, settled.limits)
-        next()
-      } else if (!settled.presented && !required) next()
-      else if (refuseWith === 'error') next(settled.error)
-      else sendProblem(res, settled.error)
-    }
+    if (!isPromiseLike(outcome)) settle(outcome, req, res, next)
+    else outcome.then((settled) => settle(settled, req, res, next)).then(undefined, next)
   }
 }

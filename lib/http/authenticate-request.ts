@@ -20,7 +20,7 @@ import { type Admission, stateOf } from './request-state.ts'
 export interface AuthenticatorOptions<User = unknown> extends CredentialOptions {
   /**
    * Finds the user whom a key stands for; it becomes `req.user`. Null or undefined is a 401, as for a bad key; a
-   * failure is a 503.
+   * failure is a 503. It is waited for without a deadline: give its look-ups one of their own.
    *
    * @default `req.user` is the key's owner, a frozen `{ type, id }`
    */

@@ -81,7 +81,7 @@ export function checkArray(name: string, value: unknown, maxLength: number): rea
 }
 
 /** The known name within two edits of `key`, if there is one. */
-function nearest(key: string, known: readonly string[]): string | undefined {
+export function nearest(key: string, known: readonly string[]): string | undefined {
   const ranked = known
     .map((name) => ({ name, distance: editDistance(key.toLowerCase(), name.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance)

@@ -15,7 +15,7 @@ import { setRateLimitFields } from '../http/header-fields.ts'
 import { responseOf } from '../http/raw-request.ts'
 import { keepFailureUncached } from '../http/uncached-failure.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
-import { checkBoolean, checkFunction, checkObject } from '../internal/options.ts'
+import { checkBoolean, checkFunction, checkObject, nearest } from '../internal/options.ts'
 
 /** Ends a verify callback: an error is a fault (503), no user a bad key (401). */
 export type VerifyDone = (error: unknown, user?: unknown, info?: unknown) => void
@@ -166,10 +166,9 @@ export class ApiKeyStrategy<User = unknown> extends Base {
   }
 
   /** @throws TypeError when the route's options are wrong */
-  private run(
-    req: PassportRequest,
-    { permissions, cost }: ApiKeyRouteOptions,
-  ): Settled | PromiseLike<Settled> {
+  private run(req: PassportRequest, options: ApiKeyRouteOptions): Settled | PromiseLike<Settled> {
+    checkRouteOptions(options)
+    const { permissions, cost } = options
     const asked: AskedOptions = {}
     if (permissions !== undefined) asked.permissions = permissions
     if (cost !== undefined) asked.cost = cost
@@ -239,6 +238,23 @@ function answer(req: PassportRequest, end: () => void): void {
     if (typeof req.next !== 'function') throw thrown
     req.next(thrown)
   }
+}
+
+const checkedRoutes = new WeakSet<object>()
+
+/**
+ * Passport shares a route's options among strategies, so that unknown ones cannot be refused; but a misspelt
+ * `permissions` would ask for nothing and let every key pass.
+ *
+ * @throws TypeError naming the option
+ */
+function checkRouteOptions(options: object): void {
+  if (checkedRoutes.has(options)) return
+  for (const name of Object.keys(options)) {
+    if (name === 'permissions' || !nearest(name, ['permissions'])) continue
+    throw new TypeError(`"options" has no option "${name}"; did you mean "permissions"?`)
+  }
+  checkedRoutes.add(options)
 }
 
 /** Sets response fields where there is a response to set them on: Passport hands strategies none. */

@@ -849,6 +849,20 @@ describe('the options of a route', () => {
     expect(read).toEqual({ permissions: { projects: ['read'] }, cost: 4 })
   })
 
+  it.each(['permission', 'permisions', 'Permissions'])(
+    'that misspell permissions as "%s" let nobody pass',
+    async (name) => {
+      const { app, passport, ask, line } = await start()
+      addRoute(
+        app,
+        passport.authenticate('apikey', { [name]: { projects: ['write'] } } as AuthenticateOptions),
+      )
+      const answer = await ask('/', [line])
+      expect(answer.status).toBe(500)
+      expect(answer.json().message).toContain(`"${name}"; did you mean "permissions"?`)
+    },
+  )
+
   it.each<[string, Record<string, unknown>]>([
     ['cost', { cost: -1 }],
     ['cost', { cost: '5' }],
