@@ -1,4 +1,4 @@
-import type { Awaitable } from '../internal/awaitable.ts'
+import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkInteger, checkObject } from '../internal/options.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { createDigester, type DigestScheme, type Pepper } from './digest.ts'
@@ -162,10 +162,12 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const usage = store.recordUsage ? createUsageLog(store, clock, settings.usage, emit) : null
   const quotaBlocks = createQuotaBlocks(store, settings.quotaBlockSize, clock, guard)
   const { maxAgeMs } = settings.cache
+  // A use elsewhere is written within the one and read within the other.
+  const idleSlackMs = settings.usage.flushMs + maxAgeMs
   // A version must outlive every record that may still be held under an older one.
   const retainMs = Math.max(2 * maxAgeMs, 1_000)
   const publish = createPublishChange(cache, limiter, { retainMs, maxAgeMs }, clock, guard, emit)
-  const background = new Set<Promise<unknown>>()
+  const background = new Set<PromiseLike<unknown>>()
   const verifyKey = createVerifier({
     cache,
     store,
@@ -177,7 +179,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     clock,
     guard,
     retainMs,
-    idleSlackMs: settings.usage.flushMs + maxAgeMs,
+    idleSlackMs,
     upgradeDigests: settings.upgradeDigests,
     emit,
     inBackground,
@@ -191,14 +193,18 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     prefix,
     clock,
     guard,
+    idleSlackMs,
     emit,
+    flushUsage: async () => usage?.flush(),
   })
   let closing: Promise<void> | null = null
 
   function verifyEager(key: string, verifyOptions: VerifyOptions = {}): Awaitable<VerifyResult> {
     checkVerifyOptions(verifyOptions)
     if (closing) throw closedError()
-    return verifyKey(key, verifyOptions)
+    const result = verifyKey(key, verifyOptions)
+    if (isPromiseLike(result)) inBackground(result)
+    return result
   }
 
   function report(happening: Happening): void {
@@ -219,13 +225,15 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     })
   }
 
-  function inBackground(work: Promise<unknown>): void {
+  /** What is under way when `close()` is called is waited for. */
+  function inBackground(work: PromiseLike<unknown>): void {
     background.add(work)
-    void work.finally(() => background.delete(work))
+    const done = () => void background.delete(work)
+    work.then(done, done)
   }
 
   async function closeAll(): Promise<void> {
-    await Promise.all(background)
+    while (background.size > 0) await Promise.allSettled(background)
     await usage?.close()
   }
 

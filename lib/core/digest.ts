@@ -56,6 +56,8 @@ const BCRYPT_SHA256 = /^\$bcrypt-sha256(\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53})$/
 const BCRYPT_RUNNING = 2
 const BCRYPT_WAITING = 100
 const BCRYPT_PROVEN = 10_000
+/** Key ids are public: wrong secrets for one key must not keep the others waiting. */
+const BCRYPT_WAITING_FOR_ONE = 8
 
 /** @throws TypeError naming the option. */
 export function createDigester(options: { digest?: unknown; peppers?: unknown }): Digester {
@@ -130,6 +132,8 @@ function isSameText(text: string, expected: Buffer): boolean {
 function createBcrypt() {
   const proven = new LRUCache<string, Buffer>({ max: BCRYPT_PROVEN })
   const comparing = new Map<string, Promise<boolean>>()
+  /** How many are under way for each digest. */
+  const comparisons = new Map<string, number>()
   const gate = createGate(BCRYPT_RUNNING, BCRYPT_WAITING)
 
   async function create(key: string, cost: number): Promise<string> {
@@ -144,7 +148,17 @@ function createBcrypt() {
     const id = `${digest} ${proof.toString('base64url')}`
     const running = comparing.get(id)
     if (running) return running
-    const comparison = compare(proof, digest).finally(() => comparing.delete(id))
+    const others = comparisons.get(digest) ?? 0
+    if (others > BCRYPT_WAITING_FOR_ONE) {
+      return Promise.reject(new Error('too many bcrypt comparisons for one key are waiting'))
+    }
+    comparisons.set(digest, others + 1)
+    const comparison = compare(proof, digest).finally(() => {
+      comparing.delete(id)
+      const left = (comparisons.get(digest) ?? 1) - 1
+      if (left > 0) comparisons.set(digest, left)
+      else comparisons.delete(digest)
+    })
     comparing.set(id, comparison)
     return comparison
   }

@@ -1,3 +1,4 @@
+import { isPromiseLike } from '../internal/awaitable.ts'
 import type { ApiKey, Owner } from './record.ts'
 import type { InvalidReason } from './verify-result.ts'
 
@@ -88,7 +89,7 @@ export function createEmitter(listener: ApiKeyListener | undefined): (event: Api
   return (event) => {
     try {
       const result = listener(event)
-      if (result instanceof Promise) result.catch(() => {})
+      if (isPromiseLike(result)) result.then(undefined, () => {})
     } catch {
       // A listener's failure is its own.
     }

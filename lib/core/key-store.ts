@@ -33,6 +33,7 @@ export interface KeyFilter {
   readonly owner?: Owner
   readonly createdBy?: string
   readonly name?: string
+  readonly lineageId?: string
   /** The status, as `keyStatus` decides it, at the moment `at`. */
   readonly status?: { readonly is: KeyStatus; readonly at: Date }
   /** Only keys that were revoked or had expired before this moment. */

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { isLatchkeyError, LatchkeyError } from '../errors.ts'
 import { checkDate, checkInteger, checkObject, checkText, fail } from '../internal/options.ts'
 import type { Clock } from './clock.ts'
@@ -82,10 +83,15 @@ export interface RotatedKey extends IssuedKey {
   readonly previous: ApiKey
 }
 
+/** Which keys to list; every member given must hold. */
 export interface ListOptions {
+  /** Only keys of this owner. */
   owner?: Owner
+  /** Only keys that this person or program issued. */
   createdBy?: string
+  /** Only keys of exactly this name. */
   name?: string
+  /** Only keys that have this status now. */
   status?: KeyStatus
   /**
    * How many keys to return at most, 1 to 1,000.
@@ -97,7 +103,9 @@ export interface ListOptions {
   cursor?: string
 }
 
+/** Keys in the order of their creation. */
 export interface ApiKeyPage {
+  /** At most `limit` keys. */
   readonly apiKeys: readonly ApiKey[]
   /** Gets the next page; absent on the last one. */
   readonly nextCursor?: string
@@ -130,33 +138,56 @@ export interface KeyManagement {
   /**
    * Changes settings of a key; what is not given stays. Once it resolves, no request is decided by the old ones.
    *
-   * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, or `expectedVersion` is not its version.
+   * @throws TypeError when a setting is wrong.
+   * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, when it was rotated and would last longer, when
+   * `expectedVersion` is not its version, or when others keep changing it; `unsupported` when the store cannot keep a
+   * quota or idle expiry; `unavailable` on a fault.
    */
   update(id: string, settings: Partial<KeySettings>, options?: UpdateOptions): Promise<ApiKey>
-  /** Lets a disabled key work again. @throws LatchkeyError `not_found`, `conflict` when it is revoked */
+  /**
+   * Lets a disabled key work again.
+   *
+   * @throws LatchkeyError `not_found`; `conflict` when it is revoked or others keep changing it; `unavailable` on a fault.
+   */
   enable(id: string, options?: ChangeOptions): Promise<ApiKey>
-  /** Stops a key until it is enabled again. @throws LatchkeyError `not_found`, `conflict` when it is revoked */
+  /**
+   * Stops a key until it is enabled again.
+   *
+   * @throws LatchkeyError `not_found`; `conflict` when it is revoked or others keep changing it; `unavailable` on a fault.
+   */
   disable(id: string, options?: ChangeOptions): Promise<ApiKey>
   /**
    * Stops a key for good. Once it resolves, the next request is refused. Revoking a revoked key changes nothing.
    *
-   * @throws LatchkeyError `not_found`
+   * @throws LatchkeyError `not_found`; `conflict` when others keep changing it; `unavailable` on a fault.
    */
   revoke(id: string, options?: RevokeOptions): Promise<ApiKey>
   /**
    * Issues a successor with the same settings, and lets the previous key end after a grace. Rate limits and quota
    * carry over: both keys draw on the same ones.
    *
-   * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, expired, rotated already, or was changed meanwhile.
+   * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, expired, rotated already, or was changed meanwhile;
+   * `unavailable` on a fault.
    */
   rotate(id: string, options?: RotateOptions): Promise<RotatedKey>
-  /** Removes keys that ended before a moment, for good; returns how many. @throws LatchkeyError `unavailable` */
+  /**
+   * Removes keys that were revoked or had expired before a moment, for good; returns how many. One that has expired
+   * within the last seconds stays, since uses of it may not be written yet.
+   *
+   * @throws LatchkeyError `unavailable` on a fault.
+   */
   purge(options: PurgeOptions): Promise<number>
-  /** Revokes every key of an owner; returns how many it revoked. Once it resolves, none of them is accepted. */
+  /**
+   * Revokes every key of an owner; returns how many it revoked. Once it resolves, none of them is accepted.
+   *
+   * @throws LatchkeyError `unavailable` on a fault: some keys may be revoked already, and it may be called again.
+   */
   revokeOwner(owner: Owner, options?: RevokeOptions): Promise<number>
   /**
    * Says that what `isOwnerActive` answers for this owner has changed. Once it resolves, every request with
    * one of the owner's keys is decided by a new answer. Returns how many keys that concerns: all that are not revoked.
+   *
+   * @throws LatchkeyError `unavailable` on a fault: it may be called again.
    */
   invalidateOwner(owner: Owner, options?: ChangeOptions): Promise<number>
 }
@@ -170,7 +201,11 @@ export interface ManagementParts {
   readonly prefix: string
   readonly clock: Clock
   readonly guard: FaultGuard
+  /** How long a use in another process may go unnoticed here. */
+  readonly idleSlackMs: number
   emit(event: ApiKeyEvent): void
+  /** Writes the uses that are still in memory. */
+  flushUsage(): Promise<void>
 }
 
 const DEFAULT_GRACE_MS = 86_400_000
@@ -238,25 +273,14 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     if (changed.length === 0) throw new TypeError('"settings" must name at least one setting to change')
     const apiKey = await change(id, options, (record) => {
       refuseRevoked(record)
+      refuseProlonging(record, settings.expiresAt)
       return { change: settings, event: { type: 'key.updated', changed } }
     })
-    if (settings.quota !== undefined) await touchLineage(apiKey)
+    if (settings.quota !== undefined) {
+      // The quota is that of the whole lineage: no relative may go on by what it has of the old one.
+      await changeAll({ lineageId: apiKey.lineageId }, {}, () => ({ change: {}, event: null }), id)
+    }
     return apiKey
-  }
-
-  /** Raises the versions of a key's relatives: the quota that was set on it is theirs too. */
-  async function touchLineage({ rotatedFrom, rotatedTo }: ApiKey): Promise<void> {
-    for (let id = rotatedFrom; id; id = await touch(id, 'rotatedFrom'));
-    for (let id = rotatedTo; id; id = await touch(id, 'rotatedTo'));
-  }
-
-  async function touch(id: string, next: 'rotatedFrom' | 'rotatedTo'): Promise<string | null> {
-    const record = await store.find({ id }, { fresh: true })
-    if (!record) return null
-    // Before a key that was rotated out and has ended there are only others that have.
-    const hasEnded = ['revoked', 'expired'].includes(keyStatus(record, new Date(clock.now())))
-    if (hasEnded && next === 'rotatedFrom') return null
-    return (await change(id, {}, (found) => (found.revokedAt ? null : { change: {}, event: null })))[next]
   }
 
   async function setEnabled(id: string, enabled: boolean, options: ChangeOptions = {}): Promise<ApiKey> {
@@ -284,7 +308,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     const at = new Date(clock.now())
     const { expiresAt: newExpiry } = checkSettings({ expiresAt: options.expiresAt }, at.getTime())
     const old = await findExisting(id)
-    refuseUnrotatable(old, at)
+    refuseUnrotatable(old, at, parts.idleSlackMs)
     const { key, record } = await newKey({
       ...old,
       lineageId: old.lineageId,
@@ -298,7 +322,10 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     const graceEnd = at.getTime() + graceMs
     const expiresAt = new Date(Math.min(old.expiresAt?.getTime() ?? Infinity, graceEnd))
     const ended: KeyChange = { rotatedTo: record.id, expiresAt, updatedAt: at }
-    const outcome = await store.update(old.id, old.version, ended)
+    const outcome = await updateSurely(old, ended).catch(async (error) => {
+      await withdraw(record).catch(() => {})
+      throw error
+    })
     if (outcome !== 'updated') {
       await withdraw(record)
       throw outcome === 'missing' ? notFound() : conflict('The key was changed while it was being rotated')
@@ -306,8 +333,8 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     const previous = afterChange(old, ended)
     cache.appeared(record.lookup)
     await publish([previous])
-    const apiKey = await view(record)
-    const previousView = await view(previous)
+    const apiKey = await viewCommitted(record)
+    const previousView = await viewCommitted(previous)
     emit({
       type: 'key.rotated',
       at,
@@ -333,49 +360,58 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     const by = checkBy(options)
     const endedBefore = checkDate('endedBefore', options.endedBefore)
     const at = new Date(clock.now())
+    // A key that is in use is not idle, however late its uses are written.
+    await parts.flushUsage()
+    const idleAt = new Date(at.getTime() - parts.idleSlackMs)
     let count = 0
     // Only what ended by now may go, whatever the caller asked for.
     const filter: KeyFilter = { endedBefore: new Date(Math.min(endedBefore.getTime(), at.getTime())) }
     for await (const records of pages(filter)) {
       const ids = records.map(({ id }) => id)
-      count += await store.purge(ids, at)
+      count += await store.purge(ids, idleAt)
     }
     emit({ type: 'keys.purged', at, count, by })
     return count
   }
 
   async function revokeOwner(owner: Owner, options: RevokeOptions = {}): Promise<number> {
+    const checked = checkOwner('owner', owner)
     const revokedReason = checkReason(options)
     const by = checkBy(options)
-    const count = await changeOwned(owner, options, (at) => ({
+    const decide = (at: Date): DecidedChange => ({
       change: { revokedAt: at, revokedBy: by, revokedReason },
       event: { type: 'key.revoked' },
-    }))
+    })
+    let count = 0
+    // Again until there is nothing left: a rotation under way may have added a successor behind our back.
+    for (let found = -1; found !== 0; count += found)
+      found = await changeAll({ owner: checked }, options, decide)
     emit({ type: 'owner.revoked', at: new Date(clock.now()), owner, count, by })
     return count
   }
 
   async function invalidateOwner(owner: Owner, options: ChangeOptions = {}): Promise<number> {
+    const checked = checkOwner('owner', owner)
     checkObject('options', options, ['by'])
     const by = checkBy(options)
-    const count = await changeOwned(owner, options, () => ({ change: {}, event: null }))
+    const count = await changeAll({ owner: checked }, options, () => ({ change: {}, event: null }))
     emit({ type: 'owner.invalidated', at: new Date(clock.now()), owner, count, by })
     return count
   }
 
-  /** Changes all keys of an owner that are not revoked, and makes that known page by page; returns how many. */
-  async function changeOwned(
-    owner: Owner,
+  /** Changes all of these keys that are not revoked, and makes that known page by page; returns how many. */
+  async function changeAll(
+    filter: KeyFilter,
     options: ChangeOptions,
     decide: (at: Date) => DecidedChange,
+    exceptId?: string,
   ): Promise<number> {
-    checkOwner('owner', owner)
     let count = 0
-    for await (const records of pages({ owner })) {
+    for await (const records of pages(filter)) {
       const committed: CommittedChange[] = []
       try {
         for (const { id, revokedAt } of records) {
-          if (revokedAt) continue
+          if (revokedAt || id === exceptId) continue
           const one = await commitIfThere(id, options, (record, at) => (record.revokedAt ? null : decide(at)))
           if (one) committed.push(one)
         }
@@ -415,7 +451,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   }
 
   async function announce({ record, event, at, by }: CommittedChange): Promise<ApiKey> {
-    const apiKey = await view(record)
+    const apiKey = await viewCommitted(record)
     if (event) emit({ ...event, at, keyId: record.id, owner: record.owner, by, apiKey })
     return apiKey
   }
@@ -440,12 +476,26 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       // Nothing to do; but whoever raised the version may have ended before it made that known.
       if (!decided) return { record, event: null, at, by }
       const committed: KeyChange = { ...decided.change, updatedAt: at }
-      const outcome = await store.update(id, record.version, committed)
+      const outcome = await updateSurely(record, committed)
       if (outcome === 'missing') throw notFound()
       if (outcome === 'conflict') continue
       return { record: afterChange(record, committed), event: decided.event, at, by }
     }
     throw conflict('The key is being changed too often by others')
+  }
+
+  /**
+   * The store's compare-and-swap. Where its reply is lost, a second look may show that the change was made: then it
+   * is to be told of like any other.
+   */
+  async function updateSurely(record: KeyRecord, change: KeyChange): ReturnType<KeyStore['update']> {
+    try {
+      return await store.update(record.id, record.version, change)
+    } catch (error) {
+      const now = await store.find({ id: record.id }, { fresh: true }).catch(() => null)
+      if (now && isAfter(now, record, change)) return 'updated'
+      throw error
+    }
   }
 
   async function newKey(
@@ -488,10 +538,12 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   async function view(record: KeyRecord): Promise<ApiKey> {
     const { quota, lineageId } = record
     if (!quota) return toApiKey(record)
-    return toApiKey(
-      record,
-      await guard.run('rate_limiter', () => limiter.unspentQuota(lineageId, quota.epoch)),
-    )
+    return toApiKey(record, await guard.run('rate_limiter', () => limiter.unspentQuota(lineageId, quota.epoch)))
+  }
+
+  /** The same after a commit, which must not fail over how it is shown: what the limiter cannot say is not counted. */
+  function viewCommitted(record: KeyRecord): Promise<ApiKey> {
+    return view(record).catch(() => toApiKey(record))
   }
 
   async function* pages(filter: KeyFilter): AsyncGenerator<KeyRecord[]> {
@@ -579,6 +631,14 @@ interface CommittedChange {
   readonly by: string | null
 }
 
+/** Whether `now` is `record` after `change`, and not after somebody else's. */
+function isAfter(now: KeyRecord, record: KeyRecord, { quota: _quota, ...change }: KeyChange): boolean {
+  if (now.version !== record.version + 1) return false
+  return Object.entries(change).every(([member, value]) =>
+    isDeepStrictEqual(now[member as keyof KeyRecord], value),
+  )
+}
+
 /** The record as the store has it after the change. */
 function afterChange(record: KeyRecord, { quota, ...change }: KeyChange): KeyRecord {
   const nextQuota =
@@ -590,8 +650,16 @@ function refuseRevoked(record: KeyRecord): void {
   if (record.revokedAt) throw conflict('The key is revoked')
 }
 
-function refuseUnrotatable(record: KeyRecord, at: Date): void {
-  const status = keyStatus(record, at)
+/** A key that was replaced ends when its grace does: to cut it over must be final. */
+function refuseProlonging({ rotatedTo, expiresAt }: KeyRecord, next: Date | null | undefined): void {
+  if (!rotatedTo || next === undefined) return
+  if (next === null || (expiresAt && next > expiresAt)) {
+    throw conflict('The key was rotated: it cannot be made to last longer')
+  }
+}
+
+function refuseUnrotatable(record: KeyRecord, at: Date, idleSlackMs: number): void {
+  const status = keyStatus(record, at, idleSlackMs)
   if (status === 'revoked' || status === 'expired') throw conflict(`The key is ${status}`)
   if (record.rotatedTo) throw conflict('The key was rotated already')
 }

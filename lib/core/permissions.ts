@@ -1,3 +1,4 @@
+import { deepFreeze } from '../internal/deep-freeze.ts'
 import { checkArray, describe, fail, isPlainObject } from '../internal/options.ts'
 
 /**
@@ -59,22 +60,36 @@ export function checkPermissions(name: string, value: unknown): Permissions {
   )
 }
 
-const checked = new WeakSet<object>()
+const resolved = new WeakSet<object>()
 
 /**
- * Requires what a route may ask for: as {@link checkPermissions}, but a resource without actions, or no alternative
- * at all, is refused, since it reads like a demand and would demand nothing. @throws TypeError
+ * A frozen copy of what a route asks for, checked once and for all: a later change of the original changes nothing.
+ *
+ * @throws TypeError as {@link checkRequirement} does
+ */
+export function resolveRequirement(name: string, value: PermissionRequirement): PermissionRequirement {
+  if (typeof value === 'object' && value !== null && resolved.has(value)) return value
+  checkRequirement(name, value)
+  const copy = deepFreeze(structuredClone(value))
+  resolved.add(copy)
+  return copy
+}
+
+/**
+ * Requires what a route may ask for: as {@link checkPermissions}, but what names no resource, no action or no
+ * alternative is refused, since it reads like a demand and would demand nothing. @throws TypeError
  */
 export function checkRequirement(name: string, value: unknown): asserts value is PermissionRequirement {
-  if (typeof value === 'object' && value !== null && checked.has(value)) return
+  if (typeof value === 'object' && value !== null && resolved.has(value)) return
   const alternatives = Array.isArray(value) ? checkArray(name, value, MAX_NAMES) : [value]
   if (alternatives.length === 0) fail(name, 'permissions, or a non-empty array of alternatives', value)
   for (const alternative of alternatives) {
-    for (const [resource, actions] of Object.entries(checkPermissions(name, alternative))) {
+    const asked = Object.entries(checkPermissions(name, alternative))
+    if (asked.length === 0) throw new TypeError(`"${name}" must name at least one resource`)
+    for (const [resource, actions] of asked) {
       if (actions.length === 0) throw new TypeError(`"${name}.${resource}" must name at least one action`)
     }
   }
-  checked.add(value as object)
 }
 
 function isAlternatives(required: PermissionRequirement): required is readonly Alternative[] {

@@ -24,6 +24,7 @@ export interface KeyRecord {
   readonly digest: string
   /** Shared by a key and all its successors: rate limits and quota belong to it. */
   readonly lineageId: string
+  /** For people. */
   readonly name: string
   /** The prefix the key was issued with. */
   readonly prefix: string
@@ -32,8 +33,11 @@ export interface KeyRecord {
   readonly owner: Owner
   /** Who issued the key, where that is known. */
   readonly createdBy: string | null
+  /** What the key may do. */
   readonly permissions: Permissions
+  /** The application's own; Latchkey never reads it. */
   readonly metadata: Metadata
+  /** False while the key is stopped by `disable`. */
   readonly enabled: boolean
   /** The key's own limits; null inherits the current default, an empty array means none. */
   readonly rateLimits: readonly RateLimit[] | null
@@ -42,15 +46,21 @@ export interface KeyRecord {
   /** Addresses and CIDR blocks the key may be used from; null means everywhere. */
   readonly allowedIps: readonly string[] | null
   readonly createdAt: Date
+  /** When an administrator last changed the key; using it changes nothing. */
   readonly updatedAt: Date
+  /** From this moment on the key is refused; null means never. */
   readonly expiresAt: Date | null
   /** The key expires when it has not been used for so many milliseconds. */
   readonly idleExpiryMs: number | null
   /** How often the key was used, as far as it was written down. */
   readonly usageCount: number
+  /** The last use that was written down. Uses are written in batches, some seconds late. */
   readonly lastUsedAt: Date | null
+  /** The client's address at that use, where it is known. */
   readonly lastUsedIp: string | null
+  /** Once set, never cleared: the key is refused for good. */
   readonly revokedAt: Date | null
+  /** Who revoked it, where that is known. */
   readonly revokedBy: string | null
   readonly revokedReason: string | null
   /** The id of the key that this one replaced. */
@@ -91,13 +101,17 @@ export function toApiKey(record: KeyRecord, unspentQuota = 0): ApiKey {
   })
 }
 
-/** The status of a key at `at`. Idleness counts from its last use that was written down, or from its creation. */
+/**
+ * The status of a key at `at`. Idleness counts from its last use that was written down, or from its creation;
+ * `idleSlackMs` allows for uses that are not written yet.
+ */
 export function keyStatus(
   key: Pick<KeyRecord, 'revokedAt' | 'expiresAt' | 'idleExpiryMs' | 'lastUsedAt' | 'createdAt' | 'enabled'>,
   at: Date,
+  idleSlackMs = 0,
 ): KeyStatus {
   if (key.revokedAt) return 'revoked'
-  const end = endOf(key)
+  const end = endOf(key, idleSlackMs)
   if (end !== null && end <= at.getTime()) return 'expired'
   return key.enabled ? 'active' : 'disabled'
 }
@@ -105,9 +119,10 @@ export function keyStatus(
 /** When a key expires by its date or by idleness, in milliseconds since the epoch; null if it does not. */
 export function endOf(
   key: Pick<KeyRecord, 'expiresAt' | 'idleExpiryMs' | 'lastUsedAt' | 'createdAt'>,
+  idleSlackMs = 0,
 ): number | null {
   const idleFrom = Math.max(key.createdAt.getTime(), key.lastUsedAt?.getTime() ?? 0)
-  const idleEnd = key.idleExpiryMs === null ? null : idleFrom + key.idleExpiryMs
+  const idleEnd = key.idleExpiryMs === null ? null : idleFrom + key.idleExpiryMs + idleSlackMs
   const fixedEnd = key.expiresAt?.getTime() ?? null
   if (idleEnd === null || fixedEnd === null) return idleEnd ?? fixedEnd
   return Math.min(idleEnd, fixedEnd)
@@ -120,20 +135,33 @@ export function checkOwner(name: string, value: unknown): Owner {
 }
 
 const MAX_METADATA_LENGTH = 131_072
+const MAX_METADATA_DEPTH = 64
 
-/** Requires metadata: a plain object that survives JSON, at most 131,072 characters of it. @throws TypeError */
+/** Requires metadata: a plain object that survives JSON, at most 131,072 characters and 64 levels of it. @throws TypeError */
 export function checkMetadata(name: string, value: unknown): Metadata {
   if (!isPlainObject(value)) fail(name, 'a plain object', value)
   let text: string
   try {
-    text = JSON.stringify(value)
+    text = JSON.stringify(value) ?? ''
+    if (text === '') fail(name, 'representable as JSON', value)
   } catch {
     throw new TypeError(`"${name}" must be representable as JSON`)
   }
   if (text.length > MAX_METADATA_LENGTH) {
     throw new TypeError(`"${name}" must be at most ${MAX_METADATA_LENGTH} characters of JSON`)
   }
-  return JSON.parse(text)
+  // What has survived JSON may be something else than what was given.
+  const metadata: unknown = JSON.parse(text)
+  if (!isPlainObject(metadata)) fail(name, 'a plain object', metadata)
+  if (depthOf(metadata) > MAX_METADATA_DEPTH) {
+    throw new TypeError(`"${name}" must not be nested deeper than ${MAX_METADATA_DEPTH} levels`)
+  }
+  return metadata
+}
+
+function depthOf(value: unknown, depth = 0): number {
+  if (typeof value !== 'object' || value === null || depth > MAX_METADATA_DEPTH) return depth
+  return Math.max(depth, ...Object.values(value).map((member) => depthOf(member, depth + 1)))
 }
 
 /**

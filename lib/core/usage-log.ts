@@ -79,17 +79,30 @@ export function createUsageLog(
     uses = new Map()
     writing = taken
     const deltas = [...taken].map(([id, use]) => ({ id, ...use, lastUsedAt: new Date(use.lastUsedAt) }))
+    let hasFailed = false
     for (let from = 0; from < deltas.length; from += BATCH) {
       const batch: UsageDelta[] = deltas.slice(from, from + BATCH)
-      try {
-        await store.recordUsage?.(batch)
-      } catch {
-        // The fault is reported where it happened. Counts add, so what was not written can go with a later batch.
-        for (const { id, count, lastUsedAt, lastUsedIp } of batch)
-          add(id, count, lastUsedAt.getTime(), lastUsedIp)
-      }
+      // Where one batch has failed the next would too, and a silent store would be waited for each time.
+      hasFailed ||= !(await isWritten(batch))
+      if (hasFailed) keep(batch)
     }
     writing = null
+  }
+
+  async function isWritten(batch: readonly UsageDelta[]): Promise<boolean> {
+    try {
+      await store.recordUsage?.(batch)
+      return true
+    } catch {
+      // The fault is reported where it happened.
+      return false
+    }
+  }
+
+  /** Counts add, so what was not written can go with a later batch. */
+  function keep(batch: readonly UsageDelta[]): void {
+    for (const { id, count, lastUsedAt, lastUsedIp } of batch)
+      add(id, count, lastUsedAt.getTime(), lastUsedIp)
   }
 
   function reportDropped(): void {

@@ -1,5 +1,6 @@
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from '../core/key-verifier.ts'
+import { resolveRequirement } from '../core/permissions.ts'
 import {
   AUTHENTICATOR_OPTIONS,
   type Authentication,
@@ -13,6 +14,7 @@ import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkObject } from '../internal/options.ts'
 import { sendProblem } from './send-problem.ts'
 
+/** What `apiKeyAuth` asks of requests, and how it refuses them. */
 export interface ApiKeyAuthOptions<User = unknown>
   extends AuthenticatorOptions<User>,
     RefusalOptions,
@@ -53,11 +55,13 @@ export function apiKeyAuth<User = unknown>(
     'ip',
     'refuseWith',
   ])
-  const { required = true, ip: readIp, refuseWith = 'problem', permissions, cost } = options
+  const { required = true, ip: readIp, refuseWith = 'problem', cost } = options
   checkBoolean('required', required)
   if (readIp !== undefined) checkFunction('ip', readIp)
   checkRefuseWith(refuseWith)
-  checkVerifyOptions({ permissions, cost })
+  checkVerifyOptions({ cost })
+  const permissions =
+    options.permissions === undefined ? undefined : resolveRequirement('permissions', options.permissions)
   const authenticator = createAuthenticator(keys, options)
 
   function settle(outcome: Authentication, req: Request, res: Response, next: NextFunction): void {

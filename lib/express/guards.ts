@@ -18,6 +18,7 @@ import { sendProblem } from './send-problem.ts'
  * Passes only a login session that `markSession()` has marked, and no request that presents a key, not even a
  * bad one: 401 `authentication_required` without a login, otherwise 403 `session_required`.
  *
+ * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
  * app.use('/settings', requireSession())
  */
@@ -29,6 +30,7 @@ export function requireSession(options?: SessionGuardOptions): RequestHandler {
  * Passes only a request that an API key has authenticated: 401 `missing_key` without anybody, otherwise 403
  * `api_key_required`. With `permissions`, 403 `insufficient_permissions` names what the key lacks.
  *
+ * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
  * app.get('/export', apiKeyAuth(keys), requireApiKey({ permissions: { reports: ['read'] } }), send)
  */
@@ -39,6 +41,7 @@ export function requireApiKey(options?: ApiKeyGuardOptions): RequestHandler {
 /**
  * Passes a request that was authenticated in one of the accepted ways; sessions, unless told otherwise.
  *
+ * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
  * app.get('/me', requireAuth({ accept: ['session', 'apikey'] }), show)
  */
@@ -49,6 +52,7 @@ export function requireAuth(options?: AuthGuardOptions): RequestHandler {
 /**
  * Passes a key that holds the permissions. Sessions hold none: they are refused, unless `accept` lets them pass.
  *
+ * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
  * app.post('/projects', requirePermissions({ projects: ['write'] }, { accept: ['session'] }), create)
  */

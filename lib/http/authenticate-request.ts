@@ -12,7 +12,12 @@ import { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptio
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import { checkFunction, checkText } from '../internal/options.ts'
 import { showMark, writeMark } from './auth-mark.ts'
-import { CREDENTIAL_OPTIONS, type CredentialOptions, createCredentialReader } from './credential.ts'
+import {
+  CREDENTIAL_OPTIONS,
+  type CredentialOptions,
+  createCredentialReader,
+  noteReader,
+} from './credential.ts'
 import { challenge, isQuotable, rateLimitFields, retryAfterField } from './header-fields.ts'
 import { rawRequest, setUser } from './raw-request.ts'
 import { type Admission, stateOf } from './request-state.ts'
@@ -77,6 +82,7 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
   if (!isQuotable(checkText('realm', realm, 255))) throw new TypeError('"realm" must be printable ASCII')
   checkVerifyOptions({ prefix })
   const reader = createCredentialReader(options, keys.prefix)
+  noteReader(reader)
   const refuse = createRefusals(reader.scheme, realm, keys)
 
   function authenticate(request: object, asked: AskedOptions): Awaitable<Authentication> {
@@ -216,18 +222,29 @@ function verifyOnce(
   options: VerifyOptions,
 ): Awaitable<Checked> {
   const state = stateOf(raw)
-  const earlier = state.admissions?.find((admission) => admission.keys === keys && admission.key === key)
+  const isSame = (other: { keys: ApiKeyVerifier; key: string }) => other.keys === keys && other.key === key
+  const earlier = state.admissions?.find(isSame)
   if (earlier && (earlier.isCharged || options.cost === 0)) return recheck(keys, earlier, options)
+  const pending = state.pending?.find(isSame)
+  // Another middleware asks at this moment: its admission will be this one's too.
+  if (pending) return pending.work.then(() => verifyOnce(raw, keys, key, options))
   const result = keys.verifyEager ? keys.verifyEager(key, options) : keys.verify(key, options)
-  return isPromiseLike(result) ? result.then(remember) : remember(result)
+  if (!isPromiseLike(result)) return remember(result)
+  const work = result.then(remember)
+  const entry = { keys, key, work: work.then(forget, forget) }
+  state.pending = [...(state.pending ?? []), entry]
+  return work
 
   function remember(verified: VerifyResult): Checked {
     if (!verified.ok) return verified
     const { apiKey, limits } = verified
     const admission = { keys, key, apiKey, isCharged: options.cost !== 0 }
-    const others = state.admissions?.filter((other) => other !== earlier) ?? []
-    state.admissions = [...others, admission]
+    state.admissions = [...(state.admissions?.filter((other) => !isSame(other)) ?? []), admission]
     return { ok: true, admission, limits }
+  }
+
+  function forget(): void {
+    state.pending = state.pending?.filter((other) => other !== entry)
   }
 }
 

@@ -33,6 +33,8 @@ export type Credential =
 export interface CredentialReader {
   /** The scheme that challenges name. */
   readonly scheme: string
+  /** What it reads, in a word: two readers of one form read the same. */
+  readonly form: string
   read(request: RequestLike): Credential
 }
 
@@ -47,6 +49,19 @@ const DEFAULT_SCHEME = 'Api-Key'
 
 /** The names of {@link CredentialOptions}. */
 export const CREDENTIAL_OPTIONS = Object.freeze(['headers', 'scheme', 'bearer'])
+
+const inUse = new Map<string, CredentialReader>()
+
+/** Lets guards know how keys are presented in this process: what is a key for one middleware is none for a guard. */
+export function noteReader(reader: CredentialReader): void {
+  inUse.set(reader.form, reader)
+}
+
+/** Whether a request presents a key in any way that a middleware of this process reads. */
+export function presentsAnyKey(request: RequestLike): boolean {
+  for (const reader of inUse.values()) if (reader.read(request).kind !== 'none') return true
+  return false
+}
 
 /**
  * Prepares reading. `prefix` is what `bearer: true` stands for.
@@ -110,7 +125,8 @@ export function createCredentialReader(
     return found
   }
 
-  return { scheme: scheme === false ? DEFAULT_SCHEME : scheme, read }
+  const form = JSON.stringify([names, scheme, prefixes])
+  return { scheme: scheme === false ? DEFAULT_SCHEME : scheme, form, read }
 }
 
 /**

@@ -1,15 +1,21 @@
 import type { ApiKeyVerifier } from '../core/key-verifier.ts'
-import { checkRequirement, missingPermissions, type PermissionRequirement } from '../core/permissions.ts'
+import { missingPermissions, type PermissionRequirement, resolveRequirement } from '../core/permissions.ts'
 import { type ErrorCode, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
 import { checkArray, checkBoolean, checkObject, describe } from '../internal/options.ts'
 import { type AuthMethod, getAuth, readMark } from './auth-mark.ts'
-import { CREDENTIAL_OPTIONS, type CredentialOptions, createCredentialReader } from './credential.ts'
+import {
+  CREDENTIAL_OPTIONS,
+  type CredentialOptions,
+  createCredentialReader,
+  presentsAnyKey,
+} from './credential.ts'
 import { challenge } from './header-fields.ts'
 import { rawRequest } from './raw-request.ts'
 
 /** Looks at what earlier middlewares have proven: null lets the request pass, an error refuses it. */
 export type Guard = (request: object) => LatchkeyError | null
 
+/** How a guard refuses. */
 export interface RefusalOptions {
   /**
    * `'problem'` answers a refusal with a problem body (RFC 9457); `'error'` hands it to the application's error
@@ -20,6 +26,10 @@ export interface RefusalOptions {
   refuseWith?: 'problem' | 'error'
 }
 
+/**
+ * Where a guard looks for a presented key. Without `headers`, `scheme` and `bearer` it looks in the usual places and
+ * wherever a middleware of this process reads keys; with any of them, only where they say.
+ */
 export interface SessionGuardOptions extends CredentialOptions, RefusalOptions {
   /** Where `bearer: true` takes the prefix of keys from. */
   keys?: ApiKeyVerifier
@@ -32,6 +42,7 @@ export interface SessionGuardOptions extends CredentialOptions, RefusalOptions {
   ignorePresentedKey?: boolean
 }
 
+/** Which keys a guard passes. */
 export interface ApiKeyGuardOptions extends RefusalOptions {
   /** What the key must be permitted. */
   permissions?: PermissionRequirement
@@ -39,6 +50,7 @@ export interface ApiKeyGuardOptions extends RefusalOptions {
   keys?: ApiKeyVerifier
 }
 
+/** Which ways of authenticating a guard passes. */
 export interface AuthGuardOptions extends SessionGuardOptions {
   /**
    * The ways of authenticating that pass.
@@ -48,6 +60,7 @@ export interface AuthGuardOptions extends SessionGuardOptions {
   accept?: readonly AuthMethod[]
 }
 
+/** What a guard of permissions passes besides keys that hold them. */
 export interface PermissionGuardOptions extends RefusalOptions {
   /**
    * Ways of authenticating that pass without holding permissions, which only keys have.
@@ -69,8 +82,9 @@ export function sessionGuard(options: SessionGuardOptions = {}): Guard {
 export function apiKeyGuard(options: ApiKeyGuardOptions = {}): Guard {
   checkObject('options', options, ['permissions', 'keys', 'refuseWith'])
   checkRefuseWith(options.refuseWith)
-  const { permissions, keys } = options
-  if (permissions !== undefined) checkRequirement('permissions', permissions)
+  const { keys } = options
+  const permissions =
+    options.permissions === undefined ? undefined : resolveRequirement('permissions', options.permissions)
   return (request) => {
     const auth = getAuth(request)
     if (auth.method === 'none') return refusal('missing_key')
@@ -94,8 +108,12 @@ export function authGuard(options: AuthGuardOptions = {}): Guard {
   const accepted = checkMethods('accept', accept, ['apikey', 'session', 'other'])
   checkBoolean('ignorePresentedKey', ignorePresentedKey)
   const reader = createCredentialReader(options, keys?.prefix)
-  const presentsKey = (request: object) =>
-    !ignorePresentedKey && reader.read(rawRequest(request)).kind !== 'none'
+  const isTold = CREDENTIAL_OPTIONS.some((name) => name in options)
+  const presentsKey = (request: object) => {
+    if (ignorePresentedKey) return false
+    const raw = rawRequest(request)
+    return reader.read(raw).kind !== 'none' || (!isTold && presentsAnyKey(raw))
+  }
   const warnUnmarked = createUnmarkedWarning()
 
   return (request) => {
@@ -120,11 +138,11 @@ export function permissionGuard(
   required: PermissionRequirement,
   options: PermissionGuardOptions = {},
 ): Guard {
-  checkRequirement('permissions', required)
+  const permissions = resolveRequirement('permissions', required)
   checkObject('options', options, ['accept', 'keys', 'refuseWith'])
   checkRefuseWith(options.refuseWith)
   const accepted = checkMethods('accept', options.accept ?? [], ['session', 'other'])
-  const requireKey = apiKeyGuard({ permissions: required, ...(options.keys && { keys: options.keys }) })
+  const requireKey = apiKeyGuard({ permissions, ...(options.keys && { keys: options.keys }) })
   if (accepted.size === 0) return requireKey
   const requireOther = authGuard({ accept: [...accepted] })
   return (request) => {

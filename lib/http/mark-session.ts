@@ -1,10 +1,13 @@
+import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkFunction, checkObject } from '../internal/options.ts'
 import { readMark, showMark, writeMark } from './auth-mark.ts'
 import { setUser, userProperty } from './raw-request.ts'
 
+/** Whom a session has logged in. */
 export interface MarkSessionOptions<Request = object> {
   /**
-   * The user whom the session has logged in; null or undefined if it has none. It becomes `req.user`.
+   * The user whom the session has logged in; null, undefined or false if it has none. It becomes `req.user`. It has to
+   * answer at once: a promise is a TypeError, and the request is refused.
    *
    * @default whom Passport has restored from the session
    */
@@ -27,7 +30,10 @@ export function createSessionMarker<Request extends object>(
     const method = readMark(request)?.method
     if (method === 'apikey' || method === 'rejected') return
     const user = readUser ? readUser(request) : passportUser(request)
-    if (user === undefined || user === null) {
+    if (isPromiseLike(user)) {
+      throw new TypeError('"user" of markSession must answer at once: read the session before, not in it')
+    }
+    if (user === undefined || user === null || user === false) {
       showMark(request)
       return
     }

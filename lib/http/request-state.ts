@@ -28,6 +28,14 @@ export interface RequestState {
   /** Frozen. */
   mark?: AuthMark
   admissions?: readonly Admission[]
+  /** Verifications under way; `work` settles when one is over, and never rejects. */
+  pending?:
+    | readonly {
+        readonly keys: ApiKeyVerifier
+        readonly key: string
+        readonly work: PromiseLike<void>
+      }[]
+    | undefined
 }
 
 /**

@@ -1,6 +1,6 @@
 import { Strategy as PassportStrategy } from 'passport-strategy'
 import { type ApiKeyVerifier, checkVerifyOptions } from '../core/key-verifier.ts'
-import type { PermissionRequirement } from '../core/permissions.ts'
+import { type PermissionRequirement, resolveRequirement } from '../core/permissions.ts'
 import type { ApiKey } from '../core/record.ts'
 import {
   type AskedOptions,
@@ -167,12 +167,7 @@ export class ApiKeyStrategy<User = unknown> extends Base {
 
   /** @throws TypeError when the route's options are wrong */
   private run(req: PassportRequest, options: ApiKeyRouteOptions): Settled | PromiseLike<Settled> {
-    checkRouteOptions(options)
-    const { permissions, cost } = options
-    const asked: AskedOptions = {}
-    if (permissions !== undefined) asked.permissions = permissions
-    if (cost !== undefined) asked.cost = cost
-    checkVerifyOptions(asked)
+    const asked: AskedOptions = { ...resolveRoute(options) }
     const ip = req.ip ?? req.socket?.remoteAddress
     if (typeof ip === 'string') asked.ip = ip
     const outcome = this.authenticator.authenticate(req, asked)
@@ -240,21 +235,28 @@ function answer(req: PassportRequest, end: () => void): void {
   }
 }
 
-const checkedRoutes = new WeakSet<object>()
+const routes = new WeakMap<object, ApiKeyRouteOptions>()
 
 /**
- * Passport shares a route's options among strategies, so that unknown ones cannot be refused; but a misspelt
- * `permissions` would ask for nothing and let every key pass.
+ * What a route asks for, checked and copied when it is first used.
  *
- * @throws TypeError naming the option
+ * @throws TypeError naming the option. Passport shares a route's options among strategies, so that unknown ones cannot
+ * be refused; but a misspelt `permissions` would ask for nothing and let every key pass.
  */
-function checkRouteOptions(options: object): void {
-  if (checkedRoutes.has(options)) return
+function resolveRoute(options: ApiKeyRouteOptions): ApiKeyRouteOptions {
+  const known = routes.get(options)
+  if (known) return known
   for (const name of Object.keys(options)) {
     if (name === 'permissions' || !nearest(name, ['permissions'])) continue
     throw new TypeError(`"options" has no option "${name}"; did you mean "permissions"?`)
   }
-  checkedRoutes.add(options)
+  const { permissions, cost } = options
+  const route: ApiKeyRouteOptions = {}
+  if (permissions !== undefined) route.permissions = resolveRequirement('permissions', permissions)
+  if (cost !== undefined) route.cost = cost
+  checkVerifyOptions(route)
+  routes.set(options, Object.freeze(route))
+  return route
 }
 
 /** Sets response fields where there is a response to set them on: Passport hands strategies none. */

@@ -35,7 +35,8 @@ const SWEEP_STEPS = 2
 
 /**
  * Counts in the memory of the process: exact for one process, and its own count in each of several.
- * It sets no timers, so a window may last for months; what has run out is swept a little with every call.
+ * It sets no timers, so a window may last for months; what has run out is swept a little with every call. Some 300 bytes
+ * stay for each lineage that holds unspent units of a quota: the units would be lost with them.
  */
 export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): RateLimiter {
   const { clock = systemClock } = checkObject('options', options, ['clock']) as MemoryRateLimiterOptions

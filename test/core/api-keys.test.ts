@@ -140,3 +140,39 @@ it('is asked again by a process that has let the record go, but not the answer',
     expect(await keys.verify(key)).toMatchObject({ reason: 'owner_inactive' })
   }
 })
+
+it.each([
+  ['a list in disguise', { toJSON: () => [1] }],
+  ['nothing in disguise', { toJSON: () => undefined }],
+  ['a Map', new Map([['team', 'data']])],
+  ['a promise', Promise.resolve({})],
+  ['nested without end', Array.from({ length: 2_000 }).reduce((inner) => ({ inner }), {})],
+])('refuses metadata that is %s, by name', async (_title, metadata) => {
+  const { keys, store } = createTestKeys()
+  await expect(keys.issue({ ...NAME, metadata: metadata as never })).rejects.toThrow(/^"metadata" must/)
+  expect(store.calls()).toBe(0)
+})
+
+it('waits at close() for what is under way, and writes down its use', async () => {
+  const { keys, store } = createTestKeys()
+  const { key, apiKey } = await keys.issue(NAME)
+  const held = store.hold('find')
+  const verifying = keys.verify(key)
+  await held.reached
+  const closing = keys.close()
+  held.release()
+  expect(await verifying).toMatchObject({ ok: true })
+  await closing
+  expect(await store.find({ id: apiKey.id })).toMatchObject({ usageCount: 1 })
+})
+
+it('does not wait for a silent store once for every batch of uses', async () => {
+  const { keys, store, clock } = createTestKeys({ timeoutMs: 100 })
+  const issued = await Promise.all(Array.from({ length: 1_200 }, () => keys.issue(NAME)))
+  for (const { key } of issued) await keys.verify(key)
+  store.fail('recordUsage', () => new Promise(() => {}))
+  const closing = keys.close()
+  await clock.advance(100)
+  await closing
+  expect(store.calls('recordUsage')).toBe(1)
+})

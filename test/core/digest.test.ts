@@ -121,6 +121,11 @@ describe('whether a digest is current', () => {
   })
 })
 
+/** A digest string of its own for each number. */
+function bcryptDigest(i: number): string {
+  return `$bcrypt-sha256$2b$04$${String(i).padStart(53, '0')}`
+}
+
 describe('bcrypt', () => {
   const digester = () => createDigester({ digest: { scheme: 'bcrypt', cost: 4 } })
 
@@ -180,8 +185,13 @@ describe('bcrypt', () => {
       running--
       return false
     })
-    const prepared = digester().prepare(aBcrypt.digest)
-    const all = Array.from({ length: 103 }, (_, i) => prepared.matches(`wrong ${i}`) as Promise<boolean>)
+    const one = digester()
+    // Several for each of many keys: one key alone may not fill the queue.
+    const prepared = Array.from({ length: 13 }, (_, i) => one.prepare(bcryptDigest(i)))
+    const all = Array.from(
+      { length: 103 },
+      (_, i) => prepared[i % 13]?.matches(`wrong ${i}`) as Promise<boolean>,
+    )
     await expect(all[102]).rejects.toThrow('too many bcrypt comparisons are waiting')
     let settled = false
     const rest = Promise.all(all.slice(0, 102)).finally(() => {
@@ -195,7 +205,29 @@ describe('bcrypt', () => {
     expect(compare).toHaveBeenCalledTimes(102)
     expect(most).toBe(2)
     compare.mockImplementation(async () => true)
-    expect(await prepared.matches('there is room again')).toBe(true)
+    expect(await prepared[0]?.matches('there is room again')).toBe(true)
+  })
+
+  it('does not let wrong secrets for one key keep others waiting', async () => {
+    const releases: (() => void)[] = []
+    compare.mockImplementation(() => new Promise<boolean>((resolve) => releases.push(() => resolve(false))))
+    const one = digester()
+    const [flooded, other] = [one.prepare(bcryptDigest(0)), one.prepare(bcryptDigest(1))]
+    const flood = Array.from({ length: 110 }, (_, i) => flooded.matches(`wrong ${i}`) as Promise<boolean>)
+    const outcomes = Promise.allSettled(flood)
+    const good = other.matches('another key') as Promise<boolean>
+    let settled = false
+    void outcomes.finally(() => {
+      settled = true
+    })
+    while (!settled) {
+      releases.shift()?.()
+      await new Promise(setImmediate)
+    }
+    const refused = (await outcomes).filter(({ status }) => status === 'rejected')
+    expect(refused).toHaveLength(110 - 9)
+    for (; releases.length > 0; await new Promise(setImmediate)) releases.shift()?.()
+    expect(await good).toBe(false)
   })
 
   it('remembers no failure: the next comparison is made', async () => {

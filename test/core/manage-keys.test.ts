@@ -8,10 +8,12 @@ import {
 } from 'latchkey'
 import { describe, expect, it, vi } from 'vitest'
 import { fakeClock, settle } from '../support/fake-clock.ts'
-import { answers, hangs, recordingStore, rejects } from '../support/recording-store.ts'
+import { answers, hangs, recordingStore, rejects, type StoreFault } from '../support/recording-store.ts'
 import { ALICE, BOB, createTestKeys, partsOf, type TestKeys } from '../support/test-keys.ts'
 
 const NAME = { owner: ALICE, name: 'CI' }
+/** How long uses in another process may go unnoticed: written within 10 s, read within 5 s. */
+const SLACK_MS = 15_000
 const DAY = 86_400_000
 const UNAVAILABLE = expect.objectContaining({ name: 'LatchkeyError', code: 'unavailable', status: 503 })
 const NOT_FOUND = expect.objectContaining({ name: 'LatchkeyError', code: 'not_found', status: 404 })
@@ -601,7 +603,7 @@ describe('rotate', () => {
     const rotated = await issue({})
     await keys.revoke(revoked)
     await keys.rotate(rotated)
-    await clock.advance(60_000)
+    await clock.advance(60_000 + SLACK_MS)
     store.forgetCalls()
     for (const id of [expired, idle, revoked, rotated]) {
       await expect(keys.rotate(id)).rejects.toEqual(CONFLICT)
@@ -810,11 +812,22 @@ describe('purge', () => {
     expect(await keys.purge({ endedBefore: new Date(clock.now() + DAY) })).toBe(0)
   })
 
+  it('leaves a key that is in use and not written down yet', async () => {
+    const { keys, clock } = createTestKeys({ usage: { flushMs: 30_000 } })
+    const { key, apiKey } = await keys.issue({ ...NAME, idleExpiryMs: 60_000 })
+    await clock.advance(40_000)
+    expect(await keys.verify(key)).toMatchObject({ ok: true })
+    await clock.advance(21_000)
+    expect(await keys.purge({ endedBefore: new Date(clock.now()) })).toBe(0)
+    expect(await keys.get(apiKey.id)).not.toBeNull()
+    expect(await keys.verify(key)).toMatchObject({ ok: true })
+  })
+
   it('removes more than a page', async () => {
     const { keys, clock } = createTestKeys()
     const expiresAt = new Date(clock.now() + 1_000)
     for (let i = 0; i < 1_101; i++) await keys.issue({ ...NAME, expiresAt })
-    await clock.advance(2_000)
+    await clock.advance(1_000 + SLACK_MS)
     expect(await keys.purge({ endedBefore: new Date(clock.now()) })).toBe(1_101)
     expect((await keys.list()).apiKeys).toEqual([])
   })
@@ -909,10 +922,24 @@ describe('revokeOwner and invalidateOwner', () => {
     expect((await keys.list({ owner: ALICE, status: 'active' })).apiKeys).toEqual([])
   })
 
+  it('revokes a successor too that a rotation makes while revokeOwner runs', async () => {
+    const { keys, store } = createTestKeys()
+    const old = await keys.issue(NAME)
+    const held = store.hold('list')
+    const revoking = keys.revokeOwner(ALICE)
+    await held.reached
+    const { key: successor } = await keys.rotate(old.apiKey.id)
+    held.release()
+    expect(await revoking).toBe(2)
+    for (const key of [old.key, successor]) {
+      expect(await keys.verify(key)).toMatchObject({ reason: 'revoked' })
+    }
+  })
+
   it('go on where a key is purged while they run', async () => {
     const { keys, store, clock } = createTestKeys()
     await keys.issue({ ...NAME, expiresAt: new Date(clock.now() + 1_000) })
-    await clock.advance(2_000)
+    await clock.advance(1_000 + SLACK_MS)
     const living = await keys.issue(NAME)
     const held = store.hold('list')
     const revoking = keys.revokeOwner(ALICE)
@@ -921,6 +948,72 @@ describe('revokeOwner and invalidateOwner', () => {
     held.release()
     expect(await revoking).toBe(1)
     expect(await keys.verify(living.key)).toMatchObject({ reason: 'revoked' })
+  })
+})
+
+describe('a store that makes a change and loses its reply', () => {
+  /** Does what it is asked, and fails to say so. */
+  const loseReply: StoreFault = async (work) => {
+    await work()
+    throw new Error('connection reset')
+  }
+
+  it('has the change told of like any other', async () => {
+    const { keys, store, eventsOf } = createTestKeys()
+    const { key, apiKey } = await keys.issue(NAME)
+    store.fail('update', loseReply)
+    expect(await keys.revoke(apiKey.id, { by: 'u_1' })).toMatchObject({ revokedBy: 'u_1' })
+    expect(eventsOf('key.revoked')).toHaveLength(1)
+    expect(await keys.verify(key)).toMatchObject({ reason: 'revoked' })
+  })
+
+  it('does not lose the key that a rotation made', async () => {
+    const { keys, store } = createTestKeys()
+    const { apiKey } = await keys.issue(NAME)
+    store.fail('update', loseReply)
+    const rotated = await keys.rotate(apiKey.id)
+    expect(await keys.verify(rotated.key)).toMatchObject({ ok: true })
+  })
+})
+
+describe('a limiter that fails after the commit', () => {
+  it('loses neither a successor nor an event, and stops no revocation', async () => {
+    const { keys, limiter, eventsOf } = createTestKeys()
+    const { apiKey } = await keys.issue({ ...NAME, quota: { remaining: 5 } })
+    vi.spyOn(limiter, 'unspentQuota').mockImplementation(() => {
+      throw new Error('down')
+    })
+    const { key } = await keys.rotate(apiKey.id)
+    expect(await keys.verify(key)).toMatchObject({ ok: true })
+    expect(eventsOf('key.rotated')).toHaveLength(1)
+    expect(await keys.revokeOwner(ALICE)).toBe(2)
+    expect(eventsOf('key.revoked')).toHaveLength(2)
+    await expect(keys.get(apiKey.id)).rejects.toEqual(UNAVAILABLE)
+  })
+})
+
+describe('a key that was rotated out', () => {
+  it('cannot be made to last longer, and may be cut off earlier', async () => {
+    const { keys, clock } = createTestKeys()
+    const { key, apiKey } = await keys.issue(NAME)
+    await keys.rotate(apiKey.id, { graceMs: 10_000 })
+    for (const expiresAt of [null, new Date(clock.now() + 10_001)]) {
+      await expect(keys.update(apiKey.id, { expiresAt })).rejects.toEqual(CONFLICT)
+    }
+    await keys.update(apiKey.id, { name: 'old', expiresAt: new Date(clock.now() + 1) })
+    await clock.advance(1)
+    expect(await keys.verify(key)).toMatchObject({ reason: 'expired' })
+  })
+
+  it('draws on the quota that was set on a later key, wherever it stands in the lineage', async () => {
+    const { keys } = createTestKeys()
+    const a = await keys.issue({ ...NAME, quota: { remaining: 50 } })
+    const b = await keys.rotate(a.apiKey.id)
+    const c = await keys.rotate(b.apiKey.id, { graceMs: 0 })
+    expect(await keys.verify(a.key)).toMatchObject({ ok: true })
+    const updated = await keys.update(c.apiKey.id, { quota: { remaining: 0 } })
+    expect(await keys.verify(a.key)).toMatchObject({ code: 'quota_exceeded' })
+    expect((await keys.get(c.apiKey.id))?.version).toBe(updated.version)
   })
 })
 

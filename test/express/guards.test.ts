@@ -550,7 +550,9 @@ describe('what a programmer hands to a guard', () => {
     ['accept', () => requireAuth({ accept: 'session' as never }), '"accept" must be an array'],
     ['accept', () => requireAuth({ accept: ['key' as never] }), '"accept" must hold some of "apikey"'],
     ['accept', () => requirePermissions({ a: ['b'] }, { accept: ['apikey' as never] }), '"accept" must hold'],
-    ['permissions', () => requirePermissions({}, {}) && requirePermissions([]), '"permissions" must be'],
+    ['permissions', () => requirePermissions({}), '"permissions" must name at least one resource'],
+    ['permissions', () => requirePermissions([]), '"permissions" must be'],
+    ['permissions', () => requirePermissions([{ a: ['b'] }, {}]), '"permissions" must name'],
     [
       'permissions',
       () => requirePermissions({ projects: [] }),

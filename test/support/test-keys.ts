@@ -53,6 +53,9 @@ export function createTestKeys({
 export const ALICE = { type: 'user', id: 'u_alice' } as const
 export const BOB = { type: 'user', id: 'u_bob' } as const
 
+/** The least that a key is issued with. */
+export const NAME = { owner: ALICE, name: 'CI' }
+
 /** A well-formed key with the given parts; what is not given comes from `key`. Its checksum is right. */
 export function forgeKey(key: string, parts: { prefix?: string; keyId?: string; secret?: string }): string {
   const { prefix, keyId, secret } = { ...partsOf(key), ...parts }
