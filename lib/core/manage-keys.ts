@@ -538,7 +538,10 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   async function view(record: KeyRecord): Promise<ApiKey> {
     const { quota, lineageId } = record
     if (!quota) return toApiKey(record)
-    return toApiKey(record, await guard.run('rate_limiter', () => limiter.unspentQuota(lineageId, quota.epoch)))
+    return toApiKey(
+      record,
+      await guard.run('rate_limiter', () => limiter.unspentQuota(lineageId, quota.epoch)),
+    )
   }
 
   /** The same after a commit, which must not fail over how it is shown: what the limiter cannot say is not counted. */
