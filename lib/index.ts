@@ -3,9 +3,6 @@ export type { Clock } from './core/clock.ts'
 export type { DigestScheme, Pepper } from './core/digest.ts'
 export type { ApiKeyEvent, ApiKeyListener } from './core/events.ts'
 export { secretScanningPattern } from './core/key-format.ts'
-export type { KeySettings } from './core/key-settings.ts'
-export type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from './core/key-store.ts'
-export type { ApiKeyVerifier, Happening, VerifyOptions } from './core/key-verifier.ts'
 export type {
   ApiKeyPage,
   ChangeOptions,
@@ -18,7 +15,10 @@ export type {
   RotatedKey,
   RotateOptions,
   UpdateOptions,
-} from './core/manage-keys.ts'
+} from './core/key-management.ts'
+export type { KeySettings } from './core/key-settings.ts'
+export type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from './core/key-store.ts'
+export type { ApiKeyVerifier, Happening, VerifyOptions } from './core/key-verifier.ts'
 export { missingPermissions, type PermissionRequirement, type Permissions } from './core/permissions.ts'
 export {
   decideReservation,

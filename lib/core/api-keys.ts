@@ -5,6 +5,7 @@ import { createDigester, type DigestScheme, type Pepper } from './digest.ts'
 import { type ApiKeyListener, createEmitter } from './events.ts'
 import { createFaultGuard } from './faults.ts'
 import { checkPrefix } from './key-format.ts'
+import type { KeyManagement } from './key-management.ts'
 import type { KeyStore } from './key-store.ts'
 import {
   type ApiKeyVerifier,
@@ -12,7 +13,7 @@ import {
   type Happening,
   type VerifyOptions,
 } from './key-verifier.ts'
-import { createKeyManagement, type KeyManagement } from './manage-keys.ts'
+import { createKeyManagement } from './manage-keys.ts'
 import { createOwnerStatus } from './owner-status.ts'
 import { createPublishChange } from './publish-change.ts'
 import { createQuotaBlocks } from './quota-blocks.ts'

@@ -6,6 +6,19 @@ import type { Digester } from './digest.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
 import { checkPrefix, generateKey } from './key-format.ts'
+import type {
+  ApiKeyPage,
+  ChangeOptions,
+  IssuedKey,
+  IssueOptions,
+  KeyManagement,
+  ListOptions,
+  PurgeOptions,
+  RevokeOptions,
+  RotatedKey,
+  RotateOptions,
+  UpdateOptions,
+} from './key-management.ts'
 import { checkSettings, type KeySettings, SETTINGS } from './key-settings.ts'
 import type { KeyChange, KeyFilter, KeyPosition, KeyStore } from './key-store.ts'
 import type { PublishChange } from './publish-change.ts'
@@ -21,176 +34,6 @@ import {
   toApiKey,
 } from './record.ts'
 import type { RecordCache } from './record-cache.ts'
-
-/** A new key, the only time its text can be read. */
-export interface IssuedKey {
-  /** The key to hand out. It is stored nowhere. */
-  readonly key: string
-  readonly apiKey: ApiKey
-}
-
-export interface IssueOptions extends KeySettings {
-  /** Whom the key belongs to: a user, an organisation, a service. */
-  owner: Owner
-  /**
-   * Who issues the key: the application's identifier of a person or a program.
-   *
-   * @default null
-   */
-  createdBy?: string | null
-  /**
-   * The prefix of this key.
-   *
-   * @default the prefix given to `createApiKeys`
-   */
-  prefix?: string
-}
-
-/** Who makes a change. */
-export interface ChangeOptions {
-  /** The application's identifier of the person or program that makes the change, for the events. */
-  by?: string
-}
-
-export interface UpdateOptions extends ChangeOptions {
-  /** Makes the change only if the key still has this version, and fails with `conflict` otherwise. */
-  expectedVersion?: number
-}
-
-export interface RevokeOptions extends ChangeOptions {
-  /** Kept with the key, at most 1,000 characters. */
-  reason?: string
-}
-
-export interface RotateOptions extends ChangeOptions {
-  /**
-   * How long the previous key keeps working, in milliseconds, at most 366 days. It never works longer than it would
-   * have without rotation. Set 0 to cut over at once.
-   *
-   * @default 86_400_000 (24 hours)
-   */
-  graceMs?: number
-  /**
-   * When the new key expires.
-   *
-   * @default when the previous key would have
-   */
-  expiresAt?: Date | null
-}
-
-export interface RotatedKey extends IssuedKey {
-  /** The key that was replaced, with the time it ends. */
-  readonly previous: ApiKey
-}
-
-/** Which keys to list; every member given must hold. */
-export interface ListOptions {
-  /** Only keys of this owner. */
-  owner?: Owner
-  /** Only keys that this person or program issued. */
-  createdBy?: string
-  /** Only keys of exactly this name. */
-  name?: string
-  /** Only keys that have this status now. */
-  status?: KeyStatus
-  /**
-   * How many keys to return at most, 1 to 1,000.
-   *
-   * @default 50
-   */
-  limit?: number
-  /** The `nextCursor` of the page before, with the same filter. */
-  cursor?: string
-}
-
-/** Keys in the order of their creation. */
-export interface ApiKeyPage {
-  /** At most `limit` keys. */
-  readonly apiKeys: readonly ApiKey[]
-  /** Gets the next page; absent on the last one. */
-  readonly nextCursor?: string
-}
-
-export interface PurgeOptions extends ChangeOptions {
-  /** Only keys that were revoked or expired before this moment. */
-  endedBefore: Date
-}
-
-/** The trusted server interface: it asks no questions about who calls. */
-export interface KeyManagement {
-  /**
-   * Issues a key and stores its digest.
-   *
-   * @throws TypeError when an option is wrong.
-   * @throws LatchkeyError `unsupported` when the store cannot keep a quota or idle expiry; `unavailable` on a fault.
-   * @example
-   * const { key, apiKey } = await keys.issue({ owner: { type: 'user', id: 'u_1' }, name: 'CI' })
-   */
-  issue(options: IssueOptions): Promise<IssuedKey>
-  /** The key with this id; null when there is none. @throws LatchkeyError `unavailable` */
-  get(id: string): Promise<ApiKey | null>
-  /**
-   * Keys in the order of their creation, page by page.
-   *
-   * @throws LatchkeyError `invalid_cursor` when `cursor` is not the `nextCursor` of a page; `unavailable` on a fault.
-   */
-  list(options?: ListOptions): Promise<ApiKeyPage>
-  /**
-   * Changes settings of a key; what is not given stays. Once it resolves, no request is decided by the old ones.
-   *
-   * @throws TypeError when a setting is wrong.
-   * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, when it was rotated and would last longer, when
-   * `expectedVersion` is not its version, or when others keep changing it; `unsupported` when the store cannot keep a
-   * quota or idle expiry; `unavailable` on a fault.
-   */
-  update(id: string, settings: Partial<KeySettings>, options?: UpdateOptions): Promise<ApiKey>
-  /**
-   * Lets a disabled key work again.
-   *
-   * @throws LatchkeyError `not_found`; `conflict` when it is revoked or others keep changing it; `unavailable` on a fault.
-   */
-  enable(id: string, options?: ChangeOptions): Promise<ApiKey>
-  /**
-   * Stops a key until it is enabled again.
-   *
-   * @throws LatchkeyError `not_found`; `conflict` when it is revoked or others keep changing it; `unavailable` on a fault.
-   */
-  disable(id: string, options?: ChangeOptions): Promise<ApiKey>
-  /**
-   * Stops a key for good. Once it resolves, the next request is refused. Revoking a revoked key changes nothing.
-   *
-   * @throws LatchkeyError `not_found`; `conflict` when others keep changing it; `unavailable` on a fault.
-   */
-  revoke(id: string, options?: RevokeOptions): Promise<ApiKey>
-  /**
-   * Issues a successor with the same settings, and lets the previous key end after a grace. Rate limits and quota
-   * carry over: both keys draw on the same ones.
-   *
-   * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, expired, rotated already, or was changed meanwhile;
-   * `unavailable` on a fault.
-   */
-  rotate(id: string, options?: RotateOptions): Promise<RotatedKey>
-  /**
-   * Removes keys that were revoked or had expired before a moment, for good; returns how many. One that has expired
-   * within the last seconds stays, since uses of it may not be written yet.
-   *
-   * @throws LatchkeyError `unavailable` on a fault.
-   */
-  purge(options: PurgeOptions): Promise<number>
-  /**
-   * Revokes every key of an owner; returns how many it revoked. Once it resolves, none of them is accepted.
-   *
-   * @throws LatchkeyError `unavailable` on a fault: some keys may be revoked already, and it may be called again.
-   */
-  revokeOwner(owner: Owner, options?: RevokeOptions): Promise<number>
-  /**
-   * Says that what `isOwnerActive` answers for this owner has changed. Once it resolves, every request with
-   * one of the owner's keys is decided by a new answer. Returns how many keys that concerns: all that are not revoked.
-   *
-   * @throws LatchkeyError `unavailable` on a fault: it may be called again.
-   */
-  invalidateOwner(owner: Owner, options?: ChangeOptions): Promise<number>
-}
 
 export interface ManagementParts {
   readonly store: KeyStore

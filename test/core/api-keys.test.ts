@@ -104,41 +104,33 @@ it('does not retry a lost digest upgrade with every request', async () => {
   expect(store.calls('replaceDigest')).toBeLessThan(5)
 })
 
-it('is asked again once invalidateOwner resolves, in every process that shares the limiter', async () => {
-  let isActive = true
+/** Two processes on one store and one limiter, both with a key at hand whose owner was active. */
+async function shareKey() {
+  const state = { isActive: true }
   const clock = fakeClock()
-  const rateLimiter = memoryRateLimiter({ clock })
-  const store = recordingStore()
-  const shared = { clock, rateLimiter, store, isOwnerActive: () => isActive }
-  const here = createTestKeys({ ...shared, ownerMaxAgeMs: 60_000 })
-  const there = createTestKeys({ ...shared, ownerMaxAgeMs: 60_000 })
-  const { key } = await here.keys.issue(NAME)
-  for (const { keys } of [here, there]) expect(await keys.verify(key)).toMatchObject({ ok: true })
-  isActive = false
-  for (const { keys } of [here, there]) expect(await keys.verify(key)).toMatchObject({ ok: true })
-  await here.keys.invalidateOwner(ALICE)
-  for (const { keys } of [here, there]) {
-    expect(await keys.verify(key)).toMatchObject({ reason: 'owner_inactive' })
+  const shared = {
+    clock,
+    rateLimiter: memoryRateLimiter({ clock }),
+    store: recordingStore(),
+    isOwnerActive: () => state.isActive,
+    ownerMaxAgeMs: 60_000,
   }
-})
+  const both = [createTestKeys(shared).keys, createTestKeys(shared).keys] as const
+  const { key } = await both[0].issue(NAME)
+  for (const keys of both) expect(await keys.verify(key)).toMatchObject({ ok: true })
+  state.isActive = false
+  for (const keys of both) expect(await keys.verify(key)).toMatchObject({ ok: true })
+  return { both, key, clock }
+}
 
-it('is asked again by a process that has let the record go, but not the answer', async () => {
-  let isActive = true
-  const clock = fakeClock()
-  const rateLimiter = memoryRateLimiter({ clock })
-  const store = recordingStore()
-  const shared = { clock, rateLimiter, store, isOwnerActive: () => isActive }
-  const here = createTestKeys({ ...shared, ownerMaxAgeMs: 60_000 })
-  const there = createTestKeys({ ...shared, ownerMaxAgeMs: 60_000 })
-  const { key } = await here.keys.issue(NAME)
-  for (const { keys } of [here, there]) expect(await keys.verify(key)).toMatchObject({ ok: true })
-  isActive = false
-  for (const { keys } of [here, there]) expect(await keys.verify(key)).toMatchObject({ ok: true })
-  await clock.advance(6_000)
-  await here.keys.invalidateOwner(ALICE)
-  for (const { keys } of [here, there]) {
-    expect(await keys.verify(key)).toMatchObject({ reason: 'owner_inactive' })
-  }
+it.each([
+  ['that has the record at hand', 0],
+  ['that has let the record go, but not the answer', 6_000],
+])('asks again once invalidateOwner resolves, in a process %s', async (_title, laterMs) => {
+  const { both, key, clock } = await shareKey()
+  await clock.advance(laterMs)
+  await both[0].invalidateOwner(ALICE)
+  for (const keys of both) expect(await keys.verify(key)).toMatchObject({ reason: 'owner_inactive' })
 })
 
 it.each([

@@ -285,3 +285,17 @@ async function listensOn(port: number): Promise<void> {
     }
   }
 }
+
+describe('the figures of the README', () => {
+  it('are those of the last report', () => {
+    const report = JSON.parse(readFileSync(`${root}bench/results.json`, 'utf8'))
+    const speed = readme.slice(readme.indexOf('## Speed'), readme.indexOf('## Versions'))
+    const percentOf = (target: string) => `${report.http.targets[target].addedPercent.median.toFixed(1)} % |`
+    for (const target of ['middleware', 'strategy', 'headerapikey']) {
+      expect(speed).toContain(percentOf(target))
+    }
+    expect(speed).toContain(`${report.verify.verifyInHashes.median.toFixed(1)} times`)
+    expect(speed).toContain(`${Math.round(report.memory.bytesPerCachedRecord).toLocaleString('en-US')} bytes`)
+    expect(report.settings.rounds).toBeGreaterThanOrEqual(25)
+  })
+})
