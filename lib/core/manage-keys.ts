@@ -226,9 +226,12 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       event: { type: 'key.revoked' },
     })
     let count = 0
+    let revoked: number
     // Again until there is nothing left: a rotation under way may have added a successor behind our back.
-    for (let found = -1; found !== 0; count += found)
-      found = await changeAll({ owner: checked }, options, decide)
+    do {
+      revoked = await changeAll({ owner: checked }, options, decide)
+      count += revoked
+    } while (revoked > 0)
     emit({ type: 'owner.revoked', at: new Date(clock.now()), owner, count, by })
     return count
   }
@@ -263,7 +266,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
         await publish(committed.map(({ record }) => record))
       }
       for (const one of committed) await announce(one)
-      count += committed.length
+      count += committed.filter(({ isChanged }) => isChanged).length
     }
     return count
   }
@@ -317,12 +320,12 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       const at = new Date(clock.now())
       const decided = decide(record, at, by)
       // Nothing to do; but whoever raised the version may have ended before it made that known.
-      if (!decided) return { record, event: null, at, by }
+      if (!decided) return { record, isChanged: false, event: null, at, by }
       const committed: KeyChange = { ...decided.change, updatedAt: at }
       const outcome = await updateSurely(record, committed)
       if (outcome === 'missing') throw notFound()
       if (outcome === 'conflict') continue
-      return { record: afterChange(record, committed), event: decided.event, at, by }
+      return { record: afterChange(record, committed), isChanged: true, event: decided.event, at, by }
     }
     throw conflict('The key is being changed too often by others')
   }
@@ -472,6 +475,8 @@ const DEFAULT_SETTINGS = {
 /** A change that the store has, and that may not be known everywhere yet. */
 interface CommittedChange {
   readonly record: KeyRecord
+  /** Whether there was anything to change. */
+  readonly isChanged: boolean
   readonly event: DecidedChange['event']
   readonly at: Date
   readonly by: string | null

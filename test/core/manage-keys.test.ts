@@ -922,6 +922,15 @@ describe('revokeOwner and invalidateOwner', () => {
     expect((await keys.list({ owner: ALICE, status: 'active' })).apiKeys).toEqual([])
   })
 
+  it('comes to an end where the listing lags behind what it has revoked', async () => {
+    const { keys, store } = createTestKeys()
+    const { key } = await keys.issue(NAME)
+    const asListed = await store.list({ owner: ALICE }, { limit: 10 })
+    store.fail('list', answers(asListed))
+    expect(await keys.revokeOwner(ALICE)).toBe(1)
+    expect(await keys.verify(key)).toMatchObject({ reason: 'revoked' })
+  })
+
   it('revokes a successor too that a rotation makes while revokeOwner runs', async () => {
     const { keys, store } = createTestKeys()
     const old = await keys.issue(NAME)
