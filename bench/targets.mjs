@@ -36,6 +36,11 @@ export const targets = {
     guarded: true,
     create: createHeaderApiKey,
   },
+  empty: {
+    label: 'do-nothing app.use that sets req.user',
+    against: 'bare',
+    create: createEmpty,
+  },
   middleware: {
     label: 'latchkey app.use(apiKeyAuth(keys))',
     against: 'bare',
@@ -83,6 +88,18 @@ export async function createKeys({ limited }) {
   })
   const { key } = await keys.issue({ owner: { type: 'user', id: 'u_1' }, name: 'bench' })
   return { keys, key }
+}
+
+/** What Express itself charges for a middleware that leaves a user behind. */
+function createEmpty() {
+  const app = express()
+  const user = { type: 'user', id: 'u_1' }
+  app.use((req, _res, next) => {
+    req.user = user
+    next()
+  })
+  app.get(routePath, answer)
+  return { app, key: createLookalikeKey() }
 }
 
 function createBare() {

@@ -291,7 +291,7 @@ describe('the figures of the README', () => {
     const report = JSON.parse(readFileSync(`${root}bench/results.json`, 'utf8'))
     const speed = readme.slice(readme.indexOf('## Speed'), readme.indexOf('## Versions'))
     const percentOf = (target: string) => `${report.http.targets[target].addedPercent.median.toFixed(1)} % |`
-    for (const target of ['middleware', 'strategy', 'headerapikey']) {
+    for (const target of ['middleware', 'strategy', 'headerapikey', 'empty']) {
       expect(speed).toContain(percentOf(target))
     }
     expect(speed).toContain(`${report.verify.verifyInHashes.median.toFixed(1)} times`)
