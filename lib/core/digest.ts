@@ -180,6 +180,7 @@ interface Bcrypt {
 
 async function loadBcrypt(): Promise<Bcrypt> {
   try {
+    // A CommonJS module: its members hang on `default`, or not, by how this file was built.
     const module = (await import('bcrypt')) as unknown as { default?: Bcrypt } & Bcrypt
     return module.default ?? module
   } catch (cause) {

@@ -124,5 +124,6 @@ function checkReservation(value: unknown, amount: number): QuotaReservation {
   }
   checkInteger('reservation.granted', value.granted, 0, amount)
   if (value.nextRefillAt !== null) checkDate('reservation.nextRefillAt', value.nextRefillAt)
+  // Every member has just been checked.
   return value as unknown as QuotaReservation
 }

@@ -178,6 +178,7 @@ export function checkRecord(value: unknown): KeyRecord {
     if (isRight(record[member])) continue
     throw new TypeError(`the store returned a record whose "${member}" is ${describe(record[member])}`)
   }
+  // RECORD_MEMBERS names every member, or it would not compile.
   return record as unknown as KeyRecord
 }
 

@@ -37,12 +37,11 @@ describe('the program', () => {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-example-'))
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-  const clients: [string, boolean, () => RunCurl][] = [
-    ['curl', hasCurl, () => shellIn(folder)],
-    ['the same requests without curl', true, fetcher],
-  ]
-  for (const [name, isThere, createRun] of clients) {
-    it.skipIf(!isThere)(`answers the lines it prints as they promise: ${name}`, async () => {
+  // The lines are always run; where there is a curl, they are also pasted into a shell.
+  const clients: [string, () => RunCurl][] = [['their requests', fetcher]]
+  if (hasCurl) clients.push(['curl itself', () => shellIn(folder)])
+  for (const [name, createRun] of clients) {
+    it(`answers the lines it prints as they promise: ${name}`, async () => {
       const program = start({ PORT: '0' })
       const lines = readLines(await program.waitFor(/n=\[1-8\].*\n/))
       const run = createRun()
