@@ -6,6 +6,7 @@ export default defineConfig({
     index: 'lib/index.ts',
     passport: 'lib/passport/index.ts',
     express: 'lib/express/index.ts',
+    redis: 'lib/redis.ts',
   },
   format: ['esm', 'cjs'],
   platform: 'node',

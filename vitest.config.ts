@@ -1,40 +1,77 @@
 import { fileURLToPath } from 'node:url'
-import { defineConfig } from 'vitest/config'
+import { defineConfig, mergeConfig } from 'vitest/config'
 import tsconfig from './tsconfig.json' with { type: 'json' }
 
 const fromRoot = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
-export default defineConfig({
+const packageTests = 'test/package/**'
+const soakTests = 'test/soak/**'
+const servicesTests = [
+  'test/**/redis*.test.ts',
+  'test/services/**/*.test.ts',
+  'test/invalidation/**/*.test.ts',
+]
+
+/** What `vitest.soak.config.ts` has in common with the tests below. */
+export const common = defineConfig({
   // test/package is the exception: it installs the packed tarball and resolves from there.
   resolve: { alias: doorsAsSources() },
   test: {
-    // Two cores; more workers only make bcrypt and child processes miss their time limits.
-    maxWorkers: 2,
-    testTimeout: 15_000,
     hookTimeout: 60_000,
     unstubEnvs: true,
     restoreMocks: true,
     reporters: ['default', fromRoot('./test/support/totals-reporter.ts')],
-    coverage: { provider: 'v8', include: ['lib/**/*.ts'] },
-    projects: [
-      {
-        extends: true,
-        test: { name: 'source', include: ['test/**/*.test.ts'], exclude: ['test/package/**'] },
-      },
-      {
-        extends: true,
-        // Set-up runs only when a test of this project runs: a single source test never waits for a build.
-        test: {
-          name: 'package',
-          include: ['test/package/**/*.test.ts'],
-          globalSetup: fromRoot('./test/support/build-package.ts'),
-          testTimeout: 120_000,
-          hookTimeout: 180_000,
-        },
-      },
-    ],
   },
 })
+
+/** Starts Redis for the tests that need it. */
+export const services = {
+  globalSetup: fromRoot('./test/support/start-services.ts'),
+  setupFiles: fromRoot('./test/support/require-services.ts'),
+}
+
+export default mergeConfig(
+  common,
+  defineConfig({
+    test: {
+      // Two cores; more workers only make bcrypt and child processes miss their time limits.
+      maxWorkers: 2,
+      testTimeout: 15_000,
+      coverage: { provider: 'v8', include: ['lib/**/*.ts'] },
+      projects: [
+        {
+          extends: true,
+          test: {
+            name: 'source',
+            include: ['test/**/*.test.ts'],
+            exclude: [packageTests, soakTests, ...servicesTests],
+          },
+        },
+        {
+          extends: true,
+          // Set-up runs only when a test of this project runs: a single source test never waits for a build.
+          test: {
+            name: 'package',
+            include: ['test/package/**/*.test.ts'],
+            globalSetup: fromRoot('./test/support/build-package.ts'),
+            testTimeout: 120_000,
+            hookTimeout: 180_000,
+          },
+        },
+        {
+          extends: true,
+          test: {
+            name: 'services',
+            include: servicesTests,
+            exclude: [packageTests, soakTests],
+            ...services,
+            testTimeout: 30_000,
+          },
+        },
+      ],
+    },
+  }),
+)
 
 /** `latchkey/express` → `lib/express/index.ts`, as the compiler sees it. */
 function doorsAsSources() {

@@ -11,6 +11,7 @@ export type ErrorCode =
   | 'insufficient_permissions'
   | 'rate_limited'
   | 'quota_exceeded'
+  | 'too_many_failures'
   | 'unavailable'
   | 'authentication_required'
   | 'session_required'
@@ -36,6 +37,7 @@ const MEANINGS: Readonly<Record<ErrorCode, CodeMeaning>> = Object.freeze({
   insufficient_permissions: { status: 403, title: 'The API key lacks a permission' },
   rate_limited: { status: 429, title: 'A rate limit of the API key is exhausted' },
   quota_exceeded: { status: 429, title: 'The quota of the API key is exhausted' },
+  too_many_failures: { status: 429, title: 'Too many invalid API keys came from this address' },
   unavailable: { status: 503, title: 'API keys cannot be verified right now' },
   authentication_required: { status: 401, title: 'Authentication is required' },
   session_required: { status: 403, title: 'A login session is required' },

@@ -2,6 +2,8 @@ export { type ApiKeys, type ApiKeysOptions, createApiKeys } from './core/api-key
 export type { Clock } from './core/clock.ts'
 export type { DigestScheme, Pepper } from './core/digest.ts'
 export type { ApiKeyEvent, ApiKeyListener } from './core/events.ts'
+export type { FailedAttemptsOptions } from './core/failed-attempts.ts'
+export type { Invalidation, InvalidationListener, KeyVersion } from './core/invalidation.ts'
 export { secretScanningPattern } from './core/key-format.ts'
 export type {
   ApiKeyPage,
@@ -29,7 +31,15 @@ export {
   startQuota,
 } from './core/quota.ts'
 export type { CompiledLimit, LimitState, RateLimit } from './core/rate-limit.ts'
-export type { LimitAnswer, LimitRequest, QuotaTold, RateLimiter, VersionMark } from './core/rate-limiter.ts'
+export type {
+  LimitAnswer,
+  LimiterHappening,
+  LimitRequest,
+  QuotaTold,
+  RateLimiter,
+  RefundRequest,
+  VersionMark,
+} from './core/rate-limiter.ts'
 export {
   type ApiKey,
   type ApiKeyQuota,
@@ -41,5 +51,9 @@ export {
 } from './core/record.ts'
 export type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './core/verify-result.ts'
 export { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from './errors.ts'
-export { type MemoryRateLimiterOptions, memoryRateLimiter } from './rate-limits/memory.ts'
+export {
+  type MemoryRateLimiter,
+  type MemoryRateLimiterOptions,
+  memoryRateLimiter,
+} from './rate-limits/memory.ts'
 export { memoryStore } from './stores/memory.ts'

@@ -15,7 +15,18 @@ describe('the import graph of lib/', () => {
 
   it('reaches every layer', () => {
     expect(new Set(edges.map((edge) => edge.from.split('/')[0]))).toEqual(
-      new Set(['core', 'express', 'http', 'index.ts', 'internal', 'passport', 'rate-limits', 'stores']),
+      new Set([
+        'core',
+        'express',
+        'http',
+        'index.ts',
+        'internal',
+        'invalidation',
+        'passport',
+        'rate-limits',
+        'redis.ts',
+        'stores',
+      ]),
     )
   })
 
@@ -55,6 +66,8 @@ describe('the rules of the house', () => {
       `import { x } from '../stores/memory.ts'`,
     ],
     ['the main door showing internal/', 'index.ts', `export { base62 } from './internal/base62.ts'`],
+    ['the main door loading the limiter of Redis', 'index.ts', `export { x } from './redis.ts'`],
+    ['a driver beside its limiter', 'rate-limits/redis.ts', `import { Redis } from 'ioredis'`],
     ['the main door loading an adapter', 'index.ts', `export { ApiKeyStrategy } from './passport/index.ts'`],
     ['a folder nobody placed', 'helpers/x.ts', `import { x } from '../core/record.ts'`],
     ['a file outside lib/', 'core/verify.ts', `import { x } from '../../test/support/x.ts'`],

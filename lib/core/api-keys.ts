@@ -3,7 +3,9 @@ import { checkBoolean, checkFunction, checkInteger, checkObject } from '../inter
 import { type Clock, systemClock } from './clock.ts'
 import { createDigester, type DigestScheme, type Pepper } from './digest.ts'
 import { type ApiKeyListener, createEmitter } from './events.ts'
+import { createFailedAttempts, type FailedAttemptsOptions, NO_FAILED_ATTEMPTS } from './failed-attempts.ts'
 import { createFaultGuard } from './faults.ts'
+import type { Invalidation, KeyVersion } from './invalidation.ts'
 import { checkPrefix } from './key-format.ts'
 import type { KeyManagement } from './key-management.ts'
 import type { KeyStore } from './key-store.ts'
@@ -18,7 +20,7 @@ import { createOwnerStatus } from './owner-status.ts'
 import { createPublishChange } from './publish-change.ts'
 import { createQuotaBlocks } from './quota-blocks.ts'
 import { compileRateLimits, type RateLimit } from './rate-limit.ts'
-import type { RateLimiter } from './rate-limiter.ts'
+import type { LimiterHappening, RateLimiter } from './rate-limiter.ts'
 import type { Owner } from './record.ts'
 import { createRecordCache } from './record-cache.ts'
 import { createStoreAccess } from './store-access.ts'
@@ -29,8 +31,31 @@ import type { VerifyResult } from './verify-result.ts'
 export interface ApiKeysOptions {
   /** Where keys are kept: `memoryStore()`, or an adapter of your own. */
   store: KeyStore
-  /** Who counts what keys spend: `memoryRateLimiter()`. */
+  /** Who counts what keys spend: `redisRateLimiter(redis)` for several processes, `memoryRateLimiter()` for one. */
   rateLimiter: RateLimiter
+  /**
+   * How soon other processes notice that a key was changed or revoked.
+   *
+   * - `'exact'`: at its next use, since every verification asks the limiter for the latest version of the key. Where the
+   *   limiter is one that processes share, that is one call, the same that counts.
+   * - `'bounded'`: within `cache.maxAgeMs` for keys without limits and quota, which then are verified without asking the
+   *   limiter; `invalidation` makes it sooner as a rule.
+   *
+   * @default 'exact'
+   */
+  revocation?: 'exact' | 'bounded'
+  /**
+   * Tells other processes of changes by message: `redisInvalidation(redis)`. Worth having with `memoryRateLimiter()` or
+   * with `revocation: 'bounded'`; otherwise every verification asks anyway.
+   */
+  invalidation?: Invalidation
+  /**
+   * Blocks addresses that keep sending invalid keys, 429 `too_many_failures`. They are counted through the limiter; a
+   * blocked address is only refused keys that were not verified here lately. Nothing is counted against a key.
+   *
+   * @default false
+   */
+  failedAttempts?: boolean | FailedAttemptsOptions
   /**
    * What new keys begin with, such as `acme_live`: 1 to 32 letters, digits and `_`. Keys issued under another
    * prefix keep working when it changes.
@@ -122,6 +147,9 @@ const DAY_MS = 86_400_000
 const OPTIONS = [
   'store',
   'rateLimiter',
+  'revocation',
+  'invalidation',
+  'failedAttempts',
   'prefix',
   'digest',
   'peppers',
@@ -167,9 +195,20 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const idleSlackMs = settings.usage.flushMs + maxAgeMs
   // A version must outlive every record that may still be held under an older one.
   const retainMs = Math.max(2 * maxAgeMs, 1_000)
-  const publish = createPublishChange(cache, limiter, { retainMs, maxAgeMs }, clock, guard, emit)
+  const publish = createPublishChange(
+    cache,
+    limiter,
+    settings.invalidation,
+    { retainMs, maxAgeMs },
+    clock,
+    guard,
+    emit,
+  )
   const background = new Set<PromiseLike<unknown>>()
-  const verifyKey = createVerifier({
+  const failedAttempts = settings.failedAttempts
+    ? createFailedAttempts(settings.failedAttempts, limiter, clock, guard, emit, inBackground)
+    : NO_FAILED_ATTEMPTS
+  const verifier = createVerifier({
     cache,
     store,
     digester,
@@ -177,11 +216,13 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     limiter,
     quotaBlocks,
     usage,
+    failedAttempts,
     clock,
     guard,
     retainMs,
     idleSlackMs,
     upgradeDigests: settings.upgradeDigests,
+    isBounded: settings.isBounded,
     emit,
     inBackground,
   })
@@ -198,12 +239,30 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     emit,
     flushUsage: async () => usage?.flush(),
   })
+  const stopListening = [limiter.listen?.(onHappening), settings.invalidation?.listen({ changed, missed })]
   let closing: Promise<void> | null = null
+
+  function onHappening(happening: LimiterHappening): void {
+    const at = new Date(clock.now())
+    if (happening.type === 'suspended') emit({ ...happening, type: 'limiter.suspended', at })
+    else if (happening.type === 'resumed') emit({ ...happening, type: 'limiter.resumed', at })
+    else emit({ type: 'fault', at, operation: 'rate_limiter', error: happening.error })
+  }
+
+  function changed(keys: readonly KeyVersion[]): void {
+    for (const { keyId, version } of keys) cache.changed(keyId, version)
+  }
+
+  function missed(error?: unknown): void {
+    cache.clear()
+    if (error !== undefined)
+      emit({ type: 'fault', at: new Date(clock.now()), operation: 'invalidation', error })
+  }
 
   function verifyEager(key: string, verifyOptions: VerifyOptions = {}): Awaitable<VerifyResult> {
     checkVerifyOptions(verifyOptions)
     if (closing) throw closedError()
-    const result = verifyKey(key, verifyOptions)
+    const result = verifier.verify(key, verifyOptions)
     if (isPromiseLike(result)) inBackground(result)
     return result
   }
@@ -236,6 +295,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   async function closeAll(): Promise<void> {
     while (background.size > 0) await Promise.allSettled(background)
     await usage?.close()
+    for (const stop of stopListening) await stop?.()
   }
 
   return Object.freeze({
@@ -246,6 +306,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     async verify(key: string, verifyOptions?: VerifyOptions) {
       return verifyEager(key, verifyOptions)
     },
+    refund: verifier.refund,
     close() {
       closing ??= closeAll()
       return closing
@@ -263,6 +324,14 @@ function resolveOptions(options: ApiKeysOptions) {
   }
   checkFunction('clock.now', clock?.now)
   checkFunction('clock.setTimer', clock?.setTimer)
+  const { revocation = 'exact', invalidation, failedAttempts = false } = options
+  if (revocation !== 'exact' && revocation !== 'bounded') {
+    throw new TypeError('"revocation" must be "exact" or "bounded"')
+  }
+  if (invalidation !== undefined) {
+    checkFunction('invalidation.publish', invalidation?.publish)
+    checkFunction('invalidation.listen', invalidation?.listen)
+  }
   if (isOwnerActive !== undefined) checkFunction('isOwnerActive', isOwnerActive)
   if (onEvent !== undefined) checkFunction('onEvent', onEvent)
   checkObject('cache', cache, ['maxEntries', 'maxAgeMs', 'negativeMaxEntries', 'negativeMaxAgeMs'])
@@ -272,6 +341,9 @@ function resolveOptions(options: ApiKeysOptions) {
   const maxEntries = integer('cache.maxEntries', cache.maxEntries, 10_000, 1, 10_000_000)
   return Object.freeze({
     limiter: rateLimiter,
+    isBounded: revocation === 'bounded',
+    invalidation,
+    failedAttempts: typeof failedAttempts === 'boolean' ? (failedAttempts ? {} : null) : failedAttempts,
     clock,
     isOwnerActive,
     onEvent,

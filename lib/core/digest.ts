@@ -91,10 +91,13 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
     if (hmac) return prepareHmac(hmac[1] as string, Buffer.from(hmac[2] as string, 'base64url'))
     const crypted = BCRYPT_SHA256.exec(digest)
     if (crypted) {
+      // The package does not know PHP's name for the same thing, and would call every key wrong.
+      const crypt = (crypted[1] as string).replace('$2y$', '$2b$')
       return {
-        // The package does not know PHP's name for the same thing, and would call every key wrong.
-        matches: (key) => bcrypt.matches(key, (crypted[1] as string).replace('$2y$', '$2b$')),
-        isCheap: false,
+        matches: (key) => bcrypt.matches(key, crypt),
+        get isCheap() {
+          return bcrypt.isProven(crypt)
+        },
         isCurrent: scheme.name === 'bcrypt' && Number(crypted[2]) === scheme.cost,
       }
     }
@@ -170,7 +173,7 @@ function createBcrypt() {
     return matched
   }
 
-  return { create, matches }
+  return { create, matches, isProven: (digest: string) => proven.has(digest) }
 }
 
 interface Bcrypt {

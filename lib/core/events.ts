@@ -42,6 +42,7 @@ export type ApiKeyEvent =
         | 'insufficient_permissions'
         | 'rate_limited'
         | 'quota_exceeded'
+        | 'too_many_failures'
       /** Why an invalid key is invalid; null for the other codes. */
       readonly reason: InvalidReason | null
       /** The id that the key claims; null when it is malformed. It is proven for the reasons after `wrong_secret`. */
@@ -66,12 +67,33 @@ export type ApiKeyEvent =
       readonly error: unknown
     }
   | {
-      /** A part that Latchkey depends on failed. */
+      /** The rate limiter no longer asks a server that keeps failing, and answers by its `onUnavailable` policy. */
+      readonly type: 'limiter.suspended'
+      readonly at: Date
+      readonly error: unknown
+    }
+  | {
+      /** That server answers again. */
+      readonly type: 'limiter.resumed'
+      readonly at: Date
+      readonly afterMs: number
+    }
+  | {
+      /** An address has sent too many invalid keys: for so long, keys from it that are not known here are not looked at. */
+      readonly type: 'address.blocked'
+      readonly at: Date
+      /** An IPv4 address, or an IPv6 network of 64 bits. */
+      readonly address: string
+      readonly forMs: number
+    }
+  | {
+      /** A part that Latchkey depends on failed, or failed and was made up for. */
       readonly type: 'fault'
       readonly at: Date
       readonly operation:
         | 'store'
         | 'rate_limiter'
+        | 'invalidation'
         | 'digest'
         | 'owner_status'
         | 'usage'

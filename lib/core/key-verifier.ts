@@ -2,7 +2,7 @@ import type { Awaitable } from '../internal/awaitable.ts'
 import { checkInteger, checkObject, checkText, describe, fail } from '../internal/options.ts'
 import { checkRequirement, type PermissionRequirement } from './permissions.ts'
 import type { ApiKey } from './record.ts'
-import type { InvalidReason, VerifyResult } from './verify-result.ts'
+import type { InvalidReason, VerifiedKey, VerifyResult } from './verify-result.ts'
 
 export interface VerifyOptions {
   /** What the key must be permitted. An object asks for all it names, an array for any one of its entries. */
@@ -37,6 +37,15 @@ export interface ApiKeyVerifier {
   verify(key: string, options?: VerifyOptions): Promise<VerifyResult>
   /** As `verify`, but answers at once, and throws at once, where nothing has to be waited for. */
   verifyEager?(key: string, options?: VerifyOptions): Awaitable<VerifyResult>
+  /**
+   * Gives back what a verification has spent, once: to windows and periods that have not ended, to buckets what has
+   * not leaked since, to the quota unless it was set or refilled. False where there is nothing to give back.
+   *
+   * @throws TypeError when `result` is not what `verify` returned when it admitted a key.
+   * @throws LatchkeyError `unavailable` when the limiter cannot be told; what was spent then stays spent.
+   * @throws LatchkeyError `unsupported` when the limiter cannot give back.
+   */
+  refund?(result: VerifiedKey): Promise<boolean>
   /** Takes note of what a middleware refused, or what failed in it, beside `verify`: it becomes an event. */
   report?(happening: Happening): void
 }

@@ -1,13 +1,13 @@
 import { type Clock, sleep } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
+import type { Invalidation } from './invalidation.ts'
 import type { RateLimiter } from './rate-limiter.ts'
 import type { RecordCache } from './record-cache.ts'
 
 /** A record with the version that a commit has given it. */
 export interface ChangedKey {
   readonly id: string
-  readonly lookup: string
   readonly lineageId: string
   readonly version: number
 }
@@ -18,10 +18,12 @@ export type PublishChange = (changed: readonly ChangedKey[]) => Promise<void>
 /**
  * The protocol of a change, after its commit: refuse older versions in this process, raise the version that the limiter
  * keeps, resolve. Where the limiter cannot be told, the change resolves once every cache has aged, rather late than early.
+ * A message to the other processes goes out beside it; that it arrives is not relied on.
  */
 export function createPublishChange(
   cache: RecordCache,
   limiter: RateLimiter,
+  invalidation: Invalidation | undefined,
   options: { retainMs: number; maxAgeMs: number },
   clock: Clock,
   guard: FaultGuard,
@@ -30,7 +32,8 @@ export function createPublishChange(
   return async function publishChange(changed) {
     if (changed.length === 0) return
     const committedAt = clock.now()
-    for (const record of changed) cache.changed(record, record.version)
+    for (const { id, version } of changed) cache.changed(id, version)
+    const told = tellOthers(changed)
     const marks = changed.map(({ id, lineageId, version }) => ({ lineageId, keyId: id, version }))
     try {
       await guard.run('rate_limiter', () => limiter.raiseVersions(marks, options.retainMs))
@@ -40,5 +43,13 @@ export function createPublishChange(
       emit({ type: 'change.delayed', at: new Date(clock.now()), keyIds, delayMs, error })
       await sleep(clock, delayMs)
     }
+    await told
+  }
+
+  async function tellOthers(changed: readonly ChangedKey[]): Promise<void> {
+    if (!invalidation) return
+    const keys = changed.map(({ id, version }) => ({ keyId: id, version }))
+    // A failure is reported, and the age of the caches is the bound.
+    await guard.run('invalidation', () => invalidation.publish(keys)).catch(() => {})
   }
 }

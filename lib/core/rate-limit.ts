@@ -88,6 +88,8 @@ export interface MeterReading {
 
 const DAY_MS = 86_400_000
 const MAX_WINDOW_MS = 3_660 * DAY_MS
+/** Longer than anything runs; a bucket may be so wide that it never empties. */
+const MAX_LIFETIME_MS = 10 * MAX_WINDOW_MS
 const MAX_LIMIT = 1_000_000_000_000
 const MAX_LIMITS = 16
 const NAME = /^[A-Za-z0-9_-]{1,32}$/
@@ -109,6 +111,25 @@ export function chargeMeter(meter: Meter, cost: number): Meter {
   return { shape: meter.shape, used: meter.used + cost, since: meter.since }
 }
 
+/**
+ * The meter after what was spent at `chargedAt` is given back, as far as it still counts; null where it does not. Of a
+ * bucket it takes for leaked all that can have leaked since, so that giving back never admits more than the limit.
+ */
+export function refundMeter(
+  limit: CompiledLimit,
+  kept: Meter | undefined,
+  cost: number,
+  chargedAt: number,
+  now: number,
+): Meter | null {
+  if (!kept) return null
+  const meter = currentMeter(limit, kept, now)
+  const leaked = limit.kind === 'bucket' ? (Math.max(0, now - chargedAt) * limit.limit) / limit.windowMs : 0
+  const isOver = limit.kind !== 'bucket' && (meter.since !== kept.since || chargedAt < kept.since)
+  const back = isOver ? 0 : Math.max(0, cost - leaked)
+  return back === 0 ? null : { ...meter, used: Math.max(0, meter.used - back) }
+}
+
 /** How a limit stands, from its meter as of now. */
 export function limitState(limit: CompiledLimit, meter: Meter, exceeded: boolean, now: number): LimitState {
   return {
@@ -125,7 +146,8 @@ export function limitState(limit: CompiledLimit, meter: Meter, exceeded: boolean
 /** How long a meter of this limit can matter, in milliseconds. */
 export function lifetimeMs(limit: CompiledLimit): number {
   if (limit.kind === 'calendar') return (limit.per === 'day' ? 2 : 32) * DAY_MS
-  return Math.ceil((limit.windowMs * limit.capacity) / Math.min(limit.capacity, limit.limit))
+  const lifetime = Math.ceil((limit.windowMs * limit.capacity) / Math.min(limit.capacity, limit.limit))
+  return Math.min(lifetime, MAX_LIFETIME_MS)
 }
 
 /** Checks limits and prepares them. @throws TypeError naming the member. */

@@ -29,7 +29,13 @@ export interface QuotaTold {
 
 export type LimitAnswer =
   /** Everything passed; the cost is spent on every limit and on the quota. */
-  | { readonly outcome: 'admitted'; readonly limits: readonly LimitState[]; readonly unspentQuota: number }
+  | {
+      readonly outcome: 'admitted'
+      readonly limits: readonly LimitState[]
+      readonly unspentQuota: number
+      /** When it was spent, by the limiter's clock, for a refund; null where nothing can be given back. */
+      readonly chargedAt: number | null
+    }
   /** A rate limit refused; nothing is spent. `retryAfterMs` is null if the cost can never pass. */
   | {
       readonly outcome: 'limited'
@@ -53,18 +59,50 @@ export interface VersionMark {
   readonly version: number
 }
 
+/** What a verification has spent and is to be given back. */
+export interface RefundRequest {
+  readonly lineageId: string
+  readonly cost: number
+  /** The `chargedAt` of the admission. */
+  readonly chargedAt: number
+  readonly limits: readonly CompiledLimit[]
+  /** The epoch of the quota as the caller knew it when it was charged; null where the key had none. */
+  readonly epoch: number | null
+}
+
+/** What a limiter tells of itself beside its answers. */
+export type LimiterHappening =
+  /** A part of it failed, and it went on by its policy. */
+  | { readonly type: 'fault'; readonly error: unknown }
+  /** It no longer asks a part that keeps failing, and goes on by its policy at once. */
+  | { readonly type: 'suspended'; readonly error: unknown }
+  /** That part answers again. */
+  | { readonly type: 'resumed'; readonly afterMs: number }
+
 /**
- * Counts what keys spend and knows their latest versions: the port behind `memoryRateLimiter()`.
- * An answer may come at once or as a promise; a rejection is a fault, never an admission.
+ * Counts what keys spend and knows their latest versions: the port behind `memoryRateLimiter()` and
+ * `redisRateLimiter()`. An answer may come at once or as a promise; a rejection is a fault, never an admission.
  *
  * The kept version of a key only ever rises. A request with a lower one is stale. A request with a higher
  * one raises it. Where none is kept, a `fresh` request sets it and any other is stale.
  */
 export interface RateLimiter {
+  /**
+   * Within how many milliseconds every call of `check` settles, come what may. Where a limiter says so, no
+   * further timer watches it; where it does not, `timeoutMs` of `createApiKeys` does.
+   */
+  readonly timeoutMs?: number
   /** Decides version, limits and quota and spends on all of them or on none, in one atomic step. */
   check(request: LimitRequest): Awaitable<LimitAnswer>
   /** Raises the kept versions to these, where they are lower. Keeps them for at least `retainMs`. */
   raiseVersions(marks: readonly VersionMark[], retainMs: number): Awaitable<void>
   /** The units of a lineage's quota that were handed to this limiter in `epoch` and are unspent. */
   unspentQuota(lineageId: string, epoch: number): Awaitable<number>
+  /**
+   * Gives back what an admission has spent: to a window or period that has not ended, to a bucket what has not leaked
+   * since, to the quota unless it was set or refilled. Never more than was spent.
+   */
+  refund?(request: RefundRequest): Awaitable<void>
+  /** Tells `listener` of what happens beside the answers, until the function it returns is called. */
+  listen?(listener: (happening: LimiterHappening) => void): () => void
 }

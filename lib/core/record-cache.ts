@@ -49,14 +49,16 @@ export interface RecordCache {
   peek(lookup: string): CachedKey | null | undefined
   /** Reads the record, once for all who wait. */
   load(lookup: string): Promise<LoadedKey>
-  /** Reads the record for this caller alone, past every replica. */
+  /** Reads the record again, joining no read that was under way; once for all who ask at the same moment. */
   loadFresh(lookup: string): Promise<LoadedKey>
   /** Refuses versions of this record below `version` from now on, loads under way included. */
-  changed(record: { readonly id: string; readonly lookup: string }, version: number): void
+  changed(keyId: string, version: number): void
   /** Takes over a digest that was rewritten under the current scheme, so that it is not rewritten again. */
   digestReplaced(lookup: string, digestText: string): void
   /** Forgets that there is no such record. */
   appeared(lookup: string): void
+  /** Forgets every record, and keeps none that is being read: changes may have been missed. */
+  clear(): void
 }
 
 /**
@@ -73,13 +75,16 @@ export function createRecordCache(
   const unknown = new LRUCache<string, number>({ max: options.negativeMaxEntries })
   const floors = new LRUCache<string, number>({ max: options.maxEntries })
   const loading = new Map<string, Promise<CachedKey | null>>()
+  const loadingFresh = new Map<string, Promise<CachedKey | null>>()
+  let clearings = 0
 
   function peek(lookup: string): CachedKey | null | undefined {
     const cached = held.get(lookup)
     if (cached) {
       const age = clock.now() - cached.readAt
       // A clock that was set back makes nothing younger.
-      if (age >= 0 && age < options.maxAgeMs) return cached
+      const isYoung = age >= 0 && age < options.maxAgeMs
+      if (isYoung && !isOutdated(cached.apiKey)) return cached
       // It stays for what the next read carries over from it.
       return undefined
     }
@@ -91,6 +96,10 @@ export function createRecordCache(
     return undefined
   }
 
+  function isOutdated({ id, version }: Pick<KeyRecord, 'id' | 'version'>): boolean {
+    return version < (floors.get(id) ?? 0)
+  }
+
   async function load(lookup: string): Promise<LoadedKey> {
     const running = loading.get(lookup)
     if (running) return { cached: await running, fresh: false }
@@ -100,20 +109,34 @@ export function createRecordCache(
   }
 
   async function loadFresh(lookup: string): Promise<LoadedKey> {
-    return { cached: await read(lookup, true), fresh: true }
+    let starting = loadingFresh.get(lookup)
+    if (!starting) {
+      // What asks before the read has begun may share it: many find out at once that they are behind.
+      starting = Promise.resolve().then(() => {
+        loadingFresh.delete(lookup)
+        return read(lookup, false)
+      })
+      loadingFresh.set(lookup, starting)
+    }
+    return { cached: await starting, fresh: true }
   }
 
-  async function read(lookup: string, fresh: boolean): Promise<CachedKey | null> {
+  /**
+   * Always past replicas: one that lags would bring back what was revoked as soon as nobody remembers the newer
+   * version.
+   */
+  async function read(lookup: string, isSecondTry: boolean): Promise<CachedKey | null> {
     const readAt = clock.now()
-    const record = await store.find({ lookups: [lookup] }, { fresh })
+    const cleared = clearings
+    const record = await store.find({ lookups: [lookup] }, { fresh: true })
     if (!record) {
       held.delete(lookup)
-      unknown.set(lookup, readAt)
+      if (cleared === clearings) unknown.set(lookup, readAt)
       return null
     }
-    if (record.version < (floors.get(record.id) ?? 0)) {
-      // Older than a change we know of: a lagging replica, or a read that the change has overtaken.
-      if (!fresh) return read(lookup, true)
+    if (isOutdated(record)) {
+      // A change that we know of may have overtaken the read.
+      if (!isSecondTry) return read(lookup, true)
       throw guard.toError(
         'store',
         new Error('the store returned a record older than a change it has confirmed'),
@@ -122,7 +145,8 @@ export function createRecordCache(
     const cached = prepare(record, readAt)
     const earlier = held.peek(lookup)
     if (earlier) cached.lastActiveAtMs = Math.max(cached.lastActiveAtMs, earlier.lastActiveAtMs)
-    if (!earlier || earlier.apiKey.version <= record.version) held.set(lookup, cached)
+    const isLatest = !earlier || earlier.apiKey.version <= record.version
+    if (isLatest && cleared === clearings) held.set(lookup, cached)
     return cached
   }
 
@@ -154,10 +178,17 @@ export function createRecordCache(
     }
   }
 
-  function changed(record: { readonly id: string; readonly lookup: string }, version: number): void {
-    floors.set(record.id, Math.max(version, floors.get(record.id) ?? 0))
-    const cached = held.peek(record.lookup)
-    if (cached && cached.apiKey.version < version) held.delete(record.lookup)
+  function changed(keyId: string, version: number): void {
+    floors.set(keyId, Math.max(version, floors.get(keyId) ?? 0))
+    // The id of a native key is its lookup; one that is held under another is refused by its floor.
+    const cached = held.peek(keyId)
+    if (cached && cached.apiKey.version < version) held.delete(keyId)
+  }
+
+  function clear(): void {
+    clearings += 1
+    held.clear()
+    unknown.clear()
   }
 
   function digestReplaced(lookup: string, digestText: string): void {
@@ -165,5 +196,13 @@ export function createRecordCache(
     if (cached) held.set(lookup, { ...cached, digestText, digest: digester.prepare(digestText) })
   }
 
-  return { peek, load, loadFresh, changed, digestReplaced, appeared: (lookup) => void unknown.delete(lookup) }
+  return {
+    peek,
+    load,
+    loadFresh,
+    changed,
+    digestReplaced,
+    appeared: (lookup) => void unknown.delete(lookup),
+    clear,
+  }
 }

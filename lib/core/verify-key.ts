@@ -3,6 +3,7 @@ import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import type { Clock } from './clock.ts'
 import type { Digester } from './digest.ts'
 import type { ApiKeyEvent } from './events.ts'
+import type { FailedAttempts } from './failed-attempts.ts'
 import type { FaultGuard } from './faults.ts'
 import { hasRightChecksum, parseKey } from './key-format.ts'
 import type { KeyStore } from './key-store.ts'
@@ -11,10 +12,11 @@ import type { OwnerStatus } from './owner-status.ts'
 import { missingPermissions } from './permissions.ts'
 import type { QuotaBlocks } from './quota-blocks.ts'
 import type { LimitState } from './rate-limit.ts'
-import type { LimitAnswer, RateLimiter } from './rate-limiter.ts'
+import type { LimitAnswer, RateLimiter, RefundRequest } from './rate-limiter.ts'
+import type { ApiKey } from './record.ts'
 import type { CachedKey, LoadedKey, RecordCache } from './record-cache.ts'
 import type { UsageLog } from './usage-log.ts'
-import type { InvalidReason, RefusedKey, VerifyResult } from './verify-result.ts'
+import type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './verify-result.ts'
 
 export interface VerifierParts {
   readonly cache: RecordCache
@@ -24,15 +26,24 @@ export interface VerifierParts {
   readonly limiter: RateLimiter
   readonly quotaBlocks: QuotaBlocks
   readonly usage: UsageLog | null
+  readonly failedAttempts: FailedAttempts
   readonly clock: Clock
   readonly guard: FaultGuard
   readonly retainMs: number
   /** How long a use in another process may go unnoticed here: a key is not idle before that has passed too. */
   readonly idleSlackMs: number
   readonly upgradeDigests: boolean
+  /** Whether a key without limits and quota is admitted without asking the limiter for its latest version. */
+  readonly isBounded: boolean
   emit(event: ApiKeyEvent): void
   /** Keeps work that nobody waits for until `close()`. */
   inBackground(work: Promise<unknown>): void
+}
+
+export interface Verifier {
+  verify(key: string, options: VerifyOptions): Awaitable<VerifyResult>
+  /** Gives back what a verification has spent; false where there is nothing to give back. */
+  refund(result: VerifiedKey): Promise<boolean>
 }
 
 /** How often a record is read again because the limiter knows of a newer version, before that is a fault. */
@@ -54,12 +65,10 @@ interface Attempt {
  * limiter are the only I/O, and a warm call does none of it but the limiter's. What is there already is never waited
  * for: a warm call is answered at once.
  */
-export function createVerifier(
-  parts: VerifierParts,
-): (key: string, options: VerifyOptions) => Awaitable<VerifyResult> {
-  const { cache, clock, guard, isOwnerActive, limiter, quotaBlocks, usage } = parts
+export function createVerifier(parts: VerifierParts): Verifier {
+  const { cache, clock, failedAttempts, guard, isOwnerActive, limiter, quotaBlocks, usage } = parts
 
-  return function verifyKey(key, options) {
+  function verify(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
     const parsed = typeof key === 'string' ? parseKey(key) : null
     if (!parsed) return invalid('malformed', null, null, options)
     const { prefix, keyId } = parsed
@@ -69,6 +78,9 @@ export function createVerifier(
       return invalid('malformed', null, null, options)
     }
     if (!isAcceptedPrefix(prefix, options.prefix)) return invalid('prefix_not_accepted', keyId, null, options)
+    // Good keys behind a shared address keep working: where a digest is at hand, the key says for itself what it is.
+    const blocked = cached?.digest.isCheap ? null : refuseBlocked(options)
+    if (blocked) return blocked
     if (cached === null) return invalid('unknown', keyId, null, options)
     const attempt: Attempt = { key, keyId, options, cost: options.cost ?? 1 }
     if (cached) return decide(attempt, cached, false, 0)
@@ -114,7 +126,7 @@ export function createVerifier(
 
   function invalidSecret({ key, keyId, options }: Attempt, cached: CachedKey): RefusedKey {
     if (!hasRightChecksum(key)) return invalid('malformed', null, null, options)
-    return invalid('wrong_secret', keyId, cached, options)
+    return refuseBlocked(options) ?? invalid('wrong_secret', keyId, cached, options)
   }
 
   function decideAllowed(
@@ -159,6 +171,9 @@ export function createVerifier(
     fresh: boolean,
     stale: number,
   ): Awaitable<VerifyResult> {
+    if (parts.isBounded && cached.limits.length === 0 && !cached.quota) {
+      return admit(attempt, cached, UNLIMITED)
+    }
     if (attempt.cost > 0 && quotaBlocks.isRefillDue(cached)) {
       return reserveAndAsk(attempt, cached, fresh, stale, 0)
     }
@@ -245,9 +260,12 @@ export function createVerifier(
     } catch (error) {
       throw guard.toError('rate_limiter', error)
     }
-    return isPromiseLike(answer)
-      ? guard.run('rate_limiter', () => answer).then(checkAnswer)
-      : checkAnswer(answer)
+    if (!isPromiseLike(answer)) return checkAnswer(answer)
+    if (limiter.timeoutMs === undefined) return guard.run('rate_limiter', () => answer).then(checkAnswer)
+    // It has a deadline of its own; a second timer for each call would cost more than the rest of it.
+    return answer.then(checkAnswer, (error) => {
+      throw guard.toError('rate_limiter', error)
+    })
   }
 
   function checkAnswer(answer: LimitAnswer): LimitAnswer {
@@ -269,7 +287,25 @@ export function createVerifier(
       cached.isUpgrading = true
       parts.inBackground(upgradeDigest(attempt.key, cached))
     }
-    return { ok: true, apiKey, limits: withQuota(answer.limits, cached, answer.unspentQuota, false) }
+    const limits = withQuota(answer.limits, cached, answer.unspentQuota, false)
+    return new Admitted(apiKey, limits, chargeOf(answer.chargedAt, attempt.cost, cached))
+  }
+
+  function chargeOf(chargedAt: number | null, cost: number, cached: CachedKey): RefundRequest | null {
+    if (chargedAt === null || cost === 0) return null
+    const { apiKey, limits, quota } = cached
+    if (limits.length === 0 && !quota) return null
+    return { lineageId: apiKey.lineageId, cost, chargedAt, limits, epoch: quota?.epoch ?? null }
+  }
+
+  async function refund(result: VerifiedKey): Promise<boolean> {
+    if (!limiter.refund) {
+      throw new LatchkeyError('unsupported', '"refund" needs a limiter with "refund", which this one lacks')
+    }
+    const charge = Admitted.takeCharge(result)
+    if (!charge) return false
+    await guard.run('rate_limiter', () => limiter.refund?.(charge))
+    return true
   }
 
   async function upgradeDigest(key: string, cached: CachedKey): Promise<void> {
@@ -295,12 +331,19 @@ export function createVerifier(
     return cached.quota ? [...limits, quotaBlocks.stateOf(cached, unspent, exceeded)] : limits
   }
 
+  function refuseBlocked(options: VerifyOptions): RefusedKey | null {
+    const retryAfterMs = failedAttempts.blockedForMs(options.ip)
+    if (retryAfterMs === 0) return null
+    return refuse({ ok: false, code: 'too_many_failures', retryAfterMs }, options)
+  }
+
   function invalid(
     reason: InvalidReason,
     keyId: string | null,
     cached: CachedKey | null,
     options: VerifyOptions,
   ): RefusedKey {
+    if (failedAttempts.blockedForMs(options.ip) === 0) failedAttempts.count(options.ip)
     return refuse({ ok: false, code: 'invalid_key', reason }, options, keyId, cached)
   }
 
@@ -321,6 +364,40 @@ export function createVerifier(
       ip: options.ip ?? null,
     })
     return refusal
+  }
+
+  return { verify, refund }
+}
+
+/** What a key without limits and quota is admitted with where nobody is asked. */
+const UNLIMITED = Object.freeze({
+  outcome: 'admitted',
+  limits: [],
+  unspentQuota: 0,
+  chargedAt: null,
+} as const)
+
+/** An admission, with what it has spent out of sight: it can be given back once, and by nobody who lacks it. */
+class Admitted implements VerifiedKey {
+  readonly ok = true
+  readonly apiKey: ApiKey
+  readonly limits: readonly LimitState[]
+  #charge: RefundRequest | null
+
+  constructor(apiKey: ApiKey, limits: readonly LimitState[], charge: RefundRequest | null) {
+    this.apiKey = apiKey
+    this.limits = limits
+    this.#charge = charge
+  }
+
+  /** @throws TypeError when `result` is not what a verification has returned. */
+  static takeCharge(result: VerifiedKey): RefundRequest | null {
+    if (typeof result !== 'object' || result === null || !(#charge in result)) {
+      throw new TypeError('"result" must be what "verify" returned when it admitted a key')
+    }
+    const charge = result.#charge
+    result.#charge = null
+    return charge
   }
 }
 

@@ -48,5 +48,12 @@ export type RefusedKey =
       /** Milliseconds until the same call may pass; null if it never will. */
       readonly retryAfterMs: number | null
     }
+  | {
+      /** Too many invalid keys came from the client's address; whether this one is valid was not looked at. */
+      readonly ok: false
+      readonly code: 'too_many_failures'
+      /** Milliseconds until keys from this address are looked at again. */
+      readonly retryAfterMs: number
+    }
 
 export type VerifyResult = VerifiedKey | RefusedKey

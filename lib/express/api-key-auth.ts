@@ -68,7 +68,7 @@ export function apiKeyAuth<User = unknown>(
     stampRequest(req, keys, outcome)
     if (outcome.ok) {
       // While the store was asked, somebody else may have answered.
-      if (!res.headersSent) setRateLimitFields(res, outcome.limits)
+      if (!res.headersSent) setRateLimitFields(res, outcome.limits, authenticator.rateLimitHeaders)
       next()
     } else if (!outcome.presented && !required) next()
     else if (refuseWith === 'error') next(outcome.error)

@@ -10,6 +10,7 @@ export type {
 } from '../http/guards.ts'
 export type { MarkSessionOptions } from '../http/mark-session.ts'
 export type { Problem } from '../http/problem.ts'
+export { refund } from '../http/refund-request.ts'
 export { type ApiKeyAuthOptions, apiKeyAuth } from './api-key-auth.ts'
 export { apiKeyErrorHandler } from './error-handler.ts'
 export { type ExpressUser, getAuth } from './get-auth.ts'

@@ -18,7 +18,14 @@ import {
   createCredentialReader,
   noteReader,
 } from './credential.ts'
-import { challenge, isQuotable, rateLimitFields, retryAfterField } from './header-fields.ts'
+import {
+  challenge,
+  checkRateLimitHeaders,
+  isQuotable,
+  type RateLimitSyntax,
+  rateLimitFields,
+  retryAfterField,
+} from './header-fields.ts'
 import { rawRequest, setUser } from './raw-request.ts'
 import { type Admission, stateOf } from './request-state.ts'
 
@@ -38,6 +45,32 @@ export interface AuthenticatorOptions<User = unknown> extends CredentialOptions 
   realm?: string
   /** Accepts only keys with this prefix, or one of these. */
   prefix?: string | readonly string[]
+  /**
+   * Which revision of draft-ietf-httpapi-ratelimit-headers the header fields follow that tell how a key's limits
+   * stand. Draft 10 tells of every limit. Drafts 7 and 6, for clients that know no newer one, have room for one: they
+   * show the limit with the fewest calls left, and never a quota that nothing refills. `false` sends none of these
+   * fields; `Retry-After` stays.
+   *
+   * ```http
+   * RateLimit: "minute";r=9;t=42, "day";r=412;t=38262
+   * RateLimit-Policy: "minute";q=10;w=60, "day";q=1000;w=86400
+   * ```
+   * As `'draft-7'`:
+   * ```http
+   * RateLimit: limit=10, remaining=9, reset=42
+   * RateLimit-Policy: 10;w=60, 1000;w=86400
+   * ```
+   * As `'draft-6'`:
+   * ```http
+   * RateLimit-Limit: 10
+   * RateLimit-Remaining: 9
+   * RateLimit-Reset: 42
+   * RateLimit-Policy: 10;w=60, 1000;w=86400
+   * ```
+   *
+   * @default 'draft-10'
+   */
+  rateLimitHeaders?: RateLimitSyntax | false
 }
 
 /** What came of a request: who is asking, or the refusal that answers it. */
@@ -61,13 +94,21 @@ export type AskedOptions = Pick<VerifyOptions, 'permissions' | 'cost' | 'ip'>
 
 export interface Authenticator {
   readonly keys: ApiKeyVerifier
+  /** How the limits of an admitted request are shown. */
+  readonly rateLimitHeaders: RateLimitSyntax | false
   /** Never throws or rejects, and answers at once where nothing has to be waited for. */
   authenticate(request: object, asked: AskedOptions): Awaitable<Authentication>
   readonly refuse: Refusals
 }
 
 /** The names of {@link AuthenticatorOptions}. */
-export const AUTHENTICATOR_OPTIONS = Object.freeze([...CREDENTIAL_OPTIONS, 'resolveUser', 'realm', 'prefix'])
+export const AUTHENTICATOR_OPTIONS = Object.freeze([
+  ...CREDENTIAL_OPTIONS,
+  'resolveUser',
+  'realm',
+  'prefix',
+  'rateLimitHeaders',
+])
 
 /**
  * What every framework does with a request, and each only translates: read the credential, verify it once, find
@@ -77,13 +118,14 @@ export const AUTHENTICATOR_OPTIONS = Object.freeze([...CREDENTIAL_OPTIONS, 'reso
  */
 export function createAuthenticator(keys: ApiKeyVerifier, options: AuthenticatorOptions): Authenticator {
   if (typeof keys?.verify !== 'function') throw new TypeError('"keys" must be what createApiKeys() returned')
-  const { resolveUser, realm = 'Users', prefix } = options
+  const { resolveUser, realm = 'Users', prefix, rateLimitHeaders = 'draft-10' } = options
   if (resolveUser !== undefined) checkFunction('resolveUser', resolveUser)
   if (!isQuotable(checkText('realm', realm, 255))) throw new TypeError('"realm" must be printable ASCII')
   checkVerifyOptions({ prefix })
+  checkRateLimitHeaders(rateLimitHeaders)
   const reader = createCredentialReader(options, keys.prefix)
   noteReader(reader)
-  const refuse = createRefusals(reader.scheme, realm, keys)
+  const refuse = createRefusals(reader.scheme, realm, keys, rateLimitHeaders)
 
   function authenticate(request: object, asked: AskedOptions): Awaitable<Authentication> {
     const raw = rawRequest(request)
@@ -125,7 +167,7 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
     }
   }
 
-  return { keys, authenticate, refuse }
+  return { keys, rateLimitHeaders, authenticate, refuse }
 }
 
 /** Makes the outcome of an authentication the request's: the mark, `apiKey`, and the user. */
@@ -152,7 +194,12 @@ export interface Refusals {
   fault(cause: unknown): Authentication
 }
 
-function createRefusals(scheme: string, realm: string, keys: ApiKeyVerifier): Refusals {
+function createRefusals(
+  scheme: string,
+  realm: string,
+  keys: ApiKeyVerifier,
+  rateLimitHeaders: RateLimitSyntax | false,
+): Refusals {
   const bare = challenge(scheme, realm)
   const invalid = challenge(scheme, realm, 'invalid_key')
 
@@ -188,9 +235,14 @@ function createRefusals(scheme: string, realm: string, keys: ApiKeyVerifier): Re
           return refusal(refused.code, invalid)
         case 'insufficient_permissions':
           return refusal(refused.code, invalid, { details: { missing: refused.missing } })
+        case 'too_many_failures':
+          return refusal(refused.code, invalid, { headers: retryAfterField(refused.retryAfterMs) })
         default: {
           const exceeded = refused.limits.filter((limit) => limit.exceeded).map(({ name }) => name)
-          const headers = { ...retryAfterField(refused.retryAfterMs), ...rateLimitFields(refused.limits) }
+          const headers = {
+            ...retryAfterField(refused.retryAfterMs),
+            ...rateLimitFields(refused.limits, rateLimitHeaders),
+          }
           return refusal(refused.code, invalid, { headers, details: { exceeded } })
         }
       }
@@ -238,7 +290,7 @@ function verifyOnce(
   function remember(verified: VerifyResult): Checked {
     if (!verified.ok) return verified
     const { apiKey, limits } = verified
-    const admission = { keys, key, apiKey, isCharged: options.cost !== 0 }
+    const admission = { keys, key, apiKey, verified, isCharged: options.cost !== 0 }
     state.admissions = [...(state.admissions?.filter((other) => !isSame(other)) ?? []), admission]
     return { ok: true, admission, limits }
   }

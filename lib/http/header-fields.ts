@@ -1,4 +1,13 @@
 import type { LimitState } from '../core/rate-limit.ts'
+import { fail } from '../internal/options.ts'
+
+/** A revision of draft-ietf-httpapi-ratelimit-headers: each writes the same limits in its own syntax. */
+export type RateLimitSyntax = 'draft-10' | 'draft-7' | 'draft-6'
+
+/** Where header fields are set: on a response, say. */
+interface FieldTarget {
+  setHeader(name: string, value: string): unknown
+}
 
 /**
  * A challenge as RFC 9110 §11.6.1 has it, the realm as a quoted-string. Bare where no credential was sent, as
@@ -12,58 +21,37 @@ export function challenge(scheme: string, realm: string, error?: 'invalid_key'):
   return `${scheme} realm="${escapeQuoted(realm)}"${error ? `, error="${error}"` : ''}`
 }
 
-/**
- * The `RateLimit` field of draft-ietf-httpapi-ratelimit-headers-10: what is left, and the seconds until there is more.
- *
- * ```http
- * RateLimit: "minute";r=99;t=42, "quota";r=12
- * ```
- */
-export function rateLimitField(limits: readonly LimitState[]): string {
-  let field = ''
-  for (const { name, remaining, resetMs } of limits) {
-    if (field !== '') field += ', '
-    field += `"${name}";r=${remaining}`
-    if (resetMs !== null) field += `;t=${Math.ceil(resetMs / 1000)}`
-  }
-  return field
-}
-
-/**
- * The `RateLimit-Policy` field of the same draft: the limit, and its window in seconds. A quota that nothing refills
- * has no policy.
- *
- * ```http
- * RateLimit-Policy: "minute";q=100;w=60
- * ```
- */
-export function rateLimitPolicyField(limits: readonly LimitState[]): string {
-  let field = ''
-  for (const { name, limit, windowMs } of limits) {
-    if (limit === null) continue
-    if (field !== '') field += ', '
-    field += `"${name}";q=${limit}`
-    if (windowMs !== null) field += `;w=${Math.max(1, Math.round(windowMs / 1000))}`
-  }
-  return field
-}
-
-/** Sets the two fields for these limits on a response; none where there are no limits. */
+/** Sets the fields that say how these limits stand; none where there are no limits, or `syntax` is false. */
 export function setRateLimitFields(
-  res: { setHeader(name: string, value: string): unknown },
+  target: FieldTarget,
   limits: readonly LimitState[],
+  syntax: RateLimitSyntax | false,
 ): void {
-  if (limits.length === 0) return
-  res.setHeader('RateLimit', rateLimitField(limits))
-  const policy = rateLimitPolicyField(limits)
-  if (policy !== '') res.setHeader('RateLimit-Policy', policy)
+  if (syntax === false || limits.length === 0) return
+  const hasNames = syntax === 'draft-10'
+  if (hasNames) target.setHeader('RateLimit', rateLimitField(limits))
+  else setNearestLimit(target, limits, syntax)
+  const policy = hasNames ? policyField(limits) : windowsField(limits)
+  if (policy !== '') target.setHeader('RateLimit-Policy', policy)
 }
 
-/** The two fields for these limits, for an error that carries them. */
-export function rateLimitFields(limits: readonly LimitState[]): Record<string, string> {
-  if (limits.length === 0) return {}
-  const policy = rateLimitPolicyField(limits)
-  return { RateLimit: rateLimitField(limits), ...(policy !== '' && { 'RateLimit-Policy': policy }) }
+/** The same fields, for an error that carries them. */
+export function rateLimitFields(
+  limits: readonly LimitState[],
+  syntax: RateLimitSyntax | false,
+): Record<string, string> {
+  const fields: Record<string, string> = {}
+  const setHeader = (name: string, value: string) => {
+    fields[name] = value
+  }
+  setRateLimitFields({ setHeader }, limits, syntax)
+  return fields
+}
+
+/** Requires a syntax of the `RateLimit` fields, or false. @throws TypeError */
+export function checkRateLimitHeaders(value: unknown): void {
+  if (value === 'draft-10' || value === 'draft-7' || value === 'draft-6' || value === false) return
+  fail('rateLimitHeaders', '"draft-10", "draft-7", "draft-6" or false', value)
 }
 
 /** `Retry-After` in seconds (RFC 9110 §10.2.3), never too early and at least 1; none where waiting does not help. */
@@ -78,4 +66,111 @@ export function isQuotable(text: string): boolean {
 
 function escapeQuoted(text: string): string {
   return text.replace(/["\\]/g, '\\$&')
+}
+
+/**
+ * The `RateLimit` field of draft 10: of every limit what is left, and the seconds until there is more.
+ *
+ * ```http
+ * RateLimit: "minute";r=99;t=42, "quota";r=12
+ * ```
+ */
+function rateLimitField(limits: readonly LimitState[]): string {
+  let field = ''
+  for (const { name, remaining, resetMs } of limits) {
+    if (field !== '') field += ', '
+    field += `"${name}";r=${remaining}`
+    if (resetMs !== null) field += `;t=${Math.ceil(resetMs / 1000)}`
+  }
+  return field
+}
+
+/**
+ * The one limit that drafts 07 and 06 have room for. Both require its number and the seconds until it resets, 0 where
+ * it is full.
+ *
+ * ```http
+ * RateLimit: limit=100, remaining=99, reset=42
+ * ```
+ * ```http
+ * RateLimit-Limit: 100
+ * RateLimit-Remaining: 99
+ * RateLimit-Reset: 42
+ * ```
+ */
+function setNearestLimit(
+  target: FieldTarget,
+  limits: readonly LimitState[],
+  syntax: 'draft-7' | 'draft-6',
+): void {
+  const nearest = nearestToRefusing(limits)
+  if (!nearest) return
+  const { limit, remaining, resetMs } = nearest
+  const reset = Math.ceil((resetMs ?? 0) / 1000)
+  if (syntax === 'draft-7') {
+    target.setHeader('RateLimit', `limit=${limit}, remaining=${remaining}, reset=${reset}`)
+    return
+  }
+  target.setHeader('RateLimit-Limit', String(limit))
+  target.setHeader('RateLimit-Remaining', String(remaining))
+  target.setHeader('RateLimit-Reset', String(reset))
+}
+
+/**
+ * The limit with the fewest calls left (draft 07 §4), of several the one that resets last. A quota that nothing
+ * refills has no number to show and is passed over; but where it refuses the request there is no limit to show, since
+ * what others have left does not help.
+ */
+function nearestToRefusing(limits: readonly LimitState[]): LimitState | null {
+  let nearest: LimitState | null = null
+  for (const state of limits) {
+    if (state.limit === null && state.exceeded) return null
+    if (state.limit !== null && (!nearest || isNearer(state, nearest))) nearest = state
+  }
+  return nearest
+}
+
+function isNearer(one: LimitState, other: LimitState): boolean {
+  if (one.remaining !== other.remaining) return one.remaining < other.remaining
+  return (one.resetMs ?? 0) > (other.resetMs ?? 0)
+}
+
+/**
+ * The `RateLimit-Policy` field of draft 10: the limit, and its window in seconds. A quota that nothing refills has no
+ * policy.
+ *
+ * ```http
+ * RateLimit-Policy: "minute";q=100;w=60
+ * ```
+ */
+function policyField(limits: readonly LimitState[]): string {
+  let field = ''
+  for (const { name, limit, windowMs } of limits) {
+    if (limit === null) continue
+    if (field !== '') field += ', '
+    field += `"${name}";q=${limit}`
+    if (windowMs !== null) field += `;w=${windowSeconds(windowMs)}`
+  }
+  return field
+}
+
+/**
+ * The `RateLimit-Policy` field of drafts 07 and 06: numbers with their windows in seconds. What has no window is no
+ * policy there, and no number may occur twice (draft 07 §3.5): the longest of its windows is the strictest.
+ *
+ * ```http
+ * RateLimit-Policy: 100;w=60, 5000;w=86400
+ * ```
+ */
+function windowsField(limits: readonly LimitState[]): string {
+  const windows = new Map<number, number>()
+  for (const { limit, windowMs } of limits) {
+    if (limit === null || windowMs === null) continue
+    windows.set(limit, Math.max(windows.get(limit) ?? 0, windowSeconds(windowMs)))
+  }
+  return [...windows].map(([limit, seconds]) => `${limit};w=${seconds}`).join(', ')
+}
+
+function windowSeconds(windowMs: number): number {
+  return Math.max(1, Math.round(windowMs / 1000))
 }

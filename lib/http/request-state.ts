@@ -1,5 +1,6 @@
 import type { ApiKeyVerifier } from '../core/key-verifier.ts'
 import type { ApiKey } from '../core/record.ts'
+import type { VerifiedKey } from '../core/verify-result.ts'
 import type { ErrorCode } from '../errors.ts'
 
 /** The truth about how a request was authenticated; `req.authMethod` and `getAuth` are views of it. */
@@ -18,6 +19,8 @@ export interface Admission {
   readonly keys: ApiKeyVerifier
   readonly key: string
   readonly apiKey: ApiKey
+  /** What `verify` has returned, by which its cost can be given back. */
+  readonly verified: VerifiedKey
   readonly isCharged: boolean
   resolvedBy?: unknown
   user?: unknown

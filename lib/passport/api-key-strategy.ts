@@ -144,7 +144,8 @@ export class ApiKeyStrategy<User = unknown> extends Base {
       if (options.assignProperty === undefined) stampRequest(req, this.authenticator.keys, outcome)
       if (outcome.ok) {
         const res = responseOf(req)
-        if (res && !res.headersSent) setRateLimitFields(res, outcome.limits)
+        const { rateLimitHeaders } = this.authenticator
+        if (res && !res.headersSent) setRateLimitFields(res, outcome.limits, rateLimitHeaders)
         succeedWithoutSession(req, options, () => success(outcome.user, info))
       } else this.refuse(req, outcome, { fail, error })
     }

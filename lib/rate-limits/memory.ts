@@ -2,15 +2,22 @@ import { type Clock, systemClock } from '../core/clock.ts'
 import {
   type CompiledLimit,
   chargeMeter,
-  type LimitState,
   lifetimeMs,
-  limitState,
   type Meter,
   type MeterReading,
   readMeter,
+  refundMeter,
 } from '../core/rate-limit.ts'
-import type { LimitAnswer, LimitRequest, QuotaTold, RateLimiter, VersionMark } from '../core/rate-limiter.ts'
+import type {
+  LimitAnswer,
+  LimitRequest,
+  QuotaTold,
+  RateLimiter,
+  RefundRequest,
+  VersionMark,
+} from '../core/rate-limiter.ts'
 import { checkFunction, checkObject } from '../internal/options.ts'
+import { admittedAnswer, refusedAnswer } from './limit-answers.ts'
 
 export interface MemoryRateLimiterOptions {
   /**
@@ -33,18 +40,29 @@ interface Ledger {
 /** How many ledgers every call looks at to drop those that no longer matter. */
 const SWEEP_STEPS = 2
 
+/** How long unspent units of a quota are kept for a lineage that is not used at all. */
+export const QUOTA_RETAIN_MS = 400 * 86_400_000
+
+/** The limiter of one process: it answers at once. */
+export interface MemoryRateLimiter extends RateLimiter {
+  check(request: LimitRequest): LimitAnswer
+  raiseVersions(marks: readonly VersionMark[], retainMs: number): void
+  unspentQuota(lineageId: string, epoch: number): number
+  refund(request: RefundRequest): void
+}
+
 /**
  * Counts in the memory of the process: exact for one process, and its own count in each of several.
- * It sets no timers, so a window may last for months; what has run out is swept a little with every call. Some 300 bytes
- * stay for each lineage that holds unspent units of a quota: the units would be lost with them.
+ * It sets no timers, so a window may last for months; what has run out is swept a little with every call. Units of a
+ * quota that a lineage holds unspent are forgotten when it was not used for 400 days.
  */
-export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): RateLimiter {
+export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): MemoryRateLimiter {
   const { clock = systemClock } = checkObject('options', options, ['clock']) as MemoryRateLimiterOptions
   checkFunction('clock.now', clock?.now)
   const ledgers = new Map<string, Ledger>()
   let sweep = ledgers.entries()
 
-  return { check, raiseVersions, unspentQuota }
+  return { check, raiseVersions, unspentQuota, refund }
 
   function check(request: LimitRequest): LimitAnswer {
     const now = clock.now()
@@ -69,9 +87,7 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): RateL
     if (fits && !isShort) return admit(ledger, request, readings, now)
     followClock(ledger, limits, readings)
     keepFor(ledger, request.retainMs, now)
-    const states = limits.map((limit, i) => stateOf(limit, readings[i], now))
-    if (fits) return { outcome: 'short_of_quota', limits: states, unspentQuota: unspent }
-    return { outcome: 'limited', limits: states, unspentQuota: unspent, retryAfterMs: longestWait(readings) }
+    return refusedAnswer(limits, readings, unspent, now)
   }
 
   function admit(
@@ -80,20 +96,21 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): RateL
     readings: readonly MeterReading[],
     now: number,
   ): LimitAnswer {
-    const { cost, quota } = request
-    const states: LimitState[] = []
+    const { cost, quota, limits } = request
+    const meters: Meter[] = []
     let keepMs = request.retainMs
-    for (const [i, { meter }] of readings.entries()) {
-      const limit = request.limits[i] as CompiledLimit
-      const charged = chargeMeter(meter, cost)
-      states.push(limitState(limit, charged, false, now))
+    for (let i = 0; i < limits.length; i++) {
+      const limit = limits[i] as CompiledLimit
+      const charged = chargeMeter((readings[i] as MeterReading).meter, cost)
+      meters.push(charged)
       if (cost === 0) continue
       ledger.meters.set(limit.shape, charged)
       keepMs = Math.max(keepMs, lifetimeMs(limit))
     }
     if (quota && ledger.quota) ledger.quota.unspent -= cost
     keepFor(ledger, keepMs, now)
-    return { outcome: 'admitted', limits: states, unspentQuota: quota ? (ledger.quota?.unspent ?? 0) : 0 }
+    const unspent = quota ? (ledger.quota?.unspent ?? 0) : 0
+    return admittedAnswer(limits, meters, unspent, cost > 0 ? now : null, now)
   }
 
   function raiseVersions(marks: readonly VersionMark[], retainMs: number): void {
@@ -108,6 +125,16 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): RateL
   function unspentQuota(lineageId: string, epoch: number): number {
     const quota = ledgers.get(lineageId)?.quota
     return quota?.epoch === epoch ? quota.unspent : 0
+  }
+
+  function refund({ lineageId, cost, chargedAt, limits, epoch }: RefundRequest): void {
+    const ledger = ledgers.get(lineageId)
+    if (!ledger) return
+    for (const limit of limits) {
+      const meter = refundMeter(limit, ledger.meters.get(limit.shape), cost, chargedAt, clock.now())
+      if (meter) ledger.meters.set(limit.shape, meter)
+    }
+    if (ledger.quota && ledger.quota.epoch === epoch) ledger.quota.unspent += cost
   }
 
   function ledgerOf(lineageId: string): Ledger {
@@ -127,8 +154,7 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): RateL
         return
       }
       const [lineageId, ledger] = entry.value
-      // Units that were handed out and not spent would be lost with the ledger.
-      if (ledger.expiresAt <= now && !ledger.quota?.unspent) ledgers.delete(lineageId)
+      if (ledger.expiresAt <= now) ledgers.delete(lineageId)
     }
   }
 }
@@ -164,19 +190,6 @@ function followClock(
 }
 
 function keepFor(ledger: Ledger, durationMs: number, now: number): void {
-  ledger.expiresAt = Math.max(ledger.expiresAt, now + durationMs)
-}
-
-function stateOf(limit: LimitRequest['limits'][number], reading: MeterReading | undefined, now: number) {
-  const { meter, fits } = reading as MeterReading
-  return limitState(limit, meter, !fits, now)
-}
-
-function longestWait(readings: readonly MeterReading[]): number | null {
-  let longest = 0
-  for (const { retryAfterMs } of readings) {
-    if (retryAfterMs === null) return null
-    longest = Math.max(longest, retryAfterMs)
-  }
-  return longest
+  const keepMs = ledger.quota?.unspent ? Math.max(durationMs, QUOTA_RETAIN_MS) : durationMs
+  ledger.expiresAt = Math.max(ledger.expiresAt, now + keepMs)
 }

@@ -257,6 +257,59 @@ const REFUSALS: Record<string, Refusal> = {
   },
 }
 
+const HOUR = { name: 'hour', limit: 100, windowMs: 3_600_000 }
+
+interface LimitLines {
+  refused: string[]
+  admitted: string[]
+}
+
+/** Every `rateLimitHeaders`, with the lines of a refusal and of an admission by {@link WINDOW}, HOUR and a quota. */
+const LIMIT_LINES: [ApiKeyAuthOptions['rateLimitHeaders'], LimitLines][] = [
+  [
+    'draft-10',
+    {
+      refused: [
+        'RateLimit: "minute";r=0;t=60, "hour";r=98;t=3600, "quota";r=7',
+        'RateLimit-Policy: "minute";q=2;w=60, "hour";q=100;w=3600',
+      ],
+      admitted: [
+        'RateLimit: "minute";r=1;t=60, "hour";r=99;t=3600, "quota";r=8',
+        'RateLimit-Policy: "minute";q=2;w=60, "hour";q=100;w=3600',
+      ],
+    },
+  ],
+  [
+    'draft-7',
+    {
+      refused: ['RateLimit: limit=2, remaining=0, reset=60', 'RateLimit-Policy: 2;w=60, 100;w=3600'],
+      admitted: ['RateLimit: limit=2, remaining=1, reset=60', 'RateLimit-Policy: 2;w=60, 100;w=3600'],
+    },
+  ],
+  [
+    'draft-6',
+    {
+      refused: [
+        'RateLimit-Limit: 2',
+        'RateLimit-Remaining: 0',
+        'RateLimit-Reset: 60',
+        'RateLimit-Policy: 2;w=60, 100;w=3600',
+      ],
+      admitted: [
+        'RateLimit-Limit: 2',
+        'RateLimit-Remaining: 1',
+        'RateLimit-Reset: 60',
+        'RateLimit-Policy: 2;w=60, 100;w=3600',
+      ],
+    },
+  ],
+  [false, { refused: [], admitted: [] }],
+]
+
+function limitLines({ lines }: Answer): string[] {
+  return lines.filter((line) => /^(x-)?rate-?limit/i.test(line))
+}
+
 describe.each(EXPRESSES)('apiKeyAuth on %s', (_name, express) => {
   async function start(test: TestKeys, options: ApiKeyAuthOptions = {}) {
     const app = express()
@@ -327,6 +380,51 @@ describe.each(EXPRESSES)('apiKeyAuth on %s', (_name, express) => {
     const answer = await ask('/', keyLine(await issueKey(test.keys)))
     expect(answer.status).toBe(200)
     expect(answer.lines.filter((line) => /^ratelimit/i.test(line))).toEqual([])
+  })
+
+  describe.each(LIMIT_LINES)('with rateLimitHeaders: %s', (rateLimitHeaders, { refused, admitted }) => {
+    it.each(['problem', 'error'] as const)('refuses in these words, by %s', async (refuseWith) => {
+      const test = createTestKeys({ rateLimits: [WINDOW, HOUR] })
+      const issued = await issueKey(test.keys, { quota: { remaining: 9 } })
+      await test.keys.verify(issued.key, { cost: 2 })
+      const app = express()
+      app.use(apiKeyAuth(test.keys, { rateLimitHeaders, refuseWith }), apiKeyErrorHandler())
+      const ask = await serve(app)
+      const answer = await ask('/', keyLine(issued))
+      expect(answer.status).toBe(429)
+      expect(limitLines(answer)).toEqual(refused)
+      expect(answer.all('Retry-After')).toEqual(['60'])
+    })
+
+    it('admits in these words, cold and warm', async () => {
+      for (const issue of [issueKey, issueWarmKey]) {
+        const test = createTestKeys({ rateLimits: [WINDOW, HOUR] })
+        const issued = await issue(test.keys, { quota: { remaining: 9 } })
+        const ask = await start(test, { rateLimitHeaders })
+        const answer = await ask('/', keyLine(issued))
+        expect(answer.status).toBe(200)
+        expect(limitLines(answer)).toEqual(admitted)
+      }
+    })
+  })
+
+  it('follows draft 10 where no syntax is chosen', async () => {
+    const test = createTestKeys({ rateLimits: [WINDOW, HOUR] })
+    const issued = await issueKey(test.keys, { quota: { remaining: 9 } })
+    const ask = await start(test, { rateLimitHeaders: undefined } as ApiKeyAuthOptions)
+    expect(limitLines(await ask('/', keyLine(issued)))).toEqual(LIMIT_LINES[0]?.[1].admitted)
+  })
+
+  it('tells of nothing left where a quota refuses that older drafts cannot show', async () => {
+    for (const rateLimitHeaders of ['draft-7', 'draft-6'] as const) {
+      const test = createTestKeys({ rateLimits: [WINDOW] })
+      const issued = await issueKey(test.keys, { quota: { remaining: 0 } })
+      const ask = await start(test, { rateLimitHeaders })
+      const answer = await ask('/', keyLine(issued))
+      expect(answer.json()).toMatchObject({ code: 'quota_exceeded', exceeded: ['quota'] })
+      expect(limitLines(answer)).toEqual(['RateLimit-Policy: 2;w=60'])
+      expect(answer.all('Retry-After')).toEqual([])
+    }
   })
 
   it('hands the user over that the application finds', async () => {
@@ -730,6 +828,18 @@ describe('what a programmer hands to apiKeyAuth', () => {
     ],
     ['permissions', { permissions: { projects: 'read' } }, '"permissions.projects" must be an array'],
     ['resolveUser', { resolveUser: {} }, '"resolveUser" must be a function, received an object'],
+    [
+      'rateLimitHeaders',
+      { rateLimitHeaders: 'draft-8' },
+      '"rateLimitHeaders" must be "draft-10", "draft-7", "draft-6" or false, received a string',
+    ],
+    ['rateLimitHeaders', { rateLimitHeaders: true }, '"rateLimitHeaders" must be "draft-10", "draft-7"'],
+    ['rateLimitHeaders', { rateLimitHeaders: null }, '"draft-6" or false, received null'],
+    [
+      'an unknown one',
+      { rateLimitHeader: false },
+      '"options" has no option "rateLimitHeader"; did you mean "rateLimitHeaders"?',
+    ],
     ['prefix', { prefix: '' }, '"prefix" must be'],
     ['prefix', { prefix: [5] }, '"prefix" must be'],
     [

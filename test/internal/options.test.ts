@@ -64,6 +64,20 @@ describe('createApiKeys', () => {
     ['cache', null, '"cache" must be an object, received null'],
     ['cache', false, '"cache" must be an object, received false'],
     ['usage', [], '"usage" must be an object, received an array'],
+    ['revocation', 'soon', '"revocation" must be "exact" or "bounded"'],
+    ['revocation', true, '"revocation" must be "exact" or "bounded"'],
+    ['revocation', null, '"revocation" must be "exact" or "bounded"'],
+    ['invalidation', null, '"invalidation.publish" must be a function, received undefined'],
+    ['invalidation', true, '"invalidation.publish" must be a function, received undefined'],
+    ['invalidation', { publish() {} }, '"invalidation.listen" must be a function, received undefined'],
+    ['invalidation', { listen() {} }, '"invalidation.publish" must be a function, received undefined'],
+    ['failedAttempts', 'yes', '"failedAttempts" must be an object, received a string'],
+    ['failedAttempts', 100, '"failedAttempts" must be an object, received 100'],
+    ['failedAttempts', [], '"failedAttempts" must be an object, received an array'],
+    // What reads as no is not a no: the application would believe that it is protected.
+    ['failedAttempts', null, '"failedAttempts" must be an object, received null'],
+    ['failedAttempts', 0, '"failedAttempts" must be an object, received 0'],
+    ['failedAttempts', '', '"failedAttempts" must be an object, received an empty string'],
     // Each number at its edges.
     ...(
       [
@@ -76,6 +90,9 @@ describe('createApiKeys', () => {
         ['cache.negativeMaxAgeMs', 0, DAY],
         ['usage.flushMs', 1, 30_000],
         ['usage.maxKeys', 1, 10_000_000],
+        ['failedAttempts.limit', 1, 1_000_000],
+        ['failedAttempts.windowMs', 1_000, DAY],
+        ['failedAttempts.maxAddresses', 1, 10_000_000],
       ] as const
     ).flatMap(([name, min, max]) => {
       const range = `"${name}" must be an integer from ${min} to ${max}, received`
@@ -129,6 +146,8 @@ describe('createApiKeys', () => {
     [{ cache: { maxAge: 1 } }, '"cache" has no option "maxAge"; did you mean "maxAgeMs"?'],
     [{ cache: { ttlMs: 1 } }, '"cache" has no option "ttlMs"'],
     [{ usage: { flushMS: 1 } }, '"usage" has no option "flushMS"; did you mean "flushMs"?'],
+    [{ failedAttempt: true }, '"options" has no option "failedAttempt"; did you mean "failedAttempts"?'],
+    [{ failedAttempts: { window: 1 } }, '"failedAttempts" has no option "window"; did you mean "windowMs"?'],
   ])('refuses an option that it does not know, with the nearest that it does: %j', (given, message) => {
     // A spread would make `__proto__` the prototype.
     const options = Object.defineProperties(right(), Object.getOwnPropertyDescriptors(given))
@@ -136,7 +155,7 @@ describe('createApiKeys', () => {
   })
 
   const names =
-    'store rateLimiter prefix digest peppers upgradeDigests rateLimits cache isOwnerActive ownerMaxAgeMs quotaBlockSize usage timeoutMs onEvent clock'
+    'store rateLimiter revocation invalidation failedAttempts prefix digest peppers upgradeDigests rateLimits cache isOwnerActive ownerMaxAgeMs quotaBlockSize usage timeoutMs onEvent clock'
   const wrongPlaces = names.split(' ').flatMap((name) => [
     [name, SECRET],
     [name, [SECRET]],
@@ -187,6 +206,8 @@ describe('createApiKeys', () => {
       }),
     ).not.toThrow()
     expect(() => createWith({ ownerMaxAgeMs: DAY, timeoutMs: DAY, usage: { flushMs: 30_000 } })).not.toThrow()
+    expect(() => createWith({ failedAttempts: { limit: 1, windowMs: 1_000, maxAddresses: 1 } })).not.toThrow()
+    expect(() => createWith({ failedAttempts: { limit: 1_000_000, windowMs: DAY } })).not.toThrow()
   })
 
   it('leaves the options as they are, even frozen', () => {

@@ -24,7 +24,7 @@ import { Strategy as PassportStrategy } from 'passport-strategy'
 import { describe, expect, it, vi } from 'vitest'
 import { EXPRESSES } from '../support/expresses.ts'
 import { issueKey, issueWarmKey } from '../support/issue-key.ts'
-import { type Ask, serve } from '../support/raw-http.ts'
+import { type Answer, type Ask, serve } from '../support/raw-http.ts'
 import { rejects } from '../support/recording-store.ts'
 import { BOB, createTestKeys, forgeKey } from '../support/test-keys.ts'
 import { watchUnhandled } from '../support/unhandled.ts'
@@ -483,6 +483,92 @@ describe.each(EXPRESSES)('a refusal on %s', (_name, createApp) => {
     expect((await ask('/', [cookie])).json()).toMatchObject({ user: ALICE })
   })
 })
+
+const DAY = { name: 'day', limit: 1_000, windowMs: 86_400_000 }
+
+interface LimitLines {
+  refused: string[]
+  admitted: string[]
+}
+
+/** Every `rateLimitHeaders`, with the lines of a refusal and of an admission by {@link LIMIT} and DAY. */
+const LIMIT_LINES: [ApiKeyStrategyOptions['rateLimitHeaders'], LimitLines][] = [
+  [
+    'draft-10',
+    {
+      refused: [
+        'RateLimit: "minute";r=0;t=60, "day";r=990;t=86400',
+        'RateLimit-Policy: "minute";q=10;w=60, "day";q=1000;w=86400',
+      ],
+      admitted: [
+        'RateLimit: "minute";r=9;t=60, "day";r=999;t=86400',
+        'RateLimit-Policy: "minute";q=10;w=60, "day";q=1000;w=86400',
+      ],
+    },
+  ],
+  [
+    'draft-7',
+    {
+      refused: ['RateLimit: limit=10, remaining=0, reset=60', 'RateLimit-Policy: 10;w=60, 1000;w=86400'],
+      admitted: ['RateLimit: limit=10, remaining=9, reset=60', 'RateLimit-Policy: 10;w=60, 1000;w=86400'],
+    },
+  ],
+  [
+    'draft-6',
+    {
+      refused: [
+        'RateLimit-Limit: 10',
+        'RateLimit-Remaining: 0',
+        'RateLimit-Reset: 60',
+        'RateLimit-Policy: 10;w=60, 1000;w=86400',
+      ],
+      admitted: [
+        'RateLimit-Limit: 10',
+        'RateLimit-Remaining: 9',
+        'RateLimit-Reset: 60',
+        'RateLimit-Policy: 10;w=60, 1000;w=86400',
+      ],
+    },
+  ],
+  [false, { refused: [], admitted: [] }],
+]
+
+describe.each(EXPRESSES)('the limits of a key on %s', (_name, createApp) => {
+  describe.each(LIMIT_LINES)('with rateLimitHeaders: %s', (rateLimitHeaders, { refused, admitted }) => {
+    const keys = { rateLimits: [LIMIT, DAY] }
+
+    it.each(['fail', 'error'] as const)('are told in a refusal by %s', async (refuseWith) => {
+      const started = await start({ createApp, keys, strategy: { rateLimitHeaders, refuseWith } })
+      const { app, passport, ask, line, issued } = started
+      await started.keys.verify(issued.key, { cost: 10 })
+      app.get('/problem', passport.authenticate('apikey'), show)
+      app.use('/problem', apiKeyErrorHandler())
+      addRoute(app, passport.authenticate('apikey'))
+      for (const path of ['/', '/problem']) {
+        const answer = await ask(path, [line])
+        expect(answer.status).toBe(429)
+        expect(limitLines(answer)).toEqual(refused)
+        expect(answer.all('Retry-After')).toEqual(['60'])
+      }
+    })
+
+    it('are told in an admission', async () => {
+      const verify: VerifyFunction = (apiKey, done) => done(null, apiKey.owner)
+      for (const parts of [{}, { verify }, { strategy: { resolveUser: async () => ALICE } }]) {
+        const strategy = { ...parts.strategy, rateLimitHeaders }
+        const { app, passport, ask, line } = await start({ createApp, keys, ...parts, strategy })
+        addRoute(app, passport.authenticate('apikey'))
+        const answer = await ask('/', [line])
+        expect(answer.status).toBe(200)
+        expect(limitLines(answer)).toEqual(admitted)
+      }
+    })
+  })
+})
+
+function limitLines({ lines }: Answer): string[] {
+  return lines.filter((line) => /^(x-)?rate-?limit/i.test(line))
+}
 
 describe('the session strategy of Passport in one array with keys', () => {
   it('may let a bad key pass, but never past our guards', async () => {
@@ -1008,6 +1094,12 @@ describe('what a programmer hands to the strategy', () => {
     ['keys', { keys: {} }, undefined, '"keys" must be what createApiKeys() returned'],
     ['passReqToCallback', { passReqToCallback: 1 }, undefined, '"passReqToCallback" must be true or false'],
     ['refuseWith', { refuseWith: 'problem' }, undefined, '"refuseWith" must be "fail" or "error"'],
+    [
+      'rateLimitHeaders',
+      { rateLimitHeaders: 'draft-8' },
+      undefined,
+      '"rateLimitHeaders" must be "draft-10", "draft-7", "draft-6" or false, received a string',
+    ],
     ['prefix', { prefix: [] }, undefined, '"prefix" must be a prefix or a non-empty array'],
     ['headers', { headers: 'X' }, undefined, '"headers" must be an array'],
     [

@@ -150,6 +150,88 @@ describe('a look', () => {
   })
 })
 
+describe('a refund', () => {
+  const spent = (world: ReturnType<typeof setUp>, limit: object, cost: number) => {
+    const [compiled] = limits(limit)
+    const answer = world.check({ limits: [compiled as CompiledLimit], cost })
+    const chargedAt = answer.outcome === 'admitted' ? answer.chargedAt : null
+    expect(chargedAt).toBe(world.now)
+    return {
+      remaining: () => {
+        const look = world.check({ limits: [compiled as CompiledLimit], cost: 0 })
+        return look.outcome === 'admitted' ? look.limits[0]?.remaining : look.outcome
+      },
+      refund: () =>
+        world.limiter.refund?.({
+          lineageId: 'lineage',
+          cost,
+          chargedAt: chargedAt as number,
+          limits: [compiled as CompiledLimit],
+          epoch: null,
+        }),
+    }
+  }
+
+  it('gives nothing back to a window or period that has ended since', () => {
+    for (const limit of [
+      { limit: 9, windowMs: 60_000 },
+      { limit: 9, per: 'day' },
+    ]) {
+      const world = setUp()
+      const charge = spent(world, limit, 4)
+      world.pass(DAY)
+      world.check({ limits: limits(limit), cost: 3 })
+      charge.refund()
+      expect(charge.remaining()).toBe(6)
+    }
+  })
+
+  it('gives back what was spent to one that has not', () => {
+    for (const limit of [
+      { limit: 9, windowMs: 60_000 },
+      { limit: 9, per: 'day' },
+    ]) {
+      const world = setUp()
+      const charge = spent(world, limit, 4)
+      world.pass(59_999)
+      charge.refund()
+      expect(charge.remaining()).toBe(9)
+    }
+  })
+
+  it('gives back to a bucket only what cannot have leaked since', () => {
+    const world = setUp()
+    const charge = spent(world, { limit: 60, windowMs: 60_000, burst: 10 }, 6)
+    expect(charge.remaining()).toBe(4)
+    world.pass(2_000)
+    expect(charge.remaining()).toBe(6)
+    charge.refund()
+    expect(charge.remaining()).toBe(10)
+    const late = spent(world, { limit: 60, windowMs: 60_000, burst: 10 }, 3)
+    world.pass(3_000)
+    world.check({ limits: limits({ limit: 60, windowMs: 60_000, burst: 10 }), cost: 5 })
+    late.refund()
+    expect(late.remaining()).toBe(5)
+  })
+
+  it('gives units back to the quota of the same epoch only', () => {
+    const { check, limiter } = setUp()
+    check({ cost: 4, quota: { epoch: 7, allotted: 9, granted: 9 } })
+    const refund = { lineageId: 'lineage', cost: 4, chargedAt: T0, limits: [] }
+    limiter.refund?.({ ...refund, epoch: 6 })
+    limiter.refund?.({ ...refund, epoch: null })
+    expect(limiter.unspentQuota('lineage', 7)).toBe(5)
+    limiter.refund?.({ ...refund, epoch: 7 })
+    expect(limiter.unspentQuota('lineage', 7)).toBe(9)
+  })
+
+  it('of a lineage that nothing is kept of does nothing', () => {
+    const { limiter } = setUp()
+    limiter.refund?.({ lineageId: 'nobody', cost: 4, chargedAt: T0, limits: minute, epoch: 1 })
+    expect(limiter.unspentQuota('nobody', 1)).toBe(0)
+  })
+})
+
 describe('the version of a record', () => {
   const stale = { outcome: 'stale' }
 
@@ -321,12 +403,23 @@ describe('what is kept', () => {
     expect(world.check({ limits: slow })).toMatchObject({ outcome: 'admitted' })
   })
 
-  it('is never swept while units of quota are unspent', () => {
+  it('holds unspent units of a quota for 400 days without a use', () => {
     const world = setUp()
     world.check({ cost: 1, quota: { epoch: 1, allotted: 9, granted: 9 }, retainMs: 1_000 })
-    world.pass(1_000 * DAY)
+    world.pass(400 * DAY - 1)
     churn(world, 100)
     expect(world.limiter.unspentQuota('lineage', 1)).toBe(8)
+    world.pass(1)
+    churn(world, 100)
+    expect(world.limiter.unspentQuota('lineage', 1)).toBe(0)
+  })
+
+  it('holds them also where they came with a record that was stale', () => {
+    const world = setUp()
+    world.check({ fresh: false, quota: { epoch: 1, allotted: 9, granted: 9 }, retainMs: 1_000 })
+    world.pass(DAY)
+    churn(world, 100)
+    expect(world.limiter.unspentQuota('lineage', 1)).toBe(9)
   })
 
   it('keeps a version that was raised for as long as was asked, and never shorter than before', () => {

@@ -29,12 +29,12 @@ export function shellIn(cwd: string): RunCurl {
 export function fetcher(): RunCurl {
   const jars = new Map<string, string>()
   return async (command) => {
-    const { urls, headers, data, readJar, writeJar, showsStatusOnly } = parseCurl(command)
+    const { urls, method, headers, data, readJar, writeJar, showsStatusOnly } = parseCurl(command)
     const cookie = readJar === undefined ? undefined : jars.get(readJar)
     const answers: CurlAnswer[] = []
     for (const url of urls) {
       const response = await fetch(url, {
-        method: data === undefined ? 'GET' : 'POST',
+        method: method ?? (data === undefined ? 'GET' : 'POST'),
         headers: cookie === undefined ? headers : { ...headers, cookie },
         ...(data !== undefined && { body: data }),
       })
@@ -54,6 +54,7 @@ export function fetcher(): RunCurl {
 
 interface CurlRequest {
   urls: string[]
+  method?: string
   headers: Record<string, string>
   data?: string
   readJar?: string
@@ -72,7 +73,8 @@ function parseCurl(command: string): CurlRequest {
     if (word === '-H') {
       const [, name = '', value = ''] = /^([^:]+): *(.*)$/.exec(words.shift() ?? '') ?? []
       request.headers[name.toLowerCase()] = value
-    } else if (word === '-d') request.data = words.shift() ?? ''
+    } else if (word === '-X') request.method = words.shift() ?? ''
+    else if (word === '-d') request.data = words.shift() ?? ''
     else if (word === '-b') request.readJar = words.shift() ?? ''
     else if (word === '-c') request.writeJar = words.shift() ?? ''
     else if (word === '-o') words.shift()

@@ -12,7 +12,7 @@ const any: readonly ImportKind[] = ['static', 'dynamic', 'type']
 const onlyTypes: readonly ImportKind[] = ['type']
 
 /**
- * The house: `errors ← internal ← core ← {stores, rate-limits, http}` and `http ← {passport, express}`. The order
+ * The house: `errors ← internal ← core ← {stores, rate-limits, invalidation, http}` and `http ← {passport, express}`. The order
  * from left to right is spelled out for each layer; what is not listed is refused. Siblings are never listed.
  */
 const LAYERS: Readonly<Record<string, Layer>> = {
@@ -24,13 +24,20 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     packages: { 'lru-cache': any, 'temporal-polyfill': any, bcrypt: ['dynamic'] },
   },
   stores: { layers: ['errors', 'internal', 'core'], packages: {} },
-  'rate-limits': { layers: ['errors', 'internal', 'core'], packages: {} },
+  'rate-limits': {
+    layers: ['errors', 'internal', 'core'],
+    packages: { 'lru-cache': any, 'cluster-key-slot': any },
+  },
+  // ioredis is the application's, and known here by the few methods that are used.
+  invalidation: { layers: ['errors', 'internal', 'core'], packages: {} },
   http: { layers: ['errors', 'internal', 'core'], packages: { 'on-headers': any } },
   passport: {
     layers: ['errors', 'internal', 'core', 'http'],
     packages: { 'passport-strategy': any, passport: onlyTypes, express: onlyTypes },
   },
   express: { layers: ['errors', 'internal', 'core', 'http'], packages: { express: onlyTypes } },
+  // A door, like the one below.
+  redis: { layers: ['errors', 'core', 'stores', 'rate-limits', 'invalidation'], packages: {} },
   // The main door shows what the layers offer; internal/ is never shown.
   index: { layers: ['errors', 'core', 'stores', 'rate-limits', 'http'], packages: {} },
 }

@@ -79,6 +79,9 @@ new ApiKeyStrategy({ keys, passReqToCallback: true }, (request: Request, apiKey,
 new ApiKeyStrategy({ keys }, async (...args) => args)
 declare const verifier: ApiKeyVerifier
 new ApiKeyStrategy({ keys: verifier })
+new ApiKeyStrategy({ keys, rateLimitHeaders: 'draft-6' })
+// @ts-expect-error that draft has no syntax of its own
+new ApiKeyStrategy({ keys, rateLimitHeaders: 'draft-9' })
 // @ts-expect-error keys are what everything needs
 new ApiKeyStrategy({})
 // @ts-expect-error a problem body is the middleware’s answer
@@ -105,6 +108,9 @@ app.use(requireSession(), requireApiKey({ keys }), requireAuth({ accept: ['sessi
 app.get('/', requirePermissions({ projects: ['read'] }, { accept: ['session'] }), (request, res) => {
   res.json({ owner: request.apiKey?.owner.id, by: request.authMethod })
 })
+app.use(apiKeyAuth(keys, { rateLimitHeaders: 'draft-7' }), apiKeyAuth(keys, { rateLimitHeaders: false }))
+// @ts-expect-error true says not which
+apiKeyAuth(keys, { rateLimitHeaders: true })
 // @ts-expect-error the option is called required
 apiKeyAuth(keys, { optional: true })
 // @ts-expect-error that is no way of authenticating

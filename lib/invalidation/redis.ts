@@ -1,0 +1,160 @@
+import { randomUUID } from 'node:crypto'
+import { type Clock, monotonicClock } from '../core/clock.ts'
+import type { Invalidation, InvalidationListener, KeyVersion } from '../core/invalidation.ts'
+import { checkFunction, checkInteger, checkObject, checkText } from '../internal/options.ts'
+
+/** A connection that hears messages, as ioredis has it. */
+export interface RedisSubscriber {
+  subscribe(...channels: string[]): Promise<unknown>
+  on(event: 'message', listener: (channel: string, message: string) => void): unknown
+  on(event: 'ready' | 'error' | 'close', listener: (error?: unknown) => void): unknown
+  disconnect(): void
+}
+
+/** As much of an ioredis client, 5 or 6, as is used to tell others: `new Redis()`, one behind Sentinel, or `new Cluster()`. */
+export interface RedisPublisher {
+  publish(channel: string, message: string): Promise<unknown>
+  /** A connection of its own, by the same settings: one that hears messages can do little else. */
+  duplicate(): RedisSubscriber
+}
+
+export interface RedisInvalidationOptions {
+  /**
+   * The channel that changes are told on, 1 to 100 characters. Processes that share a store share it; whoever may write to
+   * it can make keys unavailable, and no more.
+   *
+   * @default 'latchkey:changes'
+   */
+  channel?: string
+}
+
+const HEARTBEAT_MS = 1_000
+/** How long none may be heard before messages count as missed. */
+const SILENCE_MS = 3_000
+/** Keys in one message. */
+const BATCH = 500
+
+/**
+ * Tells processes of changes through Redis's publish and subscribe, on a connection of its own. Every process hears its own
+ * heartbeat once a second; where a beat is missing, where none is heard for three seconds, and whenever the connection was
+ * made anew, everything that is held in memory is dropped, since a message may have been missed.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ * @example
+ * const keys = createApiKeys({
+ *   store,
+ *   rateLimiter: memoryRateLimiter(),
+ *   invalidation: redisInvalidation(new Redis()),
+ *   prefix: 'acme_live',
+ * })
+ */
+export function redisInvalidation(
+  client: RedisPublisher,
+  options: RedisInvalidationOptions = {},
+): Invalidation {
+  return createRedisInvalidation(client, options, monotonicClock)
+}
+
+/** The same by a clock of the caller's. */
+export function createRedisInvalidation(
+  client: RedisPublisher,
+  options: RedisInvalidationOptions,
+  clock: Clock,
+): Invalidation {
+  for (const method of ['publish', 'duplicate'] as const) {
+    if (typeof client?.[method] !== 'function') {
+      throw new TypeError(`"client" must be an ioredis client: it has no method "${method}"`)
+    }
+  }
+  checkObject('options', options, ['channel'])
+  const { channel = 'latchkey:changes' } = options
+  checkText('channel', channel, 100)
+
+  async function publish(keys: readonly KeyVersion[]): Promise<void> {
+    const messages: string[] = []
+    for (let from = 0; from < keys.length; from += BATCH) {
+      messages.push(
+        JSON.stringify(keys.slice(from, from + BATCH).map(({ keyId, version }) => [keyId, version])),
+      )
+    }
+    await Promise.all(messages.map((message) => client.publish(channel, message)))
+  }
+
+  function listen(listener: InvalidationListener): () => void {
+    checkFunction('listener.changed', listener?.changed)
+    checkFunction('listener.missed', listener?.missed)
+    const subscriber = client.duplicate()
+    // A channel of this listener's own: what comes back on it has gone the way that changes go.
+    const heartbeat = `${channel}:${randomUUID()}`
+    let heardAt = clock.now()
+    let beats = 0
+    let beatsHeard = 0
+    let isSilent = false
+    let isStopped = false
+    let cancelBeat = () => {}
+
+    subscriber.on('message', (from, message) => {
+      if (isStopped) return
+      heardAt = clock.now()
+      if (from === channel) hear(message, listener)
+      else if (from === heartbeat) {
+        // Where one is missing, so may be a change. A Cluster moves a subscription without a word.
+        if (isSilent || Number(message) > beatsHeard + 1) missed()
+        beatsHeard = Number(message)
+      }
+    })
+    // ioredis subscribes again by itself; what was said in between is gone.
+    subscriber.on('ready', missed)
+    // Reported when it leads to silence; without a listener it would end the process.
+    subscriber.on('error', () => {})
+    subscriber.subscribe(channel, heartbeat).catch((error) => !isStopped && listener.missed(error))
+    beat()
+
+    function missed(): void {
+      if (isStopped) return
+      isSilent = false
+      listener.missed()
+    }
+
+    function beat(): void {
+      cancelBeat = clock.setTimer(beat, HEARTBEAT_MS, { background: true })
+      beats += 1
+      client.publish(heartbeat, String(beats)).catch(() => {})
+      if (isSilent || clock.now() - heardAt < SILENCE_MS) return
+      isSilent = true
+      listener.missed(new Error(`nothing was heard on the channel of changes for ${SILENCE_MS} milliseconds`))
+    }
+
+    return function stop() {
+      isStopped = true
+      cancelBeat()
+      subscriber.disconnect()
+    }
+  }
+
+  return { publish, listen }
+}
+
+/** Takes in a message. One that is not ours tells nothing, and may stand for one that was. */
+function hear(message: string, listener: InvalidationListener): void {
+  let keys: KeyVersion[]
+  try {
+    keys = readMessage(message)
+  } catch (error) {
+    listener.missed(error)
+    return
+  }
+  listener.changed(keys)
+}
+
+function readMessage(message: string): KeyVersion[] {
+  const list: unknown = JSON.parse(message)
+  if (!Array.isArray(list)) throw new TypeError('a message on the channel of changes is not one of ours')
+  return list.map((entry: unknown) => {
+    const [keyId, version] = Array.isArray(entry) ? entry : []
+    return {
+      keyId: checkText('keyId', keyId, 255),
+      version: checkInteger('version', version, 1, Number.MAX_SAFE_INTEGER),
+    }
+  })
+}

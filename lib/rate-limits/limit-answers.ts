@@ -1,0 +1,47 @@
+import {
+  type CompiledLimit,
+  type LimitState,
+  limitState,
+  type Meter,
+  type MeterReading,
+} from '../core/rate-limit.ts'
+import type { LimitAnswer } from '../core/rate-limiter.ts'
+
+/** The answer to a call that passed; `meters` are those after it was charged. */
+export function admittedAnswer(
+  limits: readonly CompiledLimit[],
+  meters: readonly Meter[],
+  unspentQuota: number,
+  chargedAt: number | null,
+  now: number,
+): LimitAnswer {
+  const states: LimitState[] = []
+  for (let i = 0; i < limits.length; i++) {
+    states.push(limitState(limits[i] as CompiledLimit, meters[i] as Meter, false, now))
+  }
+  return { outcome: 'admitted', limits: states, unspentQuota, chargedAt }
+}
+
+/** The answer to a call that a limit or else the quota refused. */
+export function refusedAnswer(
+  limits: readonly CompiledLimit[],
+  readings: readonly MeterReading[],
+  unspentQuota: number,
+  now: number,
+): LimitAnswer {
+  const states = limits.map((limit, i) => {
+    const { meter, fits } = readings[i] as MeterReading
+    return limitState(limit, meter, !fits, now)
+  })
+  if (readings.every(({ fits }) => fits)) return { outcome: 'short_of_quota', limits: states, unspentQuota }
+  return { outcome: 'limited', limits: states, unspentQuota, retryAfterMs: longestWait(readings) }
+}
+
+function longestWait(readings: readonly MeterReading[]): number | null {
+  let longest = 0
+  for (const { retryAfterMs } of readings) {
+    if (retryAfterMs === null) return null
+    longest = Math.max(longest, retryAfterMs)
+  }
+  return longest
+}

@@ -1,0 +1,356 @@
+import { LRUCache } from 'lru-cache'
+import { periodAt } from '../core/calendar.ts'
+import { type Clock, monotonicClock } from '../core/clock.ts'
+import { type CompiledLimit, lifetimeMs, type Meter, readMeter } from '../core/rate-limit.ts'
+import type {
+  LimitAnswer,
+  LimiterHappening,
+  LimitRequest,
+  RateLimiter,
+  RefundRequest,
+  VersionMark,
+} from '../core/rate-limiter.ts'
+import { checkFunction, checkInteger, checkObject, checkText, isPlainObject } from '../internal/options.ts'
+import { createDenials } from './denials.ts'
+import { admittedAnswer, refusedAnswer } from './limit-answers.ts'
+import { memoryRateLimiter, QUOTA_RETAIN_MS } from './memory.ts'
+import { createRedisCalls, type Question, type ScriptArguments } from './redis-calls.ts'
+import type { RedisClient } from './redis-client.ts'
+import { createRedisNodes } from './redis-node.ts'
+import { CHECK, CODE, RAISE, REFUND, UNSPENT } from './redis-scripts.ts'
+
+/**
+ * What happens to a call that Redis does not answer in time, or answers with an error:
+ *
+ * - `local`: this process counts for itself, from zero. With *n* processes a key gets up to *n* times the limit.
+ * - `open`: the limit is not applied.
+ * - `closed`: the call fails with `unavailable`, a 503.
+ */
+export type UnavailablePolicy = 'local' | 'open' | 'closed'
+
+export interface RedisRateLimiterOptions {
+  /**
+   * What the names of keys in Redis begin with: 1 to 100 characters, no braces. Everything about a key and its
+   * successors is in one hash, `<keyPrefix>:{<lineageId>}`.
+   *
+   * @default 'latchkey'
+   */
+  keyPrefix?: string
+  /**
+   * How long a check may take, in milliseconds, whatever the client's own settings are. A call that reaches Redis after
+   * that spends nothing.
+   *
+   * @default 100
+   */
+  timeoutMs?: number
+  /**
+   * What happens while Redis does not answer, for all limits or apart for those named; `default` also holds for
+   * keys without limits. A quota is always closed. Where a call is let pass, revocation by other processes is noticed
+   * within the cache's age.
+   *
+   * @default 'local'
+   */
+  onUnavailable?:
+    | UnavailablePolicy
+    | {
+        readonly default?: UnavailablePolicy
+        readonly limits: Readonly<Record<string, UnavailablePolicy>>
+      }
+  /** How refusals are held in memory, so that a flood on an exhausted key does not reach Redis. */
+  denials?: {
+    /** How many keys are held at most. @default 10_000 */
+    maxEntries?: number
+    /**
+     * For how long at most, in milliseconds: so much later may a key be refused after its limit was raised or units were
+     * given back in another process. 0 holds none.
+     *
+     * @default 5_000
+     */
+    maxAgeMs?: number
+  }
+}
+
+/** A change may take longer than a check: if it fails, the caller waits for every cache to age. */
+const CHANGE_TIMEOUT_MS = 1_000
+const MAX_SEEN = 100_000
+
+/**
+ * Counts in Redis, for all processes that share it: version, limits and quota of a key in one call to one script, by
+ * Redis's own clock. Redis 5 or later; standalone, behind Sentinel, or a Cluster. Use `maxmemory-policy noeviction`.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ * @example
+ * const keys = createApiKeys({
+ *   store,
+ *   rateLimiter: redisRateLimiter(new Redis()),
+ *   prefix: 'acme_live',
+ *   rateLimits: [{ name: 'minute', limit: 100, windowMs: 60_000 }],
+ * })
+ */
+export function redisRateLimiter(client: RedisClient, options: RedisRateLimiterOptions = {}): RateLimiter {
+  return createRedisRateLimiter(client, options, monotonicClock)
+}
+
+/** The same by a clock of the caller's. */
+export function createRedisRateLimiter(
+  client: RedisClient,
+  options: RedisRateLimiterOptions,
+  clock: Clock,
+): RateLimiter {
+  for (const method of ['eval', 'evalsha'] as const) {
+    if (typeof client?.[method] !== 'function') {
+      throw new TypeError(`"client" must be an ioredis client: it has no method "${method}"`)
+    }
+  }
+  const settings = resolveOptions(options)
+  const { keyPrefix, timeoutMs, policyOf } = settings
+  const happenings = createHappenings(clock)
+  const nodeOf = createRedisNodes(client, clock, happenings.tell)
+  const checks = createRedisCalls(client, timeoutMs, clock)
+  const changes = createRedisCalls(client, Math.max(timeoutMs, CHANGE_TIMEOUT_MS), clock)
+  const denials = createDenials(settings.denials, clock)
+  /** While Redis is away. */
+  const local = memoryRateLimiter()
+  /** What was spent of quotas, as far as this process knows: a server that lost its latest writes learns it again. */
+  const spentUnits = new LRUCache<string, { readonly epoch: number; readonly spent: number }>({
+    max: MAX_SEEN,
+  })
+
+  const checking: Question<LimitRequest, LimitAnswer> = {
+    script: CHECK,
+    argumentsOf(request, deadline, serverTime) {
+      const { keyId, version, fresh, cost, limits, quota, retainMs, lineageId } = request
+      const flags = (fresh ? 1 : 0) + (quota ? 2 : 0)
+      const keepMs = Math.max(retainMs, longestLifetimeMs(limits), quota ? QUOTA_RETAIN_MS : 0)
+      const args: ScriptArguments = [`${deadline} ${cost} ${version} ${flags} ${keepMs}`, `v${keyId}`]
+      pushLimits(args, limits, serverTime)
+      if (quota) {
+        const { epoch, allotted, granted } = quota
+        args.push(`${epoch} ${allotted} ${granted} ${spentIn(lineageId, epoch)}`)
+      }
+      return args
+    },
+    read(request, reply) {
+      const code = Number(reply[0])
+      if (code === CODE.stale) return { outcome: 'stale' }
+      const now = Number(reply[1])
+      const { limits, quota, cost, lineageId } = request
+      const meters: Meter[] = []
+      let next = 2
+      for (const { shape } of limits) {
+        meters.push({ shape, used: Number(reply[next]), since: Number(reply[next + 1]) })
+        next += 2
+      }
+      const unspent = quota ? Number(reply[next]) : 0
+      if (quota) noteSpent(lineageId, quota.epoch, Number(reply[next + 1]))
+      if (code === CODE.admitted) return admittedAnswer(limits, meters, unspent, cost > 0 ? now : null, now)
+      denials.remember(request, meters, unspent, now)
+      const readings = limits.map((limit, i) => readMeter(limit, meters[i], cost, now))
+      return refusedAnswer(limits, readings, unspent, now)
+    },
+  }
+
+  function check(request: LimitRequest): LimitAnswer | Promise<LimitAnswer> {
+    const denied = denials.recall(request)
+    if (denied) return denied
+    const key = keyOf(request.lineageId)
+    const node = nodeOf(key)
+    if (!node.isWorthAsking()) return fallBack(request, node.lastError)
+    return checks.ask(checking, request, node, key).catch((error) => {
+      const answer = fallBack(request, error)
+      happenings.fault(error)
+      return answer
+    })
+  }
+
+  /** The answer by policy. @throws what Redis failed with, where that is to be the answer */
+  function fallBack(request: LimitRequest, error: unknown): LimitAnswer {
+    const { limits, quota, cost } = request
+    const policies = limits.length > 0 ? limits.map(({ name }) => policyOf(name)) : [policyOf(null)]
+    if ((quota && cost > 0) || policies.includes('closed')) throw error
+    const counted = limits.filter((_limit, i) => policies[i] === 'local')
+    // Nobody can say whether the record is the latest: its age is the bound.
+    return withoutRefund(local.check({ ...request, limits: counted, quota: null, fresh: true }))
+  }
+
+  async function raiseVersions(marks: readonly VersionMark[], retainMs: number): Promise<void> {
+    local.raiseVersions(marks, retainMs)
+    const argumentsByLineage = new Map<string, ScriptArguments>()
+    for (const { lineageId, keyId, version } of marks) {
+      denials.forget(lineageId)
+      const args = argumentsByLineage.get(lineageId) ?? [retainMs]
+      args.push(`v${keyId}`, version)
+      argumentsByLineage.set(lineageId, args)
+    }
+    await Promise.all(
+      [...argumentsByLineage].map(([lineageId, args]) => {
+        const key = keyOf(lineageId)
+        return changes.ask(RAISING, args, nodeOf(key), key)
+      }),
+    )
+  }
+
+  async function unspentQuota(lineageId: string, epoch: number): Promise<number> {
+    const key = keyOf(lineageId)
+    return changes.ask(LOOKING, epoch, nodeOf(key), key)
+  }
+
+  async function refund(request: RefundRequest): Promise<void> {
+    const key = keyOf(request.lineageId)
+    denials.forget(request.lineageId)
+    await changes.ask(REFUNDING, request, nodeOf(key), key)
+  }
+
+  function keyOf(lineageId: string): string {
+    return `${keyPrefix}:{${lineageId}}`
+  }
+
+  function spentIn(lineageId: string, epoch: number): number {
+    const known = spentUnits.get(lineageId)
+    return known?.epoch === epoch ? known.spent : 0
+  }
+
+  function noteSpent(lineageId: string, epoch: number, spent: number): void {
+    if (spent > spentIn(lineageId, epoch)) spentUnits.set(lineageId, { epoch, spent })
+  }
+
+  return { timeoutMs, check, raiseVersions, unspentQuota, refund, listen: happenings.listen }
+}
+
+const RAISING: Question<ScriptArguments, void> = {
+  script: RAISE,
+  argumentsOf: (args) => args,
+  read() {},
+}
+
+const LOOKING: Question<number, number> = {
+  script: UNSPENT,
+  argumentsOf: (epoch) => [epoch],
+  read: (_epoch, reply) => Number(reply[2]),
+}
+
+const REFUNDING: Question<RefundRequest, void> = {
+  script: REFUND,
+  argumentsOf({ cost, chargedAt, epoch, limits }, _deadline, serverTime) {
+    const args: ScriptArguments = [cost, chargedAt, epoch ?? -1]
+    pushLimits(args, limits, serverTime)
+    return args
+  },
+  read() {},
+}
+
+/** Each limit as the scripts read it: its field, and three numbers by its kind. */
+function pushLimits(args: ScriptArguments, limits: readonly CompiledLimit[], serverTime: number): void {
+  let words = wordsOfLimits.get(limits)
+  if (!words) {
+    words = limits.map(wordsOf)
+    wordsOfLimits.set(limits, words)
+  }
+  for (const { field, numbers, calendar } of words) {
+    if (calendar) {
+      const { startsAt, endsAt } = periodAt(calendar.per, calendar.timeZone, serverTime)
+      args.push(field, `${calendar.capacity} ${startsAt} ${endsAt}`)
+    } else args.push(field, numbers)
+  }
+}
+
+interface LimitWords {
+  readonly field: string
+  readonly numbers: string
+  /** The limit itself, where its numbers depend on the time. */
+  readonly calendar: CompiledLimit | null
+}
+
+const wordsOfLimits = new WeakMap<readonly CompiledLimit[], readonly LimitWords[]>()
+
+function wordsOf(limit: CompiledLimit): LimitWords {
+  const { kind, shape, capacity, windowMs } = limit
+  if (kind === 'calendar') return { field: `c${shape}`, numbers: '', calendar: limit }
+  if (kind === 'window') return { field: `w${shape}`, numbers: `${capacity} ${windowMs} 0`, calendar: null }
+  return { field: `b${shape}`, numbers: `${capacity} ${limit.limit} ${windowMs}`, calendar: null }
+}
+
+const lifetimes = new WeakMap<readonly CompiledLimit[], number>()
+
+/** How long a meter of any of these limits can matter. */
+function longestLifetimeMs(limits: readonly CompiledLimit[]): number {
+  let longest = lifetimes.get(limits)
+  if (longest === undefined) {
+    longest = Math.max(0, ...limits.map(lifetimeMs))
+    lifetimes.set(limits, longest)
+  }
+  return longest
+}
+
+/** What was counted elsewhere cannot be given back to Redis. */
+function withoutRefund(answer: LimitAnswer): LimitAnswer {
+  return answer.outcome === 'admitted' ? { ...answer, chargedAt: null } : answer
+}
+
+/** How often a fault that was survived is told of, at most. */
+const FAULT_EVERY_MS = 1_000
+
+function createHappenings(clock: Clock) {
+  const listeners = new Set<(happening: LimiterHappening) => void>()
+  let toldAt = -Infinity
+
+  function tell(happening: LimiterHappening): void {
+    for (const listener of listeners) listener(happening)
+  }
+
+  return {
+    tell,
+    fault(error: unknown): void {
+      if (clock.now() - toldAt < FAULT_EVERY_MS) return
+      toldAt = clock.now()
+      tell({ type: 'fault', error })
+    },
+    listen(listener: (happening: LimiterHappening) => void): () => void {
+      checkFunction('listener', listener)
+      listeners.add(listener)
+      return () => void listeners.delete(listener)
+    },
+  }
+}
+
+function resolveOptions(options: RedisRateLimiterOptions) {
+  checkObject('options', options, ['keyPrefix', 'timeoutMs', 'onUnavailable', 'denials'])
+  const { keyPrefix = 'latchkey', timeoutMs = 100, onUnavailable = 'local', denials = {} } = options
+  if (/[{}]/.test(checkText('keyPrefix', keyPrefix, 100))) {
+    throw new TypeError('"keyPrefix" must not have braces: they say where in a Cluster a key belongs')
+  }
+  checkObject('denials', denials, ['maxEntries', 'maxAgeMs'])
+  const { maxEntries = 10_000, maxAgeMs = 5_000 } = denials
+  return Object.freeze({
+    keyPrefix,
+    timeoutMs: checkInteger('timeoutMs', timeoutMs, 1, 60_000),
+    policyOf: resolvePolicies(onUnavailable),
+    denials: {
+      maxEntries: checkInteger('denials.maxEntries', maxEntries, 1, 10_000_000),
+      maxAgeMs: checkInteger('denials.maxAgeMs', maxAgeMs, 0, 3_600_000),
+    },
+  })
+}
+
+/** The policy of a limit by its name; null stands for a key without limits. */
+function resolvePolicies(
+  value: NonNullable<RedisRateLimiterOptions['onUnavailable']>,
+): (name: string | null) => UnavailablePolicy {
+  if (!isPlainObject(value)) {
+    const policy = checkPolicy('onUnavailable', value)
+    return () => policy
+  }
+  checkObject('onUnavailable', value, ['default', 'limits'])
+  const byName = new Map<string, UnavailablePolicy>()
+  if (!isPlainObject(value.limits)) throw new TypeError('"onUnavailable.limits" must be an object')
+  for (const [name, policy] of Object.entries(value.limits)) {
+    byName.set(name, checkPolicy(`onUnavailable.limits.${name}`, policy))
+  }
+  const fallback = checkPolicy('onUnavailable.default', value.default ?? 'local')
+  return (name) => (name === null ? fallback : (byName.get(name) ?? fallback))
+}
+
+function checkPolicy(name: string, value: unknown): UnavailablePolicy {
+  if (value === 'local' || value === 'open' || value === 'closed') return value
+  throw new TypeError(`"${name}" must be "local", "open" or "closed"`)
+}

@@ -1,0 +1,330 @@
+import { randomInt, randomUUID } from 'node:crypto'
+import fc from 'fast-check'
+import { Redis } from 'ioredis'
+import { memoryRateLimiter, type QuotaTold } from 'latchkey'
+import { redisRateLimiter } from 'latchkey/redis'
+import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible'
+import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest'
+import { type CompiledLimit, compileRateLimits } from '../../lib/core/rate-limit.ts'
+import { type TimedRedis, timedRedis } from '../support/redis-time.ts'
+
+const DAY = 86_400_000
+/** Nothing is forgotten in the course of a trace: how long a hash lives is tested elsewhere. */
+const RETAIN_MS = 1_000 * DAY
+/** An hour before Berlin leaves summer time, and a day of 25 hours begins there. */
+const T0 = Date.UTC(2026, 9, 24, 21)
+const seed = Number(process.env.MODEL_SEED ?? randomInt(2 ** 31))
+const runs = Number(process.env.MODEL_RUNS ?? 400)
+
+const LIMITS: readonly (readonly CompiledLimit[])[] = [
+  [],
+  [{ name: 'minute', limit: 5, windowMs: 60_000 }],
+  // The same limit with another number, and with another window.
+  [{ name: 'minute', limit: 3, windowMs: 60_000 }],
+  [{ name: 'minute', limit: 5, windowMs: 61_000 }],
+  [{ name: 'bucket', limit: 7, windowMs: 60_000, burst: 4 }],
+  [{ name: 'bucket', limit: 7, windowMs: 60_000, burst: 2 }],
+  [{ name: 'day', limit: 6, per: 'day', timeZone: 'Europe/Berlin' }],
+  [
+    { name: 'window', limit: 9, windowMs: 10_000 },
+    { name: 'bucket', limit: 7, windowMs: 60_000, burst: 6 },
+    { name: 'day', limit: 11, per: 'day', timeZone: 'Europe/Berlin' },
+    { name: 'month', limit: 20, per: 'month' },
+  ],
+].map((limits) => compileRateLimits('rateLimits', limits))
+
+interface Check {
+  readonly type: 'check'
+  readonly lineage: number
+  readonly key: number
+  readonly version: number
+  readonly fresh: boolean
+  readonly cost: number
+  readonly limits: number
+  readonly quota: 'none' | 'known' | 'granted'
+}
+
+type Step =
+  | Check
+  | { readonly type: 'raise'; readonly lineage: number; readonly key: number; readonly version: number }
+  | { readonly type: 'refund'; readonly which: number }
+  | { readonly type: 'set quota'; readonly lineage: number }
+  | { readonly type: 'look'; readonly lineage: number }
+  | { readonly type: 'pass'; readonly ms: number }
+
+/** Mostly the same, so that a trace gets somewhere. */
+const mostly = <T>(value: T, other: fc.Arbitrary<T>) =>
+  fc.oneof({ weight: 8, arbitrary: fc.constant(value) }, { weight: 2, arbitrary: other })
+const lineage = mostly(0, fc.constant(1))
+const key = mostly(0, fc.constant(1))
+const version = mostly(2, fc.integer({ min: 1, max: 4 }))
+
+const anyCheck: fc.Arbitrary<Step> = fc.record({
+  type: fc.constant('check' as const),
+  lineage,
+  key,
+  version,
+  fresh: mostly(true, fc.constant(false)),
+  cost: fc.oneof(fc.constant(1), fc.integer({ min: 0, max: 6 }), fc.constant(0)),
+  limits: fc.integer({ min: 0, max: LIMITS.length - 1 }),
+  quota: fc.constantFrom('none', 'none', 'known', 'granted' as const),
+})
+
+const anyPass: fc.Arbitrary<Step> = fc.record({
+  type: fc.constant('pass' as const),
+  ms: fc.oneof(
+    fc.integer({ min: 1, max: 15_000 }),
+    fc.integer({ min: 1, max: 40 * 3_600_000 }),
+    // Right at the end of a window, and right before.
+    fc.constantFrom(10_000, 60_000, 61_000, 9_999, 59_999, DAY),
+    // The clock is set back.
+    fc.integer({ min: -90_000, max: -1 }),
+    fc.integer({ min: -2 * DAY, max: -1 }),
+  ),
+})
+
+const anyStep: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 12, arbitrary: anyCheck },
+  { weight: 2, arbitrary: fc.record({ type: fc.constant('raise' as const), lineage, key, version }) },
+  { weight: 3, arbitrary: fc.record({ type: fc.constant('refund' as const), which: fc.nat(3) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ type: fc.constant('set quota' as const), lineage }),
+  },
+  { weight: 1, arbitrary: fc.record({ type: fc.constant('look' as const), lineage }) },
+  { weight: 4, arbitrary: anyPass },
+)
+
+let redis: Redis
+let timed: TimedRedis
+
+beforeAll(() => {
+  redis = new Redis(inject('redisUrl'))
+  timed = timedRedis(redis, `clock-${randomUUID()}`)
+})
+afterAll(() => redis.disconnect())
+afterEach(() => void vi.useRealTimers())
+
+describe(`the script and the memory limiter (MODEL_SEED=${seed})`, () => {
+  it('answer every trace alike, in every field', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(anyStep, { minLength: 1, maxLength: 60 }), async (steps) => {
+        const [expected, actual] = [await runOnMemory(steps), await runOnRedis(steps)]
+        expect(actual).toEqual(expected)
+      }),
+      { seed, numRuns: runs },
+    )
+  })
+
+  it.each<[string, Step[]]>([
+    ['a window ends to the millisecond', [use(1, 5), pass(60_000), use(1, 5), pass(59_999), use(1, 1)]],
+    [
+      'the clock goes back under exhausted limits',
+      [1, 4, 6, 7].flatMap((limits) => [
+        use(limits, 4),
+        pass(-5_000),
+        use(limits, 4),
+        pass(5_000),
+        use(limits, 4),
+      ]),
+    ],
+    [
+      'the clock goes back into another period',
+      [use(6, 1), pass(DAY), use(6, 1), pass(-2 * DAY), use(6, 1), look(6)],
+    ],
+    ['a bucket becomes smaller', [use(4, 4), use(5, 1), pass(10_000), use(5, 1), look(4)]],
+    [
+      'a bucket becomes smaller before a refund',
+      [use(4, 2), use(4, 2), pass(1_000), refund(), look(5), use(5, 1)],
+    ],
+    ['a limit is looked at beyond its number', [use(1, 5), look(2), use(2, 0), pass(60_000), look(2)]],
+    [
+      'a refund follows a new window',
+      [use(1, 2), pass(60_000), use(1, 3), refund(1), look(1), refund(), look(1)],
+    ],
+    [
+      'a refund follows a new period',
+      [use(6, 2), pass(DAY), use(6, 3), refund(1), look(6), refund(), look(6)],
+    ],
+    ['a refund comes after the end', [use(7, 3), pass(40 * DAY), refund(), look(7), use(7, 1)]],
+    ['a refund comes before what it gives back', [use(7, 3), pass(-1_000), refund(), look(7), use(7, 1)]],
+    [
+      'a refund comes when all has leaked',
+      [use(4, 2), use(4, 2), pass(30_000), refund(), look(4), use(4, 4)],
+    ],
+    [
+      'a lower version is raised',
+      [raise(3), raise(2), { ...use(1, 1), version: 2 }, { ...use(1, 1), version: 3 }],
+    ],
+  ])('answer alike where %s', async (_what, steps) => {
+    expect(await runOnRedis(steps)).toEqual(await runOnMemory(steps))
+  })
+
+  it('answer alike where a bucket leaks fractions for a long time', async () => {
+    const steps: Step[] = Array.from({ length: 400 }, (_, i) =>
+      i % 2 === 0
+        ? { type: 'pass', ms: 1 + ((i * 7919) % 20_011) }
+        : {
+            type: 'check',
+            lineage: 0,
+            key: 0,
+            version: 1,
+            fresh: true,
+            cost: 1 + (i % 3),
+            limits: 4,
+            quota: 'none',
+          },
+    )
+    expect(await runOnRedis(steps)).toEqual(await runOnMemory(steps))
+  })
+})
+
+function use(limits: number, cost: number): Check {
+  return { type: 'check', lineage: 0, key: 0, version: 2, fresh: true, cost, limits, quota: 'none' }
+}
+
+function look(limits: number): Check {
+  return use(limits, 0)
+}
+
+function pass(ms: number): Step {
+  return { type: 'pass', ms }
+}
+
+function refund(which = 0): Step {
+  return { type: 'refund', which }
+}
+
+function raise(version: number): Step {
+  return { type: 'raise', lineage: 0, key: 0, version }
+}
+
+async function runOnMemory(steps: readonly Step[]): Promise<unknown[]> {
+  let now = T0
+  const limiter = memoryRateLimiter({ clock: { now: () => now } })
+  return run(steps, limiter, async (to) => {
+    now = to
+  })
+}
+
+async function runOnRedis(steps: readonly Step[]): Promise<unknown[]> {
+  // Refusals that are remembered would not reach the script.
+  const limiter = redisRateLimiter(timed, {
+    keyPrefix: randomUUID(),
+    onUnavailable: 'closed',
+    timeoutMs: 10_000,
+    denials: { maxAgeMs: 0 },
+  })
+  return run(steps, limiter, timed.setTime)
+}
+
+/** Plays the steps, and the store's part in the quota; returns every answer. */
+async function run(
+  steps: readonly Step[],
+  limiter: ReturnType<typeof redisRateLimiter>,
+  setTime: (now: number) => Promise<void>,
+): Promise<unknown[]> {
+  let now = T0
+  const answers: unknown[] = []
+  const quotas = [0, 1].map(() => ({ epoch: 1, allotted: 0 }))
+  const charges: { step: Check; chargedAt: number; epoch: number | null }[] = []
+  await setTime(now)
+  for (const step of steps) {
+    if (step.type === 'pass') {
+      now += step.ms
+      await setTime(now)
+    } else if (step.type === 'raise') {
+      await limiter.raiseVersions([{ ...namesOf(step), version: step.version }], RETAIN_MS)
+    } else if (step.type === 'set quota') {
+      quotas[step.lineage] = { epoch: (quotas[step.lineage]?.epoch ?? 0) + 1, allotted: 0 }
+    } else if (step.type === 'look') {
+      answers.push(await limiter.unspentQuota(`l${step.lineage}`, quotas[step.lineage]?.epoch ?? 0))
+    } else if (step.type === 'refund') {
+      // One of the latest, and perhaps one that was given back before.
+      const charge = charges.at(-1 - step.which)
+      if (!charge) continue
+      const { cost, limits, lineage } = charge.step
+      await limiter.refund?.({
+        lineageId: `l${lineage}`,
+        cost,
+        chargedAt: charge.chargedAt,
+        limits: LIMITS[limits] ?? [],
+        epoch: charge.epoch,
+      })
+    } else {
+      const quota = tell(step, quotas)
+      const answer = await limiter.check({
+        ...namesOf(step),
+        version: step.version,
+        fresh: step.fresh,
+        cost: step.cost,
+        limits: LIMITS[step.limits] ?? [],
+        quota,
+        retainMs: RETAIN_MS,
+      })
+      answers.push(answer)
+      if (answer.outcome === 'admitted' && answer.chargedAt !== null) {
+        charges.push({ step, chargedAt: answer.chargedAt, epoch: quota?.epoch ?? null })
+      }
+    }
+  }
+  return answers
+}
+
+function namesOf({ lineage, key }: { lineage: number; key: number }) {
+  return { lineageId: `l${lineage}`, keyId: `k${lineage}${key}` }
+}
+
+function tell({ quota, lineage }: Check, quotas: { epoch: number; allotted: number }[]): QuotaTold | null {
+  const known = quotas[lineage]
+  if (quota === 'none' || !known) return null
+  const granted = quota === 'granted' ? 5 : 0
+  known.allotted += granted
+  return { ...known, granted }
+}
+
+describe('a single window', () => {
+  it('admits and counts as rate-limiter-flexible does', async () => {
+    vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'clearTimeout'] })
+    const limits = compileRateLimits('rateLimits', [{ name: 'window', limit: 4, windowMs: 10_000 }])
+    const gaps = fc.array(fc.integer({ min: 0, max: 7_000 }), { minLength: 1, maxLength: 25 })
+    await fc.assert(
+      fc.asyncProperty(gaps, async (waits) => {
+        vi.setSystemTime(T0)
+        const oracle = new RateLimiterMemory({ points: 4, duration: 10 })
+        const limiter = redisRateLimiter(timed, {
+          keyPrefix: randomUUID(),
+          denials: { maxAgeMs: 0 },
+          timeoutMs: 10_000,
+        })
+        for (const wait of waits) {
+          vi.advanceTimersByTime(wait)
+          await timed.setTime(Date.now())
+          const theirs: RateLimiterRes & { refused?: boolean } = await oracle
+            .consume('key')
+            .catch((refusal) => ({
+              ...refusal,
+              refused: true,
+              remainingPoints: 0,
+              msBeforeNext: refusal.msBeforeNext,
+            }))
+          const ours = await limiter.check({
+            lineageId: 'l',
+            keyId: 'k',
+            version: 1,
+            fresh: true,
+            cost: 1,
+            limits,
+            quota: null,
+            retainMs: RETAIN_MS,
+          })
+          expect(ours).toMatchObject({
+            outcome: theirs.refused ? 'limited' : 'admitted',
+            limits: [{ remaining: theirs.remainingPoints, resetMs: theirs.msBeforeNext }],
+          })
+        }
+      }),
+      { seed, numRuns: 60 },
+    )
+  })
+})

@@ -1,0 +1,38 @@
+import { createHash } from 'node:crypto'
+import type { Redis } from 'ioredis'
+import type { RedisClient } from 'latchkey/redis'
+
+/** A client under whose scripts time stands still until a test moves it. */
+export interface TimedRedis extends RedisClient {
+  setTime(now: number): Promise<void>
+}
+
+const TIME = "call('TIME')"
+
+/**
+ * The limiter's own scripts, on a real server, by a clock that a test moves: where they ask the server for its time, they
+ * read a key instead. Nothing else in them is changed.
+ */
+export function timedRedis(redis: Redis, clockKey: string): TimedRedis {
+  const shas = new Map<string, string>()
+
+  return {
+    async setTime(now) {
+      await redis.set(clockKey, JSON.stringify([Math.floor(now / 1000), (now % 1000) * 1000]))
+    },
+    async evalsha(sha, numberOfKeys, ...args) {
+      return redis.evalsha(shas.get(sha) ?? sha, numberOfKeys, ...args)
+    },
+    async eval(source, numberOfKeys, ...args) {
+      const parts = source.split(TIME)
+      if (parts.length !== 2) throw new Error(`a script asks for the time ${parts.length - 1} times`)
+      const timed = parts.join(`cjson.decode(call('GET', '${clockKey}'))`)
+      shas.set(sha1(source), sha1(timed))
+      return redis.eval(timed, numberOfKeys, ...args)
+    },
+  }
+}
+
+function sha1(text: string): string {
+  return createHash('sha1').update(text).digest('hex')
+}

@@ -1,0 +1,181 @@
+import { setImmediate } from 'node:timers/promises'
+import { Cluster, Redis } from 'ioredis'
+import { type ApiKeys, createApiKeys, type IssueOptions } from 'latchkey'
+import { redisRateLimiter } from 'latchkey/redis'
+import { sharedStore } from '../../examples/redis/shared-store.ts'
+
+/** What a worker is started with, as JSON in its arguments. */
+export interface WorkerSettings {
+  /** Where the keys are kept, and uses of them are counted unless there are `clusterNodes`. */
+  readonly redisUrl: string
+  readonly clusterNodes?: readonly { host: string; port: number }[]
+  /** What the names of everything in Redis begin with. Workers with the same name share all of it. */
+  readonly name: string
+  /** @default 100 */
+  readonly quotaBlockSize?: number
+  /**
+   * How long a record is held.
+   *
+   * @default 3_600_000: it is never read again but for the limiter's word
+   */
+  readonly maxAgeMs?: number
+}
+
+/** How verifications have ended. */
+export interface Tally {
+  admitted: number
+  /** By code, and reason where there is one: `invalid_key: revoked`. */
+  refused: Record<string, number>
+}
+
+/** The moments at which verifications began, by a clock that all processes of this machine have in common. */
+export interface Course {
+  /** Of those that admitted their key. */
+  admitted: bigint[]
+  /** Of those that refused it, by code and reason. */
+  refused: Record<string, bigint[]>
+}
+
+type Changes = 'revoke' | 'disable' | 'enable' | 'update' | 'rotate' | 'revokeOwner' | 'invalidateOwner'
+
+/** A call of a method of `ApiKeys`. */
+export type Change = {
+  [M in Changes]: { readonly method: M; readonly args: Parameters<ApiKeys[M]> }
+}[Changes]
+
+/** What a worker does when it is asked to. An error ends it. */
+const tasks = {
+  issue: (options: IssueOptions) => keys.issue(options),
+  get: (id: string) => keys.get(id),
+
+  /** Makes a change, and says when it had resolved. */
+  async change({ method, args }: Change): Promise<bigint> {
+    const make = keys[method] as (...args: readonly unknown[]) => Promise<unknown>
+    await make(...args)
+    return process.hrtime.bigint()
+  },
+
+  /** Verifies a key so many times, so many at once. */
+  async hammer({ key, calls, inFlight }: { key: string; calls: number; inFlight: number }): Promise<Tally> {
+    const tally: Tally = { admitted: 0, refused: {} }
+    let left = calls
+    await atOnce(inFlight, async () => {
+      while (left > 0) {
+        left -= 1
+        count(tally, await verify(key))
+      }
+    })
+    return tally
+  },
+
+  /** Verifies a key, so many times at once, until it is refused. */
+  async exhaust({ key, inFlight }: { key: string; inFlight: number }): Promise<Tally> {
+    const tally: Tally = { admitted: 0, refused: {} }
+    await atOnce(inFlight, async () => {
+      while (count(tally, await verify(key)) === ADMITTED) {}
+    })
+    return tally
+  },
+
+  /** Begins to verify keys one after the other, so many at once; resolves after `calls`, and goes on until `end`. */
+  async begin({
+    given,
+    inFlight,
+    calls,
+  }: {
+    given: string[]
+    inFlight: number
+    calls: number
+  }): Promise<void> {
+    const course: Course = { admitted: [], refused: {} }
+    const loop = { made: 0, done: 0, stopAfter: Infinity }
+    return new Promise((resolve) => {
+      const lanes = atOnce(inFlight, async () => {
+        while (loop.made < loop.stopAfter) {
+          const key = given[loop.made % given.length] as string
+          loop.made += 1
+          const startedAt = process.hrtime.bigint()
+          const outcome = await verify(key)
+          if (outcome === ADMITTED) course.admitted.push(startedAt)
+          else {
+            course.refused[outcome] ??= []
+            course.refused[outcome].push(startedAt)
+            // A refusal may cost no I/O, and `end` has to be heard.
+            await setImmediate()
+          }
+          loop.done += 1
+          if (loop.done >= calls) resolve()
+        }
+      })
+      running = { loop, ended: lanes.then(() => course) }
+    })
+  },
+
+  /** Lets what `begin` has begun make `calls` more, and resolves with how all of them went. */
+  async end({ calls }: { calls: number }): Promise<Course> {
+    if (!running) throw new Error('nothing has begun')
+    running.loop.stopAfter = running.loop.made + calls
+    return running.ended
+  },
+}
+
+export type WorkerTasks = typeof tasks
+export interface TaskMessage {
+  readonly id: number
+  readonly task: keyof WorkerTasks
+  readonly args: readonly unknown[]
+}
+export interface ReplyMessage {
+  readonly id: number
+  readonly value: unknown
+}
+
+const ADMITTED = 'admitted'
+let running: { loop: { made: number; stopAfter: number }; ended: Promise<Course> } | undefined
+
+const settings: WorkerSettings = JSON.parse(process.argv[2] ?? '')
+const redis = new Redis(settings.redisUrl)
+const keys = createKeys(settings)
+
+process.on('disconnect', () => process.exit())
+process.on('message', async ({ id, task, args }: TaskMessage) => {
+  const work = tasks[task] as (...args: readonly unknown[]) => Promise<unknown>
+  const reply: ReplyMessage = { id, value: await work(...args) }
+  process.send?.(reply)
+})
+
+function createKeys({
+  clusterNodes,
+  name,
+  quotaBlockSize = 100,
+  maxAgeMs = 3_600_000,
+}: WorkerSettings): ApiKeys {
+  const counting = clusterNodes ? new Cluster([...clusterNodes]) : redis
+  return createApiKeys({
+    store: sharedStore(redis, `${name}:keys`),
+    // A call that is late is an error here, and never one that is counted elsewhere.
+    rateLimiter: redisRateLimiter(counting, { keyPrefix: name, timeoutMs: 30_000, onUnavailable: 'closed' }),
+    prefix: 'acme_test',
+    cache: { maxAgeMs },
+    ownerMaxAgeMs: maxAgeMs,
+    isOwnerActive: async (owner) => (await redis.sismember(`${name}:inactive`, owner.id)) === 0,
+    quotaBlockSize,
+    timeoutMs: 60_000,
+  })
+}
+
+async function verify(key: string): Promise<string> {
+  const result = await keys.verify(key, { ip: '198.51.100.1' })
+  if (result.ok) return ADMITTED
+  return result.code === 'invalid_key' ? `${result.code}: ${result.reason}` : result.code
+}
+
+function count(tally: Tally, outcome: string): string {
+  if (outcome === ADMITTED) tally.admitted += 1
+  else tally.refused[outcome] = (tally.refused[outcome] ?? 0) + 1
+  return outcome
+}
+
+async function atOnce(lanes: number, run: () => Promise<void>): Promise<void> {
+  await Promise.all(Array.from({ length: lanes }, run))
+}
