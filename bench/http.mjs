@@ -25,6 +25,7 @@ export async function measureHttp({
   warmups,
   requests,
   connections,
+  redisUrl,
   random,
   onProgress,
 }) {
@@ -33,7 +34,7 @@ export async function measureHttp({
   for (let start = 0; start < starts; start += 1) {
     const servers = []
     try {
-      for (const name of names) servers.push(await startServer(name, connections))
+      for (const name of names) servers.push(await startServer(name, connections, redisUrl))
       for (const server of servers) await probe(server)
       for (let warmup = 0; warmup < warmups; warmup += 1) {
         onProgress(`start ${start + 1} of ${starts}: warming up`)
@@ -80,8 +81,9 @@ async function runTurn(server) {
   }
 }
 
-async function startServer(name, connections) {
-  const child = fork(fileURLToPath(new URL('serve-target.mjs', import.meta.url)), [name], {
+async function startServer(name, connections, redisUrl) {
+  const args = redisUrl === undefined ? [name] : [name, redisUrl]
+  const child = fork(fileURLToPath(new URL('serve-target.mjs', import.meta.url)), args, {
     env: { ...process.env, NODE_ENV: 'production' },
     execArgv: [],
   })

@@ -4,7 +4,7 @@
  */
 import { hash } from 'node:crypto'
 import { createRandom, shuffle } from './statistics.mjs'
-import { createKeys } from './targets.mjs'
+import { createKeys, oneLimit } from './targets.mjs'
 
 const rounds = Number(process.argv[2])
 const random = createRandom(Number(process.argv[3]))
@@ -12,8 +12,8 @@ const callsPerTurn = 1_000
 const turnsPerRound = 20
 const warmupRounds = 3
 
-const limited = await createKeys({ limited: true })
-const unlimited = await createKeys({ limited: false })
+const limited = await createKeys({ rateLimits: oneLimit })
+const unlimited = await createKeys({ rateLimits: [] })
 const subjects = [
   { name: 'sha256', run: () => runHash(limited.key) },
   { name: 'sha256-again', run: () => runHash(limited.key) },

@@ -16,7 +16,8 @@ export function installPeers() {
 
 /** Builds the library, unless its build is younger than every source. */
 export function buildLibrary() {
-  const outputs = ['index.mjs', 'express.mjs', 'passport.mjs'].map((file) => new URL(`dist/${file}`, root))
+  const doors = ['index.mjs', 'express.mjs', 'passport.mjs', 'redis.mjs']
+  const outputs = doors.map((file) => new URL(`dist/${file}`, root))
   const isBuilt = outputs.every(existsSync) && Math.min(...outputs.map(changedAt)) >= latestSourceChange()
   if (!isBuilt) npm(['run', 'build'])
 }

@@ -1,10 +1,12 @@
 /** The results as text for people. */
-export function formatResults({ settings, http, verify, memory, bars }) {
+export function formatResults({ settings, http, verify, memory, redis, bars }) {
   return [
     formatSettings(settings),
-    http && formatHttp(http),
+    http && formatHttp('HTTP', http),
     verify && formatVerify(verify),
     memory && formatMemory(memory),
+    redis?.http && formatHttp(`HTTP with Redis ${redis.version}`, redis.http),
+    redis && formatCheck(redis),
     bars.length > 0 && formatBars(bars),
   ]
     .filter(Boolean)
@@ -18,7 +20,7 @@ function formatSettings({ node, cpu, cores, seed, rounds }) {
 Figures are medians over rounds; [ ] ${meaning}.`
 }
 
-function formatHttp({ targets }) {
+function formatHttp(title, { targets }) {
   const rows = Object.entries(targets).map(([name, target]) => [
     name,
     target.label,
@@ -32,7 +34,7 @@ function formatHttp({ targets }) {
   const controls = Object.entries(targets)
     .filter(([name, { against }]) => name === `${against}-again`)
     .map(([, { against, addedPercent }]) => `${against}: ${spread(addedPercent)}`)
-  const lines = ['HTTP: server CPU per request', formatTable([header, ...rows])]
+  const lines = [`${title}: server CPU per request`, formatTable([header, ...rows])]
   if (controls.length > 0) lines.push(...controls.map((control) => `A/A control, ${control}`))
   return lines.join('\n')
 }
@@ -66,13 +68,39 @@ function formatMemory({ keys, bytesPerCachedRecord, bytesPerCachedRecordAndLedge
   ].join('\n')
 }
 
+function formatCheck({ version, check }) {
+  const rows = Object.entries(check).flatMap(([concurrent, { subjects, ...times }]) => {
+    const row = (name, label, timesAsFast) => {
+      const { callsPerSecond, cpuUsPerCall } = subjects[name]
+      return [concurrent, label, interval(callsPerSecond, 0), interval(cpuUsPerCall, 1), timesAsFast]
+    }
+    return [
+      row('one', 'redisRateLimiter, one limit', interval(times.oneTimesAsFast, 2)),
+      row('flexible', 'RateLimiterRedis', '1'),
+      row('three', 'redisRateLimiter, three limits', interval(times.threeTimesAsFast, 2)),
+      row('union', 'RateLimiterUnion of three', '1'),
+    ]
+  })
+  const controls = Object.entries(check).flatMap(
+    ([concurrent, { flexibleControlPercent, unionControlPercent }]) => [
+      `A/A control, RateLimiterRedis at ${concurrent}: ${spread(flexibleControlPercent)}`,
+      `A/A control, RateLimiterUnion at ${concurrent}: ${spread(unionControlPercent)}`,
+    ],
+  )
+  return [
+    `check() alone with Redis ${version}, beside rate-limiter-flexible, 1,000 keys`,
+    formatTable([['concurrent', '', 'calls/s', 'CPU µs/call', 'times as fast'], ...rows]),
+    ...controls,
+  ].join('\n')
+}
+
 function formatBars(bars) {
-  const lines = bars.map(({ name, figure, low, high, bar, aim, unit, passed, isClose }) => {
+  const lines = bars.map(({ name, figure, low, high, sense, bar, aim, unit, passed, isClose }) => {
     const digits = unit === '×' ? 2 : 1
     const range = `[${low.toFixed(digits)}, ${high.toFixed(digits)}]`
     const aimed = aim === undefined ? '' : `, aim ${aim}${unit}: ${figure <= aim ? 'met' : 'missed'}`
     const close = isClose ? ' (the interval holds the bar)' : ''
-    return `${passed ? 'PASS' : 'FAIL'}  ${name}: ${figure.toFixed(digits)}${unit} ${range}, bar ${bar}${unit}${aimed}${close}`
+    return `${passed ? 'PASS' : 'FAIL'}  ${name}: ${figure.toFixed(digits)}${unit} ${range}, bar ${sense} ${bar}${unit}${aimed}${close}`
   })
   return ['Bars', ...lines].join('\n')
 }

@@ -1,6 +1,12 @@
 import { pair, quantile, summarise } from './statistics.mjs'
 import { targets } from './targets.mjs'
 
+/** Comparisons of two targets that are not set against each other, by the name of the figure. */
+const differences = {
+  strategyLessHeaderApiKeyUs: ['strategy', 'headerapikey'],
+  latchkeyLessHeaderApiKeyUs: ['redis-latchkey', 'redis-headerapikey'],
+}
+
 /** What the rounds of the HTTP comparison say: each target alone, and paired with the one it is set against. */
 export function summariseHttp(rounds) {
   const valuesOf = (name, figure) => rounds.map((round) => round[name][figure])
@@ -21,34 +27,32 @@ export function summariseHttp(rounds) {
       {
         ...summary,
         against,
-        addedUs: summarise(pair(cpu, reference, (value, other) => value - other)),
+        addedUs: summarise(pair(cpu, reference, subtract)),
         addedPercent: { ...summarise(addedPercent), ...spreadOf(addedPercent) },
       },
     ]
   })
   return {
     targets: Object.fromEntries(summaries),
-    // The one comparison of two targets that are not set against each other.
-    ...(names.includes('strategy') &&
-      names.includes('headerapikey') && {
-        strategyLessHeaderApiKeyUs: summarise(
-          pair(
-            valuesOf('strategy', 'cpuUsPerRequest'),
-            valuesOf('headerapikey', 'cpuUsPerRequest'),
-            (value, other) => value - other,
-          ),
-        ),
-      }),
+    ...summariseDifferences(names, valuesOf),
     cpuUsPerRequestByRound: rounds.map((round) =>
       Object.fromEntries(names.map((name) => [name, round[name].cpuUsPerRequest])),
     ),
   }
 }
 
+function summariseDifferences(names, valuesOf) {
+  const cpuOf = (name) => valuesOf(name, 'cpuUsPerRequest')
+  const summaries = Object.entries(differences)
+    .filter(([, compared]) => compared.every((name) => names.includes(name)))
+    .map(([figure, [name, other]]) => [figure, summarise(pair(cpuOf(name), cpuOf(other), subtract))])
+  return Object.fromEntries(summaries)
+}
+
 /** What the rounds of the `verify` comparison say, in CPU nanoseconds per call and in hashes. */
 export function summariseVerify(rounds) {
   const valuesOf = (name) => rounds.map((round) => round[name])
-  const inHashes = (name) => pair(valuesOf(name), valuesOf('sha256'), (value, hash) => value / hash)
+  const inHashes = (name) => pair(valuesOf(name), valuesOf('sha256'), divide)
   const control = pair(valuesOf('sha256-again'), valuesOf('sha256'), percentAbove)
   return {
     sha256Ns: summarise(valuesOf('sha256')),
@@ -60,9 +64,56 @@ export function summariseVerify(rounds) {
   }
 }
 
+/** What the part `redis` says: of its servers, where any were measured, and of `check`. */
+export function summariseRedis({ version, servers, checks }) {
+  return { version, ...(servers && { http: summariseHttp(servers) }), check: summariseCheck(checks) }
+}
+
+/** One summary for each number of concurrent calls. */
+function summariseCheck(rounds) {
+  const summaries = Object.keys(rounds[0]).map((concurrent) => [
+    concurrent,
+    summariseCalls(rounds.map((round) => round[concurrent])),
+  ])
+  return Object.fromEntries(summaries)
+}
+
+function summariseCalls(rounds) {
+  const valuesOf = (name, figure) => rounds.map((round) => round[name][figure])
+  const speedsOf = (name) => valuesOf(name, 'callsPerSecond')
+  const timesAsFast = (name, other) => summarise(pair(speedsOf(name), speedsOf(other), divide))
+  const control = (name) => {
+    const percent = pair(speedsOf(`${name}-again`), speedsOf(name), percentAbove)
+    return { ...summarise(percent), ...spreadOf(percent) }
+  }
+  const subjects = Object.keys(rounds[0]).map((name) => [
+    name,
+    {
+      callsPerSecond: summarise(speedsOf(name)),
+      cpuUsPerCall: summarise(valuesOf(name, 'cpuUsPerCall')),
+    },
+  ])
+  return {
+    subjects: Object.fromEntries(subjects),
+    oneTimesAsFast: timesAsFast('one', 'flexible'),
+    threeTimesAsFast: timesAsFast('three', 'union'),
+    flexibleControlPercent: control('flexible'),
+    unionControlPercent: control('union'),
+  }
+}
+
 /** The bars of this project that the figures at hand can be held to. */
-export function judge({ http, verify }) {
-  const { middleware, strategy, headerapikey } = http?.targets ?? {}
+export function judge({ http, verify, redis }) {
+  return [
+    ...judgeHttp(http),
+    ...judgeVerify(verify),
+    ...judgeRedisHttp(redis?.http),
+    ...judgeCheck(redis?.check),
+  ]
+}
+
+function judgeHttp(http) {
+  const { middleware, strategy } = http?.targets ?? {}
   const bars = []
   if (middleware?.addedPercent) {
     bars.push(atMost('app.use(apiKeyAuth) over the bare route', middleware.addedPercent, 20, '%', 12))
@@ -70,26 +121,72 @@ export function judge({ http, verify }) {
   if (strategy?.addedPercent) {
     bars.push(atMost('ApiKeyStrategy over the do-nothing strategy', strategy.addedPercent, 20, '%', 10))
   }
-  if (strategy && headerapikey) {
+  if (http?.strategyLessHeaderApiKeyUs) {
     bars.push(atMost('ApiKeyStrategy less passport-headerapikey', http.strategyLessHeaderApiKeyUs, 0, ' µs'))
   }
-  if (verify) bars.push(atMost('verify(), warm, in SHA-256 of the key', verify.verifyInHashes, 8, '×'))
   return bars
 }
 
+function judgeVerify(verify) {
+  return verify ? [atMost('verify(), warm, in SHA-256 of the key', verify.verifyInHashes, 8, '×')] : []
+}
+
+function judgeRedisHttp(http) {
+  const latchkey = http?.targets['redis-latchkey']
+  const name = 'apiKeyAuth with redisRateLimiter'
+  const bars = []
+  if (latchkey?.addedPercent) {
+    bars.push(atMost(`${name} over the bare EVALSHA route`, latchkey.addedPercent, 20, '%', 12))
+  }
+  if (http?.latchkeyLessHeaderApiKeyUs) {
+    const other = 'passport-headerapikey and rate-limit-redis'
+    bars.push(atMost(`${name} less ${other}`, http.latchkeyLessHeaderApiKeyUs, 0, ' µs'))
+  }
+  return bars
+}
+
+function judgeCheck(check = {}) {
+  return Object.entries(check).flatMap(([concurrent, { oneTimesAsFast, threeTimesAsFast }]) => {
+    const calls = `check() at ${concurrent} concurrent`
+    return [
+      atLeast(`${calls}, one limit, in speeds of RateLimiterRedis`, oneTimesAsFast, 0.9, '×'),
+      atLeast(`${calls}, three limits, in speeds of RateLimiterUnion`, threeTimesAsFast, 1.7, '×'),
+    ]
+  })
+}
+
 function atMost(name, figure, bar, unit, aim) {
+  const meets = (value, limit) => value <= limit
+  return holdTo({ name, figure, sense: 'at most', bar, aim, unit, meets })
+}
+
+function atLeast(name, figure, bar, unit) {
+  const meets = (value, limit) => value >= limit
+  return holdTo({ name, figure, sense: 'at least', bar, unit, meets })
+}
+
+function holdTo({ name, figure: { median, low, high }, sense, bar, aim, unit, meets }) {
   return {
     name,
-    figure: figure.median,
-    low: figure.low,
-    high: figure.high,
+    figure: median,
+    low,
+    high,
+    sense,
     bar,
     ...(aim !== undefined && { aim }),
     unit,
-    passed: figure.median <= bar,
+    passed: meets(median, bar),
     // The interval holds the bar: another run might say otherwise.
-    isClose: figure.low <= bar && bar <= figure.high,
+    isClose: low <= bar && bar <= high,
   }
+}
+
+function divide(value, reference) {
+  return value / reference
+}
+
+function subtract(value, reference) {
+  return value - reference
 }
 
 function percentAbove(value, reference) {

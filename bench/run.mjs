@@ -11,17 +11,17 @@ import { createRandom } from './statistics.mjs'
 
 const usage = `npm run bench -- [options]
 
-  --only http|verify|memory  one part instead of all three
-  --targets a,b              only these servers (see targets.mjs)
-  --rounds 25                rounds of the comparisons over HTTP and of verify()
-  --starts 5                 how often the processes are started afresh in the course of the rounds
-  --warmups 2                rounds after each start that do not count
-  --requests 2000            requests to each server in each round
-  --connections 16           connections to each server
-  --seed N                   repeats the order in which the targets took their turns
-  --strict                   exit 1 when a bar is missed
+  --only http|verify|memory|redis  one part instead of all four
+  --targets a,b                    only these servers (see targets.mjs)
+  --rounds 25                      rounds of the comparisons over HTTP, of verify() and of check()
+  --starts 5                       how often the processes are started afresh in the course of the rounds
+  --warmups 2                      rounds after each start that do not count
+  --requests 2000                  requests to each server in each round
+  --connections 16                 connections to each server
+  --seed N                         repeats the order in which the targets took their turns
+  --strict                         exit 1 when a bar is missed
 `
-const parts = ['http', 'verify', 'memory']
+const parts = ['http', 'verify', 'memory', 'redis']
 const memoryKeys = 100_000
 
 try {
@@ -39,20 +39,18 @@ async function main() {
     return true
   }
   installPeers()
-  const { summariseHttp, summariseVerify, judge } = await import('./results.mjs')
+  const { summariseHttp, summariseVerify, summariseRedis, judge } = await import('./results.mjs')
   const { targets } = await import('./targets.mjs')
-  const names = options.targets ?? Object.keys(targets)
-  const unknown = names.find((name) => !Object.hasOwn(targets, name))
-  if (unknown)
-    throw new TypeError(`"--targets" knows ${Object.keys(targets).join(', ')}; received ${unknown}`)
+  const names = readTargets(targets, options)
   const needsLibrary =
-    options.parts.some((part) => part !== 'http') || names.some((name) => targets[name].library)
+    options.parts.some((part) => part !== 'http') || names.http.some((name) => targets[name].library)
   if (needsLibrary) buildLibrary()
 
   const results = { settings: describeRun(options) }
-  if (options.parts.includes('http')) results.http = summariseHttp(await runHttp(names, options))
+  if (names.http.length > 0) results.http = summariseHttp(await runHttp(names.http, options))
   if (options.parts.includes('verify')) results.verify = summariseVerify(await runVerify(options))
   if (options.parts.includes('memory')) results.memory = await runMemory()
+  if (options.parts.includes('redis')) results.redis = summariseRedis(await runRedis(names.redis, options))
   results.bars = judge(results)
   console.log(formatResults(results))
   writeFileSync(new URL('results.json', import.meta.url), `${JSON.stringify(results, roundNumber, 2)}\n`)
@@ -99,6 +97,19 @@ function readInteger(name, text, min) {
   throw new TypeError(`"--${name}" must be an integer from ${min}, received ${text}`)
 }
 
+/** The servers to measure of each part that is run. */
+function readTargets(targets, options) {
+  const partOf = (name) => (targets[name].redis ? 'redis' : 'http')
+  const known = Object.keys(targets).filter((name) => options.parts.includes(partOf(name)))
+  const names = options.targets ?? known
+  const unknown = names.find((name) => !known.includes(name))
+  if (unknown !== undefined) {
+    throw new TypeError(`"--targets" knows ${known.join(', ') || 'none in this part'}; received ${unknown}`)
+  }
+  const namesOf = (part) => names.filter((name) => partOf(name) === part)
+  return { http: namesOf('http'), redis: namesOf('redis') }
+}
+
 function describeRun({ seed, rounds, starts, warmups, requests, connections }) {
   return {
     at: new Date().toISOString(),
@@ -114,20 +125,28 @@ function describeRun({ seed, rounds, starts, warmups, requests, connections }) {
   }
 }
 
-async function runHttp(names, options) {
+async function runHttp(names, options, redisUrl) {
   const { measureHttp } = await import('./http.mjs')
-  return measureHttp({ ...options, names, random: createRandom(options.seed), onProgress: showProgress })
+  const random = createRandom(options.seed)
+  return measureHttp({ ...options, names, redisUrl, random, onProgress: showProgress })
 }
 
-/** In as many processes, for the same reason, as the servers are started. */
-async function runVerify({ rounds, starts, seed }) {
-  const measured = []
+async function runVerify(options) {
+  const shares = await runScripts('measure-verify.mjs', [], options)
+  return shares.flat()
+}
+
+/** Runs a script in as many processes, for the same reason, as the servers are started: each measures a share. */
+async function runScripts(file, args, { rounds, starts, seed }) {
+  const shares = []
+  let measured = 0
   for (let start = 0; start < starts; start += 1) {
-    showProgress(`verify(), start ${start + 1} of ${starts}`)
-    const share = Math.round((rounds * (start + 1)) / starts) - measured.length
-    measured.push(...(await runScript('measure-verify.mjs', [share, seed + start])))
+    showProgress(`${file}, start ${start + 1} of ${starts}`)
+    const share = Math.round((rounds * (start + 1)) / starts) - measured
+    shares.push(await runScript(file, [share, seed + start, ...args]))
+    measured += share
   }
-  return measured
+  return shares
 }
 
 async function runMemory() {
@@ -140,6 +159,17 @@ async function runMemory() {
     bytesPerCachedRecordAndLedger: limited.bytesPerCachedRecord,
     bytesPerStoredKey: record.bytesPerStoredKey,
   }
+}
+
+/** One Redis server for the whole part. */
+async function runRedis(names, options) {
+  const { withRedis } = await import('./redis.mjs')
+  return withRedis(async (redisUrl) => {
+    const servers = names.length > 0 ? await runHttp(names, options, redisUrl) : null
+    const shares = await runScripts('measure-check.mjs', [redisUrl], options)
+    const checks = shares.flatMap(({ measured }) => measured)
+    return { version: shares[0].redisVersion, servers, checks }
+  })
 }
 
 /** Runs a script in a process of its own; resolves with what it sends. */

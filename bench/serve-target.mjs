@@ -1,11 +1,12 @@
 /**
- * One target in a process of its own: `serve-target.mjs <name>`. Tells its parent the port and a key, then
- * answers each message with the CPU time, in microseconds, that this process has used so far.
+ * One target in a process of its own: `serve-target.mjs <name> [<redisUrl>]`. Tells its parent the port and a key,
+ * then answers each message with the CPU time, in microseconds, that this process has used so far.
  */
 import { createServer } from 'node:http'
 import { targets } from './targets.mjs'
 
-const { app, key } = await targets[process.argv[2]].create()
+const [name, redisUrl] = process.argv.slice(2)
+const { app, key } = await targets[name].create(redisUrl)
 
 const server = createServer(app)
 server.keepAliveTimeout = 0 // the connections wait, idle, while other targets have their turn
