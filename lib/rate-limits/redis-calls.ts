@@ -136,16 +136,16 @@ export function createRedisCalls(client: RedisClient, timeoutMs: number, clock: 
 
     function arm(delayMs: number): void {
       isArmed = true
-      clock.setTimer(() => setImmediate(expireDue), Math.max(1, Math.ceil(delayMs)))
+      clock.setTimer(() => setImmediate(expire, clock.now()), Math.max(1, Math.ceil(delayMs)))
     }
 
-    function expireDue(): void {
+    /** Ends the calls that were due when the timer ran; those that began since have not had their chance. */
+    function expire(now: number): void {
       isArmed = false
-      const now = clock.now()
       while (first && first.dueAt <= now) {
         fail(first, new Error(`Redis did not answer within ${timeoutMs} milliseconds`))
       }
-      if (first) arm(first.dueAt - now)
+      if (first) arm(first.dueAt - clock.now())
     }
 
     return { start, settle }

@@ -1,0 +1,527 @@
+import { randomUUID } from 'node:crypto'
+import { Cluster, Redis } from 'ioredis'
+import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
+import { createApiKeys, type LimitAnswer, type LimitRequest, memoryStore, type RateLimiter } from 'latchkey'
+import { type RedisClient, type RedisRateLimiterOptions, redisRateLimiter } from 'latchkey/redis'
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { type CompiledLimit, compileRateLimits } from '../../lib/core/rate-limit.ts'
+import { NAME } from '../support/test-keys.ts'
+
+const DAY = 86_400_000
+const none = limits()
+const minute = limits({ limit: 3, windowMs: 60_000 })
+const three = limits(
+  { limit: 100, windowMs: 60_000 },
+  { limit: 600, windowMs: 60_000, burst: 20 },
+  { limit: 1_000, per: 'day' },
+)
+
+let redis: Redis
+
+beforeAll(() => {
+  redis = new Redis(inject('redisUrl'))
+})
+afterAll(() => redis.disconnect())
+
+function limits(...given: object[]): readonly CompiledLimit[] {
+  return compileRateLimits(
+    'rateLimits',
+    given.map((limit, i) => ({ name: `l${i}`, ...limit })),
+  )
+}
+
+/** A limiter with a key of its own; it fails rather than falls back, so that nothing is admitted unseen. */
+function setUp(options: RedisRateLimiterOptions = {}, client: RedisClient = redis) {
+  const keyPrefix = randomUUID()
+  const given = { keyPrefix, timeoutMs: 5_000, onUnavailable: 'closed' as const, ...options }
+  const limiter = redisRateLimiter(client, given)
+  return {
+    limiter,
+    key: `${keyPrefix}:{lineage}`,
+    /** The same hash by another process. */
+    another: () => redisRateLimiter(client, given),
+    check: (request: Partial<LimitRequest> = {}) => ask(limiter, request),
+  }
+}
+
+async function ask(limiter: RateLimiter, request: Partial<LimitRequest> = {}): Promise<LimitAnswer> {
+  return limiter.check({
+    lineageId: 'lineage',
+    keyId: 'key',
+    version: 1,
+    fresh: true,
+    cost: 1,
+    limits: none,
+    quota: null,
+    retainMs: 10_000,
+    ...request,
+  })
+}
+
+/** The client, and how many calls it was asked for. */
+function counted(client: RedisClient) {
+  let calls = 0
+  return {
+    get calls() {
+      return calls
+    },
+    client: {
+      eval: (...args: Parameters<RedisClient['eval']>) => {
+        calls += 1
+        return client.eval(...args)
+      },
+      evalsha: (...args: Parameters<RedisClient['evalsha']>) => {
+        calls += 1
+        return client.evalsha(...args)
+      },
+    },
+  }
+}
+
+describe('options', () => {
+  it.each<[string, unknown, string]>([
+    ['keyPrefix', { keyPrefix: '' }, 'keyPrefix'],
+    ['keyPrefix', { keyPrefix: 'a{b}' }, 'keyPrefix'],
+    ['keyPrefix', { keyPrefix: 'x'.repeat(101) }, 'keyPrefix'],
+    ['timeoutMs', { timeoutMs: 0 }, 'timeoutMs'],
+    ['timeoutMs', { timeoutMs: 1.5 }, 'timeoutMs'],
+    ['onUnavailable', { onUnavailable: 'fail' }, 'onUnavailable'],
+    ['onUnavailable', { onUnavailable: null }, 'onUnavailable'],
+    ['onUnavailable', { onUnavailable: { default: 'fail', limits: {} } }, 'onUnavailable.default'],
+    ['onUnavailable', { onUnavailable: { limits: { day: 'fail' } } }, 'onUnavailable.limits.day'],
+    ['onUnavailable', { onUnavailable: { default: 'open' } }, 'onUnavailable.limits'],
+    ['onUnavailable', { onUnavailable: { limit: {} } }, 'limits'],
+    ['denials', { denials: { maxEntries: 0 } }, 'denials.maxEntries'],
+    ['denials', { denials: { maxAgeMs: -1 } }, 'denials.maxAgeMs'],
+    ['an unknown one', { timeout: 100 }, 'timeoutMs'],
+  ])('that are wrong are refused by name: %s', (_what, options, named) => {
+    expect(() => redisRateLimiter(redis, options as never)).toThrow(TypeError)
+    expect(() => redisRateLimiter(redis, options as never)).toThrow(`"${named}"`)
+  })
+
+  it('need a client that can run scripts', () => {
+    for (const client of [undefined, null, {}, { eval() {} }, 'redis://localhost']) {
+      expect(() => redisRateLimiter(client as never)).toThrow('"client" must be an ioredis client')
+    }
+  })
+})
+
+describe('a value that is not ours', () => {
+  const admitted = { outcome: 'admitted' }
+
+  it.each<[string, (key: string) => Promise<unknown>]>([
+    ['the key holds a string', (key) => redis.set(key, 'x')],
+    ['the key holds a list', (key) => redis.rpush(key, 'x')],
+    ['a meter is text', (key) => redis.hset(key, 'wl0 window 60000', 'unlimited')],
+    ['a meter is cut off', (key) => redis.hset(key, 'wl0 window 60000', Buffer.alloc(15))],
+    ['a meter is not a number', (key) => redis.hset(key, 'wl0 window 60000', doubles(Number.NaN, 1))],
+    ['a meter is negative', (key) => redis.hset(key, 'wl0 window 60000', doubles(-5, 1))],
+    [
+      'a meter is infinite',
+      (key) => redis.hset(key, 'wl0 window 60000', doubles(1, Number.POSITIVE_INFINITY)),
+    ],
+    ['a version is text', (key) => redis.hset(key, 'vkey', '1')],
+    ['a version is not a number', (key) => redis.hset(key, 'vkey', doubles(Number.NaN, 1))],
+    ['the quota is cut off', (key) => redis.hset(key, 'q', doubles(1, 2))],
+    ['the quota is not a number', (key) => redis.hset(key, 'q', doubles(1, 5, Number.NaN, 0))],
+    ['its lifetime is text', (key) => redis.hset(key, 'x', 'for ever')],
+    ['its lifetime is infinite', (key) => redis.hset(key, 'x', 'inf')],
+  ])('is a fault and never an admission: %s', async (_what, spoil) => {
+    const { check, key } = setUp()
+    await spoil(key)
+    const quota = { epoch: 1, allotted: 5, granted: 5 }
+    await expect(check({ limits: minute, quota })).rejects.toThrow(/WRONGTYPE|LATCHKEY/)
+    await redis.del(key)
+    expect(await check({ limits: minute, quota })).toMatchObject(admitted)
+  })
+
+  it('is counted by this process alone where that is the policy, and told of', async () => {
+    const { key, limiter } = setUp({ onUnavailable: 'local' })
+    const happenings: unknown[] = []
+    limiter.listen?.((happening) => happenings.push(happening))
+    await redis.set(key, 'x')
+    for (let i = 0; i < 3; i++) expect(await ask(limiter, { limits: minute })).toMatchObject(admitted)
+    expect(await ask(limiter, { limits: minute })).toMatchObject({ outcome: 'limited' })
+    expect(happenings).toEqual([{ type: 'fault', error: expect.any(Error) }])
+  })
+
+  it('under one key is no reason to give up on the server', async () => {
+    const { limiter, key, check } = setUp({ onUnavailable: 'local' })
+    const happenings: { type: string }[] = []
+    limiter.listen?.((happening) => happenings.push(happening))
+    await redis.set(key, 'x')
+    for (let i = 0; i < 50; i++) await check({ limits: minute })
+    expect(happenings.map(({ type }) => type)).not.toContain('suspended')
+    expect(await check({ lineageId: 'another', limits: minute })).toMatchObject({
+      ...admitted,
+      chargedAt: expect.any(Number),
+    })
+  })
+
+  it('of the server is a fault', async () => {
+    const answers = [null, 'OK', [], [1], [1, 'now'], [1, 2, null], [Number.NaN, 1], { 0: 1, length: 2 }]
+    for (const answer of answers) {
+      const client = { eval: async () => answer, evalsha: async () => answer }
+      await expect(setUp({}, client).check({ limits: minute })).rejects.toThrow('no answer')
+    }
+  })
+})
+
+describe('the version', () => {
+  it('that another process has raised makes a record stale, fresh or not, and nothing is spent', async () => {
+    const { another, check } = setUp()
+    expect(await check({ limits: minute })).toMatchObject({ outcome: 'admitted' })
+    await another().raiseVersions([{ lineageId: 'lineage', keyId: 'key', version: 3 }], 10_000)
+    for (const fresh of [false, true]) {
+      expect(await check({ fresh, version: 2, limits: minute })).toEqual({ outcome: 'stale' })
+    }
+    const look = await check({ version: 3, fresh: false, cost: 0, limits: minute })
+    expect(look).toMatchObject({ outcome: 'admitted', limits: [{ remaining: 2 }] })
+  })
+
+  it('is raised for many keys at once, in one call for each lineage', async () => {
+    const counter = counted(redis)
+    const { limiter, check } = setUp({}, counter.client)
+    const marks = [1, 2, 3].map((n) => ({ lineageId: 'lineage', keyId: `key${n}`, version: n }))
+    await limiter.raiseVersions([...marks, { lineageId: 'other', keyId: 'key', version: 9 }], 10_000)
+    const calls = counter.calls
+    await limiter.raiseVersions([...marks, { lineageId: 'other', keyId: 'key', version: 9 }], 10_000)
+    expect(counter.calls - calls).toBe(2)
+    expect(await check({ keyId: 'key3', version: 2 })).toEqual({ outcome: 'stale' })
+    expect(await check({ lineageId: 'other', version: 8 })).toEqual({ outcome: 'stale' })
+    expect(await check({ keyId: 'key2', version: 2, fresh: false })).toMatchObject({ outcome: 'admitted' })
+  })
+
+  it('is checked for keys without limits too, and by a look', async () => {
+    const { limiter, check } = setUp()
+    await limiter.raiseVersions([{ lineageId: 'lineage', keyId: 'key', version: 2 }], 10_000)
+    expect(await check({ cost: 0 })).toEqual({ outcome: 'stale' })
+    expect(await check({ version: 2, fresh: false, cost: 0 })).toMatchObject({ outcome: 'admitted' })
+  })
+
+  it('that is gone with the data has cached records read again', async () => {
+    const { check, key } = setUp()
+    await check({ version: 4 })
+    expect(await check({ version: 4, fresh: false })).toMatchObject({ outcome: 'admitted' })
+    await redis.del(key)
+    expect(await check({ version: 4, fresh: false })).toEqual({ outcome: 'stale' })
+    expect(await check({ version: 4, fresh: true })).toMatchObject({ outcome: 'admitted' })
+    expect(await check({ version: 4, fresh: false })).toMatchObject({ outcome: 'admitted' })
+  })
+})
+
+describe('the quota', () => {
+  const told = (allotted: number, granted = 0, epoch = 1) => ({ quota: { epoch, allotted, granted } })
+
+  it('is given what was granted once, however often the call arrives', async () => {
+    const { check, limiter } = setUp()
+    for (let i = 0; i < 3; i++) await check({ cost: 0, ...told(10, 10) })
+    expect(await limiter.unspentQuota('lineage', 1)).toBe(10)
+  })
+
+  it('loses no block where two are told in the wrong order', async () => {
+    const { check, limiter } = setUp()
+    await check({ cost: 0, ...told(0) })
+    await check({ cost: 0, ...told(20, 10) })
+    await check({ cost: 0, ...told(10, 10) })
+    expect(await limiter.unspentQuota('lineage', 1)).toBe(20)
+  })
+
+  it('grants nothing of what was allotted before the data was lost', async () => {
+    const { check, key } = setUp()
+    await check({ cost: 4, ...told(10, 10) })
+    await redis.del(key)
+    expect(await check(told(10))).toMatchObject({ outcome: 'short_of_quota', unspentQuota: 0 })
+    expect(await check({ cost: 5, ...told(15, 5) })).toMatchObject({ outcome: 'admitted', unspentQuota: 0 })
+    expect(await check(told(15))).toMatchObject({ outcome: 'short_of_quota' })
+  })
+
+  it('is not spent twice by a process whose latest charges the server has lost', async () => {
+    const { check, key } = setUp()
+    await check({ cost: 2, ...told(10, 10) })
+    const snapshot = await redis.hgetallBuffer(key)
+    await check({ cost: 5, ...told(10) })
+    // As a replica that takes over without the last of what was written.
+    await redis.hset(key, snapshot)
+    expect(await check({ cost: 4, ...told(10) })).toMatchObject({
+      outcome: 'short_of_quota',
+      unspentQuota: 3,
+    })
+    expect(await check({ cost: 3, ...told(10) })).toMatchObject({ outcome: 'admitted', unspentQuota: 0 })
+  })
+
+  it('is not changed by what is told late of an epoch that is over', async () => {
+    const { check, limiter } = setUp()
+    await check({ cost: 0, ...told(100, 100, 7) })
+    await check({ cost: 0, ...told(500, 500, 6) })
+    expect(await limiter.unspentQuota('lineage', 7)).toBe(100)
+    expect(await limiter.unspentQuota('lineage', 6)).toBe(0)
+  })
+
+  it('never goes below zero under many calls at once', async () => {
+    const { check } = setUp()
+    const answers = await Promise.all(
+      Array.from({ length: 200 }, () => check({ cost: 3, ...told(100, 100) })),
+    )
+    expect(answers.filter(({ outcome }) => outcome === 'admitted')).toHaveLength(33)
+    expect(await check(told(100))).toMatchObject({ outcome: 'admitted', unspentQuota: 0 })
+  })
+
+  it('is refilled by a refund of the same epoch, also for a process that knew of the charge', async () => {
+    const { check, another, limiter } = setUp()
+    const other = another()
+    await check({ cost: 6, ...told(10, 10) })
+    expect(await ask(other, { cost: 0, ...told(10) })).toMatchObject({ unspentQuota: 4 })
+    const refund = { lineageId: 'lineage', cost: 6, chargedAt: Date.now(), limits: [], epoch: 1 }
+    await limiter.refund?.(refund)
+    for (const each of [limiter, other]) expect(await each.unspentQuota('lineage', 1)).toBe(10)
+    expect(await ask(other, { cost: 10, ...told(10) })).toMatchObject({
+      outcome: 'admitted',
+      unspentQuota: 0,
+    })
+  })
+})
+
+describe('limits', () => {
+  it('admit exactly their number of many calls at once', async () => {
+    const { another } = setUp({ denials: { maxAgeMs: 0 } })
+    const processes = [another(), another(), another()]
+    const hundred = limits({ limit: 100, windowMs: 600_000 })
+    const answers = await Promise.all(
+      Array.from({ length: 300 }, (_, i) => ask(processes[i % 3] as RateLimiter, { limits: hundred })),
+    )
+    expect(answers.filter(({ outcome }) => outcome === 'admitted')).toHaveLength(100)
+  })
+
+  it('are charged all or none', async () => {
+    const { check } = setUp({ denials: { maxAgeMs: 0 } })
+    const both = limits({ limit: 100, windowMs: 60_000 }, { limit: 2, windowMs: 60_000 })
+    for (let i = 0; i < 5; i++) await check({ limits: both })
+    expect(await check({ limits: both })).toMatchObject({
+      outcome: 'limited',
+      limits: [
+        { remaining: 98, exceeded: false },
+        { remaining: 0, exceeded: true },
+      ],
+    })
+  })
+
+  it('may be many', async () => {
+    const { check } = setUp()
+    const many = limits(...Array.from({ length: 16 }, (_, i) => ({ limit: 10 + i, windowMs: 60_000 + i })))
+    const answer = await check({ limits: many, cost: 4 })
+    expect(answer.outcome === 'admitted' && answer.limits.map(({ remaining }) => remaining)).toEqual(
+      many.map(({ limit }) => limit - 4),
+    )
+  })
+
+  it('may be as large as is allowed, and counted with a client that reads no numbers', async () => {
+    const client = new Redis(inject('redisUrl'), { stringNumbers: true })
+    const { check } = setUp({}, client)
+    const large = limits({ limit: 1e12, windowMs: 60_000 }, { limit: 1, windowMs: 3_660 * DAY, burst: 1e12 })
+    expect(await check({ limits: large, cost: 999_999_999_999 })).toMatchObject({
+      outcome: 'admitted',
+      limits: [{ remaining: 1 }, { remaining: 1 }],
+    })
+    client.disconnect()
+  })
+})
+
+describe('the hash of a lineage', () => {
+  it('lives twice the age of the cache, and as long as any limit may matter', async () => {
+    for (const [given, leastMs] of [
+      [{ limits: [], retainMs: 10_000 }, 10_000],
+      [{ limits: limits({ limit: 1, windowMs: 3_600_000 }), retainMs: 10_000 }, 3_600_000],
+      [{ limits: limits({ limit: 1, per: 'month' }), retainMs: 10_000 }, 31 * DAY],
+      [{ limits: limits({ limit: 1, windowMs: 60_000, burst: 60 }), retainMs: 10_000 }, 3_600_000],
+      [{ limits: [], quota: { epoch: 1, allotted: 9, granted: 9 } }, 400 * DAY],
+    ] as const) {
+      const { check, key } = setUp()
+      await check(given)
+      const ttl = await redis.pttl(key)
+      expect(ttl).toBeGreaterThan(leastMs)
+      expect(ttl).toBeLessThanOrEqual(2 * Math.max(leastMs, 10_000) + 2 * DAY)
+    }
+  })
+
+  it('is never made to live shorter', async () => {
+    const { check, limiter, key } = setUp()
+    await check({ limits: limits({ limit: 1, per: 'month' }) })
+    await check({ cost: 0, retainMs: 1_000 })
+    await limiter.raiseVersions([{ lineageId: 'lineage', keyId: 'key', version: 2 }], 1_000)
+    expect(await redis.pttl(key)).toBeGreaterThan(31 * DAY)
+  })
+
+  it('does not grow without bound as limits change and keys are rotated', async () => {
+    const { check, limiter, key } = setUp()
+    for (let i = 1; i <= 200; i++) {
+      const mark = { lineageId: 'lineage', keyId: `key${i}`, version: 1 }
+      // Rotated long enough ago that nobody holds the old record any more.
+      await limiter.raiseVersions([mark], 1)
+      await check({ keyId: `key${i}`, limits: limits({ limit: 5, windowMs: 60_000 + i }), retainMs: 1 })
+    }
+    await limiter.raiseVersions([{ lineageId: 'lineage', keyId: 'last', version: 1 }], 1)
+    expect(await redis.hlen(key)).toBeLessThan(100)
+    const latest = await check({ keyId: 'key200', limits: limits({ limit: 5, windowMs: 60_200 }), cost: 0 })
+    expect(latest).toMatchObject({ limits: [{ remaining: 4 }] })
+  })
+
+  it('keeps every version that may still matter, however many there are', async () => {
+    const { limiter, check } = setUp()
+    const marks = Array.from({ length: 200 }, (_, i) => ({
+      lineageId: 'lineage',
+      keyId: `key${i}`,
+      version: 2,
+    }))
+    for (const mark of marks) await limiter.raiseVersions([mark], 600_000)
+    for (const { keyId } of marks) expect(await check({ keyId })).toEqual({ outcome: 'stale' })
+  })
+})
+
+describe('refusals that are remembered', () => {
+  it('have a flood on an exhausted key cost Redis nothing', async () => {
+    const counter = counted(redis)
+    const { check } = setUp({}, counter.client)
+    for (let i = 0; i < 4; i++) await check({ limits: minute })
+    const calls = counter.calls
+    for (let i = 0; i < 1_000; i++) {
+      expect(await check({ limits: minute })).toMatchObject({
+        outcome: 'limited',
+        limits: [{ remaining: 0, exceeded: true }],
+        retryAfterMs: expect.toSatisfy((ms) => ms > 50_000 && ms <= 60_000),
+      })
+    }
+    expect(counter.calls).toBe(calls)
+  })
+
+  it('have the same of an exhausted quota', async () => {
+    const counter = counted(redis)
+    const { check } = setUp({}, counter.client)
+    const quota = { epoch: 1, allotted: 1, granted: 0 }
+    await check({ quota: { ...quota, granted: 1 } })
+    await check({ quota })
+    const calls = counter.calls
+    for (let i = 0; i < 100; i++) expect(await check({ quota })).toMatchObject({ outcome: 'short_of_quota' })
+    expect(counter.calls).toBe(calls)
+    // Units that have come since are asked for.
+    expect(await check({ quota: { epoch: 1, allotted: 6, granted: 5 } })).toMatchObject({ unspentQuota: 4 })
+  })
+
+  it('admit nobody: what may pass is asked', async () => {
+    const { check, limiter } = setUp()
+    await check({ limits: minute, cost: 2 })
+    expect(await check({ limits: minute, cost: 2 })).toMatchObject({ outcome: 'limited' })
+    // Less, a look, another key, a newer version, other limits: none of them was refused.
+    expect(await check({ limits: minute, cost: 0 })).toMatchObject({ outcome: 'admitted' })
+    expect(await check({ limits: minute, cost: 1 })).toMatchObject({ outcome: 'admitted' })
+    expect(await check({ limits: minute })).toMatchObject({ outcome: 'limited' })
+    expect(await check({ limits: [] })).toMatchObject({ outcome: 'admitted' })
+    expect(await check({ keyId: 'relative', limits: [] })).toMatchObject({ outcome: 'admitted' })
+    expect(await check({ limits: limits({ limit: 9, windowMs: 60_000 }) })).toMatchObject({
+      outcome: 'admitted',
+      limits: [{ remaining: 5 }],
+    })
+    await limiter.raiseVersions([{ lineageId: 'lineage', keyId: 'key', version: 2 }], 10_000)
+    expect(await check({ limits: minute })).toEqual({ outcome: 'stale' })
+  })
+
+  it('end with the window, and are not held where maxAgeMs is 0', async () => {
+    const short = limits({ limit: 1, windowMs: 50 })
+    const { check } = setUp()
+    await check({ limits: short })
+    expect(await check({ limits: short })).toMatchObject({ outcome: 'limited' })
+    await expect.poll(() => check({ limits: short })).toMatchObject({ outcome: 'admitted' })
+
+    const counter = counted(redis)
+    const without = setUp({ denials: { maxAgeMs: 0 } }, counter.client)
+    for (let i = 0; i < 4; i++) await without.check({ limits: minute })
+    const calls = counter.calls
+    await without.check({ limits: minute })
+    expect(counter.calls).toBe(calls + 1)
+  })
+
+  it('are forgotten where units are given back', async () => {
+    const { check, limiter } = setUp()
+    const spent = await check({ limits: minute, cost: 3 })
+    expect(await check({ limits: minute })).toMatchObject({ outcome: 'limited' })
+    const chargedAt = spent.outcome === 'admitted' ? (spent.chargedAt as number) : 0
+    await limiter.refund?.({ lineageId: 'lineage', cost: 3, chargedAt, limits: minute, epoch: null })
+    expect(await check({ limits: minute })).toMatchObject({ outcome: 'admitted', limits: [{ remaining: 2 }] })
+  })
+})
+
+describe('one call', () => {
+  it('is all that a verification sends, for three limits, the quota and the version', async () => {
+    const client = new Redis(inject('redisUrl'))
+    const rateLimits = [
+      { name: 'minute', limit: 1_000, windowMs: 60_000 },
+      { name: 'burst', limit: 6_000, windowMs: 60_000, burst: 200 },
+      { name: 'day', limit: 10_000, per: 'day', timeZone: 'Europe/Berlin' } as const,
+    ]
+    const keys = createApiKeys({
+      store: memoryStore(),
+      rateLimiter: redisRateLimiter(client, { keyPrefix: randomUUID(), timeoutMs: 5_000 }),
+      prefix: 'acme',
+      rateLimits,
+    })
+    const { key } = await keys.issue({ ...NAME, quota: { remaining: 10_000 } })
+    for (let i = 0; i < 3; i++) expect(await keys.verify(key)).toMatchObject({ ok: true })
+    const seen: string[] = []
+    const monitor = await redis.monitor()
+    const { localPort } = (client as unknown as { stream: { localPort: number } }).stream
+    monitor.on('monitor', (_time: string, [command = '']: string[], source: string) => {
+      if (source.endsWith(`:${localPort}`)) seen.push(command.toLowerCase())
+    })
+    for (let i = 0; i < 20; i++) expect(await keys.verify(key)).toMatchObject({ ok: true })
+    await client.ping()
+    await expect.poll(() => seen.at(-1)).toBe('ping')
+    expect(seen).toEqual([...Array(20).fill('evalsha'), 'ping'])
+    monitor.disconnect()
+    client.disconnect()
+    await keys.close()
+  })
+})
+
+describe.each<[string, () => RedisClient & { disconnect(): void }]>([
+  ['ioredis 6', () => new Redis(inject('redisUrl'))],
+  ['ioredis 6 over RESP2', () => new Redis(inject('redisUrl'), { protocol: 2 })],
+  ['ioredis 6 with automatic pipelines', () => new Redis(inject('redisUrl'), { enableAutoPipelining: true })],
+  ['ioredis 6 with a key prefix of its own', () => new Redis(inject('redisUrl'), { keyPrefix: 'app:' })],
+  ['ioredis 5', () => new Redis5(inject('redisUrl'))],
+  ['a Cluster of ioredis 6', () => new Cluster(inject('clusterNodes'))],
+  ['a Cluster of ioredis 5', () => new Cluster5(inject('clusterNodes'))],
+])('with %s', (_name, connect) => {
+  it('limits, quota, versions and refunds hold', async () => {
+    const client = connect()
+    const { limiter, check } = setUp({ denials: { maxAgeMs: 0 } }, client)
+    const lineages = Array.from({ length: 20 }, (_, i) => `lineage${i}`)
+    const quota = { epoch: 1, allotted: 4, granted: 4 }
+    for (const lineageId of lineages) {
+      const [first] = await Promise.all([
+        check({ lineageId, limits: three, quota, cost: 3 }),
+        check({ lineageId: `other ${lineageId}`, limits: three }),
+      ])
+      expect(first).toMatchObject({
+        outcome: 'admitted',
+        unspentQuota: 1,
+        limits: [{ remaining: 97 }, { remaining: 17 }, { remaining: 997 }],
+      })
+      expect(await check({ lineageId, limits: three, quota, cost: 3 })).toMatchObject({
+        outcome: 'short_of_quota',
+        unspentQuota: 1,
+      })
+      const chargedAt = first.outcome === 'admitted' ? (first.chargedAt as number) : 0
+      await limiter.refund?.({ lineageId, cost: 3, chargedAt, limits: three, epoch: 1 })
+      expect(await limiter.unspentQuota(lineageId, 1)).toBe(4)
+      await limiter.raiseVersions([{ lineageId, keyId: 'key', version: 2 }], 10_000)
+      expect(await check({ lineageId, limits: three })).toEqual({ outcome: 'stale' })
+    }
+    client.disconnect()
+  })
+})
+
+function doubles(...numbers: number[]): Buffer {
+  const bytes = Buffer.alloc(8 * numbers.length)
+  for (const [i, number] of numbers.entries()) bytes.writeDoubleLE(number, 8 * i)
+  return bytes
+}
