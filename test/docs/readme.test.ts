@@ -32,7 +32,7 @@ const firstScreen = blocks.filter(({ heading }) => heading === 'Latchkey')
 /** What the blocks take from the application that they are part of. */
 const APPLICATION = `
 import type { Express, RequestHandler } from 'express'
-import type { ApiKeys, Owner } from 'latchkey'
+import type { ApiKeys, KeyStore, Owner } from 'latchkey'
 
 declare global {
   const app: Express
@@ -42,6 +42,8 @@ declare global {
   const create: RequestHandler
   const secret: string
   const pepper: string
+  const exportAll: () => Promise<boolean>
+  const store: KeyStore
   const owner: Owner
   const id: string
   const key: string
@@ -185,6 +187,14 @@ describe('the tables of names', () => {
   it('list every option with its default', () => {
     expect(namesAndDefaults('option of `createApiKeys`')).toEqual(
       main.members('ApiKeysOptions').map(({ name, defaultText }) => [name, shortDefault(name, defaultText)]),
+    )
+  })
+
+  it('list every option of the limiter of Redis with its default', () => {
+    expect(namesAndDefaults('option of `redisRateLimiter`')).toEqual(
+      readPublicTypes('latchkey/redis')
+        .members('RedisRateLimiterOptions')
+        .map(({ name, defaultText }) => [name, shortDefault(name, defaultText)]),
     )
   })
 
