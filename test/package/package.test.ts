@@ -52,11 +52,12 @@ describe('the tarball', () => {
   })
 })
 
-describe('an application without passport, express or bcrypt', () => {
+describe('an application without passport, express, ioredis or bcrypt', () => {
   const names: Record<string, string[]> = {
     latchkey: ['createApiKeys', 'isLatchkeyError', 'memoryRateLimiter', 'memoryStore'],
     'latchkey/passport': ['ApiKeyStrategy'],
     'latchkey/express': ['apiKeyAuth'],
+    'latchkey/redis': ['redisInvalidation', 'redisRateLimiter'],
   }
 
   it('opens every door, as ESM and as CommonJS, and finds the same names there', async () => {
@@ -98,17 +99,20 @@ describe('an application without passport, express or bcrypt', () => {
   })
 })
 
-describe('an application with passport, express and bcrypt', () => {
-  const peers = ['passport', 'express', 'bcrypt']
+describe('an application with passport, express, ioredis and bcrypt', () => {
+  const peers = ['passport', 'express', 'ioredis', 'bcrypt']
   const loaded = `JSON.stringify(Object.keys(require.cache).filter((file) =>
-    /node_modules.(?:passport|passport-strategy|express|bcrypt)[\\\\/]/.test(file)))`
+    /node_modules.(?:passport|passport-strategy|express|ioredis|bcrypt)[\\\\/]/.test(file)))`
 
-  it.each(['latchkey', 'latchkey/express'])('does not have them loaded by %s', async (door) => {
-    const consumer = packed.createConsumer(peers)
-    const esm = await evaluate(consumer, 'commonjs', `import('${door}').then(() => console.log(${loaded}))`)
-    const cjs = await evaluate(consumer, 'commonjs', `require('${door}'); console.log(${loaded})`)
-    expect({ esm, cjs }).toEqual({ esm: [], cjs: [] })
-  })
+  it.each(['latchkey', 'latchkey/express', 'latchkey/redis'])(
+    'does not have them loaded by %s',
+    async (door) => {
+      const consumer = packed.createConsumer(peers)
+      const esm = await evaluate(consumer, 'commonjs', `import('${door}').then(() => console.log(${loaded}))`)
+      const cjs = await evaluate(consumer, 'commonjs', `require('${door}'); console.log(${loaded})`)
+      expect({ esm, cjs }).toEqual({ esm: [], cjs: [] })
+    },
+  )
 
   it('has only passport-strategy loaded by latchkey/passport', async () => {
     const consumer = packed.createConsumer(peers)
@@ -223,6 +227,22 @@ describe.each(['typescript', 'typescript7'] as const)('a strict application comp
       ['@types/express', '@types/passport'],
     )
     expect(output).toBe('')
+  })
+
+  it('uses the Redis door, with any ioredis and without one', async () => {
+    const program = `${service}
+       import { type RedisClient, redisRateLimiter } from 'latchkey/redis'
+       declare const client: RedisClient
+       createApiKeys({ store: memoryStore(), rateLimiter: redisRateLimiter(client), prefix: 'acme' })`
+    const withIoredis = (name: string) => `${program}
+       import { Cluster, Redis } from '${name}'
+       import { redisInvalidation } from 'latchkey/redis'
+       redisInvalidation(new Redis())
+       createApiKeys({ store: memoryStore(), rateLimiter: redisRateLimiter(new Cluster([])), prefix: 'acme' })
+       // @ts-expect-error an address is no client
+       redisRateLimiter('redis://localhost')`
+    expect(await compile(program, [])).toBe('')
+    for (const name of ['ioredis', 'ioredis5']) expect(await compile(withIoredis(name), [name])).toBe('')
   })
 
   it('uses the Express door', async () => {

@@ -1,16 +1,31 @@
 import express, { type Request } from 'express'
-import type { ApiKey, ApiKeys, ApiKeyVerifier, ErrorCode, PermissionRequirement } from 'latchkey'
+import { Cluster, Redis } from 'ioredis'
+import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
+import {
+  type ApiKey,
+  type ApiKeys,
+  type ApiKeyVerifier,
+  createApiKeys,
+  type ErrorCode,
+  type Invalidation,
+  memoryRateLimiter,
+  memoryStore,
+  type PermissionRequirement,
+  type RateLimiter,
+} from 'latchkey'
 import {
   apiKeyAuth,
   apiKeyErrorHandler,
   getAuth,
   markSession,
+  refund,
   requireApiKey,
   requireAuth,
   requirePermissions,
   requireSession,
 } from 'latchkey/express'
 import { ApiKeyStrategy, getAuth as getAuthByPassport, type VerifyDone } from 'latchkey/passport'
+import { redisInvalidation, redisRateLimiter } from 'latchkey/redis'
 import passport from 'passport'
 import { expectTypeOf } from 'vitest'
 
@@ -119,3 +134,40 @@ requireAuth({ accept: ['telepathy'] })
 requirePermissions({ projects: ['read'] }, { accept: ['apikey'] })
 // @ts-expect-error the keys are the first argument
 apiKeyAuth({ keys })
+
+// Redis, by whichever client
+const clients = [new Redis(), new Redis({ protocol: 2, stringNumbers: true }), new Cluster([])] as const
+const clients5 = [new Redis5(), new Cluster5([])] as const
+for (const client of [...clients, ...clients5]) {
+  expectTypeOf(redisRateLimiter(client)).toEqualTypeOf<RateLimiter>()
+  expectTypeOf(redisInvalidation(client)).toEqualTypeOf<Invalidation>()
+}
+createApiKeys({
+  store: memoryStore(),
+  rateLimiter: redisRateLimiter(new Redis(), {
+    onUnavailable: { default: 'open', limits: { day: 'closed' } },
+  }),
+  invalidation: redisInvalidation(new Cluster([])),
+  revocation: 'bounded',
+  failedAttempts: { limit: 10, windowMs: 60_000 },
+  prefix: 'acme',
+})
+// @ts-expect-error an address is no client
+redisRateLimiter('redis://localhost')
+// @ts-expect-error there is no such policy
+redisRateLimiter(new Redis(), { onUnavailable: 'retry' })
+createApiKeys({
+  store: memoryStore(),
+  rateLimiter: memoryRateLimiter(),
+  prefix: 'a',
+  // @ts-expect-error the window says for how long
+  failedAttempts: { blockMs: 1 },
+})
+async function giveBack(request: Request) {
+  const result = await keys.verify('key')
+  if (result.ok) expectTypeOf(await keys.refund(result)).toEqualTypeOf<boolean>()
+  // @ts-expect-error a refusal has spent nothing
+  else await keys.refund(result)
+  expectTypeOf(await refund(request)).toEqualTypeOf<boolean>()
+}
+void giveBack
