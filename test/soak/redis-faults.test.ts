@@ -1,0 +1,138 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout } from 'node:timers/promises'
+import { Cluster, Redis } from 'ioredis'
+import { type ApiKeyEvent, createApiKeys, memoryStore } from 'latchkey'
+import { type RedisClient, type RedisRateLimiterOptions, redisRateLimiter } from 'latchkey/redis'
+import { describe, expect, inject, it, onTestFinished } from 'vitest'
+import { startCluster, startRedis } from '../support/redis-server.ts'
+import { type Answered, startLoad } from '../support/steady-load.ts'
+import { NAME } from '../support/test-keys.ts'
+
+const DEADLINE_MS = 100
+const SLACK_MS = 20
+/** From when the server can be reached again until every request is counted by it. */
+const RECOVERY_MS = 6_000
+
+/** An application under load over this client, with its default settings. */
+async function setUp(
+  client: RedisClient & { on(event: 'error', listener: () => void): unknown },
+  options: RedisRateLimiterOptions = {},
+) {
+  client.on('error', () => {})
+  const events: ApiKeyEvent[] = []
+  const rateLimiter = redisRateLimiter(client, { keyPrefix: randomUUID(), ...options })
+  const keys = createApiKeys({
+    store: memoryStore(),
+    rateLimiter,
+    prefix: 'acme',
+    rateLimits: [
+      { name: 'minute', limit: 1_000_000, windowMs: 60_000 },
+      { name: 'burst', limit: 1_000_000, windowMs: 60_000, burst: 100_000 },
+    ],
+    onEvent: (event) => void events.push(event),
+  })
+  const { key, apiKey } = await keys.issue(NAME)
+  await keys.verify(key)
+  const load = await startLoad(keys, key)
+  onTestFinished(async () => {
+    await load.stop()
+    await keys.close()
+  })
+  await load.answered(100)
+  load.take()
+
+  /** Resolves once every answer of a second came from the server, with how long it took until then. */
+  async function recovered(): Promise<number> {
+    const startedAt = performance.now()
+    for (;;) {
+      const before = events.length
+      const from = performance.now()
+      const isSuspended =
+        events.findLast(({ type }) => type.startsWith('limiter.'))?.type === 'limiter.suspended'
+      await setTimeout(1_000)
+      const isQuiet = events.slice(before).every(({ type }) => type !== 'fault')
+      if (isQuiet && !isSuspended) return from - startedAt
+      expect(from - startedAt).toBeLessThan(RECOVERY_MS)
+    }
+  }
+
+  return { load, events, recovered, keys, key, apiKey }
+}
+
+function expectInTime(answered: readonly Answered[], statuses: readonly number[]): void {
+  expect([...new Set(answered.map(({ status }) => status))].sort()).toEqual(statuses)
+  const late = answered.filter(({ tookMs, busyMs }) => tookMs > DEADLINE_MS + SLACK_MS + busyMs)
+  expect(late).toEqual([])
+}
+
+describe.each<['local' | 'open' | 'closed', readonly number[]]>([
+  ['local', [200]],
+  ['open', [200]],
+  ['closed', [200, 503]],
+])('a server under load, with the policy %s', (onUnavailable, statuses) => {
+  it('is paused, resumed, killed, restarted and loses its scripts', async () => {
+    const server = await startRedis({ binary: inject('redisBinary') })
+    const client = new Redis(server.port)
+    onTestFinished(async () => {
+      client.disconnect()
+      await server.stop()
+    })
+    const { load, recovered, events } = await setUp(client, { onUnavailable })
+
+    server.pause()
+    await setTimeout(3_000)
+    server.resume()
+    await recovered()
+    expect(events.map(({ type }) => type)).toContain('limiter.suspended')
+    expectInTime(load.take(), statuses)
+
+    for (let i = 0; i < 200; i++) {
+      await client.script('FLUSH')
+      await setTimeout(5)
+    }
+    expectInTime(load.take(), [200])
+
+    await server.kill()
+    await setTimeout(8_000)
+    await server.restart()
+    await recovered()
+    expectInTime(load.take(), statuses)
+
+    await server.restart()
+    await recovered()
+    // A restart that is over at once: some call or other was under way, or none.
+    expectInTime(
+      load.take().filter(({ status }) => status === 200),
+      [200],
+    )
+  })
+})
+
+describe('a Cluster under load', () => {
+  it('loses the primary of the key, and its replica takes over', async () => {
+    const cluster = await startCluster({ binary: inject('redisBinary'), replicas: 1 })
+    const client = new Cluster(cluster.nodes.map(({ host, port }) => ({ host, port })))
+    onTestFinished(async () => {
+      client.disconnect()
+      await cluster.stop()
+    })
+    const { load, recovered, keys, key, apiKey } = await setUp(client)
+    const [host] = client.slots[await slotOf(client, apiKey.lineageId)] ?? []
+    const primary = cluster.nodes.find((node) => `${node.host}:${node.port}` === host)
+    expect(primary?.role).toBe('primary')
+    await primary?.server.kill()
+    const other = cluster.nodes.find((node) => node !== primary && node.role === 'primary')
+    const witness = new Redis(other?.port ?? 0)
+    onTestFinished(() => witness.disconnect())
+    await expect.poll(() => witness.cluster('INFO'), { timeout: 20_000 }).toContain('cluster_state:fail')
+    await expect.poll(() => witness.cluster('INFO'), { timeout: 20_000 }).toContain('cluster_state:ok')
+    await recovered()
+    expectInTime(load.take(), [200])
+    await keys.revoke(apiKey.id)
+    expect(await keys.verify(key)).toMatchObject({ ok: false, reason: 'revoked' })
+  })
+})
+
+async function slotOf(client: Cluster, lineageId: string): Promise<number> {
+  return Number(await client.cluster('KEYSLOT', `{${lineageId}}`))
+}
