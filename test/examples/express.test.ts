@@ -9,8 +9,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished, 
 import { createApp } from '../../examples/express/app.ts'
 import { curlLines } from '../../examples/express/curl-lines.ts'
 import { createDemoUsers, DEMO_PASSWORDS, type Users } from '../../examples/express/users.ts'
-import { type CurlAnswer, fetcher, hasCurl, type RunCurl, shellIn } from '../support/curl.ts'
+import { fetcher, hasCurl, type RunCurl, shellIn } from '../support/curl.ts'
 import { readTable } from '../support/markdown.ts'
+import { readPrintedLines, summaryOf } from '../support/printed-lines.ts'
 import { type Program, startProgram } from '../support/program.ts'
 
 // Child processes are slow where much else runs.
@@ -43,7 +44,7 @@ describe('the program', () => {
   for (const [name, createRun] of clients) {
     it(`answers the lines it prints as they promise: ${name}`, async () => {
       const program = start({ PORT: '0' })
-      const lines = readLines(await program.waitFor(/n=\[1-8\].*\n/))
+      const lines = readPrintedLines(await program.waitFor(/n=\[1-8\].*\n/))
       const run = createRun()
       const told: string[] = []
       for (const { title, command } of lines) told.push(`${title} → ${summaryOf(await run(command))}`)
@@ -55,7 +56,7 @@ describe('the program', () => {
 
   it('prints why a key was refused, and no key', async () => {
     const program = start({ PORT: '0' })
-    const lines = readLines(await program.waitFor(/n=\[1-8\].*\n/))
+    const lines = readPrintedLines(await program.waitFor(/n=\[1-8\].*\n/))
     const [, key = ''] = /X-Api-Key: ([^']+)/.exec(lines[0]?.command ?? '') ?? []
     const url = /http:\S+(?=\/projects)/.exec(lines[0]?.command ?? '')?.[0]
     const send = (text: string) =>
@@ -271,31 +272,6 @@ describe('the application', () => {
     expect([good, bad].map(({ headers }) => headers['cache-control'])).toEqual(['private', 'no-store'])
   })
 })
-
-/** The commands the program prints, each with what it promises. */
-function readLines(output: string) {
-  return [...output.matchAll(/^(.+) → (.+)\n(curl .+)$/gm)].map(
-    ([, title = '', promised = '', command = '']) => ({
-      title,
-      promised,
-      command,
-    }),
-  )
-}
-
-/** Answers in the words of a promise: each status once, and the code of a problem. */
-function summaryOf(answers: CurlAnswer[]): string {
-  const [{ status = 0, body = '' } = {}] = answers
-  const others = answers.slice(1).filter((answer) => answer.status !== status)
-  if (others.length > 0) {
-    const isMixed = answers
-      .slice(answers.indexOf(others[0] as CurlAnswer))
-      .some((later) => later.status === status)
-    return isMixed ? 'mixed' : `${status}, then ${others[0]?.status}`
-  }
-  const code = body.startsWith('{') ? JSON.parse(body).code : undefined
-  return code === undefined ? String(status) : `${status} ${code}`
-}
 
 function start(env: NodeJS.ProcessEnv): Program {
   const program = startProgram([SERVER], env)

@@ -1,14 +1,5 @@
-import type { Course } from './redis-worker.ts'
+import type { Course, Load } from './redis-worker.ts'
 import type { RedisWorker } from './redis-workers.ts'
-
-export interface Load {
-  /** The keys that every worker verifies in turn. */
-  readonly given: string[]
-  /** How many verifications each worker makes before the change, and how many after it, at least. */
-  readonly calls: number
-  /** How many of them a worker has under way at once. */
-  readonly inFlight: number
-}
 
 export interface ChangeUnderLoad {
   /** Verifications in all. */

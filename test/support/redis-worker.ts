@@ -28,6 +28,20 @@ export interface Tally {
   refused: Record<string, number>
 }
 
+/** A key to verify so many times, so many at once. */
+export interface Hammering {
+  readonly key: string
+  readonly calls: number
+  readonly inFlight: number
+}
+
+/** Keys to verify in turn, so many times before a change and as often after it, so many at once. */
+export interface Load {
+  readonly given: readonly string[]
+  readonly calls: number
+  readonly inFlight: number
+}
+
 /** The moments at which verifications began, by a clock that all processes of this machine have in common. */
 export interface Course {
   /** Of those that admitted their key. */
@@ -55,8 +69,7 @@ const tasks = {
     return process.hrtime.bigint()
   },
 
-  /** Verifies a key so many times, so many at once. */
-  async hammer({ key, calls, inFlight }: { key: string; calls: number; inFlight: number }): Promise<Tally> {
+  async hammer({ key, calls, inFlight }: Hammering): Promise<Tally> {
     const tally: Tally = { admitted: 0, refused: {} }
     let left = calls
     await atOnce(inFlight, async () => {
@@ -68,8 +81,8 @@ const tasks = {
     return tally
   },
 
-  /** Verifies a key, so many times at once, until it is refused. */
-  async exhaust({ key, inFlight }: { key: string; inFlight: number }): Promise<Tally> {
+  /** Verifies a key until it is refused. */
+  async exhaust({ key, inFlight }: Omit<Hammering, 'calls'>): Promise<Tally> {
     const tally: Tally = { admitted: 0, refused: {} }
     await atOnce(inFlight, async () => {
       while (count(tally, await verify(key)) === ADMITTED) {}
@@ -77,16 +90,8 @@ const tasks = {
     return tally
   },
 
-  /** Begins to verify keys one after the other, so many at once; resolves after `calls`, and goes on until `end`. */
-  async begin({
-    given,
-    inFlight,
-    calls,
-  }: {
-    given: string[]
-    inFlight: number
-    calls: number
-  }): Promise<void> {
+  /** Begins to verify keys; resolves once that was done `calls` times, and goes on until `end`. */
+  begin({ given, inFlight, calls }: Load): Promise<void> {
     const course: Course = { admitted: [], refused: {} }
     const loop = { made: 0, done: 0, stopAfter: Infinity }
     return new Promise((resolve) => {
@@ -100,9 +105,9 @@ const tasks = {
           else {
             course.refused[outcome] ??= []
             course.refused[outcome].push(startedAt)
-            // A refusal may cost no I/O, and `end` has to be heard.
-            await setImmediate()
           }
+          // What is decided without I/O lets nothing else happen, and `end` has to be heard.
+          await setImmediate()
           loop.done += 1
           if (loop.done >= calls) resolve()
         }

@@ -1,0 +1,34 @@
+import { Redis } from 'ioredis'
+
+const DEFAULT_URL = 'redis://127.0.0.1:6379'
+
+/**
+ * Connects to the Redis that `REDIS_URL` names, or to the one on this machine.
+ *
+ * @throws Error that says what is needed, where none answers.
+ */
+export async function connectRedis(): Promise<Redis> {
+  const redis = new Redis(process.env.REDIS_URL || DEFAULT_URL, {
+    lazyConnect: true,
+    connectTimeout: 2_000,
+    // With Redis gone a call fails soon, which is a 503, rather than wait for it to come back.
+    maxRetriesPerRequest: 1,
+  })
+  // Without a listener ioredis prints every failed attempt to connect. The calls that fail are events of `keys`.
+  let reason = ''
+  redis.on('error', (error) => {
+    reason = error.message
+  })
+  try {
+    await redis.connect()
+    return redis
+  } catch (error) {
+    redis.disconnect()
+    const { path, host, port } = redis.options
+    throw new Error(
+      `This example needs a Redis, and none answers at ${path ?? `${host}:${port}`}: ${reason || error}\n` +
+        'Start one there, or name another: ' +
+        'REDIS_URL=redis://host:6379 node --import tsx examples/redis/start.ts',
+    )
+  }
+}

@@ -1,0 +1,58 @@
+import type { Redis } from 'ioredis'
+
+/** Reads and writes the values of a hash whose fields are named `<kind>:<name>`. */
+export interface Transaction<Kinds> {
+  /** What is there, or what this transaction has set. */
+  get<K extends keyof Kinds & string>(kind: K, name: string): Promise<Kinds[K] | null>
+  /** Null removes it. */
+  set<K extends keyof Kinds & string>(kind: K, name: string, value: Kinds[K] | null): void
+}
+
+export type Transact<Kinds> = <T>(work: (transaction: Transaction<Kinds>) => Promise<T>) => Promise<T>
+
+/**
+ * Runs `work` and writes what it has set, in one step, if everything it has read is still as it was. Otherwise somebody
+ * else was first, and it begins again. One that sets nothing ends at once: what it has read may be of different moments.
+ * Values are kept as JSON; `parse` makes them what they were.
+ */
+export function hashTransactions<Kinds>(
+  redis: Redis,
+  hash: string,
+  parse: { readonly [K in keyof Kinds]: (text: string) => Kinds[K] },
+): Transact<Kinds> {
+  return async function transact(work) {
+    for (;;) {
+      const read = new Map<string, string>()
+      const written = new Map<string, string>()
+      const result = await work({
+        async get(kind, name) {
+          const field = `${kind}:${name}`
+          const text = written.get(field) ?? read.get(field) ?? (await redis.hget(hash, field)) ?? NOTHING
+          if (!written.has(field)) read.set(field, text)
+          return text === NOTHING ? null : parse[kind](text)
+        },
+        set(kind, name, value) {
+          written.set(`${kind}:${name}`, value === null ? NOTHING : JSON.stringify(value))
+        },
+      })
+      if (written.size === 0) return result
+      const args = [read.size, ...[...read].flat(), ...[...written].flat()]
+      if ((await redis.eval(WRITE_IF_UNCHANGED, 1, hash, ...args)) === 1) return result
+    }
+  }
+}
+
+/** No JSON is empty. */
+const NOTHING = ''
+
+/** ARGV: how many fields were read, each of them with its text, then those to write with theirs. */
+const WRITE_IF_UNCHANGED = `
+local last = 1 + 2 * ARGV[1]
+for i = 2, last, 2 do
+  if (redis.call('HGET', KEYS[1], ARGV[i]) or '') ~= ARGV[i + 1] then return 0 end
+end
+for i = last + 1, #ARGV, 2 do
+  if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
+  else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+end
+return 1`
