@@ -1,5 +1,12 @@
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
-import { checkBoolean, checkFunction, checkInteger, checkObject } from '../internal/options.ts'
+import {
+  checkBoolean,
+  checkFunction,
+  checkInteger,
+  checkObject,
+  fail,
+  isPlainObject,
+} from '../internal/options.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { createDigester, type DigestScheme, type Pepper } from './digest.ts'
 import { type ApiKeyListener, createEmitter } from './events.ts'
@@ -204,7 +211,8 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     guard,
     emit,
   )
-  const background = new Set<PromiseLike<unknown>>()
+  let underWay = 0
+  let onIdle = () => {}
   const failedAttempts = settings.failedAttempts
     ? createFailedAttempts(settings.failedAttempts, limiter, clock, guard, emit, inBackground)
     : NO_FAILED_ATTEMPTS
@@ -287,15 +295,23 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
 
   /** What is under way when `close()` is called is waited for. */
   function inBackground(work: PromiseLike<unknown>): void {
-    background.add(work)
-    const done = () => void background.delete(work)
-    work.then(done, done)
+    underWay += 1
+    work.then(ended, ended)
+  }
+
+  function ended(): void {
+    underWay -= 1
+    if (underWay === 0) onIdle()
   }
 
   async function closeAll(): Promise<void> {
-    while (background.size > 0) await Promise.allSettled(background)
+    while (underWay > 0) {
+      await new Promise<void>((resolve) => {
+        onIdle = resolve
+      })
+    }
     await usage?.close()
-    for (const stop of stopListening) await stop?.()
+    await Promise.allSettled(stopListening.map(async (stop) => stop?.()))
   }
 
   return Object.freeze({
@@ -312,6 +328,14 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
       return closing
     },
   })
+}
+
+/** The options where addresses are blocked, null where they are not. A wrong value must not switch it off. */
+function checkFailedAttempts(value: unknown): FailedAttemptsOptions | null {
+  if (value === false) return null
+  if (value === true) return {}
+  if (isPlainObject(value)) return value
+  return fail('failedAttempts', 'true, false or an object', value)
 }
 
 function resolveOptions(options: ApiKeysOptions) {
@@ -343,7 +367,7 @@ function resolveOptions(options: ApiKeysOptions) {
     limiter: rateLimiter,
     isBounded: revocation === 'bounded',
     invalidation,
-    failedAttempts: typeof failedAttempts === 'boolean' ? (failedAttempts ? {} : null) : failedAttempts,
+    failedAttempts: checkFailedAttempts(failedAttempts),
     clock,
     isOwnerActive,
     onEvent,

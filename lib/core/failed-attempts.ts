@@ -1,12 +1,11 @@
 import { LRUCache } from 'lru-cache'
-import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkInteger, checkObject } from '../internal/options.ts'
 import { addressGroup } from './allowed-ips.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
 import { compileRateLimits } from './rate-limit.ts'
-import type { LimitAnswer, RateLimiter } from './rate-limiter.ts'
+import { checkLimitAnswer, type LimitAnswer, type RateLimiter } from './rate-limiter.ts'
 
 /** How many invalid keys an address may send. */
 export interface FailedAttemptsOptions {
@@ -92,7 +91,7 @@ export function createFailedAttempts(
   async function countAll(address: string): Promise<void> {
     try {
       for (let failures = 1; failures > 0; failures = take(address)) {
-        if (hasEnded(await ask(address, Math.min(failures, limit)), address)) return
+        if (await isBlockedBy(address, failures)) return
       }
     } catch {
       // The fault is reported where it happened; an attempt more or less goes uncounted.
@@ -107,12 +106,26 @@ export function createFailedAttempts(
     return waiting
   }
 
-  async function ask(address: string, cost: number): Promise<LimitAnswer> {
+  /** Counts this many; whether the address is blocked now, and nothing of it has to be counted any more. */
+  async function isBlockedBy(address: string, failures: number): Promise<boolean> {
+    let answer = await ask(address, Math.min(failures, limit))
+    const left = answer.outcome === 'stale' ? 0 : (answer.limits[0]?.remaining ?? 0)
+    // All or nothing is spent; what is left has to be, or other processes would not know.
+    if (answer.outcome === 'limited' && left > 0) answer = await ask(address, left)
+    if (answer.outcome === 'stale') return false
+    const [state] = answer.limits
+    if (answer.outcome === 'admitted' && state?.remaining !== 0) return false
+    const forMs = Math.min(windowMs, state?.resetMs ?? windowMs)
+    blockedUntil.set(address, clock.now() + forMs)
+    emit({ type: 'address.blocked', at: new Date(clock.now()), address, forMs })
+    return true
+  }
+
+  function ask(address: string, cost: number): Promise<LimitAnswer> {
     const lineageId = `failed ${address}`
-    const keyId = ''
     const request = {
       lineageId,
-      keyId,
+      keyId: '',
       version: 1,
       fresh: true,
       cost,
@@ -120,19 +133,7 @@ export function createFailedAttempts(
       quota: null,
       retainMs: windowMs,
     }
-    const answer = limiter.check(request)
-    return isPromiseLike(answer) ? guard.run('rate_limiter', () => answer) : answer
-  }
-
-  /** Whether the address is blocked now, and nothing of it has to be counted any more. */
-  function hasEnded(answer: LimitAnswer, address: string): boolean {
-    if (answer.outcome === 'stale') return true
-    const [state] = answer.limits
-    if (answer.outcome === 'admitted' && state?.remaining !== 0) return false
-    const forMs = Math.min(windowMs, state?.resetMs ?? windowMs)
-    blockedUntil.set(address, clock.now() + forMs)
-    emit({ type: 'address.blocked', at: new Date(clock.now()), address, forMs })
-    return true
+    return guard.run('rate_limiter', async () => checkLimitAnswer(await limiter.check(request)))
   }
 
   return { blockedForMs, count }

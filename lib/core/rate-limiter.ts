@@ -35,6 +35,8 @@ export type LimitAnswer =
       readonly unspentQuota: number
       /** When it was spent, by the limiter's clock, for a refund; null where nothing can be given back. */
       readonly chargedAt: number | null
+      /** The epoch of the quota that it was spent of; null where the key has none. */
+      readonly chargedEpoch: number | null
     }
   /** A rate limit refused; nothing is spent. `retryAfterMs` is null if the cost can never pass. */
   | {
@@ -52,6 +54,15 @@ export type LimitAnswer =
   /** The record is older than a change, or cannot be shown not to be; nothing is spent. Read it again, fresh. */
   | { readonly outcome: 'stale' }
 
+const OUTCOMES = new Set(['admitted', 'limited', 'short_of_quota', 'stale'])
+
+/** Requires what a limiter may answer: a broken part must not become an admission. @throws TypeError */
+export function checkLimitAnswer(answer: LimitAnswer): LimitAnswer {
+  if (OUTCOMES.has(answer?.outcome) && (answer.outcome === 'stale' || Array.isArray(answer.limits)))
+    return answer
+  throw new TypeError('the rate limiter returned something it must not')
+}
+
 /** A version that a change has reached. */
 export interface VersionMark {
   readonly lineageId: string
@@ -66,7 +77,7 @@ export interface RefundRequest {
   /** The `chargedAt` of the admission. */
   readonly chargedAt: number
   readonly limits: readonly CompiledLimit[]
-  /** The epoch of the quota as the caller knew it when it was charged; null where the key had none. */
+  /** The `chargedEpoch` of the admission. */
   readonly epoch: number | null
 }
 

@@ -47,6 +47,8 @@ export interface LoadedKey {
 export interface RecordCache {
   /** The record, if it is held and young enough; null if it is known not to exist; undefined if nobody knows. */
   peek(lookup: string): CachedKey | null | undefined
+  /** The record that was read last, whatever its age: nothing to decide by but whether a key is known here. */
+  recall(lookup: string): CachedKey | undefined
   /** Reads the record, once for all who wait. */
   load(lookup: string): Promise<LoadedKey>
   /** Reads the record again, joining no read that was under way; once for all who ask at the same moment. */
@@ -74,7 +76,7 @@ export function createRecordCache(
   const held = new LRUCache<string, CachedKey>({ max: options.maxEntries })
   const unknown = new LRUCache<string, number>({ max: options.negativeMaxEntries })
   const floors = new LRUCache<string, number>({ max: options.maxEntries })
-  const loading = new Map<string, Promise<CachedKey | null>>()
+  const loading = new Map<string, { readonly startedAt: number; readonly work: Promise<CachedKey | null> }>()
   const loadingFresh = new Map<string, Promise<CachedKey | null>>()
   let clearings = 0
 
@@ -102,10 +104,17 @@ export function createRecordCache(
 
   async function load(lookup: string): Promise<LoadedKey> {
     const running = loading.get(lookup)
-    if (running) return { cached: await running, fresh: false }
-    const started = read(lookup, false).finally(() => loading.delete(lookup))
+    // What it brings is as old as the read, which may be slow.
+    if (running && clock.now() - running.startedAt < options.maxAgeMs) {
+      return { cached: await running.work, fresh: false }
+    }
+    const started = { startedAt: clock.now(), work: read(lookup, false) }
     loading.set(lookup, started)
-    return { cached: await started, fresh: true }
+    try {
+      return { cached: await started.work, fresh: true }
+    } finally {
+      if (loading.get(lookup) === started) loading.delete(lookup)
+    }
   }
 
   async function loadFresh(lookup: string): Promise<LoadedKey> {
@@ -113,7 +122,7 @@ export function createRecordCache(
     if (!starting) {
       // What asks before the read has begun may share it: many find out at once that they are behind.
       starting = Promise.resolve().then(() => {
-        loadingFresh.delete(lookup)
+        if (loadingFresh.get(lookup) === starting) loadingFresh.delete(lookup)
         return read(lookup, false)
       })
       loadingFresh.set(lookup, starting)
@@ -189,6 +198,8 @@ export function createRecordCache(
     clearings += 1
     held.clear()
     unknown.clear()
+    loading.clear()
+    loadingFresh.clear()
   }
 
   function digestReplaced(lookup: string, digestText: string): void {
@@ -198,6 +209,7 @@ export function createRecordCache(
 
   return {
     peek,
+    recall: (lookup) => held.peek(lookup),
     load,
     loadFresh,
     changed,

@@ -12,7 +12,7 @@ import type { OwnerStatus } from './owner-status.ts'
 import { missingPermissions } from './permissions.ts'
 import type { QuotaBlocks } from './quota-blocks.ts'
 import type { LimitState } from './rate-limit.ts'
-import type { LimitAnswer, RateLimiter, RefundRequest } from './rate-limiter.ts'
+import { checkLimitAnswer, type LimitAnswer, type RateLimiter, type RefundRequest } from './rate-limiter.ts'
 import type { ApiKey } from './record.ts'
 import type { CachedKey, LoadedKey, RecordCache } from './record-cache.ts'
 import type { UsageLog } from './usage-log.ts'
@@ -80,7 +80,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
     if (!isAcceptedPrefix(prefix, options.prefix)) return invalid('prefix_not_accepted', keyId, null, options)
     // Good keys behind a shared address keep working: where a digest is at hand, the key says for itself what it is.
     const blocked = cached?.digest.isCheap ? null : refuseBlocked(options)
-    if (blocked) return blocked
+    if (blocked && !isKnownHere(key, keyId)) return refuse(blocked, options)
     if (cached === null) return invalid('unknown', keyId, null, options)
     const attempt: Attempt = { key, keyId, options, cost: options.cost ?? 1 }
     if (cached) return decide(attempt, cached, false, 0)
@@ -126,7 +126,8 @@ export function createVerifier(parts: VerifierParts): Verifier {
 
   function invalidSecret({ key, keyId, options }: Attempt, cached: CachedKey): RefusedKey {
     if (!hasRightChecksum(key)) return invalid('malformed', null, null, options)
-    return refuseBlocked(options) ?? invalid('wrong_secret', keyId, cached, options)
+    const blocked = refuseBlocked(options)
+    return blocked ? refuse(blocked, options) : invalid('wrong_secret', keyId, cached, options)
   }
 
   function decideAllowed(
@@ -177,9 +178,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
     if (attempt.cost > 0 && quotaBlocks.isRefillDue(cached)) {
       return reserveAndAsk(attempt, cached, fresh, stale, 0)
     }
-    const answer = askLimiter(attempt, cached, fresh, 0)
-    if (!isPromiseLike(answer)) return settle(answer, attempt, cached, fresh, stale, 0)
-    return answer.then((given) => settle(given, attempt, cached, fresh, stale, 0))
+    return askLimiter(attempt, cached, fresh, 0, (answer) => settle(answer, attempt, cached, fresh, stale, 0))
   }
 
   function settle(
@@ -221,9 +220,9 @@ export function createVerifier(parts: VerifierParts): Verifier {
     unspent = 0,
   ): Promise<VerifyResult> {
     const told = await quotaBlocks.reserve(cached, attempt.cost - unspent, (granted) =>
-      askLimiter(attempt, cached, fresh, granted),
+      askLimiter(attempt, cached, fresh, granted, (answer) => answer),
     )
-    const answer = told ?? (await askLimiter(attempt, cached, fresh, 0))
+    const answer = told ?? (await askLimiter(attempt, cached, fresh, 0, (given) => given))
     // To have waited for somebody else's reservation is no try of one's own.
     return settle(answer, attempt, cached, fresh, stale, told ? reservations + 1 : reservations)
   }
@@ -238,12 +237,14 @@ export function createVerifier(parts: VerifierParts): Verifier {
     return decideLoaded(attempt, await cache.loadFresh(attempt.keyId), stale + 1)
   }
 
-  function askLimiter(
+  /** Asks, and goes on with the answer: at once where it is there at once. */
+  function askLimiter<T>(
     attempt: Attempt,
     cached: CachedKey,
     fresh: boolean,
     granted: number,
-  ): Awaitable<LimitAnswer> {
+    proceed: (answer: LimitAnswer) => Awaitable<T>,
+  ): Awaitable<T> {
     const { apiKey, limits, quota } = cached
     let answer: Awaitable<LimitAnswer>
     try {
@@ -260,18 +261,21 @@ export function createVerifier(parts: VerifierParts): Verifier {
     } catch (error) {
       throw guard.toError('rate_limiter', error)
     }
-    if (!isPromiseLike(answer)) return checkAnswer(answer)
-    if (limiter.timeoutMs === undefined) return guard.run('rate_limiter', () => answer).then(checkAnswer)
+    if (!isPromiseLike(answer)) return proceed(checked(answer))
+    const goOn = (given: LimitAnswer) => proceed(checked(given))
+    if (limiter.timeoutMs === undefined) return guard.run('rate_limiter', () => answer).then(goOn)
     // It has a deadline of its own; a second timer for each call would cost more than the rest of it.
-    return answer.then(checkAnswer, (error) => {
+    return answer.then(goOn, (error) => {
       throw guard.toError('rate_limiter', error)
     })
   }
 
-  function checkAnswer(answer: LimitAnswer): LimitAnswer {
-    if (OUTCOMES.has(answer?.outcome) && (answer.outcome === 'stale' || Array.isArray(answer.limits)))
-      return answer
-    throw guard.toError('rate_limiter', new TypeError('the rate limiter returned something it must not'))
+  function checked(answer: LimitAnswer): LimitAnswer {
+    try {
+      return checkLimitAnswer(answer)
+    } catch (error) {
+      throw guard.toError('rate_limiter', error)
+    }
   }
 
   function admit(
@@ -288,21 +292,23 @@ export function createVerifier(parts: VerifierParts): Verifier {
       parts.inBackground(upgradeDigest(attempt.key, cached))
     }
     const limits = withQuota(answer.limits, cached, answer.unspentQuota, false)
-    return new Admitted(apiKey, limits, chargeOf(answer.chargedAt, attempt.cost, cached))
+    return new Admitted(apiKey, limits, limiter, chargeOf(answer, attempt.cost, cached))
   }
 
-  function chargeOf(chargedAt: number | null, cost: number, cached: CachedKey): RefundRequest | null {
-    if (chargedAt === null || cost === 0) return null
-    const { apiKey, limits, quota } = cached
-    if (limits.length === 0 && !quota) return null
-    return { lineageId: apiKey.lineageId, cost, chargedAt, limits, epoch: quota?.epoch ?? null }
+  function chargeOf(
+    { chargedAt, chargedEpoch }: LimitAnswer & { outcome: 'admitted' },
+    cost: number,
+    { apiKey, limits, quota }: CachedKey,
+  ): RefundRequest | null {
+    if (chargedAt === null || cost === 0 || (limits.length === 0 && !quota)) return null
+    return { lineageId: apiKey.lineageId, cost, chargedAt, limits, epoch: chargedEpoch }
   }
 
   async function refund(result: VerifiedKey): Promise<boolean> {
     if (!limiter.refund) {
       throw new LatchkeyError('unsupported', '"refund" needs a limiter with "refund", which this one lacks')
     }
-    const charge = Admitted.takeCharge(result)
+    const charge = Admitted.takeCharge(result, limiter)
     if (!charge) return false
     await guard.run('rate_limiter', () => limiter.refund?.(charge))
     return true
@@ -333,8 +339,13 @@ export function createVerifier(parts: VerifierParts): Verifier {
 
   function refuseBlocked(options: VerifyOptions): RefusedKey | null {
     const retryAfterMs = failedAttempts.blockedForMs(options.ip)
-    if (retryAfterMs === 0) return null
-    return refuse({ ok: false, code: 'too_many_failures', retryAfterMs }, options)
+    return retryAfterMs === 0 ? null : { ok: false, code: 'too_many_failures', retryAfterMs }
+  }
+
+  /** Whether this very key was verified here; its record may have aged. */
+  function isKnownHere(key: string, keyId: string): boolean {
+    const held = cache.recall(keyId)
+    return held?.digest.isCheap === true && held.digest.matches(key) === true
   }
 
   function invalid(
@@ -375,6 +386,7 @@ const UNLIMITED = Object.freeze({
   limits: [],
   unspentQuota: 0,
   chargedAt: null,
+  chargedEpoch: null,
 } as const)
 
 /** An admission, with what it has spent out of sight: it can be given back once, and by nobody who lacks it. */
@@ -382,26 +394,34 @@ class Admitted implements VerifiedKey {
   readonly ok = true
   readonly apiKey: ApiKey
   readonly limits: readonly LimitState[]
+  readonly #limiter: RateLimiter
   #charge: RefundRequest | null
 
-  constructor(apiKey: ApiKey, limits: readonly LimitState[], charge: RefundRequest | null) {
+  constructor(
+    apiKey: ApiKey,
+    limits: readonly LimitState[],
+    limiter: RateLimiter,
+    charge: RefundRequest | null,
+  ) {
     this.apiKey = apiKey
     this.limits = limits
+    this.#limiter = limiter
     this.#charge = charge
   }
 
-  /** @throws TypeError when `result` is not what a verification has returned. */
-  static takeCharge(result: VerifiedKey): RefundRequest | null {
+  /** @throws TypeError when `result` is not what a verification with this limiter has returned. */
+  static takeCharge(result: VerifiedKey, limiter: RateLimiter): RefundRequest | null {
     if (typeof result !== 'object' || result === null || !(#charge in result)) {
       throw new TypeError('"result" must be what "verify" returned when it admitted a key')
+    }
+    if (result.#limiter !== limiter) {
+      throw new TypeError('"result" was charged to another rate limiter than that of these keys')
     }
     const charge = result.#charge
     result.#charge = null
     return charge
   }
 }
-
-const OUTCOMES = new Set(['admitted', 'limited', 'short_of_quota', 'stale'])
 
 /** The error of every call after `close()`. */
 export function closedError(): LatchkeyError {

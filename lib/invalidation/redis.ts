@@ -16,6 +16,7 @@ export interface RedisPublisher {
   publish(channel: string, message: string): Promise<unknown>
   /** A connection of its own, by the same settings: one that hears messages can do little else. */
   duplicate(): RedisSubscriber
+  readonly isCluster?: boolean
 }
 
 export interface RedisInvalidationOptions {
@@ -37,7 +38,9 @@ const BATCH = 500
 /**
  * Tells processes of changes through Redis's publish and subscribe, on a connection of its own. Every process hears its own
  * heartbeat once a second; where a beat is missing, where none is heard for three seconds, and whenever the connection was
- * made anew, everything that is held in memory is dropped, since a message may have been missed.
+ * made anew, everything that is held in memory is dropped, since a message may have been missed. A Cluster moves the
+ * connection from one node to another without a word: there, what is lost between two beats is bounded by the age of the
+ * cache alone.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -83,7 +86,8 @@ export function createRedisInvalidation(
   function listen(listener: InvalidationListener): () => void {
     checkFunction('listener.changed', listener?.changed)
     checkFunction('listener.missed', listener?.missed)
-    const subscriber = client.duplicate()
+    // Subscribing again is done here, where it is known when it takes effect. A Cluster does it by itself.
+    const subscriber = client.isCluster ? client.duplicate() : duplicateQuietly(client)
     // A channel of this listener's own: what comes back on it has gone the way that changes go.
     const heartbeat = `${channel}:${randomUUID()}`
     let heardAt = clock.now()
@@ -91,6 +95,8 @@ export function createRedisInvalidation(
     let beatsHeard = 0
     let isSilent = false
     let isStopped = false
+    let isSubscribed = false
+    let isRefused = false
     let cancelBeat = () => {}
 
     subscriber.on('message', (from, message) => {
@@ -103,12 +109,26 @@ export function createRedisInvalidation(
         beatsHeard = Number(message)
       }
     })
-    // ioredis subscribes again by itself; what was said in between is gone.
-    subscriber.on('ready', missed)
-    // Reported when it leads to silence; without a listener it would end the process.
+    subscriber.on('ready', () => void subscribe())
+    // Reported where it leads to silence; without a listener it would end the process.
     subscriber.on('error', () => {})
-    subscriber.subscribe(channel, heartbeat).catch((error) => !isStopped && listener.missed(error))
+    void subscribe()
     beat()
+
+    async function subscribe(): Promise<void> {
+      isSubscribed = true
+      try {
+        await subscriber.subscribe(channel, heartbeat)
+        // What was said until now is gone.
+        missed()
+        isRefused = false
+      } catch (error) {
+        // The next connection tries again, or the next beat.
+        isSubscribed = false
+        if (!isRefused && !isStopped) listener.missed(error)
+        isRefused = true
+      }
+    }
 
     function missed(): void {
       if (isStopped) return
@@ -120,6 +140,7 @@ export function createRedisInvalidation(
       cancelBeat = clock.setTimer(beat, HEARTBEAT_MS, { background: true })
       beats += 1
       client.publish(heartbeat, String(beats)).catch(() => {})
+      if (!isSubscribed) void subscribe()
       if (isSilent || clock.now() - heardAt < SILENCE_MS) return
       isSilent = true
       listener.missed(new Error(`nothing was heard on the channel of changes for ${SILENCE_MS} milliseconds`))
@@ -133,6 +154,11 @@ export function createRedisInvalidation(
   }
 
   return { publish, listen }
+}
+
+/** A connection that does not subscribe again by itself: what ioredis 5 fails at there nobody could catch. */
+function duplicateQuietly(client: RedisPublisher): RedisSubscriber {
+  return (client as { duplicate(override: object): RedisSubscriber }).duplicate({ autoResubscribe: false })
 }
 
 /** Takes in a message. One that is not ours tells nothing, and may stand for one that was. */

@@ -12,14 +12,15 @@ export function admittedAnswer(
   limits: readonly CompiledLimit[],
   meters: readonly Meter[],
   unspentQuota: number,
-  chargedAt: number | null,
+  charged: { readonly at: number; readonly epoch: number | null } | null,
   now: number,
 ): LimitAnswer {
   const states: LimitState[] = []
   for (let i = 0; i < limits.length; i++) {
     states.push(limitState(limits[i] as CompiledLimit, meters[i] as Meter, false, now))
   }
-  return { outcome: 'admitted', limits: states, unspentQuota, chargedAt }
+  const [chargedAt, chargedEpoch] = charged ? [charged.at, charged.epoch] : [null, null]
+  return { outcome: 'admitted', limits: states, unspentQuota, chargedAt, chargedEpoch }
 }
 
 /** The answer to a call that a limit or else the quota refused. */

@@ -110,7 +110,8 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): Memor
     if (quota && ledger.quota) ledger.quota.unspent -= cost
     keepFor(ledger, keepMs, now)
     const unspent = quota ? (ledger.quota?.unspent ?? 0) : 0
-    return admittedAnswer(limits, meters, unspent, cost > 0 ? now : null, now)
+    const charged = cost > 0 ? { at: now, epoch: quota && ledger.quota ? ledger.quota.epoch : null } : null
+    return admittedAnswer(limits, meters, unspent, charged, now)
   }
 
   function raiseVersions(marks: readonly VersionMark[], retainMs: number): void {

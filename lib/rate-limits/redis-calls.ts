@@ -15,6 +15,8 @@ export interface Question<Request, Answer> {
   argumentsOf(request: Request, deadline: number, serverTime: number): ScriptArguments
   /** What a reply means. */
   read(request: Request, reply: readonly unknown[]): Answer
+  /** The answer where the server has none. @throws where that is to be the answer */
+  recover(request: Request, error: unknown): Answer
 }
 
 export interface RedisCalls {
@@ -62,7 +64,7 @@ export function createRedisCalls(client: RedisClient, timeoutMs: number, clock: 
       const answer = withSource ? client.eval(source, 1, key, ...args) : client.evalsha(sha, 1, key, ...args)
       answer.then(
         (reply) => receive(call, reply),
-        (error) => recover(call, error),
+        (error) => retry(call, error),
       )
     } catch (error) {
       fail(call, error)
@@ -83,7 +85,7 @@ export function createRedisCalls(client: RedisClient, timeoutMs: number, clock: 
     else fail(call, new Error('Redis was reached too late'))
   }
 
-  function recover(call: Call, error: unknown): void {
+  function retry(call: Call, error: unknown): void {
     if (call.isSettled) return
     if (call.sends < MAX_SENDS && messageOf(error).startsWith('NOSCRIPT')) send(call, clock.now(), true)
     else fail(call, error)
@@ -102,7 +104,11 @@ export function createRedisCalls(client: RedisClient, timeoutMs: number, clock: 
     if (call.isSettled) return
     deadlines.settle(call)
     if (!isAboutOneKey(error)) call.node.failed(error)
-    call.reject(error)
+    try {
+      call.resolve(call.question.recover(call.request, error) as never)
+    } catch (thrown) {
+      call.reject(thrown)
+    }
   }
 
   /**

@@ -62,7 +62,7 @@ if extended then call('PEXPIRE', key, 2 * keep) end
 /**
  * Version, limits and quota, all or nothing. It writes nothing once its caller has given up. The meters it returns are
  * those after the charge where it admits, and those before it where it refuses; after them, where there is a quota, the
- * units at hand and those spent.
+ * units at hand, those spent, and the epoch.
  *
  * It runs with every request, and is written for speed: it makes no function and no table that it can do without, and
  * numbers come several to an argument, since every argument costs the client more than it costs to read them here.
@@ -74,7 +74,7 @@ if extended then call('PEXPIRE', key, 2 * keep) end
 const CHECK_SOURCE = `${PRELUDE}
 local match = string.match
 local deadline, cost, version, flags, keep = match(args[1], '^(%d+) (%d+) (%d+) (%d) (%d+)$')
-if now > tonumber(deadline) then return { ${CODE.late}, now } end
+if now >= tonumber(deadline) then return { ${CODE.late}, now } end
 cost, version, flags, keep = tonumber(cost), tonumber(version), tonumber(flags), tonumber(keep)
 local counted, last = flags >= 2, #args
 if counted then last = last - 1 end
@@ -163,7 +163,7 @@ if outcome ~= ${CODE.stale} then
   for i = 3, o, 2 do
     if out[i] % 1 ~= 0 then out[i] = string.format('%.17g', out[i]) end
   end
-  if counted then out[o + 1], out[o + 2] = left, spent end
+  if counted then out[o + 1], out[o + 2], out[o + 3] = left, spent, epoch end
 end
 if heard then
   w[n + 1], w[n + 2], n = 'q', pack('<dddd', epoch, allotted, spent, back), n + 2

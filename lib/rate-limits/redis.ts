@@ -142,11 +142,19 @@ export function createRedisRateLimiter(
         next += 2
       }
       const unspent = quota ? Number(reply[next]) : 0
-      if (quota) noteSpent(lineageId, quota.epoch, Number(reply[next + 1]))
-      if (code === CODE.admitted) return admittedAnswer(limits, meters, unspent, cost > 0 ? now : null, now)
+      const epoch = quota ? Number(reply[next + 2]) : null
+      if (epoch !== null) noteSpent(lineageId, epoch, Number(reply[next + 1]))
+      if (code === CODE.admitted) {
+        return admittedAnswer(limits, meters, unspent, cost > 0 ? { at: now, epoch } : null, now)
+      }
       denials.remember(request, meters, unspent, now)
       const readings = limits.map((limit, i) => readMeter(limit, meters[i], cost, now))
       return refusedAnswer(limits, readings, unspent, now)
+    },
+    recover(request, error) {
+      const answer = fallBack(request, error)
+      happenings.fault(error)
+      return answer
     },
   }
 
@@ -156,11 +164,7 @@ export function createRedisRateLimiter(
     const key = keyOf(request.lineageId)
     const node = nodeOf(key)
     if (!node.isWorthAsking()) return fallBack(request, node.lastError)
-    return checks.ask(checking, request, node, key).catch((error) => {
-      const answer = fallBack(request, error)
-      happenings.fault(error)
-      return answer
-    })
+    return checks.ask(checking, request, node, key)
   }
 
   /** The answer by policy. @throws what Redis failed with, where that is to be the answer */
@@ -221,12 +225,14 @@ const RAISING: Question<ScriptArguments, void> = {
   script: RAISE,
   argumentsOf: (args) => args,
   read() {},
+  recover: rethrow,
 }
 
 const LOOKING: Question<number, number> = {
   script: UNSPENT,
   argumentsOf: (epoch) => [epoch],
   read: (_epoch, reply) => Number(reply[2]),
+  recover: rethrow,
 }
 
 const REFUNDING: Question<RefundRequest, void> = {
@@ -237,6 +243,11 @@ const REFUNDING: Question<RefundRequest, void> = {
     return args
   },
   read() {},
+  recover: rethrow,
+}
+
+function rethrow(_request: unknown, error: unknown): never {
+  throw error
 }
 
 /** Each limit as the scripts read it: its field, and three numbers by its kind. */
@@ -284,7 +295,7 @@ function longestLifetimeMs(limits: readonly CompiledLimit[]): number {
 
 /** What was counted elsewhere cannot be given back to Redis. */
 function withoutRefund(answer: LimitAnswer): LimitAnswer {
-  return answer.outcome === 'admitted' ? { ...answer, chargedAt: null } : answer
+  return answer.outcome === 'admitted' ? { ...answer, chargedAt: null, chargedEpoch: null } : answer
 }
 
 /** How often a fault that was survived is told of, at most. */

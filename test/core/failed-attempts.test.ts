@@ -258,6 +258,14 @@ describe('an invalid key', () => {
     expect(await test.keys.verify(key, options)).toMatchObject({ ok: true })
   })
 
+  it('is counted for its own address only', async () => {
+    const test = start()
+    for (const ip of [ADDRESS, ELSEWHERE, '2001:db8::1', '2001:db8:0:1::1']) {
+      await fail(test, LIMIT - 1, { ip })
+    }
+    expect(test.eventsOf('address.blocked')).toEqual([])
+  })
+
   it('that comes seldom never adds up to a block', async () => {
     const test = start()
     for (let i = 0; i < 10; i++) {

@@ -71,13 +71,13 @@ describe('createApiKeys', () => {
     ['invalidation', true, '"invalidation.publish" must be a function, received undefined'],
     ['invalidation', { publish() {} }, '"invalidation.listen" must be a function, received undefined'],
     ['invalidation', { listen() {} }, '"invalidation.publish" must be a function, received undefined'],
-    ['failedAttempts', 'yes', '"failedAttempts" must be an object, received a string'],
-    ['failedAttempts', 100, '"failedAttempts" must be an object, received 100'],
-    ['failedAttempts', [], '"failedAttempts" must be an object, received an array'],
+    ['failedAttempts', 'yes', '"failedAttempts" must be true, false or an object, received a string'],
+    ['failedAttempts', 100, '"failedAttempts" must be true, false or an object, received 100'],
+    ['failedAttempts', [], '"failedAttempts" must be true, false or an object, received an array'],
     // What reads as no is not a no: the application would believe that it is protected.
-    ['failedAttempts', null, '"failedAttempts" must be an object, received null'],
-    ['failedAttempts', 0, '"failedAttempts" must be an object, received 0'],
-    ['failedAttempts', '', '"failedAttempts" must be an object, received an empty string'],
+    ['failedAttempts', null, '"failedAttempts" must be true, false or an object, received null'],
+    ['failedAttempts', 0, '"failedAttempts" must be true, false or an object, received 0'],
+    ['failedAttempts', '', '"failedAttempts" must be true, false or an object, received an empty string'],
     // Each number at its edges.
     ...(
       [

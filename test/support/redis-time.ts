@@ -21,7 +21,10 @@ export function timedRedis(redis: Redis, clockKey: string): TimedRedis {
       await redis.set(clockKey, JSON.stringify([Math.floor(now / 1000), (now % 1000) * 1000]))
     },
     async evalsha(sha, numberOfKeys, ...args) {
-      return redis.evalsha(shas.get(sha) ?? sha, numberOfKeys, ...args)
+      const timed = shas.get(sha)
+      // The server may know the script from somebody else, and by its own clock.
+      if (!timed) throw new Error('NOSCRIPT not under this clock yet')
+      return redis.evalsha(timed, numberOfKeys, ...args)
     },
     async eval(source, numberOfKeys, ...args) {
       const parts = source.split(TIME)

@@ -1,0 +1,672 @@
+import { randomUUID } from 'node:crypto'
+import { EventEmitter } from 'node:events'
+import { Cluster, Redis, type RedisOptions } from 'ioredis'
+import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
+import {
+  type ApiKeyEvent,
+  createApiKeys,
+  type InvalidationListener,
+  type KeyVersion,
+  memoryRateLimiter,
+  memoryStore,
+} from 'latchkey'
+import { type RedisPublisher, redisInvalidation } from 'latchkey/redis'
+import { describe, expect, inject, it, onTestFinished, vi } from 'vitest'
+import { createRedisInvalidation } from '../../lib/invalidation/redis.ts'
+import { fakeClock } from '../support/fake-clock.ts'
+import { issueKey } from '../support/issue-key.ts'
+import { startProgram } from '../support/program.ts'
+import { type RedisServer, startRedis } from '../support/redis-server.ts'
+import { NAME } from '../support/test-keys.ts'
+import { watchUnhandled } from '../support/unhandled.ts'
+
+const REVOKED = { ok: false, code: 'invalid_key', reason: 'revoked' }
+const CHANGE = [{ keyId: 'k', version: 2 }]
+/** How long anything may take that happens promptly. */
+const SOON = { timeout: 2_000, interval: 10 }
+const AFTER_SILENCE = { timeout: 6_000, interval: 10 }
+
+/** A client as an application has it, disconnected when the test ends. */
+function clientOf<T extends Redis | Redis5 | Cluster | Cluster5>(client: T): T {
+  // Connections are lost here on purpose; the client would print each loss that nobody listens for.
+  ;(client as EventEmitter).on('error', () => {})
+  onTestFinished(() => client.disconnect())
+  return client
+}
+
+/** Every kind of client that is supported, on the services that all tests share. */
+const CLIENTS: Record<string, (connectionName?: string) => Redis | Redis5 | Cluster | Cluster5> = {
+  'ioredis 6': (connectionName = 'test') => clientOf(new Redis(inject('redisUrl'), { connectionName })),
+  'ioredis 5': (connectionName = 'test') => clientOf(new Redis5(inject('redisUrl'), { connectionName })),
+  'a Cluster of ioredis 6': (connectionName = 'test') =>
+    clientOf(new Cluster(inject('clusterNodes'), { redisOptions: { connectionName } })),
+  'a Cluster of ioredis 5': (connectionName = 'test') =>
+    clientOf(new Cluster5(inject('clusterNodes'), { redisOptions: { connectionName } })),
+}
+
+const REDISES: [string, new (url: string, options: RedisOptions) => Redis | Redis5][] = [
+  ['ioredis 6', Redis],
+  ['ioredis 5', Redis5],
+]
+
+const newChannel = () => `test:${randomUUID()}`
+
+async function ownRedis(): Promise<RedisServer> {
+  const server = await startRedis({ binary: inject('redisBinary') })
+  onTestFinished(() => server.stop())
+  return server
+}
+
+/** Listens until the test ends, with what was heard. */
+function listenOn(client: RedisPublisher, channel = newChannel()) {
+  const invalidation = redisInvalidation(client, { channel })
+  const changed = vi.fn<InvalidationListener['changed']>()
+  const missed = vi.fn<InvalidationListener['missed']>()
+  let isConnected = false
+  const stop = invalidation.listen({
+    missed,
+    changed(keys) {
+      if (keys[0]?.keyId === 'connecting') isConnected = true
+      else changed(keys)
+    },
+  })
+  onTestFinished(() => void stop())
+
+  /** Resolves once what is published arrives. */
+  async function connected(limits = SOON): Promise<void> {
+    isConnected = false
+    await vi.waitFor(async () => {
+      await invalidation.publish([{ keyId: 'connecting', version: 1 }])
+      expect(isConnected).toBe(true)
+    }, limits)
+  }
+
+  /** Tells of a change and resolves when it was heard. */
+  async function hear(keys: readonly KeyVersion[]): Promise<void> {
+    await invalidation.publish(keys)
+    await vi.waitFor(() => expect(changed).toHaveBeenCalledWith(keys), SOON)
+  }
+
+  return { invalidation, channel, changed, missed, stop, connected, hear }
+}
+
+/** The client, and the connection that is made of it to listen on. */
+function withSubscriber(inner: Redis | Redis5) {
+  let subscriber: Redis | Redis5 | undefined
+  const client: RedisPublisher = {
+    publish: (...message) => inner.publish(...message),
+    duplicate(...options) {
+      subscriber = inner.duplicate(...options)
+      return subscriber
+    },
+  }
+  return { client, subscriber: () => subscriber as Redis }
+}
+
+/** The services that all tests share. */
+function sharedUrls(): string[] {
+  return [inject('redisUrl'), ...inject('clusterNodes').map(({ host, port }) => `redis://${host}:${port}`)]
+}
+
+/** Resolves once so many listen to the channel, wherever they do. */
+async function untilHeard(channel: string, listeners: number, urls = sharedUrls()): Promise<void> {
+  const clients = urls.map((url) => clientOf(new Redis(url)))
+  await vi.waitFor(async () => {
+    const counts = await Promise.all(clients.map((client) => client.pubsub('NUMSUB', channel)))
+    expect(counts.reduce((sum, [, count]) => sum + Number(count), 0)).toBe(listeners)
+  }, AFTER_SILENCE)
+}
+
+/**
+ * Resolves once each of so many who listen has beaten twice, right after a beat: the beginning, when some may be
+ * missing, is over then.
+ */
+async function untilSteady(channel: string, listeners: number, urls = sharedUrls()): Promise<void> {
+  const beats = new Map<string, Set<string>>()
+  const isSteady = () => beats.size === listeners && [...beats.values()].every(({ size }) => size >= 2)
+  await new Promise<void>((resolve, reject) => {
+    for (const url of urls) {
+      const onlooker = clientOf(new Redis(url))
+      onlooker.on('pmessage', (_pattern, from, beat) => {
+        beats.set(from, (beats.get(from) ?? new Set()).add(beat))
+        if (isSteady()) resolve()
+      })
+      onlooker.psubscribe(`${channel}:*`).catch(reject)
+    }
+  })
+}
+
+/** Two processes that have the store and messages in common, and would otherwise hear of changes after a minute. */
+async function startTwo(newClient: () => RedisPublisher) {
+  const channel = newChannel()
+  const store = memoryStore()
+  const events: ApiKeyEvent[] = []
+  const start = () => {
+    const keys = createApiKeys({
+      store,
+      rateLimiter: memoryRateLimiter(),
+      invalidation: redisInvalidation(newClient(), { channel }),
+      prefix: 'acme_test',
+      cache: { maxAgeMs: 60_000 },
+      onEvent: (event) => void events.push(event),
+    })
+    onTestFinished(() => keys.close())
+    return keys
+  }
+  const [here, there] = [start(), start()]
+  const issued = await issueKey(here, NAME)
+  return { store, here, there, events, channel, ...issued }
+}
+
+describe('a Redis that is away', () => {
+  it('from the beginning ends nothing and stops nobody, and is made use of when it comes', async () => {
+    const unhandled = watchUnhandled()
+    const server = await ownRedis()
+    await server.kill()
+    const options = { retryStrategy: () => 50 }
+    const { here, there, events, channel, key, apiKey } = await startTwo(() =>
+      clientOf(new Redis(server.url, options)),
+    )
+    expect(await there.verify(key)).toMatchObject({ ok: true })
+    await vi.waitFor(() => {
+      expect(events).toContainEqual(expect.objectContaining({ type: 'fault', operation: 'invalidation' }))
+    }, AFTER_SILENCE)
+    await server.restart()
+    await untilHeard(channel, 2, [server.url])
+    expect(await there.verify(key)).toMatchObject({ ok: true })
+    await here.revoke(apiKey.id)
+    await vi.waitFor(async () => expect(await there.verify(key)).toEqual(REVOKED), SOON)
+    expect(await unhandled()).toEqual([])
+  })
+
+  it.each<[string, RedisOptions]>([
+    ['gives up a command at once', { maxRetriesPerRequest: 0 }],
+    ['never gives a command up', { maxRetriesPerRequest: null }],
+    ['keeps no command until it is connected', { enableOfflineQueue: false }],
+  ])('from the beginning is made use of when it comes by a client that %s', async (_title, options) => {
+    const unhandled = watchUnhandled()
+    const server = await ownRedis()
+    await server.kill()
+    const client = clientOf(new Redis(server.url, { retryStrategy: () => 50, ...options }))
+    const failed = new Promise((resolve) => client.once('close', resolve))
+    const { connected, hear } = listenOn(client)
+    await failed
+    await server.restart()
+    await connected(AFTER_SILENCE)
+    await hear(CHANGE)
+    expect(await unhandled()).toEqual([])
+  })
+
+  it.each<[string, RedisOptions]>([
+    ['by itself', {}],
+    ['only where it is told to', { autoResubscribe: false }],
+  ])('and comes back is heard again by a client that subscribes again %s', async (_title, options) => {
+    const server = await ownRedis()
+    const client = clientOf(new Redis(server.url, { retryStrategy: () => 50, ...options }))
+    const { connected, hear, missed } = listenOn(client)
+    await connected()
+    missed.mockClear()
+    await server.restart()
+    await vi.waitFor(() => expect(missed).toHaveBeenCalled(), SOON)
+    await connected(AFTER_SILENCE)
+    await hear(CHANGE)
+  })
+
+  it('and comes back has what is held dropped', async () => {
+    const server = await ownRedis()
+    const { store, there, channel, key, apiKey } = await startTwo(() =>
+      clientOf(new Redis(server.url, { retryStrategy: () => 50 })),
+    )
+    await untilSteady(channel, 2, [server.url])
+    expect(await there.verify(key)).toMatchObject({ ok: true })
+    // By a process that was cut off in the meantime.
+    await store.update(apiKey.id, 1, { revokedAt: new Date(), updatedAt: new Date() })
+    expect(await there.verify(key)).toMatchObject({ ok: true })
+    await server.restart()
+    await vi.waitFor(async () => expect(await there.verify(key)).toEqual(REVOKED), AFTER_SILENCE)
+  })
+
+  it('without a word is noticed after three seconds, and when it speaks again', async () => {
+    const server = await ownRedis()
+    const { missed, channel } = listenOn(clientOf(new Redis(server.url)))
+    await untilSteady(channel, 1, [server.url])
+    missed.mockClear()
+    server.pause()
+    const pausedAt = performance.now()
+    await vi.waitFor(() => expect(missed).toHaveBeenCalledWith(expect.any(Error)), AFTER_SILENCE)
+    expect(performance.now() - pausedAt).toBeGreaterThan(1_900)
+    missed.mockClear()
+    server.resume()
+    await vi.waitFor(() => expect(missed).toHaveBeenCalledWith(), SOON)
+  })
+
+  it.each(REDISES)(
+    'when a connection is made anew ends no process, with commandTimeout and %s',
+    async (_name, Client) => {
+      const unhandled = watchUnhandled()
+      const server = await ownRedis()
+      const options = { commandTimeout: 50, enableReadyCheck: false, retryStrategy: () => 50 }
+      const { client, subscriber } = withSubscriber(clientOf(new Client(server.url, options)))
+      const { connected, missed } = listenOn(client)
+      await connected()
+      server.pause()
+      subscriber().disconnect(true)
+      await vi.waitFor(() => expect(missed).toHaveBeenCalledWith(expect.any(Error)), AFTER_SILENCE)
+      expect(await unhandled()).toEqual([])
+    },
+  )
+})
+
+describe.each(Object.entries(CLIENTS))('a change told by %s', (_name, newClient) => {
+  it('is heard by every other process promptly', async () => {
+    const { here, there, events, channel, key, apiKey } = await startTwo(newClient)
+    await untilHeard(channel, 2)
+    expect(await there.verify(key)).toMatchObject({ ok: true })
+    await here.revoke(apiKey.id)
+    await vi.waitFor(async () => expect(await there.verify(key)).toEqual(REVOKED), SOON)
+    expect(events.filter(({ type }) => type === 'fault')).toEqual([])
+  })
+
+  it('is heard with every key that it is about', async () => {
+    const { invalidation, changed, connected } = listenOn(newClient())
+    await connected()
+    const keys = Array.from({ length: 1_200 }, (_, i) => ({ keyId: `key-${i}`, version: i + 1 }))
+    await invalidation.publish(keys)
+    await vi.waitFor(() => expect(changed).toHaveBeenCalledTimes(3), SOON)
+    const messages = changed.mock.calls.map(([heard]) => heard)
+    expect(messages.map(({ length }) => length).sort()).toEqual([200, 500, 500])
+    // In a Cluster one message may overtake another.
+    expect([...messages.flat()].sort((a, b) => a.version - b.version)).toEqual(keys)
+  })
+
+  it('is heard on no other channel', async () => {
+    const [one, other] = [listenOn(newClient()), listenOn(newClient())]
+    await Promise.all([one.connected(), other.connected()])
+    await one.hear(CHANGE)
+    const otherChange = [{ keyId: 'other', version: 3 }]
+    await other.hear(otherChange)
+    expect(one.changed.mock.calls).toEqual([[CHANGE]])
+    expect(other.changed.mock.calls).toEqual([[otherChange]])
+  })
+})
+
+// A Cluster moves a subscription without a word: there a heartbeat has to be missing.
+const SINGLE = Object.entries(CLIENTS).filter(([name]) => !name.includes('Cluster'))
+
+describe.each(SINGLE)('a change told by %s', (_name, newClient) => {
+  it('may have been lost with the connection: what is held is dropped once there is another', async () => {
+    const connectionName = `test-${randomUUID()}`
+    const { missed, channel, connected, hear } = listenOn(newClient(connectionName))
+    await connected()
+    // Between two heartbeats: none of them is lost.
+    await untilSteady(channel, 1)
+    missed.mockClear()
+    expect(await killSubscribers(connectionName)).toBeGreaterThan(0)
+    await vi.waitFor(() => expect(missed).toHaveBeenCalledWith(), SOON)
+    await connected(AFTER_SILENCE)
+    await hear(CHANGE)
+  })
+})
+
+describe('a client', () => {
+  it.each<[string, RedisOptions]>([
+    ['that keeps no command until it is connected', { enableOfflineQueue: false }],
+    ['that connects when it is first used', { lazyConnect: true }],
+    ['that puts a prefix before keys', { keyPrefix: 'app:' }],
+    ['of another database', { db: 3 }],
+  ])('%s hears of changes', async (_title, options) => {
+    const client = clientOf(new Redis(inject('redisUrl'), options))
+    if (!options.lazyConnect) await vi.waitFor(() => expect(client.status).toBe('ready'), SOON)
+    const { connected, hear } = listenOn(client)
+    await connected(AFTER_SILENCE)
+    await hear(CHANGE)
+  })
+})
+
+/** Closes, as a failing network does, the connections of that name on which somebody listens; returns how many. */
+async function killSubscribers(connectionName: string): Promise<number> {
+  let killed = 0
+  for (const url of sharedUrls()) {
+    const client = clientOf(new Redis(url))
+    const list = String(await client.call('CLIENT', 'LIST', 'TYPE', 'pubsub'))
+    for (const line of list.split('\n')) {
+      const [, id, name] = /^id=(\d+) .* name=(\S*)/.exec(line) ?? []
+      if (id && name?.endsWith(connectionName))
+        killed += Number(await client.call('CLIENT', 'KILL', 'ID', id))
+    }
+    client.disconnect()
+  }
+  return killed
+}
+
+describe('a message that is not one of ours', () => {
+  it.each([
+    ['text', 'hello'],
+    ['nothing', ''],
+    ['a broken list', '[["k",2]'],
+    ['no list', '{"k":2}'],
+    ['null', 'null'],
+    ['a number', '7'],
+    ['a list of something else', '["k",2]'],
+    ['a list of objects', '[{"keyId":"k","version":2}]'],
+    ['a key without a version', '[["k"]]'],
+    ['a key whose id is empty', '[["",2]]'],
+    ['a key whose id is no text', '[[7,2]]'],
+    ['a key whose id is far too long', JSON.stringify([['k'.repeat(256), 2]])],
+    ['the version 0', '[["k",0]]'],
+    ['a negative version', '[["k",-1]]'],
+    ['a fraction for a version', '[["k",1.5]]'],
+    ['a text for a version', '[["k","2"]]'],
+    ['a version that is no safe integer', '[["k",9007199254740992]]'],
+    ['a version beyond all numbers', '[["k",1e999]]'],
+    ['one bad key among good ones', '[["k",2],["l",null],["m",3]]'],
+    ['lists without end', `${'['.repeat(10_000)}${']'.repeat(10_000)}`],
+    ['a prototype', '{"__proto__":[["k",2]]}'],
+  ])('stands for one that was missed, and does no more: %s', async (_what, message) => {
+    const { subscriber, invalidation, changed, missed, unhandled } = await listenToFake()
+    subscriber.emit('message', 'latchkey:changes', message)
+    expect(missed.mock.calls).toEqual([[expect.any(Error)]])
+    await invalidation.publish(CHANGE)
+    expect(changed.mock.calls).toEqual([[CHANGE]])
+    expect(await unhandled()).toEqual([])
+  })
+
+  it.each([
+    ['text', 'hello'],
+    ['bytes that are no text', Buffer.from([0xff, 0xfe, 0x00, 0x5b])],
+  ])('is reported, and makes no key invalid: %s', async (_what, message) => {
+    const newClient = () => clientOf(new Redis(inject('redisUrl')))
+    const { there, events, channel, key } = await startTwo(newClient)
+    await untilHeard(channel, 2)
+    expect(await there.verify(key)).toMatchObject({ ok: true })
+    await newClient().publish(channel, message)
+    await vi.waitFor(() => {
+      expect(events).toContainEqual(expect.objectContaining({ type: 'fault', operation: 'invalidation' }))
+    }, SOON)
+    expect(await there.verify(key)).toMatchObject({ ok: true })
+  })
+})
+
+/** A client and its server in one, by a clock moved by hand: the subscriber hears at once what is published. */
+function fakeRedis() {
+  const subscriber = new EventEmitter() as EventEmitter & {
+    subscribe: (...channels: string[]) => Promise<unknown>
+    disconnect: () => void
+  }
+  let channels: readonly string[] = []
+  const state = { isConnected: true }
+  const subscribe = vi.fn(async (...to: string[]): Promise<unknown> => {
+    channels = to
+    return to.length
+  })
+  const publish = vi.fn(async (channel: string, message: string): Promise<unknown> => {
+    if (state.isConnected && channels.includes(channel)) subscriber.emit('message', channel, message)
+    return 1
+  })
+  const disconnect = vi.fn()
+  Object.assign(subscriber, { subscribe, disconnect })
+  const client = { publish, duplicate: () => subscriber }
+  return { client, subscriber, publish, subscribe, disconnect, state }
+}
+
+/** Listens to it, with the beginning behind. */
+async function listenToFake() {
+  const unhandled = watchUnhandled()
+  const clock = fakeClock()
+  const redis = fakeRedis()
+  const changed = vi.fn<InvalidationListener['changed']>()
+  const missed = vi.fn<InvalidationListener['missed']>()
+  const invalidation = createRedisInvalidation(redis.client, {}, clock)
+  const stop = invalidation.listen({ changed, missed })
+  redis.subscriber.emit('ready')
+  await clock.advance(1_000)
+  expect(missed).toHaveBeenCalled()
+  missed.mockClear()
+  return { ...redis, clock, invalidation, changed, missed, stop, unhandled }
+}
+
+describe('silence', () => {
+  it('for three seconds is reported once, whatever it is due to', async () => {
+    const { clock, state, missed } = await listenToFake()
+    state.isConnected = false
+    await clock.advance(2_999)
+    expect(missed).not.toHaveBeenCalled()
+    await clock.advance(1)
+    expect(missed.mock.calls).toEqual([[expect.any(Error)]])
+    expect(missed.mock.calls[0]?.[0]).toMatchObject({
+      message: 'nothing was heard on the channel of changes for 3000 milliseconds',
+    })
+    await clock.advance(3_600_000)
+    expect(missed).toHaveBeenCalledTimes(1)
+  })
+
+  it('that ends is followed by one word that what is held may be old, and silence is heard anew', async () => {
+    const { clock, state, missed } = await listenToFake()
+    state.isConnected = false
+    await clock.advance(10_000)
+    missed.mockClear()
+    state.isConnected = true
+    await clock.advance(10_000)
+    expect(missed.mock.calls).toEqual([[]])
+    state.isConnected = false
+    await clock.advance(3_000)
+    expect(missed.mock.calls).toEqual([[], [expect.any(Error)]])
+  })
+
+  it('is due as well to a client that cannot publish', async () => {
+    const { clock, publish, missed, unhandled } = await listenToFake()
+    publish.mockImplementation(() => Promise.reject(new Error('connection refused')))
+    await clock.advance(3_000)
+    expect(missed.mock.calls).toEqual([[expect.any(Error)]])
+    expect(await unhandled()).toEqual([])
+  })
+
+  it('is not what a channel is on which nobody makes a change', async () => {
+    const { clock, missed } = await listenToFake()
+    await clock.advance(3_600_000)
+    expect(missed).not.toHaveBeenCalled()
+  })
+})
+
+describe('a heartbeat', () => {
+  it('that is missing stands for a message that was missed', async () => {
+    const { clock, state, missed } = await listenToFake()
+    state.isConnected = false
+    await clock.advance(1_000)
+    state.isConnected = true
+    expect(missed).not.toHaveBeenCalled()
+    await clock.advance(1_000)
+    expect(missed.mock.calls).toEqual([[]])
+    await clock.advance(60_000)
+    expect(missed).toHaveBeenCalledTimes(1)
+  })
+
+  it('goes over a channel of its own, under the channel of changes, once a second', async () => {
+    const { clock, publish } = await listenToFake()
+    publish.mockClear()
+    await clock.advance(3_000)
+    const channels = publish.mock.calls.map(([channel]) => channel)
+    expect(channels).toHaveLength(3)
+    for (const channel of channels) expect(channel).toMatch(/^latchkey:changes:[0-9a-f-]{36}$/)
+    expect(new Set(channels).size).toBe(1)
+  })
+
+  it('that is junk changes nothing but what a missing one would', async () => {
+    const { clock, publish, subscriber, missed, changed, unhandled } = await listenToFake()
+    const [channel = ''] = publish.mock.calls[0] ?? []
+    for (const junk of ['', 'junk', '-1', '1e999', '[["k",2]]']) subscriber.emit('message', channel, junk)
+    await clock.advance(5_000)
+    missed.mockClear()
+    await clock.advance(60_000)
+    expect(missed).not.toHaveBeenCalled()
+    expect(changed).not.toHaveBeenCalled()
+    expect(await unhandled()).toEqual([])
+  })
+})
+
+describe('a connection', () => {
+  it('that is made anew drops what is held, each time', async () => {
+    const { clock, subscriber, missed } = await listenToFake()
+    subscriber.emit('close')
+    expect(missed).not.toHaveBeenCalled()
+    for (const calls of [[[]], [[], []]]) {
+      subscriber.emit('ready')
+      await clock.advance(0)
+      expect(missed.mock.calls).toEqual(calls)
+    }
+  })
+
+  it('that is made anew drops what is held once more when it hears again: ready is not subscribed', async () => {
+    const { clock, subscriber, subscribe, state, missed, invalidation, changed } = await listenToFake()
+    state.isConnected = false
+    const subscribed = new Promise((resolve) => subscriber.once('subscribed', resolve))
+    subscribe.mockImplementation(() => subscribed)
+    subscriber.emit('ready')
+    await clock.advance(1)
+    missed.mockClear()
+    // What is read from here on is held, and what is told is not heard.
+    await invalidation.publish(CHANGE)
+    expect(changed).not.toHaveBeenCalled()
+    state.isConnected = true
+    subscriber.emit('subscribed')
+    await clock.advance(999)
+    expect(missed).toHaveBeenCalled()
+  })
+
+  it('whose subscription is refused is reported, and subscribes again when it is made anew', async () => {
+    const clock = fakeClock()
+    const { client, subscriber, subscribe } = fakeRedis()
+    const failure = new Error('NOPERM')
+    subscribe.mockImplementationOnce(() => Promise.reject(failure))
+    const [changed, missed] = [vi.fn(), vi.fn()]
+    const invalidation = createRedisInvalidation(client, {}, clock)
+    invalidation.listen({ changed, missed })
+    await clock.advance(0)
+    expect(missed.mock.calls).toEqual([[failure]])
+    subscriber.emit('ready')
+    await clock.advance(0)
+    await invalidation.publish(CHANGE)
+    expect(changed).toHaveBeenCalledWith(CHANGE)
+  })
+
+  it('that fails is no error of the process', async () => {
+    const { subscriber, missed } = await listenToFake()
+    subscriber.emit('error', new Error('connection refused'))
+    expect(missed).not.toHaveBeenCalled()
+  })
+})
+
+describe('the end of listening', () => {
+  it('leaves no timer, no connection and nobody who is told', async () => {
+    const { clock, subscriber, disconnect, publish, state, changed, missed, invalidation, stop } =
+      await listenToFake()
+    stop()
+    expect(clock.waiting).toBe(0)
+    expect(disconnect).toHaveBeenCalledTimes(1)
+    publish.mockClear()
+    await invalidation.publish(CHANGE)
+    subscriber.emit('message', 'latchkey:changes', 'hello')
+    subscriber.emit('ready')
+    state.isConnected = false
+    await clock.advance(60_000)
+    expect(changed).not.toHaveBeenCalled()
+    expect(missed).not.toHaveBeenCalled()
+    expect(publish).toHaveBeenCalledTimes(1)
+  })
+
+  it('before there was a connection is no fault', async () => {
+    const unhandled = watchUnhandled()
+    const server = await ownRedis()
+    await server.kill()
+    const { stop, missed } = listenOn(clientOf(new Redis(server.url, { retryStrategy: () => 10_000 })))
+    await stop()
+    expect(await unhandled()).toEqual([])
+    expect(missed).not.toHaveBeenCalled()
+  })
+
+  it.each(REDISES)('while the connection is made anew is no fault either, by %s', async (_name, Client) => {
+    const unhandled = watchUnhandled()
+    const server = await ownRedis()
+    const { client, subscriber } = withSubscriber(
+      clientOf(new Client(server.url, { retryStrategy: () => 50 })),
+    )
+    const { stop, connected } = listenOn(client)
+    await connected()
+    const ended = new Promise((resolve) => subscriber().once('end', resolve))
+    subscriber().once('ready', () => void stop())
+    await server.restart()
+    await ended
+    expect(await unhandled()).toEqual([])
+  })
+
+  it('lets the process end', async () => {
+    const program = startProgram(
+      [
+        '--input-type=module',
+        '--eval',
+        `import { Redis } from 'ioredis'
+         import { createApiKeys, memoryRateLimiter, memoryStore } from './lib/index.ts'
+         import { redisInvalidation } from './lib/redis.ts'
+         const client = new Redis(process.env.URL)
+         const invalidation = redisInvalidation(client, { channel: process.env.CHANNEL })
+         const [store, rateLimiter] = [memoryStore(), memoryRateLimiter()]
+         const keys = createApiKeys({ store, rateLimiter, invalidation, prefix: 'acme_test' })
+         const { key, apiKey } = await keys.issue({ owner: { type: 'user', id: 'u' }, name: 'CI' })
+         await keys.revoke(apiKey.id)
+         await keys.close()
+         await client.quit()
+         console.log('closed')`,
+      ],
+      { URL: inject('redisUrl'), CHANNEL: newChannel() },
+    )
+    await program.waitFor(/closed/)
+    const closedAt = performance.now()
+    expect(await program.ended()).toBe(0)
+    expect(performance.now() - closedAt).toBeLessThan(900)
+    expect(program.stderr).toBe('')
+  })
+})
+
+describe('redisInvalidation', () => {
+  const client = { publish: async () => 1, duplicate: () => new EventEmitter() } as never
+
+  it.each<[unknown, unknown, string]>([
+    [undefined, undefined, '"client" must be an ioredis client: it has no method "publish"'],
+    [null, {}, '"client" must be an ioredis client: it has no method "publish"'],
+    [{}, {}, '"client" must be an ioredis client: it has no method "publish"'],
+    ['redis://localhost', {}, '"client" must be an ioredis client: it has no method "publish"'],
+    [{ publish() {} }, {}, '"client" must be an ioredis client: it has no method "duplicate"'],
+    [client, null, '"options" must be an object, received null'],
+    [client, 'changes', '"options" must be an object, received a string'],
+    [client, { channels: 'a' }, '"options" has no option "channels"; did you mean "channel"?'],
+    [client, { channel: '' }, '"channel" must be a non-empty string, received an empty string'],
+    [client, { channel: 7 }, '"channel" must be a non-empty string, received 7'],
+    [client, { channel: null }, '"channel" must be a non-empty string, received null'],
+    [client, { channel: 'c'.repeat(101) }, '"channel" must be at most 100 characters long'],
+  ])('refuses what is wrong, by name: %o, %o', (given, options, message) => {
+    const make = () => redisInvalidation(given as never, options as never)
+    expect(make).toThrow(TypeError)
+    expect(make).toThrow(message)
+  })
+
+  it.each([
+    [{ changed() {} }, '"listener.missed" must be a function'],
+    [{ missed() {} }, '"listener.changed" must be a function'],
+    [undefined, '"listener.changed" must be a function'],
+  ])('refuses a listener that lacks a method: %o', (listener, message) => {
+    expect(() => redisInvalidation(client).listen(listener as never)).toThrow(message)
+  })
+
+  it('tells of changes on latchkey:changes unless told otherwise', async () => {
+    const publish = vi.fn(async () => 1)
+    await redisInvalidation({ publish, duplicate: vi.fn() }).publish(CHANGE)
+    expect(publish.mock.calls).toEqual([['latchkey:changes', '[["k",2]]']])
+  })
+
+  it('rejects where a change cannot be told', async () => {
+    const failure = new Error('connection refused')
+    const publish = vi.fn(async () => 1).mockRejectedValueOnce(failure)
+    const keys = Array.from({ length: 501 }, (_, i) => ({ keyId: `k${i}`, version: 1 }))
+    await expect(redisInvalidation({ publish, duplicate: vi.fn() }).publish(keys)).rejects.toBe(failure)
+  })
+})
