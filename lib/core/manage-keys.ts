@@ -121,7 +121,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     })
     if (settings.quota !== undefined) {
       // The quota is that of the whole lineage: no relative may go on by what it has of the old one.
-      await changeAll({ lineageId: apiKey.lineageId }, {}, () => ({ change: {}, event: null }), id)
+      await changeAll({ lineageId: apiKey.lineageId }, {}, () => ({ change: {}, event: null }), new Set([id]))
     }
     return apiKey
   }
@@ -225,13 +225,14 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       change: { revokedAt: at, revokedBy: by, revokedReason },
       event: { type: 'key.revoked' },
     })
+    const done = new Set<string>()
     let count = 0
-    let revoked: number
-    // Again until there is nothing left: a rotation under way may have added a successor behind our back.
+    let before: number
+    // Again until there is no other key: a rotation under way may have added a successor behind our back.
     do {
-      revoked = await changeAll({ owner: checked }, options, decide)
-      count += revoked
-    } while (revoked > 0)
+      before = done.size
+      count += await changeAll({ owner: checked }, options, decide, done)
+    } while (done.size > before)
     emit({ type: 'owner.revoked', at: new Date(clock.now()), owner, count, by })
     return count
   }
@@ -245,25 +246,32 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     return count
   }
 
-  /** Changes all of these keys that are not revoked, and makes that known page by page; returns how many. */
+  /**
+   * Changes all of these keys that are not revoked, and makes that known page by page; returns how many. Those that are
+   * revoked are made known too: whoever did it may have ended before. Keys that are `done` are left alone, and each
+   * becomes so.
+   */
   async function changeAll(
     filter: KeyFilter,
     options: ChangeOptions,
     decide: (at: Date) => DecidedChange,
-    exceptId?: string,
+    done = new Set<string>(),
   ): Promise<number> {
     let count = 0
-    for await (const records of pages(filter)) {
+    for await (const page of pages(filter)) {
+      const records = page.filter(({ id }) => !done.has(id))
+      const revoked = records.filter(({ revokedAt }) => revokedAt)
       const committed: CommittedChange[] = []
       try {
         for (const { id, revokedAt } of records) {
-          if (revokedAt || id === exceptId) continue
+          done.add(id)
+          if (revokedAt) continue
           const one = await commitIfThere(id, options, (record, at) => (record.revokedAt ? null : decide(at)))
           if (one) committed.push(one)
         }
       } finally {
         // What was committed before a fault is made known all the same.
-        await publish(committed.map(({ record }) => record))
+        await publish([...revoked, ...committed.map(({ record }) => record)])
       }
       for (const one of committed) await announce(one)
       count += committed.filter(({ isChanged }) => isChanged).length

@@ -844,6 +844,33 @@ describe('purge', () => {
 })
 
 describe('revokeOwner and invalidateOwner', () => {
+  it('makes known what a process that ended in between had revoked', async () => {
+    const clock = fakeClock()
+    const rateLimiter = memoryRateLimiter({ clock })
+    const inner = memoryStore()
+    const here = createTestKeys({ clock, rateLimiter, store: recordingStore(inner) })
+    const there = createTestKeys({ clock, rateLimiter, store: recordingStore(inner) })
+    const { key, apiKey } = await here.keys.issue(NAME)
+    expect(await there.keys.verify(key)).toMatchObject({ ok: true })
+    const at = new Date(clock.now())
+    await inner.update(apiKey.id, 1, { revokedAt: at, updatedAt: at })
+    expect(await here.keys.revokeOwner(ALICE)).toBe(0)
+    expect(await there.keys.verify(key)).toMatchObject({ ok: false, reason: 'revoked' })
+  })
+
+  it('looks again where it found only keys that were revoked: a rotation may have added one', async () => {
+    const { keys, store } = createTestKeys()
+    const { apiKey } = await keys.issue(NAME)
+    await keys.revoke(apiKey.id)
+    const listing = store.hold('list')
+    const revoking = keys.revokeOwner(ALICE)
+    await listing.reached
+    const late = await keys.issue({ ...NAME, name: 'late' })
+    listing.release()
+    expect(await revoking).toBe(1)
+    expect(await keys.verify(late.key)).toMatchObject({ reason: 'revoked' })
+  })
+
   it('refuse each wrong argument by name, whether or not the owner has keys', async () => {
     const test = createTestKeys()
     await test.keys.issue(NAME)
