@@ -117,6 +117,8 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): Memor
   function raiseVersions(marks: readonly VersionMark[], retainMs: number): void {
     const now = clock.now()
     for (const { lineageId, keyId, version } of marks) {
+      // It may be that nothing is ever checked here: a limiter that others stand in for hears of changes all the same.
+      sweepSome(now)
       const ledger = ledgerOf(lineageId)
       ledger.versions.set(keyId, Math.max(version, ledger.versions.get(keyId) ?? 0))
       keepFor(ledger, retainMs, now)

@@ -135,6 +135,9 @@ export function createRedisRateLimiter(
       if (code === CODE.stale) return { outcome: 'stale' }
       const now = Number(reply[1])
       const { limits, quota, cost, lineageId } = request
+      if (reply.length !== 2 + 2 * limits.length + (quota ? 3 : 0)) {
+        throw new TypeError('Redis answered something that is no answer')
+      }
       const meters: Meter[] = []
       let next = 2
       for (const { shape } of limits) {

@@ -432,6 +432,17 @@ describe('what is kept', () => {
     expect(world.check({ version: 3, fresh: true }).outcome).toBe('stale')
   })
 
+  it('is swept also where versions are raised and nothing is checked', () => {
+    const world = setUp()
+    world.limiter.raiseVersions([{ lineageId: 'lineage', keyId: 'key', version: 4 }], 1_000)
+    world.pass(1_000)
+    for (let i = 0; i < 100; i++) {
+      world.limiter.raiseVersions([{ lineageId: `other${i}`, keyId: 'key', version: 1 }], 1)
+      world.pass(1)
+    }
+    expect(world.check({ version: 3, fresh: true }).outcome).toBe('admitted')
+  })
+
   it('sets no timer, whatever the window', () => {
     vi.useFakeTimers()
     const limiter = memoryRateLimiter()

@@ -7,6 +7,7 @@ import { describe, expect, inject, it, onTestFinished } from 'vitest'
 import { type CompiledLimit, compileRateLimits } from '../../lib/core/rate-limit.ts'
 import { createRedisRateLimiter } from '../../lib/rate-limits/redis.ts'
 import { fakeClock, settle } from '../support/fake-clock.ts'
+import { startSentinel } from '../support/redis-sentinel.ts'
 import { startCluster, startRedis } from '../support/redis-server.ts'
 import { startLoad } from '../support/steady-load.ts'
 import { NAME } from '../support/test-keys.ts'
@@ -310,6 +311,34 @@ describe('a server that answers with errors', () => {
         { timeout: 6_000 },
       )
       .toBe(0)
+  })
+})
+
+describe('a primary behind Sentinel', () => {
+  it('is replaced when it is gone: the new one counts, without a restart of this process', async () => {
+    const binary = inject('redisBinary')
+    const [primary, replica] = await Promise.all([startRedis({ binary }), startRedis({ binary })])
+    const admin = new Redis(replica.port)
+    await admin.replicaof('127.0.0.1', primary.port)
+    await expect.poll(() => admin.info('replication')).toContain('master_link_status:up')
+    const sentinel = await startSentinel(binary, primary.port)
+    const client = new Redis({ sentinels: [{ host: '127.0.0.1', port: sentinel.port }], name: 'main' })
+    client.on('error', () => {})
+    onTestFinished(async () => {
+      for (const each of [client, admin]) each.disconnect()
+      sentinel.stop()
+      await Promise.all([primary.stop(), replica.stop()])
+    })
+    const limiter = redisRateLimiter(client, { onUnavailable: 'closed' })
+    // Until it is connected, Sentinel has to be asked.
+    await expect.poll(() => ask(limiter, {}).catch(() => null)).toMatchObject({ outcome: 'admitted' })
+    await limiter.raiseVersions([{ lineageId: 'l', keyId: 'k', version: 2 }], 60_000)
+    await client.wait(1, 1_000)
+    await primary.kill()
+    await expect
+      .poll(() => ask(limiter, { version: 2 }).catch(() => null), { timeout: 15_000 })
+      .toMatchObject({ outcome: 'admitted', limits: [{ remaining: 98 }] })
+    expect(await ask(limiter, { version: 1 })).toEqual({ outcome: 'stale' })
   })
 })
 

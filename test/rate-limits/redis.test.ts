@@ -159,7 +159,19 @@ describe('a value that is not ours', () => {
   })
 
   it('of the server is a fault', async () => {
-    const answers = [null, 'OK', [], [1], [1, 'now'], [1, 2, null], [Number.NaN, 1], { 0: 1, length: 2 }]
+    const answers = [
+      null,
+      'OK',
+      [],
+      [1],
+      [1, 'now'],
+      [1, 2, null],
+      [Number.NaN, 1],
+      { 0: 1, length: 2 },
+      [1, 2],
+      [1, 2, 3],
+      [1, 2, 3, 4, 5],
+    ]
     for (const answer of answers) {
       const client = { eval: async () => answer, evalsha: async () => answer }
       await expect(setUp({}, client).check({ limits: minute })).rejects.toThrow('no answer')
