@@ -317,10 +317,11 @@ describe('a server that answers with errors', () => {
 describe('a primary behind Sentinel', () => {
   it('is replaced when it is gone: the new one counts, without a restart of this process', async () => {
     const binary = inject('redisBinary')
-    const [primary, replica] = await Promise.all([startRedis({ binary }), startRedis({ binary })])
+    const args = ['--repl-diskless-sync-delay', '0']
+    const [primary, replica] = await Promise.all([startRedis({ binary, args }), startRedis({ binary, args })])
     const admin = new Redis(replica.port)
     await admin.replicaof('127.0.0.1', primary.port)
-    await expect.poll(() => admin.info('replication')).toContain('master_link_status:up')
+    await expect.poll(() => admin.info('replication'), { timeout: 15_000 }).toContain('master_link_status:up')
     const sentinel = await startSentinel(binary, primary.port)
     const client = new Redis({ sentinels: [{ host: '127.0.0.1', port: sentinel.port }], name: 'main' })
     client.on('error', () => {})
