@@ -3,6 +3,7 @@ import {
   checkBoolean,
   checkFunction,
   checkInteger,
+  checkMethods,
   checkObject,
   fail,
   isPlainObject,
@@ -341,11 +342,7 @@ function checkFailedAttempts(value: unknown): FailedAttemptsOptions | null {
 function resolveOptions(options: ApiKeysOptions) {
   checkObject('options', options, OPTIONS)
   const { rateLimiter, clock = systemClock, isOwnerActive, onEvent, cache = {}, usage = {} } = options
-  for (const method of ['check', 'raiseVersions', 'unspentQuota'] as const) {
-    if (typeof rateLimiter?.[method] !== 'function') {
-      throw new TypeError(`"rateLimiter" must have a method "${method}"`)
-    }
-  }
+  checkMethods('rateLimiter', rateLimiter, ['check', 'raiseVersions', 'unspentQuota'])
   checkFunction('clock.now', clock?.now)
   checkFunction('clock.setTimer', clock?.setTimer)
   const { revocation = 'exact', invalidation, failedAttempts = false } = options

@@ -1,4 +1,4 @@
-import { checkArray, checkInteger } from '../internal/options.ts'
+import { checkArray, checkInteger, checkMethods } from '../internal/options.ts'
 import type { FaultGuard } from './faults.ts'
 import type { KeyStore } from './key-store.ts'
 import { checkRecord } from './record.ts'
@@ -8,9 +8,7 @@ import { checkRecord } from './record.ts'
  * a broken store is a 503 and never a pass. @throws TypeError when `store` is not one.
  */
 export function createStoreAccess(store: KeyStore, guard: FaultGuard): KeyStore {
-  for (const method of ['insert', 'find', 'update', 'replaceDigest', 'list', 'purge'] as const) {
-    if (typeof store?.[method] !== 'function') throw new TypeError(`"store" must have a method "${method}"`)
-  }
+  checkMethods('store', store, ['insert', 'find', 'update', 'replaceDigest', 'list', 'purge'])
   const run = <T>(work: () => Promise<T>) => guard.run('store', work)
 
   const access: KeyStore = {

@@ -51,6 +51,15 @@ export function checkFunction(name: string, value: unknown): void {
   if (typeof value !== 'function') fail(name, 'a function', value)
 }
 
+/** Requires an object with these methods: a part that an application hands in. */
+export function checkMethods(name: string, value: unknown, methods: readonly string[]): void {
+  for (const method of methods) {
+    if (typeof (value as Record<string, unknown> | null | undefined)?.[method] !== 'function') {
+      throw new TypeError(`"${name}" must have a method "${method}"`)
+    }
+  }
+}
+
 export function checkBoolean(name: string, value: unknown): boolean {
   if (typeof value !== 'boolean') fail(name, 'true or false', value)
   return value

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { type Clock, monotonicClock } from '../core/clock.ts'
 import type { Invalidation, InvalidationListener, KeyVersion } from '../core/invalidation.ts'
-import { checkFunction, checkInteger, checkObject, checkText } from '../internal/options.ts'
+import { checkFunction, checkInteger, checkMethods, checkObject, checkText } from '../internal/options.ts'
 
 /** A connection that hears messages, as ioredis has it. */
 export interface RedisSubscriber {
@@ -64,11 +64,7 @@ export function createRedisInvalidation(
   options: RedisInvalidationOptions,
   clock: Clock,
 ): Invalidation {
-  for (const method of ['publish', 'duplicate'] as const) {
-    if (typeof client?.[method] !== 'function') {
-      throw new TypeError(`"client" must be an ioredis client: it has no method "${method}"`)
-    }
-  }
+  checkMethods('client', client, ['publish', 'duplicate'])
   checkObject('options', options, ['channel'])
   const { channel = 'latchkey:changes' } = options
   checkText('channel', channel, 100)

@@ -10,7 +10,14 @@ import type {
   RefundRequest,
   VersionMark,
 } from '../core/rate-limiter.ts'
-import { checkFunction, checkInteger, checkObject, checkText, isPlainObject } from '../internal/options.ts'
+import {
+  checkFunction,
+  checkInteger,
+  checkMethods,
+  checkObject,
+  checkText,
+  isPlainObject,
+} from '../internal/options.ts'
 import { createDenials } from './denials.ts'
 import { admittedAnswer, refusedAnswer } from './limit-answers.ts'
 import { memoryRateLimiter, QUOTA_RETAIN_MS } from './memory.ts'
@@ -97,11 +104,7 @@ export function createRedisRateLimiter(
   options: RedisRateLimiterOptions,
   clock: Clock,
 ): RateLimiter {
-  for (const method of ['eval', 'evalsha'] as const) {
-    if (typeof client?.[method] !== 'function') {
-      throw new TypeError(`"client" must be an ioredis client: it has no method "${method}"`)
-    }
-  }
+  checkMethods('client', client, ['eval', 'evalsha'])
   const settings = resolveOptions(options)
   const { keyPrefix, timeoutMs, policyOf } = settings
   const happenings = createHappenings(clock)

@@ -296,6 +296,11 @@ async function listensOn(port: number): Promise<void> {
   }
 }
 
+interface CheckFigures {
+  oneTimesAsFast: { median: number }
+  threeTimesAsFast: { median: number }
+}
+
 describe('the figures of the README', () => {
   it('are those of the last report', () => {
     const report = JSON.parse(readFileSync(`${root}bench/results.json`, 'utf8'))
@@ -303,6 +308,17 @@ describe('the figures of the README', () => {
     const percentOf = (target: string) => `${report.http.targets[target].addedPercent.median.toFixed(1)} % |`
     for (const target of ['middleware', 'strategy', 'headerapikey', 'empty']) {
       expect(speed).toContain(percentOf(target))
+    }
+    const redis = report.redis.http.targets
+    for (const target of ['redis-latchkey', 'redis-latchkey-three', 'redis-headerapikey']) {
+      expect(speed).toContain(`${redis[target].addedPercent.median.toFixed(1)} % |`)
+    }
+    for (const [concurrent, figures] of Object.entries<CheckFigures>(report.redis.check)) {
+      const [one, three] = [
+        figures.oneTimesAsFast.median.toFixed(2),
+        figures.threeTimesAsFast.median.toFixed(2),
+      ]
+      expect(speed).toContain(`| ${concurrent} | ${one} | ${three} |`)
     }
     expect(speed).toContain(`${report.verify.verifyInHashes.median.toFixed(1)} times`)
     expect(speed).toContain(`${Math.round(report.memory.bytesPerCachedRecord).toLocaleString('en-US')} bytes`)
