@@ -12,13 +12,15 @@ export const CODE = Object.freeze({ refused: 0, admitted: 1, stale: 2, late: 3, 
 /** So many fields, and a hash is looked through for what no longer matters. */
 const MAX_FIELDS = 64
 const MAX_METERS = 32
+/** Grants that are on their way while later ones have arrived: what lies further back is given up. */
+const MAX_GAPS = 16
 
 /**
  * What every script begins with. One hash holds all of a lineage:
  *
  * - `x`: the moment until which it was told to live, in text
  * - `v<keyId>`: a version, and when it was written
- * - `q`: the quota: its epoch, units allotted, spent and given back in that epoch
+ * - `q`: the quota, see below
  * - `w…`, `b…`, `c…`: a meter of a window, bucket or calendar limit: units used, and since when
  *
  * Numbers are doubles of fixed order, so that a value survives exactly; whatever else is found there is an error, never
@@ -37,11 +39,28 @@ local function two(s)
 end
 `
 
-/** Reads the quota in `s` into `epoch`, `allotted`, `spent` and `back`. */
+/**
+ * Reads the quota in `s`, which is six numbers: the moment at which this hash first heard of one, in microseconds, which
+ * tells it from any that was lost; the epoch; in that epoch the units granted, spent and given back, and where the
+ * highest grant ends. Behind them, from and to of what lies below it and was not granted here.
+ *
+ * A grant is a stretch of all the units that the store has handed out in the epoch, so that each counts once, however
+ * often and in whatever order it is told. One that was first told to a hash that is lost counts no more: what it held
+ * may be spent.
+ */
 const READ_QUOTA = `
-  epoch, allotted = two(string.sub(s, 1, 16))
-  spent, back = two(string.sub(s, 17))
+  if #s < 48 or #s % 16 ~= 0 then two('') end
+  born, epoch = two(string.sub(s, 1, 16))
+  granted, spent = two(string.sub(s, 17, 32))
+  back, top = two(string.sub(s, 33, 48))
+  gaps = string.sub(s, 49)
 `
+
+/** The quota as it is kept. */
+const PACK_QUOTA = `pack('<dddddd', born, epoch, granted, spent, back, top) .. gaps`
+
+/** The units at hand. */
+const UNITS_LEFT = 'max(0, granted - spent + back)'
 
 /**
  * Writes the `n` words of the command `w`, which begins with HSET and the key, and has the hash live for `keep`
@@ -62,22 +81,23 @@ if extended then call('PEXPIRE', key, 2 * keep) end
 /**
  * Version, limits and quota, all or nothing. It writes nothing once its caller has given up. The meters it returns are
  * those after the charge where it admits, and those before it where it refuses; after them, where there is a quota, the
- * units at hand, those spent, and the epoch.
+ * units at hand, those spent, the epoch, and when the hash first heard of a quota.
  *
  * It runs with every request, and is written for speed: it makes no function and no table that it can do without, and
  * numbers come several to an argument, since every argument costs the client more than it costs to read them here.
  *
- * ARGV: `deadline cost version flags keep` (flags: 1 fresh, 2 quota; keep: milliseconds for the hash to live), the version
- * field, then for each limit its field and `capacity a b` (window: its length and 0, bucket: limit and length, calendar:
- * start and end), then for the quota `epoch allotted granted spent`, the last as far as the caller knows.
+ * ARGV: `deadline cost version flags keep` (flags: 1 fresh, 2 quota, 4 for each grant; keep: milliseconds for the hash to
+ * live), the version field, then for each limit its field and `capacity a b` (window: its length and 0, bucket: limit and
+ * length, calendar: start and end), then for the quota `epoch born spent`, the last as far as the caller knows of the hash
+ * born then, and for each grant `born end size`.
  */
 const CHECK_SOURCE = `${PRELUDE}
 local match = string.match
-local deadline, cost, version, flags, keep = match(args[1], '^(%d+) (%d+) (%d+) (%d) (%d+)$')
+local deadline, cost, version, flags, keep = match(args[1], '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
 if now >= tonumber(deadline) then return { ${CODE.late}, now } end
 cost, version, flags, keep = tonumber(cost), tonumber(version), tonumber(flags), tonumber(keep)
 local counted, last = flags >= 2, #args
-if counted then last = last - 1 end
+if counted then last = last - 1 - math.floor(flags / 4) end
 local kept
 if last == 2 then
   kept = call('HMGET', key, 'x', 'q', args[2])
@@ -90,19 +110,39 @@ else
 end
 local x, w, n, outcome = kept[1], { 'HSET', key }, 2, ${CODE.refused}
 
-local left, heard, epoch, allotted, spent, back = 0, false, 0, 0, 0, 0
+local left, heard, born, epoch, granted, spent, back, top, gaps = 0, false, 0, 0, 0, 0, 0, 0, ''
 if counted then
-  local e, a, granted, seen = match(args[last + 1], '^(%d+) (%d+) (%d+) (%d+)$')
-  e, a, granted, seen = tonumber(e), tonumber(a), tonumber(granted), tonumber(seen)
+  local e, life, seen = match(args[last + 1], '^(%d+) (%d+) (%d+)$')
+  e, life, seen = tonumber(e), tonumber(life), tonumber(seen)
   local s = kept[2]
-  if s then ${READ_QUOTA} end
-  if not s or e > epoch then
-    -- What was allotted before, and is not known of here, is lost rather than free.
-    epoch, allotted, spent, back, heard = e, a, max(a - granted, seen), 0, true
-  elseif e == epoch and (a > allotted or seen > spent) then
-    allotted, spent, heard = max(a, allotted), max(seen, spent), true
+  if s then ${READ_QUOTA} else born, epoch, heard = t[1] * 1000000 + t[2], e, true end
+  if e > epoch then
+    epoch, granted, spent, back, top, gaps, heard = e, 0, 0, 0, 0, '', true
   end
-  left = max(0, allotted - spent + back)
+  if e == epoch then
+    if life == born and seen > spent then spent, heard = seen, true end
+    for i = last + 2, #args do
+      local told, till, size = match(args[i], '^(%d+) (%d+) (%d+)$')
+      told, till, size = tonumber(told), tonumber(till), tonumber(size)
+      local from = till - size
+      if told == born and from >= top then
+        if from > top then gaps = gaps .. pack('<dd', top, from) end
+        granted, top, heard = granted + size, till, true
+      elseif told == born then
+        for p = 1, #gaps, 16 do
+          local a, b = two(string.sub(gaps, p, p + 15))
+          if a <= from and till <= b then
+            local rest = (a < from and pack('<dd', a, from) or '') .. (till < b and pack('<dd', till, b) or '')
+            gaps = string.sub(gaps, 1, p - 1) .. rest .. string.sub(gaps, p + 16)
+            granted, heard = granted + size, true
+            break
+          end
+        end
+      end
+    end
+    gaps = string.sub(gaps, -${16 * MAX_GAPS})
+  end
+  left = ${UNITS_LEFT}
 end
 
 local known
@@ -163,10 +203,10 @@ if outcome ~= ${CODE.stale} then
   for i = 3, o, 2 do
     if out[i] % 1 ~= 0 then out[i] = string.format('%.17g', out[i]) end
   end
-  if counted then out[o + 1], out[o + 2], out[o + 3] = left, spent, epoch end
 end
+if counted then out[o + 1], out[o + 2], out[o + 3], out[o + 4] = left, spent, epoch, born end
 if heard then
-  w[n + 1], w[n + 2], n = 'q', pack('<dddd', epoch, allotted, spent, back), n + 2
+  w[n + 1], w[n + 2], n = 'q', ${PACK_QUOTA}, n + 2
 end
 ${WRITE}
 return out
@@ -231,10 +271,11 @@ for i = 4, #args, 2 do
     end
   end
 end
-local s, epoch, allotted, spent, back = call('HGET', key, 'q')
+local s, born, epoch, granted, spent, back, top, gaps = call('HGET', key, 'q')
 if s then ${READ_QUOTA} end
 if epoch == tonumber(args[3]) then
-  w[n + 1], w[n + 2], n = 'q', pack('<dddd', epoch, allotted, spent, back + cost), n + 2
+  back = back + cost
+  w[n + 1], w[n + 2], n = 'q', ${PACK_QUOTA}, n + 2
 end
 if n > 2 then call(unpack(w)) end
 return { ${CODE.admitted}, now }
@@ -242,15 +283,25 @@ return { ${CODE.admitted}, now }
 
 /** The units of a quota that are at hand. ARGV: its epoch. */
 const UNSPENT_SOURCE = `${PRELUDE}
-local s, epoch, allotted, spent, back = call('HGET', key, 'q')
+local s, born, epoch, granted, spent, back, top, gaps = call('HGET', key, 'q')
 if s then ${READ_QUOTA} end
-return { ${CODE.admitted}, now, epoch == tonumber(args[1]) and max(0, allotted - spent + back) or 0 }
+return { ${CODE.admitted}, now, epoch == tonumber(args[1]) and ${UNITS_LEFT} or 0 }
+`
+
+/** When the hash first heard of a quota; now, if it never did. ARGV: milliseconds to keep the hash, the epoch. */
+const BIRTH_SOURCE = `${PRELUDE}
+local keep, x, s, w, n = tonumber(args[1]), call('HGET', key, 'x'), call('HGET', key, 'q'), { 'HSET', key }, 2
+local born, epoch, granted, spent, back, top, gaps = t[1] * 1000000 + t[2], tonumber(args[2]), 0, 0, 0, 0, ''
+if s then ${READ_QUOTA} else w[3], w[4], n = 'q', ${PACK_QUOTA}, 4 end
+${WRITE}
+return { ${CODE.admitted}, now, born }
 `
 
 export const CHECK = script(CHECK_SOURCE)
 export const RAISE = script(RAISE_SOURCE)
 export const REFUND = script(REFUND_SOURCE)
 export const UNSPENT = script(UNSPENT_SOURCE)
+export const BIRTH = script(BIRTH_SOURCE)
 
 function script(text: string): Script {
   const source = text.trim()

@@ -1,4 +1,3 @@
-import { LRUCache } from 'lru-cache'
 import { periodAt } from '../core/calendar.ts'
 import { type Clock, monotonicClock } from '../core/clock.ts'
 import { type CompiledLimit, lifetimeMs, type Meter, readMeter } from '../core/rate-limit.ts'
@@ -6,6 +5,7 @@ import type {
   LimitAnswer,
   LimiterHappening,
   LimitRequest,
+  QuotaTold,
   RateLimiter,
   RefundRequest,
   VersionMark,
@@ -23,8 +23,9 @@ import { admittedAnswer, refusedAnswer } from './limit-answers.ts'
 import { memoryRateLimiter, QUOTA_RETAIN_MS } from './memory.ts'
 import { createRedisCalls, type Question, type ScriptArguments } from './redis-calls.ts'
 import type { RedisClient } from './redis-client.ts'
-import { createRedisNodes } from './redis-node.ts'
-import { CHECK, CODE, RAISE, REFUND, UNSPENT } from './redis-scripts.ts'
+import { createRedisNodes, type RedisNode } from './redis-node.ts'
+import { createRedisQuotas, type Grant } from './redis-quotas.ts'
+import { BIRTH, CHECK, CODE, RAISE, REFUND, UNSPENT } from './redis-scripts.ts'
 
 /**
  * What happens to a call that Redis does not answer in time, or answers with an error:
@@ -79,7 +80,6 @@ export interface RedisRateLimiterOptions {
 
 /** A change may take longer than a check: if it fails, the caller waits for every cache to age. */
 const CHANGE_TIMEOUT_MS = 1_000
-const MAX_SEEN = 100_000
 
 /**
  * Counts in Redis, for all processes that share it: version, limits and quota of a key in one call to one script, by
@@ -114,42 +114,39 @@ export function createRedisRateLimiter(
   const denials = createDenials(settings.denials, clock)
   /** While Redis is away. */
   const local = memoryRateLimiter()
-  /** What was spent of quotas, as far as this process knows: a server that lost its latest writes learns it again. */
-  const spentUnits = new LRUCache<string, { readonly epoch: number; readonly spent: number }>({
-    max: MAX_SEEN,
-  })
+  const quotas = createRedisQuotas()
 
-  const checking: Question<LimitRequest, LimitAnswer> = {
+  const checking: Question<Asked, LimitAnswer> = {
     script: CHECK,
-    argumentsOf(request, deadline, serverTime) {
-      const { keyId, version, fresh, cost, limits, quota, retainMs, lineageId } = request
-      const flags = (fresh ? 1 : 0) + (quota ? 2 : 0)
+    argumentsOf({ request, grants }, deadline, serverTime) {
+      const { keyId, version, fresh, cost, limits, quota, retainMs } = request
+      const flags = (fresh ? 1 : 0) + (quota ? 2 + 4 * grants.length : 0)
       const keepMs = Math.max(retainMs, longestLifetimeMs(limits), quota ? QUOTA_RETAIN_MS : 0)
       const args: ScriptArguments = [`${deadline} ${cost} ${version} ${flags} ${keepMs}`, `v${keyId}`]
       pushLimits(args, limits, serverTime)
-      if (quota) {
-        const { epoch, allotted, granted } = quota
-        args.push(`${epoch} ${allotted} ${granted} ${spentIn(lineageId, epoch)}`)
-      }
+      if (quota) args.push(...quotas.wordsOf(request, quota, grants))
       return args
     },
-    read(request, reply) {
+    read({ request, grants }, reply) {
       const code = Number(reply[0])
-      if (code === CODE.stale) return { outcome: 'stale' }
       const now = Number(reply[1])
       const { limits, quota, cost, lineageId } = request
-      if (reply.length !== 2 + 2 * limits.length + (quota ? 3 : 0)) {
+      const isStale = code === CODE.stale
+      let next = 2 + (isStale ? 0 : 2 * limits.length)
+      if (reply.length !== next + (quota ? 4 : 0)) {
         throw new TypeError('Redis answered something that is no answer')
       }
+      const [unspent, spent, epoch, born] = quota
+        ? [Number(reply[next]), Number(reply[next + 1]), Number(reply[next + 2]), Number(reply[next + 3])]
+        : [0, 0, null, 0]
+      if (epoch !== null) quotas.answered(lineageId, grants, { born, epoch, spent })
+      if (isStale) return { outcome: 'stale' }
       const meters: Meter[] = []
-      let next = 2
+      next = 2
       for (const { shape } of limits) {
         meters.push({ shape, used: Number(reply[next]), since: Number(reply[next + 1]) })
         next += 2
       }
-      const unspent = quota ? Number(reply[next]) : 0
-      const epoch = quota ? Number(reply[next + 2]) : null
-      if (epoch !== null) noteSpent(lineageId, epoch, Number(reply[next + 1]))
       if (code === CODE.admitted) {
         return admittedAnswer(limits, meters, unspent, cost > 0 ? { at: now, epoch } : null, now)
       }
@@ -157,7 +154,7 @@ export function createRedisRateLimiter(
       const readings = limits.map((limit, i) => readMeter(limit, meters[i], cost, now))
       return refusedAnswer(limits, readings, unspent, now)
     },
-    recover(request, error) {
+    recover({ request }, error) {
       const answer = fallBack(request, error)
       happenings.fault(error)
       return answer
@@ -167,10 +164,28 @@ export function createRedisRateLimiter(
   function check(request: LimitRequest): LimitAnswer | Promise<LimitAnswer> {
     const denied = denials.recall(request)
     if (denied) return denied
-    const key = keyOf(request.lineageId)
+    const { lineageId, quota } = request
+    const key = keyOf(lineageId)
     const node = nodeOf(key)
+    if (quota && quota.granted > 0 && !quotas.isKnown(lineageId)) return tellFirst(request, quota, node, key)
+    const grants = quota ? quotas.grantsFor(lineageId, quota) : NO_GRANTS
     if (!node.isWorthAsking()) return fallBack(request, node.lastError)
-    return checks.ask(checking, request, node, key)
+    return checks.ask(checking, { request, grants }, node, key)
+  }
+
+  /** A grant counts in the hash that it was first told to, so it has to be known which that is. */
+  async function tellFirst(
+    request: LimitRequest,
+    quota: QuotaTold,
+    node: RedisNode,
+    key: string,
+  ): Promise<LimitAnswer> {
+    try {
+      quotas.born(request.lineageId, quota, await checks.ask(BEARING, quota.epoch, node, key))
+    } catch (error) {
+      return checking.recover({ request, grants: NO_GRANTS }, error)
+    }
+    return check(request)
   }
 
   /** The answer by policy. @throws what Redis failed with, where that is to be the answer */
@@ -215,17 +230,16 @@ export function createRedisRateLimiter(
     return `${keyPrefix}:{${lineageId}}`
   }
 
-  function spentIn(lineageId: string, epoch: number): number {
-    const known = spentUnits.get(lineageId)
-    return known?.epoch === epoch ? known.spent : 0
-  }
-
-  function noteSpent(lineageId: string, epoch: number, spent: number): void {
-    if (spent > spentIn(lineageId, epoch)) spentUnits.set(lineageId, { epoch, spent })
-  }
-
   return { timeoutMs, check, raiseVersions, unspentQuota, refund, listen: happenings.listen }
 }
+
+/** A check, and the grants that it tells of. */
+interface Asked {
+  readonly request: LimitRequest
+  readonly grants: readonly Grant[]
+}
+
+const NO_GRANTS: readonly Grant[] = Object.freeze([])
 
 const RAISING: Question<ScriptArguments, void> = {
   script: RAISE,
@@ -237,6 +251,14 @@ const RAISING: Question<ScriptArguments, void> = {
 const LOOKING: Question<number, number> = {
   script: UNSPENT,
   argumentsOf: (epoch) => [epoch],
+  read: (_epoch, reply) => Number(reply[2]),
+  recover: rethrow,
+}
+
+/** When the hash of a quota was born. */
+const BEARING: Question<number, number> = {
+  script: BIRTH,
+  argumentsOf: (epoch) => [QUOTA_RETAIN_MS, epoch],
   read: (_epoch, reply) => Number(reply[2]),
   recover: rethrow,
 }
