@@ -67,11 +67,16 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
     options.digest ?? (peppers.size > 0 ? 'hmac-sha256' : 'sha256'),
     peppers,
   )
-  const bcrypt = createBcrypt()
+  let made: ReturnType<typeof createBcrypt> | undefined
+  // Most never need it, and what it remembers by takes memory from the beginning.
+  const bcrypt = () => {
+    made ??= createBcrypt()
+    return made
+  }
   const [currentPepper] = peppers.keys()
 
   function create(key: string): Awaitable<string> {
-    if (scheme.name === 'bcrypt') return bcrypt.create(key, scheme.cost)
+    if (scheme.name === 'bcrypt') return bcrypt().create(key, scheme.cost)
     if (scheme.name === 'sha256') return `$sha256$${hash('sha256', key, 'base64url')}`
     const pepper = peppers.get(currentPepper as string) as KeyObject
     return `$hmac-sha256$${currentPepper}$${createHmac('sha256', pepper).update(key).digest('base64url')}`
@@ -94,9 +99,9 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
       // The package does not know PHP's name for the same thing, and would call every key wrong.
       const crypt = (crypted[1] as string).replace('$2y$', '$2b$')
       return {
-        matches: (key) => bcrypt.matches(key, crypt),
+        matches: (key) => bcrypt().matches(key, crypt),
         get isCheap() {
-          return bcrypt.isProven(crypt)
+          return bcrypt().isProven(crypt)
         },
         isCurrent: scheme.name === 'bcrypt' && Number(crypted[2]) === scheme.cost,
       }

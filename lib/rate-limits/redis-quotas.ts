@@ -38,7 +38,7 @@ interface Known {
 }
 
 const NONE: readonly Grant[] = Object.freeze([])
-const MAX_LINEAGES = 100_000
+const MAX_LINEAGES = 10_000
 /** A server that is silent for longer costs the blocks before the last of these. */
 const MAX_UNTOLD = 8
 
