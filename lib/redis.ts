@@ -4,9 +4,6 @@ export {
   type RedisSubscriber,
   redisInvalidation,
 } from './invalidation/redis.ts'
-export {
-  type RedisRateLimiterOptions,
-  redisRateLimiter,
-  type UnavailablePolicy,
-} from './rate-limits/redis.ts'
+export { redisRateLimiter } from './rate-limits/redis.ts'
 export type { RedisClient } from './rate-limits/redis-client.ts'
+export type { RedisRateLimiterOptions, UnavailablePolicy } from './rate-limits/redis-options.ts'

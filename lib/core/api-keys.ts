@@ -349,10 +349,7 @@ function resolveOptions(options: ApiKeysOptions) {
   if (revocation !== 'exact' && revocation !== 'bounded') {
     throw new TypeError('"revocation" must be "exact" or "bounded"')
   }
-  if (invalidation !== undefined) {
-    checkFunction('invalidation.publish', invalidation?.publish)
-    checkFunction('invalidation.listen', invalidation?.listen)
-  }
+  if (invalidation !== undefined) checkMethods('invalidation', invalidation, ['publish', 'listen'])
   if (isOwnerActive !== undefined) checkFunction('isOwnerActive', isOwnerActive)
   if (onEvent !== undefined) checkFunction('onEvent', onEvent)
   checkObject('cache', cache, ['maxEntries', 'maxAgeMs', 'negativeMaxEntries', 'negativeMaxAgeMs'])

@@ -108,7 +108,7 @@ export function createRecordCache(
     if (running && clock.now() - running.startedAt < options.maxAgeMs) {
       return { cached: await running.work, fresh: false }
     }
-    const started = { startedAt: clock.now(), work: read(lookup, false) }
+    const started = { startedAt: clock.now(), work: read(lookup) }
     loading.set(lookup, started)
     try {
       return { cached: await started.work, fresh: true }
@@ -123,7 +123,7 @@ export function createRecordCache(
       // What asks before the read has begun may share it: many find out at once that they are behind.
       starting = Promise.resolve().then(() => {
         if (loadingFresh.get(lookup) === starting) loadingFresh.delete(lookup)
-        return read(lookup, false)
+        return read(lookup)
       })
       loadingFresh.set(lookup, starting)
     }
@@ -132,9 +132,9 @@ export function createRecordCache(
 
   /**
    * Always past replicas: one that lags would bring back what was revoked as soon as nobody remembers the newer
-   * version.
+   * version. `floor` is a version that a change had reached before the read began.
    */
-  async function read(lookup: string, isSecondTry: boolean): Promise<CachedKey | null> {
+  async function read(lookup: string, floor = 0): Promise<CachedKey | null> {
     const readAt = clock.now()
     const cleared = clearings
     const record = await store.find({ lookups: [lookup] }, { fresh: true })
@@ -143,14 +143,12 @@ export function createRecordCache(
       if (cleared === clearings) unknown.set(lookup, readAt)
       return null
     }
-    if (isOutdated(record)) {
-      // A change that we know of may have overtaken the read.
-      if (!isSecondTry) return read(lookup, true)
-      throw guard.toError(
-        'store',
-        new Error('the store returned a record older than a change it has confirmed'),
-      )
+    if (record.version < floor) {
+      const problem = 'the store returned a record older than a change it has confirmed'
+      throw guard.toError('store', new Error(problem))
     }
+    // A change has overtaken the read.
+    if (isOutdated(record)) return read(lookup, floors.get(record.id))
     const cached = prepare(record, readAt)
     const earlier = held.peek(lookup)
     if (earlier) cached.lastActiveAtMs = Math.max(cached.lastActiveAtMs, earlier.lastActiveAtMs)

@@ -1,5 +1,6 @@
 import { LatchkeyError } from '../errors.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
+import { Admitted } from './admitted-key.ts'
 import type { Clock } from './clock.ts'
 import type { Digester } from './digest.ts'
 import type { ApiKeyEvent } from './events.ts'
@@ -13,7 +14,6 @@ import { missingPermissions } from './permissions.ts'
 import type { QuotaBlocks } from './quota-blocks.ts'
 import type { LimitState } from './rate-limit.ts'
 import { checkLimitAnswer, type LimitAnswer, type RateLimiter, type RefundRequest } from './rate-limiter.ts'
-import type { ApiKey } from './record.ts'
 import type { CachedKey, LoadedKey, RecordCache } from './record-cache.ts'
 import type { UsageLog } from './usage-log.ts'
 import type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './verify-result.ts'
@@ -388,40 +388,6 @@ const UNLIMITED = Object.freeze({
   chargedAt: null,
   chargedEpoch: null,
 } as const)
-
-/** An admission, with what it has spent out of sight: it can be given back once, and by nobody who lacks it. */
-class Admitted implements VerifiedKey {
-  readonly ok = true
-  readonly apiKey: ApiKey
-  readonly limits: readonly LimitState[]
-  readonly #limiter: RateLimiter
-  #charge: RefundRequest | null
-
-  constructor(
-    apiKey: ApiKey,
-    limits: readonly LimitState[],
-    limiter: RateLimiter,
-    charge: RefundRequest | null,
-  ) {
-    this.apiKey = apiKey
-    this.limits = limits
-    this.#limiter = limiter
-    this.#charge = charge
-  }
-
-  /** @throws TypeError when `result` is not what a verification with this limiter has returned. */
-  static takeCharge(result: VerifiedKey, limiter: RateLimiter): RefundRequest | null {
-    if (typeof result !== 'object' || result === null || !(#charge in result)) {
-      throw new TypeError('"result" must be what "verify" returned when it admitted a key')
-    }
-    if (result.#limiter !== limiter) {
-      throw new TypeError('"result" was charged to another rate limiter than that of these keys')
-    }
-    const charge = result.#charge
-    result.#charge = null
-    return charge
-  }
-}
 
 /** The error of every call after `close()`. */
 export function closedError(): LatchkeyError {

@@ -15,8 +15,8 @@ export interface Question<Request, Answer> {
   argumentsOf(request: Request, deadline: number, serverTime: number): ScriptArguments
   /** What a reply means. */
   read(request: Request, reply: readonly unknown[]): Answer
-  /** The answer where the server has none. @throws where that is to be the answer */
-  recover(request: Request, error: unknown): Answer
+  /** The answer where the server has none. @throws what the call is to fail with; without it, that is `error` */
+  recover?(request: Request, error: unknown): Answer
 }
 
 export interface RedisCalls {
@@ -92,22 +92,24 @@ export function createRedisCalls(client: RedisClient, timeoutMs: number, clock: 
   }
 
   function succeed(call: Call, reply: readonly unknown[]): void {
-    deadlines.settle(call)
-    try {
-      call.resolve(call.question.read(call.request, reply) as never)
-    } catch (error) {
-      call.reject(error)
-    }
+    deadlines.end(call)
+    settle(call, () => call.question.read(call.request, reply))
   }
 
   function fail(call: Call, error: unknown): void {
     if (call.isSettled) return
-    deadlines.settle(call)
+    deadlines.end(call)
     if (!isAboutOneKey(error)) call.node.failed(error)
+    const { question } = call
+    if (question.recover) settle(call, () => question.recover?.(call.request, error))
+    else call.reject(error)
+  }
+
+  function settle(call: Call, answer: () => unknown): void {
     try {
-      call.resolve(call.question.recover(call.request, error) as never)
-    } catch (thrown) {
-      call.reject(thrown)
+      call.resolve(answer() as never)
+    } catch (error) {
+      call.reject(error)
     }
   }
 
@@ -132,7 +134,7 @@ export function createRedisCalls(client: RedisClient, timeoutMs: number, clock: 
       if (!isArmed) arm(timeoutMs)
     }
 
-    function settle(call: Call): void {
+    function end(call: Call): void {
       call.isSettled = true
       if (call.earlier) call.earlier.later = call.later
       else first = call.later
@@ -154,11 +156,14 @@ export function createRedisCalls(client: RedisClient, timeoutMs: number, clock: 
       if (first) arm(first.dueAt - clock.now())
     }
 
-    return { start, settle }
+    return { start, end }
   }
 }
 
-/** A call that is waited for; also its place among the others, in the order in which they fall due. */
+/**
+ * A call that is waited for; also its place among the others, in the order in which they fall due. Calls of every kind
+ * wait in one list, so that the types of what is asked and answered are forgotten here: `ask` has put them together.
+ */
 class Call {
   dueAt = 0
   sentAt = 0

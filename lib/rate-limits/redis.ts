@@ -10,73 +10,16 @@ import type {
   RefundRequest,
   VersionMark,
 } from '../core/rate-limiter.ts'
-import {
-  checkFunction,
-  checkInteger,
-  checkMethods,
-  checkObject,
-  checkText,
-  isPlainObject,
-} from '../internal/options.ts'
+import { checkFunction, checkMethods } from '../internal/options.ts'
 import { createDenials } from './denials.ts'
 import { admittedAnswer, refusedAnswer } from './limit-answers.ts'
 import { memoryRateLimiter, QUOTA_RETAIN_MS } from './memory.ts'
 import { createRedisCalls, type Question, type ScriptArguments } from './redis-calls.ts'
 import type { RedisClient } from './redis-client.ts'
 import { createRedisNodes, type RedisNode } from './redis-node.ts'
+import { type RedisRateLimiterOptions, resolveRedisOptions } from './redis-options.ts'
 import { createRedisQuotas, type Grant } from './redis-quotas.ts'
 import { BIRTH, CHECK, CODE, RAISE, REFUND, UNSPENT } from './redis-scripts.ts'
-
-/**
- * What happens to a call that Redis does not answer in time, or answers with an error:
- *
- * - `local`: this process counts for itself, from zero. With *n* processes a key gets up to *n* times the limit.
- * - `open`: the limit is not applied.
- * - `closed`: the call fails with `unavailable`, a 503.
- */
-export type UnavailablePolicy = 'local' | 'open' | 'closed'
-
-export interface RedisRateLimiterOptions {
-  /**
-   * What the names of keys in Redis begin with: 1 to 100 characters, no braces. Everything about a key and its
-   * successors is in one hash, `<keyPrefix>:{<lineageId>}`.
-   *
-   * @default 'latchkey'
-   */
-  keyPrefix?: string
-  /**
-   * How long a check may take, in milliseconds, whatever the client's own settings are. A call that reaches Redis after
-   * that spends nothing.
-   *
-   * @default 100
-   */
-  timeoutMs?: number
-  /**
-   * What happens while Redis does not answer, for all limits or apart for those named; `default` also holds for
-   * keys without limits. A quota is always closed. Where a call is let pass, revocation by other processes is noticed
-   * within the cache's age.
-   *
-   * @default 'local'
-   */
-  onUnavailable?:
-    | UnavailablePolicy
-    | {
-        readonly default?: UnavailablePolicy
-        readonly limits: Readonly<Record<string, UnavailablePolicy>>
-      }
-  /** How refusals are held in memory, so that a flood on an exhausted key does not reach Redis. */
-  denials?: {
-    /** How many keys are held at most. @default 10_000 */
-    maxEntries?: number
-    /**
-     * For how long at most, in milliseconds: so much later may a key be refused after its limit was raised or units were
-     * given back in another process. 0 holds none.
-     *
-     * @default 5_000
-     */
-    maxAgeMs?: number
-  }
-}
 
 /** A change may take longer than a check: if it fails, the caller waits for every cache to age. */
 const CHANGE_TIMEOUT_MS = 1_000
@@ -105,7 +48,7 @@ export function createRedisRateLimiter(
   clock: Clock,
 ): RateLimiter {
   checkMethods('client', client, ['eval', 'evalsha'])
-  const settings = resolveOptions(options)
+  const settings = resolveRedisOptions(options)
   const { keyPrefix, timeoutMs, policyOf } = settings
   const happenings = createHappenings(clock)
   const nodeOf = createRedisNodes(client, clock, happenings.tell)
@@ -121,7 +64,7 @@ export function createRedisRateLimiter(
     argumentsOf({ request, grants }, deadline, serverTime) {
       const { keyId, version, fresh, cost, limits, quota, retainMs } = request
       const flags = (fresh ? 1 : 0) + (quota ? 2 + 4 * grants.length : 0)
-      const keepMs = Math.max(retainMs, longestLifetimeMs(limits), quota ? QUOTA_RETAIN_MS : 0)
+      const keepMs = Math.max(retainMs, prepare(limits).lifetimeMs, quota ? QUOTA_RETAIN_MS : 0)
       const args: ScriptArguments = [`${deadline} ${cost} ${version} ${flags} ${keepMs}`, `v${keyId}`]
       pushLimits(args, limits, serverTime)
       if (quota) args.push(...quotas.wordsOf(request, quota, grants))
@@ -154,11 +97,7 @@ export function createRedisRateLimiter(
       const readings = limits.map((limit, i) => readMeter(limit, meters[i], cost, now))
       return refusedAnswer(limits, readings, unspent, now)
     },
-    recover({ request }, error) {
-      const answer = fallBack(request, error)
-      happenings.fault(error)
-      return answer
-    },
+    recover: ({ request }, error) => recover(request, error),
   }
 
   function check(request: LimitRequest): LimitAnswer | Promise<LimitAnswer> {
@@ -183,9 +122,16 @@ export function createRedisRateLimiter(
     try {
       quotas.born(request.lineageId, quota, await checks.ask(BEARING, quota.epoch, node, key))
     } catch (error) {
-      return checking.recover({ request, grants: NO_GRANTS }, error)
+      return recover(request, error)
     }
     return check(request)
+  }
+
+  function recover(request: LimitRequest, error: unknown): LimitAnswer {
+    const answer = fallBack(request, error)
+    // A failure that is the answer is told of by whoever gets it.
+    happenings.fault(error)
+    return answer
   }
 
   /** The answer by policy. @throws what Redis failed with, where that is to be the answer */
@@ -245,14 +191,12 @@ const RAISING: Question<ScriptArguments, void> = {
   script: RAISE,
   argumentsOf: (args) => args,
   read() {},
-  recover: rethrow,
 }
 
 const LOOKING: Question<number, number> = {
   script: UNSPENT,
   argumentsOf: (epoch) => [epoch],
   read: (_epoch, reply) => Number(reply[2]),
-  recover: rethrow,
 }
 
 /** When the hash of a quota was born. */
@@ -260,7 +204,6 @@ const BEARING: Question<number, number> = {
   script: BIRTH,
   argumentsOf: (epoch) => [QUOTA_RETAIN_MS, epoch],
   read: (_epoch, reply) => Number(reply[2]),
-  recover: rethrow,
 }
 
 const REFUNDING: Question<RefundRequest, void> = {
@@ -271,21 +214,11 @@ const REFUNDING: Question<RefundRequest, void> = {
     return args
   },
   read() {},
-  recover: rethrow,
-}
-
-function rethrow(_request: unknown, error: unknown): never {
-  throw error
 }
 
 /** Each limit as the scripts read it: its field, and three numbers by its kind. */
 function pushLimits(args: ScriptArguments, limits: readonly CompiledLimit[], serverTime: number): void {
-  let words = wordsOfLimits.get(limits)
-  if (!words) {
-    words = limits.map(wordsOf)
-    wordsOfLimits.set(limits, words)
-  }
-  for (const { field, numbers, calendar } of words) {
+  for (const { field, numbers, calendar } of prepare(limits).words) {
     if (calendar) {
       const { startsAt, endsAt } = periodAt(calendar.per, calendar.timeZone, serverTime)
       args.push(field, `${calendar.capacity} ${startsAt} ${endsAt}`)
@@ -293,32 +226,34 @@ function pushLimits(args: ScriptArguments, limits: readonly CompiledLimit[], ser
   }
 }
 
-interface LimitWords {
-  readonly field: string
-  readonly numbers: string
-  /** The limit itself, where its numbers depend on the time. */
-  readonly calendar: CompiledLimit | null
+/** What does not change from call to call. */
+interface PreparedLimits {
+  readonly words: readonly {
+    readonly field: string
+    readonly numbers: string
+    /** The limit itself, where its numbers depend on the time. */
+    readonly calendar: CompiledLimit | null
+  }[]
+  /** How long a meter of any of these limits can matter. */
+  readonly lifetimeMs: number
 }
 
-const wordsOfLimits = new WeakMap<readonly CompiledLimit[], readonly LimitWords[]>()
+const prepared = new WeakMap<readonly CompiledLimit[], PreparedLimits>()
 
-function wordsOf(limit: CompiledLimit): LimitWords {
+function prepare(limits: readonly CompiledLimit[]): PreparedLimits {
+  let known = prepared.get(limits)
+  if (!known) {
+    known = { words: limits.map(wordsOf), lifetimeMs: Math.max(0, ...limits.map(lifetimeMs)) }
+    prepared.set(limits, known)
+  }
+  return known
+}
+
+function wordsOf(limit: CompiledLimit): PreparedLimits['words'][number] {
   const { kind, shape, capacity, windowMs } = limit
   if (kind === 'calendar') return { field: `c${shape}`, numbers: '', calendar: limit }
   if (kind === 'window') return { field: `w${shape}`, numbers: `${capacity} ${windowMs} 0`, calendar: null }
   return { field: `b${shape}`, numbers: `${capacity} ${limit.limit} ${windowMs}`, calendar: null }
-}
-
-const lifetimes = new WeakMap<readonly CompiledLimit[], number>()
-
-/** How long a meter of any of these limits can matter. */
-function longestLifetimeMs(limits: readonly CompiledLimit[]): number {
-  let longest = lifetimes.get(limits)
-  if (longest === undefined) {
-    longest = Math.max(0, ...limits.map(lifetimeMs))
-    lifetimes.set(limits, longest)
-  }
-  return longest
 }
 
 /** What was counted elsewhere cannot be given back to Redis. */
@@ -350,46 +285,4 @@ function createHappenings(clock: Clock) {
       return () => void listeners.delete(listener)
     },
   }
-}
-
-function resolveOptions(options: RedisRateLimiterOptions) {
-  checkObject('options', options, ['keyPrefix', 'timeoutMs', 'onUnavailable', 'denials'])
-  const { keyPrefix = 'latchkey', timeoutMs = 100, onUnavailable = 'local', denials = {} } = options
-  if (/[{}]/.test(checkText('keyPrefix', keyPrefix, 100))) {
-    throw new TypeError('"keyPrefix" must not have braces: they say where in a Cluster a key belongs')
-  }
-  checkObject('denials', denials, ['maxEntries', 'maxAgeMs'])
-  const { maxEntries = 10_000, maxAgeMs = 5_000 } = denials
-  return Object.freeze({
-    keyPrefix,
-    timeoutMs: checkInteger('timeoutMs', timeoutMs, 1, 60_000),
-    policyOf: resolvePolicies(onUnavailable),
-    denials: {
-      maxEntries: checkInteger('denials.maxEntries', maxEntries, 1, 10_000_000),
-      maxAgeMs: checkInteger('denials.maxAgeMs', maxAgeMs, 0, 3_600_000),
-    },
-  })
-}
-
-/** The policy of a limit by its name; null stands for a key without limits. */
-function resolvePolicies(
-  value: NonNullable<RedisRateLimiterOptions['onUnavailable']>,
-): (name: string | null) => UnavailablePolicy {
-  if (!isPlainObject(value)) {
-    const policy = checkPolicy('onUnavailable', value)
-    return () => policy
-  }
-  checkObject('onUnavailable', value, ['default', 'limits'])
-  const byName = new Map<string, UnavailablePolicy>()
-  if (!isPlainObject(value.limits)) throw new TypeError('"onUnavailable.limits" must be an object')
-  for (const [name, policy] of Object.entries(value.limits)) {
-    byName.set(name, checkPolicy(`onUnavailable.limits.${name}`, policy))
-  }
-  const fallback = checkPolicy('onUnavailable.default', value.default ?? 'local')
-  return (name) => (name === null ? fallback : (byName.get(name) ?? fallback))
-}
-
-function checkPolicy(name: string, value: unknown): UnavailablePolicy {
-  if (value === 'local' || value === 'open' || value === 'closed') return value
-  throw new TypeError(`"${name}" must be "local", "open" or "closed"`)
 }

@@ -650,6 +650,24 @@ describe('revoked means revoked', () => {
     expect(await keys.verify(key)).toMatchObject({ ok: false, reason: 'revoked' })
   })
 
+  it('is no fault of the store where one change after the other overtakes a load', async () => {
+    const { keys, store, eventsOf } = createTestKeys()
+    const { key, apiKey } = await keys.issue(NAME)
+    let held = store.hold('find')
+    const underWay = keys.verify(key)
+    for (const name of ['one', 'two', 'three']) {
+      await held.reached
+      await keys.update(apiKey.id, { name })
+      const next = store.hold('find')
+      held.release()
+      held = next
+    }
+    await held.reached
+    held.release()
+    expect(await underWay).toMatchObject({ ok: true, apiKey: { name: 'three' } })
+    expect(eventsOf('fault')).toEqual([])
+  })
+
   it('does not admit by a load under way here even where the limiter cannot be told', async () => {
     const { keys, store, limiter, clock } = createTestKeys()
     const { key, apiKey } = await keys.issue(NAME)
