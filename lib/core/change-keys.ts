@@ -1,0 +1,226 @@
+import { isDeepStrictEqual } from 'node:util'
+import { isLatchkeyError, LatchkeyError } from '../errors.ts'
+import { checkInteger, checkText, fail } from '../internal/options.ts'
+import type { Clock } from './clock.ts'
+import type { ApiKeyEvent } from './events.ts'
+import type { FaultGuard } from './faults.ts'
+import type { ChangeOptions, UpdateOptions } from './key-management.ts'
+import type { KeyChange, KeyFilter, KeyPosition, KeyStore } from './key-store.ts'
+import type { PublishChange } from './publish-change.ts'
+import { startQuota } from './quota.ts'
+import type { RateLimiter } from './rate-limiter.ts'
+import { type ApiKey, type KeyRecord, toApiKey } from './record.ts'
+
+export interface ChangeParts {
+  readonly store: KeyStore
+  readonly limiter: RateLimiter
+  readonly publish: PublishChange
+  readonly clock: Clock
+  readonly guard: FaultGuard
+  emit(event: ApiKeyEvent): void
+}
+
+/** What a key is to become, and the event that tells of it. */
+export interface DecidedChange {
+  readonly change: Omit<KeyChange, 'updatedAt'>
+  readonly event:
+    | { readonly type: 'key.updated'; readonly changed: readonly string[] }
+    | { readonly type: 'key.enabled' | 'key.disabled' | 'key.revoked' }
+    | null
+}
+
+/** A change that the store has, and that may not be known everywhere yet. */
+interface CommittedChange {
+  readonly record: KeyRecord
+  /** Whether there was anything to change. */
+  readonly isChanged: boolean
+  readonly event: DecidedChange['event']
+  readonly at: Date
+  readonly by: string | null
+}
+
+const MAX_ATTEMPTS = 20
+const PAGE = 500
+const MAX_ID_LENGTH = 255
+
+/**
+ * How keys are found, changed and shown: every change is decided upon the record as it is, swapped in, made known
+ * everywhere, and then told of.
+ */
+export function createKeyChanges(parts: ChangeParts) {
+  const { store, limiter, publish, clock, guard, emit } = parts
+
+  /**
+   * Changes all of these keys that are not revoked, and makes that known page by page; returns how many. Those that are
+   * revoked are made known too: whoever did it may have ended before. Keys that are `done` are left alone, and each
+   * becomes so.
+   */
+  async function changeAll(
+    filter: KeyFilter,
+    options: ChangeOptions,
+    decide: (at: Date) => DecidedChange,
+    done = new Set<string>(),
+  ): Promise<number> {
+    let count = 0
+    for await (const page of pages(filter)) {
+      const records = page.filter(({ id }) => !done.has(id))
+      const revoked = records.filter(({ revokedAt }) => revokedAt)
+      const committed: CommittedChange[] = []
+      try {
+        for (const { id, revokedAt } of records) {
+          done.add(id)
+          if (revokedAt) continue
+          const one = await commitIfThere(id, options, (record, at) => (record.revokedAt ? null : decide(at)))
+          if (one) committed.push(one)
+        }
+      } finally {
+        // What was committed before a fault is made known all the same.
+        await publish([...revoked, ...committed.map(({ record }) => record)])
+      }
+      for (const one of committed) await announce(one)
+      count += committed.filter(({ isChanged }) => isChanged).length
+    }
+    return count
+  }
+
+  /** Null if the key is gone: one that was purged since it was listed had ended already. */
+  async function commitIfThere(
+    id: string,
+    options: ChangeOptions,
+    decide: (record: KeyRecord, at: Date, by: string | null) => DecidedChange | null,
+  ): Promise<CommittedChange | null> {
+    try {
+      return await commit(id, options, decide)
+    } catch (error) {
+      if (isLatchkeyError(error) && error.code === 'not_found') return null
+      throw error
+    }
+  }
+
+  /** Commits a change, makes it known, and tells of it. */
+  async function change(
+    id: string,
+    options: UpdateOptions,
+    decide: (record: KeyRecord, at: Date, by: string | null) => DecidedChange | null,
+  ): Promise<ApiKey> {
+    const committed = await commit(id, options, decide)
+    await publish([committed.record])
+    return announce(committed)
+  }
+
+  async function announce({ record, event, at, by }: CommittedChange): Promise<ApiKey> {
+    const apiKey = await viewCommitted(record)
+    if (event) emit({ ...event, at, keyId: record.id, owner: record.owner, by, apiKey })
+    return apiKey
+  }
+
+  /** Reads, decides, compares and swaps, until it is done or has lost too many races. */
+  async function commit(
+    id: string,
+    options: UpdateOptions,
+    decide: (record: KeyRecord, at: Date, by: string | null) => DecidedChange | null,
+  ): Promise<CommittedChange> {
+    const by = checkBy(options)
+    const { expectedVersion } = options
+    if (expectedVersion !== undefined)
+      checkInteger('expectedVersion', expectedVersion, 1, Number.MAX_SAFE_INTEGER)
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const record = await findExisting(id)
+      if (expectedVersion !== undefined && record.version !== expectedVersion) {
+        throw conflict('The key no longer has the expected version')
+      }
+      const at = new Date(clock.now())
+      const decided = decide(record, at, by)
+      // Nothing to do; but whoever raised the version may have ended before it made that known.
+      if (!decided) return { record, isChanged: false, event: null, at, by }
+      const committed: KeyChange = { ...decided.change, updatedAt: at }
+      const outcome = await updateSurely(record, committed)
+      if (outcome === 'missing') throw notFound()
+      if (outcome === 'conflict') continue
+      return { record: afterChange(record, committed), isChanged: true, event: decided.event, at, by }
+    }
+    throw conflict('The key is being changed too often by others')
+  }
+
+  /**
+   * The store's compare-and-swap. Where its reply is lost, a second look may show that the change was made: then it
+   * is to be told of like any other.
+   */
+  async function updateSurely(record: KeyRecord, change: KeyChange): ReturnType<KeyStore['update']> {
+    try {
+      return await store.update(record.id, record.version, change)
+    } catch (error) {
+      const now = await store.find({ id: record.id }, { fresh: true }).catch(() => null)
+      if (now && isAfter(now, record, change)) return 'updated'
+      throw error
+    }
+  }
+
+  async function findExisting(id: string): Promise<KeyRecord> {
+    const record = await findById(id)
+    if (!record) throw notFound()
+    return record
+  }
+
+  /** Ids often come from a client's request: one that cannot be an id is one that does not exist. */
+  async function findById(id: string): Promise<KeyRecord | null> {
+    if (typeof id !== 'string') fail('id', 'a string', id)
+    return id === '' || id.length > MAX_ID_LENGTH ? null : store.find({ id }, { fresh: true })
+  }
+
+  /** The public view, with the units counted that the limiter holds. */
+  async function view(record: KeyRecord): Promise<ApiKey> {
+    const { quota, lineageId } = record
+    if (!quota) return toApiKey(record)
+    return toApiKey(
+      record,
+      await guard.run('rate_limiter', () => limiter.unspentQuota(lineageId, quota.epoch)),
+    )
+  }
+
+  /** The same after a commit, which must not fail over how it is shown: what the limiter cannot say is not counted. */
+  function viewCommitted(record: KeyRecord): Promise<ApiKey> {
+    return view(record).catch(() => toApiKey(record))
+  }
+
+  async function* pages(filter: KeyFilter): AsyncGenerator<KeyRecord[]> {
+    let after: KeyPosition | undefined
+    for (;;) {
+      const records = await store.list(filter, { limit: PAGE, ...(after && { after }) })
+      const last = records.at(-1)
+      if (!last) return
+      yield records
+      if (records.length < PAGE) return
+      after = { createdAt: last.createdAt, id: last.id }
+    }
+  }
+
+  return { change, changeAll, updateSurely, findById, findExisting, pages, view, viewCommitted }
+}
+
+/** Whether `now` is `record` after `change`, and not after somebody else's. */
+function isAfter(now: KeyRecord, record: KeyRecord, { quota: _quota, ...change }: KeyChange): boolean {
+  if (now.version !== record.version + 1) return false
+  return Object.entries(change).every(([member, value]) =>
+    isDeepStrictEqual(now[member as keyof KeyRecord], value),
+  )
+}
+
+/** The record as the store has it after the change. */
+export function afterChange(record: KeyRecord, { quota, ...change }: KeyChange): KeyRecord {
+  const nextQuota =
+    quota === undefined ? record.quota : quota && startQuota(quota, record.quota, change.updatedAt)
+  return { ...record, ...change, quota: nextQuota, version: record.version + 1 }
+}
+
+export function checkBy(options: ChangeOptions): string | null {
+  return options.by === undefined ? null : checkText('by', options.by, 255)
+}
+
+export function notFound(): LatchkeyError {
+  return new LatchkeyError('not_found')
+}
+
+export function conflict(message: string): LatchkeyError {
+  return new LatchkeyError('conflict', message)
+}
