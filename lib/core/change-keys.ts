@@ -150,7 +150,7 @@ export function createKeyChanges(parts: ChangeParts) {
     try {
       return await store.update(record.id, record.version, change)
     } catch (error) {
-      const now = await store.find({ id: record.id }, { fresh: true }).catch(() => null)
+      const now = await store.find({ id: record.id }).catch(() => null)
       if (now && isAfter(now, record, change)) return 'updated'
       throw error
     }
@@ -165,7 +165,7 @@ export function createKeyChanges(parts: ChangeParts) {
   /** Ids often come from a client's request: one that cannot be an id is one that does not exist. */
   async function findById(id: string): Promise<KeyRecord | null> {
     if (typeof id !== 'string') fail('id', 'a string', id)
-    return id === '' || id.length > MAX_ID_LENGTH ? null : store.find({ id }, { fresh: true })
+    return id === '' || id.length > MAX_ID_LENGTH ? null : store.find({ id })
   }
 
   /** The public view, with the units counted that the limiter holds. */

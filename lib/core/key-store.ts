@@ -74,13 +74,11 @@ export interface KeyStore {
   insert(records: readonly KeyRecord[]): Promise<void>
 
   /**
-   * The record with this id, or with one of these lookups; null when there is none. With `fresh` the answer includes
-   * every write that has resolved, so it must not come from a replica or a cache.
+   * The record with this id, or with one of these lookups; null when there is none. Of several the one whose lookup
+   * comes first. The answer includes every write that has resolved, so it never comes from a cache or a replica that may
+   * lag: one that does brings revoked keys back.
    */
-  find(
-    by: { readonly id: string } | { readonly lookups: readonly string[] },
-    options?: { readonly fresh?: boolean },
-  ): Promise<KeyRecord | null>
+  find(by: { readonly id: string } | { readonly lookups: readonly string[] }): Promise<KeyRecord | null>
 
   /**
    * Applies the change if the stored version is `expectedVersion`, which then becomes `expectedVersion + 1`: one

@@ -131,13 +131,12 @@ export function createRecordCache(
   }
 
   /**
-   * Always past replicas: one that lags would bring back what was revoked as soon as nobody remembers the newer
-   * version. `floor` is a version that a change had reached before the read began.
+   * `floor` is a version that a change had reached before the read began.
    */
   async function read(lookup: string, floor = 0): Promise<CachedKey | null> {
     const readAt = clock.now()
     const cleared = clearings
-    const record = await store.find({ lookups: [lookup] }, { fresh: true })
+    const record = await store.find({ lookups: [lookup] })
     if (!record) {
       held.delete(lookup)
       if (cleared === clearings) unknown.set(lookup, readAt)

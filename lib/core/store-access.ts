@@ -13,9 +13,9 @@ export function createStoreAccess(store: KeyStore, guard: FaultGuard): KeyStore 
 
   const access: KeyStore = {
     insert: (records) => guard.run('store', () => store.insert(records), 'duplicate_key'),
-    find: (by, options) =>
+    find: (by) =>
       run(async () => {
-        const found = await store.find(by, options)
+        const found = await store.find(by)
         if (found === null) return null
         const record = checkRecord(found)
         const isAskedFor = 'id' in by ? record.id === by.id : by.lookups.includes(record.lookup)

@@ -35,7 +35,7 @@ describe('several processes, each with a connection of its own', () => {
   /** Calls `run` so many times at once, each time with the store of another process. */
   const atOnce = <T>(count: number, run: (store: Required<KeyStore>, i: number) => Promise<T>) =>
     Promise.allSettled(Array.from({ length: count }, (_, i) => run(storeOf(i), i)))
-  const find = async (id: string) => (await storeOf(0).find({ id }, { fresh: true })) as KeyRecord
+  const find = async (id: string) => (await storeOf(0).find({ id })) as KeyRecord
 
   it('see what another has written', async () => {
     await storeOf(0).insert([record({ id: 'a' })])

@@ -56,7 +56,7 @@ export function describeKeyStore(createStore: () => Required<KeyStore>): void {
     store = createStore()
   })
 
-  const find = (id: string) => store.find({ id }, { fresh: true })
+  const find = (id: string) => store.find({ id })
   const idsOf = (records: readonly KeyRecord[]) => records.map(({ id }) => id)
   const list = async (filter: KeyFilter = {}) => idsOf(await store.list(filter, { limit: 100 }))
 

@@ -25,11 +25,8 @@ export interface RecordingStore extends Required<KeyStore> {
   heal(method?: StoreMethod): void
   /** Carries out the next call of a method at once and keeps its answer back, so that it arrives late and old. */
   hold(method: StoreMethod): HeldCall
-  /**
-   * From now on `find` answers as of now, as a replica that has fallen behind; `fresh` ones tell the truth, unless
-   * `evenFresh`.
-   */
-  lag(options?: { evenFresh?: boolean }): Promise<void>
+  /** From now on `find` answers as of now, as a replica that has fallen behind. */
+  lag(): Promise<void>
 }
 
 /** Never answers. */
@@ -80,11 +77,10 @@ export function recordingStore(inner: KeyStore = memoryStore()): RecordingStore 
     return { reached: reached.fired, release: released.fire }
   }
 
-  async function lag({ evenFresh = false } = {}): Promise<void> {
+  async function lag(): Promise<void> {
     const past = await inner.list({}, { limit: 1_000 })
-    faults.set('find', async (work, ...args) => {
-      const [by, options] = args as Parameters<KeyStore['find']>
-      if (options?.fresh && !evenFresh) return work()
+    faults.set('find', async (_work, ...args) => {
+      const [by] = args as Parameters<KeyStore['find']>
       const found = past.find(({ id, lookup }) => ('id' in by ? id === by.id : by.lookups.includes(lookup)))
       return found ? structuredClone(found) : null
     })
