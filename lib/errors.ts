@@ -23,6 +23,13 @@ export type ErrorCode =
   | 'conflict'
   | 'duplicate_key'
   | 'unsupported'
+  | 'invalid_import'
+  // what is wrong with a store; the `cause` of `unavailable` where a call has met it
+  | 'not_migrated'
+  | 'read_only'
+  | 'wrong_dialect'
+  | 'malformed_record'
+  | 'unknown_digest'
 
 interface CodeMeaning {
   readonly status: number
@@ -48,6 +55,15 @@ const MEANINGS: Readonly<Record<ErrorCode, CodeMeaning>> = Object.freeze({
   conflict: { status: 409, title: 'The API key was changed by somebody else' },
   duplicate_key: { status: 409, title: 'There already is such an API key' },
   unsupported: { status: 501, title: 'The store cannot do this' },
+  invalid_import: { status: 400, title: 'This cannot be imported as an API key' },
+  not_migrated: { status: 503, title: 'The tables of the store are missing or of another release' },
+  read_only: { status: 503, title: 'The store takes no writes' },
+  wrong_dialect: { status: 503, title: 'The database is not of the kind that the store was made for' },
+  malformed_record: { status: 503, title: 'The store holds a record that is malformed' },
+  unknown_digest: {
+    status: 503,
+    title: 'The store holds a digest of a scheme or pepper that is not known here',
+  },
 })
 
 export interface LatchkeyErrorOptions {

@@ -1,5 +1,6 @@
 import { createHmac, createSecretKey, hash, type KeyObject, timingSafeEqual } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
+import { LatchkeyError } from '../errors.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkArray, checkInteger, checkObject, describe, fail } from '../internal/options.ts'
 import { createGate } from './gate.ts'
@@ -41,7 +42,7 @@ export interface PreparedDigest {
 export interface Digester {
   /** The digest string for a key under the current scheme. */
   create(key: string): Awaitable<string>
-  /** Reads a stored digest string. @throws Error when its scheme or its pepper is not known. */
+  /** Reads a stored digest string. @throws LatchkeyError `unknown_digest` */
   prepare(digest: string): PreparedDigest
 }
 
@@ -106,13 +107,15 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
         isCurrent: scheme.name === 'bcrypt' && Number(crypted[2]) === scheme.cost,
       }
     }
-    throw new Error('a stored digest has a scheme that this release does not know')
+    throw new LatchkeyError('unknown_digest', 'a stored digest has a scheme that this release does not know')
   }
 
   function prepareHmac(pepperId: string, expected: Buffer): PreparedDigest {
     const pepper = peppers.get(pepperId)
-    if (!pepper)
-      throw new Error(`a stored digest was made under the pepper "${pepperId}", which is not configured`)
+    if (!pepper) {
+      const problem = `a stored digest was made under the pepper "${pepperId}", which is not configured`
+      throw new LatchkeyError('unknown_digest', problem)
+    }
     return {
       matches: (key) => timingSafeEqual(createHmac('sha256', pepper).update(key).digest(), expected),
       isCheap: true,

@@ -22,7 +22,9 @@ export function createFaultGuard(
 ): FaultGuard {
   function toError(part: FaultyPart, cause: unknown): LatchkeyError {
     emit({ type: 'fault', at: new Date(clock.now()), operation: part, error: cause })
-    return new LatchkeyError('unavailable', undefined, { cause, stack: false })
+    // What is wrong with a store the message says too: it is for whoever sets it up, and clients never see it.
+    const message = isLatchkeyError(cause) ? cause.message : undefined
+    return new LatchkeyError('unavailable', message, { cause, stack: false })
   }
 
   async function run<T>(part: FaultyPart, work: () => T | PromiseLike<T>, answers?: ErrorCode): Promise<T> {

@@ -1,3 +1,4 @@
+import { LatchkeyError } from '../errors.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
 import { checkObject, checkText, describe, fail, isObject, isPlainObject } from '../internal/options.ts'
 import type { Permissions } from './permissions.ts'
@@ -168,15 +169,18 @@ function depthOf(value: unknown, depth = 0): number {
  * Requires that what a store answered is a record, and copies its members: a store that returns nonsense is a broken
  * part, and a broken part must not become an admission. What else a row holds stays behind.
  *
- * @throws TypeError naming the member, never its value.
+ * @throws LatchkeyError `malformed_record`, which names the member and never its value.
  */
 export function checkRecord(value: unknown): KeyRecord {
-  if (!isObject(value)) fail('record', 'an object', value)
+  if (!isObject(value)) {
+    throw new LatchkeyError('malformed_record', `the store returned ${describe(value)} as a record`)
+  }
   const record: Record<string, unknown> = {}
   for (const [member, isRight] of Object.entries(RECORD_MEMBERS)) {
     record[member] = value[member]
     if (isRight(record[member])) continue
-    throw new TypeError(`the store returned a record whose "${member}" is ${describe(record[member])}`)
+    const problem = `the store returned a record whose "${member}" is ${describe(record[member])}`
+    throw new LatchkeyError('malformed_record', problem)
   }
   // RECORD_MEMBERS names every member, or it would not compile.
   return record as unknown as KeyRecord
