@@ -228,6 +228,7 @@ function about() {
     'Each of `keys` was made by createApiKey of the release that `database` is named after, with the options `given`,',
     'changed by updateApiKey where a member of `given` is no option of createApiKey, and used `used` times by',
     'verifyApiKey. `answer` is what verifyApiKey of the same release answers afterwards, asked about a copy of the',
-    'file, with `permissions` where they are named. Of 1.7.1.sqlite one user was deleted afterwards; nothing else of what better-auth wrote is altered.',
+    'file, with `permissions` where they are named. Of each file one user was deleted afterwards; nothing else of what',
+    'better-auth wrote is altered.',
   ].join(' ')
 }
