@@ -23,7 +23,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     // bcrypt is an optional peer: loaded when first needed, or not at all.
     packages: { 'lru-cache': any, 'temporal-polyfill': any, bcrypt: ['dynamic'] },
   },
-  stores: { layers: ['errors', 'internal', 'core'], packages: {} },
+  stores: { layers: ['errors', 'internal', 'core'], packages: { 'cluster-key-slot': any } },
   'rate-limits': {
     layers: ['errors', 'internal', 'core'],
     packages: { 'lru-cache': any, 'cluster-key-slot': any },
