@@ -143,6 +143,19 @@ export function createKeyChanges(parts: ChangeParts) {
   }
 
   /**
+   * Adds a record. Where the reply is lost, a second look may show that it is there: then whoever asked for the key gets
+   * it, rather than leaving a key behind that nobody has the text of.
+   */
+  async function insertSurely(record: KeyRecord): Promise<void> {
+    try {
+      await store.insert([record])
+    } catch (error) {
+      const now = await store.find({ id: record.id }).catch(() => null)
+      if (now?.digest !== record.digest) throw error
+    }
+  }
+
+  /**
    * The store's compare-and-swap. Where its reply is lost, a second look may show that the change was made: then it
    * is to be told of like any other.
    */
@@ -195,7 +208,7 @@ export function createKeyChanges(parts: ChangeParts) {
     }
   }
 
-  return { change, changeAll, updateSurely, findById, findExisting, pages, view, viewCommitted }
+  return { change, changeAll, insertSurely, updateSurely, findById, findExisting, pages, view, viewCommitted }
 }
 
 /** Whether `now` is `record` after `change`, and not after somebody else's. */

@@ -148,7 +148,8 @@ export interface ImportAllOptions<Row> extends ChangeOptions {
 /** The trusted server interface: it asks no questions about who calls. */
 export interface KeyManagement {
   /**
-   * Issues a key and stores its digest.
+   * Issues a key and stores its digest. Where it rejects, nothing is stored; but a store that was silent until `timeoutMs` may
+   * still keep what it was told, a key that nobody has the text of.
    *
    * @throws TypeError when an option is wrong.
    * @throws LatchkeyError `unsupported` when the store cannot keep a quota or idle expiry; `unavailable` on a fault.

@@ -52,8 +52,17 @@ const MAX_GRACE_MS = 366 * 86_400_000
 
 export function createKeyManagement(parts: ManagementParts): KeyManagement {
   const { store, digester, cache, publish, clock, guard, emit } = parts
-  const { change, changeAll, updateSurely, findById, findExisting, pages, view, viewCommitted } =
-    createKeyChanges(parts)
+  const {
+    change,
+    changeAll,
+    insertSurely,
+    updateSurely,
+    findById,
+    findExisting,
+    pages,
+    view,
+    viewCommitted,
+  } = createKeyChanges(parts)
 
   async function issue(options: IssueOptions): Promise<IssuedKey> {
     checkObject('options', options, ['owner', 'createdBy', 'prefix', ...SETTINGS])
@@ -76,7 +85,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       createdAt: at,
       updatedAt: at,
     })
-    await store.insert([record])
+    await insertSurely(record)
     cache.appeared(record.lookup)
     const apiKey = toApiKey(record)
     emit({ type: 'key.issued', at, keyId: record.id, owner, by: createdBy, apiKey })
@@ -158,7 +167,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       expiresAt: newExpiry === undefined ? old.expiresAt : newExpiry,
       rotatedFrom: old.id,
     })
-    await store.insert([record])
+    await insertSurely(record)
     const graceEnd = at.getTime() + graceMs
     const expiresAt = new Date(Math.min(old.expiresAt?.getTime() ?? Infinity, graceEnd))
     const ended: KeyChange = { rotatedTo: record.id, expiresAt, updatedAt: at }

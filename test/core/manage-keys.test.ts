@@ -986,6 +986,16 @@ describe('a store that makes a change and loses its reply', () => {
     throw new Error('connection reset')
   }
 
+  it('issues the key that it keeps, and a successor too', async () => {
+    const { keys, store } = createTestKeys()
+    store.fail('insert', loseReply)
+    const { key, apiKey } = await keys.issue(NAME)
+    expect(await keys.verify(key)).toMatchObject({ ok: true })
+    const successor = await keys.rotate(apiKey.id)
+    expect(await keys.verify(successor.key)).toMatchObject({ ok: true })
+    expect((await keys.list()).apiKeys).toHaveLength(2)
+  })
+
   it('has the change told of like any other', async () => {
     const { keys, store, eventsOf } = createTestKeys()
     const { key, apiKey } = await keys.issue(NAME)
