@@ -58,18 +58,21 @@ describe('the search for PostgreSQL', () => {
     const machine = fakeMachine({
       dpkg: '',
       'apt-get': `
-        echo "$DEBIAN_FRONTEND $*" >> "$HERE/log"
+        echo "$DEBIAN_FRONTEND $1" >> "$HERE/log"
         [ "$1" = update ] && exec /bin/touch "$HERE/updated"
         [ -e "$HERE/updated" ] || exit 100
-        pg_conftool /etc/postgresql-common/createcluster.conf show -bs create_main_cluster >> "$HERE/log"
-        /bin/cp "$HERE/dpkg" "$HERE/initdb"; /bin/cp "$HERE/dpkg" "$HERE/postgres"`,
+        for last; do
+          case "$last" in DPkg::Path=*) PATH="\${last#DPkg::Path=}";; esac
+        done
+        echo "$last: $(pg_conftool /etc/any.conf show -bs create_main_cluster)" >> "$HERE/log"
+        cp "$HERE/dpkg" "$HERE/initdb"
+        cp "$HERE/dpkg" "$HERE/postgres"`,
     })
-    expect(await findPostgres({ env: machine.env, isRoot: true, root: machine.path('') })).toBe(
-      machine.path(''),
+    const search = () => findPostgres({ env: machine.env, isRoot: true, root: machine.path('') })
+    expect(await search()).toBe(machine.path(''))
+    expect(readFileSync(machine.path('log'), 'utf8')).toBe(
+      'noninteractive install\nnoninteractive update\nnoninteractive install\npostgresql: off\n',
     )
-    const install =
-      'noninteractive install -o DPkg::Lock::Timeout=120 -y --no-install-recommends postgresql\n'
-    expect(readFileSync(machine.path('log'), 'utf8')).toBe(`${install}noninteractive update\n${install}off\n`)
   })
 
   it('unpacks what is missing as anybody else, once, without what it can do without', async () => {

@@ -108,6 +108,15 @@ export function isProgram(path: string): boolean {
   }
 }
 
+/** What is in a folder; nothing where there is no such folder. */
+export function readFolder(path: string): string[] {
+  try {
+    return readdirSync(path)
+  } catch {
+    return []
+  }
+}
+
 function readNamed({ variable, named, readNamed }: PackagedServer, path: string): string {
   const server = readNamed(path)
   if (server === undefined) throw new Error(`${variable} names no ${named}: ${path}`)
@@ -146,8 +155,8 @@ async function install(
   const attempt = async () => {
     // Another process may be installing the same: wait for its lock.
     const options = ['-o', 'DPkg::Lock::Timeout=120', '-y', '--no-install-recommends']
-    await withPrograms(installedWith, env, (settings) =>
-      run(aptGet, ['install', ...options, ...packages], settings),
+    await withPrograms(installedWith, (settings) =>
+      run(aptGet, ['install', ...settings, ...options, ...packages], env),
     )
     const server = find()
     if (server === undefined) throw new Error(`${packages.join(' and ')} did not bring it`)
@@ -161,17 +170,17 @@ async function install(
   }
 }
 
-/** Puts `scripts` in front of the PATH while `action` runs. */
+/** Calls `action` with the settings of apt-get that put `scripts` before all other programs. */
 async function withPrograms(
   scripts: Readonly<Record<string, string>> | undefined,
-  env: NodeJS.ProcessEnv,
-  action: (env: NodeJS.ProcessEnv) => Promise<unknown>,
+  action: (settings: readonly string[]) => Promise<unknown>,
 ): Promise<void> {
-  if (scripts === undefined) return void (await action(env))
+  if (scripts === undefined) return void (await action([]))
   const folder = temporaryFolder('programs')
   for (const [name, script] of Object.entries(scripts)) writeScript(join(folder, name), [script])
   try {
-    await action({ ...env, PATH: [folder, env.PATH].join(delimiter) })
+    // It hands the scripts of packages a PATH of its own.
+    await action(['-o', `DPkg::Path=${folder}:/usr/sbin:/usr/bin:/sbin:/bin`])
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
@@ -217,7 +226,7 @@ async function namesMissing(
 }
 
 function writeLaunchers(launchers: readonly Launcher[], folder: string, place: string): void {
-  const libraries = foldersOfLibraries(join(folder, 'usr/lib')).map((name) => join(place, 'usr/lib', name))
+  const libraries = foldersOfLibraries(folder).map((name) => join(place, name))
   mkdirSync(join(folder, 'bin'))
   for (const { name, program, args = () => [] } of launchers) {
     const appended = args(place).map((arg) => ` '${arg}'`)
@@ -228,8 +237,13 @@ function writeLaunchers(launchers: readonly Launcher[], folder: string, place: s
   }
 }
 
+/** Some archives still have theirs in `/lib`, though the machine may know that as `/usr/lib`. */
 function foldersOfLibraries(folder: string): string[] {
-  return readdirSync(folder).filter((name) => name.includes('-linux'))
+  return ['usr/lib', 'lib'].flatMap((parent) =>
+    readFolder(join(folder, parent))
+      .filter((name) => name.includes('-linux'))
+      .map((name) => join(parent, name)),
+  )
 }
 
 function writeScript(path: string, lines: readonly string[]): void {

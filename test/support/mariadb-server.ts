@@ -84,6 +84,11 @@ export async function startMariadb({ binary, args = [] }: MariadbOptions = {}): 
 
 async function createDatabases(program: string, folder: string, common: readonly string[]): Promise<void> {
   // By default the first user is let in by the name that the system knows them by, and not by any port.
-  const settings = ['--auth-root-authentication-method=normal', '--innodb-flush-log-at-trx-commit=0']
+  // The machine may not know its own name, and need not: `--force`.
+  const settings = [
+    '--auth-root-authentication-method=normal',
+    '--force',
+    '--innodb-flush-log-at-trx-commit=0',
+  ]
   await runForServer(findInstaller(program), [...common, ...settings], folder)
 }

@@ -1,6 +1,11 @@
-import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { findPackagedServer, isProgram, type Machine, type PackagedServer } from './debian-package.ts'
+import {
+  findPackagedServer,
+  isProgram,
+  type Machine,
+  type PackagedServer,
+  readFolder,
+} from './debian-package.ts'
 
 const programs = ['initdb', 'postgres']
 /** Where Debian keeps one folder for each version, none of which is on the PATH. */
@@ -50,12 +55,4 @@ function foldersOfVersions(root: string): string[] {
   return readFolder(join(root, VERSIONS))
     .sort((a, b) => Number(b) - Number(a))
     .map((version) => join(VERSIONS, version, 'bin'))
-}
-
-function readFolder(path: string): string[] {
-  try {
-    return readdirSync(path)
-  } catch {
-    return []
-  }
 }

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { readFolder } from './debian-package.ts'
 
 /** The processes that `parent` has started and that have not ended. */
 export function childrenOf(parent: number): number[] {
@@ -11,7 +12,7 @@ export function childrenOf(parent: number): number[] {
 /** From `/proc` where there is one, since a small Linux image has no `ps`. */
 function listProcesses(): { pid: number; parent: number }[] {
   if (existsSync('/proc/self/stat')) {
-    const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+    const pids = readFolder('/proc').filter((name) => /^\d+$/.test(name))
     return pids.map((pid) => ({ pid: Number(pid), parent: Number(readStat(pid)[1]) }))
   }
   const table = execFileSync('ps', ['-A', '-o', 'pid=,ppid='], { encoding: 'utf8' })
@@ -57,14 +58,6 @@ export function stopAll(pids: readonly number[]): void {
 function standsStill(pid: number): boolean {
   const threads = readFolder(`/proc/${pid}/task`)
   return threads.every((thread) => ['', 'T', 'Z', 'X'].includes(readStat(`${pid}/task/${thread}`)[0] ?? ''))
-}
-
-function readFolder(path: string): string[] {
-  try {
-    return readdirSync(path)
-  } catch {
-    return []
-  }
 }
 
 /** Whether a process runs or is stopped. One that nobody has waited for is listed still, yet has ended. */

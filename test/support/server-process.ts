@@ -8,7 +8,7 @@ import { findFreePort } from './free-port.ts'
 import { stopAll } from './process-table.ts'
 
 export const HOST = '127.0.0.1'
-const START_LIMIT_MS = 10_000
+const START_LIMIT_MS = 30_000
 /** The user `nobody`, of no group that anything belongs to. */
 const NOBODY = { uid: 65_534, gid: 65_534 }
 
