@@ -2,6 +2,7 @@ import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '..
 import { decideReservation, type QuotaRecord, type QuotaReservation, startQuota } from '../core/quota.ts'
 import { endOf, type KeyRecord, keyStatus } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
+import { compareCodePoints } from '../internal/code-points.ts'
 
 /**
  * A store in the memory of the process, for trying things out and for tests: keys are gone when the process is.
@@ -122,9 +123,7 @@ export function memoryStore(): KeyStore {
 }
 
 function compare(a: KeyPosition, b: KeyPosition): number {
-  const byTime = a.createdAt.getTime() - b.createdAt.getTime()
-  if (byTime !== 0) return byTime
-  return a.id < b.id ? -1 : a.id > b.id ? 1 : 0
+  return a.createdAt.getTime() - b.createdAt.getTime() || compareCodePoints(a.id, b.id)
 }
 
 function matches(record: KeyRecord, filter: KeyFilter): boolean {
