@@ -8,6 +8,7 @@ export default defineConfig({
     express: 'lib/express/index.ts',
     redis: 'lib/redis.ts',
     testing: 'lib/testing/index.ts',
+    sql: 'lib/sql.ts',
   },
   format: ['esm', 'cjs'],
   platform: 'node',

@@ -1,8 +1,9 @@
 import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '../core/key-store.ts'
 import { decideReservation, type QuotaRecord, type QuotaReservation, startQuota } from '../core/quota.ts'
-import { endOf, type KeyRecord, keyStatus } from '../core/record.ts'
+import { type KeyRecord, keyStatus } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
 import { compareCodePoints } from '../internal/code-points.ts'
+import { matchesFilter } from './key-filter.ts'
 
 /**
  * A store in the memory of the process, for trying things out and for tests: keys are gone when the process is.
@@ -68,7 +69,7 @@ export function memoryStore(): KeyStore {
 
     async list(filter: KeyFilter, { limit, after }: { limit: number; after?: KeyPosition }) {
       return [...records.values()]
-        .filter((record) => matches(record, filter) && (!after || compare(record, after) > 0))
+        .filter((record) => matchesFilter(record, filter) && (!after || compare(record, after) > 0))
         .sort(compare)
         .slice(0, limit)
         .map(copyOut)
@@ -124,18 +125,4 @@ export function memoryStore(): KeyStore {
 
 function compare(a: KeyPosition, b: KeyPosition): number {
   return a.createdAt.getTime() - b.createdAt.getTime() || compareCodePoints(a.id, b.id)
-}
-
-function matches(record: KeyRecord, filter: KeyFilter): boolean {
-  const { owner, createdBy, name, lineageId, status, endedBefore } = filter
-  if (owner && (record.owner.type !== owner.type || record.owner.id !== owner.id)) return false
-  if (createdBy !== undefined && record.createdBy !== createdBy) return false
-  if (name !== undefined && record.name !== name) return false
-  if (lineageId !== undefined && record.lineageId !== lineageId) return false
-  if (status && keyStatus(record, status.at) !== status.is) return false
-  return !endedBefore || endedAt(record) < endedBefore.getTime()
-}
-
-function endedAt(record: KeyRecord): number {
-  return Math.min(record.revokedAt?.getTime() ?? Infinity, endOf(record) ?? Infinity)
 }

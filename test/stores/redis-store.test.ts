@@ -1,0 +1,9 @@
+import assert from 'node:assert/strict'
+import { storeConformance } from 'latchkey/testing'
+import { describe, test } from 'vitest'
+import { redisStore } from '../../lib/redis.ts'
+import { CLIENTS, newPrefix } from '../support/redis-store.ts'
+
+describe.each(CLIENTS)('%s', (_name, connect) => {
+  storeConformance({ test, assert }, () => redisStore(connect(), { keyPrefix: newPrefix() }))
+})
