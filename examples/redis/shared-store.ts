@@ -179,5 +179,6 @@ function hasEndedBefore(record: KeyRecord, moment: Date): boolean {
 }
 
 function compare(a: KeyPosition, b: KeyPosition): number {
-  return a.createdAt.getTime() - b.createdAt.getTime() || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
+  // UTF-8 keeps the order of code points, which `<` does not.
+  return a.createdAt.getTime() - b.createdAt.getTime() || Buffer.compare(Buffer.from(a.id), Buffer.from(b.id))
 }

@@ -2,6 +2,7 @@ import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '..
 import { decideReservation, type QuotaRecord, type QuotaReservation, startQuota } from '../core/quota.ts'
 import { type KeyRecord, keyStatus } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
+import { compareCodePoints } from '../internal/code-points.ts'
 import { matchesFilter } from './key-filter.ts'
 
 /**
@@ -123,7 +124,5 @@ export function memoryStore(): KeyStore {
 }
 
 function compare(a: KeyPosition, b: KeyPosition): number {
-  const byTime = a.createdAt.getTime() - b.createdAt.getTime()
-  if (byTime !== 0) return byTime
-  return a.id < b.id ? -1 : a.id > b.id ? 1 : 0
+  return a.createdAt.getTime() - b.createdAt.getTime() || compareCodePoints(a.id, b.id)
 }

@@ -1,9 +1,11 @@
+import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { Redis } from 'ioredis'
 import type { KeyRecord, KeyStore } from 'latchkey'
-import { afterAll, beforeEach, describe, expect, inject, it } from 'vitest'
+import { storeConformance } from 'latchkey/testing'
+import { afterAll, beforeEach, describe, expect, inject, it, test } from 'vitest'
 import { sharedStore } from '../../examples/redis/shared-store.ts'
-import { at, describeKeyStore, quota, record } from '../support/key-store-cases.ts'
+import { at, quota, record } from '../support/key-records.ts'
 
 const CONNECTIONS = 5
 
@@ -21,7 +23,7 @@ function newHash(): string {
   return hash
 }
 
-describeKeyStore(() => sharedStore(redis, newHash()) as Required<KeyStore>)
+storeConformance({ test, assert }, () => sharedStore(redis, newHash()))
 
 describe('several processes, each with a connection of its own', () => {
   let hash: string

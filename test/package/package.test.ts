@@ -58,6 +58,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     'latchkey/passport': ['ApiKeyStrategy'],
     'latchkey/express': ['apiKeyAuth'],
     'latchkey/redis': ['redisInvalidation', 'redisRateLimiter'],
+    'latchkey/testing': ['keyRecord', 'storeConformance'],
   }
 
   it('opens every door, as ESM and as CommonJS, and finds the same names there', async () => {

@@ -1,4 +1,6 @@
-import { type KeyStore, memoryStore } from 'latchkey'
-import { describeKeyStore } from '../support/key-store-cases.ts'
+import assert from 'node:assert/strict'
+import { memoryStore } from 'latchkey'
+import { storeConformance } from 'latchkey/testing'
+import { test } from 'vitest'
 
-describeKeyStore(() => memoryStore() as Required<KeyStore>)
+storeConformance({ test, assert }, memoryStore)

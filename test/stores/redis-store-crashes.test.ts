@@ -2,7 +2,7 @@ import type { KeyChange, KeyRecord, KeyStore } from 'latchkey'
 import { redisStore } from 'latchkey/redis'
 import { describe, expect, it } from 'vitest'
 import { createRedisStore } from '../../lib/stores/redis.ts'
-import { at, quota, record } from '../support/key-store-cases.ts'
+import { at, quota, record } from '../support/key-records.ts'
 import { cluster, counted, keysOf, newPrefix, standalone } from '../support/redis-store.ts'
 
 /** An insertion that has crashed is out of the way soon, and what it left in an index is old at once. */

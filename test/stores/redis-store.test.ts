@@ -1,8 +1,9 @@
-import { describe } from 'vitest'
+import assert from 'node:assert/strict'
+import { storeConformance } from 'latchkey/testing'
+import { describe, test } from 'vitest'
 import { redisStore } from '../../lib/redis.ts'
-import { describeKeyStore } from '../support/key-store-cases.ts'
 import { CLIENTS, newPrefix } from '../support/redis-store.ts'
 
 describe.each(CLIENTS)('%s', (_name, connect) => {
-  describeKeyStore(() => redisStore(connect(), { keyPrefix: newPrefix() }))
+  storeConformance({ test, assert }, () => redisStore(connect(), { keyPrefix: newPrefix() }))
 })

@@ -1,6 +1,7 @@
+import assert from 'node:assert/strict'
 import { migrate, type SqlStore } from 'latchkey/sql'
-import { afterAll, beforeAll, describe } from 'vitest'
-import { describeKeyStore } from '../support/key-store-cases.ts'
+import { storeConformance } from 'latchkey/testing'
+import { afterAll, beforeAll, describe, test } from 'vitest'
 import { DATABASES, type TestDatabase } from '../support/sql-databases.ts'
 
 describe.each(DATABASES)('%s', (_name, create) => {
@@ -13,7 +14,7 @@ describe.each(DATABASES)('%s', (_name, create) => {
   })
   afterAll(() => database?.remove())
 
-  describeKeyStore(async () => {
+  storeConformance({ test, assert }, async () => {
     await database.query('delete from latchkey_keys_quotas')
     await database.query('delete from latchkey_keys')
     return store

@@ -1,0 +1,40 @@
+import { keyRecord } from './key-records.ts'
+import { atOnce, quote, type StoreCases } from './store-test.ts'
+
+export const DIGEST_CASES: StoreCases = {
+  'answers false where the digest is another, or there is no key': async ({ store, find, same }) => {
+    const stored = keyRecord({ id: 'a', digest: 'old' })
+    await store.insert([stored])
+    for (const expected of ['older', 'OLD', 'old ', '', 'new', '%']) {
+      const promise = `replaceDigest answers false unless the digest is exactly the expected one: ${quote(expected)}`
+      same(await store.replaceDigest('a', expected, 'new'), false, promise)
+    }
+    same(
+      await store.replaceDigest('b', 'old', 'new'),
+      false,
+      'replaceDigest answers false where there is no key',
+    )
+    same(await find('a'), stored, 'replaceDigest that answers false has changed nothing')
+  },
+
+  'replaces the digest and nothing else, the version included': async ({ store, find, same }) => {
+    const [stored, other] = [keyRecord({ id: 'a', digest: 'old' }), keyRecord({ id: 'b', digest: 'old' })]
+    await store.insert([stored, other])
+    same(
+      await store.replaceDigest('a', 'old', 'new'),
+      true,
+      'replaceDigest answers true where it has replaced it',
+    )
+    same(await find('a'), { ...stored, digest: 'new' }, 'replaceDigest leaves all but the digest as it is')
+    same(await find('b'), other, 'replaceDigest changes no other key')
+  },
+
+  'lets one of 50 win': async ({ store, find, same }) => {
+    await store.insert([keyRecord({ id: 'a', digest: 'old' })])
+    const outcomes = await atOnce(50, (i) => store.replaceDigest('a', 'old', `new ${i}`))
+    const winners = outcomes.flatMap((won, i) => (won === true ? [`new ${i}`] : []))
+    same(winners.length, 1, 'replaceDigest is one compare-and-swap: of 50 at once exactly one is told true')
+    same(outcomes.filter((won) => won === false).length, 49, 'who loses is told false')
+    same((await find('a'))?.digest, winners[0], 'what is stored is the digest of the one that was told true')
+  },
+}

@@ -1,0 +1,102 @@
+import type { KeyRecord } from '../core/record.ts'
+import { keyRecord } from './key-records.ts'
+import { atOnce, quote, type StoreCases, type StoreTest } from './store-test.ts'
+import { DISTINCT_TEXTS } from './texts.ts'
+
+export const INSERT_CASES: StoreCases = {
+  'adds all of the records': async ({ store, ids, find, same }) => {
+    await store.insert([keyRecord({ id: 'b' }), keyRecord({ id: 'a', lookup: 'lookup of a' })])
+    same(await ids(), ['a', 'b'], 'insert adds every record of the batch')
+    same(await find('b'), keyRecord({ id: 'b' }), 'insert keeps every member of a record')
+  },
+
+  'adds nothing for an empty batch': async ({ store, ids, same }) => {
+    await store.insert([])
+    same(await ids(), [], 'insert of no records resolves and adds none')
+  },
+
+  'adds none of the records where an id exists': (test) =>
+    refuses(test, [keyRecord({ id: 'new' }), keyRecord({ id: 'old', lookup: 'other' })]),
+
+  'adds none of the records where a lookup exists': (test) =>
+    refuses(test, [keyRecord({ id: 'new' }), keyRecord({ id: 'other', lookup: 'old' })]),
+
+  'adds none of the records where the first is there already': (test) =>
+    refuses(test, [keyRecord({ id: 'old' }), keyRecord({ id: 'new' }), keyRecord({ id: 'other' })]),
+
+  'adds none of the records where an id is twice in the batch': (test) =>
+    refuses(test, [keyRecord({ id: 'new' }), keyRecord({ id: 'new', lookup: 'other' })]),
+
+  'adds none of the records where a lookup is twice in the batch': (test) =>
+    refuses(test, [keyRecord({ id: 'new' }), keyRecord({ id: 'other', lookup: 'new' })]),
+
+  'adds none of the records where one cannot be kept': async ({ store, ids, find, same, has, rejects }) => {
+    const broken = keyRecord({ id: 'b', metadata: unreadable() })
+    const batch = [keyRecord({ id: 'a' }), broken, keyRecord({ id: 'c' })]
+    await rejects(() => store.insert(batch), 'insert rejects where it cannot keep a record')
+    same(await ids(), [], 'insert adds all of the records or none: where one cannot be kept, none is there')
+    same(await store.find({ lookups: ['a', 'b', 'c'] }), null, 'insert adds none, nor what finds it')
+    await store.insert([keyRecord({ id: 'a', name: 'again' })])
+    has(await find('a'), { name: 'again' }, 'what was not inserted does not stand in the way of what is')
+  },
+
+  'lets one of 50 win that insert the same id at once': (test) =>
+    oneWins(test, (i) => keyRecord({ id: 'a', lookup: `lookup ${i}`, name: `${i}` })),
+
+  'lets one of 50 win that insert the same lookup at once': (test) =>
+    oneWins(test, (i) => keyRecord({ id: `a${i}`, lookup: 'lookup', name: `${i}` })),
+
+  'adds every record that 50 insert at once': async ({ store, ids, same }) => {
+    await atOnce(50, (i) => store.insert([keyRecord({ id: `a${i}` }), keyRecord({ id: `b${i}` })]))
+    const expected = Array.from({ length: 50 }, (_, i) => [`a${i}`, `b${i}`]).flat()
+    same(await ids(), expected.sort(), 'inserts at once lose none of their records')
+  },
+
+  'takes texts for the same only where they are the same': async ({ store, same, ids }) => {
+    for (const text of DISTINCT_TEXTS) {
+      await store.insert([keyRecord({ id: text, lookup: text })]).catch((error: unknown) => {
+        const problem = `ids and lookups are compared by code point: ${quote(text)} is not there yet`
+        throw new Error(problem, { cause: error })
+      })
+    }
+    const expected = [...DISTINCT_TEXTS].sort()
+    same((await ids()).sort(), expected, 'ids that differ in any code point are different keys')
+  },
+}
+
+/** Metadata that no store can read, let alone keep. */
+export function unreadable(): KeyRecord['metadata'] {
+  return {
+    get unreadable() {
+      throw new Error('this cannot be read')
+    },
+  }
+}
+
+async function refuses({ store, ids, same, has, find, rejects }: StoreTest, batch: KeyRecord[]) {
+  await store.insert([keyRecord({ id: 'old', name: 'first' })])
+  const promise = 'insert rejects where an id or a lookup exists, in the store or in the batch'
+  await rejects(() => store.insert(batch), promise, 'duplicate_key')
+  same(await ids(), ['old'], 'insert adds all of the records or none: a duplicate keeps out the whole batch')
+  const found = await store.find({ lookups: ['new', 'other'] })
+  same(found, null, 'insert adds all of the records or none: nothing of the batch can be found')
+  has(await find('old'), { name: 'first', lookup: 'old' }, 'insert never changes a record that exists')
+}
+
+async function oneWins({ store, same, holds, list }: StoreTest, recordOf: (i: number) => KeyRecord) {
+  // Each batch holds a record of its own, which must share its fate.
+  const inserted = Array.from({ length: 50 }, (_, i) =>
+    store.insert([keyRecord({ id: `own ${i}` }), recordOf(i)]),
+  )
+  const outcomes = await Promise.allSettled(inserted)
+  const winners = outcomes.flatMap(({ status }, i) => (status === 'fulfilled' ? [`${i}`] : []))
+  same(winners.length, 1, 'of inserts of the same key at once exactly one resolves')
+  const found = await list()
+  const names = found.filter(({ id }) => !id.startsWith('own')).map(({ name }) => name)
+  same(names, winners, 'what is stored is what the one insert has stored that resolved')
+  const others = found.filter(({ id }) => id.startsWith('own')).map(({ id }) => id.slice(4))
+  holds(
+    others.length === 1 && others[0] === winners[0],
+    'insert adds all of the records or none, whoever else does',
+  )
+}

@@ -1,0 +1,246 @@
+import type { KeyFilter, KeyPosition } from '../core/key-store.ts'
+import type { KeyRecord } from '../core/record.ts'
+import { at, keyRecord } from './key-records.ts'
+import { idsEndedBefore, idsWithStatus, MOMENTS, STATUSES, statusGrid } from './status-grid.ts'
+import { quote, type StoreCases, type StoreTest } from './store-test.ts'
+import { DISTINCT_TEXTS } from './texts.ts'
+
+export const LIST_CASES: StoreCases = {
+  'answers an empty list where there is nothing': async ({ list, same }) => {
+    same(await list(), [], 'list of an empty store is empty')
+    const after = { createdAt: at(0), id: 'a' }
+    same(await list({ name: 'CI' }, 10, after), [], 'list of an empty store is empty')
+  },
+
+  'goes by creation, then by id, whatever the order of insertion': async (test) => {
+    const { store, ids, same } = test
+    const created: [string, number][] = [
+      ['b', 2],
+      ['z', 1],
+      ['a', 2],
+      ['B', 2],
+      ['y', 1_001],
+      ['x', 1_000],
+    ]
+    for (const [id, ms] of created)
+      await store.insert([keyRecord({ id, createdAt: at(ms), updatedAt: at(-ms) })])
+    const expected = ['z', 'B', 'a', 'b', 'x', 'y']
+    same(await ids(), expected, 'list goes by createdAt to the millisecond, then by id')
+    for (const limit of [1, 2, 3, 5, 6, 7]) {
+      const seen = await pages(test, limit)
+      same(seen.flat(), expected, `list begins right behind "after": pages of ${limit} show every key once`)
+      const sizes = seen.slice(0, -1).map(({ length }) => length)
+      same(new Set([...sizes, limit]).size, 1, 'list answers "limit" records as long as there are so many')
+    }
+  },
+
+  'compares ids by code point': async (test) => {
+    const { store, ids, same } = test
+    for (const text of DISTINCT_TEXTS.toReversed())
+      await store.insert([keyRecord({ id: text, lookup: text })])
+    const promise = 'list compares ids by code point: neither by a language, nor by UTF-16 units'
+    same(spelledOut(await ids()), spelledOut(DISTINCT_TEXTS), promise)
+    same(
+      spelledOut((await pages(test, 3)).flat()),
+      spelledOut(DISTINCT_TEXTS),
+      `${promise}, page by page too`,
+    )
+  },
+
+  'begins behind a position, whether or not a key is there': async ({ store, list, same }) => {
+    await store.insert([1, 2, 3].map((ms) => keyRecord({ id: `k${ms}`, createdAt: at(ms) })))
+    const positions: [KeyPosition, string[]][] = [
+      [{ createdAt: at(0), id: 'zzz' }, ['k1', 'k2', 'k3']],
+      [{ createdAt: at(1), id: 'k1' }, ['k2', 'k3']],
+      [{ createdAt: at(1), id: 'k0' }, ['k1', 'k2', 'k3']],
+      [{ createdAt: at(2), id: 'k1' }, ['k2', 'k3']],
+      [{ createdAt: at(2), id: 'k2a' }, ['k3']],
+      [{ createdAt: at(3), id: 'k3' }, []],
+      [{ createdAt: at(9), id: 'a' }, []],
+    ]
+    for (const [after, expected] of positions) {
+      const found = (await list({}, 10, after)).map(({ id }) => id)
+      same(found, expected, 'list begins right behind (createdAt, id) of "after", compared together')
+    }
+  },
+
+  'shows every key once, with keys inserted and removed between the pages': async (test) => {
+    const { store, same } = test
+    await store.insert(Array.from({ length: 10 }, (_, i) => keyRecord({ id: `k${i}`, createdAt: at(i) })))
+    const seen = await pages(test, 3, async (page) => {
+      if (page > 2) return
+      await store.insert([
+        keyRecord({ id: `before ${page}`, createdAt: at(-page) }),
+        keyRecord({ id: `behind ${page}`, createdAt: at(100 + page) }),
+      ])
+      // The record that the next page begins behind is gone.
+      await store.update(`k${page * 3 - 1}`, 1, { revokedAt: at(0), updatedAt: at(0) })
+      await store.purge([`k${page * 3 - 1}`], at(0))
+    })
+    const expected = [...Array.from({ length: 10 }, (_, i) => `k${i}`), 'behind 1', 'behind 2']
+    same(seen.flat(), expected, 'pages keep their place while keys come and go before them')
+  },
+
+  'shows every key that stays once, while others come and go at the same time': async (test) => {
+    const { store, same, holds } = test
+    const staying = Array.from({ length: 30 }, (_, i) => keyRecord({ id: `stays ${i}`, createdAt: at(i) }))
+    const going = staying.map((record, i) =>
+      keyRecord({ ...record, id: `goes ${i}`, lookup: `goes ${i}`, revokedAt: at(0) }),
+    )
+    await store.insert([...staying, ...going])
+    const comeAndGo = async () => {
+      for (const [i, { id }] of going.entries()) {
+        await store.insert([keyRecord({ id: `comes ${i}`, createdAt: at(29 - i) })])
+        await store.purge([id], at(1))
+      }
+    }
+    const [seen] = await Promise.all([pages(test, 4), comeAndGo()])
+    const stayed = seen.flat().filter((id) => id.startsWith('stays'))
+    const expected = staying.map(({ id }) => id)
+    same(
+      stayed,
+      expected,
+      'list shows every key that stays exactly once, in order, whoever else comes and goes',
+    )
+    holds(new Set(seen.flat()).size === seen.flat().length, 'list shows no key twice')
+  },
+
+  'answers as many as it is asked for': async ({ store, list, same }) => {
+    const all = Array.from({ length: 1_005 }, (_, i) => keyRecord({ id: `k${1_000 + i}` }))
+    for (let from = 0; from < all.length; from += 201) await store.insert(all.slice(from, from + 201))
+    const found = (await list({}, 1_001)).map(({ id }) => id)
+    const expected = all.slice(0, 1_001).map(({ id }) => id)
+    same(found, expected, 'list answers up to 1,001 records: a shorter answer means that there are no more')
+  },
+
+  'includes at once what has been written': async ({ store, ids, same }) => {
+    const owner = { type: 'user', id: 'u_9' }
+    for (let i = 0; i < 20; i += 1) {
+      await store.insert([keyRecord({ id: `k${10 + i}`, owner })])
+      const promise =
+        'list includes every write that has resolved: whoever revokes all keys of an owner finds them here'
+      same((await ids({ owner })).length, i + 1, promise)
+    }
+    await store.update('k10', 1, { revokedAt: at(0), updatedAt: at(0) })
+    const active = await ids({ owner, status: { is: 'active', at: at(0) } })
+    same(active.length, 19, 'list filters by what has been written, not by what was there before')
+  },
+
+  'filters by every member, and by all that are given at once': async ({ store, ids, same }) => {
+    const owner = { type: 'user', id: 'someone' }
+    await store.insert([
+      keyRecord({ id: 'a', owner, name: 'nightly' }),
+      keyRecord({ id: 'b', owner, createdBy: 'admin' }),
+      keyRecord({ id: 'c', owner: { type: 'organization', id: 'someone' }, createdBy: 'admin' }),
+      keyRecord({ id: 'd', owner: { type: 'user', id: 'someone else' }, lineageId: 'a' }),
+      keyRecord({ id: 'e', owner, createdBy: 'admin', enabled: false, lineageId: 'b' }),
+    ])
+    const active = { is: 'active', at: at(0) } as const
+    const filters: [KeyFilter, string][] = [
+      [{}, 'abcde'],
+      [{ owner }, 'abe'],
+      [{ owner: { type: 'organization', id: 'someone' } }, 'c'],
+      [{ owner: { type: 'service', id: 'someone' } }, ''],
+      [{ createdBy: 'admin' }, 'bce'],
+      [{ name: 'nightly' }, 'a'],
+      [{ lineageId: 'a' }, 'ad'],
+      [{ status: active }, 'abcd'],
+      [{ owner, createdBy: 'admin' }, 'be'],
+      [{ owner, createdBy: 'admin', status: active }, 'b'],
+      [{ owner, createdBy: 'admin', name: 'CI', lineageId: 'b', status: { ...active, is: 'disabled' } }, 'e'],
+      [{ createdBy: 'admin', name: 'nightly' }, ''],
+      [{ createdBy: 'null' }, ''],
+    ]
+    for (const [filter, expected] of filters) {
+      const promise = `list answers the keys for which every member of the filter holds: ${JSON.stringify(filter)}`
+      same((await ids(filter)).join(''), expected, promise)
+    }
+  },
+
+  'filters, then takes the page': async ({ store, list, same }) => {
+    const owner = { type: 'user', id: 'mine' }
+    await store.insert(
+      Array.from({ length: 12 }, (_, i) =>
+        keyRecord({ id: `k${10 + i}`, createdAt: at(i >> 2), ...(i % 3 === 0 && { owner }) }),
+      ),
+    )
+    const first = await list({ owner }, 2)
+    const promise = 'list answers the first "limit" records behind "after" that pass the filter'
+    same(idsOf(first), ['k10', 'k13'], promise)
+    const second = await list({ owner }, 2, first[1] as KeyRecord)
+    same(idsOf(second), ['k16', 'k19'], promise)
+    same(await list({ owner }, 2, second[1] as KeyRecord), [], promise)
+  },
+
+  'filters by texts only where they are the same': async ({ store, ids, same }) => {
+    const records = DISTINCT_TEXTS.map((text, i) =>
+      keyRecord({
+        id: `${100 + i}`,
+        name: text,
+        createdBy: text,
+        lineageId: text,
+        owner: { type: text, id: text },
+      }),
+    )
+    await store.insert(records)
+    for (const [i, text] of DISTINCT_TEXTS.entries()) {
+      const filters: KeyFilter[] = [
+        { name: text },
+        { createdBy: text },
+        { lineageId: text },
+        { owner: { type: text, id: text } },
+      ]
+      for (const filter of filters) {
+        const promise = `list compares by code point: one key has the ${Object.keys(filter)} ${quote(text)}`
+        same(await ids(filter), [`${100 + i}`], promise)
+      }
+    }
+  },
+
+  'filters by status, at its exact millisecond': async ({ store, ids, same }) => {
+    const grid = statusGrid()
+    await store.insert(grid)
+    for (const moment of MOMENTS)
+      for (const is of STATUSES) {
+        const promise = `list decides the status as keyStatus does, at the moment it is told: ${is} at ${moment.toISOString()}`
+        same(await ids({ status: { is, at: moment } }), idsWithStatus(grid, is, moment), promise)
+      }
+  },
+
+  'filters by the end of a key, to the millisecond': async ({ store, ids, same }) => {
+    const grid = statusGrid()
+    await store.insert(grid)
+    for (const moment of MOMENTS) {
+      const promise = `"endedBefore" is for keys that were revoked or had expired before ${moment.toISOString()}, not at it`
+      same(await ids({ endedBefore: moment }), idsEndedBefore(grid, moment), promise)
+    }
+  },
+}
+
+/** All pages, with something done between one and the next. */
+async function pages(
+  { list, holds }: StoreTest,
+  limit: number,
+  between?: (page: number) => Promise<unknown>,
+): Promise<string[][]> {
+  const seen: string[][] = []
+  let after: KeyPosition | undefined
+  for (;;) {
+    const records = await list({}, limit, after)
+    holds(records.length <= limit, 'list answers at most "limit" records')
+    const last = records.at(-1)
+    if (!last) return seen
+    seen.push(idsOf(records))
+    holds(seen.length < 1_000, 'list comes to an end: the page behind the last record is empty')
+    after = { createdAt: last.createdAt, id: last.id }
+    await between?.(seen.length)
+  }
+}
+
+function idsOf(records: readonly KeyRecord[]): string[] {
+  return records.map(({ id }) => id)
+}
+
+function spelledOut(texts: readonly string[]): string[] {
+  return texts.map(quote)
+}

@@ -1,0 +1,132 @@
+import type { KeyStore } from '../core/key-store.ts'
+import { checkArray, checkFunction, checkMethods, checkObject } from '../internal/options.ts'
+import { CAPABILITY_CASES } from './capability-cases.ts'
+import { DIGEST_CASES } from './digest-cases.ts'
+import { FIND_CASES } from './find-cases.ts'
+import { INSERT_CASES } from './insert-cases.ts'
+import { LIFECYCLE_CASES, LIFECYCLE_QUOTA_CASES, LIFECYCLE_USAGE_CASES } from './lifecycle-cases.ts'
+import { LIST_CASES } from './list-cases.ts'
+import { PURGE_CASES } from './purge-cases.ts'
+import { QUOTA_CASES } from './quota-cases.ts'
+import { createStoreTest, type StoreCases, type TestAssert, type TestFunction } from './store-test.ts'
+import { UPDATE_CASES } from './update-cases.ts'
+import { USAGE_CASES } from './usage-cases.ts'
+import { VALUE_CASES } from './value-cases.ts'
+
+/** A method that a store may do without. */
+export type StoreCapability = 'recordUsage' | 'reserveQuota'
+
+export interface StoreConformanceOptions {
+  /** Registers a test: `test` of node:test, vitest or Jest, `it` of Mocha. */
+  test: TestFunction
+  /** `node:assert/strict`, or `node:assert`. */
+  assert: TestAssert
+  /**
+   * The optional methods that the store does without on purpose. Their cases are left out; one test for each says so by
+   * name, and that `createApiKeys` refuses what needs it. A store that lacks a method which is not named here fails.
+   *
+   * @default []
+   */
+  without?: readonly StoreCapability[]
+}
+
+/** An empty store, and how to remove it. */
+export interface MadeStore {
+  readonly store: KeyStore
+  /** Called when the test has ended, also when it has failed. */
+  close(): unknown
+}
+
+type MakeStore = () => KeyStore | MadeStore | Promise<KeyStore | MadeStore>
+
+/**
+ * Registers the tests that every `KeyStore` must pass: an adapter that passes them keeps keys as safe as those of this
+ * package do. They belong to no test runner.
+ *
+ * `makeStore` makes an empty store for each test. Where something is to be removed afterwards, it answers
+ * `{ store, close }`. No test sleeps, and none needs a store to be fast; some make 50 calls at once, so where calls share
+ * connections, they must be able to wait for one.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ * @example
+ * import assert from 'node:assert/strict'
+ * import { test } from 'node:test'
+ * import { storeConformance } from 'latchkey/testing'
+ * import { myStore } from './my-store.js'
+ *
+ * storeConformance({ test, assert }, () => myStore())
+ */
+export function storeConformance(options: StoreConformanceOptions, makeStore: MakeStore): void {
+  checkObject('options', options, ['test', 'assert', 'without'])
+  const { test, assert, without = [] } = options
+  checkFunction('test', test)
+  checkMethods('assert', assert, ['ok', 'strictEqual', 'deepStrictEqual'])
+  checkFunction('makeStore', makeStore)
+  checkWithout(without)
+  for (const [subject, cases] of Object.entries(casesFor(without))) {
+    for (const [name, run] of Object.entries(cases)) {
+      test(`${subject}: ${name}`, async () => {
+        const { store, close } = await toMadeStore(makeStore)
+        try {
+          checkCapabilities(store, assert, without)
+          await run(createStoreTest(store, assert))
+        } finally {
+          await close()
+        }
+      })
+    }
+  }
+}
+
+function casesFor(without: readonly StoreCapability[]): Record<string, StoreCases> {
+  const hasUsage = !without.includes('recordUsage')
+  const hasQuota = !without.includes('reserveQuota')
+  return {
+    insert: INSERT_CASES,
+    find: FIND_CASES,
+    'what is kept': VALUE_CASES,
+    update: UPDATE_CASES,
+    replaceDigest: DIGEST_CASES,
+    list: LIST_CASES,
+    purge: PURGE_CASES,
+    'under createApiKeys': LIFECYCLE_CASES,
+    ...(hasUsage
+      ? { recordUsage: USAGE_CASES, 'under createApiKeys, with usage': LIFECYCLE_USAGE_CASES }
+      : { 'without recordUsage': CAPABILITY_CASES.recordUsage }),
+    ...(hasQuota
+      ? { reserveQuota: QUOTA_CASES, 'under createApiKeys, with a quota': LIFECYCLE_QUOTA_CASES }
+      : { 'without reserveQuota': CAPABILITY_CASES.reserveQuota }),
+  }
+}
+
+/** A store may have a member named `store` itself; only what answers with one has no `insert`. */
+async function toMadeStore(makeStore: MakeStore): Promise<MadeStore> {
+  const made = await makeStore()
+  return 'insert' in made ? { store: made, close() {} } : made
+}
+
+const REQUIRED = ['insert', 'find', 'update', 'replaceDigest', 'list', 'purge'] as const
+const CAPABILITIES: readonly StoreCapability[] = ['recordUsage', 'reserveQuota']
+
+function checkCapabilities(store: KeyStore, assert: TestAssert, without: readonly StoreCapability[]): void {
+  for (const method of REQUIRED) {
+    assert.strictEqual(typeof store[method], 'function', `a store must have the method "${method}"`)
+  }
+  for (const method of CAPABILITIES) {
+    if (without.includes(method)) {
+      assert.strictEqual(store[method], undefined, `the store has "${method}": take it out of "without"`)
+    } else {
+      const advice = `the store has no "${method}". If it is to do without, name it: without: ['${method}']`
+      assert.strictEqual(typeof store[method], 'function', advice)
+    }
+  }
+}
+
+function checkWithout(without: unknown): void {
+  for (const method of checkArray('without', without, CAPABILITIES.length)) {
+    if (CAPABILITIES.includes(method as StoreCapability)) continue
+    throw new TypeError(
+      '"without" may name "recordUsage" and "reserveQuota"; the other methods are not optional',
+    )
+  }
+}

@@ -1,0 +1,94 @@
+import type { KeyFilter, KeyPosition, KeyStore } from '../core/key-store.ts'
+import { checkRecord, type KeyRecord } from '../core/record.ts'
+import { type ErrorCode, isLatchkeyError } from '../errors.ts'
+
+/** Registers a test: `test` of node:test, vitest or Jest, `it` of Mocha. */
+export type TestFunction = (name: string, run: () => Promise<void>) => unknown
+
+/** What the kit uses of `node:assert/strict`; `node:assert` has the same. */
+export interface TestAssert {
+  ok(value: unknown, message?: string): void
+  strictEqual(actual: unknown, expected: unknown, message?: string): void
+  deepStrictEqual(actual: unknown, expected: unknown, message?: string): void
+}
+
+/** What a store must do, by name. */
+export type StoreCases = Readonly<Record<string, (test: StoreTest) => Promise<void>>>
+
+/** An empty store and what the cases do with it. `promise` is what a failure says. */
+export interface StoreTest {
+  /** Has the optional methods too: the cases for what it lacks are left out. */
+  readonly store: Required<KeyStore>
+  holds(condition: boolean, promise: string): void
+  /** `actual` is `expected`, deeply. */
+  same(actual: unknown, expected: unknown, promise: string): void
+  /** `actual` has these members, whatever else it has. */
+  has<T extends object>(actual: T | null | undefined, members: Partial<T>, promise: string): void
+  rejects(work: () => Promise<unknown>, promise: string, code?: ErrorCode): Promise<void>
+  /** What the store has under this id. */
+  find(id: string): Promise<KeyRecord | null>
+  /** What the store has under this id, which must be there. */
+  read(id: string): Promise<KeyRecord>
+  list(filter?: KeyFilter, limit?: number, after?: KeyPosition): Promise<KeyRecord[]>
+  ids(filter?: KeyFilter): Promise<string[]>
+}
+
+export function createStoreTest(store: KeyStore, assert: TestAssert): StoreTest {
+  const test: StoreTest = {
+    store: store as Required<KeyStore>,
+
+    holds: (condition, promise) => assert.ok(condition, promise),
+
+    same: (actual, expected, promise) => assert.deepStrictEqual(actual, expected, promise),
+
+    has(actual, members, promise) {
+      const names = Object.keys(members) as (keyof typeof members)[]
+      const found = actual && Object.fromEntries(names.map((name) => [name, actual[name]]))
+      assert.deepStrictEqual(found, { ...members }, promise)
+    },
+
+    async rejects(work, promise, code) {
+      const [outcome] = await Promise.allSettled([(async () => work())()])
+      assert.strictEqual(outcome.status, 'rejected', promise)
+      if (code === undefined || outcome.status !== 'rejected') return
+      const reason: unknown = outcome.reason
+      const isRight = isLatchkeyError(reason) && reason.code === code
+      assert.ok(
+        isRight,
+        `${promise}, with a LatchkeyError of the code "${code}"; it rejected with: ${reason}`,
+      )
+    },
+
+    // As the core does: it looks at no other members, and refuses what is malformed.
+    async find(id) {
+      const found = await store.find({ id })
+      return found === null ? null : checkRecord(found)
+    },
+
+    async read(id) {
+      const record = await test.find(id)
+      assert.ok(record, `find answers a record that was inserted; there is none with the id ${quote(id)}`)
+      return record as KeyRecord
+    },
+
+    async list(filter = {}, limit = 1_000, after) {
+      const found = await store.list(filter, { limit, ...(after && { after }) })
+      return found.map(checkRecord)
+    },
+
+    async ids(filter) {
+      return (await test.list(filter)).map(({ id }) => id)
+    },
+  }
+  return test
+}
+
+/** Runs `run` so many times at once; rejects if any of them does. */
+export function atOnce<T>(count: number, run: (i: number) => Promise<T>): Promise<T[]> {
+  return Promise.all(Array.from({ length: count }, (_, i) => run(i)))
+}
+
+/** The text with what cannot be seen in it spelled out. */
+export function quote(text: string): string {
+  return JSON.stringify(text).replace(/[^ -~]/gu, (char) => `\\u{${char.codePointAt(0)?.toString(16)}}`)
+}

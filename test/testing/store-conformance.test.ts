@@ -1,0 +1,1077 @@
+import assert from 'node:assert/strict'
+import {
+  type KeyPosition,
+  type KeyRecord,
+  type KeyStore,
+  keyStatus,
+  LatchkeyError,
+  memoryStore,
+  type UsageDelta,
+} from 'latchkey'
+import { type StoreConformanceOptions, storeConformance } from 'latchkey/testing'
+import { describe, expect, it } from 'vitest'
+
+type FullStore = Required<KeyStore>
+type MakeStore = Parameters<typeof storeConformance>[1]
+interface Report {
+  readonly titles: string[]
+  /** The message of each failure, by the title of its case. */
+  readonly failures: Map<string, string>
+}
+
+/** Runs the kit as a test runner would, one case after the other. */
+async function runKit(makeStore: MakeStore, options: Partial<StoreConformanceOptions> = {}): Promise<Report> {
+  const cases: [string, () => Promise<void>][] = []
+  storeConformance({ test: (name, run) => void cases.push([name, run]), assert, ...options }, makeStore)
+  const failures = new Map<string, string>()
+  for (const [name, run] of cases) {
+    try {
+      await run()
+    } catch (error) {
+      failures.set(name, (error as Error).message)
+    }
+  }
+  return { titles: cases.map(([name]) => name), failures }
+}
+
+/** A memory store with some methods replaced. */
+function broken(fault: (inner: FullStore) => Partial<KeyStore>): () => KeyStore {
+  return () => {
+    const inner = memoryStore() as FullStore
+    return { ...inner, ...fault(inner) }
+  }
+}
+
+const ALL = { limit: Number.MAX_SAFE_INTEGER }
+const everything = (store: KeyStore) => store.list({}, ALL)
+const isRecordOf = (by: Parameters<KeyStore['find']>[0], record: KeyRecord) =>
+  'id' in by ? record.id === by.id : by.lookups.includes(record.lookup)
+/** What a database does while somebody else is let in. */
+const pause = () => new Promise<void>((resolve) => setImmediate(resolve))
+
+/** Answers with records that have gone through `change`. */
+const answering = (change: (record: KeyRecord) => KeyRecord) =>
+  broken((inner) => ({
+    async find(by) {
+      const found = await inner.find(by)
+      return found && change(found)
+    },
+    list: async (...args) => (await inner.list(...args)).map(change),
+  }))
+
+/** Keeps records that have gone through `change`. */
+const keeping = (change: (record: KeyRecord) => KeyRecord) =>
+  broken((inner) => ({ insert: (records) => inner.insert(records.map(change)) }))
+
+/** Compares by `fold` where it should compare as it is. */
+function folding(fold: (text: string) => string): () => KeyStore {
+  return broken((inner) => ({
+    async insert(records) {
+      const taken = (await everything(inner)).flatMap(({ id, lookup }) => [
+        `i ${fold(id)}`,
+        `l ${fold(lookup)}`,
+      ])
+      for (const { id, lookup } of records) {
+        if (taken.includes(`i ${fold(id)}`) || taken.includes(`l ${fold(lookup)}`)) {
+          throw new LatchkeyError('duplicate_key')
+        }
+      }
+      return inner.insert(records)
+    },
+  }))
+}
+
+const CODE_POINTS = 'insert: takes texts for the same only where they are the same'
+const TIMES = 'what is kept: keeps times to the millisecond, near and far'
+
+/** Sorts and pages by `compare` where ids decide. */
+function listing(inner: FullStore, compare: (a: string, b: string) => number): Pick<KeyStore, 'list'> {
+  const order = (a: KeyPosition, b: KeyPosition) =>
+    a.createdAt.getTime() - b.createdAt.getTime() || (a.id === b.id ? 0 : compare(a.id, b.id))
+  return {
+    async list(filter, { limit, after }) {
+      const all = (await inner.list(filter, ALL)).sort(order)
+      return all.filter((record) => !after || order(record, after) > 0).slice(0, limit)
+    },
+  }
+}
+
+interface LastUse {
+  at: Date | null
+  ip: string | null
+}
+
+/** Decides the last use by `next`, in place of the store. */
+function usageOverlay(
+  inner: FullStore,
+  next: (kept: LastUse, use: UsageDelta) => LastUse,
+): Partial<KeyStore> {
+  const uses = new Map<string, LastUse>()
+  return {
+    async recordUsage(batch) {
+      await inner.recordUsage(batch)
+      for (const use of batch) uses.set(use.id, next(uses.get(use.id) ?? { at: null, ip: null }, use))
+    },
+    async find(by) {
+      const found = await inner.find(by)
+      const use = found && uses.get(found.id)
+      return found && use ? { ...found, lastUsedAt: use.at, lastUsedIp: use.ip } : found
+    },
+  }
+}
+
+/** The clock on the wall, read as if it were UTC: an hour each autumn is there twice. */
+function localTimeInBerlin(date: Date): number {
+  const wall = new Date(date.toLocaleString('en-US', { timeZone: 'Europe/Berlin' })).getTime()
+  return wall - 3_600_000
+}
+
+function cutTexts(metadata: KeyRecord['metadata'], length: number): KeyRecord['metadata'] {
+  const cut = (value: unknown) => (typeof value === 'string' ? value.slice(0, length) : value)
+  return Object.fromEntries(Object.entries(metadata).map(([name, value]) => [name, cut(value)]))
+}
+
+function reviveDates(value: unknown): unknown {
+  return JSON.parse(JSON.stringify(value), (_name, member) =>
+    typeof member === 'string' && /^\d{4}-\d\d-\d\dT/.test(member) ? new Date(member) : member,
+  )
+}
+
+const toSeconds = (date: Date) => new Date(Math.floor(date.getTime() / 1_000) * 1_000)
+const onlyOneAtATime = () => {
+  let last: Promise<unknown> = Promise.resolve()
+  return <T>(work: () => Promise<T>): Promise<T> => {
+    const next = last.then(work, work)
+    last = next
+    return next
+  }
+}
+
+/** What is wrong with a store, and one case that must fail for it. */
+const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
+  [
+    'insert stops half-way',
+    broken((inner) => ({
+      async insert(records) {
+        for (const record of records) await inner.insert([record])
+      },
+    })),
+    'insert: adds none of the records where a lookup is twice in the batch',
+  ],
+  [
+    'insert removes all of a batch that fails, also what was there before',
+    broken((inner) => ({
+      async insert(records) {
+        try {
+          for (const record of records) await inner.insert([record])
+        } catch (error) {
+          for (const { id } of records) {
+            await inner.update(id, 1, { revokedAt: new Date(0), updatedAt: new Date(0) })
+            await inner.purge([id], new Date(0))
+          }
+          throw error
+        }
+      },
+    })),
+    'insert: adds none of the records where the first is there already',
+  ],
+  [
+    'insert overwrites what exists',
+    broken((inner) => ({
+      async insert(records) {
+        for (const record of records) {
+          const old = await inner.find({ id: record.id })
+          if (old) {
+            await inner.update(record.id, old.version, { revokedAt: new Date(0), updatedAt: new Date(0) })
+            await inner.purge([record.id], new Date(0))
+          }
+        }
+        return inner.insert(records)
+      },
+    })),
+    'insert: adds none of the records where an id exists',
+  ],
+  [
+    'insert passes over duplicates in silence',
+    broken((inner) => ({ insert: (records) => inner.insert(records).catch(() => {}) })),
+    'insert: adds none of the records where an id exists',
+  ],
+  [
+    'insert reports a duplicate by an error of the driver',
+    broken((inner) => ({
+      insert: (records) =>
+        inner.insert(records).catch((error) => {
+          throw new Error('UNIQUE constraint failed', { cause: error })
+        }),
+    })),
+    'insert: adds none of the records where an id exists',
+  ],
+  [
+    'insert looks for duplicates, then writes',
+    () => {
+      const records = new Map<string, KeyRecord>()
+      const inner = memoryStore() as FullStore
+      return {
+        ...inner,
+        async insert(batch) {
+          const all = [...records.values()]
+          for (const { id, lookup } of batch) {
+            if (all.some((record) => record.id === id || record.lookup === lookup))
+              throw new LatchkeyError('duplicate_key')
+          }
+          await pause()
+          for (const record of batch) records.set(record.id, record)
+          await inner.insert(batch).catch(() => {})
+        },
+      }
+    },
+    'insert: lets one of 50 win that insert the same id at once',
+  ],
+  [
+    'lookups are not unique',
+    broken((inner) => {
+      const lookups = new Map<string, string>()
+      const outward = (record: KeyRecord | null) =>
+        record && { ...record, lookup: lookups.get(record.id) as string }
+      return {
+        async insert(records) {
+          await inner.insert(records.map((record) => ({ ...record, lookup: record.id })))
+          for (const { id, lookup } of records) lookups.set(id, lookup)
+        },
+        async find(by) {
+          if ('id' in by) return outward(await inner.find(by))
+          const [id] = [...lookups].find(([, lookup]) => by.lookups.includes(lookup)) ?? []
+          return id === undefined ? null : outward(await inner.find({ id }))
+        },
+        list: async (...args) => (await inner.list(...args)).map((record) => outward(record) as KeyRecord),
+      }
+    }),
+    'insert: adds none of the records where a lookup exists',
+  ],
+  ['texts are compared without case', folding((text) => text.toLowerCase()), CODE_POINTS],
+  ['texts are compared without trailing blanks', folding((text) => text.replace(/ +$/, '')), CODE_POINTS],
+  [
+    'texts are compared without accents',
+    folding((text) => text.normalize('NFKD').replace(/\p{M}/gu, '')),
+    CODE_POINTS,
+  ],
+  [
+    'texts are compared as numbers where they look like some',
+    folding((text) => `${Number(text) || text}`),
+    CODE_POINTS,
+  ],
+  [
+    'find ignores the order of the lookups',
+    broken((inner) => ({
+      async find(by) {
+        return (await everything(inner)).find((record) => isRecordOf(by, record)) ?? null
+      },
+    })),
+    'find: answers the first of several, by the order of the lookups',
+  ],
+  [
+    'find takes a pattern',
+    broken((inner) => ({
+      async find(by) {
+        if (!('id' in by)) return inner.find(by)
+        const pattern = new RegExp(
+          `^${by.id
+            .replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+            .replace(/%/g, '.*')
+            .replace(/_/g, '.')}$`,
+        )
+        return (await inner.find(by)) ?? (await everything(inner)).find(({ id }) => pattern.test(id)) ?? null
+      },
+    })),
+    'find: finds nothing by a text that only resembles the one that is stored',
+  ],
+  [
+    'find by an id falls back to the lookup',
+    broken((inner) => ({
+      find: async (by) => (await inner.find(by)) ?? ('id' in by ? inner.find({ lookups: [by.id] }) : null),
+    })),
+    'find: answers null where there is no such key',
+  ],
+  [
+    'find answers from a cache',
+    broken((inner) => {
+      const cached = new Map<string, KeyRecord | null>()
+      return {
+        async find(by) {
+          const name = JSON.stringify(by)
+          const found = cached.get(name) ?? (await inner.find(by))
+          if (found) cached.set(name, found)
+          return found
+        },
+      }
+    }),
+    'find: sees at once what has been written',
+  ],
+  [
+    'list answers from a replica that is one write behind',
+    broken((inner) => {
+      let behind = memoryStore()
+      let ahead: KeyRecord[] = []
+      const written = async () => {
+        behind = memoryStore()
+        await behind.insert(ahead)
+        ahead = await everything(inner)
+      }
+      return {
+        insert: async (records) => inner.insert(records).then(written),
+        async update(...args) {
+          const outcome = await inner.update(...args)
+          await written()
+          return outcome
+        },
+        list: (...args) => behind.list(...args),
+      }
+    }),
+    'list: includes at once what has been written',
+  ],
+  [
+    'update reads, then writes, and compares nothing',
+    broken((inner) => ({
+      async update(id, _expectedVersion, change) {
+        const record = await inner.find({ id })
+        if (!record) return 'missing'
+        return inner.update(id, record.version, change)
+      },
+    })),
+    'update: changes nothing for an older version',
+  ],
+  [
+    'update compares, then writes',
+    broken((inner) => ({
+      async update(id, expectedVersion, change) {
+        const record = await inner.find({ id })
+        if (!record) return 'missing'
+        if (record.version !== expectedVersion) return 'conflict'
+        await pause()
+        for (;;) {
+          const now = await inner.find({ id })
+          if (!now) return 'missing'
+          if ((await inner.update(id, now.version, change)) === 'updated') return 'updated'
+        }
+      },
+    })),
+    'update: lets one of 50 win, version after version',
+  ],
+  [
+    'update loses changes that overlap',
+    broken((inner) => {
+      const changes = new Map<string, KeyRecord>()
+      const overlay = (record: KeyRecord | null) => (record && changes.get(record.id)) ?? record
+      return {
+        find: async (by) => overlay(await inner.find(by)),
+        async update(id, expectedVersion, change) {
+          const record = overlay(await inner.find({ id }))
+          if (!record) return 'missing'
+          if (record.version !== expectedVersion) return 'conflict'
+          await pause()
+          const { quota: _quota, ...rest } = change
+          changes.set(id, { ...record, ...rest, version: expectedVersion + 1 })
+          return 'updated'
+        },
+      }
+    }),
+    'update: loses none of the changes that 20 make at once, each after reading the last',
+  ],
+  [
+    'update answers "missing" for a conflict',
+    broken((inner) => ({
+      update: async (...args) => ((await inner.update(...args)) === 'updated' ? 'updated' : 'missing'),
+    })),
+    'update: changes nothing for an older version',
+  ],
+  [
+    'update leaves the version alone where nothing changes',
+    broken((inner) => ({
+      async update(id, expectedVersion, change) {
+        if (Object.keys(change).length > 1) return inner.update(id, expectedVersion, change)
+        const record = await inner.find({ id })
+        return record?.version === expectedVersion ? 'updated' : 'conflict'
+      },
+    })),
+    'update: raises the version where nothing is given but the time',
+  ],
+  [
+    'update clears a revocation',
+    broken((inner) => {
+      const cleared = new Set<string>()
+      return {
+        async update(id, expectedVersion, change) {
+          if (change.revokedAt === null) cleared.add(id)
+          return inner.update(id, expectedVersion, change)
+        },
+        async find(by) {
+          const found = await inner.find(by)
+          return found && cleared.has(found.id) ? { ...found, revokedAt: null } : found
+        },
+      }
+    }),
+    'update: never clears a revocation',
+  ],
+  [
+    'update passes over null',
+    broken((inner) => ({
+      update: (id, version, change) =>
+        inner.update(
+          id,
+          version,
+          Object.fromEntries(Object.entries(change).filter(([, value]) => value !== null)) as typeof change,
+        ),
+    })),
+    'update: can change and clear every member of a change',
+  ],
+  [
+    'update forgets a member',
+    broken((inner) => ({
+      update: (id, version, { idleExpiryMs: _, ...change }) => inner.update(id, version, change),
+    })),
+    'update: can change and clear every member of a change',
+  ],
+  [
+    'update merges metadata into what was there',
+    broken((inner) => ({
+      async update(id, version, change) {
+        const record = await inner.find({ id })
+        const metadata = { ...record?.metadata, ...change.metadata }
+        return inner.update(id, version, { ...change, metadata })
+      },
+    })),
+    'what is kept: keeps metadata as it is',
+  ],
+  [
+    'update writes the whole document back, with the digest that it has read',
+    broken((inner) => ({
+      async update(id, version, change) {
+        const before = await inner.find({ id })
+        await pause()
+        const outcome = await inner.update(id, version, change)
+        const now = await inner.find({ id })
+        if (outcome === 'updated' && before && now) await inner.replaceDigest(id, now.digest, before.digest)
+        return outcome
+      },
+    })),
+    'update: does not let a new digest stand in its way, nor undo it',
+  ],
+  [
+    'replaceDigest compares nothing',
+    broken((inner) => ({
+      async replaceDigest(id, _expected, next) {
+        const record = await inner.find({ id })
+        return record !== null && inner.replaceDigest(id, record.digest, next)
+      },
+    })),
+    'replaceDigest: answers false where the digest is another, or there is no key',
+  ],
+  [
+    'replaceDigest compares, then writes',
+    broken((inner) => ({
+      async replaceDigest(id, expected, next) {
+        if ((await inner.find({ id }))?.digest !== expected) return false
+        await pause()
+        const now = await inner.find({ id })
+        return now !== null && inner.replaceDigest(id, now.digest, next)
+      },
+    })),
+    'replaceDigest: lets one of 50 win',
+  ],
+  [
+    'replaceDigest raises the version',
+    broken((inner) => ({
+      async replaceDigest(id, expected, next) {
+        const record = await inner.find({ id })
+        const isReplaced = await inner.replaceDigest(id, expected, next)
+        if (isReplaced && record) await inner.update(id, record.version, { updatedAt: record.updatedAt })
+        return isReplaced
+      },
+    })),
+    'replaceDigest: replaces the digest and nothing else, the version included',
+  ],
+  [
+    'list goes by the rules of a language',
+    broken((inner) => listing(inner, (a, b) => a.localeCompare(b, 'en'))),
+    'list: compares ids by code point',
+  ],
+  [
+    'list compares by UTF-16 units',
+    broken((inner) => listing(inner, (a, b) => (a < b ? -1 : 1))),
+    'list: compares ids by code point',
+  ],
+  [
+    'list goes by the order of insertion',
+    broken((inner) => {
+      const order: string[] = []
+      return {
+        insert: async (records) => {
+          await inner.insert(records)
+          order.push(...records.map(({ id }) => id))
+        },
+        ...listing(inner, (a, b) => order.indexOf(a) - order.indexOf(b)),
+      }
+    }),
+    'list: goes by creation, then by id, whatever the order of insertion',
+  ],
+  [
+    'list begins behind the time of a position, and forgets its id',
+    broken((inner) => ({
+      list: (filter, { limit, after }) =>
+        inner.list(filter, { limit, ...(after && { after: { ...after, id: '\u{10ffff}' } }) }),
+    })),
+    'list: goes by creation, then by id, whatever the order of insertion',
+  ],
+  [
+    'list compares the time and the id of a position one by one',
+    broken((inner) => ({
+      async list(filter, { limit, after }) {
+        const all = await inner.list(filter, ALL)
+        return all
+          .filter(({ createdAt, id }) => !after || (createdAt >= after.createdAt && id > after.id))
+          .slice(0, limit)
+      },
+    })),
+    'list: begins behind a position, whether or not a key is there',
+  ],
+  [
+    'list goes on by counting',
+    broken((inner) => ({
+      async list(filter, { limit, after }) {
+        const all = await inner.list(filter, ALL)
+        const from = after ? all.findIndex(({ id }) => id === after.id) + 1 : 0
+        return all.slice(from, from + limit)
+      },
+    })),
+    'list: shows every key once, with keys inserted and removed between the pages',
+  ],
+  [
+    'list takes the page, then filters',
+    broken((inner) => ({
+      async list(filter, page) {
+        const passing = await inner.list(filter, ALL)
+        const ids = passing.map(({ id }) => id)
+        return (await inner.list({}, page)).filter(({ id }) => ids.includes(id))
+      },
+    })),
+    'list: filters, then takes the page',
+  ],
+  [
+    'list answers 1,000 at most',
+    broken((inner) => ({
+      list: (filter, page) => inner.list(filter, { ...page, limit: Math.min(page.limit, 1_000) }),
+    })),
+    'list: answers as many as it is asked for',
+  ],
+  [
+    'list passes over the type of an owner',
+    broken((inner) => ({
+      async list({ owner, ...filter }, { limit }) {
+        const all = await inner.list(filter, ALL)
+        return all.filter((record) => !owner || record.owner.id === owner.id).slice(0, limit)
+      },
+    })),
+    'list: filters by every member, and by all that are given at once',
+  ],
+  [
+    'list looks at one member of the filter only',
+    broken((inner) => ({
+      list: (filter, page) => inner.list(Object.fromEntries(Object.entries(filter).slice(0, 1)), page),
+    })),
+    'list: filters by every member, and by all that are given at once',
+  ],
+  [
+    'a key expires a millisecond late',
+    broken((inner) => ({
+      list: ({ status, ...filter }, page) =>
+        inner.list(
+          { ...filter, ...(status && { status: { ...status, at: new Date(status.at.getTime() - 1) } }) },
+          page,
+        ),
+    })),
+    'list: filters by status, at its exact millisecond',
+  ],
+  [
+    'list decides the status by the clock of the machine',
+    broken((inner) => ({
+      list: ({ status, ...filter }, page) =>
+        inner.list({ ...filter, ...(status && { status: { ...status, at: new Date() } }) }, page),
+    })),
+    'list: filters by status, at its exact millisecond',
+  ],
+  [
+    'a disabled key that has expired is called disabled',
+    broken((inner) => ({
+      async list({ status, ...filter }, { limit }) {
+        const all = await inner.list(filter, ALL)
+        const statusOf = (record: KeyRecord, at: Date) =>
+          record.enabled || record.revokedAt ? keyStatus(record, at) : 'disabled'
+        return all.filter((record) => !status || statusOf(record, status.at) === status.is).slice(0, limit)
+      },
+    })),
+    'list: filters by status, at its exact millisecond',
+  ],
+  [
+    'endedBefore includes its own millisecond',
+    broken((inner) => ({
+      list: ({ endedBefore, ...filter }, page) =>
+        inner.list(
+          { ...filter, ...(endedBefore && { endedBefore: new Date(endedBefore.getTime() + 1) }) },
+          page,
+        ),
+    })),
+    'list: filters by the end of a key, to the millisecond',
+  ],
+  [
+    'times are cut to seconds',
+    keeping((record) => ({ ...record, createdAt: toSeconds(record.createdAt) })),
+    TIMES,
+  ],
+  [
+    'times end in 2038',
+    keeping((record) => ({
+      ...record,
+      expiresAt: record.expiresAt && new Date(Math.min(record.expiresAt.getTime(), 2 ** 31 * 1_000 - 1)),
+    })),
+    TIMES,
+  ],
+  [
+    'times are kept without their zone',
+    keeping((record) => ({ ...record, createdAt: new Date(localTimeInBerlin(record.createdAt)) })),
+    TIMES,
+  ],
+  [
+    'metadata is cut at 64 kB',
+    keeping((record) => ({ ...record, metadata: cutTexts(record.metadata, 65_535) })),
+    'what is kept: keeps 100 kB of metadata',
+  ],
+  [
+    'texts are cut at 100 characters',
+    keeping((record) => ({ ...record, name: record.name.slice(0, 100) })),
+    'what is kept: keeps texts as long as they may be',
+  ],
+  [
+    'what is beyond the basic plane is lost',
+    keeping((record) => ({ ...record, name: record.name.replace(/[\u{10000}-\u{10ffff}]/gu, '?') })),
+    'what is kept: keeps every text as it is',
+  ],
+  [
+    'metadata that holds NUL is refused',
+    broken((inner) => ({
+      async insert(records) {
+        if (JSON.stringify(records).includes('\\u0000'))
+          throw new Error('unsupported Unicode escape sequence')
+        return inner.insert(records)
+      },
+    })),
+    'what is kept: keeps metadata as it is',
+  ],
+  [
+    'lone surrogates are replaced',
+    keeping((record) => ({
+      ...record,
+      metadata: JSON.parse(JSON.stringify(record.metadata).replace(/\\ud[89a-f]../g, '\ufffd')),
+    })),
+    'what is kept: keeps metadata as it is',
+  ],
+  [
+    'texts in metadata that look like times become times',
+    answering((record) => ({ ...record, metadata: reviveDates(record.metadata) as KeyRecord['metadata'] })),
+    'what is kept: keeps metadata as it is',
+  ],
+  [
+    'large counts come back as text',
+    answering((record) => ({ ...record, usageCount: String(record.usageCount) as never })),
+    'what is kept: keeps every member of a record',
+  ],
+  [
+    'booleans come back as numbers',
+    answering((record) => ({ ...record, enabled: Number(record.enabled) as never })),
+    'what is kept: keeps every member of a record',
+  ],
+  [
+    'an empty list of limits becomes none of its own',
+    answering((record) => ({ ...record, rateLimits: record.rateLimits?.length ? record.rateLimits : null })),
+    'update: can change and clear every member of a change',
+  ],
+  [
+    'what is handed in is kept, and what is kept is handed out',
+    () => {
+      const kept = new Map<string, KeyRecord>()
+      const inner = memoryStore() as FullStore
+      return {
+        ...inner,
+        async insert(records) {
+          await inner.insert(records)
+          for (const record of records) kept.set(record.id, record)
+        },
+        find: async (by) => [...kept.values()].find((record) => isRecordOf(by, record)) ?? null,
+      }
+    },
+    'what is kept: is a copy of what was handed in',
+  ],
+  [
+    'what is kept is handed out',
+    () => {
+      const kept = new Map<string, KeyRecord>()
+      const inner = memoryStore() as FullStore
+      return {
+        ...inner,
+        async find(by) {
+          const found = await inner.find(by)
+          if (found && !kept.has(found.id)) kept.set(found.id, found)
+          return found && (kept.get(found.id) as KeyRecord)
+        },
+      }
+    },
+    'what is kept: is handed out as a copy',
+  ],
+  [
+    'purge removes living keys',
+    broken((inner) => ({
+      async purge(ids, at) {
+        for (const id of ids) {
+          const record = await inner.find({ id })
+          if (record) await inner.update(id, record.version, { revokedAt: at, updatedAt: at })
+        }
+        return inner.purge(ids, at)
+      },
+    })),
+    'purge: removes what is revoked or expired at the moment, and no living key',
+  ],
+  [
+    'purge looks, then removes',
+    broken((inner) => ({
+      async purge(ids, at) {
+        let count = 0
+        const doomed = await Promise.all(ids.map((id) => inner.find({ id })))
+        await pause()
+        for (const record of doomed) {
+          if (!record || !['revoked', 'expired'].includes(keyStatus(record, at))) continue
+          const now = await inner.find({ id: record.id })
+          if (now) await inner.update(now.id, now.version, { revokedAt: at, updatedAt: at })
+          count += await inner.purge([record.id], at)
+        }
+        return count
+      },
+    })),
+    'purge: removes no key that is given more time meanwhile',
+  ],
+  [
+    'purge returns how many it was asked for',
+    broken((inner) => ({ purge: (ids, at) => inner.purge(ids, at).then(() => ids.length) })),
+    'purge: counts each key once, and passes by what is not there',
+  ],
+  [
+    'purge removes all that has ended',
+    broken((inner) => ({
+      purge: async (_ids, at) =>
+        inner.purge(
+          (await everything(inner)).map(({ id }) => id),
+          at,
+        ),
+    })),
+    'purge: removes nothing that it is not asked for, and frees the id and the lookup',
+  ],
+  [
+    'purge goes by the clock of the machine',
+    broken((inner) => ({ purge: (ids) => inner.purge(ids, new Date(8.64e15)) })),
+    'purge: removes what is revoked or expired at the moment, and no living key',
+  ],
+  [
+    'purge keeps the lookup taken',
+    broken((inner) => {
+      const taken = new Set<string>()
+      return {
+        async insert(records) {
+          if (records.some(({ lookup }) => taken.has(lookup))) throw new LatchkeyError('duplicate_key')
+          await inner.insert(records)
+          for (const { lookup } of records) taken.add(lookup)
+        },
+      }
+    }),
+    'purge: removes nothing that it is not asked for, and frees the id and the lookup',
+  ],
+  [
+    'recordUsage sets instead of adding',
+    broken((inner) => {
+      const counts = new Map<string, number>()
+      return {
+        async recordUsage(batch) {
+          await inner.recordUsage(batch)
+          for (const { id, count } of batch) counts.set(id, count)
+        },
+        async find(by) {
+          const found = await inner.find(by)
+          return found && { ...found, usageCount: counts.get(found.id) ?? found.usageCount }
+        },
+      }
+    }),
+    'recordUsage: adds counts, batch by batch and within one',
+  ],
+  [
+    'recordUsage takes a key twice in a batch for one',
+    broken((inner) => ({
+      recordUsage: (batch) =>
+        inner.recordUsage([...new Map(batch.map((delta) => [delta.id, delta])).values()]),
+    })),
+    'recordUsage: adds counts, batch by batch and within one',
+  ],
+  [
+    'recordUsage fails for a key that is gone',
+    broken((inner) => ({
+      async recordUsage(batch) {
+        for (const delta of batch) {
+          if (!(await inner.find({ id: delta.id }))) throw new Error('no such row')
+          await inner.recordUsage([delta])
+        }
+      },
+    })),
+    'recordUsage: passes by keys that are gone',
+  ],
+  [
+    'recordUsage raises the version',
+    broken((inner) => ({
+      async recordUsage(batch) {
+        await inner.recordUsage(batch)
+        for (const { id, lastUsedAt } of batch) {
+          const record = await inner.find({ id })
+          if (record) await inner.update(id, record.version, { updatedAt: lastUsedAt })
+        }
+      },
+    })),
+    'recordUsage: touches neither the version nor the time of the last change',
+  ],
+  [
+    'recordUsage takes the last use for the latest',
+    broken((inner) => usageOverlay(inner, (_kept, use) => ({ at: use.lastUsedAt, ip: use.lastUsedIp }))),
+    'recordUsage: adds counts, batch by batch and within one',
+  ],
+  [
+    'recordUsage keeps an address that belongs to another use',
+    broken((inner) =>
+      usageOverlay(inner, (kept, use) => ({
+        at: kept.at && kept.at > use.lastUsedAt ? kept.at : use.lastUsedAt,
+        ip: use.lastUsedIp ?? kept.ip,
+      })),
+    ),
+    'recordUsage: keeps the latest use together with its own address',
+  ],
+  [
+    'recordUsage reads, then writes',
+    broken((inner) => {
+      const counts = new Map<string, number>()
+      return {
+        async recordUsage(batch) {
+          await inner.recordUsage(batch)
+          for (const { id, count } of batch) {
+            const before = counts.get(id) ?? 0
+            await pause()
+            counts.set(id, before + count)
+          }
+        },
+        async find(by) {
+          const found = await inner.find(by)
+          return found && { ...found, usageCount: counts.get(found.id) ?? found.usageCount }
+        },
+      }
+    }),
+    'recordUsage: adds the counts of 50 batches at once',
+  ],
+  [
+    'recordUsage writes the whole document back',
+    broken((inner) => {
+      const documents = new Map<string, KeyRecord>()
+      return {
+        async recordUsage(batch) {
+          const before = await Promise.all(batch.map(({ id }) => inner.find({ id })))
+          await pause()
+          await inner.recordUsage(batch)
+          for (const record of before) {
+            const now = record && (await inner.find({ id: record.id }))
+            if (now)
+              documents.set(now.id, { ...record, usageCount: now.usageCount, lastUsedAt: now.lastUsedAt })
+          }
+        },
+        async find(by) {
+          const found = await inner.find(by)
+          return found && (documents.get(found.id) ?? found)
+        },
+      }
+    }),
+    'recordUsage: does not stand in the way of a change, nor undo it',
+  ],
+  [
+    'idleness counts from the creation alone',
+    broken((inner) => ({
+      async list({ status, ...filter }, { limit }) {
+        const all = await inner.list(filter, ALL)
+        const isRight = (record: KeyRecord) =>
+          !status || keyStatus({ ...record, lastUsedAt: null }, status.at) === status.is
+        return all.filter(isRight).slice(0, limit)
+      },
+    })),
+    'recordUsage: makes list and purge go by idleness, to the millisecond',
+  ],
+  [
+    'reserveQuota reads, then writes',
+    broken((inner) => {
+      const granted = new Map<string, number>()
+      return {
+        async reserveQuota(lineageId, amount, at) {
+          const before = granted.get(lineageId) ?? 0
+          const quota = await inner.reserveQuota(lineageId, 0, at)
+          if (!quota) return null
+          await pause()
+          const units = Math.min(amount, quota.remaining - before)
+          granted.set(lineageId, before + units)
+          return {
+            ...quota,
+            granted: units,
+            allotted: before + units,
+            remaining: quota.remaining - before - units,
+          }
+        },
+      }
+    }),
+    'reserveQuota: grants 50 at once no unit too many, and each due refill once',
+  ],
+  [
+    'reserveQuota grants all or nothing',
+    broken((inner) => ({
+      async reserveQuota(lineageId, amount, at) {
+        const quota = await inner.reserveQuota(lineageId, 0, at)
+        return inner.reserveQuota(lineageId, quota && quota.remaining < amount ? 0 : amount, at)
+      },
+    })),
+    'reserveQuota: moves units from what remains to what is allotted',
+  ],
+  [
+    'reserveQuota refills for everybody who asks',
+    broken((inner) => ({
+      async reserveQuota(lineageId, amount, at) {
+        const quota = await inner.reserveQuota(lineageId, 0, new Date(at.getTime() - 1e9))
+        const isDue = quota?.nextRefillAt && quota.nextRefillAt <= at
+        await pause()
+        const key = (await inner.list({ lineageId }, { limit: 1 }))[0]
+        const refill = key?.quota?.refill
+        if (isDue && key && refill) {
+          await inner.update(key.id, key.version, {
+            quota: { remaining: refill.amount, refill },
+            updatedAt: at,
+          })
+        }
+        return inner.reserveQuota(lineageId, amount, at)
+      },
+    })),
+    'reserveQuota: grants 50 at once no unit too many, and each due refill once',
+  ],
+  [
+    'a successor brings its own quota',
+    broken((inner) => ({
+      async insert(records) {
+        await inner.insert(records)
+        for (const { id, version, quota, updatedAt } of records) {
+          if (quota) await inner.update(id, version, { quota: { remaining: quota.remaining }, updatedAt })
+        }
+      },
+    })),
+    'reserveQuota: is one for all keys of a lineage: a successor joins it',
+  ],
+  [
+    'the quota is set though the change loses',
+    broken((inner) => ({
+      async update(id, version, change) {
+        const record = await inner.find({ id })
+        if (record && record.version !== version && change.quota) {
+          await inner.update(id, record.version, { quota: change.quota, updatedAt: change.updatedAt })
+        }
+        return inner.update(id, version, change)
+      },
+    })),
+    'reserveQuota: is not touched by a change that loses its race, or cannot be kept',
+  ],
+  [
+    'a new epoch begins where the last quota was forgotten',
+    broken((inner) => {
+      const offsets = new Map<string, number>()
+      const shift = (record: KeyRecord | null): KeyRecord | null =>
+        record?.quota
+          ? {
+              ...record,
+              quota: { ...record.quota, epoch: offsets.get(record.lineageId) ?? record.quota.epoch },
+            }
+          : record
+      return {
+        async update(id, version, change) {
+          const before = await inner.find({ id })
+          const outcome = await inner.update(id, version, change)
+          if (before && !before.quota && change.quota) {
+            offsets.set(before.lineageId, change.updatedAt.getTime())
+          }
+          return outcome
+        },
+        find: async (by) => shift(await inner.find(by)),
+      }
+    }),
+    'reserveQuota: is removed by null, and keeps its epoch',
+  ],
+  [
+    'the quota goes with the first key of its lineage that is purged',
+    broken((inner) => ({
+      async purge(ids, at) {
+        const purged = await Promise.all(ids.map((id) => inner.find({ id })))
+        const count = await inner.purge(ids, at)
+        for (const record of purged) {
+          const [relative] = await inner.list({ lineageId: record?.lineageId ?? '' }, { limit: 1 })
+          if (relative && count > 0)
+            await inner.update(relative.id, relative.version, { quota: null, updatedAt: at })
+        }
+        return count
+      },
+    })),
+    'reserveQuota: lasts as long as one key of its lineage is left',
+  ],
+  [
+    'methods fail when many call at once',
+    broken((inner) => {
+      let isBusy = false
+      return {
+        async update(...args) {
+          if (isBusy) throw new Error('database is locked')
+          isBusy = true
+          await pause()
+          isBusy = false
+          return inner.update(...args)
+        },
+      }
+    }),
+    'update: lets one of 50 win, version after version',
+  ],
+]
+
+describe('the kit', () => {
+  it('passes a store that is well, and one that takes its time', async () => {
+    const slow = () => {
+      const inner = memoryStore() as FullStore
+      const inTurn = onlyOneAtATime()
+      const methods = Object.entries(inner).map(([name, method]) => {
+        const call = (...args: unknown[]) =>
+          inTurn(async () => {
+            await pause()
+            return (method as (...args: unknown[]) => Promise<unknown>)(...args)
+          })
+        return [name, call]
+      })
+      return Object.fromEntries(methods) as KeyStore
+    }
+    expect((await runKit(memoryStore)).failures).toEqual(new Map())
+    expect((await runKit(slow)).failures).toEqual(new Map())
+  })
+
+  it.each(FAULTS)('notices that %s', async (_fault, makeStore, title) => {
+    const { titles, failures } = await runKit(makeStore)
+    expect(titles).toContain(title)
+    expect([...failures.keys()]).toContain(title)
+  })
+})
