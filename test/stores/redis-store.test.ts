@@ -1,5 +1,5 @@
+import { redisStore } from 'latchkey/redis'
 import { describe } from 'vitest'
-import { redisStore } from '../../lib/redis.ts'
 import { describeKeyStore } from '../support/key-store-cases.ts'
 import { CLIENTS, newPrefix } from '../support/redis-store.ts'
 
