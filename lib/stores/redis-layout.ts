@@ -10,6 +10,7 @@ export function createRedisLayout(keyPrefix: string) {
     record: (lookup: string) => nameOf('k', lookup),
     /** Leads from the id to the lookup, where these are not the same. */
     pointer: (id: string) => nameOf('i', id),
+    isPointer: (key: string) => key.startsWith(`${keyPrefix}:i:`),
     /** Of a lineage; beside its index. */
     quota: (lineageId: string) => nameOf('q', lineageId),
     batch: (token: string) => nameOf('b', token),

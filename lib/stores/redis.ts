@@ -1,4 +1,5 @@
 import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '../core/key-store.ts'
+import type { QuotaRecord } from '../core/quota.ts'
 import { type KeyRecord, keyStatus } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
 import { randomBase62 } from '../internal/base62.ts'
@@ -84,7 +85,7 @@ export function createRedisStore(
     refuseTwins(records)
     if (records.length === 0) return
     // Everything is written out before anything is sent: what cannot be written is noticed in time.
-    const copies = structuredClone(records)
+    const copies = withSharedQuotas(structuredClone(records))
     const drafts = await Promise.all(copies.map((record) => draft(record)))
     const listings = drafts.flatMap(({ indexed }) => indexes.listingsOf(indexed))
     const listedAt = performance.now()
@@ -136,6 +137,7 @@ export function createRedisStore(
 
   /** A purge that ended half-way may have left a pointer that leads nowhere. */
   async function free(key: string): Promise<boolean> {
+    if (!layout.isPointer(key)) return false
     const [[read]] = (await calls.run(READ, [key, key, key], ['i'])) as [unknown[]]
     if (!Array.isArray(read) || read[0] !== 'pointer') return false
     const { lookup, stamp, batch } = fromPointer(read[1])
@@ -318,6 +320,18 @@ interface Use {
   readonly text: string
   readonly stamp: string
   readonly words: readonly [count: number, lastUsedAt: number, lastUsedIp: string]
+}
+
+/**
+ * The records, each of a lineage with the quota that the first of them brings: whichever of them is used first, by
+ * whomever, sets it, and none can be used without it.
+ */
+function withSharedQuotas(records: readonly KeyRecord[]): KeyRecord[] {
+  const quotas = new Map<string, QuotaRecord>()
+  for (const { lineageId, quota } of records) {
+    if (quota && !quotas.has(lineageId)) quotas.set(lineageId, quota)
+  }
+  return records.map((record) => ({ ...record, quota: quotas.get(record.lineageId) ?? null }))
 }
 
 function refuseTwins(records: readonly KeyRecord[]): void {

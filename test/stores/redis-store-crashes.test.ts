@@ -3,11 +3,10 @@ import { redisStore } from 'latchkey/redis'
 import { describe, expect, it } from 'vitest'
 import { createRedisStore } from '../../lib/stores/redis.ts'
 import { at, quota, record } from '../support/key-records.ts'
-import { cluster, counted, keysOf, newPrefix, standalone } from '../support/redis-store.ts'
+import { counted, keysOf, newPrefix, SERVERS } from '../support/redis-store.ts'
 
 /** An insertion that has crashed is out of the way soon, and what it left in an index is old at once. */
 const SOON = { openMs: 50, strayMs: -1_000 }
-const PATIENT = { openMs: 10_000, strayMs: 3_600_000 }
 
 const owner = { type: 'user', id: 'owner of the batch' }
 const BATCH = [
@@ -16,7 +15,7 @@ const BATCH = [
   record({ id: 'c', lookup: 'foreign:c', owner, lineageId: 'l', quota: quota(9) }),
 ]
 
-describe.each([standalone, cluster])('%s', (_name, connect) => {
+describe.each(SERVERS)('%s', (_name, connect) => {
   /**
    * Does `work` once for each command that it sends, with a process that crashes before sending that one, and then has
    * `check` look at what is left with another process.
@@ -31,7 +30,7 @@ describe.each([standalone, cluster])('%s', (_name, connect) => {
       const store = redisStore(connect(), { keyPrefix })
       await prepare(store)
       const { client } = counted(connect(), command)
-      const crashing = createRedisStore(client, { keyPrefix }, command === 1 ? PATIENT : SOON)
+      const crashing = createRedisStore(client, { keyPrefix }, SOON)
       const hasResolved = await work(crashing).then(
         () => true,
         (error) => {
@@ -59,12 +58,7 @@ describe.each([standalone, cluster])('%s', (_name, connect) => {
         if (hasResolved) expect(isThere).toBe(true)
         const expected = BATCH.map((one) => (one.lineageId === 'l' ? { ...one, quota: quota(5) } : one))
         if (isThere) {
-          // Either of both may have been the first to bring its quota along.
-          const [first] = found as [KeyRecord]
-          expect([5, 9]).toContain(first.quota?.remaining)
-          expect(found).toEqual(
-            expected.map((one) => (one.lineageId === 'l' ? { ...one, quota: first.quota } : one)),
-          )
+          expect(found).toEqual(expected)
           expect(await store.reserveQuota('l', 1, at(0))).toMatchObject({ granted: 1 })
           await expect(store.insert(BATCH)).rejects.toMatchObject({ code: 'duplicate_key' })
         } else {
@@ -135,10 +129,7 @@ describe.each([standalone, cluster])('%s', (_name, connect) => {
         expect(await list(store)).toEqual(ids)
         expect(await store.find({ lookups: ['foreign:c'] })).toMatchObject({ id: 'c', revokedAt: null })
 
-        for (const [i, id] of ids.entries()) {
-          expect(await store.update(id, 1, { revokedAt: at(0), updatedAt: at(0) })).toBe('updated')
-          expect(i).toBeLessThan(3)
-        }
+        for (const id of ids) await store.update(id, 1, { revokedAt: at(0), updatedAt: at(0) })
         expect(await store.purge(ids, at(1))).toBe(3)
         const sweeping = createRedisStore(connect(), { keyPrefix }, SOON)
         const filters = [{}, { owner }, { createdBy: 'admin' }, { lineageId: 'l' }, { lineageId: 'b' }]

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
+import { redisStore } from 'latchkey/redis'
 import { storeConformance } from 'latchkey/testing'
 import { describe, test } from 'vitest'
-import { redisStore } from '../../lib/redis.ts'
 import { CLIENTS, newPrefix } from '../support/redis-store.ts'
 
 describe.each(CLIENTS)('%s', (_name, connect) => {

@@ -1,27 +1,28 @@
 import { randomUUID } from 'node:crypto'
 import { Cluster, Redis } from 'ioredis'
 import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
+import type { RedisStoreClient } from 'latchkey/redis'
 import { afterAll, inject } from 'vitest'
-import type { RedisStoreClient } from '../../lib/stores/redis-client.ts'
 
 const clients: { disconnect(): void }[] = []
 afterAll(() => {
   for (const client of clients) client.disconnect()
 })
 
-/** The clients that the store takes, each connected when it is first needed and closed after the tests of the file. */
-export const CLIENTS: readonly (readonly [string, () => Redis | Cluster | Redis5 | Cluster5])[] = [
-  ['one server, by ioredis 6', once(() => new Redis(inject('redisUrl')))],
-  ['one server, by ioredis 5', once(() => new Redis5(inject('redisUrl')))],
-  ['a Cluster, by ioredis 6', once(() => new Cluster(inject('clusterNodes')))],
-  ['a Cluster, by ioredis 5', once(() => new Cluster5(inject('clusterNodes')))],
+export const standalone = once(() => new Redis(inject('redisUrl')))
+export const cluster = once(() => new Cluster(inject('clusterNodes')))
+
+/** What the store runs on, each with a client that connects when it is first needed and is closed in the end. */
+export const SERVERS: readonly (readonly [string, () => Redis | Cluster])[] = [
+  ['one server', standalone],
+  ['a Cluster', cluster],
 ]
 
-/** Those of ioredis 6. */
-export const [[, standalone], , [, cluster]] = CLIENTS as unknown as [
-  [string, () => Redis],
-  unknown,
-  [string, () => Cluster],
+/** The same with every client that it takes. */
+export const CLIENTS: readonly (readonly [string, () => RedisStoreClient])[] = [
+  ...SERVERS,
+  ['one server, by ioredis 5', once(() => new Redis5(inject('redisUrl')))],
+  ['a Cluster, by ioredis 5', once(() => new Cluster5(inject('clusterNodes')))],
 ]
 
 export const newPrefix = () => `redis-store-test:${randomUUID()}`
