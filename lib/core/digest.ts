@@ -1,9 +1,9 @@
 import { createHmac, createSecretKey, hash, type KeyObject, timingSafeEqual } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
 import { LatchkeyError } from '../errors.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkArray, checkInteger, checkObject, describe, fail } from '../internal/options.ts'
-import { createGate } from './gate.ts'
+import { type Bcrypt, createBcrypt } from './bcrypt.ts'
+import { coveredPart, readCoverage } from './foreign-digest.ts'
 
 /**
  * How digests of new keys are made. Every scheme stays verifiable whatever is chosen here, since a stored
@@ -34,14 +34,19 @@ export interface PreparedDigest {
   /** Whether `key` is the key of this digest, compared in constant time. */
   matches(key: string): Awaitable<boolean>
   /** Whether to ask costs microseconds rather than a share of a core. */
-  readonly isCheap: boolean
+  isCheap(): boolean
   /** Whether a new digest of the key would be made the same way. */
   readonly isCurrent: boolean
+  /** Which part of the key it covers, as its name says it; empty for the whole key. */
+  readonly coverage: string
 }
 
 export interface Digester {
-  /** The digest string for a key under the current scheme. */
-  create(key: string): Awaitable<string>
+  /**
+   * The digest string for a key under the current scheme. One that takes the place of another covers the same part: what
+   * that did not cover may differ the next time the key is presented.
+   */
+  create(key: string, coverage?: string): Awaitable<string>
   /** Reads a stored digest string. @throws LatchkeyError `unknown_digest` */
   prepare(digest: string): PreparedDigest
 }
@@ -51,14 +56,9 @@ const MAX_PEPPERS = 16
 const PEPPER_ID = /^[A-Za-z0-9_-]{1,32}$/
 const SHA256 = /^\$sha256\$([A-Za-z0-9_-]{43})$/
 const HMAC_SHA256 = /^\$hmac-sha256\$([A-Za-z0-9_-]{1,32})\$([A-Za-z0-9_-]{43})$/
+const SHA512 = /^\$sha512\$([A-Za-z0-9_-]{86})$/
+const BCRYPT = /^\$bcrypt(\$2[aby]\$\d\d\$[./A-Za-z0-9]{53})$/
 const BCRYPT_SHA256 = /^\$bcrypt-sha256(\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53})$/
-
-/** bcrypt runs on the thread pool that files and name look-ups share: two of its four threads at most. */
-const BCRYPT_RUNNING = 2
-const BCRYPT_WAITING = 100
-const BCRYPT_PROVEN = 10_000
-/** Key ids are public: wrong secrets for one key must not keep the others waiting. */
-const BCRYPT_WAITING_FOR_ONE = 8
 
 /** @throws TypeError naming the option. */
 export function createDigester(options: { digest?: unknown; peppers?: unknown }): Digester {
@@ -68,7 +68,7 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
     options.digest ?? (peppers.size > 0 ? 'hmac-sha256' : 'sha256'),
     peppers,
   )
-  let made: ReturnType<typeof createBcrypt> | undefined
+  let made: Bcrypt | undefined
   // Most never need it, and what it remembers by takes memory from the beginning.
   const bcrypt = () => {
     made ??= createBcrypt()
@@ -76,20 +76,38 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
   }
   const [currentPepper] = peppers.keys()
 
-  function create(key: string): Awaitable<string> {
-    if (scheme.name === 'bcrypt') return bcrypt().create(key, scheme.cost)
-    if (scheme.name === 'sha256') return `$sha256$${hash('sha256', key, 'base64url')}`
+  function create(key: string, coverage = ''): Awaitable<string> {
+    const text = coveredPart(key, coverage)
+    if (text === null) throw new Error('the key has no part that its digest could cover')
+    if (scheme.name === 'bcrypt') {
+      return bcrypt()
+        .create(sha256Of(text), scheme.cost)
+        .then((crypt) => `$bcrypt-sha256${coverage}${crypt}`)
+    }
+    if (scheme.name === 'sha256') return `$sha256${coverage}$${sha256Of(text)}`
     const pepper = peppers.get(currentPepper as string) as KeyObject
-    return `$hmac-sha256$${currentPepper}$${createHmac('sha256', pepper).update(key).digest('base64url')}`
+    const digest = createHmac('sha256', pepper).update(text).digest('base64url')
+    return `$hmac-sha256${coverage}$${currentPepper}$${digest}`
   }
 
   function prepare(digest: string): PreparedDigest {
+    const { whole, coverage } = readCoverage(digest)
+    const prepared = prepareWhole(whole)
+    if (coverage === '') return { ...prepared, coverage }
+    const matches = (key: string) => {
+      const text = coveredPart(key, coverage)
+      return text !== null && prepared.matches(text)
+    }
+    return { ...prepared, matches, coverage }
+  }
+
+  function prepareWhole(digest: string): WholeDigest {
     const sha256 = SHA256.exec(digest)
     if (sha256) {
       const expected = Buffer.from(sha256[1] as string, 'latin1')
       return {
-        matches: (key) => isSameText(hash('sha256', key, 'base64url'), expected),
-        isCheap: true,
+        matches: (key) => isSameText(sha256Of(key), expected),
+        isCheap: always,
         isCurrent: scheme.name === 'sha256',
       }
     }
@@ -97,20 +115,34 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
     if (hmac) return prepareHmac(hmac[1] as string, Buffer.from(hmac[2] as string, 'base64url'))
     const crypted = BCRYPT_SHA256.exec(digest)
     if (crypted) {
-      // The package does not know PHP's name for the same thing, and would call every key wrong.
-      const crypt = (crypted[1] as string).replace('$2y$', '$2b$')
+      // bcrypt reads 72 bytes at most, so it is given the 43 characters of the key's SHA-256.
+      const isCurrent = scheme.name === 'bcrypt' && Number(crypted[2]) === scheme.cost
+      return prepareBcrypt(crypted[1] as string, sha256Of, isCurrent)
+    }
+    const sha512 = SHA512.exec(digest)
+    if (sha512) {
+      const expected = Buffer.from(sha512[1] as string, 'base64url')
       return {
-        matches: (key) => bcrypt().matches(key, crypt),
-        get isCheap() {
-          return bcrypt().isProven(crypt)
-        },
-        isCurrent: scheme.name === 'bcrypt' && Number(crypted[2]) === scheme.cost,
+        matches: (key) => timingSafeEqual(hash('sha512', key, 'buffer'), expected),
+        isCheap: always,
+        isCurrent: false,
       }
     }
+    const bare = BCRYPT.exec(digest)
+    if (bare) return prepareBcrypt(bare[1] as string, (key) => key, false)
     throw new LatchkeyError('unknown_digest', 'a stored digest has a scheme that this release does not know')
   }
 
-  function prepareHmac(pepperId: string, expected: Buffer): PreparedDigest {
+  /** `input` is what bcrypt is given of a key. */
+  function prepareBcrypt(crypt: string, input: (key: string) => string, isCurrent: boolean): WholeDigest {
+    return {
+      matches: (key) => bcrypt().matches(input(key), crypt),
+      isCheap: () => bcrypt().isProven(crypt),
+      isCurrent,
+    }
+  }
+
+  function prepareHmac(pepperId: string, expected: Buffer): WholeDigest {
     const pepper = peppers.get(pepperId)
     if (!pepper) {
       const problem = `a stored digest was made under the pepper "${pepperId}", which is not configured`
@@ -118,12 +150,20 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
     }
     return {
       matches: (key) => timingSafeEqual(createHmac('sha256', pepper).update(key).digest(), expected),
-      isCheap: true,
+      isCheap: always,
       isCurrent: scheme.name === 'hmac-sha256' && pepperId === currentPepper,
     }
   }
 
   return { create, prepare }
+}
+
+type WholeDigest = Omit<PreparedDigest, 'coverage'>
+
+const always = () => true
+
+function sha256Of(text: string): string {
+  return hash('sha256', text, 'base64url')
 }
 
 /** What the digest of a presented key is written into, to be compared: `hash` is three times as quick with a string. */
@@ -133,70 +173,6 @@ const presented = Buffer.alloc(43)
 function isSameText(text: string, expected: Buffer): boolean {
   presented.write(text, 'latin1')
   return timingSafeEqual(presented, expected)
-}
-
-/**
- * bcrypt reads 72 bytes at most and stops at a NUL, so it is given the 43 characters of the key's SHA-256. What a
- * digest was once proven with is remembered as that SHA-256: a key is compared by bcrypt once for each process,
- * and a wrong secret for a proven key costs no bcrypt at all.
- */
-function createBcrypt() {
-  const proven = new LRUCache<string, Buffer>({ max: BCRYPT_PROVEN })
-  const comparing = new Map<string, Promise<boolean>>()
-  /** How many are under way for each digest. */
-  const comparisons = new Map<string, number>()
-  const gate = createGate(BCRYPT_RUNNING, BCRYPT_WAITING)
-
-  async function create(key: string, cost: number): Promise<string> {
-    const { hash: hashBcrypt } = await loadBcrypt()
-    return `$bcrypt-sha256${await gate(() => hashBcrypt(hash('sha256', key, 'base64url'), cost))}`
-  }
-
-  function matches(key: string, digest: string): Awaitable<boolean> {
-    const proof = hash('sha256', key, 'buffer')
-    const known = proven.get(digest)
-    if (known) return timingSafeEqual(proof, known)
-    const id = `${digest} ${proof.toString('base64url')}`
-    const running = comparing.get(id)
-    if (running) return running
-    const others = comparisons.get(digest) ?? 0
-    if (others > BCRYPT_WAITING_FOR_ONE) {
-      return Promise.reject(new Error('too many bcrypt comparisons for one key are waiting'))
-    }
-    comparisons.set(digest, others + 1)
-    const comparison = compare(proof, digest).finally(() => {
-      comparing.delete(id)
-      const left = (comparisons.get(digest) ?? 1) - 1
-      if (left > 0) comparisons.set(digest, left)
-      else comparisons.delete(digest)
-    })
-    comparing.set(id, comparison)
-    return comparison
-  }
-
-  async function compare(proof: Buffer, digest: string): Promise<boolean> {
-    const bcrypt = await loadBcrypt()
-    const matched = await gate(() => bcrypt.compare(proof.toString('base64url'), digest))
-    if (matched) proven.set(digest, proof)
-    return matched
-  }
-
-  return { create, matches, isProven: (digest: string) => proven.has(digest) }
-}
-
-interface Bcrypt {
-  hash(data: string, cost: number): Promise<string>
-  compare(data: string, digest: string): Promise<boolean>
-}
-
-async function loadBcrypt(): Promise<Bcrypt> {
-  try {
-    // A CommonJS module: its members hang on `default`, or not, by how this file was built.
-    const module = (await import('bcrypt')) as unknown as { default?: Bcrypt } & Bcrypt
-    return module.default ?? module
-  } catch (cause) {
-    throw new Error('bcrypt digests need the package "bcrypt": npm install bcrypt', { cause })
-  }
 }
 
 interface ResolvedScheme {

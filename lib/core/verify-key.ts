@@ -74,12 +74,12 @@ export function createVerifier(parts: VerifierParts): Verifier {
     const { prefix, keyId } = parsed
     const cached = cache.peek(keyId)
     // For a record at hand the digest says all that a checksum could, unless asking it is dear.
-    if (!cached?.digest.isCheap && !hasRightChecksum(key)) {
+    if (!cached?.digest.isCheap() && !hasRightChecksum(key)) {
       return invalid('malformed', null, null, options)
     }
     if (!isAcceptedPrefix(prefix, options.prefix)) return invalid('prefix_not_accepted', keyId, null, options)
     // Good keys behind a shared address keep working: where a digest is at hand, the key says for itself what it is.
-    const blocked = cached?.digest.isCheap ? null : refuseBlocked(options)
+    const blocked = cached?.digest.isCheap() ? null : refuseBlocked(options)
     if (blocked && !isKnownHere(key, keyId)) return refuse(blocked, options)
     if (cached === null) return invalid('unknown', keyId, null, options)
     const attempt: Attempt = { key, keyId, options, cost: options.cost ?? 1 }
@@ -316,7 +316,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
 
   async function upgradeDigest(key: string, cached: CachedKey): Promise<void> {
     try {
-      const next = await parts.digester.create(key)
+      const next = await parts.digester.create(key, cached.digest.coverage)
       const replaced = await parts.store.replaceDigest(cached.apiKey.id, cached.digestText, next)
       if (!replaced) return
       cache.digestReplaced(cached.lookup, next)
@@ -345,7 +345,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
   /** Whether this very key was verified here; its record may have aged. */
   function isKnownHere(key: string, keyId: string): boolean {
     const held = cache.recall(keyId)
-    return held?.digest.isCheap === true && held.digest.matches(key) === true
+    return held?.digest.isCheap() === true && held.digest.matches(key) === true
   }
 
   function invalid(
