@@ -7,6 +7,7 @@ export default defineConfig({
     passport: 'lib/passport/index.ts',
     express: 'lib/express/index.ts',
     redis: 'lib/redis.ts',
+    sql: 'lib/sql.ts',
   },
   format: ['esm', 'cjs'],
   platform: 'node',

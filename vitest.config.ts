@@ -8,6 +8,7 @@ const packageTests = 'test/package/**'
 const soakTests = 'test/soak/**'
 const servicesTests = [
   'test/**/redis*.test.ts',
+  'test/**/sql*.test.ts',
   'test/services/**/*.test.ts',
   'test/invalidation/**/*.test.ts',
 ]

@@ -25,6 +25,7 @@ describe('the import graph of lib/', () => {
         'passport',
         'rate-limits',
         'redis.ts',
+        'sql.ts',
         'stores',
       ]),
     )

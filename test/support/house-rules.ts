@@ -23,7 +23,11 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     // bcrypt is an optional peer: loaded when first needed, or not at all.
     packages: { 'lru-cache': any, 'temporal-polyfill': any, bcrypt: ['dynamic'] },
   },
-  stores: { layers: ['errors', 'internal', 'core'], packages: {} },
+  stores: {
+    layers: ['errors', 'internal', 'core'],
+    // Drivers of SQLite are optional peers; pools of pg and mysql2 are the application's.
+    packages: { kysely: any, 'better-sqlite3': ['dynamic'], libsql: ['dynamic'] },
+  },
   'rate-limits': {
     layers: ['errors', 'internal', 'core'],
     packages: { 'lru-cache': any, 'cluster-key-slot': any },
@@ -36,8 +40,9 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     packages: { 'passport-strategy': any, passport: onlyTypes, express: onlyTypes },
   },
   express: { layers: ['errors', 'internal', 'core', 'http'], packages: { express: onlyTypes } },
-  // A door, like the one below.
+  // Doors, like the one below.
   redis: { layers: ['errors', 'core', 'stores', 'rate-limits', 'invalidation'], packages: {} },
+  sql: { layers: ['errors', 'core', 'stores'], packages: {} },
   // The main door shows what the layers offer; internal/ is never shown.
   index: { layers: ['errors', 'core', 'stores', 'rate-limits', 'http'], packages: {} },
 }

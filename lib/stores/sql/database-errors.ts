@@ -1,0 +1,64 @@
+import { LatchkeyError } from '../../errors.ts'
+
+/** What the error of a driver means here. */
+export type FailureKind =
+  | 'duplicate'
+  /** The database undid the transaction itself, and it may be begun anew. */
+  | 'rolled_back'
+  | 'no_table'
+  | 'read_only'
+  | 'not_understood'
+  | 'too_long'
+  /** The database answered; its message names only what the schema names. */
+  | 'refused'
+  /** The database answered; its message may repeat a value. */
+  | 'refused_value'
+  /** The connection failed: whether the database did what it was asked is not known. */
+  | 'connection'
+
+/** What a driver threw, for as long as the error is inside of the store. */
+export class DatabaseFailure extends Error {
+  constructor(
+    readonly kind: FailureKind,
+    /** The database's own name for it, such as an SQLSTATE. */
+    readonly code: string,
+    readonly driverError: unknown,
+  ) {
+    super(kind)
+  }
+}
+
+/**
+ * The error that the application sees. Drivers put values into messages and details ("Duplicate entry …"), and whoever logs
+ * an error with its cause would show them: the driver's own is passed on only where the connection failed.
+ */
+export function toStoreError({ kind, code, driverError }: DatabaseFailure, title: string): Error {
+  switch (kind) {
+    case 'duplicate':
+      return new LatchkeyError('duplicate_key')
+    case 'no_table':
+      return new LatchkeyError(
+        'not_migrated',
+        `${title} lacks tables or columns of this release (${code}): run migrate(store), or apply the published SQL`,
+      )
+    case 'read_only':
+      return new LatchkeyError('read_only', `${title} takes no writes (${code})`)
+    case 'not_understood':
+      return new LatchkeyError(
+        'wrong_dialect',
+        `the database does not understand what is meant for ${title} (${code}): it is another one, or too old`,
+      )
+    case 'too_long':
+      return new LatchkeyError('unsupported', `a text is longer than ${title} keeps it (${code})`)
+    case 'connection':
+      return driverError instanceof Error ? driverError : new Error(`${title} cannot be reached`)
+    case 'refused':
+      return withCode(`${title} refused: ${(driverError as Error).message}`, code)
+    default:
+      return withCode(`${title} refused a statement`, code)
+  }
+}
+
+function withCode(message: string, code: string): Error {
+  return Object.assign(new Error(`${message} (${code})`), { code })
+}

@@ -1,0 +1,208 @@
+import type { KeyChange } from '../../core/key-store.ts'
+import type { QuotaRecord } from '../../core/quota.ts'
+import type { KeyRecord } from '../../core/record.ts'
+import { LatchkeyError } from '../../errors.ts'
+import { describe, isObject } from '../../internal/options.ts'
+import type { Cell, Row } from './plan.ts'
+
+/** How the members of one kind are written to a column and read from it. */
+interface Kind {
+  write(value: unknown, member: string): Cell
+  /** Undefined where the column holds something that was never written. */
+  read(cell: unknown): unknown
+}
+
+const text: Kind = {
+  write(value, member) {
+    if (typeof value !== 'string') throw new TypeError(`"${member}" must be a string`)
+    if (isStorable(value)) return value
+    throw new LatchkeyError('unsupported', `"${member}" holds a NUL or half of a surrogate pair`)
+  },
+  read: (cell) => (typeof cell === 'string' ? cell : undefined),
+}
+
+/** Whole numbers. Drivers return 64 bits as a number, a string or a bigint, each as it is set up. */
+const integer: Kind = {
+  write(value, member) {
+    if (Number.isSafeInteger(value)) return value as number
+    throw new TypeError(`"${member}" must be a whole number`)
+  },
+  read(cell) {
+    const isNumeric = typeof cell === 'string' ? /^-?\d+$/.test(cell) : /^number|bigint$/.test(typeof cell)
+    return isNumeric && Number.isSafeInteger(Number(cell)) ? Number(cell) : undefined
+  },
+}
+
+/** Milliseconds since the epoch: no time zone, parser or setting of a driver changes them. */
+const time: Kind = {
+  write(value, member) {
+    if (value instanceof Date && !Number.isNaN(value.getTime())) return value.getTime()
+    throw new TypeError(`"${member}" must be a valid Date`)
+  },
+  read(cell) {
+    const at = new Date((integer.read(cell) as number | undefined) ?? NaN)
+    return Number.isNaN(at.getTime()) ? undefined : at
+  },
+}
+
+const flag: Kind = {
+  write: (value) => value === true,
+  read(cell) {
+    if ([true, 1, 1n, '1', 't', 'true'].includes(cell as never)) return true
+    return [false, 0, 0n, '0', 'f', 'false'].includes(cell as never) ? false : undefined
+  },
+}
+
+/** JSON as text: its escapes carry what a database refuses, and members keep their order. */
+function json(isRight: (value: unknown) => boolean): Kind {
+  return {
+    write(value, member) {
+      if (!isRight(value)) throw new TypeError(`"${member}" must be ${describe(isRight({}) ? {} : [])}`)
+      return JSON.stringify(value)
+    },
+    read(cell) {
+      if (typeof cell !== 'string') return undefined
+      try {
+        const value: unknown = JSON.parse(cell)
+        return isRight(value) ? value : undefined
+      } catch {
+        return undefined
+      }
+    },
+  }
+}
+
+function orNull(kind: Kind): Kind {
+  return {
+    write: (value, member) => (value === null ? null : kind.write(value, member)),
+    read: (cell) => (cell === null ? null : kind.read(cell)),
+  }
+}
+
+interface Column {
+  readonly column: string
+  readonly kind: Kind
+}
+
+type FlatRecord = Omit<KeyRecord, 'owner' | 'quota'> & { ownerType: string; ownerId: string }
+
+/** Every member of a record with its column. */
+const KEY_COLUMNS: { readonly [member in keyof FlatRecord]: Column } = {
+  id: { column: 'id', kind: text },
+  lookup: { column: 'lookup', kind: text },
+  digest: { column: 'digest', kind: text },
+  lineageId: { column: 'lineage_id', kind: text },
+  name: { column: 'name', kind: text },
+  prefix: { column: 'prefix', kind: text },
+  hint: { column: 'hint', kind: text },
+  ownerType: { column: 'owner_type', kind: text },
+  ownerId: { column: 'owner_id', kind: text },
+  createdBy: { column: 'created_by', kind: orNull(text) },
+  permissions: { column: 'permissions', kind: json(isObject) },
+  metadata: { column: 'metadata', kind: json(isObject) },
+  enabled: { column: 'enabled', kind: flag },
+  rateLimits: { column: 'rate_limits', kind: orNull(json(Array.isArray)) },
+  allowedIps: { column: 'allowed_ips', kind: orNull(json(Array.isArray)) },
+  createdAt: { column: 'created_at_ms', kind: time },
+  updatedAt: { column: 'updated_at_ms', kind: time },
+  expiresAt: { column: 'expires_at_ms', kind: orNull(time) },
+  idleExpiryMs: { column: 'idle_expiry_ms', kind: orNull(integer) },
+  usageCount: { column: 'usage_count', kind: integer },
+  lastUsedAt: { column: 'last_used_at_ms', kind: orNull(time) },
+  lastUsedIp: { column: 'last_used_ip', kind: orNull(text) },
+  revokedAt: { column: 'revoked_at_ms', kind: orNull(time) },
+  revokedBy: { column: 'revoked_by', kind: orNull(text) },
+  revokedReason: { column: 'revoked_reason', kind: orNull(text) },
+  rotatedFrom: { column: 'rotated_from', kind: orNull(text) },
+  rotatedTo: { column: 'rotated_to', kind: orNull(text) },
+  version: { column: 'version', kind: integer },
+}
+
+const QUOTA_COLUMNS: { readonly [member in keyof QuotaRecord]: Column } = {
+  remaining: { column: 'remaining', kind: integer },
+  epoch: { column: 'epoch', kind: integer },
+  allotted: { column: 'allotted', kind: integer },
+  refill: { column: 'refill', kind: orNull(json(isObject)) },
+  nextRefillAt: { column: 'next_refill_at_ms', kind: orNull(time) },
+}
+
+/** The columns of the table of keys, in their order. */
+export const keyColumnNames: readonly string[] = Object.values(KEY_COLUMNS).map(({ column }) => column)
+/** The columns of the table of quotas that make up a quota. */
+export const quotaColumnNames: readonly string[] = Object.values(QUOTA_COLUMNS).map(({ column }) => column)
+/** How they are called where they are read beside those of a key. */
+export const QUOTA_PREFIX = 'quota_'
+
+/** The row of a record. Nothing in it is the caller's any more. @throws LatchkeyError `unsupported` for a text that no database keeps. */
+export function toKeyRow(record: KeyRecord): Record<string, Cell> {
+  const { owner, quota: _quota, ...rest } = record
+  const flat: FlatRecord = { ...rest, ownerType: owner.type, ownerId: owner.id }
+  return toRow(KEY_COLUMNS, flat, Object.keys(KEY_COLUMNS) as (keyof FlatRecord)[])
+}
+
+/** The columns that a change sets, but for the version and the time of a revocation. */
+export function toChangedColumns(change: KeyChange): Record<string, Cell> {
+  const { quota: _quota, revokedAt: _revokedAt, ...rest } = change
+  const given = Object.keys(KEY_COLUMNS) as (keyof FlatRecord)[]
+  return toRow<keyof FlatRecord>(
+    KEY_COLUMNS,
+    rest,
+    given.filter((member) => (rest as Partial<FlatRecord>)[member] !== undefined),
+  )
+}
+
+export function toQuotaRow(quota: QuotaRecord): Record<string, Cell> {
+  return toRow(QUOTA_COLUMNS, quota, Object.keys(QUOTA_COLUMNS) as (keyof QuotaRecord)[])
+}
+
+function toRow<Member extends string>(
+  columns: { readonly [member in Member]: Column },
+  values: { readonly [member in Member]?: unknown },
+  members: readonly Member[],
+): Record<string, Cell> {
+  const row: Record<string, Cell> = {}
+  for (const member of members) {
+    const { column, kind } = columns[member]
+    row[column] = kind.write(values[member], member)
+  }
+  return row
+}
+
+/** The record of a row that was read with its quota. @throws LatchkeyError `malformed_record`, naming the column. */
+export function toKeyRecord(row: Row): KeyRecord {
+  const { ownerType, ownerId, ...rest } = toMembers<FlatRecord>(KEY_COLUMNS, row)
+  const isLimited = row[`${QUOTA_PREFIX}removed`] !== null && !isRemoved(row, QUOTA_PREFIX)
+  return {
+    ...rest,
+    owner: { type: ownerType, id: ownerId },
+    quota: isLimited ? toQuotaRecord(row, QUOTA_PREFIX) : null,
+  }
+}
+
+/** The quota of a row, one that was removed too: it still has its epoch. @throws LatchkeyError `malformed_record` */
+export function toQuotaRecord(row: Row, prefix = ''): QuotaRecord {
+  return toMembers<QuotaRecord>(QUOTA_COLUMNS, row, prefix)
+}
+
+/** Whether the row of a quota stands for one that was removed. @throws LatchkeyError `malformed_record` */
+export function isRemoved(row: Row, prefix = ''): boolean {
+  return readCell({ column: 'removed', kind: flag }, row, prefix) as boolean
+}
+
+function toMembers<T>(columns: { readonly [member in keyof T]: Column }, row: Row, prefix = ''): T {
+  const members: Record<string, unknown> = {}
+  for (const member in columns) members[member] = readCell(columns[member], row, prefix)
+  return members as T
+}
+
+function readCell({ column, kind }: Column, row: Row, prefix: string): unknown {
+  const value = kind.read(row[prefix + column])
+  if (value !== undefined) return value
+  const problem = `a row cannot be read: the column "${column}" holds what was never written there`
+  throw new LatchkeyError('malformed_record', problem)
+}
+
+/** Whether every database keeps the text as it is. PostgreSQL refuses NUL, and half of a surrogate pair has no UTF-8. */
+export function isStorable(value: string): boolean {
+  return !/\0|\p{Surrogate}/u.test(value)
+}

@@ -1,0 +1,251 @@
+import { fail } from '../../internal/options.ts'
+import { MYSQL_LENGTHS } from './dialect.ts'
+import { MAY_END } from './statements.ts'
+import { resolveTableNames, type SqlTableOptions, type TableNames } from './table-names.ts'
+
+/** The databases that SQL is published for. MySQL and MariaDB name the order of texts in two ways. */
+export type SqlDialect = 'postgres' | 'mysql' | 'mariadb' | 'sqlite'
+
+interface Migration {
+  /** Never changed once released: it is what the table of migrations remembers. */
+  readonly name: string
+  /** Each migration only adds, so that processes of the release before still run. Each statement may be run twice. */
+  readonly statements: Readonly<Record<SqlDialect, (names: TableNames) => readonly string[]>>
+}
+
+export const MIGRATIONS: readonly Migration[] = [
+  {
+    name: '1-create-tables',
+    statements: {
+      postgres: createPostgresTables,
+      mysql: (names) => createMysqlTables(names, 'utf8mb4_0900_bin'),
+      mariadb: (names) => createMysqlTables(names, 'utf8mb4_nopad_bin'),
+      sqlite: createSqliteTables,
+    },
+  },
+]
+
+/**
+ * The SQL that `migrate` runs, for teams that apply it themselves: whole, with what it writes into the table of
+ * migrations, so that `migrate` finds nothing left to do. Files with the default names are in the package, `sql/`.
+ *
+ * @throws TypeError naming the option.
+ */
+export function migrationSql(dialect: SqlDialect, options: SqlTableOptions = {}): string {
+  if (!['postgres', 'mysql', 'mariadb', 'sqlite'].includes(dialect)) {
+    fail('dialect', '"postgres", "mysql", "mariadb" or "sqlite"', dialect)
+  }
+  const names = resolveTableNames(options, dialect === 'sqlite' ? ['table'] : ['table', 'schema'])
+  return MIGRATIONS.map((migration) => writeMigration(migration, dialect, names)).join('\n')
+}
+
+/** One migration as the text of a file. */
+export function writeMigration(migration: Migration, dialect: SqlDialect, names: TableNames): string {
+  const statements = [
+    createMigrationsTable(dialect, names),
+    ...migration.statements[dialect](names),
+    recordMigration(migration.name, dialect, names),
+  ]
+  return `-- ${migration.name}\n\n${statements.map((statement) => `${statement};\n`).join('\n')}`
+}
+
+export function createMigrationsTable(dialect: SqlDialect, names: TableNames): string {
+  const table = quote(dialect, names, names.migrations)
+  switch (dialect) {
+    case 'postgres':
+      return `create table if not exists ${table} (\n  name text primary key,\n  applied_at_ms bigint not null\n)`
+    case 'sqlite':
+      return `create table if not exists ${table} (\n  name text primary key,\n  applied_at_ms integer not null\n) strict`
+    default:
+      return `create table if not exists ${table} (\n  name varchar(255) primary key,\n  applied_at_ms bigint not null\n) engine = InnoDB, character set utf8mb4`
+  }
+}
+
+/** Says that a migration was applied, unless that was said already. */
+export function recordMigration(name: string, dialect: SqlDialect, names: TableNames): string {
+  const table = quote(dialect, names, names.migrations)
+  const insert = (now: string) => `insert into ${table} (name, applied_at_ms)\nvalues ('${name}', ${now})`
+  switch (dialect) {
+    case 'postgres':
+      return `${insert('floor(extract(epoch from clock_timestamp()) * 1000)')}\non conflict (name) do nothing`
+    case 'sqlite':
+      return `${insert("cast((julianday('now') - 2440587.5) * 86400000 as integer)")}\non conflict (name) do nothing`
+    default:
+      return `${insert('floor(unix_timestamp(now(3)) * 1000)')}\non duplicate key update name = '${name}'`
+  }
+}
+
+function createPostgresTables(names: TableNames): readonly string[] {
+  const [keys, quotas] = [names.keys, names.quotas].map((table) => quote('postgres', names, table))
+  const text = 'text collate "C"'
+  return [
+    `create table if not exists ${keys} (
+  id ${text} primary key,
+  lookup ${text} not null,
+  digest ${text} not null,
+  lineage_id ${text} not null,
+  name ${text} not null,
+  prefix ${text} not null,
+  hint ${text} not null,
+  owner_type ${text} not null,
+  owner_id ${text} not null,
+  created_by ${text},
+  permissions text not null,
+  metadata text not null,
+  enabled boolean not null,
+  rate_limits text,
+  allowed_ips text,
+  created_at_ms bigint not null,
+  updated_at_ms bigint not null,
+  expires_at_ms bigint,
+  idle_expiry_ms bigint,
+  usage_count bigint not null,
+  last_used_at_ms bigint,
+  last_used_ip text,
+  revoked_at_ms bigint,
+  revoked_by text,
+  revoked_reason text,
+  rotated_from ${text},
+  rotated_to ${text},
+  version bigint not null
+)`,
+    ...createIndexes('postgres', names),
+    `create table if not exists ${quotas} (
+  lineage_id ${text} primary key,
+  remaining bigint not null,
+  epoch bigint not null,
+  allotted bigint not null,
+  refill text,
+  next_refill_at_ms bigint,
+  removed boolean not null
+)`,
+  ]
+}
+
+function createSqliteTables(names: TableNames): readonly string[] {
+  const [keys, quotas] = [names.keys, names.quotas].map((table) => quote('sqlite', names, table))
+  return [
+    `create table if not exists ${keys} (
+  id text primary key not null,
+  lookup text not null,
+  digest text not null,
+  lineage_id text not null,
+  name text not null,
+  prefix text not null,
+  hint text not null,
+  owner_type text not null,
+  owner_id text not null,
+  created_by text,
+  permissions text not null,
+  metadata text not null,
+  enabled integer not null,
+  rate_limits text,
+  allowed_ips text,
+  created_at_ms integer not null,
+  updated_at_ms integer not null,
+  expires_at_ms integer,
+  idle_expiry_ms integer,
+  usage_count integer not null,
+  last_used_at_ms integer,
+  last_used_ip text,
+  revoked_at_ms integer,
+  revoked_by text,
+  revoked_reason text,
+  rotated_from text,
+  rotated_to text,
+  version integer not null
+) strict`,
+    ...createIndexes('sqlite', names),
+    `create table if not exists ${quotas} (
+  lineage_id text primary key not null,
+  remaining integer not null,
+  epoch integer not null,
+  allotted integer not null,
+  refill text,
+  next_refill_at_ms integer,
+  removed integer not null
+) strict`,
+  ]
+}
+
+/** Names of indexes are shared by a whole schema, so that they begin with the name of the table. */
+function createIndexes(dialect: 'postgres' | 'sqlite', names: TableNames): readonly string[] {
+  const table = quote(dialect, names, names.keys)
+  const create = (kind: string, name: string, columns: string) =>
+    `create ${kind} if not exists "${names.keys}_${name}" on ${table} (${columns})`
+  return [
+    create('unique index', 'lookup', 'lookup'),
+    create('index', 'created', 'created_at_ms, id'),
+    create('index', 'owner', 'owner_type, owner_id, created_at_ms, id'),
+    create('index', 'created_by', 'created_by, created_at_ms, id'),
+    create('index', 'name', 'name, created_at_ms, id'),
+    create('index', 'lineage', 'lineage_id, created_at_ms, id'),
+    `${create('index', 'revoked', 'created_at_ms, id')}\n  where revoked_at_ms is not null`,
+    `${create('index', 'disabled', 'created_at_ms, id')}\n  where enabled = false`,
+    `${create('index', 'may_end', 'created_at_ms, id')}\n  where ${MAY_END}`,
+  ]
+}
+
+/** Indexes are made with their table: `create index` cannot be run twice here. */
+function createMysqlTables(names: TableNames, collation: string): readonly string[] {
+  const [keys, quotas] = [names.keys, names.quotas].map((table) => quote('mysql', names, table))
+  const varchar = (column: keyof typeof MYSQL_LENGTHS) => `${column} varchar(${MYSQL_LENGTHS[column]})`
+  const settings = `engine = InnoDB, row_format = dynamic, character set utf8mb4, collate ${collation}`
+  return [
+    `create table if not exists ${keys} (
+  ${varchar('id')} primary key,
+  ${varchar('lookup')} not null,
+  digest text not null,
+  ${varchar('lineage_id')} not null,
+  ${varchar('name')} not null,
+  prefix text not null,
+  hint text not null,
+  ${varchar('owner_type')} not null,
+  ${varchar('owner_id')} not null,
+  ${varchar('created_by')},
+  permissions longtext not null,
+  metadata longtext not null,
+  enabled boolean not null,
+  rate_limits longtext,
+  allowed_ips longtext,
+  created_at_ms bigint not null,
+  updated_at_ms bigint not null,
+  expires_at_ms bigint,
+  idle_expiry_ms bigint,
+  usage_count bigint not null,
+  last_used_at_ms bigint,
+  last_used_ip text,
+  revoked_at_ms bigint,
+  revoked_by text,
+  revoked_reason text,
+  ${varchar('rotated_from')},
+  ${varchar('rotated_to')},
+  version bigint not null,
+  unique key lookup (lookup),
+  key created (created_at_ms, id),
+  key owner (owner_type, owner_id, created_at_ms, id),
+  key created_by (created_by, created_at_ms, id),
+  key name (name, created_at_ms, id),
+  key lineage (lineage_id, created_at_ms, id),
+  key revoked (revoked_at_ms, created_at_ms, id),
+  key disabled (enabled, created_at_ms, id),
+  key expires (expires_at_ms, created_at_ms, id)
+) ${settings}`,
+    `create table if not exists ${quotas} (
+  ${varchar('lineage_id')} primary key,
+  remaining bigint not null,
+  epoch bigint not null,
+  allotted bigint not null,
+  refill longtext,
+  next_refill_at_ms bigint,
+  removed boolean not null
+) ${settings}`,
+  ]
+}
+
+/** Names are letters, digits and "_", which no quoting can go wrong with. */
+function quote(dialect: SqlDialect, { schema }: TableNames, table: string): string {
+  const mark = dialect === 'postgres' || dialect === 'sqlite' ? '"' : '`'
+  const parts = schema === undefined ? [table] : [schema, table]
+  return parts.map((part) => `${mark}${part}${mark}`).join('.')
+}

@@ -1,0 +1,173 @@
+import { createHash } from 'node:crypto'
+import { checkMethods } from '../../internal/options.ts'
+import { attempt, type Database } from './database.ts'
+import { DatabaseFailure, type FailureKind } from './database-errors.ts'
+import { postgresDialect } from './dialect.ts'
+import { type Answer, type Plan, type Row, runPlan, type Statement } from './plan.ts'
+import { createSqlStore, type SqlStore } from './sql-store.ts'
+import { resolveTableNames, type SqlTableOptions } from './table-names.ts'
+
+/** As much of a `Pool` of pg as the store uses. */
+export interface PostgresPool {
+  connect(): Promise<PostgresClient>
+}
+
+/** As much of a `PoolClient` of pg as the store uses. */
+export interface PostgresClient {
+  query(query: PostgresQuery): Promise<{ readonly rows: unknown[]; readonly rowCount: number | null }>
+  release(destroy?: boolean): void
+  on(event: 'error', listener: () => void): unknown
+  off(event: 'error', listener: () => void): unknown
+}
+
+/** A query with what the store sets for itself, whatever parsers the application has registered. */
+export interface PostgresQuery {
+  text: string
+  values: unknown[]
+  types: { getTypeParser(oid: number, format?: string): (value: string | Buffer) => unknown }
+}
+
+/**
+ * Keys in PostgreSQL 12 or later, over a pool of pg: the application's own, which it closes itself.
+ *
+ * @throws TypeError naming the option, or when `pool` is that of another database.
+ * @example
+ * const store = postgresStore(new Pool({ connectionString }))
+ * await migrate(store)
+ */
+export function postgresStore(pool: PostgresPool, options: SqlTableOptions = {}): SqlStore {
+  checkPool(pool)
+  return createSqlStore(createPostgresDatabase(pool), resolveTableNames(options, ['table', 'schema']))
+}
+
+function checkPool(pool: unknown): void {
+  const given = pool as Record<string, unknown> | null | undefined
+  if (typeof given?.getConnection === 'function')
+    throw new TypeError('"pool" is one of MySQL: use mysqlStore')
+  if (typeof given?.prepare === 'function')
+    throw new TypeError('"pool" is a SQLite database: use sqliteStore')
+  checkMethods('pool', pool, ['connect'])
+}
+
+function createPostgresDatabase(pool: PostgresPool): Database {
+  const run = <T>(work: (execute: Execute) => Promise<T>) =>
+    attempt(postgresDialect, () => withClient(pool, work))
+
+  return {
+    dialect: postgresDialect,
+    read: (plan) => run((execute) => runPlan(plan(), execute)),
+    write: (plan) => run((execute) => runPlan(plan(), execute)),
+    transact: (plan) => run((execute) => inTransaction(execute, plan())),
+    alter: (table, plan) =>
+      run((execute) =>
+        inTransaction(execute, plan(), {
+          sql: 'select pg_advisory_xact_lock($1)',
+          parameters: [lockOf(table)],
+        }),
+      ),
+    async close() {},
+  }
+}
+
+type Execute = (statement: Statement) => Promise<Answer>
+
+async function withClient<T>(pool: PostgresPool, work: (execute: Execute) => Promise<T>): Promise<T> {
+  const client = await pool.connect().catch((error: unknown) => {
+    throw toFailure(error)
+  })
+  let isBroken = false
+  const onError = () => {
+    isBroken = true
+  }
+  // Where a connection ends under a query pg emits an event as well, which ends the process if nobody listens.
+  client.on('error', onError)
+  try {
+    return await work((statement) => execute(client, statement))
+  } catch (error) {
+    // Whatever is still going on over this connection, nobody else may get it.
+    if (!(error instanceof DatabaseFailure) || error.kind === 'connection') isBroken = true
+    throw error
+  } finally {
+    client.off('error', onError)
+    client.release(isBroken)
+  }
+}
+
+async function execute(client: PostgresClient, { sql, parameters }: Statement): Promise<Answer> {
+  try {
+    const { rows, rowCount } = await client.query({
+      text: sql,
+      values: [...parameters],
+      types: { getTypeParser: (oid, format) => (format === 'binary' ? readBinary(oid) : String) },
+    })
+    return { rows: rows as Row[], affected: rowCount ?? 0 }
+  } catch (error) {
+    throw toFailure(error)
+  }
+}
+
+/** Read committed, whatever the default is: what is decided by is locked first and then read, which needs no more. */
+async function inTransaction<T>(execute: Execute, plan: Plan<T>, lock?: Statement): Promise<T> {
+  await execute({ sql: 'begin isolation level read committed', parameters: [] })
+  try {
+    if (lock) await execute(lock)
+    const result = await runPlan(plan, execute)
+    await execute({ sql: 'commit', parameters: [] })
+    return result
+  } catch (error) {
+    if (error instanceof DatabaseFailure && error.kind !== 'connection') {
+      await execute({ sql: 'rollback', parameters: [] })
+    }
+    throw error
+  }
+}
+
+const BOOLEAN = 16
+const INT8 = 20
+
+/** Clients may be set to binary results. There are three types of columns, and all else is text. */
+function readBinary(oid: number): (value: string | Buffer) => unknown {
+  if (oid === INT8) return (value) => (value as Buffer).readBigInt64BE()
+  return oid === BOOLEAN ? (value) => (value as Buffer)[0] : String
+}
+
+function lockOf(table: string): string {
+  return createHash('sha256').update(`latchkey ${table}`).digest().readBigInt64BE().toString()
+}
+
+function toFailure(error: unknown): DatabaseFailure {
+  const code = (error as { code?: unknown } | null)?.code
+  // An error of the network has a code too, such as ECONNRESET.
+  const isAnswer = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && 'severity' in (error as object)
+  return isAnswer
+    ? new DatabaseFailure(kindOf(code), code, error)
+    : new DatabaseFailure('connection', 'connection', error)
+}
+
+/** By SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+function kindOf(state: string): FailureKind {
+  switch (state) {
+    case '23505':
+      return 'duplicate'
+    case '40001':
+    case '40P01':
+    case '55P03':
+      return 'rolled_back'
+    case '42P01':
+    case '42703':
+    case '3F000':
+      return 'no_table'
+    case '25006':
+      return 'read_only'
+    case '42601':
+    case '42883':
+    case '42704':
+    case '0A000':
+      return 'not_understood'
+    case '54000':
+      return 'too_long'
+  }
+  // The server is going down or coming up; it ends the connection itself.
+  if (/^(?:57P|08|53)/.test(state)) return 'connection'
+  return /^(?:22|23)/.test(state) ? 'refused_value' : 'refused'
+}

@@ -1,0 +1,261 @@
+import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '../../core/key-store.ts'
+import { decideReservation, type QuotaReservation, startQuota } from '../../core/quota.ts'
+import type { KeyRecord } from '../../core/record.ts'
+import { LatchkeyError } from '../../errors.ts'
+import { checkInteger } from '../../internal/options.ts'
+import type { Database } from './database.ts'
+import {
+  isRemoved,
+  isStorable,
+  toChangedColumns,
+  toKeyRecord,
+  toKeyRow,
+  toQuotaRecord,
+  toQuotaRow,
+} from './key-row.ts'
+import { migrateDatabase } from './migrate.ts'
+import { affectedBy, type Cell, type Plan, rowsOf } from './plan.ts'
+import { createStatements, type Statements } from './statements.ts'
+import type { TableNames } from './table-names.ts'
+
+/** A store in a SQL database: everything that a store can do. Its tables are made by `migrate`, or by the published SQL. */
+export interface SqlStore extends Required<KeyStore> {
+  /** Closes the SQLite file that the store opened. A pool or a database that was handed in stays open. */
+  close(): Promise<void>
+}
+
+/** What `migrate` applied. */
+export interface MigrationResult {
+  /** The names of the migrations, in their order; empty where the tables were up to date. */
+  readonly applied: readonly string[]
+}
+
+/** Not a private name: the store may have been made by the other copy of the package, ESM or CommonJS. */
+const MIGRATE = Symbol.for('latchkey.sql.migrate')
+
+/**
+ * Creates the tables of the store, or brings those of an earlier release up to date. It only ever adds, and what is there
+ * stays. Of several processes that start at once one does it and the others wait.
+ *
+ * @throws LatchkeyError `read_only`, `wrong_dialect`, or `not_migrated` where the `schema` is missing.
+ * @throws TypeError when `store` is not a SQL store.
+ * @example
+ * const store = postgresStore(new Pool())
+ * await migrate(store)
+ */
+export async function migrate(store: SqlStore): Promise<MigrationResult> {
+  const run = (store as { [MIGRATE]?: () => Promise<MigrationResult> } | null)?.[MIGRATE]
+  if (!run) throw new TypeError('"store" must be made by postgresStore, mysqlStore or sqliteStore')
+  return run()
+}
+
+const IDS_PER_STATEMENT = 500
+
+export function createSqlStore(database: Database, names: TableNames): SqlStore {
+  const statements = createStatements(database.dialect, names)
+
+  const store: SqlStore = {
+    async insert(records: readonly KeyRecord[]) {
+      const rows = records.map(toKeyRow)
+      for (const row of rows) checkLengths(row, database)
+      const quotas = records.flatMap(({ lineageId, quota }) =>
+        quota ? [{ lineageId, row: toQuotaRow(quota) }] : [],
+      )
+      if (rows.length > 0) await database.transact(() => insertPlan(rows, quotas))
+    },
+
+    async find(by) {
+      if ('id' in by) {
+        if (!isStorable(by.id)) return null
+        const [row] = await database.read(() => rowsOf(statements.findById(by.id)))
+        return row ? toKeyRecord(row) : null
+      }
+      const lookups = by.lookups.filter(isStorable)
+      if (lookups.length === 0) return null
+      const rows = await database.read(() => rowsOf(statements.findByLookups(lookups)))
+      if (rows.length < 2) return rows[0] ? toKeyRecord(rows[0]) : null
+      const records = rows.map(toKeyRecord)
+      for (const lookup of lookups) {
+        const record = records.find((candidate) => candidate.lookup === lookup)
+        if (record) return record
+      }
+      return null
+    },
+
+    async update(id: string, expectedVersion: number, change: KeyChange) {
+      if (!isStorable(id)) return 'missing'
+      const row = toChangedColumns(change)
+      checkLengths(row, database)
+      const { quota, revokedAt, updatedAt } = change
+      const update = statements.updateKey(id, expectedVersion, row, revokedAt?.getTime())
+      if (quota === undefined) return database.write(() => updatePlan(statements, id, update))
+      const setQuota = quota && structuredClone(quota)
+      const at = new Date(updatedAt)
+      return database.transact(function* () {
+        const outcome = yield* updatePlan(statements, id, update)
+        if (outcome === 'updated') yield* setQuotaPlan(statements, id, setQuota, at)
+        return outcome
+      })
+    },
+
+    async replaceDigest(id: string, expected: string, next: string) {
+      if (!isStorable(id) || !isStorable(expected)) return false
+      const row = toChangedColumns({ digest: next } as unknown as KeyChange)
+      checkLengths(row, database)
+      return database.write(function* () {
+        return (yield* affectedBy(statements.replaceDigest(id, expected, next))) > 0
+      })
+    },
+
+    async list(filter: KeyFilter, { limit, after }: { limit: number; after?: KeyPosition }) {
+      checkInteger('limit', limit, 0, Number.MAX_SAFE_INTEGER)
+      const { owner, createdBy, name, lineageId } = filter
+      const asked = [owner?.type, owner?.id, createdBy, name, lineageId]
+      if (asked.some((value) => value !== undefined && !isStorable(value))) return []
+      const rows = await database.read(() => rowsOf(statements.list(filter, limit, after)))
+      return rows.map(toKeyRecord)
+    },
+
+    async purge(ids: readonly string[], at: Date) {
+      const all = [...new Set(ids)].filter(isStorable).sort()
+      const until = new Date(at)
+      let purged = 0
+      for (const some of inChunks(all, IDS_PER_STATEMENT)) {
+        purged += await database.transact(() => purgePlan(statements, some, until))
+      }
+      return purged
+    },
+
+    async recordUsage(batch: readonly UsageDelta[]) {
+      for (const uses of inChunks(combineUses(batch), IDS_PER_STATEMENT)) {
+        await database.write(function* () {
+          for (const statement of statements.recordUses(uses)) yield statement
+        })
+      }
+    },
+
+    async reserveQuota(lineageId: string, amount: number, at: Date): Promise<QuotaReservation | null> {
+      if (!isStorable(lineageId)) return null
+      const moment = new Date(at)
+      return database.transact(() => reservePlan(statements, lineageId, amount, moment))
+    },
+
+    close: () => database.close(),
+  }
+  return Object.defineProperty(store, MIGRATE, { value: () => migrateDatabase(database, names) })
+
+  /**
+   * Keys first, then quotas, as everywhere. A quota that is there already is locked as well: a purge of the lineage's
+   * last key would otherwise not see these yet, and take their quota with it.
+   */
+  function* insertPlan(
+    rows: readonly Record<string, Cell>[],
+    quotas: readonly { lineageId: string; row: Record<string, Cell> }[],
+  ): Plan<void> {
+    for (let from = 0; from < rows.length; ) {
+      const count = largestPowerOfTwo(Math.min(rows.length - from, database.dialect.recordsPerInsert))
+      yield statements.insertKeys(rows.slice(from, from + count))
+      from += count
+    }
+    const inOrder = [...quotas].sort((a, b) => compareTexts(a.lineageId, b.lineageId))
+    for (const { lineageId, row } of inOrder) yield statements.insertQuota(lineageId, row, false)
+    if (!database.dialect.locksRows) return
+    const lineageIds = [...new Set(rows.map((row) => row.lineage_id as string))].sort(compareTexts)
+    for (const some of inChunks(lineageIds, IDS_PER_STATEMENT)) yield statements.lockQuotas(some)
+  }
+}
+
+function* updatePlan(
+  statements: Statements,
+  id: string,
+  update: ReturnType<Statements['updateKey']>,
+): Plan<'updated' | 'conflict' | 'missing'> {
+  if ((yield* affectedBy(update)) > 0) return 'updated'
+  return (yield* rowsOf(statements.lineageOf(id))).length > 0 ? 'conflict' : 'missing'
+}
+
+function* setQuotaPlan(statements: Statements, id: string, quota: KeyChange['quota'], at: Date): Plan<void> {
+  const [key] = yield* rowsOf(statements.lineageOf(id))
+  const lineageId = String(key?.lineage_id)
+  if (!quota) {
+    yield statements.removeQuota(lineageId)
+    return
+  }
+  // There has to be a row to lock. One that is made here is overwritten below.
+  yield statements.insertQuota(lineageId, toQuotaRow({ ...startQuota(quota, null, at), epoch: 0 }), true)
+  const [existing] = yield* rowsOf(statements.lockQuotas([lineageId]))
+  const next = startQuota(quota, existing ? toQuotaRecord(existing) : null, at)
+  yield statements.updateQuota(lineageId, toQuotaRow(next))
+}
+
+function* reservePlan(
+  statements: Statements,
+  lineageId: string,
+  amount: number,
+  at: Date,
+): Plan<QuotaReservation | null> {
+  const [row] = yield* rowsOf(statements.lockQuotas([lineageId]))
+  if (!row || isRemoved(row)) return null
+  const { next, reservation } = decideReservation(toQuotaRecord(row), amount, at)
+  yield statements.updateQuota(lineageId, toQuotaRow(next))
+  return reservation
+}
+
+/** The quotas are locked before it is asked which lineages live on: who inserts a successor waits for the same lock. */
+function* purgePlan(statements: Statements, ids: readonly string[], at: Date): Plan<number> {
+  const ended = yield* rowsOf(statements.lockEnded(ids, at))
+  if (ended.length === 0) return 0
+  const purged = yield* affectedBy(statements.deleteKeys(ended.map(({ id }) => String(id))))
+  const lineageIds = [...new Set(ended.map((row) => String(row.lineage_id)))].sort(compareTexts)
+  const locked = yield* rowsOf(statements.lockQuotas(lineageIds))
+  if (locked.length === 0) return purged
+  const withQuota = locked.map((row) => String(row.lineage_id))
+  const living = yield* rowsOf(statements.livingLineages(withQuota))
+  const dead = withQuota.filter((lineageId) => !living.some((row) => row.lineage_id === lineageId))
+  if (dead.length > 0) yield statements.deleteQuotas(dead)
+  return purged
+}
+
+/** One use for each key, in the order of the keys: a key that is twice in a statement would be counted once. */
+function combineUses(batch: readonly UsageDelta[]): UsageDelta[] {
+  const uses = new Map<string, UsageDelta>()
+  for (const use of batch) {
+    // What cannot be stored is no key of ours, and would keep the rest of the batch from being counted.
+    if (!isStorable(use.id)) continue
+    const { id, count, lastUsedAt } = use
+    const earlier = uses.get(id)
+    const latest = earlier && earlier.lastUsedAt >= lastUsedAt ? earlier : use
+    const lastUsedIp = latest.lastUsedIp !== null && isStorable(latest.lastUsedIp) ? latest.lastUsedIp : null
+    uses.set(id, {
+      id,
+      count: count + (earlier?.count ?? 0),
+      lastUsedAt: new Date(latest.lastUsedAt),
+      lastUsedIp,
+    })
+  }
+  return [...uses.values()].sort((a, b) => compareTexts(a.id, b.id))
+}
+
+/** @throws LatchkeyError `unsupported` rather than have a lenient server cut the text off. */
+function checkLengths(row: Readonly<Record<string, Cell>>, { dialect }: Database): void {
+  for (const [column, maxLength] of Object.entries(dialect.maxLengths)) {
+    const value = row[column]
+    if (typeof value !== 'string' || value.length <= maxLength || [...value].length <= maxLength) continue
+    throw new LatchkeyError(
+      'unsupported',
+      `the column "${column}" holds at most ${maxLength} characters in ${dialect.title}`,
+    )
+  }
+}
+
+function* inChunks<T>(values: readonly T[], size: number): Generator<readonly T[]> {
+  for (let from = 0; from < values.length; from += size) yield values.slice(from, from + size)
+}
+
+function largestPowerOfTwo(atMost: number): number {
+  return 2 ** Math.floor(Math.log2(atMost))
+}
+
+function compareTexts(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}

@@ -1,0 +1,283 @@
+import { type Expression, type ExpressionBuilder, type SqlBool, sql } from 'kysely'
+import type { KeyFilter, KeyPosition, UsageDelta } from '../../core/key-store.ts'
+import type { Dialect, Schema } from './dialect.ts'
+import { keyColumnNames, QUOTA_PREFIX, quotaColumnNames } from './key-row.ts'
+import type { Cell, Statement } from './plan.ts'
+import type { TableNames } from './table-names.ts'
+
+/** The statements of a store, written for its dialect and its tables. */
+export type Statements = ReturnType<typeof createStatements>
+
+/** The condition of each partial index, word for word: only then does a planner see that the index will do. */
+export const MAY_END = 'revoked_at_ms is not null or expires_at_ms is not null or idle_expiry_ms is not null'
+
+type Keys = ExpressionBuilder<{ k: Schema['keys'] }, 'k'>
+
+export function createStatements({ name, builder, locksRows }: Dialect, names: TableNames) {
+  // The compiler of types knows the tables by their roles; the names are what is written.
+  const keys = names.keys as 'keys'
+  const quotas = names.quotas as 'quotas'
+  const db = names.schema === undefined ? builder : builder.withSchema(names.schema)
+
+  const selectKeys = db
+    .selectFrom(`${keys} as k`)
+    .leftJoin(`${quotas} as q`, 'q.lineage_id', 'k.lineage_id')
+    .select(keyColumnNames.map((column) => `k.${column}` as const))
+    .select(
+      [...quotaColumnNames, 'removed'].map((column) => `q.${column} as ${QUOTA_PREFIX}${column}` as const),
+    )
+
+  // What every request may ask is written once, and then only given its value.
+  const findById = prepare(selectKeys.where('k.id', '=', '').compile())
+  const findByLookup = prepare(selectKeys.where('k.lookup', '=', '').compile())
+  const insertsByCount = new Map<number, string>()
+  const insertQuotaRow = prepare(writeInsertQuota())
+  const useKey = prepare(writeUse())
+
+  function writeInsertQuota(): Statement {
+    const columns = ['lineage_id', ...quotaColumnNames, 'removed']
+    const insert = db.insertInto(quotas).values(Object.fromEntries(columns.map((column) => [column, ''])))
+    if (name !== 'mysql')
+      return insert.onConflict((conflict) => conflict.column('lineage_id').doNothing()).compile()
+    // `insert ignore` would pass over every other mistake as well.
+    return insert.onDuplicateKeyUpdate({ lineage_id: sql.ref(`${names.quotas}.lineage_id`) }).compile()
+  }
+
+  /** MySQL assigns from left to right, so that the address comes before the time that it is decided by. */
+  function writeUse(): Statement {
+    return db
+      .updateTable(keys)
+      .set('usage_count', sql`usage_count + ${0}`)
+      .set('last_used_ip', sql`case when last_used_at_ms >= ${0} then last_used_ip else ${''} end`)
+      .set('last_used_at_ms', sql`case when last_used_at_ms >= ${0} then last_used_at_ms else ${0} end`)
+      .where('id', '=', '')
+      .compile()
+  }
+
+  return {
+    findById: (id: string) => findById([id]),
+    findByLookups(lookups: readonly string[]): Statement {
+      if (lookups.length === 1) return findByLookup(lookups)
+      return selectKeys.where('k.lookup', 'in', lookups).compile()
+    },
+
+    list(filter: KeyFilter, limit: number, after: KeyPosition | undefined): Statement {
+      return selectKeys
+        .where((k) => k.and(listed(k as unknown as Keys, filter, after)))
+        .orderBy('k.created_at_ms')
+        .orderBy('k.id')
+        .limit(sql.lit(limit))
+        .compile()
+    },
+
+    insertKeys(rows: readonly Record<string, Cell>[]): Statement {
+      let text = insertsByCount.get(rows.length)
+      if (text === undefined) {
+        text = db
+          .insertInto(keys)
+          .columns(keyColumnNames)
+          .values([...rows])
+          .compile().sql
+        insertsByCount.set(rows.length, text)
+      }
+      return { sql: text, parameters: rows.flatMap((row) => keyColumnNames.map((column) => row[column])) }
+    },
+
+    /** Does nothing where the lineage has one. */
+    insertQuota(lineageId: string, row: Record<string, Cell>, removed: boolean): Statement {
+      return insertQuotaRow([lineageId, ...quotaColumnNames.map((column) => row[column]), removed])
+    },
+
+    lockQuotas(lineageIds: readonly string[]): Statement {
+      const select = db
+        .selectFrom(quotas)
+        .select(['lineage_id', ...quotaColumnNames, 'removed'])
+        .where('lineage_id', 'in', lineageIds)
+        .orderBy('lineage_id')
+      return (locksRows ? select.forUpdate() : select).compile()
+    },
+
+    updateQuota: (lineageId: string, row: Record<string, Cell>) =>
+      db
+        .updateTable(quotas)
+        .set({ ...row, removed: false })
+        .where('lineage_id', '=', lineageId)
+        .compile(),
+
+    removeQuota: (lineageId: string) =>
+      db.updateTable(quotas).set({ removed: true }).where('lineage_id', '=', lineageId).compile(),
+
+    deleteQuotas: (lineageIds: readonly string[]) =>
+      db.deleteFrom(quotas).where('lineage_id', 'in', lineageIds).compile(),
+
+    updateKey(id: string, expectedVersion: number, row: Record<string, Cell>, revokedAtMs: Cell | undefined) {
+      const update = db
+        .updateTable(keys)
+        .set({ ...row, version: expectedVersion + 1 })
+        .where('id', '=', id)
+        .where('version', '=', expectedVersion)
+      if (revokedAtMs === undefined || revokedAtMs === null) return update.compile()
+      return update.set('revoked_at_ms', sql`coalesce(revoked_at_ms, ${revokedAtMs})`).compile()
+    },
+
+    migrationNames: db
+      .selectFrom(names.migrations as 'migrations')
+      .select('name')
+      .compile() as Statement,
+
+    lineageOf: (id: string) => db.selectFrom(keys).select('lineage_id').where('id', '=', id).compile(),
+
+    replaceDigest: (id: string, expected: string, next: string) =>
+      db
+        .updateTable(keys)
+        .set({ digest: next })
+        .where('id', '=', id)
+        .where('digest', '=', expected)
+        .compile(),
+
+    lockEnded(ids: readonly string[], at: Date): Statement {
+      const select = db
+        .selectFrom(`${keys} as k`)
+        .select(['k.id', 'k.lineage_id'])
+        .where('k.id', 'in', ids)
+        .where((k) => k.or([k('k.revoked_at_ms', 'is not', null), hasExpired(k, at)]))
+        .orderBy('k.id')
+      return (locksRows ? select.forUpdate() : select).compile()
+    },
+
+    deleteKeys: (ids: readonly string[]) => db.deleteFrom(keys).where('id', 'in', ids).compile(),
+
+    livingLineages: (lineageIds: readonly string[]) =>
+      db.selectFrom(keys).select('lineage_id').distinct().where('lineage_id', 'in', lineageIds).compile(),
+
+    /** Adds the uses of several keys, whose ids are in order, so that two batches never wait for each other. */
+    recordUses(uses: readonly UsageDelta[]): readonly Statement[] {
+      if (name === 'postgres') return [usesAtOnce(uses)]
+      if (name === 'mysql') return [usesByCase(uses)]
+      return uses.map(({ id, count, lastUsedAt, lastUsedIp }) => {
+        const at = lastUsedAt.getTime()
+        return useKey([count, at, lastUsedIp, at, at, id])
+      })
+    },
+  }
+
+  function usesAtOnce(uses: readonly UsageDelta[]): Statement {
+    const list = JSON.stringify(
+      uses.map(({ id, count, lastUsedAt, lastUsedIp }) => ({
+        id,
+        uses: count,
+        used_at: lastUsedAt.getTime(),
+        ip: lastUsedIp,
+      })),
+    )
+    const table = sql.table(names.schema === undefined ? names.keys : `${names.schema}.${names.keys}`)
+    return sql`
+      with used as (
+        select * from json_to_recordset(${list}::json) as u (id text, uses bigint, used_at bigint, ip text)
+      ), locked as (
+        select k.id from ${table} as k where k.id in (select id from used) order by k.id for no key update
+      )
+      update ${table} as k
+      set usage_count = k.usage_count + used.uses,
+        last_used_ip = case when k.last_used_at_ms >= used.used_at then k.last_used_ip else used.ip end,
+        last_used_at_ms = greatest(k.last_used_at_ms, used.used_at)
+      from used
+      where k.id = used.id and k.id in (select id from locked)`.compile(db)
+  }
+
+  /** One text for each power of two: MySQL keeps what it has prepared. What fills up is the last one again. */
+  function usesByCase(uses: readonly UsageDelta[]): Statement {
+    const count = 2 ** Math.ceil(Math.log2(uses.length))
+    const filled = [...uses, ...Array(count - uses.length).fill(uses.at(-1))] as UsageDelta[]
+    const byId = (value: (use: UsageDelta) => Cell) =>
+      sql`case id ${sql.join(
+        filled.map((use) => sql`when ${use.id} then ${value(use)}`),
+        sql` `,
+      )} end`
+    const usedAt = byId((use) => use.lastUsedAt.getTime())
+    return db
+      .updateTable(keys)
+      .set('usage_count', sql`usage_count + ${byId((use) => use.count)}`)
+      .set(
+        'last_used_ip',
+        sql`case when last_used_at_ms >= ${usedAt} then last_used_ip else ${byId((use) => use.lastUsedIp)} end`,
+      )
+      .set('last_used_at_ms', sql`greatest(coalesce(last_used_at_ms, ${usedAt}), ${usedAt})`)
+      .where(
+        'id',
+        'in',
+        filled.map(({ id }) => id),
+      )
+      .orderBy('id')
+      .compile()
+  }
+}
+
+/** The statement with other values. */
+function prepare({ sql: text }: Statement): (parameters: readonly unknown[]) => Statement {
+  return (parameters) => ({ sql: text, parameters })
+}
+
+function listed(k: Keys, filter: KeyFilter, after: KeyPosition | undefined): Expression<SqlBool>[] {
+  const { owner, createdBy, name, lineageId, status, endedBefore } = filter
+  const conditions: Expression<SqlBool>[] = []
+  if (owner) conditions.push(k('k.owner_type', '=', owner.type), k('k.owner_id', '=', owner.id))
+  if (createdBy !== undefined) conditions.push(k('k.created_by', '=', createdBy))
+  if (name !== undefined) conditions.push(k('k.name', '=', name))
+  if (lineageId !== undefined) conditions.push(k('k.lineage_id', '=', lineageId))
+  if (status) conditions.push(...hasStatus(k, status))
+  if (endedBefore) conditions.push(...hasEnded(k, endedBefore))
+  if (after) {
+    const at = after.createdAt.getTime()
+    conditions.push(
+      k('k.created_at_ms', '>=', at),
+      k.or([k('k.created_at_ms', '>', at), k('k.id', '>', after.id)]),
+    )
+  }
+  return conditions
+}
+
+/** `keyStatus` of the core, in SQL. */
+function hasStatus(k: Keys, { is, at }: NonNullable<KeyFilter['status']>): Expression<SqlBool>[] {
+  if (is === 'revoked') return [k('k.revoked_at_ms', 'is not', null)]
+  const isNotRevoked = k('k.revoked_at_ms', 'is', null)
+  if (is === 'expired') return [mayEnd(k), isNotRevoked, hasExpired(k, at)]
+  return [k('k.enabled', '=', sql.lit(is === 'active')), isNotRevoked, lives(k, at)]
+}
+
+/** `endOf` of the core is at `at` or before; `'<'` means before. */
+function hasExpired(k: Keys, at: Date, compare: '<=' | '<' = '<='): Expression<SqlBool> {
+  const ms = at.getTime()
+  return k.or([
+    k('k.expires_at_ms', compare, ms),
+    k.and([
+      k(sql`k.created_at_ms + k.idle_expiry_ms`, compare, ms),
+      k(sql`coalesce(k.last_used_at_ms, 0) + k.idle_expiry_ms`, compare, ms),
+    ]),
+  ])
+}
+
+/** The opposite, for columns that may be null. */
+function lives(k: Keys, at: Date): Expression<SqlBool> {
+  const ms = at.getTime()
+  return k.and([
+    k.or([k('k.expires_at_ms', 'is', null), k('k.expires_at_ms', '>', ms)]),
+    k.or([
+      k('k.idle_expiry_ms', 'is', null),
+      k(sql`k.created_at_ms + k.idle_expiry_ms`, '>', ms),
+      k(sql`coalesce(k.last_used_at_ms, 0) + k.idle_expiry_ms`, '>', ms),
+    ]),
+  ])
+}
+
+function hasEnded(k: Keys, before: Date): Expression<SqlBool>[] {
+  return [mayEnd(k), k.or([k('k.revoked_at_ms', '<', before.getTime()), hasExpired(k, before, '<')])]
+}
+
+function mayEnd(k: Keys): Expression<SqlBool> {
+  return k.or([
+    k('k.revoked_at_ms', 'is not', null),
+    k('k.expires_at_ms', 'is not', null),
+    k('k.idle_expiry_ms', 'is not', null),
+  ])
+}
