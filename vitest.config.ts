@@ -9,6 +9,10 @@ const soakTests = 'test/soak/**'
 const servicesTests = [
   'test/**/redis*.test.ts',
   'test/**/sql*.test.ts',
+  'test/**/postgres*.test.ts',
+  'test/**/mariadb*.test.ts',
+  'test/**/custom-store*.test.ts',
+  'test/**/migrate*.test.ts',
   'test/services/**/*.test.ts',
   'test/invalidation/**/*.test.ts',
 ]
@@ -25,7 +29,7 @@ export const common = defineConfig({
   },
 })
 
-/** Starts Redis for the tests that need it. */
+/** Starts Redis, PostgreSQL and MariaDB for the tests that need them. */
 export const services = {
   globalSetup: fromRoot('./test/support/start-services.ts'),
   setupFiles: fromRoot('./test/support/require-services.ts'),

@@ -1,11 +1,10 @@
 import { execFileSync } from 'node:child_process'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { connect } from 'node:net'
-import { join } from 'node:path'
+import { readdirSync, readFileSync } from 'node:fs'
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis'
 import { describe, expect, inject, it, onTestFinished } from 'vitest'
-import { temporaryFolder } from '../support/cleaner.ts'
+import { fakeMachine } from '../support/fake-machine.ts'
 import { startProgram } from '../support/program.ts'
+import { isReachable } from '../support/reachable.ts'
 import { findRedisServer } from '../support/redis-binary.ts'
 import { type ClusterNode, type RedisServer, startCluster, startRedis } from '../support/redis-server.ts'
 
@@ -197,24 +196,3 @@ describe('the search for a server', () => {
     )
   })
 })
-
-/** A machine whose PATH leads to these shell scripts and to nothing else: the real apt-get would change this one. */
-function fakeMachine(scripts: Record<string, string>): {
-  env: NodeJS.ProcessEnv
-  path(name: string): string
-} {
-  const folder = temporaryFolder('machine')
-  const path = (name: string) => join(folder, name)
-  for (const [name, script] of Object.entries(scripts)) {
-    writeFileSync(path(name), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
-  }
-  return { env: { PATH: folder, HERE: folder }, path }
-}
-
-function isReachable(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1')
-    socket.once('connect', () => resolve(true)).once('error', () => resolve(false))
-    socket.once('connect', () => socket.destroy())
-  })
-}

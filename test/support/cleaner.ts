@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync } from 'node:fs'
+import { chmodSync, mkdtempSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,17 +10,20 @@ let cleaner: { folder: string; pids: Socket } | undefined
 
 /** Kills `child` when this process is gone, whatever ended it: a crash and SIGKILL too, where no handler would run. */
 export function killAfterwards(child: ChildProcess): void {
-  const { pid } = child
-  // It could not be started.
-  if (pid === undefined) return
-  const { pids } = startCleaner()
-  const tell = () => pids.write(`${[...living].join(' ')}\n`)
-  living.add(pid)
+  // Otherwise it could not be started.
+  if (child.pid !== undefined) child.once('exit', killAlso([child.pid]))
+}
+
+/** Kills these too when this process is gone, though others started them, until the function that is returned is called. */
+export function killAlso(pids: readonly number[]): () => void {
+  const { pids: cleaner } = startCleaner()
+  const tell = () => cleaner.write(`${[...living].join(' ')}\n`)
+  for (const pid of pids) living.add(pid)
   tell()
-  child.once('exit', () => {
-    living.delete(pid)
+  return () => {
+    for (const pid of pids) living.delete(pid)
     tell()
-  })
+  }
 }
 
 /** A new empty folder that is removed when this process is gone, if not before. */
@@ -35,6 +38,8 @@ export function temporaryFolder(name: string): string {
 function startCleaner(): NonNullable<typeof cleaner> {
   if (cleaner) return cleaner
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-'))
+  // A server that does not run as we do passes through it to a folder of its own.
+  chmodSync(folder, 0o711)
   const script = 'while read -r line; do pids=$line; done; [ -z "$pids" ] || kill -KILL $pids; rm -rf "$1"'
   const shell = spawn('sh', ['-c', script, 'sh', folder], {
     detached: true,

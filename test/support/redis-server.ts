@@ -1,16 +1,13 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { execFile } from 'node:child_process'
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { Redis } from 'ioredis'
-import { killAfterwards, temporaryFolder } from './cleaner.ts'
-import { findFreePort } from './free-port.ts'
+import { temporaryFolder } from './cleaner.ts'
 import { findRedisServer } from './redis-binary.ts'
+import { HOST, launch, launchAnywhere, pauseServer, resumeServer } from './server-process.ts'
 
-const HOST = '127.0.0.1'
-const START_LIMIT_MS = 10_000
 const CLUSTER_LIMIT_MS = 20_000
 const SLOTS = 16_384
 /** Where a node of a Cluster keeps what it knows of the others. */
@@ -89,12 +86,9 @@ export async function startRedis({ binary, args = [] }: RedisOptions = {}): Prom
     await debugSetting(program),
     args,
   ].flat()
-  const launchAt = (port: number) => launch(program, ['--port', String(port), ...settings])
+  const launchAt = (port: number) =>
+    launch(program, ['--port', String(port), ...settings], { ready: 'Ready to accept connections' })
   let { port, running } = await launchAnywhere(launchAt)
-
-  function signal(name: NodeJS.Signals): void {
-    if (!running.child.kill(name)) throw new Error(`the server at port ${port} does not run`)
-  }
 
   async function kill(): Promise<void> {
     running.child.kill('SIGKILL')
@@ -107,8 +101,8 @@ export async function startRedis({ binary, args = [] }: RedisOptions = {}): Prom
     get pid() {
       return running.child.pid as number
     },
-    pause: () => signal('SIGSTOP'),
-    resume: () => signal('SIGCONT'),
+    pause: () => pauseServer(running, port),
+    resume: () => resumeServer(running, port),
     kill,
     async restart() {
       await kill()
@@ -155,55 +149,11 @@ export async function startCluster({
   return { nodes, stop }
 }
 
-interface Running {
-  child: ChildProcess
-  /** Resolves when the process is gone. */
-  ended: Promise<unknown>
-}
-
 /** DEBUG SLEEP and the like are refused since Redis 7 unless they are asked for; before, the setting is unknown. */
 async function debugSetting(program: string): Promise<string[]> {
   const { stdout } = await promisify(execFile)(program, ['--version'])
   const [, major = ''] = /v=(\d+)\./.exec(stdout) ?? []
   return Number(major) >= 7 ? ['--enable-debug-command', 'yes'] : []
-}
-
-/** Between the choice of a port and its use somebody else may take it. */
-async function launchAnywhere(
-  launchAt: (port: number) => Promise<Running>,
-): Promise<{ port: number; running: Running }> {
-  for (let attempt = 1; ; attempt += 1) {
-    const port = await findFreePort()
-    try {
-      return { port, running: await launchAt(port) }
-    } catch (error) {
-      if (attempt === 5 || !/Address already in use/.test(String(error))) throw error
-    }
-  }
-}
-
-async function launch(program: string, args: readonly string[]): Promise<Running> {
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
-  killAfterwards(child)
-  const ended = once(child, 'close')
-  let output = ''
-  const ready = new Promise<'ready'>((resolve) => {
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.setEncoding('utf8').on('data', (text: string) => {
-        output += text
-        if (output.includes('Ready to accept connections')) resolve('ready')
-      })
-    }
-  })
-  const outcome = await Promise.race([
-    ready,
-    ended.then(() => 'ended before it was ready'),
-    setTimeout(START_LIMIT_MS, `was not ready after ${START_LIMIT_MS} ms`, { ref: false }),
-  ])
-  if (outcome === 'ready') return { child, ended }
-  child.kill('SIGKILL')
-  await ended
-  throw new Error(`${program} ${args.join(' ')} ${outcome}:\n${output}`)
 }
 
 /** A full synchronisation leaves a dump behind, which the next start would load. */

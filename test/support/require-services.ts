@@ -1,5 +1,5 @@
 import { inject } from 'vitest'
+import { failOnInject } from './fail-on-inject.ts'
 
-/** Fails every test file that needs the services where they could not be started: none of them may pass unseen. */
-const failure = inject('servicesFailure')
-if (failure !== '') throw new Error(failure)
+// Fails every test file that asks for a service which could not be started: none of them may pass unseen.
+for (const [name, reason] of Object.entries(inject('missingServices'))) failOnInject(name, reason)
