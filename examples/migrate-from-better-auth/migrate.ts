@@ -34,7 +34,7 @@ async function main(): Promise<void> {
     owner: table.ownerOf,
     disableKeyHashing: values['disable-key-hashing'],
   })
-  const store = await sqliteStore(target)
+  const store = sqliteStore(target)
   await migrate(store)
   // The application gets the same `formats`, or its imported keys are no keys to it.
   const keys = createApiKeys({

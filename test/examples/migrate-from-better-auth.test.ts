@@ -9,9 +9,9 @@ import {
   type RateLimit,
   type VerifyResult,
 } from 'latchkey'
-import { migrate, type SqlStore, sqliteStore } from 'latchkey/sql'
+import { migrate, sqliteStore } from 'latchkey/sql'
 import Database from 'libsql'
-import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { startProgram } from '../support/program.ts'
 
 // Child processes are slow where much else runs.
@@ -45,13 +45,10 @@ interface Made {
 
 const made: Made[] = JSON.parse(readFileSync(new URL('keys.json', golden), 'utf8')).keys
 
-let folder: string
-let target: string
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'latchkey-migrate-'))
-  target = join(folder, 'latchkey.sqlite')
+const folders: string[] = []
+afterAll(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true })
 })
-afterEach(() => rmSync(folder, { recursive: true, force: true }))
 
 describe('its README', () => {
   const readme = readFileSync(
@@ -67,7 +64,7 @@ describe('its README', () => {
   })
 
   it('shows what is printed', async () => {
-    const { stdout } = await run([copyOf('1.7.1.sqlite'), target])
+    const { stdout } = await run(placesFor('1.7.1.sqlite'))
     const [, shown = ''] = /^```\n(.+)\n```$/m.exec(readme) ?? []
     expect(stdout.split('\n')).toContain(shown)
   })
@@ -79,23 +76,26 @@ describe.each([
   { database: '1.4.6.sqlite', flags: [] },
 ])('the keys of $database', ({ database, flags }) => {
   const theirs = made.filter((key) => key.database === database)
+  const places = placesFor(database)
+  let first: Awaited<ReturnType<typeof run>>
+  beforeAll(async () => {
+    first = await run([...places, ...flags])
+  })
 
   it('are answered as better-auth answers them, and are what they were', async () => {
-    const { stdout, code } = await run([copyOf(database), target, ...flags])
+    const { stdout, code } = first
     expect(code).toBe(0)
     expect(stdout).toContain(`${theirs.length} imported, 0 were there already, 0 could not be imported`)
-    const keys = await openKeys()
+    const keys = await openKeys(places)
     for (const key of theirs) {
-      const described = await keys.get(key.id)
-      expect(described, key.title).toMatchObject(expectedOf(key))
+      expect(await keys.get(key.id), key.title).toMatchObject(expectedOf(key))
       expect(outcomeOf(await keys.verify(key.key)), key.title).toBe(key.answer.code ?? 'valid')
     }
     expect((await keys.list({ limit: 1_000 })).apiKeys).toHaveLength(theirs.length)
   })
 
   it('are not admitted by anything but their text', async () => {
-    await run([copyOf(database), target, ...flags])
-    const keys = await openKeys()
+    const keys = await openKeys(places)
     for (const { key, title } of theirs) {
       for (const other of [key.slice(1), `${key}A`, key.toUpperCase(), swapLast(key)]) {
         if (other !== key) expect(outcomeOf(await keys.verify(other)), title).toBe('UNKNOWN')
@@ -104,9 +104,7 @@ describe.each([
   })
 
   it('are all there already the next time', async () => {
-    const source = copyOf(database)
-    await run([source, target, ...flags])
-    const { stdout, code } = await run([source, target, ...flags])
+    const { stdout, code } = await run([...places, ...flags])
     expect(code).toBe(0)
     expect(stdout).toContain(`0 imported, ${theirs.length} were there already, 0 could not be imported`)
   })
@@ -115,26 +113,26 @@ describe.each([
 describe('the program', () => {
   it('checks a key that is in the environment, and prints it nowhere', async () => {
     const key = named('a prefix')
-    const { stdout, stderr, code } = await run([copyOf('1.7.1.sqlite'), target], { KEY: key.key })
+    const { stdout, stderr, code } = await run(placesFor('1.7.1.sqlite'), { KEY: key.key })
     expect(code).toBe(0)
     expect(stdout).toContain(`KEY is "CI" of the user ${key.owner.id}`)
     expect(stdout + stderr).not.toContain(key.key)
   })
 
   it('says why a key is refused', async () => {
-    const { stdout, code } = await run([copyOf('1.7.1.sqlite'), target], { KEY: named('disabled').key })
+    const { stdout, code } = await run(placesFor('1.7.1.sqlite'), { KEY: named('disabled').key })
     expect(stdout).toContain('KEY is refused: disabled')
     expect(code).toBe(1)
   })
 
   it('leaves the old database as it is', async () => {
-    const source = copyOf('1.7.1.sqlite')
+    const [source, target] = placesFor('1.7.1.sqlite')
     await run([source, target, '--follow'])
     expect(readFileSync(source)).toEqual(readFileSync(new URL('1.7.1.sqlite', golden)))
   })
 
   it('names a row that is no key, and imports the others', async () => {
-    const source = copyOf('1.7.1.sqlite')
+    const [source, target] = placesFor('1.7.1.sqlite')
     change(source, 'update apikey set permissions = ? where id = ?', '{"projects":', named('permissions').id)
     const { stdout, stderr, code } = await run([source, target])
     expect(stderr).toMatch(/^row \d+: .*"permissions"/m)
@@ -143,14 +141,14 @@ describe('the program', () => {
   })
 
   it('refuses a table of plain keys that it is not told of, and imports none of them', async () => {
-    const { stdout, stderr, code } = await run([copyOf('1.7.1-plain.sqlite'), target])
+    const { stdout, stderr, code } = await run(placesFor('1.7.1-plain.sqlite'))
     expect(code).toBe(1)
     expect(stdout).toContain('0 imported')
     for (const { key } of made) expect(stderr).not.toContain(key)
   })
 
   it('imports what was made since, and stops what better-auth has stopped since', async () => {
-    const source = copyOf('1.7.1.sqlite')
+    const [source, target] = placesFor('1.7.1.sqlite')
     const late = named('a prefix')
     const row = read(source, late.id)
     change(source, 'delete from apikey where id = ?', late.id)
@@ -163,7 +161,7 @@ describe('the program', () => {
     expect(stdout).toContain('1 imported, 18 were there already, 0 could not be imported')
     expect(stdout).toContain('1 revoked and 1 disabled')
 
-    const keys = await openKeys()
+    const keys = await openKeys([source, target])
     expect(outcomeOf(await keys.verify(late.key))).toBe('valid')
     expect(outcomeOf(await keys.verify(named('used before').key))).toBe('KEY_DISABLED')
     expect(outcomeOf(await keys.verify(named('a quota').key))).toBe('REVOKED')
@@ -171,9 +169,9 @@ describe('the program', () => {
   })
 
   it('stops no key that was issued since', async () => {
-    const source = copyOf('1.4.6.sqlite')
+    const [source, target] = placesFor('1.4.6.sqlite')
     await run([source, target])
-    const keys = await openKeys()
+    const keys = await openKeys([source, target])
     const { key } = await keys.issue({ owner: { type: 'user', id: 'u_1' }, name: 'native' })
     await run([source, target, '--follow'])
     expect(outcomeOf(await keys.verify(key))).toBe('valid')
@@ -183,12 +181,14 @@ describe('the program', () => {
     ['a file that is missing', 'nowhere.sqlite'],
     ['a database without the table', 'empty.sqlite'],
   ])('stops at %s, and makes no store', async (_case, name) => {
-    if (name === 'empty.sqlite') new Database(join(folder, name)).exec('create table other (id)').close()
-    const { stderr, code } = await run([join(folder, name), target])
+    const folder = newFolder()
+    const [source, target] = [join(folder, name), join(folder, 'latchkey.sqlite')]
+    if (name === 'empty.sqlite') change(source, 'create table other (id)')
+    const { stderr, code } = await run([source, target])
     expect(code).toBe(1)
     expect(stderr).not.toContain('    at ')
     expect(stderr).toContain(name)
-    expect([existsSync(target), existsSync(join(folder, 'nowhere.sqlite'))]).toEqual([false, false])
+    expect([existsSync(source), existsSync(target)]).toEqual([name === 'empty.sqlite', false])
   })
 })
 
@@ -237,8 +237,8 @@ async function run(args: string[], env: NodeJS.ProcessEnv = {}) {
 }
 
 /** The keys as an application has them after the import. */
-async function openKeys(): Promise<ApiKeys> {
-  const store: SqlStore = await sqliteStore(target)
+async function openKeys([, target]: Places): Promise<ApiKeys> {
+  const store = sqliteStore(target)
   await migrate(store)
   const keys = createApiKeys({
     store,
@@ -253,10 +253,20 @@ async function openKeys(): Promise<ApiKeys> {
   return keys
 }
 
-function copyOf(database: string): string {
-  const file = join(folder, `copy of ${database}`)
-  copyFileSync(new URL(database, golden), file)
-  return file
+/** A database of better-auth, and the file that its keys are to go to. */
+type Places = [source: string, target: string]
+
+function placesFor(database: string): Places {
+  const folder = newFolder()
+  const source = join(folder, database)
+  copyFileSync(new URL(database, golden), source)
+  return [source, join(folder, 'latchkey.sqlite')]
+}
+
+function newFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-migrate-'))
+  folders.push(folder)
+  return folder
 }
 
 function named(title: string): Made {
