@@ -1,15 +1,23 @@
 import { once } from 'node:events'
+import { mkdirSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { type ApiKeyEvent, createApiKeys, memoryRateLimiter, memoryStore } from 'latchkey'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { type ApiKeyEvent, createApiKeys, memoryRateLimiter } from 'latchkey'
+import { migrate, sqliteStore } from 'latchkey/sql'
 import { createApp } from './app.ts'
+import { type ClientKey, findClientKey } from './client-key.ts'
 import { curlLines } from './curl-lines.ts'
 import { createDemoUsers } from './users.ts'
 
 const HOST = '127.0.0.1'
+const folder = process.env.DATA_DIR || fileURLToPath(new URL('data', import.meta.url))
 
+mkdirSync(folder, { recursive: true })
+const store = sqliteStore(join(folder, 'keys.db'))
 const keys = createApiKeys({
-  store: memoryStore(),
+  store,
   rateLimiter: memoryRateLimiter(),
   prefix: 'demo',
   // Five at once, then one every two seconds.
@@ -21,12 +29,8 @@ const server = createServer(createApp({ keys, users: await createDemoUsers() }))
 try {
   const { port } = await listen(server, process.env.PORT || '3000')
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, close)
-  const { key } = await keys.issue({
-    owner: { type: 'user', id: 'u_1' },
-    name: 'first key',
-    permissions: { projects: ['read'] },
-  })
-  printLines(`http://${HOST}:${port}`, key)
+  await migrate(store)
+  printLines(`http://${HOST}:${port}`, await findClientKey(keys, join(folder, 'client-key')))
 } catch (error) {
   console.error((error as Error).message)
   process.exitCode = 1
@@ -49,7 +53,8 @@ async function listen(server: Server, given: string): Promise<AddressInfo> {
   return server.address() as AddressInfo
 }
 
-function printLines(url: string, key: string): void {
+function printLines(url: string, { key, isFromBefore }: ClientKey): void {
+  if (isFromBefore) console.log('The key that was issued when this ran before still works.')
   console.log(`Listening on ${url}; Ctrl-C stops it. Paste these into another terminal:`)
   for (const { title, expect, command } of curlLines(url, key)) {
     console.log(`\n${title} → ${expect}\n${command}`)
@@ -74,4 +79,5 @@ async function close(): Promise<void> {
   await new Promise((resolve) => server.close(resolve))
   clearTimeout(impatience)
   await keys.close()
+  await store.close()
 }

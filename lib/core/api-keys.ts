@@ -13,6 +13,7 @@ import { createDigester, type DigestScheme, type Pepper } from './digest.ts'
 import { type ApiKeyListener, createEmitter } from './events.ts'
 import { createFailedAttempts, type FailedAttemptsOptions, NO_FAILED_ATTEMPTS } from './failed-attempts.ts'
 import { createFaultGuard } from './faults.ts'
+import { compileFormats, type KeyFormat } from './foreign-format.ts'
 import type { Invalidation, KeyVersion } from './invalidation.ts'
 import { checkPrefix } from './key-format.ts'
 import type { KeyManagement } from './key-management.ts'
@@ -77,6 +78,13 @@ export interface ApiKeysOptions {
   digest?: DigestScheme
   /** Secrets that digests are made under. The first makes new digests, the others still verify old ones. */
   peppers?: readonly Pepper[]
+  /**
+   * How keys of other products are found, those that were imported: `[betterAuthFormat()]`. Several cost no more reads of
+   * the store than one. Let their shapes differ: where two formats know a key, the first that finds a record decides.
+   *
+   * @default []
+   */
+  formats?: readonly KeyFormat[]
   /**
    * Rewrites a digest of an older scheme or pepper after a successful verification. Switch it on only when
    * every running process knows the current scheme and pepper.
@@ -143,7 +151,10 @@ export interface ApiKeysOptions {
 }
 
 /** Issues, verifies and manages API keys. */
-export interface ApiKeys extends KeyManagement, Required<ApiKeyVerifier> {
+export interface ApiKeys
+  extends KeyManagement,
+    Required<Omit<ApiKeyVerifier, 'isForeignKey'>>,
+    Pick<ApiKeyVerifier, 'isForeignKey'> {
   /**
    * Writes what is still in memory and stops the timers. Verifications after it fail with `unavailable`. The
    * store and the limiter stay open: they are yours.
@@ -161,6 +172,7 @@ const OPTIONS = [
   'prefix',
   'digest',
   'peppers',
+  'formats',
   'upgradeDigests',
   'rateLimits',
   'cache',
@@ -221,6 +233,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     cache,
     store,
     digester,
+    formats: settings.formats,
     isOwnerActive,
     limiter,
     quotaBlocks,
@@ -238,6 +251,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const management = createKeyManagement({
     store,
     digester,
+    formats: settings.formats,
     cache,
     limiter,
     publish,
@@ -274,6 +288,15 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     const result = verifier.verify(key, verifyOptions)
     if (isPromiseLike(result)) inBackground(result)
     return result
+  }
+
+  function isForeignKey(text: string): boolean {
+    try {
+      return settings.formats.lookupsOf(text).length > 0
+    } catch {
+      // What is wrong with a format is found again, and told, when the key is verified.
+      return true
+    }
   }
 
   function report(happening: Happening): void {
@@ -319,6 +342,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     ...management,
     prefix,
     verifyEager,
+    ...(settings.formats.names.length > 0 && { isForeignKey }),
     report,
     async verify(key: string, verifyOptions?: VerifyOptions) {
       return verifyEager(key, verifyOptions)
@@ -366,6 +390,7 @@ function resolveOptions(options: ApiKeysOptions) {
     isOwnerActive,
     onEvent,
     prefix: checkPrefix('prefix', options.prefix),
+    formats: compileFormats('formats', options.formats ?? []),
     upgradeDigests:
       options.upgradeDigests === undefined ? false : checkBoolean('upgradeDigests', options.upgradeDigests),
     timeoutMs: integer('timeoutMs', options.timeoutMs, 5_000, 1, DAY_MS),

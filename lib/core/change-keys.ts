@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { isLatchkeyError, LatchkeyError } from '../errors.ts'
-import { checkInteger, checkText, fail } from '../internal/options.ts'
+import { checkInteger, checkText, fail, isStorable } from '../internal/options.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
@@ -165,7 +165,7 @@ export function createKeyChanges(parts: ChangeParts) {
   /** Ids often come from a client's request: one that cannot be an id is one that does not exist. */
   async function findById(id: string): Promise<KeyRecord | null> {
     if (typeof id !== 'string') fail('id', 'a string', id)
-    return id === '' || id.length > MAX_ID_LENGTH ? null : store.find({ id })
+    return id === '' || id.length > MAX_ID_LENGTH || !isStorable(id) ? null : store.find({ id })
   }
 
   /** The public view, with the units counted that the limiter holds. */

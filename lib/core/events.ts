@@ -19,7 +19,8 @@ interface Change {
  * A refusal names its precise reason here and only here: clients get one answer for every kind of bad key.
  */
 export type ApiKeyEvent =
-  | ({ readonly type: 'key.issued' } & Change)
+  | ({ readonly type: 'key.issued' | 'key.imported' } & Change)
+  | { readonly type: 'keys.imported'; readonly at: Date; readonly count: number; readonly by: string | null }
   | ({ readonly type: 'key.updated'; readonly changed: readonly string[] } & Change)
   | ({ readonly type: 'key.enabled' | 'key.disabled' | 'key.revoked' } & Change)
   | ({ readonly type: 'key.rotated'; readonly successor: ApiKey } & Change)
@@ -95,6 +96,7 @@ export type ApiKeyEvent =
         | 'rate_limiter'
         | 'invalidation'
         | 'digest'
+        | 'format'
         | 'owner_status'
         | 'usage'
         | 'digest_upgrade'

@@ -30,9 +30,14 @@ export interface GeneratedKey extends ParsedKey {
 
 /** A new key: `<prefix>_<keyId>_<secret><checksum>`, 256 bits of secret from the system's secure source. */
 export function generateKey(prefix: string): GeneratedKey {
-  const keyId = randomBase62(KEY_ID_LENGTH)
+  const keyId = newKeyId()
   const body = `${prefix}_${keyId}_${randomBase62(SECRET_LENGTH)}`
   return { key: body + checksumOf(body), prefix, keyId }
+}
+
+/** A new identifier, drawn as a native key's is. */
+export function newKeyId(): string {
+  return randomBase62(KEY_ID_LENGTH)
 }
 
 /**

@@ -1,3 +1,5 @@
+import type { LatchkeyError } from '../errors.ts'
+import type { ImportedKey } from './imported-key.ts'
 import type { KeySettings } from './key-settings.ts'
 import type { ApiKey, KeyStatus, Owner } from './record.ts'
 
@@ -95,6 +97,54 @@ export interface PurgeOptions extends ChangeOptions {
   endedBefore: Date
 }
 
+/** How far a bulk import has come. */
+export interface ImportProgress {
+  /** Keys that were stored. */
+  readonly imported: number
+  /** Keys that were there already, by an earlier run or twice in the table. */
+  readonly duplicates: number
+  /** Rows that are no keys, and were passed to `onInvalid`. */
+  readonly invalid: number
+}
+
+/** A row that cannot be imported. */
+export interface InvalidImport {
+  /** Which row it is, counted from 0. */
+  readonly index: number
+  /** What is wrong with it, `invalid_import` or `duplicate_key`. Its message names a member and holds no value. */
+  readonly error: LatchkeyError
+}
+
+export interface ImportAllOptions<Row> extends ChangeOptions {
+  /**
+   * Turns a row into a key: the `read` of a format. What it throws makes the row an invalid one.
+   *
+   * @default the rows are imported keys already
+   */
+  read?: (row: Row) => ImportedKey
+  /**
+   * How many keys are stored at once, all or none of them; 1 to 10,000.
+   *
+   * @default 1_000
+   */
+  batchSize?: number
+  /**
+   * What to do with a key that is stored already with the same proof: `'skip'` makes an import that may be run again. A
+   * different key under the same lookup is never skipped, it is an invalid row.
+   *
+   * @default 'fail'
+   */
+  onDuplicate?: 'fail' | 'skip'
+  /**
+   * Receives rows that cannot be imported, and the import goes on without them.
+   *
+   * @default none: the first one ends the import with its error
+   */
+  onInvalid?: (invalid: InvalidImport) => unknown
+  /** Called after every batch. */
+  onProgress?: (progress: ImportProgress) => unknown
+}
+
 /** The trusted server interface: it asks no questions about who calls. */
 export interface KeyManagement {
   /**
@@ -106,6 +156,30 @@ export interface KeyManagement {
    * const { key, apiKey } = await keys.issue({ owner: { type: 'user', id: 'u_1' }, name: 'CI' })
    */
   issue(options: IssueOptions): Promise<IssuedKey>
+  /**
+   * Takes over a key that was issued elsewhere. It keeps its text, and is verified, limited, changed and revoked like any
+   * other; its successor, when it is rotated, is a native key.
+   *
+   * @throws LatchkeyError `invalid_import` when a member is wrong or missing; `duplicate_key` when its `lookup` or `id` is
+   * taken; `unsupported` when the store cannot keep a quota or idle expiry; `unavailable` on a fault.
+   * @example
+   * await keys.import({ format: 'legacy', key: 'k3v9…', owner: { type: 'user', id: 'u_1' }, name: 'CI' })
+   */
+  import(imported: ImportedKey, options?: ChangeOptions): Promise<ApiKey>
+  /**
+   * Imports rows as they come, batch by batch, in a memory that does not grow with the table.
+   *
+   * @throws TypeError when an option is wrong.
+   * @throws LatchkeyError as `import` does. Batches before the one that failed stay stored: `details` of the error tells
+   * how many keys that are (`imported`), and of an error that one row has caused which it is (`index`).
+   * @example
+   * const format = betterAuthFormat()
+   * const report = await keys.importAll(rows, { read: format.read, onDuplicate: 'skip', onProgress: console.log })
+   */
+  importAll<Row = ImportedKey>(
+    rows: Iterable<Row> | AsyncIterable<Row>,
+    options?: ImportAllOptions<Row>,
+  ): Promise<ImportProgress>
   /** The key with this id; null when there is none. @throws LatchkeyError `unavailable` */
   get(id: string): Promise<ApiKey | null>
   /**

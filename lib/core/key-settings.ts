@@ -55,6 +55,17 @@ export interface KeySettings {
   metadata?: Metadata
 }
 
+/** The settings of a key that names none. */
+export const DEFAULT_SETTINGS = {
+  permissions: {},
+  rateLimits: null,
+  allowedIps: null,
+  expiresAt: null,
+  idleExpiryMs: null,
+  metadata: {},
+  enabled: true,
+} as const
+
 const MAX_IDLE_MS = 3_660 * 86_400_000
 
 const CHECKS: { readonly [member in keyof KeySettings]-?: (value: unknown, now: number) => unknown } = {

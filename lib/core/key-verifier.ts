@@ -30,6 +30,11 @@ export interface ApiKeyVerifier {
   /** The prefix of the keys issued here, by which a bearer token is recognised as a key. */
   readonly prefix?: string
   /**
+   * Whether a text has the shape of a key that was issued elsewhere, by the `formats` configured: what a bearer token is
+   * recognised by as well.
+   */
+  isForeignKey?(text: string): boolean
+  /**
    * Verifies a key and spends its cost. A refusal is a value; only a fault rejects.
    *
    * @throws LatchkeyError `unavailable` when the store or another part cannot answer.

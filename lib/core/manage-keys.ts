@@ -9,7 +9,8 @@ import {
   type DecidedChange,
   notFound,
 } from './change-keys.ts'
-import type { Digester } from './digest.ts'
+import { isForeign } from './foreign-format.ts'
+import { createKeyImport, type ImportParts } from './import-keys.ts'
 import { checkPrefix, generateKey } from './key-format.ts'
 import type {
   ApiKeyPage,
@@ -24,7 +25,7 @@ import type {
   RotateOptions,
   UpdateOptions,
 } from './key-management.ts'
-import { checkSettings, type KeySettings, SETTINGS } from './key-settings.ts'
+import { checkSettings, DEFAULT_SETTINGS, type KeySettings, SETTINGS } from './key-settings.ts'
 import type { KeyChange, KeyFilter, KeyPosition } from './key-store.ts'
 import { startQuota } from './quota.ts'
 import {
@@ -36,11 +37,9 @@ import {
   type Owner,
   toApiKey,
 } from './record.ts'
-import type { RecordCache } from './record-cache.ts'
+import { requireCapabilities } from './store-access.ts'
 
-export interface ManagementParts extends ChangeParts {
-  readonly digester: Digester
-  readonly cache: RecordCache
+export interface ManagementParts extends ChangeParts, ImportParts {
   readonly prefix: string
   /** How long a use in another process may go unnoticed here. */
   readonly idleSlackMs: number
@@ -64,7 +63,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     const prefix = options.prefix === undefined ? parts.prefix : checkPrefix('prefix', options.prefix)
     checkText('name', options.name, 255)
     const settings = checkSettings(options, at.getTime())
-    requireCapabilities(settings)
+    requireCapabilities(store, settings)
     const { quota, ...rest } = settings
     const { key, record } = await newKey({
       ...DEFAULT_SETTINGS,
@@ -107,7 +106,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     checkObject('settings', given, SETTINGS)
     checkObject('options', options, ['by', 'expectedVersion'])
     const settings = checkSettings(given, clock.now())
-    requireCapabilities(settings)
+    requireCapabilities(store, settings)
     const changed = Object.keys(settings)
     if (changed.length === 0) throw new TypeError('"settings" must name at least one setting to change')
     const apiKey = await change(id, options, (record) => {
@@ -150,6 +149,8 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     refuseUnrotatable(old, at, parts.idleSlackMs)
     const { key, record } = await newKey({
       ...old,
+      // What an imported key begins with need not be a prefix of ours.
+      prefix: isForeign(old) ? parts.prefix : old.prefix,
       lineageId: old.lineageId,
       createdBy: by ?? old.createdBy,
       createdAt: at,
@@ -266,23 +267,9 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     return { key, record }
   }
 
-  function requireCapabilities(settings: Partial<KeySettings>): void {
-    if (settings.quota && !store.reserveQuota) {
-      throw new LatchkeyError(
-        'unsupported',
-        '"quota" needs a store with "reserveQuota", which this one lacks',
-      )
-    }
-    if (settings.idleExpiryMs && !store.recordUsage) {
-      throw new LatchkeyError(
-        'unsupported',
-        '"idleExpiryMs" needs a store with "recordUsage", which this one lacks',
-      )
-    }
-  }
-
   return {
     issue,
+    ...createKeyImport(parts),
     get,
     list,
     update,
@@ -312,16 +299,6 @@ type OwnMember =
   | 'rotatedFrom'
   | 'rotatedTo'
   | 'version'
-
-const DEFAULT_SETTINGS = {
-  permissions: {},
-  rateLimits: null,
-  allowedIps: null,
-  expiresAt: null,
-  idleExpiryMs: null,
-  metadata: {},
-  enabled: true,
-} as const
 
 function refuseRevoked(record: KeyRecord): void {
   if (record.revokedAt) throw conflict('The key is revoked')

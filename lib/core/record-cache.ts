@@ -44,15 +44,18 @@ export interface LoadedKey {
   readonly fresh: boolean
 }
 
+/** What may find the record of a key: one lookup for a native key, and one by each format that knows a foreign one. */
+export type Lookup = string | readonly string[]
+
 export interface RecordCache {
   /** The record, if it is held and young enough; null if it is known not to exist; undefined if nobody knows. */
-  peek(lookup: string): CachedKey | null | undefined
+  peek(lookup: Lookup): CachedKey | null | undefined
   /** The record that was read last, whatever its age: nothing to decide by but whether a key is known here. */
-  recall(lookup: string): CachedKey | undefined
+  recall(lookup: Lookup): CachedKey | undefined
   /** Reads the record, once for all who wait. */
-  load(lookup: string): Promise<LoadedKey>
+  load(lookup: Lookup): Promise<LoadedKey>
   /** Reads the record again, joining no read that was under way; once for all who ask at the same moment. */
-  loadFresh(lookup: string): Promise<LoadedKey>
+  loadFresh(lookup: Lookup): Promise<LoadedKey>
   /** Refuses versions of this record below `version` from now on, loads under way included. */
   changed(keyId: string, version: number): void
   /** Takes over a digest that was rewritten under the current scheme, so that it is not rewritten again. */
@@ -80,7 +83,23 @@ export function createRecordCache(
   const loadingFresh = new Map<string, Promise<CachedKey | null>>()
   let clearings = 0
 
-  function peek(lookup: string): CachedKey | null | undefined {
+  function peek(lookup: Lookup): CachedKey | null | undefined {
+    if (typeof lookup === 'string') return peekOne(lookup)
+    let isUnknown = true
+    for (const one of lookup) {
+      const cached = peekOne(one)
+      if (cached) return cached
+      isUnknown &&= cached === null
+    }
+    return isUnknown ? null : undefined
+  }
+
+  function recall(lookup: Lookup): CachedKey | undefined {
+    if (typeof lookup === 'string') return held.peek(lookup)
+    return lookup.map((one) => held.peek(one)).find((cached) => cached !== undefined)
+  }
+
+  function peekOne(lookup: string): CachedKey | null | undefined {
     const cached = held.get(lookup)
     if (cached) {
       const age = clock.now() - cached.readAt
@@ -102,30 +121,32 @@ export function createRecordCache(
     return version < (floors.get(id) ?? 0)
   }
 
-  async function load(lookup: string): Promise<LoadedKey> {
-    const running = loading.get(lookup)
+  async function load(lookup: Lookup): Promise<LoadedKey> {
+    const id = idOf(lookup)
+    const running = loading.get(id)
     // What it brings is as old as the read, which may be slow.
     if (running && clock.now() - running.startedAt < options.maxAgeMs) {
       return { cached: await running.work, fresh: false }
     }
     const started = { startedAt: clock.now(), work: read(lookup) }
-    loading.set(lookup, started)
+    loading.set(id, started)
     try {
       return { cached: await started.work, fresh: true }
     } finally {
-      if (loading.get(lookup) === started) loading.delete(lookup)
+      if (loading.get(id) === started) loading.delete(id)
     }
   }
 
-  async function loadFresh(lookup: string): Promise<LoadedKey> {
-    let starting = loadingFresh.get(lookup)
+  async function loadFresh(lookup: Lookup): Promise<LoadedKey> {
+    const id = idOf(lookup)
+    let starting = loadingFresh.get(id)
     if (!starting) {
       // What asks before the read has begun may share it: many find out at once that they are behind.
       starting = Promise.resolve().then(() => {
-        if (loadingFresh.get(lookup) === starting) loadingFresh.delete(lookup)
+        if (loadingFresh.get(id) === starting) loadingFresh.delete(id)
         return read(lookup)
       })
-      loadingFresh.set(lookup, starting)
+      loadingFresh.set(id, starting)
     }
     return { cached: await starting, fresh: true }
   }
@@ -133,13 +154,16 @@ export function createRecordCache(
   /**
    * `floor` is a version that a change had reached before the read began.
    */
-  async function read(lookup: string, floor = 0): Promise<CachedKey | null> {
+  async function read(lookup: Lookup, floor = 0): Promise<CachedKey | null> {
     const readAt = clock.now()
     const cleared = clearings
-    const record = await store.find({ lookups: [lookup] })
+    const lookups = typeof lookup === 'string' ? [lookup] : lookup
+    const record = await store.find({ lookups })
     if (!record) {
-      held.delete(lookup)
-      if (cleared === clearings) unknown.set(lookup, readAt)
+      for (const one of lookups) {
+        held.delete(one)
+        if (cleared === clearings) unknown.set(one, readAt)
+      }
       return null
     }
     if (record.version < floor) {
@@ -149,10 +173,10 @@ export function createRecordCache(
     // A change has overtaken the read.
     if (isOutdated(record)) return read(lookup, floors.get(record.id))
     const cached = prepare(record, readAt)
-    const earlier = held.peek(lookup)
+    const earlier = held.peek(record.lookup)
     if (earlier) cached.lastActiveAtMs = Math.max(cached.lastActiveAtMs, earlier.lastActiveAtMs)
     const isLatest = !earlier || earlier.apiKey.version <= record.version
-    if (isLatest && cleared === clearings) held.set(lookup, cached)
+    if (isLatest && cleared === clearings) held.set(record.lookup, cached)
     return cached
   }
 
@@ -206,7 +230,7 @@ export function createRecordCache(
 
   return {
     peek,
-    recall: (lookup) => held.peek(lookup),
+    recall,
     load,
     loadFresh,
     changed,
@@ -214,4 +238,8 @@ export function createRecordCache(
     appeared: (lookup) => void unknown.delete(lookup),
     clear,
   }
+}
+
+function idOf(lookup: Lookup): string {
+  return typeof lookup === 'string' ? lookup : lookup.join(' ')
 }

@@ -1,5 +1,7 @@
+import { LatchkeyError } from '../errors.ts'
 import { checkArray, checkInteger, checkMethods } from '../internal/options.ts'
 import type { FaultGuard } from './faults.ts'
+import type { KeySettings } from './key-settings.ts'
 import type { KeyStore } from './key-store.ts'
 import { checkRecord } from './record.ts'
 
@@ -42,6 +44,17 @@ export function createStoreAccess(store: KeyStore, guard: FaultGuard): KeyStore 
       run(() => reserveQuota.call(store, lineageId, amount, at))
   }
   return access
+}
+
+/** Requires that the store can keep what these settings need. @throws LatchkeyError `unsupported`, naming what it lacks */
+export function requireCapabilities(store: KeyStore, { quota, idleExpiryMs }: Partial<KeySettings>): void {
+  if (quota && !store.reserveQuota) throw lacks('quota', 'reserveQuota')
+  if (idleExpiryMs && !store.recordUsage) throw lacks('idleExpiryMs', 'recordUsage')
+}
+
+function lacks(setting: string, method: string): LatchkeyError {
+  const problem = `"${setting}" needs a store with "${method}", which this one lacks`
+  return new LatchkeyError('unsupported', problem)
 }
 
 function oneOf<T>(value: T, allowed: readonly T[]): T {

@@ -6,6 +6,7 @@ import type { Digester } from './digest.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FailedAttempts } from './failed-attempts.ts'
 import type { FaultGuard } from './faults.ts'
+import type { ForeignFormats } from './foreign-format.ts'
 import { hasRightChecksum, parseKey } from './key-format.ts'
 import type { KeyStore } from './key-store.ts'
 import { isAcceptedPrefix, type VerifyOptions } from './key-verifier.ts'
@@ -14,7 +15,7 @@ import { missingPermissions } from './permissions.ts'
 import type { QuotaBlocks } from './quota-blocks.ts'
 import type { LimitState } from './rate-limit.ts'
 import { checkLimitAnswer, type LimitAnswer, type RateLimiter, type RefundRequest } from './rate-limiter.ts'
-import type { CachedKey, LoadedKey, RecordCache } from './record-cache.ts'
+import type { CachedKey, LoadedKey, Lookup, RecordCache } from './record-cache.ts'
 import type { UsageLog } from './usage-log.ts'
 import type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './verify-result.ts'
 
@@ -22,6 +23,7 @@ export interface VerifierParts {
   readonly cache: RecordCache
   readonly store: KeyStore
   readonly digester: Digester
+  readonly formats: ForeignFormats
   readonly isOwnerActive: OwnerStatus
   readonly limiter: RateLimiter
   readonly quotaBlocks: QuotaBlocks
@@ -55,7 +57,9 @@ const MAX_RESERVATIONS = 50
 /** One verification on its way through the steps. */
 interface Attempt {
   readonly key: string
-  readonly keyId: string
+  readonly lookup: Lookup
+  /** The id that a native key claims; null for a foreign one, whose id nobody knows before its record is read. */
+  readonly keyId: string | null
   readonly options: VerifyOptions
   readonly cost: number
 }
@@ -69,8 +73,9 @@ export function createVerifier(parts: VerifierParts): Verifier {
   const { cache, clock, failedAttempts, guard, isOwnerActive, limiter, quotaBlocks, usage } = parts
 
   function verify(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
-    const parsed = typeof key === 'string' ? parseKey(key) : null
-    if (!parsed) return invalid('malformed', null, null, options)
+    if (typeof key !== 'string') return invalid('malformed', null, null, options)
+    const parsed = parseKey(key)
+    if (!parsed) return verifyForeign(key, options)
     const { prefix, keyId } = parsed
     const cached = cache.peek(keyId)
     // For a record at hand the digest says all that a checksum could, unless asking it is dear.
@@ -82,9 +87,30 @@ export function createVerifier(parts: VerifierParts): Verifier {
     const blocked = cached?.digest.isCheap() ? null : refuseBlocked(options)
     if (blocked && !isKnownHere(key, keyId)) return refuse(blocked, options)
     if (cached === null) return invalid('unknown', keyId, null, options)
-    const attempt: Attempt = { key, keyId, options, cost: options.cost ?? 1 }
+    const attempt: Attempt = { key, lookup: keyId, keyId, options, cost: options.cost ?? 1 }
     if (cached) return decide(attempt, cached, false, 0)
     return cache.load(keyId).then((loaded) => decideLoaded(attempt, loaded, 0))
+  }
+
+  /** What has not the shape of a native key may be one that was imported. */
+  function verifyForeign(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
+    const lookup = lookupsOf(key)
+    if (lookup.length === 0) return invalid('malformed', null, null, options)
+    const cached = cache.peek(lookup)
+    const blocked = cached?.digest.isCheap() ? null : refuseBlocked(options)
+    if (blocked && !isKnownHere(key, lookup)) return refuse(blocked, options)
+    if (cached === null) return invalid('unknown', null, null, options)
+    const attempt: Attempt = { key, lookup, keyId: null, options, cost: options.cost ?? 1 }
+    if (cached) return decide(attempt, cached, false, 0)
+    return cache.load(lookup).then((loaded) => decideLoaded(attempt, loaded, 0))
+  }
+
+  function lookupsOf(key: string): readonly string[] {
+    try {
+      return parts.formats.lookupsOf(key)
+    } catch (error) {
+      throw guard.toError('format', error)
+    }
   }
 
   function decideLoaded(
@@ -117,6 +143,10 @@ export function createVerifier(parts: VerifierParts): Verifier {
     stale: number,
   ): Awaitable<VerifyResult> {
     if (!isRight) return invalidSecret(attempt, cached)
+    // The prefix of a native key was looked at before its record; a foreign one does not always show it.
+    if (attempt.keyId === null && !isAcceptedPrefix(cached.apiKey.prefix, attempt.options.prefix)) {
+      return invalid('prefix_not_accepted', null, cached, attempt.options)
+    }
     const reason = unusableReason(cached)
     if (reason) return invalid(reason, attempt.keyId, cached, attempt.options)
     const isActive = isOwnerActive(cached.apiKey)
@@ -125,7 +155,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
   }
 
   function invalidSecret({ key, keyId, options }: Attempt, cached: CachedKey): RefusedKey {
-    if (!hasRightChecksum(key)) return invalid('malformed', null, null, options)
+    if (keyId !== null && !hasRightChecksum(key)) return invalid('malformed', null, null, options)
     const blocked = refuseBlocked(options)
     return blocked ? refuse(blocked, options) : invalid('wrong_secret', keyId, cached, options)
   }
@@ -234,7 +264,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
         new Error('the store keeps returning a record older than its latest change'),
       )
     }
-    return decideLoaded(attempt, await cache.loadFresh(attempt.keyId), stale + 1)
+    return decideLoaded(attempt, await cache.loadFresh(attempt.lookup), stale + 1)
   }
 
   /** Asks, and goes on with the answer: at once where it is there at once. */
@@ -343,8 +373,8 @@ export function createVerifier(parts: VerifierParts): Verifier {
   }
 
   /** Whether this very key was verified here; its record may have aged. */
-  function isKnownHere(key: string, keyId: string): boolean {
-    const held = cache.recall(keyId)
+  function isKnownHere(key: string, lookup: Lookup): boolean {
+    const held = cache.recall(lookup)
     return held?.digest.isCheap() === true && held.digest.matches(key) === true
   }
 

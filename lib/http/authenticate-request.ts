@@ -120,10 +120,11 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
   if (typeof keys?.verify !== 'function') throw new TypeError('"keys" must be what createApiKeys() returned')
   const { resolveUser, realm = 'Users', prefix, rateLimitHeaders = 'draft-10' } = options
   if (resolveUser !== undefined) checkFunction('resolveUser', resolveUser)
-  if (!isQuotable(checkText('realm', realm, 255))) throw new TypeError('"realm" must be printable ASCII')
+  if (typeof realm === 'string' && !isQuotable(realm)) throw new TypeError('"realm" must be printable ASCII')
+  checkText('realm', realm, 255)
   checkVerifyOptions({ prefix })
   checkRateLimitHeaders(rateLimitHeaders)
-  const reader = createCredentialReader(options, keys.prefix)
+  const reader = createCredentialReader(options, keys)
   noteReader(reader)
   const refuse = createRefusals(reader.scheme, realm, keys, rateLimitHeaders)
 

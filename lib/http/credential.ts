@@ -1,3 +1,4 @@
+import type { ApiKeyVerifier } from '../core/key-verifier.ts'
 import { checkArray, checkBoolean, describe } from '../internal/options.ts'
 import type { RequestLike } from './raw-request.ts'
 
@@ -16,8 +17,9 @@ export interface CredentialOptions {
    */
   scheme?: string | false
   /**
-   * Also reads `Authorization: Bearer`. A token counts as a key only if it begins with the prefix of `keys`, or
-   * with one of those listed here; other tokens, such as a JWT, pass by as if they were not there.
+   * Also reads `Authorization: Bearer`. A token counts as a key only if it begins with the prefix of `keys` or has the
+   * shape of one of their `formats`, or begins with one of the prefixes listed here; other tokens, such as a JWT, pass by
+   * as if they were not there.
    *
    * @default false
    */
@@ -63,18 +65,23 @@ export function presentsAnyKey(request: RequestLike): boolean {
   return false
 }
 
+/** Numbers those who recognise keys of other products: readers of one form read the same. */
+const recognisers = new WeakMap<object, number>()
+let recogniserCount = 0
+
 /**
- * Prepares reading. `prefix` is what `bearer: true` stands for.
+ * Prepares reading. `bearer: true` stands for the prefix of `keys` and their formats.
  *
  * @throws TypeError naming the option.
  */
 export function createCredentialReader(
   options: CredentialOptions,
-  prefix: string | undefined,
+  keys: Pick<ApiKeyVerifier, 'prefix' | 'isForeignKey'> | undefined,
 ): CredentialReader {
   const names = checkHeaders(options.headers ?? DEFAULT_HEADERS)
   const scheme = checkScheme(options.scheme ?? DEFAULT_SCHEME)
-  const prefixes = checkBearer(options.bearer ?? false, prefix)
+  const prefixes = checkBearer(options.bearer ?? false, keys?.prefix)
+  const isForeignKey = options.bearer === true ? keys?.isForeignKey : undefined
   const readsAuthorization = scheme !== false || prefixes.length > 0
   const schemeStart = scheme === false ? null : scheme.toLowerCase()
   const wanted = new Set(names.map((name) => name.length))
@@ -90,8 +97,8 @@ export function createCredentialReader(
     const rest = space === -1 ? '' : trimBlanks(text.slice(space))
     if (rest === '') return null
     if (given === schemeStart) return rest
-    if (given === 'bearer' && prefixes.some((start) => rest.startsWith(start))) return rest
-    return null
+    if (given !== 'bearer' || prefixes.length === 0) return null
+    return prefixes.some((start) => rest.startsWith(start)) || isForeignKey?.(rest) ? rest : null
   }
 
   function add(found: Credential, name: string, value: string): Credential {
@@ -125,8 +132,14 @@ export function createCredentialReader(
     return found
   }
 
-  const form = JSON.stringify([names, scheme, prefixes])
+  const form = JSON.stringify([names, scheme, prefixes, isForeignKey && numberOf(isForeignKey)])
   return { scheme: scheme === false ? DEFAULT_SCHEME : scheme, form, read }
+}
+
+function numberOf(recogniser: object): number {
+  const number = recognisers.get(recogniser) ?? ++recogniserCount
+  recognisers.set(recogniser, number)
+  return number
 }
 
 /**

@@ -107,7 +107,7 @@ export function authGuard(options: AuthGuardOptions = {}): Guard {
   const { accept = ['session'], keys, ignorePresentedKey = false } = options
   const accepted = checkMethods('accept', accept, ['apikey', 'session', 'other'])
   checkBoolean('ignorePresentedKey', ignorePresentedKey)
-  const reader = createCredentialReader(options, keys?.prefix)
+  const reader = createCredentialReader(options, keys)
   const isTold = CREDENTIAL_OPTIONS.some((name) => name in options)
   const presentsKey = (request: object) => {
     if (ignorePresentedKey) return false

@@ -74,7 +74,13 @@ export function checkInteger(name: string, value: unknown, min: number, max: num
 export function checkText(name: string, value: unknown, maxLength: number): string {
   if (typeof value !== 'string' || value === '') fail(name, 'a non-empty string', value)
   if (value.length > maxLength) throw new TypeError(`"${name}" must be at most ${maxLength} characters long`)
+  if (!isStorable(value)) throw new TypeError(`"${name}" must be well-formed Unicode without NUL`)
   return value
+}
+
+/** Whether every database can hold a text as it is: none of its surrogates is alone, and there is no NUL. */
+export function isStorable(text: string): boolean {
+  return !/[\0\ud800-\udfff]/u.test(text)
 }
 
 export function checkDate(name: string, value: unknown): Date {

@@ -1,7 +1,8 @@
 import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '../core/key-store.ts'
 import { decideReservation, type QuotaRecord, type QuotaReservation, startQuota } from '../core/quota.ts'
-import { endOf, type KeyRecord, keyStatus } from '../core/record.ts'
+import { type KeyRecord, keyStatus } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
+import { matchesFilter } from './key-filter.ts'
 
 /**
  * A store in the memory of the process, for trying things out and for tests: keys are gone when the process is.
@@ -67,7 +68,7 @@ export function memoryStore(): KeyStore {
 
     async list(filter: KeyFilter, { limit, after }: { limit: number; after?: KeyPosition }) {
       return [...records.values()]
-        .filter((record) => matches(record, filter) && (!after || compare(record, after) > 0))
+        .filter((record) => matchesFilter(record, filter) && (!after || compare(record, after) > 0))
         .sort(compare)
         .slice(0, limit)
         .map(copyOut)
@@ -125,18 +126,4 @@ function compare(a: KeyPosition, b: KeyPosition): number {
   const byTime = a.createdAt.getTime() - b.createdAt.getTime()
   if (byTime !== 0) return byTime
   return a.id < b.id ? -1 : a.id > b.id ? 1 : 0
-}
-
-function matches(record: KeyRecord, filter: KeyFilter): boolean {
-  const { owner, createdBy, name, lineageId, status, endedBefore } = filter
-  if (owner && (record.owner.type !== owner.type || record.owner.id !== owner.id)) return false
-  if (createdBy !== undefined && record.createdBy !== createdBy) return false
-  if (name !== undefined && record.name !== name) return false
-  if (lineageId !== undefined && record.lineageId !== lineageId) return false
-  if (status && keyStatus(record, status.at) !== status.is) return false
-  return !endedBefore || endedAt(record) < endedBefore.getTime()
-}
-
-function endedAt(record: KeyRecord): number {
-  return Math.min(record.revokedAt?.getTime() ?? Infinity, endOf(record) ?? Infinity)
 }

@@ -32,7 +32,7 @@ const firstScreen = blocks.filter(({ heading }) => heading === 'Latchkey')
 /** What the blocks take from the application that they are part of. */
 const APPLICATION = `
 import type { Express, RequestHandler } from 'express'
-import type { ApiKeys, KeyStore, Owner } from 'latchkey'
+import type { ApiKeys, BetterAuthRow, KeyStore, Owner } from 'latchkey'
 
 declare global {
   const app: Express
@@ -44,6 +44,7 @@ declare global {
   const pepper: string
   const exportAll: () => Promise<boolean>
   const store: KeyStore
+  const rows: AsyncIterable<BetterAuthRow>
   const owner: Owner
   const id: string
   const key: string

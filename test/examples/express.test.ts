@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -43,7 +43,7 @@ describe('the program', () => {
   if (hasCurl) clients.push(['curl itself', () => shellIn(folder)])
   for (const [name, createRun] of clients) {
     it(`answers the lines it prints as they promise: ${name}`, async () => {
-      const program = start({ PORT: '0' })
+      const program = start({ PORT: '0', DATA_DIR: dataFolder() })
       const lines = readPrintedLines(await program.waitFor(/n=\[1-8\].*\n/))
       const run = createRun()
       const told: string[] = []
@@ -54,8 +54,35 @@ describe('the program', () => {
     })
   }
 
+  /** A folder of its own for each program. */
+  const dataFolder = () => mkdtempSync(join(folder, 'data-'))
+
+  it('keeps keys: after a restart the one from before still works, and its text is in no database', async () => {
+    const env = { PORT: '0', DATA_DIR: dataFolder() }
+    const keyOf = (output: string) => /X-Api-Key: ([^']+)/.exec(output)?.[1] as string
+    const first = start(env)
+    const printed = await first.waitFor(/n=\[1-8\].*\n/)
+    expect(printed).not.toContain('still works')
+    await stop(first, 'SIGTERM')
+    // It may also have been killed: nothing that was issued is lost.
+    for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+      const again = start(env)
+      const output = await again.waitFor(/n=\[1-8\].*\n/)
+      expect(output).toContain('The key that was issued when this ran before still works.\n')
+      expect(keyOf(output)).toBe(keyOf(printed))
+      const url = /http:\S+(?=\/projects)/.exec(output)?.[0]
+      const answer = await fetch(`${url}/projects`, { headers: { 'X-Api-Key': keyOf(output) } })
+      expect(answer.status).toBe(200)
+      again.signal(signal)
+      await again.ended()
+    }
+    for (const file of readdirSync(env.DATA_DIR).filter((name) => name.startsWith('keys.db'))) {
+      expect(readFileSync(join(env.DATA_DIR, file), 'latin1')).not.toContain(keyOf(printed))
+    }
+  })
+
   it('prints why a key was refused, and no key', async () => {
-    const program = start({ PORT: '0' })
+    const program = start({ PORT: '0', DATA_DIR: dataFolder() })
     const lines = readPrintedLines(await program.waitFor(/n=\[1-8\].*\n/))
     const [, key = ''] = /X-Api-Key: ([^']+)/.exec(lines[0]?.command ?? '') ?? []
     const url = /http:\S+(?=\/projects)/.exec(lines[0]?.command ?? '')?.[0]
@@ -74,14 +101,14 @@ describe('the program', () => {
     const other = createServer()
     await once(other.listen(0, '127.0.0.1'), 'listening')
     const { port } = other.address() as AddressInfo
-    const program = start({ PORT: String(port) })
+    const program = start({ PORT: String(port), DATA_DIR: dataFolder() })
     expect(await program.ended()).toBe(1)
     expect(program.stderr).toBe(`Port ${port} is in use. Take another one: PORT=3001 npm start\n`)
     other.close()
   })
 
   it('says that its port is not one', async () => {
-    const program = start({ PORT: 'http' })
+    const program = start({ PORT: 'http', DATA_DIR: dataFolder() })
     expect(await program.ended()).toBe(1)
     expect(program.stderr).toBe('PORT must be a number from 0 to 65535\n')
   })

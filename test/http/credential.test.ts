@@ -1,12 +1,12 @@
 import express from 'express'
 import fc from 'fast-check'
-import { type ApiKeys, isLatchkeyError } from 'latchkey'
+import { type ApiKeys, isLatchkeyError, plainTextFormat } from 'latchkey'
 import { type ApiKeyAuthOptions, apiKeyAuth } from 'latchkey/express'
 import { describe, expect, it } from 'vitest'
 import { EXPRESSES } from '../support/expresses.ts'
 import { issueWarmKey } from '../support/issue-key.ts'
 import { serve } from '../support/raw-http.ts'
-import { createTestKeys, forgeKey, partsOf } from '../support/test-keys.ts'
+import { createTestKeys, forgeKey, NAME, partsOf } from '../support/test-keys.ts'
 
 const JWT = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1XzEifQ.c2lnbmF0dXJl'
 
@@ -185,6 +185,59 @@ describe('headers, scheme and bearer', () => {
     const answer = await ask('/', fill(lines, key))
     expect(answer.status).toBe(status)
     if (code) expect(answer.json()).toMatchObject({ code })
+  })
+
+  describe('with formats of other products', () => {
+    const formats = [plainTextFormat({ shape: /^[0-9a-f-]{36}$/ })]
+    const foreign = '4f7c0a6d-3f0f-4b8e-9d57-2f5f5f1d9a10'
+
+    async function startWith(options: ApiKeyAuthOptions, given = formats) {
+      const { keys } = createTestKeys({ formats: given })
+      await keys.importAll([{ format: 'plain-text', key: foreign, ...NAME }])
+      const app = express()
+      app.use(apiKeyAuth(keys, options))
+      app.use((_req, res) => void res.json({}))
+      return serve(app)
+    }
+
+    it.each([
+      ['lets a JWT pass by', `Authorization: Bearer ${JWT}`, 'missing_key'],
+      ['lets another shape pass by', 'Authorization: Bearer 4f7c0a6d', 'missing_key'],
+      [
+        'refuses the shape without a key',
+        `Authorization: Bearer ${foreign.replace('4', '5')}`,
+        'invalid_key',
+      ],
+    ])('bearer %s', async (_what, line, code) => {
+      const ask = await startWith({ bearer: true })
+      expect((await ask('/', [line])).json()).toMatchObject({ code })
+    })
+
+    it('reads an imported key from every place that it may be in', async () => {
+      const ask = await startWith({ bearer: true })
+      for (const line of ['X-Api-Key: ', 'Authorization: Api-Key ', 'Authorization: Bearer ']) {
+        expect((await ask('/', [line + foreign])).status).toBe(200)
+      }
+      expect((await ask('/', [`Authorization: Bearer ${foreign}`, `X-Api-Key: ${foreign}`])).status).toBe(400)
+    })
+
+    it('takes no bearer token for one where only prefixes count', async () => {
+      const ask = await startWith({ bearer: ['acme_test'] })
+      expect((await ask('/', [`Authorization: Bearer ${foreign}`])).json()).toMatchObject({
+        code: 'missing_key',
+      })
+    })
+
+    it('answers 503 where a format is broken', async () => {
+      const broken = {
+        name: 'broken',
+        lookup() {
+          throw new Error('broken')
+        },
+      }
+      const ask = await startWith({ bearer: true }, [...formats, broken as never])
+      expect((await ask('/', [`Authorization: Bearer ${JWT}`])).status).toBe(503)
+    })
   })
 
   it('names the configured scheme in challenges', async () => {

@@ -26,7 +26,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   stores: {
     layers: ['errors', 'internal', 'core'],
     // Drivers of SQLite are optional peers; pools of pg and mysql2 are the application's.
-    packages: { kysely: any, 'better-sqlite3': ['dynamic'], libsql: ['dynamic'] },
+    packages: { 'cluster-key-slot': any, kysely: any, 'better-sqlite3': ['dynamic'], libsql: ['dynamic'] },
   },
   'rate-limits': {
     layers: ['errors', 'internal', 'core'],

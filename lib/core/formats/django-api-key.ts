@@ -1,0 +1,63 @@
+import { checkFunction, checkObject } from '../../internal/options.ts'
+import type { ImportFormat } from '../foreign-format.ts'
+import type { ImportedKey } from '../imported-key.ts'
+import type { Owner } from '../record.ts'
+import { readDate, readFlag, readName } from './read-column.ts'
+
+/** A row of the table of djangorestframework-api-key, 3.0 and later, or of a model derived from its `AbstractAPIKey`. */
+export interface DjangoApiKeyRow {
+  /** What stands before the `.` of the key. */
+  prefix: string
+  /** `sha512$$` and the SHA-512 of the whole key in hexadecimal. */
+  hashed_key: string
+  name: string
+  created?: unknown
+  expiry_date?: unknown
+  revoked?: unknown
+}
+
+export interface DjangoApiKeyFormatOptions<Row extends DjangoApiKeyRow> {
+  /** Whom a key belongs to: the package itself does not know. */
+  owner: (row: Row) => Owner
+}
+
+const KEY = /^([^.\s]{1,64})\.[^\s]{16,}$/
+const SHA512 = /^sha512\$\$([0-9a-f]{128})$/
+
+/**
+ * The keys of djangorestframework-api-key, `<prefix>.<secret>`. A revoked key stays revoked.
+ *
+ * Rows that release 2 has made, and that nobody has used since, are digests of Django's password hashers: they are an
+ * error here, and become right when their key is used once with release 3.
+ *
+ * Source: `src/rest_framework_api_key/crypto.py` of djangorestframework-api-key 3.
+ */
+export function djangoApiKeyFormat<Row extends DjangoApiKeyRow = DjangoApiKeyRow>(
+  options: DjangoApiKeyFormatOptions<Row>,
+): ImportFormat<Row> {
+  checkObject('options', options, ['owner'])
+  checkFunction('owner', options.owner)
+
+  function read(row: Row): ImportedKey {
+    const prefix = readName('prefix', row.prefix)
+    const [, value] = SHA512.exec(readName('hashed_key', row.hashed_key)) ?? []
+    if (value === undefined) {
+      throw new TypeError('the column "hashed_key" must be "sha512$$" and 128 hexadecimal digits')
+    }
+    const createdAt = readDate('created', row.created) ?? new Date()
+    return {
+      format: 'django-api-key',
+      lookup: prefix,
+      digest: { hash: 'sha512', value },
+      owner: options.owner(row),
+      name: readName('name', row.name),
+      hint: `${prefix}.`,
+      createdAt,
+      expiresAt: readDate('expiry_date', row.expiry_date),
+      // When that was the table does not say: no later than now, no earlier than its creation.
+      revokedAt: readFlag('revoked', row.revoked, false) ? createdAt : null,
+    }
+  }
+
+  return { name: 'django-api-key', lookup: (key) => KEY.exec(key)?.[1] ?? null, read }
+}

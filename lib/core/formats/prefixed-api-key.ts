@@ -1,0 +1,39 @@
+import type { ImportFormat } from '../foreign-format.ts'
+import type { HashedRow } from './hashed-row.ts'
+import { readName } from './read-column.ts'
+
+/** What is kept of a key of the package `prefixed-api-key`: its `longTokenHash` is the `hash`. */
+export type PrefixedApiKeyRow = HashedRow & {
+  /** The middle part of the key, by which it is found. */
+  shortToken: string
+}
+
+/** base58, padded with zeros; no `_` is in it, and the prefix may hold some. */
+const TOKEN = /^[0-9A-Za-z]{4,64}$/
+
+/**
+ * The keys of the package `prefixed-api-key`, `<prefix>_<shortToken>_<longToken>`. The digest is the SHA-256 of the long
+ * token, in hexadecimal.
+ *
+ * Source: `src/index.ts` of seamapi/prefixed-api-key.
+ */
+export function prefixedApiKeyFormat(): ImportFormat<PrefixedApiKeyRow> {
+  return {
+    name: 'prefixed-api-key',
+    lookup(key) {
+      const [longToken = '', shortToken = '', ...prefix] = key.split('_').reverse()
+      const isWhole = prefix.some((part) => part !== '') && TOKEN.test(shortToken) && TOKEN.test(longToken)
+      return isWhole ? shortToken : null
+    },
+    read({ hash, shortToken, ...rest }) {
+      const value = readName('hash', hash)
+      const lookup = readName('shortToken', shortToken)
+      return {
+        ...rest,
+        format: 'prefixed-api-key',
+        lookup,
+        digest: { hash: 'sha256', value, of: { afterLast: '_' } },
+      }
+    },
+  }
+}

@@ -1,0 +1,279 @@
+import { isLatchkeyError, LatchkeyError } from '../errors.ts'
+import { checkFunction, checkInteger, checkObject, fail } from '../internal/options.ts'
+import { checkBy } from './change-keys.ts'
+import type { Clock } from './clock.ts'
+import type { Digester } from './digest.ts'
+import type { ApiKeyEvent } from './events.ts'
+import type { FaultGuard } from './faults.ts'
+import { readCoverage } from './foreign-digest.ts'
+import type { ForeignFormats } from './foreign-format.ts'
+import { type CheckedImport, checkImport, type ImportedKey } from './imported-key.ts'
+import { newKeyId } from './key-format.ts'
+import type { ChangeOptions, ImportAllOptions, ImportProgress, KeyManagement } from './key-management.ts'
+import { DEFAULT_SETTINGS } from './key-settings.ts'
+import type { KeyStore } from './key-store.ts'
+import { startQuota } from './quota.ts'
+import { type ApiKey, type KeyRecord, toApiKey } from './record.ts'
+import type { RecordCache } from './record-cache.ts'
+import { requireCapabilities } from './store-access.ts'
+
+export interface ImportParts {
+  readonly store: KeyStore
+  readonly digester: Digester
+  readonly formats: ForeignFormats
+  readonly cache: RecordCache
+  readonly clock: Clock
+  readonly guard: FaultGuard
+  emit(event: ApiKeyEvent): void
+}
+
+/** A row on its way into the store. */
+interface Row {
+  readonly index: number
+  readonly record: KeyRecord
+  /** The key's text, where it was given: it says more surely than a digest whether a stored key is the same. */
+  readonly key: string | null
+}
+
+const MAX_BATCH = 10_000
+/** How often a batch is tried again without what others have stored meanwhile. */
+const MAX_TRIES = 5
+/** How many stored keys are looked up at once. */
+const LOOK_UPS = 50
+
+/** Brings keys of other products into the store. */
+export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import' | 'importAll'> {
+  const { store, digester, formats, cache, clock, guard, emit } = parts
+
+  async function importOne(imported: ImportedKey, options: ChangeOptions = {}): Promise<ApiKey> {
+    checkObject('options', options, ['by'])
+    const by = checkBy(options)
+    const { record } = await prepare(imported, 0)
+    await store.insert([record])
+    cache.appeared(record.lookup)
+    const apiKey = toApiKey(record)
+    const at = new Date(clock.now())
+    emit({ type: 'key.imported', at, keyId: record.id, owner: record.owner, by, apiKey })
+    return apiKey
+  }
+
+  async function importAll<T = ImportedKey>(
+    rows: Iterable<T> | AsyncIterable<T>,
+    options: ImportAllOptions<T> = {},
+  ): Promise<ImportProgress> {
+    if (!isIterable(rows)) fail('rows', 'an iterable or an async iterable', rows)
+    const { read, batchSize, isSkipping, onInvalid, onProgress, by } = checkOptions(options)
+    const progress = { imported: 0, duplicates: 0, invalid: 0 }
+    let batch: Row[] = []
+    let index = 0
+
+    /** Passes a row by, or ends the import with what is wrong with it. */
+    async function refuse(row: number, error: LatchkeyError): Promise<void> {
+      if (!onInvalid) throw new RowError(row, error)
+      progress.invalid += 1
+      await onInvalid({ index: row, error })
+    }
+
+    async function addRow(given: T, row: number): Promise<void> {
+      try {
+        batch.push(await prepare(read(given), row))
+      } catch (error) {
+        if (isLatchkeyError(error) && error.code !== 'invalid_import') throw error
+        await refuse(row, toInvalid(error))
+      }
+    }
+
+    async function storeBatch(): Promise<void> {
+      let left = await withoutRepeated(batch)
+      batch = []
+      for (let tries = 1; left.length > 0; tries++) {
+        const taken = await insert(left)
+        if (!taken) break
+        if (tries >= MAX_TRIES) throw taken
+        left = await withoutStored(left)
+      }
+      await onProgress?.({ ...progress })
+    }
+
+    /** Null when all of them were stored; the error when one is there already, and then none was. */
+    async function insert(left: readonly Row[]): Promise<LatchkeyError | null> {
+      try {
+        await store.insert(left.map(({ record }) => record))
+      } catch (error) {
+        if (isLatchkeyError(error) && error.code === 'duplicate_key') return error
+        throw error
+      }
+      for (const { record } of left) cache.appeared(record.lookup)
+      progress.imported += left.length
+      return null
+    }
+
+    async function withoutRepeated(all: readonly Row[]): Promise<Row[]> {
+      const seen = new Map<string, Row>()
+      const kept: Row[] = []
+      for (const row of all) {
+        const { id, lookup } = row.record
+        const twin = seen.get(`lookup ${lookup}`) ?? seen.get(`id ${id}`)
+        if (twin) await meetTwin(row, twin.record)
+        else kept.push(row)
+        seen.set(`lookup ${lookup}`, twin ?? row).set(`id ${id}`, twin ?? row)
+      }
+      return kept
+    }
+
+    async function withoutStored(all: readonly Row[]): Promise<Row[]> {
+      const kept: Row[] = []
+      for (let from = 0; from < all.length; from += LOOK_UPS) {
+        const some = all.slice(from, from + LOOK_UPS)
+        const stored = await Promise.all(some.map(({ record }) => findStored(record)))
+        for (const [i, row] of some.entries()) {
+          const twin = stored[i]
+          if (twin) await meetTwin(row, twin)
+          else kept.push(row)
+        }
+      }
+      return kept
+    }
+
+    async function meetTwin(row: Row, twin: KeyRecord): Promise<void> {
+      if (!(await isSame(row, twin))) {
+        const problem = 'Another key has the same lookup or id'
+        return refuse(row.index, new LatchkeyError('duplicate_key', problem, { stack: false }))
+      }
+      if (!isSkipping) {
+        const problem = 'The key is there already; give onDuplicate "skip" to pass it by'
+        return refuse(row.index, new LatchkeyError('duplicate_key', problem, { stack: false }))
+      }
+      progress.duplicates += 1
+    }
+
+    try {
+      for await (const given of rows) {
+        await addRow(given, index++)
+        if (batch.length >= batchSize) await storeBatch()
+      }
+      if (batch.length > 0) await storeBatch()
+      return { ...progress }
+    } catch (error) {
+      throw withProgress(error, progress.imported)
+    } finally {
+      emit({ type: 'keys.imported', at: new Date(clock.now()), count: progress.imported, by })
+    }
+  }
+
+  async function prepare(imported: unknown, index: number): Promise<Row> {
+    const now = new Date(clock.now())
+    const checked = check(imported, now)
+    requireCapabilities(store, checked.settings)
+    const { proof } = checked
+    if ('digest' in proof) return { index, record: toRecord(checked, proof.digest, now), key: null }
+    const digest = await guard.run('digest', () => digester.create(proof.key))
+    return { index, record: toRecord(checked, digest, now), key: proof.key }
+  }
+
+  function check(imported: unknown, now: Date): CheckedImport {
+    try {
+      return checkImport(imported, formats, now)
+    } catch (error) {
+      throw toInvalid(error)
+    }
+  }
+
+  async function findStored({ id, lookup }: KeyRecord): Promise<KeyRecord | null> {
+    return (await store.find({ lookups: [lookup] })) ?? store.find({ id })
+  }
+
+  /**
+   * Whether a stored key is the one of the row. Its digest may have been rewritten since: then its lookup and its owner
+   * have to do, unless the text is at hand.
+   */
+  async function isSame({ record, key }: Row, stored: KeyRecord): Promise<boolean> {
+    if (record.lookup !== stored.lookup) return false
+    if (record.digest === stored.digest) return true
+    if (key !== null) return guard.run('digest', () => digester.prepare(stored.digest).matches(key))
+    const { owner } = record
+    if (owner.type !== stored.owner.type || owner.id !== stored.owner.id) return false
+    return schemeOf(record.digest) !== schemeOf(stored.digest)
+  }
+
+  return { import: importOne, importAll }
+}
+
+/** The end of an import by one of its rows. */
+class RowError extends Error {
+  constructor(
+    readonly index: number,
+    override readonly cause: LatchkeyError,
+  ) {
+    super()
+  }
+}
+
+function withProgress(error: unknown, imported: number): unknown {
+  if (error instanceof RowError) return described(error.cause, { index: error.index, imported })
+  return isLatchkeyError(error) ? described(error, { imported }) : error
+}
+
+function described(error: LatchkeyError, details: { index?: number; imported: number }): LatchkeyError {
+  const where = details.index === undefined ? '' : ` (row ${details.index})`
+  return new LatchkeyError(error.code, `${error.message}${where}`, { cause: error.cause ?? error, details })
+}
+
+/** What is wrong with a row is no mistake of the program: its message is kept, and the code is that of a bad row. */
+function toInvalid(error: unknown): LatchkeyError {
+  if (isLatchkeyError(error)) return error
+  const message = error instanceof TypeError ? error.message : undefined
+  return new LatchkeyError('invalid_import', message, { cause: error, stack: false })
+}
+
+function toRecord(checked: CheckedImport, digest: string, now: Date): KeyRecord {
+  const { settings, proof: _proof, id: givenId, ...rest } = checked
+  const { quota, ...others } = settings
+  const id = givenId ?? newKeyId()
+  return {
+    ...DEFAULT_SETTINGS,
+    ...others,
+    ...rest,
+    id,
+    digest,
+    lineageId: id,
+    quota: quota ? startQuota(quota, null, now) : null,
+    lastUsedIp: null,
+    revokedBy: null,
+    revokedReason: null,
+    rotatedFrom: null,
+    rotatedTo: null,
+    version: 1,
+  }
+}
+
+function isIterable(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  return Symbol.iterator in value || Symbol.asyncIterator in value
+}
+
+function schemeOf(digest: string): string | undefined {
+  return readCoverage(digest).whole.split('$')[1]
+}
+
+function checkOptions<T>(options: ImportAllOptions<T>) {
+  checkObject('options', options, ['by', 'read', 'batchSize', 'onDuplicate', 'onInvalid', 'onProgress'])
+  const {
+    read = (row: T) => row as unknown as ImportedKey,
+    batchSize = 1_000,
+    onDuplicate = 'fail',
+  } = options
+  checkFunction('read', read)
+  if (onDuplicate !== 'fail' && onDuplicate !== 'skip') fail('onDuplicate', '"fail" or "skip"', onDuplicate)
+  for (const name of ['onInvalid', 'onProgress'] as const) {
+    if (options[name] !== undefined) checkFunction(name, options[name])
+  }
+  return {
+    read,
+    batchSize: checkInteger('batchSize', batchSize, 1, MAX_BATCH),
+    isSkipping: onDuplicate === 'skip',
+    onInvalid: options.onInvalid,
+    onProgress: options.onProgress,
+    by: checkBy(options),
+  }
+}

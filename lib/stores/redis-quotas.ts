@@ -1,0 +1,105 @@
+import { decideReservation, type QuotaReservation, startQuota } from '../core/quota.ts'
+import { LatchkeyError } from '../errors.ts'
+import type { RedisCalls } from './redis-calls.ts'
+import type { RedisLayout } from './redis-layout.ts'
+import {
+  fromIntentText,
+  fromQuotaText,
+  type QuotaIntent,
+  type StoredQuota,
+  type StoredRecord,
+  toQuotaText,
+  toStoredQuota,
+} from './redis-record.ts'
+import { APPLY_TO_QUOTA, CLEAR_INTENT, READ_QUOTAS, SWAP_QUOTA } from './redis-scripts.ts'
+
+export interface RedisQuotas {
+  /** The quotas of these lineages, by lineage. */
+  read(lineageIds: readonly string[]): Promise<ReadonlyMap<string, StoredQuota>>
+  /** Does what the record asks for, if that is not done, and then forgets that it was asked for. */
+  apply(record: Pick<StoredRecord, 'stamp' | 'intent' | 'record'>, known?: StoredQuota): Promise<void>
+  reserve(lineageId: string, amount: number, at: Date): Promise<QuotaReservation | null>
+}
+
+/** Each time somebody else was faster. With as many at once as this, every one of them gets through. */
+const MAX_ATTEMPTS = 1_000
+const NO_QUOTA: StoredQuota = Object.freeze({ text: null, isRemoved: false })
+
+export function createRedisQuotas(calls: RedisCalls, layout: RedisLayout): RedisQuotas {
+  async function read(lineageIds: readonly string[]): Promise<ReadonlyMap<string, StoredQuota>> {
+    const found = new Map<string, StoredQuota>()
+    const places = calls.byPlace([...new Set(lineageIds)], layout.quota)
+    await Promise.all(
+      places.map(async (place) => {
+        const [quotas] = (await calls.run(READ_QUOTAS, place.map(layout.quota))) as [unknown[][]]
+        for (const [i, id] of place.entries()) found.set(id, toStoredQuota(quotas[i]?.[0], quotas[i]?.[1]))
+      }),
+    )
+    return found
+  }
+
+  async function apply(
+    { stamp, intent, record }: Pick<StoredRecord, 'stamp' | 'intent' | 'record'>,
+    known = NO_QUOTA,
+  ): Promise<void> {
+    if (intent === null) return
+    const quotaKey = layout.quota(record.lineageId)
+    const keys = [quotaKey, layout.indexes.lineage(record.lineageId)]
+    const asked = fromIntentText(intent)
+    await untilDone(async (current: StoredQuota) => {
+      const next = afterIntent(current, asked)
+      const args = [stamp, asked.version, ...toWords(current), ...toWords(next)]
+      const [isDone, text, removed] = await calls.run(APPLY_TO_QUOTA, keys, args)
+      return Number(isDone) === 1 ? DONE : { current: toStoredQuota(text, removed) }
+    }, known)
+    // Otherwise a failover could lose what was done and keep that it need not be done.
+    await calls.confirm([quotaKey])
+    await calls.run(CLEAR_INTENT, [layout.record(record.lookup)], [stamp, intent])
+  }
+
+  async function reserve(lineageId: string, amount: number, at: Date): Promise<QuotaReservation | null> {
+    const key = layout.quota(lineageId)
+    const known = (await read([lineageId])).get(lineageId)
+    let reserved: QuotaReservation | null = null
+    await untilDone(async ({ text, isRemoved }: StoredQuota) => {
+      const quota = isRemoved ? null : fromQuotaText(text)
+      reserved = null
+      if (!quota || text === null) return DONE
+      const { next, reservation } = decideReservation(quota, amount, at)
+      reserved = reservation
+      const [isDone, now, removed] = await calls.run(SWAP_QUOTA, [key], [text, toQuotaText(next)])
+      return Number(isDone) === 1 ? DONE : { current: toStoredQuota(now, removed) }
+    }, known ?? NO_QUOTA)
+    if (reserved) await calls.confirm([key])
+    return reserved
+  }
+
+  return { read, apply, reserve }
+}
+
+const DONE = Symbol('done')
+
+/** Tries again with what was found instead. */
+async function untilDone(
+  attempt: (current: StoredQuota) => Promise<typeof DONE | { readonly current: StoredQuota }>,
+  known: StoredQuota,
+): Promise<void> {
+  let current = known
+  for (let i = 0; i < MAX_ATTEMPTS; i += 1) {
+    const outcome = await attempt(current)
+    if (outcome === DONE) return
+    current = outcome.current
+  }
+  throw new LatchkeyError('unavailable', 'The quota is being changed too often by others')
+}
+
+function afterIntent(current: StoredQuota, intent: QuotaIntent): StoredQuota {
+  if ('join' in intent) return { ...current, text: current.text ?? toQuotaText(intent.join) }
+  if (intent.set === null) return { ...current, isRemoved: true }
+  const next = startQuota(intent.set, fromQuotaText(current.text), intent.at)
+  return { text: toQuotaText(next), isRemoved: false }
+}
+
+function toWords({ text, isRemoved }: StoredQuota): [string, string] {
+  return [text ?? '', isRemoved ? '1' : '']
+}
