@@ -1,5 +1,5 @@
 /** The results as text for people. */
-export function formatResults({ settings, http, verify, memory, redis, bars }) {
+export function formatResults({ settings, http, verify, memory, redis, stores, bars }) {
   return [
     formatSettings(settings),
     http && formatHttp('HTTP', http),
@@ -7,6 +7,8 @@ export function formatResults({ settings, http, verify, memory, redis, bars }) {
     memory && formatMemory(memory),
     redis?.http && formatHttp(`HTTP with Redis ${redis.version}`, redis.http),
     redis && formatCheck(redis),
+    stores && formatCold(stores),
+    stores && formatPeer(stores),
     bars.length > 0 && formatBars(bars),
   ]
     .filter(Boolean)
@@ -91,6 +93,55 @@ function formatCheck({ version, check }) {
     `check() alone with Redis ${version}, beside rate-limiter-flexible, 1,000 keys`,
     formatTable([['concurrent', '', 'calls/s', 'CPU µs/call', 'times as fast'], ...rows]),
     ...controls,
+  ].join('\n')
+}
+
+function formatCold({ postgresVersion, cold, import: imports }) {
+  const titles = { sqlite: 'SQLite', postgres: `PostgreSQL ${postgresVersion}` }
+  const rows = Object.entries(cold).flatMap(([dialect, { sizes }]) =>
+    Object.entries(sizes).map(([size, { p50Us, p99Us, callsPerVerify }]) => [
+      titles[dialect],
+      Number(size).toLocaleString('en'),
+      interval(p50Us, 0),
+      interval(p99Us, 0),
+      String(callsPerVerify),
+    ]),
+  )
+  const speeds = Object.entries(imports).map(([dialect, { keys, keysPerSecond }]) => [
+    titles[dialect],
+    keys.toLocaleString('en'),
+    interval(keysPerSecond, 0),
+  ])
+  return [
+    'verify() with nothing in memory, one call after the other, keys drawn at random',
+    formatTable([['', 'keys', 'p50 µs', 'p99 µs', 'store calls'], ...rows]),
+    '',
+    'importAll(), rows of better-auth [slowest and fastest tenth]',
+    formatTable([['', 'keys', 'keys/s'], ...speeds]),
+  ].join('\n')
+}
+
+function formatPeer({ postgresVersion, peer }) {
+  const labels = {
+    'better-auth': 'better-auth, verifyApiKey',
+    'better-auth-again': 'the same again (A/A control)',
+    latchkey: 'latchkey, memoryRateLimiter, one limit',
+    'latchkey-redis': 'latchkey, redisRateLimiter, one limit',
+  }
+  const rows = Object.entries(peer.subjects).map(([name, subject]) => [
+    labels[name],
+    interval(subject.cpuUsPerCall, 1),
+    interval(subject.callsPerSecond, 0),
+    String(subject.readsPerCall),
+    String(subject.writesPerCall),
+    String(subject.usagePerCall),
+  ])
+  const header = ['', 'CPU µs/call', 'calls/s', 'reads', 'writes', 'later, for usage']
+  return [
+    `Warm verification on PostgreSQL ${postgresVersion}, 16 calls under way: this process's CPU, and statements per call`,
+    formatTable([header, ...rows]),
+    `In CPU of better-auth: ${interval(peer.cpuShare, 4)}, with Redis ${interval(peer.cpuShareWithRedis, 4)}`,
+    `A/A control, better-auth: ${spread(peer.controlPercent)}`,
   ].join('\n')
 }
 

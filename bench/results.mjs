@@ -102,13 +102,77 @@ function summariseCalls(rounds) {
   }
 }
 
+/** What the part `stores` says: cold verification by size, bulk import, and verification beside better-auth's. */
+export function summariseStores({ sqlite, postgres, peer }) {
+  return {
+    postgresVersion: peer.version,
+    cold: { sqlite: summariseCold(sqlite), postgres: summariseCold(postgres) },
+    import: { sqlite: summariseImport(sqlite), postgres: summariseImport(postgres) },
+    peer: summarisePeer(peer),
+  }
+}
+
+/** Latencies of each size, and by how much the largest store is slower than the smallest in the same round. */
+function summariseCold({ measured }) {
+  const sizes = Object.keys(measured[0])
+  const valuesOf = (size, figure) => measured.map((round) => round[size][figure])
+  const summaries = sizes.map((size) => [
+    size,
+    {
+      p50Us: summarise(valuesOf(size, 'p50Us')),
+      p99Us: summarise(valuesOf(size, 'p99Us')),
+      callsPerVerify: Math.max(...valuesOf(size, 'callsPerVerify')),
+    },
+  ])
+  const p50Of = (size) => valuesOf(size, 'p50Us')
+  return {
+    sizes: Object.fromEntries(summaries),
+    largestInSmallest: summarise(pair(p50Of(sizes.at(-1)), p50Of(sizes[0]), divide)),
+  }
+}
+
+/** The largest import: over all of it, and the slowest and the fastest part. */
+function summariseImport({ imports }) {
+  const { size, keysPerSecond, partsPerSecond } = imports.at(-1)
+  return {
+    keys: size,
+    keysPerSecond: {
+      median: keysPerSecond,
+      low: Math.min(...partsPerSecond),
+      high: Math.max(...partsPerSecond),
+    },
+  }
+}
+
+function summarisePeer({ statements, measured }) {
+  const valuesOf = (name, figure) => measured.map((round) => round[name][figure])
+  const cpuOf = (name) => valuesOf(name, 'cpuUsPerCall')
+  const share = (name) => summarise(pair(cpuOf(name), cpuOf('better-auth'), divide))
+  const control = pair(cpuOf('better-auth-again'), cpuOf('better-auth'), percentAbove)
+  const subjects = Object.keys(statements).map((name) => [
+    name,
+    {
+      cpuUsPerCall: summarise(cpuOf(name)),
+      callsPerSecond: summarise(valuesOf(name, 'callsPerSecond')),
+      ...statements[name],
+    },
+  ])
+  return {
+    subjects: Object.fromEntries(subjects),
+    cpuShare: share('latchkey'),
+    cpuShareWithRedis: share('latchkey-redis'),
+    controlPercent: { ...summarise(control), ...spreadOf(control) },
+  }
+}
+
 /** The bars of this project that the figures at hand can be held to. */
-export function judge({ http, verify, redis }) {
+export function judge({ http, verify, redis, stores }) {
   return [
     ...judgeHttp(http),
     ...judgeVerify(verify),
     ...judgeRedisHttp(redis?.http),
     ...judgeCheck(redis?.check),
+    ...judgeStores(stores),
   ]
 }
 
@@ -153,6 +217,28 @@ function judgeCheck(check = {}) {
       atLeast(`${calls}, three limits, in speeds of RateLimiterUnion`, threeTimesAsFast, 1.7, '×'),
     ]
   })
+}
+
+function judgeStores(stores) {
+  if (!stores) return []
+  const { cold, import: imports, peer } = stores
+  const bars = Object.entries(cold).map(([dialect, { sizes, largestInSmallest }]) => {
+    const [smallest, largest] = [Object.keys(sizes)[0], Object.keys(sizes).at(-1)].map(withCommas)
+    const name = `cold verify() with ${largest} keys in ${dialect}, p50 in that with ${smallest}`
+    return atMost(name, largestInSmallest, 1.5, '×')
+  })
+  bars.push(atLeast('import into SQLite, keys a second', imports.sqlite.keysPerSecond, 20_000, ''))
+  bars.push(atMost("verify() with one limit, CPU in better-auth's", peer.cpuShare, 0.2, '×'))
+  for (const name of ['latchkey', 'latchkey-redis']) {
+    const { writesPerCall } = peer.subjects[name]
+    const figure = { median: writesPerCall, low: writesPerCall, high: writesPerCall }
+    bars.push(atMost(`${name}: statements that write, for each verify()`, figure, 0, ''))
+  }
+  return bars.map((bar) => ({ part: 'stores', ...bar }))
+}
+
+function withCommas(count) {
+  return Number(count).toLocaleString('en')
 }
 
 function atMost(name, figure, bar, unit, aim) {

@@ -1,28 +1,33 @@
 import { fork } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
-import { availableParallelism, cpus } from 'node:os'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { availableParallelism, cpus, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { buildLibrary, installPeers } from './prepare.mjs'
 import { formatResults } from './print.mjs'
 import { createRandom } from './statistics.mjs'
 
-const usage = `npm run bench -- [options]
+const usage = `npm run bench -- [part] [options]
 
-  --only http|verify|memory|redis  one part instead of all four
+  http, verify, memory, redis, stores: one part instead of all
+
+  --only part                      the same
   --targets a,b                    only these servers (see targets.mjs)
   --rounds 25                      rounds of the comparisons over HTTP, of verify() and of check()
   --starts 5                       how often the processes are started afresh in the course of the rounds
   --warmups 2                      rounds after each start that do not count
   --requests 2000                  requests to each server in each round
   --connections 16                 connections to each server
+  --sizes 1000,100000,1000000      how many keys the stores hold of which cold verification is measured
   --seed N                         repeats the order in which the targets took their turns
   --strict                         exit 1 when a bar is missed
 `
-const parts = ['http', 'verify', 'memory', 'redis']
+const parts = ['http', 'verify', 'memory', 'redis', 'stores']
 const memoryKeys = 100_000
+const resultsFile = new URL('results.json', import.meta.url)
 
 try {
   const passed = await main()
@@ -39,7 +44,9 @@ async function main() {
     return true
   }
   installPeers()
-  const { summariseHttp, summariseVerify, summariseRedis, judge } = await import('./results.mjs')
+  const { summariseHttp, summariseVerify, summariseRedis, summariseStores, judge } = await import(
+    './results.mjs'
+  )
   const { targets } = await import('./targets.mjs')
   const names = readTargets(targets, options)
   const needsLibrary =
@@ -51,14 +58,28 @@ async function main() {
   if (options.parts.includes('verify')) results.verify = summariseVerify(await runVerify(options))
   if (options.parts.includes('memory')) results.memory = await runMemory()
   if (options.parts.includes('redis')) results.redis = summariseRedis(await runRedis(names.redis, options))
+  if (options.parts.includes('stores')) {
+    const { at, node, cpu, cores, seed, rounds } = describeRun(options)
+    const figures = summariseStores(await runStores(options))
+    results.stores = { at, node, cpu, cores, seed, rounds, ...figures }
+  }
   results.bars = judge(results)
   console.log(formatResults(results))
-  writeFileSync(new URL('results.json', import.meta.url), `${JSON.stringify(results, roundNumber, 2)}\n`)
+  writeFileSync(resultsFile, `${JSON.stringify(withLastReport(results, options), roundNumber, 2)}\n`)
   return !options.strict || results.bars.every(({ passed }) => passed)
 }
 
+/** The part `stores` says itself how it was run: alone, it takes its place in the report that is there. */
+function withLastReport(results, { parts: [part, ...others] }) {
+  if (part !== 'stores' || others.length > 0 || !existsSync(resultsFile)) return results
+  const last = JSON.parse(readFileSync(resultsFile, 'utf8'))
+  const bars = last.bars.filter(({ part: itsPart }) => itsPart !== 'stores')
+  return { ...last, stores: results.stores, bars: [...bars, ...results.bars] }
+}
+
 function readOptions() {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
     options: {
       only: { type: 'string' },
       targets: { type: 'string' },
@@ -67,15 +88,18 @@ function readOptions() {
       warmups: { type: 'string', default: '2' },
       requests: { type: 'string', default: '2000' },
       connections: { type: 'string', default: '16' },
+      sizes: { type: 'string', default: '1000,100000,1000000' },
       seed: { type: 'string', default: String(randomInt(2 ** 32)) },
       strict: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   })
-  const { only, strict, help } = values
-  if (only !== undefined && !parts.includes(only)) {
-    throw new TypeError(`"--only" must be one of ${parts.join(', ')}, received ${only}`)
+  const { strict, help } = values
+  const [only, ...more] = values.only === undefined ? positionals : [values.only, ...positionals]
+  if (more.length > 0 || (only !== undefined && !parts.includes(only))) {
+    throw new TypeError(`the part must be one of ${parts.join(', ')}, received ${[only, ...more].join(' ')}`)
   }
+  const sizes = values.sizes.split(',').map((size) => readInteger('sizes', size, 1_000))
   const rounds = readInteger('rounds', values.rounds, 1)
   return {
     parts: only === undefined ? parts : [only],
@@ -85,6 +109,7 @@ function readOptions() {
     warmups: readInteger('warmups', values.warmups, 0),
     requests: readInteger('requests', values.requests, 1),
     connections: readInteger('connections', values.connections, 1),
+    sizes,
     seed: readInteger('seed', values.seed, 0),
     strict,
     help,
@@ -170,6 +195,29 @@ async function runRedis(names, options) {
     const checks = shares.flatMap(({ measured }) => measured)
     return { version: shares[0].redisVersion, servers, checks }
   })
+}
+
+/** The stores one after the other, each alone on the machine; then verification beside that of better-auth. */
+async function runStores({ rounds, seed, sizes }) {
+  const { withPostgres } = await import('./postgres.mjs')
+  const { withRedis } = await import('./redis.mjs')
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-bench-'))
+  try {
+    const cold = (dialect, place) => runScript('measure-cold.mjs', [rounds, seed, dialect, place, sizes])
+    showProgress('measure-cold.mjs, SQLite')
+    const sqlite = await cold('sqlite', folder)
+    return await withPostgres(async (postgresUrl) => {
+      showProgress('measure-cold.mjs, PostgreSQL')
+      const postgres = await cold('postgres', postgresUrl)
+      showProgress('measure-peer.mjs')
+      const peer = await withRedis((redisUrl) =>
+        runScript('measure-peer.mjs', [rounds, seed, postgresUrl, redisUrl]),
+      )
+      return { sqlite, postgres, peer }
+    })
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
 }
 
 /** Runs a script in a process of its own; resolves with what it sends. */

@@ -1,0 +1,56 @@
+import type { ApiKeys, BetterAuthRow, ImportFormat, ImportProgress, InvalidImport } from 'latchkey'
+import type { BetterAuthTable } from './better-auth-table.ts'
+
+/** Who has made these keys, as `createdBy` of each says: it tells them from those that were issued since. */
+export const IMPORTER = 'import from better-auth'
+
+export interface MigrationListener {
+  onProgress(progress: ImportProgress): void
+  /** A row that is no key. The others are imported nevertheless. */
+  onInvalid(invalid: InvalidImport): void
+}
+
+/** Imports what is not there yet. It may be run again, after it was interrupted and after more keys were made. */
+export function migrateKeys(
+  table: BetterAuthTable,
+  format: ImportFormat<BetterAuthRow>,
+  keys: ApiKeys,
+  listener: MigrationListener,
+): Promise<ImportProgress> {
+  return keys.importAll(table.rows(), {
+    read: (row) => ({ ...format.read(row), createdBy: IMPORTER }),
+    onDuplicate: 'skip',
+    by: IMPORTER,
+    ...listener,
+  })
+}
+
+export interface Followed {
+  readonly revoked: number
+  readonly disabled: number
+}
+
+/**
+ * Stops the keys that were imported and that better-auth has stopped since: what was deleted there is revoked, what was
+ * disabled is disabled. It starts none again, and leaves keys that were issued here alone.
+ */
+export async function followChanges(table: BetterAuthTable, keys: ApiKeys): Promise<Followed> {
+  const followed = { revoked: 0, disabled: 0 }
+  let cursor: string | undefined
+  do {
+    const page = await keys.list({ createdBy: IMPORTER, limit: 1_000, ...(cursor && { cursor }) })
+    for (const { id, enabled, revokedAt, rotatedTo } of page.apiKeys) {
+      if (revokedAt || rotatedTo) continue
+      const state = table.stateOf(id)
+      if (state === 'deleted') {
+        await keys.revoke(id, { by: IMPORTER, reason: 'deleted in better-auth' })
+        followed.revoked += 1
+      } else if (state === 'disabled' && enabled) {
+        await keys.disable(id, { by: IMPORTER })
+        followed.disabled += 1
+      }
+    }
+    cursor = page.nextCursor
+  } while (cursor !== undefined)
+  return followed
+}
