@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { memoryStore } from 'latchkey'
 import { migrate, migrationSql, type SqlDialect, type SqlStore } from 'latchkey/sql'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { record } from '../support/key-store-cases.ts'
+import { record } from '../support/key-records.ts'
 import { DATABASES, type TestDatabase } from '../support/sql-databases.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
