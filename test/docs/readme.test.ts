@@ -44,6 +44,7 @@ declare global {
   const pepper: string
   const exportAll: () => Promise<boolean>
   const store: KeyStore
+  const yourStore: () => KeyStore
   const rows: AsyncIterable<BetterAuthRow>
   const owner: Owner
   const id: string

@@ -4,7 +4,7 @@ import { createApiKeys, type KeyRecord, type KeyStore } from 'latchkey'
 import { type RedisStoreClient, redisRateLimiter, redisStore } from 'latchkey/redis'
 import { describe, expect, it } from 'vitest'
 import { createRedisStore } from '../../lib/stores/redis.ts'
-import { at, quota, record } from '../support/key-store-cases.ts'
+import { at, quota, record } from '../support/key-records.ts'
 import { newPrefix, SERVERS } from '../support/redis-store.ts'
 
 const SEED = Number(process.env.MODEL_SEED ?? randomInt(2 ** 31))

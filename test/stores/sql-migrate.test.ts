@@ -1,15 +1,13 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { memoryStore } from 'latchkey'
 import { migrate, migrationSql, type SqlDialect, type SqlStore } from 'latchkey/sql'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { record } from '../support/key-store-cases.ts'
+import { record } from '../support/key-records.ts'
 import { DATABASES, type TestDatabase } from '../support/sql-databases.ts'
+import { runSqlWorkers } from '../support/sql-workers.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
-const worker = fileURLToPath(new URL('../support/sql-worker.ts', import.meta.url))
 
 const FIRST = '1-create-tables'
 const DIALECTS: Record<string, SqlDialect> = { SQLite: 'sqlite', PostgreSQL: 'postgres', MariaDB: 'mariadb' }
@@ -54,26 +52,8 @@ describe.each(DATABASES)('migrate on %s', (name, create) => {
   })
 
   it('lets one of two processes do it that start at once', async () => {
-    const processes = Array.from({ length: 2 }, () =>
-      spawn(process.execPath, ['--import', 'tsx', worker, name, database.url], {
-        stdio: ['pipe', 'pipe', 'inherit'],
-      }),
-    )
-    const printed = await Promise.all(
-      processes.map(async (child) => {
-        let text = ''
-        child.stdout.on('data', (chunk) => {
-          text += chunk
-        })
-        await once(child.stdout, 'data')
-        return { child, read: () => text }
-      }),
-    )
-    for (const { child } of printed) child.stdin.end()
-    const codes = await Promise.all(printed.map(async ({ child }) => (await once(child, 'close'))[0]))
-    expect(codes).toEqual([0, 0])
-    const applied = printed.map(({ read }) => JSON.parse(read().replace('ready\n', '')))
-    expect(applied.flat()).toEqual([FIRST])
+    const reports = await runSqlWorkers(2, name, database)
+    expect(reports.flatMap(({ applied }) => applied)).toEqual([FIRST])
     const store: SqlStore = database.open()
     await store.insert([record({ id: 'a' })])
     expect(await store.find({ id: 'a' })).not.toBeNull()

@@ -10,7 +10,7 @@ export interface Program {
   readonly stdout: string
   readonly stderr: string
   /** Resolves with the output once it matches; rejects when the program ends first. */
-  waitFor(pattern: RegExp): Promise<string>
+  waitFor(pattern: Pick<RegExp, 'test'>): Promise<string>
   signal(name: NodeJS.Signals): void
   /** Resolves with the exit code, or the name of the signal that ended it. */
   ended(): Promise<number | NodeJS.Signals | null>

@@ -22,6 +22,7 @@ import {
   type VerifyResult,
 } from 'latchkey'
 import { type FakeClock, fakeClock, settle } from './fake-clock.ts'
+import { createRandom, type Random } from './random.ts'
 
 /** How often what happened: a simulation in which nothing happens proves nothing. */
 export type Tally = Record<string, number>
@@ -1098,29 +1099,7 @@ function judgeUnits(world: World, { lineageId, name, quota }: KeyRecord): void {
   }
 }
 
-// Chance
-
-type Random = ReturnType<typeof createRandom>
-
-/** Chance that comes out the same for the same seed: mulberry32. */
-function createRandom(seed: number) {
-  let state = seed | 0
-
-  function next(): number {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
-
-  const below = (limit: number) => Math.floor(next() * limit)
-  return {
-    below,
-    chance: (share: number) => next() < share,
-    /** One of these, of which there must be one. */
-    of: <T>(items: readonly T[]): T => items[below(items.length)] as T,
-  }
-}
+// Choices
 
 /** The same choices, each now rarer, now more frequent. */
 function mix<T extends { readonly weight: number }>(

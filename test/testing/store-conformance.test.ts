@@ -10,6 +10,7 @@ import {
 } from 'latchkey'
 import { type StoreConformanceOptions, storeConformance } from 'latchkey/testing'
 import { describe, expect, it } from 'vitest'
+import { startProgram } from '../support/program.ts'
 
 type FullStore = Required<KeyStore>
 type MakeStore = Parameters<typeof storeConformance>[1]
@@ -19,12 +20,17 @@ interface Report {
   readonly failures: Map<string, string>
 }
 
-/** Runs the kit as a test runner would, one case after the other. */
-async function runKit(makeStore: MakeStore, options: Partial<StoreConformanceOptions> = {}): Promise<Report> {
+/** Runs the kit as a test runner would, one case after the other; or one of them only. */
+async function runKit(
+  makeStore: MakeStore,
+  options: Partial<StoreConformanceOptions> = {},
+  only?: string,
+): Promise<Report> {
   const cases: [string, () => Promise<void>][] = []
   storeConformance({ test: (name, run) => void cases.push([name, run]), assert, ...options }, makeStore)
   const failures = new Map<string, string>()
   for (const [name, run] of cases) {
+    if (only !== undefined && name !== only) continue
     try {
       await run()
     } catch (error) {
@@ -1070,8 +1076,108 @@ describe('the kit', () => {
   })
 
   it.each(FAULTS)('notices that %s', async (_fault, makeStore, title) => {
-    const { titles, failures } = await runKit(makeStore)
+    const { titles, failures } = await runKit(makeStore, {}, title)
     expect(titles).toContain(title)
-    expect([...failures.keys()]).toContain(title)
+    expect([...failures.keys()]).toEqual([title])
+  })
+
+  it('says what the port promises where it fails', async () => {
+    const { failures } = await runKit(
+      broken((inner) => ({ purge: (ids, at) => inner.purge(ids, at).then(() => 0) })),
+    )
+    const [message] = failures.values()
+    expect(message).toContain('purge removes what still is revoked or expired at')
+  })
+
+  it('makes a store for each case, and closes each, that of a case that fails too', async () => {
+    const [made, closed] = [[] as KeyStore[], [] as KeyStore[]]
+    const makeStore = async () => {
+      const store = broken((inner) => ({ purge: (ids, at) => inner.purge(ids, at).then(() => 0) }))()
+      made.push(store)
+      return { store, close: async () => void closed.push(store) }
+    }
+    const { titles, failures } = await runKit(makeStore)
+    expect(failures.size).toBeGreaterThan(0)
+    expect(new Set(made).size).toBe(titles.length)
+    expect(closed).toEqual(made)
+  })
+
+  it('takes a store that is an instance of a class, and has a member named store', async () => {
+    class Wrapper {
+      readonly store = memoryStore() as FullStore
+      insert = (...args: Parameters<FullStore['insert']>) => this.store.insert(...args)
+      find = (...args: Parameters<FullStore['find']>) => this.store.find(...args)
+      update = (...args: Parameters<FullStore['update']>) => this.store.update(...args)
+      replaceDigest = (...args: Parameters<FullStore['replaceDigest']>) => this.store.replaceDigest(...args)
+      list = (...args: Parameters<FullStore['list']>) => this.store.list(...args)
+      purge = (...args: Parameters<FullStore['purge']>) => this.store.purge(...args)
+      recordUsage = (...args: Parameters<FullStore['recordUsage']>) => this.store.recordUsage(...args)
+      reserveQuota = (...args: Parameters<FullStore['reserveQuota']>) => this.store.reserveQuota(...args)
+    }
+    expect((await runKit(() => new Wrapper())).failures).toEqual(new Map())
+  })
+
+  it('leaves out the cases of what a store does without, and says so by name', async () => {
+    const bare = () => {
+      const { recordUsage: _usage, reserveQuota: _quota, ...store } = memoryStore() as FullStore
+      return store
+    }
+    const { titles, failures } = await runKit(bare, { without: ['recordUsage', 'reserveQuota'] })
+    expect(failures).toEqual(new Map())
+    expect(titles.filter((title) => /usage|quota/i.test(title))).toEqual([
+      'without recordUsage: createApiKeys refuses "idleExpiryMs" as unsupported',
+      'without reserveQuota: createApiKeys refuses "quota" as unsupported',
+    ])
+    const all = await runKit(memoryStore)
+    expect(titles.length).toBeLessThan(all.titles.length)
+  })
+
+  it.each(['recordUsage', 'reserveQuota'] as const)('fails a store that lacks %s unsaid', async (method) => {
+    const { titles, failures } = await runKit(broken(() => ({ [method]: undefined })))
+    expect(failures.size).toBe(titles.length)
+    expect([...failures.values()][0]).toContain(`without: ['${method}']`)
+  })
+
+  it('fails a store that has what it is said to do without, or lacks what is not optional', async () => {
+    const had = await runKit(memoryStore, { without: ['recordUsage'] })
+    expect([...had.failures.values()][0]).toContain('take it out of "without"')
+    const lacking = await runKit(broken(() => ({ purge: undefined as never })))
+    expect([...lacking.failures.values()][0]).toContain('a store must have the method "purge"')
+  })
+
+  it.each([
+    ['no options', undefined, '"options" must be an object'],
+    ['an unknown option', { test: it, assert, witout: [] }, 'did you mean "without"?'],
+    ['no test', { assert }, '"test" must be a function'],
+    [
+      'an assert that lacks what is used',
+      { test: it, assert: { ok() {} } },
+      '"assert" must have a method "strictEqual"',
+    ],
+    ['a capability that is none', { test: it, assert, without: ['find'] }, '"without" may name'],
+  ])('refuses %s', (_what, options, message) => {
+    expect(() => storeConformance(options as never, memoryStore)).toThrow(message)
+  })
+
+  it('refuses to run without a store', () => {
+    expect(() => storeConformance({ test: it, assert }, undefined as never)).toThrow(
+      '"makeStore" must be a function',
+    )
+  })
+
+  it('runs under node:test, in the same three lines', async () => {
+    const program = startProgram([
+      '--input-type=module',
+      '--eval',
+      `import assert from 'node:assert/strict'
+       import { test } from 'node:test'
+       import { memoryStore } from 'latchkey'
+       import { storeConformance } from 'latchkey/testing'
+       storeConformance({ test, assert }, memoryStore)`,
+    ])
+    expect(await program.ended()).toBe(0)
+    const { titles } = await runKit(memoryStore)
+    expect(program.stdout).toContain(`pass ${titles.length}\n`)
+    expect(program.stdout).toContain('fail 0\n')
   })
 })

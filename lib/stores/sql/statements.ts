@@ -35,13 +35,16 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
   const updateQuotaRow = prepare(writeUpdateQuota())
   const useKey = prepare(writeUse())
 
+  /** What is there is not changed but locked: left unlocked, it could be purged before this transaction ends. */
   function writeInsertQuota(): Statement {
+    const ownId = sql.ref(`${names.quotas}.lineage_id`)
     const columns = ['lineage_id', ...quotaColumnNames, 'removed']
     const insert = db.insertInto(quotas).values(Object.fromEntries(columns.map((column) => [column, ''])))
-    if (name !== 'mysql')
-      return insert.onConflict((conflict) => conflict.column('lineage_id').doNothing()).compile()
-    // `insert ignore` would pass over every other mistake as well.
-    return insert.onDuplicateKeyUpdate({ lineage_id: sql.ref(`${names.quotas}.lineage_id`) }).compile()
+    // `insert ignore` of MySQL would pass over every other mistake as well.
+    if (name === 'mysql') return insert.onDuplicateKeyUpdate({ lineage_id: ownId }).compile()
+    return insert
+      .onConflict((conflict) => conflict.column('lineage_id').doUpdateSet({ lineage_id: ownId }))
+      .compile()
   }
 
   function writeUpdateQuota(): Statement {
@@ -90,7 +93,7 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
       return { sql: text, parameters: rows.flat() }
     },
 
-    /** Does nothing where the lineage has one. */
+    /** Keeps, and locks, the one that the lineage has. */
     insertQuota: (lineageId: string, row: readonly Cell[], removed: boolean) =>
       insertQuotaRow([lineageId, ...row, removed]),
 
