@@ -12,7 +12,6 @@ const servicesTests = [
   'test/**/postgres*.test.ts',
   'test/**/mariadb*.test.ts',
   'test/**/custom-store*.test.ts',
-  'test/**/migrate*.test.ts',
   'test/services/**/*.test.ts',
   'test/invalidation/**/*.test.ts',
 ]

@@ -59,6 +59,7 @@ async function fill({ store, size }) {
   const keys = createKeys(store)
   const partsPerSecond = []
   let imported = 0
+  const cpuBefore = process.cpuUsage()
   const startedAt = performance.now()
   let partStartedAt = startedAt
   const onProgress = (progress) => {
@@ -73,9 +74,15 @@ async function fill({ store, size }) {
   }
   const done = await keys.importAll(rows(size), { read: format.read, onProgress })
   const elapsedMs = performance.now() - startedAt
+  const { user, system } = process.cpuUsage(cpuBefore)
   if (done.imported !== size) throw new Error(`${done.imported} of ${size} keys were imported`)
   await keys.close()
-  return { size, keysPerSecond: size / (elapsedMs / 1_000), partsPerSecond }
+  return {
+    size,
+    keysPerSecond: size / (elapsedMs / 1_000),
+    cpuUsPerKey: (user + system) / size,
+    partsPerSecond,
+  }
 }
 
 function* rows(size) {

@@ -40,7 +40,8 @@ for (let round = -warmupRounds; round < rounds; round += 1) {
 }
 const statements = {}
 for (const subject of subjects) statements[subject.name] = await countStatements(subject)
-const [{ server_version: version }] = (await subjects[0].pool.query('show server_version')).rows
+const [{ server_version: fullVersion }] = (await subjects[0].pool.query('show server_version')).rows
+const [version] = fullVersion.split(' ')
 for (const { pool } of subjects) await pool.end()
 await redis.quit()
 process.send({ version, statements, measured }, () => process.disconnect())

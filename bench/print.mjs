@@ -107,17 +107,18 @@ function formatCold({ postgresVersion, cold, import: imports }) {
       String(callsPerVerify),
     ]),
   )
-  const speeds = Object.entries(imports).map(([dialect, { keys, keysPerSecond }]) => [
+  const speeds = Object.entries(imports).map(([dialect, { keys, keysPerSecond, cpuUsPerKey }]) => [
     titles[dialect],
     keys.toLocaleString('en'),
     interval(keysPerSecond, 0),
+    cpuUsPerKey.toFixed(1),
   ])
   return [
     'verify() with nothing in memory, one call after the other, keys drawn at random',
     formatTable([['', 'keys', 'p50 µs', 'p99 µs', 'store calls'], ...rows]),
     '',
     'importAll(), rows of better-auth [slowest and fastest tenth]',
-    formatTable([['', 'keys', 'keys/s'], ...speeds]),
+    formatTable([['', 'keys', 'keys/s', 'CPU µs/key'], ...speeds]),
   ].join('\n')
 }
 

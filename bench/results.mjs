@@ -133,9 +133,10 @@ function summariseCold({ measured }) {
 
 /** The largest import: over all of it, and the slowest and the fastest part. */
 function summariseImport({ imports }) {
-  const { size, keysPerSecond, partsPerSecond } = imports.at(-1)
+  const { size, keysPerSecond, cpuUsPerKey, partsPerSecond } = imports.at(-1)
   return {
     keys: size,
+    cpuUsPerKey,
     keysPerSecond: {
       median: keysPerSecond,
       low: Math.min(...partsPerSecond),
