@@ -6,6 +6,7 @@ export type FailureKind =
   /** The database undid the transaction itself, and it may be begun anew. */
   | 'rolled_back'
   | 'no_table'
+  | 'no_schema'
   | 'read_only'
   | 'not_understood'
   | 'too_long'
@@ -40,6 +41,11 @@ export function toStoreError({ kind, code, driverError }: DatabaseFailure, title
       return new LatchkeyError(
         'not_migrated',
         `${title} lacks tables or columns of this release (${code}): run migrate(store), or apply the published SQL`,
+      )
+    case 'no_schema':
+      return new LatchkeyError(
+        'not_migrated',
+        `${title} has no such schema or database (${code}): create it, then run migrate(store)`,
       )
     case 'read_only':
       return new LatchkeyError('read_only', `${title} takes no writes (${code})`)

@@ -32,7 +32,7 @@ export interface Dialect {
   /** How many records one statement inserts at most: a power of two, below the limit of parameters. */
   readonly recordsPerInsert: number
   /** How many characters a column keeps, where the schema bounds it. */
-  readonly maxLengths: Readonly<Record<string, number>>
+  readonly maxLengths: Readonly<Record<string, number>> | null
 }
 
 export const postgresDialect: Dialect = Object.freeze({
@@ -41,7 +41,7 @@ export const postgresDialect: Dialect = Object.freeze({
   builder: createBuilder(new PostgresAdapter(), () => new PostgresQueryCompiler()),
   locksRows: true,
   recordsPerInsert: 256,
-  maxLengths: {},
+  maxLengths: null,
 })
 
 /** What the columns of MySQL and MariaDB hold, in characters: their indexes take at most 3,072 bytes. */
@@ -78,9 +78,8 @@ export const sqliteDialect: Dialect = Object.freeze({
   title: 'SQLite',
   builder: createBuilder(new SqliteAdapter(), () => new SqliteQueryCompiler()),
   locksRows: false,
-  // A statement is prepared once and a call of it costs nothing, so that more would only be more to parse.
-  recordsPerInsert: 1,
-  maxLengths: {},
+  recordsPerInsert: 64,
+  maxLengths: null,
 })
 
 function createBuilder(adapter: DialectAdapter, createQueryCompiler: () => QueryCompiler): Kysely<Schema> {

@@ -180,8 +180,10 @@ function kindOf(errno: number, sqlState: string): FailureKind {
       return 'rolled_back'
     case 1146:
     case 1054:
-    case 1049:
       return 'no_table'
+    case 1049:
+    case 1046:
+      return 'no_schema'
     case 1290:
     case 1792:
     case 1836:

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { isLatchkeyError, LatchkeyError } from '../../errors.ts'
 import { checkMethods } from '../../internal/options.ts'
 import { attempt, type Database } from './database.ts'
 import { DatabaseFailure, type FailureKind } from './database-errors.ts'
@@ -24,7 +25,7 @@ export interface PostgresClient {
 export interface PostgresQuery {
   text: string
   values: unknown[]
-  types: { getTypeParser(oid: number, format?: string): (value: string | Buffer) => unknown }
+  types: { getTypeParser(oid: number, format?: string): (value: string) => unknown }
 }
 
 /**
@@ -98,11 +99,11 @@ async function execute(client: PostgresClient, { sql, parameters }: Statement): 
     const { rows, rowCount } = await client.query({
       text: sql,
       values: [...parameters],
-      types: { getTypeParser: (oid, format) => (format === 'binary' ? readBinary(oid) : String) },
+      types: { getTypeParser: (_oid, format) => (format === 'binary' ? refuseBinary : String) },
     })
     return { rows: rows as Row[], affected: rowCount ?? 0 }
   } catch (error) {
-    throw toFailure(error)
+    throw isLatchkeyError(error) ? error : toFailure(error)
   }
 }
 
@@ -122,13 +123,9 @@ async function inTransaction<T>(execute: Execute, plan: Plan<T>, lock?: Statemen
   }
 }
 
-const BOOLEAN = 16
-const INT8 = 20
-
-/** Clients may be set to binary results. There are three types of columns, and all else is text. */
-function readBinary(oid: number): (value: string | Buffer) => unknown {
-  if (oid === INT8) return (value) => (value as Buffer).readBigInt64BE()
-  return oid === BOOLEAN ? (value) => (value as Buffer)[0] : String
+/** pg has turned binary results into text by now, and so destroyed numbers. */
+function refuseBinary(): never {
+  throw new LatchkeyError('unsupported', 'the pool of PostgreSQL must not ask for binary results')
 }
 
 function lockOf(table: string): string {
@@ -139,9 +136,14 @@ function toFailure(error: unknown): DatabaseFailure {
   const code = (error as { code?: unknown } | null)?.code
   // An error of the network has a code too, such as ECONNRESET.
   const isAnswer = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && 'severity' in (error as object)
-  return isAnswer
-    ? new DatabaseFailure(kindOf(code), code, error)
-    : new DatabaseFailure('connection', 'connection', error)
+  if (isAnswer) return new DatabaseFailure(kindOf(code), code, error)
+  // What pg says where something else than PostgreSQL is listening.
+  const isOther = error instanceof Error && /^Received unexpected \w+ message/.test(error.message)
+  return new DatabaseFailure(
+    isOther ? 'not_understood' : 'connection',
+    isOther ? 'protocol' : 'connection',
+    error,
+  )
 }
 
 /** By SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html */
@@ -155,8 +157,10 @@ function kindOf(state: string): FailureKind {
       return 'rolled_back'
     case '42P01':
     case '42703':
-    case '3F000':
       return 'no_table'
+    case '3F000':
+    case '3D000':
+      return 'no_schema'
     case '25006':
       return 'read_only'
     case '42601':

@@ -7,11 +7,13 @@ import type { Database } from './database.ts'
 import {
   isRemoved,
   isStorable,
+  keyColumnNames,
   toChangedColumns,
   toKeyRecord,
   toKeyRow,
   toQuotaRecord,
   toQuotaRow,
+  toTextCell,
 } from './key-row.ts'
 import { migrateDatabase } from './migrate.ts'
 import { affectedBy, type Cell, type Plan, rowsOf } from './plan.ts'
@@ -57,11 +59,12 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
   const store: SqlStore = {
     async insert(records: readonly KeyRecord[]) {
       const rows = records.map(toKeyRow)
-      for (const row of rows) checkLengths(row, database)
+      for (const row of rows) checkLengths(keyColumnNames, row, database)
       const quotas = records.flatMap(({ lineageId, quota }) =>
         quota ? [{ lineageId, row: toQuotaRow(quota) }] : [],
       )
-      if (rows.length > 0) await database.transact(() => insertPlan(rows, quotas))
+      const lineageIds = records.map(({ lineageId }) => lineageId)
+      if (rows.length > 0) await database.transact(() => insertPlan(rows, lineageIds, quotas))
     },
 
     async find(by) {
@@ -85,7 +88,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
     async update(id: string, expectedVersion: number, change: KeyChange) {
       if (!isStorable(id)) return 'missing'
       const row = toChangedColumns(change)
-      checkLengths(row, database)
+      checkLengths(Object.keys(row), Object.values(row), database)
       const { quota, revokedAt, updatedAt } = change
       const update = statements.updateKey(id, expectedVersion, row, revokedAt?.getTime())
       if (quota === undefined) return database.write(() => updatePlan(statements, id, update))
@@ -100,8 +103,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
 
     async replaceDigest(id: string, expected: string, next: string) {
       if (!isStorable(id) || !isStorable(expected)) return false
-      const row = toChangedColumns({ digest: next } as unknown as KeyChange)
-      checkLengths(row, database)
+      checkLengths(['digest'], [toTextCell(next, 'digest')], database)
       return database.write(function* () {
         return (yield* affectedBy(statements.replaceDigest(id, expected, next))) > 0
       })
@@ -149,8 +151,9 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
    * last key would otherwise not see these yet, and take their quota with it.
    */
   function* insertPlan(
-    rows: readonly Record<string, Cell>[],
-    quotas: readonly { lineageId: string; row: Record<string, Cell> }[],
+    rows: readonly (readonly Cell[])[],
+    lineageIds: readonly string[],
+    quotas: readonly { lineageId: string; row: readonly Cell[] }[],
   ): Plan<void> {
     for (let from = 0; from < rows.length; ) {
       const count = largestPowerOfTwo(Math.min(rows.length - from, database.dialect.recordsPerInsert))
@@ -160,8 +163,8 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
     const inOrder = [...quotas].sort((a, b) => compareTexts(a.lineageId, b.lineageId))
     for (const { lineageId, row } of inOrder) yield statements.insertQuota(lineageId, row, false)
     if (!database.dialect.locksRows) return
-    const lineageIds = [...new Set(rows.map((row) => row.lineage_id as string))].sort(compareTexts)
-    for (const some of inChunks(lineageIds, IDS_PER_STATEMENT)) yield statements.lockQuotas(some)
+    for (const some of inChunks([...new Set(lineageIds)].sort(compareTexts), IDS_PER_STATEMENT))
+      yield statements.lockQuotas(some)
   }
 }
 
@@ -236,15 +239,16 @@ function combineUses(batch: readonly UsageDelta[]): UsageDelta[] {
   return [...uses.values()].sort((a, b) => compareTexts(a.id, b.id))
 }
 
-/** @throws LatchkeyError `unsupported` rather than have a lenient server cut the text off. */
-function checkLengths(row: Readonly<Record<string, Cell>>, { dialect }: Database): void {
-  for (const [column, maxLength] of Object.entries(dialect.maxLengths)) {
-    const value = row[column]
-    if (typeof value !== 'string' || value.length <= maxLength || [...value].length <= maxLength) continue
-    throw new LatchkeyError(
-      'unsupported',
-      `the column "${column}" holds at most ${maxLength} characters in ${dialect.title}`,
-    )
+/** @throws LatchkeyError `unsupported` rather than have a lenient server cut a text off. */
+function checkLengths(columns: readonly string[], cells: readonly Cell[], { dialect }: Database): void {
+  const { maxLengths, title } = dialect
+  if (!maxLengths) return
+  for (const [i, column] of columns.entries()) {
+    const [cell, maxLength] = [cells[i], maxLengths[column]]
+    if (typeof cell !== 'string' || maxLength === undefined) continue
+    if (cell.length <= maxLength || [...cell].length <= maxLength) continue
+    const problem = `the column "${column}" holds at most ${maxLength} characters in ${title}`
+    throw new LatchkeyError('unsupported', problem)
   }
 }
 

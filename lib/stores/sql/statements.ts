@@ -32,15 +32,28 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
   const findByLookup = prepare(selectKeys.where('k.lookup', '=', '').compile())
   const insertsByCount = new Map<number, string>()
   const insertQuotaRow = prepare(writeInsertQuota())
+  const updateQuotaRow = prepare(writeUpdateQuota())
   const useKey = prepare(writeUse())
 
+  /** What is there is not changed but locked: left unlocked, it could be purged before this transaction ends. */
   function writeInsertQuota(): Statement {
+    const ownId = sql.ref<Cell>(`${names.quotas}.lineage_id`)
     const columns = ['lineage_id', ...quotaColumnNames, 'removed']
     const insert = db.insertInto(quotas).values(Object.fromEntries(columns.map((column) => [column, ''])))
-    if (name !== 'mysql')
-      return insert.onConflict((conflict) => conflict.column('lineage_id').doNothing()).compile()
-    // `insert ignore` would pass over every other mistake as well.
-    return insert.onDuplicateKeyUpdate({ lineage_id: sql.ref(`${names.quotas}.lineage_id`) }).compile()
+    // `insert ignore` of MySQL would pass over every other mistake as well.
+    if (name === 'mysql') return insert.onDuplicateKeyUpdate({ lineage_id: ownId }).compile()
+    return insert
+      .onConflict((conflict) => conflict.column('lineage_id').doUpdateSet({ lineage_id: ownId }))
+      .compile()
+  }
+
+  function writeUpdateQuota(): Statement {
+    const columns = [...quotaColumnNames, 'removed']
+    return db
+      .updateTable(quotas)
+      .set(Object.fromEntries(columns.map((column) => [column, ''])))
+      .where('lineage_id', '=', '')
+      .compile()
   }
 
   /** MySQL assigns from left to right, so that the address comes before the time that it is decided by. */
@@ -70,23 +83,19 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
         .compile()
     },
 
-    insertKeys(rows: readonly Record<string, Cell>[]): Statement {
+    /** Each count of rows has a text of its own. */
+    insertKeys(rows: readonly (readonly Cell[])[]): Statement {
       let text = insertsByCount.get(rows.length)
       if (text === undefined) {
-        text = db
-          .insertInto(keys)
-          .columns(keyColumnNames)
-          .values([...rows])
-          .compile().sql
+        text = db.insertInto(keys).columns(keyColumnNames).values(rows.map(toKeyColumns)).compile().sql
         insertsByCount.set(rows.length, text)
       }
-      return { sql: text, parameters: rows.flatMap((row) => keyColumnNames.map((column) => row[column])) }
+      return { sql: text, parameters: rows.flat() }
     },
 
-    /** Does nothing where the lineage has one. */
-    insertQuota(lineageId: string, row: Record<string, Cell>, removed: boolean): Statement {
-      return insertQuotaRow([lineageId, ...quotaColumnNames.map((column) => row[column]), removed])
-    },
+    /** Keeps, and locks, the one that the lineage has. */
+    insertQuota: (lineageId: string, row: readonly Cell[], removed: boolean) =>
+      insertQuotaRow([lineageId, ...row, removed]),
 
     lockQuotas(lineageIds: readonly string[]): Statement {
       const select = db
@@ -97,12 +106,7 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
       return (locksRows ? select.forUpdate() : select).compile()
     },
 
-    updateQuota: (lineageId: string, row: Record<string, Cell>) =>
-      db
-        .updateTable(quotas)
-        .set({ ...row, removed: false })
-        .where('lineage_id', '=', lineageId)
-        .compile(),
+    updateQuota: (lineageId: string, row: readonly Cell[]) => updateQuotaRow([...row, false, lineageId]),
 
     removeQuota: (lineageId: string) =>
       db.updateTable(quotas).set({ removed: true }).where('lineage_id', '=', lineageId).compile(),
@@ -211,6 +215,10 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
       .orderBy('id')
       .compile()
   }
+}
+
+function toKeyColumns(row: readonly Cell[]): Record<string, Cell> {
+  return Object.fromEntries(keyColumnNames.map((column, i) => [column, row[i] ?? null]))
 }
 
 /** The statement with other values. */
