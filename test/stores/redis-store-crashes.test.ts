@@ -43,39 +43,54 @@ describe.each(SERVERS)('%s', (_name, connect) => {
     }
   }
 
+  /** What time does to batches that nobody decides. */
+  async function expire(keyPrefix: string): Promise<void> {
+    const client = connect()
+    for (const key of await keysOf(client, `${keyPrefix}:b`)) {
+      if ((await client.get(key)) === 'open') await client.del(key)
+    }
+  }
+
   const idsOf = (records: readonly KeyRecord[]) => records.map(({ id }) => id)
   const list = async (store: KeyStore, filter = {}) => idsOf(await store.list(filter, { limit: 100 }))
 
-  it('adds all records of a batch or none, and stands in nobody’s way', async () => {
-    const outcomes = new Set<string>()
-    await crashEverywhere(
-      async () => {},
-      (store) => store.insert(BATCH),
-      async ({ store, hasResolved }) => {
-        const found = await Promise.all(BATCH.map(({ id }) => store.find({ id })))
-        const isThere = found[0] !== null
-        outcomes.add(`${hasResolved ? 'resolved' : 'failed'}, ${isThere ? 'all' : 'none'}`)
-        if (hasResolved) expect(isThere).toBe(true)
-        const expected = BATCH.map((one) => (one.lineageId === 'l' ? { ...one, quota: quota(5) } : one))
-        if (isThere) {
-          expect(found).toEqual(expected)
-          expect(await store.reserveQuota('l', 1, at(0))).toMatchObject({ granted: 1 })
-          await expect(store.insert(BATCH)).rejects.toMatchObject({ code: 'duplicate_key' })
-        } else {
-          expect(found).toEqual([null, null, null])
-          expect(await store.find({ lookups: BATCH.map(({ lookup }) => lookup) })).toBeNull()
-          expect(await list(store)).toEqual([])
-          expect(await store.reserveQuota('l', 1, at(0))).toBeNull()
-          await store.insert(BATCH)
-        }
-        for (const filter of [{}, { owner }]) expect(await list(store, filter)).toEqual(['a', 'b', 'c'])
-        expect(await list(store, { lineageId: 'l' })).toEqual(['a', 'c'])
-        expect(await list(store, { name: 'nightly' })).toEqual(['b'])
-        expect(await list(store, { createdBy: 'admin' })).toEqual(['b'])
-      },
-    )
-    expect([...outcomes]).toEqual(expect.arrayContaining(['failed, none', 'failed, all', 'resolved, all']))
-  })
+  it.each([
+    ['at once', false],
+    ['after a while', true],
+  ])(
+    'adds all records of a batch or none, and stands in nobody’s way, looked at %s',
+    async (_when, isLater) => {
+      const outcomes = new Set<string>()
+      await crashEverywhere(
+        async () => {},
+        (store) => store.insert(BATCH),
+        async ({ store, hasResolved, keyPrefix }) => {
+          if (isLater) await expire(keyPrefix)
+          const found = await Promise.all(BATCH.map(({ id }) => store.find({ id })))
+          const isThere = found[0] !== null
+          outcomes.add(`${hasResolved ? 'resolved' : 'failed'}, ${isThere ? 'all' : 'none'}`)
+          if (hasResolved) expect(isThere).toBe(true)
+          const expected = BATCH.map((one) => (one.lineageId === 'l' ? { ...one, quota: quota(5) } : one))
+          if (isThere) {
+            expect(found).toEqual(expected)
+            expect(await store.reserveQuota('l', 1, at(0))).toMatchObject({ granted: 1 })
+            await expect(store.insert(BATCH)).rejects.toMatchObject({ code: 'duplicate_key' })
+          } else {
+            expect(found).toEqual([null, null, null])
+            expect(await store.find({ lookups: BATCH.map(({ lookup }) => lookup) })).toBeNull()
+            expect(await list(store)).toEqual([])
+            expect(await store.reserveQuota('l', 1, at(0))).toBeNull()
+            await store.insert(BATCH)
+          }
+          for (const filter of [{}, { owner }]) expect(await list(store, filter)).toEqual(['a', 'b', 'c'])
+          expect(await list(store, { lineageId: 'l' })).toEqual(['a', 'c'])
+          expect(await list(store, { name: 'nightly' })).toEqual(['b'])
+          expect(await list(store, { createdBy: 'admin' })).toEqual(['b'])
+        },
+      )
+      expect([...outcomes]).toEqual(expect.arrayContaining(['failed, none', 'failed, all', 'resolved, all']))
+    },
+  )
 
   it('completes a change of a quota that was begun', async () => {
     const outcomes = new Set<number>()

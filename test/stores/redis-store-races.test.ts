@@ -152,6 +152,52 @@ describe.each(SERVERS)('%s', (_name, connect) => {
     )
   })
 
+  it(`purges no key that is seen in use (MODEL_SEED=${SEED})`, async () => {
+    const outcomes = new Set<string>()
+    await fc.assert(
+      fc.asyncProperty(fc.scheduler(), async (scheduler) => {
+        const keyPrefix = newPrefix()
+        const inOrder = redisStore(connect(), { keyPrefix })
+        const store = createRedisStore(scheduled(connect(), scheduler), { keyPrefix }, TIMES)
+        await inOrder.insert([record({ id: 'idle', idleExpiryMs: 10 })])
+        const use = async () => {
+          await store.recordUsage([{ id: 'idle', count: 1, lastUsedAt: at(15), lastUsedIp: null }])
+          return store.find({ id: 'idle' })
+        }
+        const all = Promise.all([store.purge(['idle'], at(20)), use()])
+        await scheduler.waitFor(all)
+        const [purged, seen] = await all
+        outcomes.add(`${purged} purged, ${seen ? 'seen' : 'not seen'}`)
+        expect(await list(inOrder)).toEqual(purged === 1 ? [] : ['idle'])
+      }),
+      { seed: SEED, numRuns: RUNS },
+    )
+    expect(outcomes).toEqual(new Set(['1 purged, not seen', '0 purged, seen']))
+  })
+
+  it(`lists a key by the name it has, whoever renames it in between (MODEL_SEED=${SEED})`, async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.scheduler(), async (scheduler) => {
+        const keyPrefix = newPrefix()
+        const inOrder = redisStore(connect(), { keyPrefix })
+        const store = createRedisStore(scheduled(connect(), scheduler), { keyPrefix }, TIMES)
+        await inOrder.insert([record({ id: 'r' })])
+        const rename = async (version: number, name: string) => {
+          while ((await store.find({ id: 'r' }))?.version !== version) {
+            // Whoever comes before has not come yet.
+          }
+          return store.update('r', version, { name, updatedAt: at(version) })
+        }
+        const all = Promise.all([rename(1, 'other'), rename(2, 'CI'), rename(3, 'other'), rename(4, 'CI')])
+        await scheduler.waitFor(all)
+        expect(await all).toEqual(['updated', 'updated', 'updated', 'updated'])
+        expect(await list(inOrder, { name: 'CI' })).toEqual(['r'])
+        expect(await list(inOrder, { name: 'other' })).toEqual([])
+      }),
+      { seed: SEED, numRuns: RUNS },
+    )
+  })
+
   describe('with keys', () => {
     const prefixed = () => {
       const keyPrefix = newPrefix()

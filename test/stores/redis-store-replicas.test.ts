@@ -188,6 +188,9 @@ describe('a Cluster with replicas', () => {
       for (const one of outcomes) {
         if (one.status === 'rejected') expect(one.reason).toMatchObject({ code: 'unavailable' })
       }
+      const batch = ids.map((id) => record({ id: `${id} of the batch` }))
+      await expect(store.insert(batch)).rejects.toMatchObject({ code: 'unavailable' })
+      for (const { id } of batch) expect(await store.find({ id })).toBeNull()
     } finally {
       paused?.server.resume()
     }

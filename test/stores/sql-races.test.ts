@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { migrate } from 'latchkey/sql'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { killAfterwards } from '../support/cleaner.ts'
-import { record } from '../support/key-store-cases.ts'
+import { record } from '../support/key-records.ts'
 import type { RaceAnswer, RaceSettings } from '../support/race-worker.ts'
 import { DATABASES } from '../support/sql-databases.ts'
 
