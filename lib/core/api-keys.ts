@@ -208,7 +208,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const digester = createDigester(options)
   const isOwnerActive = createOwnerStatus(settings.isOwnerActive, settings.owners, clock, guard)
   const cache = createRecordCache(store, digester, settings.cache, clock, guard)
-  const usage = store.recordUsage ? createUsageLog(store, clock, settings.usage, emit) : null
+  const usage = store.recordUsage ? createUsageLog(store, clock, settings.usage, guard, emit) : null
   const quotaBlocks = createQuotaBlocks(store, settings.quotaBlockSize, clock, guard)
   const { maxAgeMs } = settings.cache
   // A use elsewhere is written within the one and read within the other.

@@ -172,6 +172,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     const expiresAt = new Date(Math.min(old.expiresAt?.getTime() ?? Infinity, graceEnd))
     const ended: KeyChange = { rotatedTo: record.id, expiresAt, updatedAt: at }
     const outcome = await updateSurely(old, ended).catch(async (error) => {
+      if (await isLinked(old, record)) return 'updated' as const
       await withdraw(record).catch(() => {})
       throw error
     })
@@ -194,6 +195,19 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       successor: apiKey,
     })
     return { key, apiKey, previous: previousView }
+  }
+
+  /**
+   * Whether the change was made that links a key to its successor, where the store did not say so in time. It may still
+   * be on its way: raising the version sees to it that it comes too late, since the key would end with no successor.
+   *
+   * @throws LatchkeyError `unavailable`: then both keys stay as they are, and nobody has the successor's text.
+   */
+  async function isLinked(old: KeyRecord, successor: KeyRecord): Promise<boolean> {
+    const outcome = await store.update(old.id, old.version, { updatedAt: new Date(clock.now()) })
+    if (outcome !== 'conflict') return false
+    const now = await findById(old.id)
+    return now?.rotatedTo === successor.id
   }
 
   /** Takes back a successor that lost a race. Nobody has its text, so it is only clutter. */

@@ -70,6 +70,7 @@ export function createRedisBatches({ calls, layout, openMs, free }: BatchParts):
     confirmed: readonly string[],
     isInOrder: boolean,
   ): Promise<boolean> {
+    const since = performance.now()
     const token = randomBase62(22)
     const batch = layout.batch(token)
     const keys = entries.map(({ key }) => key)
@@ -85,17 +86,18 @@ export function createRedisBatches({ calls, layout, openMs, free }: BatchParts):
           return false
         }
       }
-      await calls.confirm([...keys, ...confirmed, batch])
+      await calls.confirm([...keys, ...confirmed, batch], since)
     } catch (error) {
       await abort(token, keys)
       throw error
     }
+    const decidedAt = performance.now()
     const [isCommitted] = await calls.run(COMMIT_BATCH, [batch], [JSON.stringify(keys)])
     if (Number(isCommitted) !== 1) {
       await drop(token, keys)
       throw new LatchkeyError('unavailable', 'Redis took too long to add the keys: none was added')
     }
-    await complete(token, keys)
+    await complete(token, keys, decidedAt)
     return true
   }
 
@@ -125,19 +127,20 @@ export function createRedisBatches({ calls, layout, openMs, free }: BatchParts):
   }
 
   async function resolve(token: string): Promise<BatchState> {
+    const since = performance.now()
     const [state] = await calls.run(READ_BATCH, [layout.batch(token)])
     if (state === null || state === undefined) return 'gone'
     if (state === 'open') return 'open'
-    await complete(token, readKeys(state))
+    await complete(token, readKeys(state), since)
     return 'committed'
   }
 
   /** The decision goes last: until every entry is plain, on replicas too, they are asked about it. */
-  async function complete(token: string, keys: readonly string[]): Promise<void> {
+  async function complete(token: string, keys: readonly string[], since: number): Promise<void> {
     const batch = layout.batch(token)
-    await calls.confirm([batch])
+    await calls.confirm([batch], since)
     await Promise.all(calls.byPlace(keys, (key) => key).map((place) => calls.run(SETTLE, place, [token])))
-    await calls.confirm(keys)
+    await calls.confirm(keys, since)
     await calls.run(END_BATCH, [batch])
   }
 

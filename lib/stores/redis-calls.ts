@@ -2,7 +2,7 @@ import keySlot from 'cluster-key-slot'
 import { LatchkeyError } from '../errors.ts'
 import type { RedisStoreClient } from './redis-client.ts'
 import type { RedisStoreSettings } from './redis-options.ts'
-import { CLOCK, type Script } from './redis-scripts.ts'
+import { CLOCK, type Script, TOUCH } from './redis-scripts.ts'
 
 export interface RedisCalls {
   /** Runs a script, and answers what it does behind the time and the replicas. */
@@ -14,11 +14,11 @@ export interface RedisCalls {
   /** Puts together what one script can do: in a Cluster what is in one slot, otherwise everything. */
   byPlace<T>(items: readonly T[], keyOf: (item: T) => string): T[][]
   /**
-   * Waits until replicas have what was written on the servers of these keys.
+   * Waits until replicas have what was written under these keys since a moment of `performance.now()`.
    *
-   * @throws LatchkeyError `unavailable` where too few of them have it in time.
+   * @throws LatchkeyError `unavailable` where too few of them have it in time, or a failover may have lost it.
    */
-  confirm(keys: readonly string[]): Promise<void>
+  confirm(keys: readonly string[], since: number): Promise<void>
   /** The time by a server's clock, in milliseconds. */
   now(): Promise<number>
 }
@@ -26,8 +26,8 @@ export interface RedisCalls {
 /** Sends scripts; every failure becomes an error of ours, without what was sent. */
 export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreSettings): RedisCalls {
   const { keyPrefix, replicas, waitMs } = settings
-  /** Of each server, how many replicas it had when it last wrote; -1 if it may not say. */
-  const connected = new Map<string, number>()
+  /** What is known of the servers that were written to: in a Cluster by slot, since slots change servers. */
+  const servers = new Map<number, Server>()
   let clockOffset: number | null = null
 
   async function run(script: Script, keys: readonly string[], args: readonly (string | number)[] = []) {
@@ -46,7 +46,7 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
     }
     const [time, online, ...answer] = reply
     clockOffset = Number(time) - performance.now()
-    if (Number(online) >= -1) connected.set(serverOf(keys[0] as string), Number(online))
+    if (script.writes) learn(keys[0] as string, online)
     return answer
   }
 
@@ -60,23 +60,48 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
     return [...places].toSorted(([a], [b]) => a - b).map(([, place]) => place)
   }
 
-  async function confirm(keys: readonly string[]): Promise<void> {
-    if (replicas === 0) return
-    const keyByServer = new Map(keys.map((key) => [serverOf(key), key]))
-    await Promise.all([...keyByServer].map(([server, key]) => confirmOne(server, key)))
+  function learn(key: string, online: unknown): Server {
+    const slot = slotOf(key)
+    const known = servers.get(slot)
+    const [, count, history = ''] = /^(\d+) (\w*)$/.exec(String(online)) ?? []
+    const isAnother = known !== undefined && known.history !== history
+    const server = {
+      online: count === undefined ? null : Number(count),
+      history,
+      changedAt: isAnother ? performance.now() : (known?.changedAt ?? -Infinity),
+    }
+    servers.set(slot, server)
+    return server
   }
 
-  async function confirmOne(server: string, key: string): Promise<void> {
-    const online = connected.get(server) ?? 0
-    if (replicas === null && online === -1) {
+  async function confirm(keys: readonly string[], since: number): Promise<void> {
+    if (replicas === 0) return
+    const keysByServer = new Map<string, string[]>()
+    for (const key of new Set(keys)) {
+      const name = serverOf(key)
+      keysByServer.set(name, [...(keysByServer.get(name) ?? []), key])
+    }
+    await Promise.all([...keysByServer.values()].map((some) => confirmTogether(some, since)))
+  }
+
+  async function confirmTogether(keys: readonly string[], since: number): Promise<void> {
+    const [first] = keys as [string]
+    const online = servers.get(slotOf(first))?.online
+    if (replicas === null && online === null) {
       throw new LatchkeyError(
         'unavailable',
         'Redis may not be asked for its replicas (INFO replication): set "replicas" to how many must have a change',
       )
     }
-    const needed = replicas ?? Math.min(online, 1)
+    const needed = replicas ?? Math.min(online ?? 0, 1)
     if (needed === 0) return
-    const acknowledged = await wait(key, needed)
+    const { acknowledged, history } = await wait(first, needed)
+    for (const key of keys) {
+      const known = servers.get(slotOf(key))
+      if (known && (known.history !== history || known.changedAt >= since)) {
+        throw new LatchkeyError('unavailable', 'Another server has taken over and may not have the change')
+      }
+    }
     if (acknowledged >= needed) return
     throw new LatchkeyError(
       'unavailable',
@@ -88,10 +113,10 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
    * WAIT speaks of what its own connection wrote last, and answers at once on one that wrote nothing, as a new one: so it
    * goes together with a write, which comes after all others on that server.
    */
-  async function wait(key: string, needed: number): Promise<number> {
+  async function wait(key: string, needed: number) {
     const touched = `${keyPrefix}:w:${/\{[^}]*\}/.exec(key)?.[0]}`
     const commands = [
-      ['set', touched, '1', 'PX', '1'],
+      ['eval', TOUCH.source, '1', touched],
       ['wait', String(needed), String(waitMs)],
     ]
     let replies: Awaited<ReturnType<ReturnType<RedisStoreClient['pipeline']>['exec']>>
@@ -102,7 +127,9 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
     }
     const failure = replies?.find(([error]) => error)
     if (failure) throw toError(failure[0])
-    return Number(replies?.[1]?.[1] ?? 0)
+    const touch = replies?.[0]?.[1]
+    const { history } = learn(key, Array.isArray(touch) ? touch[1] : '')
+    return { acknowledged: Number(replies?.[1]?.[1] ?? 0), history }
   }
 
   /** In a Cluster its name or, where that is not known, the slot. */
@@ -112,12 +139,25 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
     return client.slots?.[slot]?.[0] ?? String(slot)
   }
 
+  function slotOf(key: string): number {
+    return client.isCluster ? keySlot(key) : 0
+  }
+
   async function now(): Promise<number> {
     if (clockOffset === null) await run(CLOCK, [`${keyPrefix}:w:{clock}`])
     return Math.floor(performance.now() + (clockOffset as number))
   }
 
   return { run, byPlace, confirm, now }
+}
+
+interface Server {
+  /** How many replicas were connected when it was last written to; null where that may not be asked. */
+  readonly online: number | null
+  /** The name of what it has written, which a failover changes. */
+  readonly history: string
+  /** When that name was last seen to be another than before. */
+  readonly changedAt: number
 }
 
 /** The errors of ioredis carry the command with all that was sent: only their words are kept. */

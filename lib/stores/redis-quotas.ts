@@ -43,6 +43,7 @@ export function createRedisQuotas(calls: RedisCalls, layout: RedisLayout): Redis
     known = NO_QUOTA,
   ): Promise<void> {
     if (intent === null) return
+    const since = performance.now()
     const quotaKey = layout.quota(record.lineageId)
     const keys = [quotaKey, layout.indexes.lineage(record.lineageId)]
     const asked = fromIntentText(intent)
@@ -53,11 +54,12 @@ export function createRedisQuotas(calls: RedisCalls, layout: RedisLayout): Redis
       return Number(isDone) === 1 ? DONE : { current: toStoredQuota(text, removed) }
     }, known)
     // Otherwise a failover could lose what was done and keep that it need not be done.
-    await calls.confirm([quotaKey])
+    await calls.confirm([quotaKey], since)
     await calls.run(CLEAR_INTENT, [layout.record(record.lookup)], [stamp, intent])
   }
 
   async function reserve(lineageId: string, amount: number, at: Date): Promise<QuotaReservation | null> {
+    const since = performance.now()
     const key = layout.quota(lineageId)
     const known = (await read([lineageId])).get(lineageId)
     let reserved: QuotaReservation | null = null
@@ -70,7 +72,7 @@ export function createRedisQuotas(calls: RedisCalls, layout: RedisLayout): Redis
       const [isDone, now, removed] = await calls.run(SWAP_QUOTA, [key], [text, toQuotaText(next)])
       return Number(isDone) === 1 ? DONE : { current: toStoredQuota(now, removed) }
     }, known ?? NO_QUOTA)
-    if (reserved) await calls.confirm([key])
+    if (reserved) await calls.confirm([key], since)
     return reserved
   }
 

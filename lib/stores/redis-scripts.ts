@@ -4,11 +4,13 @@ import { createHash } from 'node:crypto'
 export interface Script {
   readonly source: string
   readonly sha: string
+  readonly writes: boolean
 }
 
 /**
- * Every script answers an array that begins with the time of the server and how many replicas are connected:
- * -1 if that could not be asked, -2 if the script writes nothing.
+ * Every script answers an array that begins with the time of the server and, if it writes, with how many replicas are
+ * connected and the name of the server's history, as `2 8371b4fb…`: a failover begins another. It is empty where that may
+ * not be asked, and for a script that only reads.
  *
  * What a record is made of, in a hash of its own:
  *
@@ -25,17 +27,25 @@ export interface Script {
  */
 const READING = `
 local call, t = redis.call, redis.call('TIME')
-local now, online = t[1] * 1000 + math.floor(t[2] / 1000), -2
+local now, online = t[1] * 1000 + math.floor(t[2] / 1000), ''
 `
 
 const WRITING = `${READING}
 local known, info = pcall(call, 'INFO', 'replication')
-online = -1
-if known and type(info) == 'string' then online = select(2, string.gsub(info, 'state=online', '')) end
+if known and type(info) == 'string' then
+  local count = select(2, string.gsub(info, 'state=online', ''))
+  online = count .. ' ' .. (string.match(info, 'master_replid:(%x+)') or '')
+end
 `
 
 /** KEYS: anything. */
 export const CLOCK = script(`${READING}
+return { now, online }
+`)
+
+/** Writes, after all that was written before. KEYS: what is never read. */
+export const TOUCH = script(`${WRITING}
+call('SET', KEYS[1], '1', 'PX', 1)
 return { now, online }
 `)
 
@@ -269,5 +279,6 @@ return { now, online }
 
 function script(text: string): Script {
   const source = text.trim()
-  return Object.freeze({ source, sha: createHash('sha1').update(source).digest('hex') })
+  const sha = createHash('sha1').update(source).digest('hex')
+  return Object.freeze({ source, sha, writes: text.startsWith(WRITING) })
 }

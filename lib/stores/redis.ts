@@ -102,7 +102,7 @@ export function createRedisStore(
     }
     await listAgain(listings, listedAt)
     await Promise.all(drafts.map(({ stored }) => quotas.apply(stored)))
-    await calls.confirm([...entries.map(({ key }) => key), ...indexKeys])
+    await calls.confirm([...entries.map(({ key }) => key), ...indexKeys], listedAt)
   }
 
   async function draft(record: KeyRecord) {
@@ -175,7 +175,7 @@ export function createRedisStore(
     const key = layout.record(record.lookup)
     const args = [stamp, expectedVersion, version, randomBase62(10), toJson(next), nameStamp, intent ?? '']
 
-    const listedAt = performance.now()
+    const since = performance.now()
     if (isRenamed) await indexes.add([listing])
     const [outcome] = (await calls.run(UPDATE, [key], args)) as ['updated' | 'conflict' | 'missing']
     if (outcome !== 'updated') {
@@ -184,21 +184,22 @@ export function createRedisStore(
     }
     await quotas.apply({ stamp, intent, record: next }, found.quota ?? undefined)
     if (isRenamed) {
-      await listAgain([listing], listedAt)
+      await listAgain([listing], since)
       await indexes.remove([indexes.nameListing(stored)])
     }
-    await calls.confirm(isRenamed ? [key, listing.key] : [key])
+    await calls.confirm(isRenamed ? [key, listing.key] : [key], since)
     return outcome
   }
 
   async function replaceDigest(id: string, expected: string, next: string): Promise<boolean> {
+    const since = performance.now()
     const found = await lookups.byId(id)
     if (found?.stored.record.digest !== expected) return false
     const key = layout.record(found.stored.record.lookup)
     const args = [found.stored.stamp, JSON.stringify(expected), JSON.stringify(next)]
     const [isReplaced] = await calls.run(REPLACE_DIGEST, [key], args)
     if (Number(isReplaced) !== 1) return false
-    await calls.confirm([key])
+    await calls.confirm([key], since)
     return true
   }
 
@@ -246,6 +247,7 @@ export function createRedisStore(
   }
 
   async function purge(ids: readonly string[], at: Date): Promise<number> {
+    const since = performance.now()
     const asked = [...new Set(ids)]
     let count = 0
     for (let i = 0; i < asked.length; i += MAX_PURGES_AT_ONCE) {
@@ -253,7 +255,10 @@ export function createRedisStore(
       const removed = (await Promise.all(some.map((id) => remove(id, at)))).filter((one) => one !== null)
       count += removed.length
       await indexes.removeRecords(removed)
-      await calls.confirm(removed.map(({ record }) => layout.record(record.lookup)))
+      await calls.confirm(
+        removed.map(({ record }) => layout.record(record.lookup)),
+        since,
+      )
     }
     return count
   }

@@ -1012,6 +1012,47 @@ describe('a store that makes a change and loses its reply', () => {
     const rotated = await keys.rotate(apiKey.id)
     expect(await keys.verify(rotated.key)).toMatchObject({ ok: true })
   })
+
+  it('does not lose it either where the store cannot be asked at once', async () => {
+    const { keys, store } = createTestKeys()
+    const { apiKey } = await keys.issue(NAME)
+    store.fail('update', async (work) => {
+      store.heal('update')
+      store.fail('find', async () => {
+        store.heal('find')
+        throw new Error('connection reset')
+      })
+      await work()
+      throw new Error('connection reset')
+    })
+    const rotated = await keys.rotate(apiKey.id)
+    expect(await keys.verify(rotated.key)).toMatchObject({ ok: true })
+    expect(await keys.get(apiKey.id)).toMatchObject({ rotatedTo: rotated.apiKey.id })
+  })
+})
+
+describe('a rotation that the store carries out after it was given up', () => {
+  it('comes too late: the key stays as it was, and does not end without a successor', async () => {
+    const { keys, store, clock } = createTestKeys({ timeoutMs: 500 })
+    const { key, apiKey } = await keys.issue(NAME)
+    let wake = () => {}
+    const asleep = new Promise<void>((resolve) => {
+      wake = resolve
+    })
+    store.fail('update', async (work) => {
+      store.heal('update')
+      await asleep
+      return work()
+    })
+    const rotating = expect(keys.rotate(apiKey.id, { graceMs: 0 })).rejects.toEqual(UNAVAILABLE)
+    await clock.advance(500)
+    await rotating
+    wake()
+    await settle()
+    expect(await keys.get(apiKey.id)).toMatchObject({ rotatedTo: null, expiresAt: null })
+    expect(await keys.verify(key)).toMatchObject({ ok: true })
+    expect((await keys.list()).apiKeys.map(({ id }) => id)).toEqual([apiKey.id])
+  })
 })
 
 describe('a limiter that fails after the commit', () => {

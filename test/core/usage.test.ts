@@ -45,6 +45,49 @@ describe('a write of uses that fails', () => {
     expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 2, lastUsedAt, lastUsedIp: '192.0.2.2' })
   })
 
+  it('is not made again while it may still be carried out, and counts once when it is', async () => {
+    const { keys, store, clock, eventsOf } = createTestKeys({ timeoutMs: 500 })
+    const { key, apiKey } = await keys.issue(NAME)
+    await keys.verify(key)
+    let wake = () => {}
+    const asleep = new Promise<void>((resolve) => {
+      wake = resolve
+    })
+    store.fail('recordUsage', async (work) => {
+      await asleep
+      return work()
+    })
+    await clock.advance(10_500)
+    await keys.verify(key)
+    await clock.advance(30_000)
+    expect(store.calls('recordUsage')).toBe(1)
+    // It is said each time that it is still waited for.
+    expect(eventsOf('fault').map(({ operation }) => operation)).toEqual(Array(3).fill('usage'))
+    wake()
+    await settle()
+    expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 1 })
+    await clock.advance(10_000)
+    expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 2 })
+    expect(store.calls('recordUsage')).toBe(2)
+  })
+
+  it('after a long silence is made again without another use', async () => {
+    const { keys, store, clock } = createTestKeys({ timeoutMs: 500 })
+    const { key, apiKey } = await keys.issue(NAME)
+    await keys.verify(key)
+    let end = () => {}
+    const asleep = new Promise<never>((_resolve, reject) => {
+      end = () => reject(new Error('connection lost'))
+    })
+    store.fail('recordUsage', () => asleep)
+    await clock.advance(10_500)
+    store.heal()
+    end()
+    await settle()
+    await clock.advance(10_000)
+    expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 1 })
+  })
+
   it('by hanging ends after timeoutMs and does not hold up close() for longer', async () => {
     const { keys, store, clock } = createTestKeys({ timeoutMs: 500 })
     const { key } = await keys.issue(NAME)

@@ -14,6 +14,7 @@ import {
   requirePermissions,
   requireSession,
 } from 'latchkey/express'
+import { migrationSql } from 'latchkey/sql'
 import request from 'supertest'
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { compile, type PublicTypes, readPublicTypes } from '../support/compiler.ts'
@@ -198,6 +199,16 @@ describe('the tables of names', () => {
         .members('RedisRateLimiterOptions')
         .map(({ name, defaultText }) => [name, shortDefault(name, defaultText)]),
     )
+  })
+
+  it('list every column of the SQL stores', () => {
+    const named = readTable(readme, 'column').flatMap(([names = '']) => codeIn(names))
+    const columns = [...migrationSql('postgres').matchAll(/^ {2}(\w+) (?:text|bigint|boolean)/gm)].map(
+      ([, column]) => column as string,
+    )
+    const ofMigrations = ['name', 'applied_at_ms']
+    const expected = new Set(columns.filter((column) => !ofMigrations.includes(column)))
+    expect(sorted(named)).toEqual(sorted([...expected, 'name']))
   })
 
   it('list every setting with its default', () => {

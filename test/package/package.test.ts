@@ -20,13 +20,14 @@ async function evaluate(consumer: Consumer, type: 'module' | 'commonjs', program
 }
 
 describe('the tarball', () => {
-  it('holds dist and four files beside it', () => {
-    expect(packed.files.filter((file) => !file.startsWith('dist/'))).toEqual([
+  it('holds dist, the published SQL and four files beside them', () => {
+    expect(packed.files.filter((file) => !/^(?:dist|sql)\//.test(file))).toEqual([
       'CHANGELOG.md',
       'LICENSE',
       'README.md',
       'package.json',
     ])
+    expect(packed.files).toContain('sql/1-create-tables.postgres.sql')
   })
 
   it('holds code and declarations only, without source maps', () => {
@@ -59,6 +60,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     'latchkey/express': ['apiKeyAuth'],
     'latchkey/redis': ['redisInvalidation', 'redisRateLimiter'],
     'latchkey/testing': ['keyRecord', 'storeConformance'],
+    'latchkey/sql': ['migrate', 'migrationSql', 'mysqlStore', 'postgresStore', 'sqliteStore'],
   }
 
   it('opens every door, as ESM and as CommonJS, and finds the same names there', async () => {
@@ -77,6 +79,18 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
       expect(esm, door).toEqual(cjs)
       expect(esm, door).toEqual(expect.arrayContaining(names[door] ?? ['every door has its line above']))
     }
+  })
+
+  it('is told what to install where there is no driver for a SQLite file', async () => {
+    const consumer = packed.createConsumer()
+    const message = await evaluate(
+      consumer,
+      'commonjs',
+      `process.getBuiltinModule = () => undefined
+       const { sqliteStore } = require('latchkey/sql')
+       sqliteStore('keys.db').find({ id: 'a' }).catch((error) => console.log(JSON.stringify(error.message)))`,
+    )
+    expect(message).toMatch(/run Node 22\.13 or later, or install better-sqlite3 or libsql/)
   })
 
   it('reads package.json', async () => {
@@ -244,6 +258,28 @@ describe.each(['typescript', 'typescript7'] as const)('a strict application comp
        redisRateLimiter('redis://localhost')`
     expect(await compile(program, [])).toBe('')
     for (const name of ['ioredis', 'ioredis5']) expect(await compile(withIoredis(name), [name])).toBe('')
+  })
+
+  it('uses the SQL door, with any pool and without one', async () => {
+    const program = `
+       import { migrate, type PostgresPool, postgresStore, type SqlStore, sqliteStore } from 'latchkey/sql'
+       declare const pool: PostgresPool
+       const stores: SqlStore[] = [postgresStore(pool), sqliteStore('keys.db')]
+       stores.map(migrate)`
+    const withPools = `${program}
+       import Libsql from 'libsql'
+       import { createPool } from 'mysql2'
+       import { createPool as createPromisePool } from 'mysql2/promise'
+       import { Pool } from 'pg'
+       import { mysqlStore } from 'latchkey/sql'
+       stores.push(postgresStore(new Pool(), { schema: 'auth' }), sqliteStore(new Libsql('keys.db')))
+       stores.push(mysqlStore(createPool('')), mysqlStore(createPromisePool(''), { table: 'api_keys' }))
+       // @ts-expect-error an address is no pool
+       postgresStore('postgres://localhost')
+       // @ts-expect-error SQLite has no schemas
+       sqliteStore('keys.db', { schema: 'auth' })`
+    expect(await compile(program, [])).toBe('')
+    expect(await compile(withPools, ['@types/pg', 'pg', 'mysql2', 'libsql'])).toBe('')
   })
 
   it('uses the Express door', async () => {

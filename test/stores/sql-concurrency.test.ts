@@ -3,7 +3,7 @@ import { migrate, postgresStore, type SqlStore, sqliteStore } from 'latchkey/sql
 import Libsql from 'libsql'
 import { Pool } from 'pg'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { at, quota, record } from '../support/key-store-cases.ts'
+import { at, quota, record } from '../support/key-records.ts'
 import { createPostgres, createSqlite, DATABASES, type TestDatabase } from '../support/sql-databases.ts'
 import { runSqlWorkers } from '../support/sql-workers.ts'
 

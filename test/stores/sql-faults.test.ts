@@ -7,7 +7,7 @@ import mysql from 'mysql2'
 import mysqlPromise from 'mysql2/promise'
 import { Pool } from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest'
-import { at, quota, record } from '../support/key-store-cases.ts'
+import { at, quota, record } from '../support/key-records.ts'
 import {
   createMariadb,
   createPostgres,

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { memoryStore } from 'latchkey'
 import { migrate, migrationSql, type SqlDialect, type SqlStore } from 'latchkey/sql'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { record } from '../support/key-records.ts'
+import { at, quota, record } from '../support/key-records.ts'
 import { DATABASES, type TestDatabase } from '../support/sql-databases.ts'
 import { runSqlWorkers } from '../support/sql-workers.ts'
 
@@ -67,6 +67,35 @@ describe.each(DATABASES)('migrate on %s', (name, create) => {
     await one.insert([record({ id: 'a' })])
     expect(await other.find({ id: 'a' })).toBeNull()
     expect(await database.query('select * from latchkey_keys_migrations')).toHaveLength(1)
+  })
+
+  it('keeps its tables in the schema that it is given, and says so where there is none', async () => {
+    if (name === 'SQLite') {
+      expect(() => database.open({ schema: 'auth' })).toThrow(/no option "schema"/)
+      return
+    }
+    const schema = `auth_${new URL(database.url).pathname.slice(-12)}`
+    const store = database.open({ schema })
+    const missing = {
+      code: 'not_migrated',
+      message: expect.stringMatching(/no such schema or database .*create it/),
+    }
+    await expect(migrate(store)).rejects.toMatchObject(missing)
+    await database.query(`create schema ${schema}`)
+    try {
+      expect(await migrate(store)).toEqual({ applied: [FIRST] })
+      await store.insert([record({ id: 'a', quota: quota(5) })])
+      await store.recordUsage([{ id: 'a', count: 1, lastUsedAt: at(1), lastUsedIp: null }])
+      await store.update('a', 1, { quota: { remaining: 9 }, revokedAt: at(1), updatedAt: at(1) })
+      expect(await store.reserveQuota('a', 2, at(1))).toMatchObject({ remaining: 7 })
+      expect(await store.list({ status: { is: 'revoked', at: at(1) } }, { limit: 1 })).toMatchObject([
+        { id: 'a', usageCount: 1, quota: { remaining: 7 } },
+      ])
+      expect(await store.purge(['a'], at(1))).toBe(1)
+      await expect(database.open().find({ id: 'a' })).rejects.toMatchObject({ code: 'not_migrated' })
+    } finally {
+      await database.query(`drop schema ${schema}${name === 'PostgreSQL' ? ' cascade' : ''}`)
+    }
   })
 
   it('makes the longest name that is taken, and the shortest', async () => {

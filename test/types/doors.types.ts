@@ -26,7 +26,19 @@ import {
 } from 'latchkey/express'
 import { ApiKeyStrategy, getAuth as getAuthByPassport, type VerifyDone } from 'latchkey/passport'
 import { redisInvalidation, redisRateLimiter } from 'latchkey/redis'
+import {
+  type MigrationResult,
+  migrate,
+  mysqlStore,
+  postgresStore,
+  type SqlStore,
+  sqliteStore,
+} from 'latchkey/sql'
+import Libsql from 'libsql'
+import { createPool } from 'mysql2'
+import { createPool as createPromisePool } from 'mysql2/promise'
 import passport from 'passport'
+import { Pool } from 'pg'
 import { expectTypeOf } from 'vitest'
 
 declare const keys: ApiKeys
@@ -171,3 +183,23 @@ async function giveBack(request: Request) {
   expectTypeOf(await refund(request)).toEqualTypeOf<boolean>()
 }
 void giveBack
+
+// SQL, by whichever pool or driver
+const sqlStores = [
+  postgresStore(new Pool(), { table: 'api_keys', schema: 'auth' }),
+  mysqlStore(createPool('')),
+  mysqlStore(createPromisePool(''), { schema: 'auth' }),
+  sqliteStore('keys.db', { table: 'api_keys' }),
+  sqliteStore(new Libsql('')),
+]
+expectTypeOf(sqlStores).toEqualTypeOf<SqlStore[]>()
+createApiKeys({ store: postgresStore(new Pool()), rateLimiter: memoryRateLimiter(), prefix: 'acme' })
+expectTypeOf(migrate(sqliteStore('keys.db'))).toEqualTypeOf<Promise<MigrationResult>>()
+// @ts-expect-error an address is no pool
+postgresStore('postgres://localhost')
+// @ts-expect-error that is the pool of another database
+mysqlStore(new Pool())
+// @ts-expect-error SQLite has no schemas
+sqliteStore('keys.db', { schema: 'auth' })
+// @ts-expect-error nothing but a SQL store has tables
+migrate(memoryStore())

@@ -37,7 +37,7 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
 
   /** What is there is not changed but locked: left unlocked, it could be purged before this transaction ends. */
   function writeInsertQuota(): Statement {
-    const ownId = sql.ref(`${names.quotas}.lineage_id`)
+    const ownId = sql.ref<Cell>(`${names.quotas}.lineage_id`)
     const columns = ['lineage_id', ...quotaColumnNames, 'removed']
     const insert = db.insertInto(quotas).values(Object.fromEntries(columns.map((column) => [column, ''])))
     // `insert ignore` of MySQL would pass over every other mistake as well.
