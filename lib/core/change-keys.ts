@@ -150,6 +150,7 @@ export function createKeyChanges(parts: ChangeParts) {
     try {
       await store.insert([record])
     } catch (error) {
+      if (isTold(error)) throw error
       const now = await store.find({ id: record.id }).catch(() => null)
       if (now?.digest !== record.digest) throw error
     }
@@ -163,6 +164,7 @@ export function createKeyChanges(parts: ChangeParts) {
     try {
       return await store.update(record.id, record.version, change)
     } catch (error) {
+      if (isTold(error)) throw error
       const now = await store.find({ id: record.id }).catch(() => null)
       if (now && isAfter(now, record, change)) return 'updated'
       throw error
@@ -209,6 +211,14 @@ export function createKeyChanges(parts: ChangeParts) {
   }
 
   return { change, changeAll, insertSurely, updateSurely, findById, findExisting, pages, view, viewCommitted }
+}
+
+/**
+ * Whether the store itself said what became of a write, such as that it is made and not confirmed by replicas: a second
+ * look would only hide that.
+ */
+function isTold(error: unknown): boolean {
+  return isLatchkeyError(error) && (error.code !== 'unavailable' || isLatchkeyError(error.cause))
 }
 
 /** Whether `now` is `record` after `change`, and not after somebody else's. */

@@ -37,6 +37,8 @@ export interface PreparedDigest {
   isCheap(): boolean
   /** Whether a new digest of the key would be made the same way. */
   readonly isCurrent: boolean
+  /** How many characters of it count, at most; those behind them may differ the next time. */
+  readonly readsAtMost: number
   /** Which part of the key it covers, as its name says it; empty for the whole key. */
   readonly coverage: string
 }
@@ -58,6 +60,8 @@ const SHA256 = /^\$sha256\$([A-Za-z0-9_-]{43})$/
 const HMAC_SHA256 = /^\$hmac-sha256\$([A-Za-z0-9_-]{1,32})\$([A-Za-z0-9_-]{43})$/
 const SHA512 = /^\$sha512\$([A-Za-z0-9_-]{86})$/
 const BCRYPT = /^\$bcrypt(\$2[aby]\$\d\d\$[./A-Za-z0-9]{53})$/
+/** bcrypt reads 72 bytes, and keys are ASCII. */
+const BCRYPT_READS = 72
 const BCRYPT_SHA256 = /^\$bcrypt-sha256(\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53})$/
 
 /** @throws TypeError naming the option. */
@@ -93,12 +97,13 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
   function prepare(digest: string): PreparedDigest {
     const { whole, coverage } = readCoverage(digest)
     const prepared = prepareWhole(whole)
-    if (coverage === '') return { ...prepared, coverage }
+    const readsAtMost = prepared.readsAtMost ?? Infinity
+    if (coverage === '') return { ...prepared, readsAtMost, coverage }
     const matches = (key: string) => {
       const text = coveredPart(key, coverage)
       return text !== null && prepared.matches(text)
     }
-    return { ...prepared, matches, coverage }
+    return { ...prepared, matches, readsAtMost, coverage }
   }
 
   function prepareWhole(digest: string): WholeDigest {
@@ -129,7 +134,10 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
       }
     }
     const bare = BCRYPT.exec(digest)
-    if (bare) return prepareBcrypt(bare[1] as string, (key) => key, false)
+    if (bare) {
+      const prepared = prepareBcrypt(bare[1] as string, (key) => key.slice(0, BCRYPT_READS), false)
+      return { ...prepared, readsAtMost: BCRYPT_READS }
+    }
     throw new LatchkeyError('unknown_digest', 'a stored digest has a scheme that this release does not know')
   }
 
@@ -158,7 +166,7 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
   return { create, prepare }
 }
 
-type WholeDigest = Omit<PreparedDigest, 'coverage'>
+type WholeDigest = Omit<PreparedDigest, 'coverage' | 'readsAtMost'> & { readonly readsAtMost?: number }
 
 const always = () => true
 

@@ -87,6 +87,12 @@ export function foreignLookup(format: string, value: unknown): string {
   return `${format}:${value}`
 }
 
+/** Requires a pattern that answers the same each time it is asked. @throws TypeError */
+export function checkShape(name: string, value: unknown): void {
+  if (value instanceof RegExp && !value.global && !value.sticky) return
+  throw new TypeError(`"${name}" must be a regular expression without the flags "g" and "y"`)
+}
+
 /** Whether a record is that of a key that was issued elsewhere: the lookup of a native key is its id, without `:`. */
 export function isForeign({ lookup }: Pick<KeyRecord, 'lookup'>): boolean {
   return lookup.includes(':')

@@ -226,19 +226,34 @@ function toInvalid(error: unknown): LatchkeyError {
   return new LatchkeyError('invalid_import', message, { cause: error, stack: false })
 }
 
+/** Member by member: to spread objects of this size costs more than to check and hash a key. */
 function toRecord(checked: CheckedImport, digest: string, now: Date): KeyRecord {
-  const { settings, proof: _proof, id: givenId, ...rest } = checked
-  const { quota, ...others } = settings
-  const id = givenId ?? newKeyId()
+  const { settings } = checked
+  const id = checked.id ?? newKeyId()
   return {
-    ...DEFAULT_SETTINGS,
-    ...others,
-    ...rest,
     id,
+    lookup: checked.lookup,
     digest,
     lineageId: id,
-    quota: quota ? startQuota(quota, null, now) : null,
+    name: settings.name,
+    prefix: checked.prefix,
+    hint: checked.hint,
+    owner: checked.owner,
+    createdBy: checked.createdBy,
+    permissions: settings.permissions ?? DEFAULT_SETTINGS.permissions,
+    metadata: settings.metadata ?? DEFAULT_SETTINGS.metadata,
+    enabled: checked.enabled,
+    rateLimits: settings.rateLimits ?? null,
+    quota: settings.quota ? startQuota(settings.quota, null, now) : null,
+    allowedIps: settings.allowedIps ?? null,
+    createdAt: checked.createdAt,
+    updatedAt: checked.updatedAt,
+    expiresAt: settings.expiresAt ?? null,
+    idleExpiryMs: settings.idleExpiryMs ?? null,
+    usageCount: checked.usageCount,
+    lastUsedAt: checked.lastUsedAt,
     lastUsedIp: null,
+    revokedAt: checked.revokedAt,
     revokedBy: null,
     revokedReason: null,
     rotatedFrom: null,

@@ -97,14 +97,14 @@ export function checkImport(value: unknown, formats: ForeignFormats, now: Date):
   if (!formats.names.includes(format)) {
     throw new TypeError('"format" must be the name of one of the "formats" given to createApiKeys')
   }
+  const { lookup, proof } = proofOf(format, given, formats)
+  const name = checkText('name', given.name, 255)
   const createdAt = dateOf('createdAt', given.createdAt) ?? now
   return {
-    ...proofOf(format, given, formats),
+    lookup,
+    proof,
     // What has expired may be imported: it is listed, and purged, like any other.
-    settings: {
-      name: checkText('name', given.name, 255),
-      ...checkSettings({ ...given, name: undefined }, -Infinity),
-    },
+    settings: Object.assign(checkSettings(given, -Infinity), { name }),
     owner: checkOwner('owner', given.owner),
     id: idOf(given.id),
     createdBy: given.createdBy == null ? null : checkText('createdBy', given.createdBy, 255),

@@ -6,6 +6,7 @@ import type { Digester } from './digest.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FailedAttempts } from './failed-attempts.ts'
 import type { FaultGuard } from './faults.ts'
+import { coveredPart } from './foreign-digest.ts'
 import type { ForeignFormats } from './foreign-format.ts'
 import { hasRightChecksum, parseKey } from './key-format.ts'
 import type { KeyStore } from './key-store.ts'
@@ -317,7 +318,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
     const now = clock.now()
     cached.lastActiveAtMs = now
     usage?.record(apiKey.id, attempt.cost > 0 ? 1 : 0, now, attempt.options.ip)
-    if (parts.upgradeDigests && !cached.digest.isCurrent && !cached.isUpgrading) {
+    if (parts.upgradeDigests && !cached.isUpgrading && isUpgradable(attempt.key, cached)) {
       cached.isUpgrading = true
       parts.inBackground(upgradeDigest(attempt.key, cached))
     }
@@ -342,6 +343,11 @@ export function createVerifier(parts: VerifierParts): Verifier {
     if (!charge) return false
     await guard.run('rate_limiter', () => limiter.refund?.(charge))
     return true
+  }
+
+  /** A digest that may not have read all of a key says nothing of the rest, which a new one would insist on. */
+  function isUpgradable(key: string, { digest }: CachedKey): boolean {
+    return !digest.isCurrent && (coveredPart(key, digest.coverage)?.length ?? Infinity) < digest.readsAtMost
   }
 
   async function upgradeDigest(key: string, cached: CachedKey): Promise<void> {

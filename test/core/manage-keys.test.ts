@@ -3,6 +3,7 @@ import {
   type ApiKeyEvent,
   isLatchkeyError,
   type KeyRecord,
+  LatchkeyError,
   memoryRateLimiter,
   memoryStore,
 } from 'latchkey'
@@ -985,6 +986,20 @@ describe('a store that makes a change and loses its reply', () => {
     await work()
     throw new Error('connection reset')
   }
+
+  it('is believed where it says itself that the change is not safe', async () => {
+    const { keys, store } = createTestKeys()
+    const { apiKey } = await keys.issue(NAME)
+    const unconfirmed: StoreFault = async (work) => {
+      await work()
+      throw new LatchkeyError('unavailable', 'no replica has confirmed it')
+    }
+    store.fail('update', unconfirmed)
+    store.fail('insert', unconfirmed)
+    for (const work of [() => keys.revoke(apiKey.id), () => keys.issue(NAME)]) {
+      await expect(work()).rejects.toThrow('no replica has confirmed it')
+    }
+  })
 
   it('issues the key that it keeps, and a successor too', async () => {
     const { keys, store } = createTestKeys()

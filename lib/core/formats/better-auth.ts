@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 import { checkBoolean, checkFunction, checkObject } from '../../internal/options.ts'
-import type { ImportFormat } from '../foreign-format.ts'
+import { checkShape, type ImportFormat } from '../foreign-format.ts'
 import type { ImportedKey } from '../imported-key.ts'
 import type { Permissions } from '../permissions.ts'
 import type { Quota } from '../quota.ts'
@@ -52,6 +52,12 @@ export interface BetterAuthFormatOptions {
    */
   disableKeyHashing?: boolean
   /**
+   * What a key looks like, the whole of it, where `customKeyGenerator` or `defaultPrefix` makes others.
+   *
+   * @default 16 to 255 letters, digits, `_` and `-`
+   */
+  shape?: RegExp
+  /**
    * Whether each key keeps the limit of its row; `false` gives all of them the `rateLimits` of `createApiKeys`.
    * better-auth's own default, which most rows hold, is 10 requests a day.
    *
@@ -60,8 +66,8 @@ export interface BetterAuthFormatOptions {
   keepRateLimits?: boolean
 }
 
-/** 64 letters by default, behind any prefix; your own generator may have made others. */
-const SHAPE = /^[A-Za-z0-9_-]{16,255}$/
+/** 64 letters by default, behind any prefix. */
+const KEY = /^[A-Za-z0-9_-]{16,255}$/
 const DIGEST = /^[A-Za-z0-9_-]{43}$/
 
 /**
@@ -71,8 +77,9 @@ const DIGEST = /^[A-Za-z0-9_-]{43}$/
  * Source: `packages/api-key/src` of better-auth 1.7.
  */
 export function betterAuthFormat(options: BetterAuthFormatOptions = {}): ImportFormat<BetterAuthRow> {
-  checkObject('options', options, ['owner', 'disableKeyHashing', 'keepRateLimits'])
-  const { owner = ownerOf, disableKeyHashing = false, keepRateLimits = true } = options
+  checkObject('options', options, ['owner', 'disableKeyHashing', 'shape', 'keepRateLimits'])
+  const { owner = ownerOf, disableKeyHashing = false, shape = KEY, keepRateLimits = true } = options
+  checkShape('shape', shape)
 
   checkFunction('owner', owner)
   checkBoolean('disableKeyHashing', disableKeyHashing)
@@ -105,7 +112,7 @@ export function betterAuthFormat(options: BetterAuthFormatOptions = {}): ImportF
 
   return {
     name: 'better-auth',
-    lookup: (key) => (SHAPE.test(key) ? hash('sha256', key, 'base64url') : null),
+    lookup: (key) => (shape.test(key) ? hash('sha256', key, 'base64url') : null),
     read,
   }
 }

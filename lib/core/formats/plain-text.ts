@@ -1,6 +1,6 @@
 import { hash as sha256 } from 'node:crypto'
 import { checkObject } from '../../internal/options.ts'
-import type { ImportFormat } from '../foreign-format.ts'
+import { checkShape, type ImportFormat } from '../foreign-format.ts'
 import type { ImportedKey } from '../imported-key.ts'
 import { readName } from './read-column.ts'
 
@@ -23,9 +23,7 @@ export interface PlainTextFormatOptions {
 export function plainTextFormat(options: PlainTextFormatOptions = {}): ImportFormat<PlainTextRow> {
   checkObject('options', options, ['shape'])
   const { shape = /^[A-Za-z0-9_-]{16,255}$/ } = options
-  if (!(shape instanceof RegExp) || shape.global || shape.sticky) {
-    throw new TypeError('"shape" must be a regular expression without the flags "g" and "y"')
-  }
+  checkShape('shape', shape)
   return {
     name: 'plain-text',
     lookup: (key) => (shape.test(key) ? sha256('sha256', key, 'base64url') : null),
