@@ -40,7 +40,11 @@ export function startProgram(args: readonly string[], env: NodeJS.ProcessEnv = {
     },
     waitFor(pattern) {
       const seen = new Promise<string>((resolve) => {
-        const look = () => pattern.test(output.stdout) && resolve(output.stdout)
+        const look = () => {
+          if (!pattern.test(output.stdout)) return
+          child.stdout?.off('data', look)
+          resolve(output.stdout)
+        }
         child.stdout?.on('data', look)
         look()
       })
