@@ -55,7 +55,9 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
     const places = new Map<number, T[]>()
     for (const item of items) {
       const slot = keySlot(keyOf(item))
-      places.set(slot, [...(places.get(slot) ?? []), item])
+      const place = places.get(slot)
+      if (place) place.push(item)
+      else places.set(slot, [item])
     }
     return [...places].toSorted(([a], [b]) => a - b).map(([, place]) => place)
   }

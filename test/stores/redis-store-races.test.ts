@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
 import { createApiKeys, type KeyRecord, type KeyStore } from 'latchkey'
 import { type RedisStoreClient, redisRateLimiter, redisStore } from 'latchkey/redis'
@@ -10,6 +11,14 @@ import { newPrefix, SERVERS } from '../support/redis-store.ts'
 const SEED = Number(process.env.MODEL_SEED ?? randomInt(2 ** 31))
 const RUNS = Number(process.env.MODEL_RUNS ?? 60)
 const TIMES = { openMs: 60_000, strayMs: 3_600_000 }
+
+/** Whoever has been answered says what is to be sent next, before anything else is sent. */
+const schedulers = fc.scheduler({
+  act: async (send) => {
+    await send()
+    await setImmediate()
+  },
+})
 
 describe.each(SERVERS)('%s', (_name, connect) => {
   const idsOf = (records: readonly KeyRecord[]) => records.map(({ id }) => id)
@@ -105,7 +114,7 @@ describe.each(SERVERS)('%s', (_name, connect) => {
   it(`holds whatever the order in which commands arrive (MODEL_SEED=${SEED})`, async () => {
     const isNotThere = (found: unknown) => found === null
     await fc.assert(
-      fc.asyncProperty(fc.scheduler(), async (scheduler) => {
+      fc.asyncProperty(schedulers, async (scheduler) => {
         const keyPrefix = newPrefix()
         const real = connect()
         const inOrder = redisStore(real, { keyPrefix })
@@ -153,9 +162,8 @@ describe.each(SERVERS)('%s', (_name, connect) => {
   })
 
   it(`purges no key that is seen in use (MODEL_SEED=${SEED})`, async () => {
-    const outcomes = new Set<string>()
     await fc.assert(
-      fc.asyncProperty(fc.scheduler(), async (scheduler) => {
+      fc.asyncProperty(schedulers, async (scheduler) => {
         const keyPrefix = newPrefix()
         const inOrder = redisStore(connect(), { keyPrefix })
         const store = createRedisStore(scheduled(connect(), scheduler), { keyPrefix }, TIMES)
@@ -167,17 +175,16 @@ describe.each(SERVERS)('%s', (_name, connect) => {
         const all = Promise.all([store.purge(['idle'], at(20)), use()])
         await scheduler.waitFor(all)
         const [purged, seen] = await all
-        outcomes.add(`${purged} purged, ${seen ? 'seen' : 'not seen'}`)
+        if (seen) expect(purged).toBe(0)
         expect(await list(inOrder)).toEqual(purged === 1 ? [] : ['idle'])
       }),
       { seed: SEED, numRuns: RUNS },
     )
-    expect(outcomes).toEqual(new Set(['1 purged, not seen', '0 purged, seen']))
   })
 
   it(`lists a key by the name it has, whoever renames it in between (MODEL_SEED=${SEED})`, async () => {
     await fc.assert(
-      fc.asyncProperty(fc.scheduler(), async (scheduler) => {
+      fc.asyncProperty(schedulers, async (scheduler) => {
         const keyPrefix = newPrefix()
         const inOrder = redisStore(connect(), { keyPrefix })
         const store = createRedisStore(scheduled(connect(), scheduler), { keyPrefix }, TIMES)
@@ -246,8 +253,13 @@ describe.each(SERVERS)('%s', (_name, connect) => {
   })
 })
 
-/** The client, whose commands arrive in the order of the scheduler. */
+/** The client, which sends one command at a time, in the order of the scheduler, and waits for its reply. */
 function scheduled(client: RedisStoreClient, scheduler: fc.Scheduler): RedisStoreClient {
+  // A failure is carried as a value: the scheduler would leave a copy of it unhandled.
+  const send = scheduler.scheduleFunction(async (...args: Parameters<RedisStoreClient['evalsha']>) => {
+    const [outcome] = await Promise.allSettled([client.evalsha(...args)])
+    return outcome
+  })
   return {
     isCluster: client.isCluster === true,
     get slots() {
@@ -255,8 +267,9 @@ function scheduled(client: RedisStoreClient, scheduler: fc.Scheduler): RedisStor
     },
     eval: (...args) => client.eval(...args),
     evalsha: async (...args) => {
-      await scheduler.schedule(Promise.resolve())
-      return client.evalsha(...args)
+      const outcome = await send(...args)
+      if (outcome.status === 'rejected') throw outcome.reason
+      return outcome.value
     },
     pipeline: (commands) => client.pipeline(commands),
   }
