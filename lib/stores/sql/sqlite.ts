@@ -131,6 +131,7 @@ function createConnection(database: SqliteDatabase): Connection {
     let statement = prepared.get(sql)
     if (!statement) {
       statement = database.prepare(sql)
+      statement.setReadBigInts?.(true)
       const [oldest] = prepared.size >= MAX_PREPARED ? prepared.keys() : []
       if (oldest !== undefined) prepared.delete(oldest)
       prepared.set(sql, statement)
