@@ -176,7 +176,6 @@ function kindOf(errno: number, sqlState: string): FailureKind {
     case 1586:
       return 'duplicate'
     case 1213:
-    case 1205:
       return 'rolled_back'
     case 1146:
     case 1054:

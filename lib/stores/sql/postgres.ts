@@ -153,7 +153,6 @@ function kindOf(state: string): FailureKind {
       return 'duplicate'
     case '40001':
     case '40P01':
-    case '55P03':
       return 'rolled_back'
     case '42P01':
     case '42703':

@@ -10,6 +10,8 @@ export interface SqliteStatement {
   all(...parameters: any[]): unknown[]
   // biome-ignore lint/suspicious/noExplicitAny: as above.
   run(...parameters: any[]): { readonly changes: number | bigint }
+  /** Of node:sqlite alone, which otherwise throws at a number that it cannot represent, and shows it. */
+  setReadBigInts?(enabled: boolean): unknown
 }
 
 type Opener = (file: string) => SqliteDatabase

@@ -92,10 +92,10 @@ async function openConnection(fileOrDatabase: string | SqliteDatabase): Promise<
   const connection = createConnection(database)
   try {
     // Longer waits are made between attempts, where they do not hold up the process.
-    pragma(connection, 'busy_timeout = 50')
+    command(database, 'pragma busy_timeout = 50')
     // Some builds do with less for WAL, and a machine that stops would then take a revocation with it.
-    pragma(connection, 'synchronous = full')
-    if (canWrite(connection)) pragma(connection, 'journal_mode = wal')
+    command(database, 'pragma synchronous = full')
+    if (needsWal(connection)) command(database, 'pragma journal_mode = wal')
   } catch (error) {
     database.close?.()
     throw error
@@ -103,22 +103,17 @@ async function openConnection(fileOrDatabase: string | SqliteDatabase): Promise<
   return connection
 }
 
-function pragma({ execute }: Connection, text: string): readonly Row[] {
-  return execute({ sql: `pragma ${text}`, parameters: [] }).rows
-}
-
-/** A file that cannot be written can still be read. */
-function canWrite(connection: Connection): boolean {
-  const [row] = pragma(connection, 'journal_mode')
+/** A file that cannot be written is left as it is: it can still be read. */
+function needsWal({ database, execute }: Connection): boolean {
+  const [row] = execute({ sql: 'pragma journal_mode', parameters: [] }).rows
   if (row?.journal_mode === 'wal') return false
   try {
-    connection.database.exec('begin immediate')
-    connection.database.exec('rollback')
+    command(database, 'begin immediate')
+    command(database, 'rollback')
     return true
   } catch (error) {
-    const failure = toFailure(error)
-    if (failure.kind === 'read_only') return false
-    throw failure
+    if (error instanceof DatabaseFailure && error.kind === 'read_only') return false
+    throw error
   }
 }
 
@@ -131,6 +126,7 @@ function createConnection(database: SqliteDatabase): Connection {
     let statement = prepared.get(sql)
     if (!statement) {
       statement = database.prepare(sql)
+      statement.setReadBigInts?.(true)
       const [oldest] = prepared.size >= MAX_PREPARED ? prepared.keys() : []
       if (oldest !== undefined) prepared.delete(oldest)
       prepared.set(sql, statement)
