@@ -275,7 +275,7 @@ function checkOptions<T>(options: ImportAllOptions<T>) {
   checkObject('options', options, ['by', 'read', 'batchSize', 'onDuplicate', 'onInvalid', 'onProgress'])
   const {
     read = (row: T) => row as unknown as ImportedKey,
-    batchSize = 1_000,
+    batchSize = 5_000,
     onDuplicate = 'fail',
   } = options
   checkFunction('read', read)

@@ -93,6 +93,9 @@ async function openConnection(fileOrDatabase: string | SqliteDatabase): Promise<
   try {
     // Longer waits are made between attempts, where they do not hold up the process.
     command(database, 'pragma busy_timeout = 50')
+    // Indexes of random ids are written all over the file: with room for them a page is written once and not many times.
+    command(database, 'pragma cache_size = -32768')
+    command(database, 'pragma wal_autocheckpoint = 4000')
     // Some builds do with less for WAL, and a machine that stops would then take a revocation with it.
     command(database, 'pragma synchronous = full')
     if (needsWal(connection)) command(database, 'pragma journal_mode = wal')
