@@ -26,7 +26,8 @@ export async function askKey(
   const { keys, clock } = openGoldenKeys(store, options, questions[0]?.at as string)
   const answers: Record<string, unknown>[] = []
   for (const { at, ask } of questions) {
-    await clock.advance(Date.parse(at) - clock.now())
+    // No timer runs: a database answers in real time, and years of its own would not wait for it.
+    clock.set(Date.parse(at))
     answers.push(withoutApiKey(await keys.verify(key, ask)))
   }
   await keys.close()
