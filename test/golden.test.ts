@@ -2,7 +2,7 @@ import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { memoryStore } from 'latchkey'
-import { migrate, type SqlStore, sqliteStore } from 'latchkey/sql'
+import { migrate, migrationSql, type SqlStore, sqliteStore } from 'latchkey/sql'
 import Libsql from 'libsql'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { probeDefaults } from './support/golden/probe-defaults.ts'
@@ -18,6 +18,7 @@ import {
   toRecord,
 } from './support/golden/releases.ts'
 import { type GoldenStore, testGoldenKeys } from './support/golden/store-cases.ts'
+import { startProgram } from './support/program.ts'
 
 const releases = frozenReleases()
 const latest = releases.at(-1) as string
@@ -29,6 +30,14 @@ describe('the frozen releases', () => {
     expect(released.length).toBeGreaterThan(0)
     expect(released.filter((version) => !releases.includes(version as string))).toEqual([])
   })
+
+  it('are not made again', async () => {
+    const program = startProgram(['test/support/golden/freeze.ts', latest])
+    expect(await program.ended()).toBe(1)
+    expect(program.stderr).toBe(
+      `test/golden/${latest} is there already: what was released does not change.\n`,
+    )
+  }, 60_000)
 
   it('hold every scheme of digests that was ever written', () => {
     const digests = releases
@@ -91,8 +100,19 @@ describe.each(releases.filter((release) => frozenFile(release, 'keys.sqlite')))(
     it('is upgraded to the tables that a new one has', async () => {
       const upgraded = await upgradeCopy(file)
       const made = await upgradeCopy(null)
-      expect(columnsOf(upgraded.file)).toEqual(columnsOf(made.file))
+      expect(schemaOf(upgraded.file)).toEqual(schemaOf(made.file))
       await Promise.all([upgraded.close(), made.close()])
+    })
+  },
+)
+
+describe.each(releases.filter((release) => frozenFile(release, 'schema')))(
+  'the schema of release %s',
+  (release) => {
+    it.each(['postgres', 'mysql', 'mariadb', 'sqlite'] as const)('of %s is only added to', (dialect) => {
+      const file = frozenFile(release, `schema/${dialect}.sql`) as string
+      const frozen = readFileSync(file, 'utf8')
+      expect(migrationSql(dialect).slice(0, frozen.length)).toBe(frozen)
     })
   },
 )
@@ -164,17 +184,17 @@ async function upgradeCopy(from: string | null): Promise<GoldenStore & { store: 
   }
 }
 
-/** The columns and indexes of every table, whatever their order: a migration adds to the end. */
-function columnsOf(file: string): unknown {
+/** Every table, index and column, whatever the order of columns: a migration adds to the end. */
+function schemaOf(file: string): unknown {
   const database = new Libsql(file)
   try {
-    return database
-      .prepare(
-        `select tables.name as "table", columns.name, columns.type, columns."notnull", columns.pk
-        from sqlite_schema as tables, pragma_table_info(tables.name) as columns
-        order by 1, 2`,
-      )
-      .all()
+    const parts = database.prepare('select type, name, tbl_name from sqlite_schema order by 1, 2').all()
+    const columns = database.prepare(
+      `select tables.name as "table", columns.name, columns.type, columns."notnull", columns.pk
+      from sqlite_schema as tables, pragma_table_info(tables.name) as columns
+      where tables.type = 'table' order by 1, 2`,
+    )
+    return { parts, columns: columns.all() }
   } finally {
     database.close()
   }

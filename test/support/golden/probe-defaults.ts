@@ -361,7 +361,7 @@ const PROBES: readonly Probe[] = [
   {
     name: 'memoryRateLimiter: units that nobody has asked for in 401 days',
     async measure() {
-      const opened = open()
+      const opened = open({ quotaBlockSize: 100 })
       const { key } = await opened.keys.issue({ ...KEY, quota: { remaining: 100 } })
       await opened.keys.verify(key)
       await opened.clock.advance(401 * DAY)
