@@ -31,7 +31,12 @@ if (existsSync(folder)) {
 async function freeze(): Promise<void> {
   const hasSql = existsSync(`${root}lib/sql.ts`)
   writeJson('keys.json', hasSql ? await withSqlite(makeKeys) : await makeKeys())
-  writeJson('behaviour.json', await probeBehaviour(version))
+  const behaviour = await probeBehaviour(version)
+  const failed = Object.entries(behaviour.defaults ?? {}).filter(([, row]) =>
+    Object.keys(row ?? {}).includes('failed'),
+  )
+  if (failed.length > 0) throw new Error(`these cannot be measured: ${JSON.stringify(failed)}`)
+  writeJson('behaviour.json', behaviour)
   if (hasSql) await writeSchemas()
   const isMade = /(?:^|\/)(?:data|node_modules)$/
   cpSync(`${root}examples/express`, `${folder}/example`, {

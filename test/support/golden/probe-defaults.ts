@@ -394,13 +394,18 @@ const PROBES: readonly Probe[] = [
   },
 ]
 
-/** What a release does where nothing is configured, found out by using it. */
+/** What a release does where nothing is configured, found out by using it. A probe that fails spoils no other. */
 export async function probeDefaults(release: string): Promise<Record<string, unknown>> {
   const rows: [string, unknown][] = []
   for (const { name, since = '0.0.0', measure } of PROBES) {
-    if (compareVersions(since, release) <= 0) rows.push([name, (await measure()) ?? null])
+    if (compareVersions(since, release) <= 0) rows.push([name, (await measure().catch(failure)) ?? null])
   }
   return asJson(Object.fromEntries(rows))
+}
+
+/** No release is frozen with it. */
+function failure(error: unknown): { failed: string } {
+  return { failed: String(error) }
 }
 
 const LEGACY = { name: 'legacy', lookup: (key: string) => (key.startsWith('old-') ? key : null) }
