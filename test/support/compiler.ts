@@ -20,6 +20,8 @@ export function compile(files: Record<string, string>): string[] {
 
 /** Answers questions about what a door exports. */
 export interface PublicTypes {
+  /** The names of all exported types. */
+  names(): string[]
   /** The strings of a union, or those of one member of a union of objects. */
   literals(name: string, member?: string): string[]
   /** The members of an interface; those of an object member as `cache.maxAgeMs`. With the text of their `@default`. */
@@ -46,7 +48,8 @@ export function readPublicTypes(door: string): PublicTypes {
       .getProperties()
       .flatMap((symbol) => {
         const name = path + symbol.name
-        const declared = symbol.valueDeclaration as ts.Declaration
+        // A member of a union is declared more than once.
+        const declared = (symbol.valueDeclaration ?? symbol.declarations?.[0]) as ts.Declaration
         // An object that is spelled out in place is a group of members.
         const isGroup =
           ts.isPropertySignature(declared) && declared.type && ts.isTypeLiteralNode(declared.type)
@@ -57,6 +60,7 @@ export function readPublicTypes(door: string): PublicTypes {
   }
 
   return {
+    names: () => [...exported.keys()].filter((name) => typeOf(name).getProperties().length > 0),
     literals(name, member) {
       const parts = partsOf(typeOf(name))
       const types =

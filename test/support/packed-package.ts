@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { type Program, startProgram } from './program.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
@@ -37,6 +38,8 @@ export interface Consumer {
   read(file: string): string
   write(file: string, text: string): void
   run(...args: string[]): Promise<ProcessResult>
+  /** Starts a TypeScript program of the folder; it needs `tsx` among the packages. */
+  start(file: string, env?: NodeJS.ProcessEnv): Program
 }
 
 /** Packs the built package as `npm publish` would, without reaching any network. */
@@ -68,6 +71,7 @@ export function packPackage(): PackedPackage {
         read: (file) => readFileSync(join(installed, file), 'utf8'),
         write: (file, text) => writeFileSync(join(folder, file), text),
         run: (...args) => run(folder, args),
+        start: (file, env) => startProgram([file], env, folder),
       }
     },
     remove: () => rmSync(scratch, { recursive: true, force: true }),

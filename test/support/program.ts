@@ -16,11 +16,15 @@ export interface Program {
   ended(): Promise<number | NodeJS.Signals | null>
 }
 
-/** Starts `node --import tsx`, which understands TypeScript, in the root of the repository. */
-export function startProgram(args: readonly string[], env: NodeJS.ProcessEnv = {}): Program {
+/** Starts `node --import tsx`, which understands TypeScript, in the root of the repository unless told otherwise. */
+export function startProgram(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  cwd: string = root,
+): Program {
   const { NODE_OPTIONS: _options, NODE_ENV: _env, VITEST: _vitest, ...rest } = process.env
   const child: ChildProcess = spawn(process.execPath, ['--import', 'tsx', ...args], {
-    cwd: root,
+    cwd,
     env: { ...rest, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
