@@ -109,14 +109,18 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
     }
 
     async function withoutRepeated(all: readonly Row[]): Promise<Row[]> {
-      const seen = new Map<string, Row>()
+      const byLookup = new Map<string, Row>()
+      const byId = new Map<string, Row>()
       const kept: Row[] = []
       for (const row of all) {
         const { id, lookup } = row.record
-        const twin = seen.get(`lookup ${lookup}`) ?? seen.get(`id ${id}`)
+        const twin = byLookup.get(lookup) ?? byId.get(id)
         if (twin) await meetTwin(row, twin.record)
-        else kept.push(row)
-        seen.set(`lookup ${lookup}`, twin ?? row).set(`id ${id}`, twin ?? row)
+        else {
+          kept.push(row)
+          byLookup.set(lookup, row)
+          byId.set(id, row)
+        }
       }
       return kept
     }

@@ -88,15 +88,16 @@ const CHECKS: { readonly [member in keyof KeySettings]-?: (value: unknown, now: 
 
 /** Checks the settings that are given and copies them; `undefined` counts as not given. @throws TypeError */
 export function checkSettings(given: object, now: number): Partial<KeySettings> {
-  const members = Object.entries(CHECKS)
-    .map(([member, check]) => [member, check, (given as Record<string, unknown>)[member]] as const)
-    .filter(([, , value]) => value !== undefined)
-    .map(([member, check, value]) => [member, check(value, now)])
-  return Object.fromEntries(members)
+  const settings: Record<string, unknown> = {}
+  for (const member of SETTINGS) {
+    const value = (given as Record<string, unknown>)[member]
+    if (value !== undefined) settings[member] = CHECKS[member](value, now)
+  }
+  return settings
 }
 
 /** The names of all settings. */
-export const SETTINGS = Object.freeze(Object.keys(CHECKS))
+export const SETTINGS = Object.freeze(Object.keys(CHECKS) as (keyof KeySettings)[])
 
 function orNull(check: (value: unknown, now: number) => unknown) {
   return (value: unknown, now: number) => (value === null ? null : check(value, now))

@@ -80,7 +80,8 @@ export function checkText(name: string, value: unknown, maxLength: number): stri
 
 /** Whether every database can hold a text as it is: none of its surrogates is alone, and there is no NUL. */
 export function isStorable(text: string): boolean {
-  return !/[\0\ud800-\udfff]/u.test(text)
+  // Nearly all texts pass the first test, which is the quicker one.
+  return !/[\0\ud800-\udfff]/.test(text) || !/[\0\ud800-\udfff]/u.test(text)
 }
 
 export function checkDate(name: string, value: unknown): Date {

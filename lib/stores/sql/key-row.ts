@@ -2,7 +2,7 @@ import type { KeyChange } from '../../core/key-store.ts'
 import type { QuotaRecord } from '../../core/quota.ts'
 import type { KeyRecord } from '../../core/record.ts'
 import { LatchkeyError } from '../../errors.ts'
-import { describe, isObject } from '../../internal/options.ts'
+import { describe, isObject, isStorable } from '../../internal/options.ts'
 import type { Cell, Row } from './plan.ts'
 
 /** How the members of one kind are written to a column and read from it. */
@@ -205,10 +205,4 @@ function readCell({ column, kind }: Column, row: Row, prefix: string): unknown {
   if (value !== undefined) return value
   const problem = `a row cannot be read: the column "${column}" holds what was never written there`
   throw new LatchkeyError('malformed_record', problem)
-}
-
-/** Whether every database keeps the text as it is. PostgreSQL refuses NUL, and half of a surrogate pair has no UTF-8. */
-export function isStorable(value: string): boolean {
-  // Nearly all texts pass the first test, which is the quicker one.
-  return !/[\0\ud800-\udfff]/.test(value) || !/\0|\p{Surrogate}/u.test(value)
 }

@@ -2,11 +2,10 @@ import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '..
 import { decideReservation, type QuotaReservation, startQuota } from '../../core/quota.ts'
 import type { KeyRecord } from '../../core/record.ts'
 import { LatchkeyError } from '../../errors.ts'
-import { checkInteger } from '../../internal/options.ts'
+import { checkInteger, isStorable } from '../../internal/options.ts'
 import type { Database } from './database.ts'
 import {
   isRemoved,
-  isStorable,
   keyColumnNames,
   toChangedColumns,
   toKeyRecord,
