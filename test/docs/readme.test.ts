@@ -333,6 +333,22 @@ describe('the figures of the README', () => {
       ]
       expect(speed).toContain(`| ${concurrent} | ${one} | ${three} |`)
     }
+    const { cold, import: imported, peer } = report.stores
+    for (const [name, figures] of [
+      ['SQLite', cold.sqlite],
+      ['PostgreSQL', cold.postgres],
+    ]) {
+      const [small, large] = ['1000', '1000000'].map((size) => figures.sizes[size].p50Us.median.toFixed(0))
+      const times = figures.largestInSmallest.median.toFixed(2)
+      expect(speed).toContain(`| ${name} | ${small} µs | ${large} µs | ${times} times |`)
+    }
+    for (const share of [peer.cpuShare, peer.cpuShareWithRedis]) {
+      expect(speed).toContain(`${(100 * share.median).toFixed(1)} %`)
+    }
+    for (const { keysPerSecond } of [imported.sqlite, imported.postgres]) {
+      expect(speed).toContain(Math.round(keysPerSecond.median).toLocaleString('en-US'))
+    }
+    expect(peer.subjects.latchkey.writesPerCall).toBe(0)
     expect(speed).toContain(`${report.verify.verifyInHashes.median.toFixed(1)} times`)
     expect(speed).toContain(`${Math.round(report.memory.bytesPerCachedRecord).toLocaleString('en-US')} bytes`)
     expect(report.settings.rounds).toBeGreaterThanOrEqual(25)
