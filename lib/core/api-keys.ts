@@ -261,6 +261,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     idleSlackMs,
     emit,
     flushUsage: async () => usage?.flush(),
+    isInUse: (keyId) => usage?.lastUse(keyId) !== undefined,
   })
   const stopListening = [limiter.listen?.(onHappening), settings.invalidation?.listen({ changed, missed })]
   let closing: Promise<void> | null = null

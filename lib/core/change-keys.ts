@@ -4,6 +4,7 @@ import { checkInteger, checkText, fail, isStorable } from '../internal/options.t
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
+import { isTold } from './insert-surely.ts'
 import type { ChangeOptions, UpdateOptions } from './key-management.ts'
 import type { KeyChange, KeyFilter, KeyPosition, KeyStore } from './key-store.ts'
 import type { PublishChange } from './publish-change.ts'
@@ -143,20 +144,6 @@ export function createKeyChanges(parts: ChangeParts) {
   }
 
   /**
-   * Adds a record. Where the reply is lost, a second look may show that it is there: then whoever asked for the key gets
-   * it, rather than leaving a key behind that nobody has the text of.
-   */
-  async function insertSurely(record: KeyRecord): Promise<void> {
-    try {
-      await store.insert([record])
-    } catch (error) {
-      if (isTold(error)) throw error
-      const now = await store.find({ id: record.id }).catch(() => null)
-      if (now?.digest !== record.digest) throw error
-    }
-  }
-
-  /**
    * The store's compare-and-swap. Where its reply is lost, a second look may show that the change was made: then it
    * is to be told of like any other.
    */
@@ -210,15 +197,7 @@ export function createKeyChanges(parts: ChangeParts) {
     }
   }
 
-  return { change, changeAll, insertSurely, updateSurely, findById, findExisting, pages, view, viewCommitted }
-}
-
-/**
- * Whether the store itself said what became of a write, such as that it is made and not confirmed by replicas: a second
- * look would only hide that.
- */
-function isTold(error: unknown): boolean {
-  return isLatchkeyError(error) && (error.code !== 'unavailable' || isLatchkeyError(error.cause))
+  return { change, changeAll, updateSurely, findById, findExisting, pages, view, viewCommitted }
 }
 
 /** Whether `now` is `record` after `change`, and not after somebody else's. */

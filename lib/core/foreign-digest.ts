@@ -32,7 +32,8 @@ export interface ReadCoverage {
  * hexadecimal digits.
  */
 const COVERAGE = /^(\$[a-z0-9-]+)(:after-(?:first|last)=[2-7][0-9a-f])(\$[^\n]*)$/
-const CRYPT = /^\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}$/
+/** A higher cost would keep a core for minutes. */
+const CRYPT = /^\$2[aby]\$(?:0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}$/
 const SIZES = { sha256: 32, sha512: 64 } as const
 
 /** Takes a digest string apart into its scheme and what it covers. */
@@ -59,10 +60,12 @@ export function toDigestString(name: string, given: unknown): string {
   if (hash !== 'sha256' && hash !== 'sha512' && hash !== 'bcrypt') {
     fail(`${name}.hash`, '"sha256", "sha512" or "bcrypt"', hash)
   }
+  if (typeof value !== 'string') throw new TypeError(`"${name}.value" must be a string`)
   const text = checkText(`${name}.value`, value, 255)
   const coverage = of === undefined ? '' : coverageOf(`${name}.of`, of)
   if (hash === 'bcrypt') {
-    if (!CRYPT.test(text)) fail(`${name}.value`, 'a bcrypt string such as "$2b$10$…"', value)
+    if (!CRYPT.test(text))
+      fail(`${name}.value`, 'a bcrypt string such as "$2b$10$…", of a cost from 4 to 16', value)
     return `$bcrypt${coverage}${text}`
   }
   const normal = toBase64url(text, SIZES[hash])

@@ -18,8 +18,8 @@ export interface KeyFormat {
   readonly name: string
   /**
    * What finds the record of this key, 1 to 200 characters; null where it is no key of this format. It sees every text
-   * that is presented and is no native key, before any I/O: let it test the whole shape, so that other tokens, such as a
-   * JWT, pass by. It must be unique for each key, need not be secret, and must never change.
+   * that is presented and is neither a native key nor a JWT, before any I/O: let it test the whole shape, so that other
+   * tokens pass by. It must be unique for each key, need not be secret, and must never change.
    */
   lookup(key: string): string | null
 }
@@ -40,6 +40,8 @@ const MAX_LOOKUP_LENGTH = 200
 const NAME = /^[a-z][a-z0-9-]{0,31}$/
 /** What a header field can carry and no trimming changes. */
 const VISIBLE = /^[\x21-\x7e]+$/
+/** JWS and JWE in their compact form (RFC 7515 §7.1, RFC 7516 §7.1): what comes first is a JSON object. */
+const JWT = /^eyJ[\w-]*(?:\.[\w-]*){2,4}$/
 
 export interface ForeignFormats {
   readonly names: readonly string[]
@@ -65,7 +67,7 @@ export function compileFormats(option: string, value: unknown): ForeignFormats {
   }
 
   function lookupsOf(key: string): readonly string[] {
-    if (formats.size === 0 || key.length > MAX_KEY_LENGTH || !VISIBLE.test(key)) return []
+    if (formats.size === 0 || key.length > MAX_KEY_LENGTH || !VISIBLE.test(key) || JWT.test(key)) return []
     return [...formats.values()].flatMap((format) => lookupOf(format, key) ?? [])
   }
 

@@ -8,6 +8,7 @@ import type { FaultGuard } from './faults.ts'
 import { readCoverage } from './foreign-digest.ts'
 import type { ForeignFormats } from './foreign-format.ts'
 import { type CheckedImport, checkImport, type ImportedKey } from './imported-key.ts'
+import { insertSurely } from './insert-surely.ts'
 import { newKeyId } from './key-format.ts'
 import type { ChangeOptions, ImportAllOptions, ImportProgress, KeyManagement } from './key-management.ts'
 import { DEFAULT_SETTINGS } from './key-settings.ts'
@@ -49,7 +50,7 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
     checkObject('options', options, ['by'])
     const by = checkBy(options)
     const { record } = await prepare(imported, 0)
-    await store.insert([record])
+    await insertSurely(store, [record])
     cache.appeared(record.lookup)
     const apiKey = toApiKey(record)
     const at = new Date(clock.now())
@@ -78,27 +79,49 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
       try {
         batch.push(await prepare(read(given), row))
       } catch (error) {
+        if (isLatchkeyError(error) && error.code === 'unsupported') throw new RowError(row, error)
         if (isLatchkeyError(error) && error.code !== 'invalid_import') throw error
         await refuse(row, toInvalid(error))
       }
     }
 
     async function storeBatch(): Promise<void> {
-      let left = await withoutRepeated(batch)
+      let left: readonly Row[] = batch
       batch = []
+      while (left.length > 0) {
+        const { distinct, repeated } = apart(left)
+        // Where one refusal ends the import, nothing of the batch is stored before.
+        if (!onInvalid) for (const { row, twin } of repeated) await meetTwin(row, twin.record)
+        const refused = await storeDistinct(distinct)
+        const again: Row[] = []
+        for (const { row, twin } of onInvalid ? repeated : []) {
+          // Its twin is no reason to leave it out where that was refused itself.
+          if (refused.has(twin)) again.push(row)
+          else await meetTwin(row, twin.record)
+        }
+        left = again
+      }
+      await onProgress?.({ ...progress })
+    }
+
+    /** Stores what is not there yet, and answers the rows that were refused. */
+    async function storeDistinct(rows: readonly Row[]): Promise<ReadonlySet<Row>> {
+      const refused = new Set<Row>()
+      let left = rows
       for (let tries = 1; left.length > 0; tries++) {
         const taken = await insert(left)
         if (!taken) break
         if (tries >= MAX_TRIES) throw taken
-        left = await withoutStored(left)
+        left = await withoutStored(left, refused)
       }
-      await onProgress?.({ ...progress })
+      return refused
     }
 
     /** Null when all of them were stored; the error when one is there already, and then none was. */
     async function insert(left: readonly Row[]): Promise<LatchkeyError | null> {
       try {
-        await store.insert(left.map(({ record }) => record))
+        const records = left.map(({ record }) => record)
+        await insertSurely(store, records)
       } catch (error) {
         if (isLatchkeyError(error) && error.code === 'duplicate_key') return error
         throw error
@@ -108,47 +131,32 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
       return null
     }
 
-    async function withoutRepeated(all: readonly Row[]): Promise<Row[]> {
-      const byLookup = new Map<string, Row>()
-      const byId = new Map<string, Row>()
-      const kept: Row[] = []
-      for (const row of all) {
-        const { id, lookup } = row.record
-        const twin = byLookup.get(lookup) ?? byId.get(id)
-        if (twin) await meetTwin(row, twin.record)
-        else {
-          kept.push(row)
-          byLookup.set(lookup, row)
-          byId.set(id, row)
-        }
-      }
-      return kept
-    }
-
-    async function withoutStored(all: readonly Row[]): Promise<Row[]> {
+    async function withoutStored(all: readonly Row[], refused: Set<Row>): Promise<Row[]> {
       const kept: Row[] = []
       for (let from = 0; from < all.length; from += LOOK_UPS) {
         const some = all.slice(from, from + LOOK_UPS)
         const stored = await Promise.all(some.map(({ record }) => findStored(record)))
         for (const [i, row] of some.entries()) {
           const twin = stored[i]
-          if (twin) await meetTwin(row, twin)
-          else kept.push(row)
+          if (!twin) kept.push(row)
+          else if (!(await meetTwin(row, twin))) refused.add(row)
         }
       }
       return kept
     }
 
-    async function meetTwin(row: Row, twin: KeyRecord): Promise<void> {
-      if (!(await isSame(row, twin))) {
-        const problem = 'Another key has the same lookup or id'
-        return refuse(row.index, new LatchkeyError('duplicate_key', problem, { stack: false }))
+    /** Passes a row by that is stored already, or refuses it: then it answers false. */
+    async function meetTwin(row: Row, twin: KeyRecord): Promise<boolean> {
+      const same = await isSame(row, twin)
+      if (same && isSkipping) {
+        progress.duplicates += 1
+        return true
       }
-      if (!isSkipping) {
-        const problem = 'The key is there already; give onDuplicate "skip" to pass it by'
-        return refuse(row.index, new LatchkeyError('duplicate_key', problem, { stack: false }))
-      }
-      progress.duplicates += 1
+      const problem = same
+        ? 'The key is there already; give onDuplicate "skip" to pass it by'
+        : 'Another key has the same lookup or id'
+      await refuse(row.index, new LatchkeyError('duplicate_key', problem, { stack: false }))
+      return false
     }
 
     try {
@@ -201,6 +209,25 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
   }
 
   return { import: importOne, importAll }
+}
+
+/** The first row of each lookup and id, and those that come again. */
+function apart(rows: readonly Row[]): { distinct: Row[]; repeated: { row: Row; twin: Row }[] } {
+  const byLookup = new Map<string, Row>()
+  const byId = new Map<string, Row>()
+  const distinct: Row[] = []
+  const repeated: { row: Row; twin: Row }[] = []
+  for (const row of rows) {
+    const { id, lookup } = row.record
+    const twin = byLookup.get(lookup) ?? byId.get(id)
+    if (twin) repeated.push({ row, twin })
+    else {
+      distinct.push(row)
+      byLookup.set(lookup, row)
+      byId.set(id, row)
+    }
+  }
+  return { distinct, repeated }
 }
 
 /** The end of an import by one of its rows. */
@@ -262,7 +289,8 @@ function toRecord(checked: CheckedImport, digest: string, now: Date): KeyRecord 
     revokedReason: null,
     rotatedFrom: null,
     rotatedTo: null,
-    version: 1,
+    // An id that is given may have had a life before, whose versions are remembered.
+    version: checked.id === null ? 1 : Math.max(1, Math.floor(now.getTime() / 1_000)),
   }
 }
 

@@ -1,6 +1,7 @@
 import { checkBoolean, checkDate, checkInteger, checkObject, checkText } from '../internal/options.ts'
 import { type ForeignDigest, toDigestString } from './foreign-digest.ts'
 import { type ForeignFormats, foreignLookup } from './foreign-format.ts'
+import { parseKey } from './key-format.ts'
 import { checkSettings, type KeySettings, SETTINGS } from './key-settings.ts'
 import { checkOwner, type Owner } from './record.ts'
 
@@ -128,7 +129,9 @@ function proofOf(
   if (key === undefined) {
     return { lookup: foreignLookup(format, lookup), proof: { digest: toDigestString('digest', digest) } }
   }
+  if (typeof key !== 'string') throw new TypeError('"key" must be a string')
   const text = checkText('key', key, 512)
+  if (parseKey(text)) throw new TypeError('"key" has the shape of a native key: no format is asked for it')
   if (lookup !== undefined || digest !== undefined) {
     throw new TypeError('"lookup" and "digest" follow from "key": give them or the key, not both')
   }

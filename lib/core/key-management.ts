@@ -131,7 +131,8 @@ export interface ImportAllOptions<Row> extends ChangeOptions {
   batchSize?: number
   /**
    * What to do with a key that is stored already with the same proof: `'skip'` makes an import that may be run again. A
-   * different key under the same lookup is never skipped, it is an invalid row.
+   * different key under the same lookup is an invalid row; but where the digest of the stored one was upgraded since, and the
+   * row has a digest only, a new secret of the same owner cannot be told from the old one, and is skipped.
    *
    * @default 'fail'
    */

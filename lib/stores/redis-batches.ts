@@ -32,11 +32,13 @@ export type BatchState = 'open' | 'committed' | 'gone'
 export interface RedisBatches {
   /**
    * Writes all entries, or none. What is in one place is written by one script. Otherwise each place takes them as pending
-   * under a token; one key decides for all of them; then they are made plain, by whoever sees that they are not.
+   * under a token; one key decides for all of them; then they are made plain, by whoever sees that they are not. What was
+   * written under the keys `confirmed`, from the time `since` on, has to be safe before: a record that no index lists would
+   * escape whoever revokes all keys of an owner.
    *
    * @throws LatchkeyError `duplicate_key`
    */
-  write(entries: readonly Entry[], confirmed: readonly string[]): Promise<void>
+  write(entries: readonly Entry[], confirmed: readonly string[], since: number): Promise<void>
   /** Completes the batch if it is committed. One that is `gone` never will be: entries that still wait for it do not exist. */
   resolve(token: string): Promise<BatchState>
 }
@@ -54,13 +56,21 @@ export interface BatchParts {
 }
 
 export function createRedisBatches({ calls, layout, openMs, free }: BatchParts): RedisBatches {
-  async function write(entries: readonly Entry[], confirmed: readonly string[]): Promise<void> {
+  async function write(
+    entries: readonly Entry[],
+    confirmed: readonly string[],
+    since: number,
+  ): Promise<void> {
     const places = calls.byPlace(entries, ({ key }) => key)
     if (places.length > 1) {
-      if (await writeTogether(places, entries, confirmed, false)) return
+      if (await writeTogether(places, entries, confirmed, since, false)) return
       // Others stand in the way, who may wait for us: in one order for everybody, nobody waits for ever.
-      await writeTogether(places, entries, confirmed, true)
-    } else if (places[0]) await claim(places[0], '', true)
+      await writeTogether(places, entries, confirmed, since, true)
+    } else if (places[0]) {
+      // One server has both in one order; in a Cluster they may be on two.
+      if (calls.isCluster) await calls.confirm(confirmed, since)
+      await claim(places[0], '', true)
+    }
   }
 
   /** False if another's batch stands in the way and is not to be waited for. */
@@ -68,9 +78,9 @@ export function createRedisBatches({ calls, layout, openMs, free }: BatchParts):
     places: readonly Entry[][],
     entries: readonly Entry[],
     confirmed: readonly string[],
+    since: number,
     isInOrder: boolean,
   ): Promise<boolean> {
-    const since = performance.now()
     const token = randomBase62(22)
     const batch = layout.batch(token)
     const keys = entries.map(({ key }) => key)

@@ -5,13 +5,14 @@ import type { RedisStoreSettings } from './redis-options.ts'
 import { CLOCK, type Script, TOUCH } from './redis-scripts.ts'
 
 export interface RedisCalls {
+  readonly isCluster: boolean
   /** Runs a script, and answers what it does behind the time and the replicas. */
   run(
     script: Script,
     keys: readonly string[],
     args?: readonly (string | number)[],
   ): Promise<readonly unknown[]>
-  /** Puts together what one script can do: in a Cluster what is in one slot, otherwise everything. */
+  /** Puts together what one script can do, 500 items at most: in a Cluster what is in one slot, otherwise everything. */
   byPlace<T>(items: readonly T[], keyOf: (item: T) => string): T[][]
   /**
    * Waits until replicas have what was written under these keys since a moment of `performance.now()`.
@@ -51,15 +52,14 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
   }
 
   function byPlace<T>(items: readonly T[], keyOf: (item: T) => string): T[][] {
-    if (!client.isCluster) return items.length > 0 ? [[...items]] : []
     const places = new Map<number, T[]>()
     for (const item of items) {
-      const slot = keySlot(keyOf(item))
+      const slot = slotOf(keyOf(item))
       const place = places.get(slot)
       if (place) place.push(item)
       else places.set(slot, [item])
     }
-    return [...places].toSorted(([a], [b]) => a - b).map(([, place]) => place)
+    return [...places].toSorted(([a], [b]) => a - b).flatMap(([, place]) => inChunks(place))
   }
 
   function learn(key: string, online: unknown): Server {
@@ -150,7 +150,16 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
     return Math.floor(performance.now() + (clockOffset as number))
   }
 
-  return { run, byPlace, confirm, now }
+  return { isCluster: client.isCluster === true, run, byPlace, confirm, now }
+}
+
+/** What one script does at most: the server does nothing else meanwhile, and a call has only so many arguments. */
+const MAX_ITEMS = 500
+
+function inChunks<T>(items: readonly T[]): T[][] {
+  return Array.from({ length: Math.ceil(items.length / MAX_ITEMS) }, (_, i) =>
+    items.slice(i * MAX_ITEMS, (i + 1) * MAX_ITEMS),
+  )
 }
 
 interface Server {
@@ -163,7 +172,8 @@ interface Server {
 }
 
 /** The errors of ioredis carry the command with all that was sent: only their words are kept. */
-function toError(error: unknown): LatchkeyError {
+/** What the server says of itself has a code. Otherwise what became of a write is not known, and the core looks again. */
+function toError(error: unknown): Error {
   const message = messageOf(error)
   const [words = ''] = message.split(/,? with args/)
   const cause = new Error(words)
@@ -179,7 +189,7 @@ function toError(error: unknown): LatchkeyError {
   if (/\bREADONLY\b/.test(message)) {
     return new LatchkeyError('read_only', 'This Redis is a replica: it takes no writes', { cause })
   }
-  return new LatchkeyError('unavailable', `Redis failed: ${words}`, { cause })
+  return new Error(`Redis failed: ${words}`)
 }
 
 function messageOf(error: unknown): string {

@@ -93,7 +93,7 @@ export function createRedisStore(
     const entries = drafts.flatMap((one) => one.entries)
     const indexKeys = listings.map(({ key }) => key)
     try {
-      await batches.write(entries, indexKeys)
+      await batches.write(entries, indexKeys, listedAt)
     } catch (error) {
       if (error instanceof LatchkeyError && error.code === 'duplicate_key') {
         await indexes.removeRecords(drafts.map(({ indexed }) => indexed))
@@ -179,7 +179,8 @@ export function createRedisStore(
     if (isRenamed) await indexes.add([listing])
     const [outcome] = (await calls.run(UPDATE, [key], args)) as ['updated' | 'conflict' | 'missing']
     if (outcome !== 'updated') {
-      if (isRenamed) await indexes.remove([listing])
+      // A conflict may be with oneself, where the command was sent twice: what is left over is swept later.
+      if (isRenamed && outcome === 'missing') await indexes.remove([listing])
       return outcome
     }
     await quotas.apply({ stamp, intent, record: next }, found.quota ?? undefined)

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import {
   bcryptFormat,
@@ -216,6 +217,12 @@ describe('a row that cannot be carried over', () => {
       { ...better, expiresAt: '2026-13-01 00:00:00' },
       /"expiresAt"/,
     ],
+    [
+      'a day that is none',
+      betterAuthFormat(),
+      { ...better, expiresAt: '2026-02-30 00:00:00' },
+      /"expiresAt"/,
+    ],
     ['a flag that is none', betterAuthFormat(), { ...better, enabled: 2 }, /"enabled"/],
     ['a number that is none', betterAuthFormat(), { ...better, remaining: 'many' }, /"remaining"/],
     ['an ability of another form', sanctumFormat(), { ...sanctum, abilities: '["a:b:c"]' }, /"permissions"/],
@@ -237,6 +244,29 @@ describe('a row that cannot be carried over', () => {
         status: 400,
         details: { index: 0, imported: 0 },
       })
+    },
+  )
+
+  it.each([
+    ['2026-03-01 10:00:00', '2026-03-01T10:00:00.000Z'],
+    ['2026-03-01 10:00:00.5+00', '2026-03-01T10:00:00.500Z'],
+    ['2026-03-01T10:00:00+0530', '2026-03-01T04:30:00.000Z'],
+    ['2026-03-01 10:00:00-03:00', '2026-03-01T13:00:00.000Z'],
+    ['2024-02-29T23:59:59Z', '2024-02-29T23:59:59.000Z'],
+    ['2026-03-01 10:00', '2026-03-01T10:00:00.000Z'],
+  ])('is none with the date %s', (text, iso) => {
+    expect(betterAuthFormat().read({ ...better, expiresAt: text } as never).expiresAt).toEqual(new Date(iso))
+  })
+
+  it.each([
+    ['a short token', prefixedApiKeyFormat(), { shortToken: 'abc', hash: 'ab'.repeat(32), ...NAME }],
+    ['an id', bcryptFormat(), { lookup: 'a.b', hash: `$2b$10$${'a'.repeat(53)}`, ...NAME }],
+    ['an id', sanctumFormat(), { ...sanctum, id: '1|2' }],
+    ['a prefix', djangoApiKeyFormat({ owner: () => ALICE }), { ...django, prefix: 'a.b' }],
+  ] as [string, ImportFormat<unknown>, object][])(
+    'has %s under which no key is found',
+    (_what, format, row) => {
+      expect(() => format.read(row)).toThrow(/^the column/)
     },
   )
 
@@ -282,6 +312,11 @@ describe('keys.import', () => {
     [
       'a bcrypt that is none',
       { key: undefined, lookup: 'x', digest: { hash: 'bcrypt', value: '$2b$10$x' } },
+      '"digest.value"',
+    ],
+    [
+      'a bcrypt that would take for ever',
+      { key: undefined, lookup: 'x', digest: { hash: 'bcrypt', value: `$2b$31$${'a'.repeat(53)}` } },
       '"digest.value"',
     ],
     [
@@ -341,6 +376,44 @@ describe('keys.import', () => {
     expect(await keys.purge({ endedBefore: new Date(clock.now()) })).toBe(1)
   })
 
+  it('takes a key in again that was purged, with its own id, in a process that knew it', async () => {
+    const { keys, clock } = createTestKeys({ formats: [legacy] })
+    const again = { ...legacyKey(), id: 'its-own' }
+    await keys.import(again)
+    await keys.verify(KEY)
+    await keys.revoke('its-own')
+    await clock.advance(60_000)
+    expect(await keys.purge({ endedBefore: new Date(clock.now()) })).toBe(1)
+    await keys.import(again)
+    expect(await keys.verify(KEY)).toMatchObject({ ok: true })
+  })
+
+  it('stores the key where only the reply was lost', async () => {
+    const { keys, store } = createTestKeys({ formats: [legacy] })
+    store.fail('insert', async (work) => {
+      await work()
+      throw new Error('connection reset')
+    })
+    await keys.import(legacyKey())
+    expect(await keys.importAll([legacyKey(OTHER)])).toMatchObject({ imported: 1 })
+    for (const key of [KEY, OTHER]) expect(await keys.verify(key)).toMatchObject({ ok: true })
+  })
+
+  it('refuses a text that no format would ever be asked about', async () => {
+    const { keys } = createTestKeys({ formats: [plainTextFormat()] })
+    const { key } = await keys.issue(NAME)
+    const elsewhere = key.replace('acme_test', 'other')
+    const importing = keys.import({ format: 'plain-text', key: elsewhere, ...NAME })
+    await expect(importing).rejects.toThrow('native key')
+  })
+
+  it('shows no key that came as a number', async () => {
+    const { keys } = createTestKeys({ formats: [legacy] })
+    const importing = keys.import({ ...legacyKey(), key: 1234567890 as never })
+    await expect(importing).rejects.toThrow('"key" must be a string')
+    await expect(importing).rejects.not.toThrow('1234567890')
+  })
+
   it('makes a key known that was looked for in vain before', async () => {
     const { keys, eventsOf } = createTestKeys({ formats: [legacy] })
     expect(await keys.verify(KEY)).toMatchObject({ reason: 'unknown' })
@@ -366,6 +439,25 @@ describe('keys.import', () => {
 })
 
 describe('a presented foreign key', () => {
+  it('is no JWT, whatever the format', async () => {
+    const part = () => randomBytes(48).toString('base64url')
+    const header = Buffer.from('{"alg":"ES256"}').toString('base64url')
+    const formats = [
+      betterAuthFormat(),
+      sanctumFormat(),
+      prefixedApiKeyFormat(),
+      djangoApiKeyFormat({ owner: () => ALICE }),
+      unkeyFormat(),
+      plainTextFormat({ shape: /./ }),
+      ...['.', '_', '-'].map((separator, i) => ({ ...bcryptFormat({ separator }), name: `bcrypt${i}` })),
+    ]
+    const { keys } = createTestKeys({ formats })
+    for (let i = 0; i < 500; i++) {
+      expect(keys.isForeignKey?.(`${header}.${part()}.${part()}`)).toBe(false)
+      expect(keys.isForeignKey?.(`${header}.${part()}.${part()}.${part()}.${part()}`)).toBe(false)
+    }
+  })
+
   it('is found among several formats by one read, and then by none', async () => {
     const formats = [betterAuthFormat(), legacy, sanctumFormat()]
     const { keys, store } = createTestKeys({ formats })
@@ -516,6 +608,22 @@ describe('keys.importAll', () => {
       expect((await keys.list()).apiKeys).toHaveLength(1)
     },
   )
+
+  it('does not leave a key out for a twin that was refused itself', async () => {
+    const { keys } = createTestKeys({ formats: [legacy] })
+    await keys.import({ ...legacyKey(OTHER), id: 'taken' })
+    const all = [{ ...legacyKey(), id: 'taken' }, legacyKey(), legacyKey()]
+    const report = await keys.importAll(all, { onDuplicate: 'skip', onInvalid: () => {} })
+    expect(report).toEqual({ imported: 1, duplicates: 1, invalid: 1 })
+    expect(await keys.verify(KEY)).toMatchObject({ ok: true })
+  })
+
+  it('says which row asks for what the store cannot keep', async () => {
+    const { recordUsage: _usage, reserveQuota: _quota, ...methods } = recordingStore()
+    const { keys } = createTestKeys({ formats: [legacy], store: methods as never })
+    const all = [...rows(1), { ...legacyKey(keyOf(2)), quota: { remaining: 1 } }]
+    await expect(keys.importAll(all)).rejects.toMatchObject({ code: 'unsupported', details: { index: 1 } })
+  })
 
   it('takes a key once that stands in the table twice', async () => {
     const { keys } = createTestKeys({ formats: [legacy] })

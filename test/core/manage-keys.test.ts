@@ -757,6 +757,18 @@ describe('rotate', () => {
 })
 
 describe('purge', () => {
+  it('leaves a key that is in use, though the store takes no uses', async () => {
+    const { keys, store, clock } = createTestKeys()
+    const { key } = await keys.issue({ ...NAME, idleExpiryMs: 60_000 })
+    store.fail('recordUsage', rejects(new Error('down')))
+    for (let i = 0; i < 6; i++) {
+      await clock.advance(30_000)
+      expect(await keys.verify(key)).toMatchObject({ ok: true })
+    }
+    expect(await keys.purge({ endedBefore: new Date(clock.now()) })).toBe(0)
+    expect(await keys.verify(key)).toMatchObject({ ok: true })
+  })
+
   it('refuses each wrong argument by name, before it removes anything', async () => {
     const test = createTestKeys()
     const { apiKey } = await test.keys.issue(NAME)

@@ -236,7 +236,7 @@ describe('headers, scheme and bearer', () => {
         },
       }
       const ask = await startWith({ bearer: true }, [...formats, broken as never])
-      expect((await ask('/', [`Authorization: Bearer ${JWT}`])).status).toBe(503)
+      expect((await ask('/', ['Authorization: Bearer opaque'])).status).toBe(503)
     })
   })
 

@@ -448,3 +448,84 @@ describe('settings of a driver', () => {
     await database.remove()
   })
 })
+
+describe('a connection that was given back with a transaction open', () => {
+  it('of PostgreSQL takes no revocation along when it is rolled back', async () => {
+    const database = await createPostgres()
+    const pool = new Pool({ connectionString: database.url, max: 1 })
+    try {
+      const store = postgresStore(pool)
+      await migrate(store)
+      await store.insert([record({ id: 'a' })])
+      const careless = await pool.connect()
+      await careless.query('begin')
+      await careless.query('select 1')
+      careless.release()
+      expect(await store.update('a', 1, { revokedAt: at(1), updatedAt: at(1) })).toBe('updated')
+      await pool.query('rollback')
+      expect(await database.open().find({ id: 'a' })).toMatchObject({ revokedAt: at(1) })
+      // One that is broken is met once, and not given back to anybody.
+      const broken = await pool.connect()
+      await broken.query('begin')
+      await broken.query('select nothing').catch(() => {})
+      broken.release()
+      const rename = () => store.update('a', 2, { name: 'new', updatedAt: at(2) })
+      await expect(rename()).rejects.toThrow()
+      expect(await rename()).toBe('updated')
+    } finally {
+      await pool.end()
+      await database.remove()
+    }
+  })
+
+  it('of MariaDB takes no revocation along when it is rolled back', async () => {
+    const database = await createMariadb()
+    const pool = mysqlPromise.createPool({ uri: database.url, connectionLimit: 1 })
+    try {
+      const store = mysqlStore(pool)
+      await migrate(store)
+      await store.insert([record({ id: 'a' })])
+      const careless = await pool.getConnection()
+      await careless.query('start transaction')
+      await careless.query('select 1')
+      careless.release()
+      const revoke = () => store.update('a', 1, { revokedAt: at(1), updatedAt: at(1) })
+      await expect(revoke()).rejects.toThrow()
+      expect(await revoke()).toBe('updated')
+      expect(await database.open().find({ id: 'a' })).toMatchObject({ revokedAt: at(1) })
+    } finally {
+      await pool.end()
+      await database.remove()
+    }
+  })
+})
+
+it('asks MySQL for few different statements, whatever is asked of the store', async () => {
+  const database = await createMariadb()
+  const texts = new Set<string>()
+  const pool = mysql.createPool({ uri: database.url, connectionLimit: 1 })
+  try {
+    pool.on('connection', (connection) => {
+      const execute = connection.execute.bind(connection) as (...args: unknown[]) => unknown
+      const noted = (options: { sql: string }, ...rest: unknown[]) => {
+        texts.add(options.sql)
+        return execute(options, ...rest)
+      }
+      Object.assign(connection, { execute: noted })
+    })
+    const store = mysqlStore(pool)
+    await migrate(store)
+    await store.insert(Array.from({ length: 60 }, (_, i) => record({ id: `k${i}` })))
+    texts.clear()
+    for (let i = 1; i <= 60; i++) {
+      const ids = Array.from({ length: i }, (_, n) => `k${n}`)
+      expect(await store.list({ name: 'CI' }, { limit: i })).toHaveLength(i)
+      expect(await store.find({ lookups: ids })).toMatchObject({ id: 'k0' })
+      expect(await store.purge(ids, at(0))).toBe(0)
+    }
+    expect(texts.size).toBeLessThan(30)
+  } finally {
+    await new Promise((resolve) => pool.end(resolve))
+    await database.remove()
+  }
+})

@@ -47,10 +47,13 @@ export function bcryptFormat(options: BcryptFormatOptions = {}): ImportFormat<Bc
     },
     read({ hash, lookup, ...rest }) {
       const value = readName('hash', hash)
+      const id = readName('lookup', lookup)
+      if (id.includes(separator))
+        throw new TypeError('the column "lookup" must be what stands before the separator')
       return {
         ...rest,
         format: 'bcrypt',
-        lookup: readName('lookup', lookup),
+        lookup: id,
         digest: { hash: 'bcrypt', value, ...(covers === 'secret' && { of: { afterFirst: separator } }) },
       }
     },

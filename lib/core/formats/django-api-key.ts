@@ -21,7 +21,8 @@ export interface DjangoApiKeyFormatOptions<Row extends DjangoApiKeyRow> {
   owner: (row: Row) => Owner
 }
 
-const KEY = /^([^.\s]{1,64})\.[^\s]{16,}$/
+const KEY = /^([^.\s]{1,64})\.[^.\s]{16,}$/
+const PREFIX = /^[^.\s]{1,64}$/
 const SHA512 = /^sha512\$\$([0-9a-f]{128})$/
 
 /**
@@ -40,6 +41,8 @@ export function djangoApiKeyFormat<Row extends DjangoApiKeyRow = DjangoApiKeyRow
 
   function read(row: Row): ImportedKey {
     const prefix = readName('prefix', row.prefix)
+    if (!PREFIX.test(prefix))
+      throw new TypeError('the column "prefix" must be what stands before the "." of the key')
     const [, value] = SHA512.exec(readName('hashed_key', row.hashed_key)) ?? []
     if (value === undefined) {
       throw new TypeError('the column "hashed_key" must be "sha512$$" and 128 hexadecimal digits')

@@ -28,6 +28,8 @@ export function prefixedApiKeyFormat(): ImportFormat<PrefixedApiKeyRow> {
     read({ hash, shortToken, ...rest }) {
       const value = readName('hash', hash)
       const lookup = readName('shortToken', shortToken)
+      if (!TOKEN.test(lookup))
+        throw new TypeError('the column "shortToken" must be 4 to 64 letters and digits')
       return {
         ...rest,
         format: 'prefixed-api-key',

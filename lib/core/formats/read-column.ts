@@ -5,8 +5,8 @@ import { describe, isPlainObject } from '../../internal/options.ts'
  * text or read already. Whatever is none of these is an error that names the column, and never shows its value.
  */
 
-const ZONE = /(?:[zZ]|[+-]\d\d(?::?\d\d)?)$/
-const DATE = /^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?/
+const ZONE = /(?:[zZ]|([+-]\d\d)(?::?(\d\d))?)$/
+const DATE = /^(\d{4})-(\d\d)-(\d\d)[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?/
 
 /** A date, or null. Text without a zone is UTC. @throws TypeError */
 export function readDate(column: string, value: unknown): Date | null {
@@ -15,8 +15,14 @@ export function readDate(column: string, value: unknown): Date | null {
     return validDate(column, new Date(value instanceof Date ? value : Number(value)), value)
   }
   if (typeof value !== 'string' || !DATE.test(value)) fail(column, 'a date', value)
+  // JavaScript takes the 30th of February for the 1st of March, and knows no zone without minutes.
+  const [, year, month, day] = DATE.exec(value) ?? []
+  const isThere =
+    new Date(Date.UTC(Number(year), Number(month) - 1, Number(day))).getUTCDate() === Number(day)
+  if (!isThere) fail(column, 'a date', value)
   const text = value.replace(' ', 'T')
-  return validDate(column, new Date(ZONE.test(text) ? text : `${text}Z`), value)
+  const zoned = text.replace(ZONE, (zone, hours, minutes) => (hours ? `${hours}:${minutes ?? '00'}` : zone))
+  return validDate(column, new Date(ZONE.test(text.slice(16)) ? zoned : `${text}Z`), value)
 }
 
 /** An integer, or null. @throws TypeError */

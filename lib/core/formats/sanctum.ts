@@ -38,6 +38,7 @@ export interface SanctumFormatOptions {
 }
 
 /** Laravel looks a token up by what stands before the `|`. */
+const ID = /^[A-Za-z0-9-]{1,64}$/
 const TOKEN = /^([A-Za-z0-9-]{1,64})\|[^|]{20,}$/
 
 /**
@@ -53,6 +54,7 @@ export function sanctumFormat(options: SanctumFormatOptions = {}): ImportFormat<
 
   function read(row: SanctumRow): ImportedKey {
     const id = readName('id', row.id)
+    if (!ID.test(id)) throw new TypeError('the column "id" must be a number or a UUID')
     const createdAt = readDate('created_at', row.created_at)
     const updatedAt = readDate('updated_at', row.updated_at)
     return {

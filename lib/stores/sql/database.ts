@@ -10,7 +10,10 @@ export interface Database {
   readonly dialect: Dialect
   /** Runs statements that only read, and need not agree with each other. */
   read<T>(plan: () => Plan<T>): Promise<T>
-  /** Runs a plan whose writes each stand by themselves. */
+  /**
+   * Runs a plan whose writes each stand by themselves, and may be lost: where an application gives a connection back with a
+   * transaction open, they become part of that.
+   */
   write<T>(plan: () => Plan<T>): Promise<T>
   /** Runs a plan in one transaction, all or nothing. */
   transact<T>(plan: () => Plan<T>): Promise<T>
@@ -20,7 +23,7 @@ export interface Database {
   close(): Promise<void>
 }
 
-const MAX_ATTEMPTS = 20
+const MAX_WAIT_MS = 5_000
 const MAX_PAUSE_MS = 400
 
 /**
@@ -28,12 +31,13 @@ const MAX_PAUSE_MS = 400
  * message holds nothing that came from a row.
  */
 export async function attempt<T>({ title }: Dialect, work: () => Promise<T>): Promise<T> {
+  const giveUpAt = performance.now() + MAX_WAIT_MS
   for (let count = 1; ; count += 1) {
     try {
       return await work()
     } catch (error) {
       if (!(error instanceof DatabaseFailure)) throw error
-      if (error.kind !== 'rolled_back' || count === MAX_ATTEMPTS) throw toStoreError(error, title)
+      if (error.kind !== 'rolled_back' || performance.now() > giveUpAt) throw toStoreError(error, title)
     }
     await pause(Math.min(2 ** count, MAX_PAUSE_MS))
   }

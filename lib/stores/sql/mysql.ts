@@ -176,7 +176,11 @@ function kindOf(errno: number, sqlState: string): FailureKind {
     case 1586:
       return 'duplicate'
     case 1213:
+    case 3101:
       return 'rolled_back'
+    // Somebody has given the connection back with a transaction open.
+    case 1568:
+      return 'connection'
     case 1146:
     case 1054:
       return 'no_table'

@@ -154,6 +154,11 @@ function kindOf(state: string): FailureKind {
     case '40001':
     case '40P01':
       return 'rolled_back'
+    // Somebody has given the connection back with a transaction open, or broken.
+    case '25001':
+    case '25P01':
+    case '25P02':
+      return 'connection'
     case '42P01':
     case '42703':
       return 'no_table'

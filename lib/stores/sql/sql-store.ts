@@ -90,7 +90,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
       checkLengths(Object.keys(row), Object.values(row), database)
       const { quota, revokedAt, updatedAt } = change
       const update = statements.updateKey(id, expectedVersion, row, revokedAt?.getTime())
-      if (quota === undefined) return database.write(() => updatePlan(statements, id, update))
+      if (quota === undefined) return database.transact(() => updatePlan(statements, id, update))
       const setQuota = quota && structuredClone(quota)
       const at = new Date(updatedAt)
       return database.transact(function* () {
@@ -103,7 +103,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
     async replaceDigest(id: string, expected: string, next: string) {
       if (!isStorable(id) || !isStorable(expected)) return false
       checkLengths(['digest'], [toTextCell(next, 'digest')], database)
-      return database.write(function* () {
+      return database.transact(function* () {
         return (yield* affectedBy(statements.replaceDigest(id, expected, next))) > 0
       })
     },
@@ -114,7 +114,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
       const asked = [owner?.type, owner?.id, createdBy, name, lineageId]
       if (asked.some((value) => value !== undefined && !isStorable(value))) return []
       const rows = await database.read(() => rowsOf(statements.list(filter, limit, after)))
-      return rows.map(toKeyRecord)
+      return rows.slice(0, limit).map(toKeyRecord)
     },
 
     async purge(ids: readonly string[], at: Date) {

@@ -67,11 +67,21 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
       .compile()
   }
 
+  /** MySQL keeps what it has prepared, so much for all its clients: few texts, of which more is asked than is wanted. */
+  function padded(values: readonly string[]): readonly string[] {
+    const count = name === 'mysql' ? nextPowerOfTwo(values.length) : values.length
+    return [...values, ...Array<string>(count - values.length).fill(values.at(-1) ?? '')]
+  }
+
+  function rounded(limit: number): number {
+    return name === 'mysql' && limit > 0 ? nextPowerOfTwo(limit) : limit
+  }
+
   return {
     findById: (id: string) => findById([id]),
     findByLookups(lookups: readonly string[]): Statement {
       if (lookups.length === 1) return findByLookup(lookups)
-      return selectKeys.where('k.lookup', 'in', lookups).compile()
+      return selectKeys.where('k.lookup', 'in', padded(lookups)).compile()
     },
 
     list(filter: KeyFilter, limit: number, after: KeyPosition | undefined): Statement {
@@ -79,7 +89,7 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
         .where((k) => k.and(listed(k as unknown as Keys, filter, after)))
         .orderBy('k.created_at_ms')
         .orderBy('k.id')
-        .limit(sql.lit(limit))
+        .limit(sql.lit(rounded(limit)))
         .compile()
     },
 
@@ -101,7 +111,7 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
       const select = db
         .selectFrom(quotas)
         .select(['lineage_id', ...quotaColumnNames, 'removed'])
-        .where('lineage_id', 'in', lineageIds)
+        .where('lineage_id', 'in', padded(lineageIds))
         .orderBy('lineage_id')
       return (locksRows ? select.forUpdate() : select).compile()
     },
@@ -112,7 +122,7 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
       db.updateTable(quotas).set({ removed: true }).where('lineage_id', '=', lineageId).compile(),
 
     deleteQuotas: (lineageIds: readonly string[]) =>
-      db.deleteFrom(quotas).where('lineage_id', 'in', lineageIds).compile(),
+      db.deleteFrom(quotas).where('lineage_id', 'in', padded(lineageIds)).compile(),
 
     updateKey(id: string, expectedVersion: number, row: Record<string, Cell>, revokedAtMs: Cell | undefined) {
       const update = db
@@ -143,16 +153,21 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
       const select = db
         .selectFrom(`${keys} as k`)
         .select(['k.id', 'k.lineage_id'])
-        .where('k.id', 'in', ids)
+        .where('k.id', 'in', padded(ids))
         .where((k) => k.or([k('k.revoked_at_ms', 'is not', null), hasExpired(k, at)]))
         .orderBy('k.id')
       return (locksRows ? select.forUpdate() : select).compile()
     },
 
-    deleteKeys: (ids: readonly string[]) => db.deleteFrom(keys).where('id', 'in', ids).compile(),
+    deleteKeys: (ids: readonly string[]) => db.deleteFrom(keys).where('id', 'in', padded(ids)).compile(),
 
     livingLineages: (lineageIds: readonly string[]) =>
-      db.selectFrom(keys).select('lineage_id').distinct().where('lineage_id', 'in', lineageIds).compile(),
+      db
+        .selectFrom(keys)
+        .select('lineage_id')
+        .distinct()
+        .where('lineage_id', 'in', padded(lineageIds))
+        .compile(),
 
     /** Adds the uses of several keys, whose ids are in order, so that two batches never wait for each other. */
     recordUses(uses: readonly UsageDelta[]): readonly Statement[] {
@@ -191,7 +206,7 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
 
   /** One text for each power of two: MySQL keeps what it has prepared. What fills up is the last one again. */
   function usesByCase(uses: readonly UsageDelta[]): Statement {
-    const count = 2 ** Math.ceil(Math.log2(uses.length))
+    const count = nextPowerOfTwo(uses.length)
     const filled = [...uses, ...Array(count - uses.length).fill(uses.at(-1))] as UsageDelta[]
     const byId = (value: (use: UsageDelta) => Cell) =>
       sql`case id ${sql.join(
@@ -219,6 +234,10 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
 
 function toKeyColumns(row: readonly Cell[]): Record<string, Cell> {
   return Object.fromEntries(keyColumnNames.map((column, i) => [column, row[i] ?? null]))
+}
+
+function nextPowerOfTwo(atLeast: number): number {
+  return atLeast === 0 ? 0 : 2 ** Math.ceil(Math.log2(atLeast))
 }
 
 /** The statement with other values. */
