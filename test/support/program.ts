@@ -8,6 +8,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 export interface Program {
   /** What it has written so far. */
   readonly stdout: string
+  /** The same, but for the warning that Node 22 gives of its own SQLite. */
   readonly stderr: string
   /** Resolves with the output once it matches; rejects when the program ends first. */
   waitFor(pattern: Pick<RegExp, 'test'>): Promise<string>
@@ -15,6 +16,8 @@ export interface Program {
   /** Resolves with the exit code, or the name of the signal that ended it. */
   ended(): Promise<number | NodeJS.Signals | null>
 }
+
+const SQLITE_WARNING = /^\(node:\d+\) ExperimentalWarning: SQLite .*\n\(Use .*\n/m
 
 /** Starts `node --import tsx`, which understands TypeScript, in the root of the repository unless told otherwise. */
 export function startProgram(
@@ -40,7 +43,7 @@ export function startProgram(
       return output.stdout
     },
     get stderr() {
-      return output.stderr
+      return output.stderr.replace(SQLITE_WARNING, '')
     },
     waitFor(pattern) {
       const seen = new Promise<string>((resolve) => {
