@@ -306,6 +306,7 @@ function schemeOf(digest: string): string | undefined {
 function checkOptions<T>(options: ImportAllOptions<T>) {
   checkObject('options', options, ['by', 'read', 'batchSize', 'onDuplicate', 'onInvalid', 'onProgress'])
   const {
+    // Without `read` the rows are imported keys, as its type says; each is checked like any other.
     read = (row: T) => row as unknown as ImportedKey,
     batchSize = 5_000,
     onDuplicate = 'fail',

@@ -2,6 +2,7 @@ import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '..
 import { decideReservation, type QuotaReservation, startQuota } from '../../core/quota.ts'
 import type { KeyRecord } from '../../core/record.ts'
 import { LatchkeyError } from '../../errors.ts'
+import { compareCodePoints } from '../../internal/code-points.ts'
 import { checkInteger, isStorable } from '../../internal/options.ts'
 import type { Database } from './database.ts'
 import {
@@ -159,10 +160,10 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
       yield statements.insertKeys(rows.slice(from, from + count))
       from += count
     }
-    const inOrder = [...quotas].sort((a, b) => compareTexts(a.lineageId, b.lineageId))
+    const inOrder = [...quotas].sort((a, b) => compareCodePoints(a.lineageId, b.lineageId))
     for (const { lineageId, row } of inOrder) yield statements.insertQuota(lineageId, row, false)
     if (!database.dialect.locksRows) return
-    for (const some of inChunks([...new Set(lineageIds)].sort(compareTexts), IDS_PER_STATEMENT))
+    for (const some of inChunks([...new Set(lineageIds)].sort(compareCodePoints), IDS_PER_STATEMENT))
       yield statements.lockQuotas(some)
   }
 }
@@ -208,7 +209,7 @@ function* purgePlan(statements: Statements, ids: readonly string[], at: Date): P
   const ended = yield* rowsOf(statements.lockEnded(ids, at))
   if (ended.length === 0) return 0
   const purged = yield* affectedBy(statements.deleteKeys(ended.map(({ id }) => String(id))))
-  const lineageIds = [...new Set(ended.map((row) => String(row.lineage_id)))].sort(compareTexts)
+  const lineageIds = [...new Set(ended.map((row) => String(row.lineage_id)))].sort(compareCodePoints)
   const locked = yield* rowsOf(statements.lockQuotas(lineageIds))
   if (locked.length === 0) return purged
   const withQuota = locked.map((row) => String(row.lineage_id))
@@ -235,7 +236,7 @@ function combineUses(batch: readonly UsageDelta[]): UsageDelta[] {
       lastUsedIp,
     })
   }
-  return [...uses.values()].sort((a, b) => compareTexts(a.id, b.id))
+  return [...uses.values()].sort((a, b) => compareCodePoints(a.id, b.id))
 }
 
 /** @throws LatchkeyError `unsupported` rather than have a lenient server cut a text off. */
@@ -257,8 +258,4 @@ function* inChunks<T>(values: readonly T[], size: number): Generator<readonly T[
 
 function largestPowerOfTwo(atMost: number): number {
   return 2 ** Math.floor(Math.log2(atMost))
-}
-
-function compareTexts(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0
 }
