@@ -84,24 +84,29 @@ export function createVerifier(parts: VerifierParts): Verifier {
       return invalid('malformed', null, null, options)
     }
     if (!isAcceptedPrefix(prefix, options.prefix)) return invalid('prefix_not_accepted', keyId, null, options)
-    // Good keys behind a shared address keep working: where a digest is at hand, the key says for itself what it is.
-    const blocked = cached?.digest.isCheap() ? null : refuseBlocked(options)
-    if (blocked && !isKnownHere(key, keyId)) return refuse(blocked, options)
-    if (cached === null) return invalid('unknown', keyId, null, options)
-    const attempt: Attempt = { key, lookup: keyId, keyId, options, cost: options.cost ?? 1 }
-    if (cached) return decide(attempt, cached, false, 0)
-    return cache.load(keyId).then((loaded) => decideLoaded(attempt, loaded, 0))
+    return verifyHeld(key, keyId, keyId, cached, options)
   }
 
   /** What has not the shape of a native key may be one that was imported. */
   function verifyForeign(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
     const lookup = lookupsOf(key)
     if (lookup.length === 0) return invalid('malformed', null, null, options)
-    const cached = cache.peek(lookup)
+    return verifyHeld(key, lookup, null, cache.peek(lookup), options)
+  }
+
+  /** Goes on with what is held under the lookup, or reads it. */
+  function verifyHeld(
+    key: string,
+    lookup: Lookup,
+    keyId: string | null,
+    cached: CachedKey | null | undefined,
+    options: VerifyOptions,
+  ): Awaitable<VerifyResult> {
+    // Good keys behind a shared address keep working: where a digest is at hand, the key says for itself what it is.
     const blocked = cached?.digest.isCheap() ? null : refuseBlocked(options)
     if (blocked && !isKnownHere(key, lookup)) return refuse(blocked, options)
-    if (cached === null) return invalid('unknown', null, null, options)
-    const attempt: Attempt = { key, lookup, keyId: null, options, cost: options.cost ?? 1 }
+    if (cached === null) return invalid('unknown', keyId, null, options)
+    const attempt: Attempt = { key, lookup, keyId, options, cost: options.cost ?? 1 }
     if (cached) return decide(attempt, cached, false, 0)
     return cache.load(lookup).then((loaded) => decideLoaded(attempt, loaded, 0))
   }
