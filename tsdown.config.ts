@@ -6,6 +6,7 @@ export default defineConfig({
     index: 'lib/index.ts',
     passport: 'lib/passport/index.ts',
     express: 'lib/express/index.ts',
+    koa: 'lib/koa/index.ts',
     redis: 'lib/redis.ts',
     testing: 'lib/testing/index.ts',
     sql: 'lib/sql.ts',

@@ -19,6 +19,7 @@ describe('the import graph of lib/', () => {
         'core',
         'express',
         'http',
+        'koa',
         'index.ts',
         'internal',
         'invalidation',

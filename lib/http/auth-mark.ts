@@ -1,6 +1,6 @@
 import type { ApiKey } from '../core/record.ts'
 import type { ErrorCode } from '../errors.ts'
-import { rawRequest, userProperty } from './raw-request.ts'
+import { propertiesOf, rawRequest, userProperty } from './raw-request.ts'
 import { type AuthMark, stateOf } from './request-state.ts'
 
 declare global {
@@ -56,15 +56,24 @@ export function writeMark(request: object, mark: AuthMark): void {
 
 const shown = new WeakSet<object>()
 
+/** The requests whose properties are kept on another object: Koa's `ctx.state`. */
+const requests = new WeakMap<object, object>()
+
 /**
  * Shows the mark as `authMethod` and `apiKey` of the request, marked or not: once for all requests of an Express
- * application, on the prototype that they share, and on the request itself where there is none or where somebody has
- * put properties of those names.
+ * application, on the prototype that they share, and on the request itself, or Koa's `ctx.state`, where there is none or
+ * where somebody has put properties of those names.
  */
 export function showMark(request: object): void {
-  const prototype = Object.getPrototypeOf(request)
-  if (!isShared(prototype) || Object.hasOwn(request, 'authMethod') || Object.hasOwn(request, 'apiKey')) {
-    Object.defineProperties(request, VIEWS)
+  const properties = propertiesOf(request)
+  if (properties !== request) requests.set(properties, request)
+  const prototype = Object.getPrototypeOf(properties)
+  if (
+    !isShared(prototype) ||
+    Object.hasOwn(properties, 'authMethod') ||
+    Object.hasOwn(properties, 'apiKey')
+  ) {
+    Object.defineProperties(properties, VIEWS)
   } else if (!shown.has(prototype)) {
     Object.defineProperties(outermost(prototype), VIEWS)
     shown.add(prototype)
@@ -84,7 +93,7 @@ function outermost(prototype: object): object {
 /** Who is asking, and how that was proven. Reads nothing but what middlewares have established. */
 export function getAuth<User = RegisteredUser>(request: object): Auth<User> {
   const mark = readMark(request)
-  const user = (request as Record<string, unknown>)[userProperty(request)] as User
+  const user = propertiesOf(request)[userProperty(request)] as User
   const hasUser = user !== undefined && user !== null
   if (!mark) return hasUser ? { method: 'other', user } : NOBODY
   if (mark.method === 'rejected') return { method: 'rejected', code: mark.code }
@@ -102,7 +111,7 @@ const NOBODY = Object.freeze({ method: 'none' })
 const VIEWS: PropertyDescriptorMap & ThisType<object> = {
   authMethod: {
     get() {
-      const { method } = getAuth(this)
+      const { method } = getAuth(requests.get(this) ?? this)
       return method === 'apikey' || method === 'session' || method === 'other' ? method : undefined
     },
     // A middleware that assigns its own `authMethod` changes nothing, and does not crash.
@@ -112,7 +121,7 @@ const VIEWS: PropertyDescriptorMap & ThisType<object> = {
   },
   apiKey: {
     get() {
-      const mark = readMark(this)
+      const mark = readMark(requests.get(this) ?? this)
       return mark?.method === 'apikey' ? mark.apiKey : undefined
     },
     // What an application assigns is what it reads; the mark stays.

@@ -1,7 +1,7 @@
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkFunction, checkObject } from '../internal/options.ts'
 import { readMark, showMark, writeMark } from './auth-mark.ts'
-import { setUser, userProperty } from './raw-request.ts'
+import { propertiesOf, setUser, userProperty } from './raw-request.ts'
 
 /** Whom a session has logged in. */
 export interface MarkSessionOptions<Request = object> {
@@ -46,7 +46,5 @@ export function createSessionMarker<Request extends object>(
 function passportUser(request: object): unknown {
   const { session } = request as { session?: { passport?: { user?: unknown } } | null }
   const login = session?.passport?.user
-  return login === undefined || login === null
-    ? undefined
-    : (request as Record<string, unknown>)[userProperty(request)]
+  return login === undefined || login === null ? undefined : propertiesOf(request)[userProperty(request)]
 }

@@ -6,33 +6,60 @@ export interface RequestLike {
   readonly rawHeaders?: readonly string[]
 }
 
+/** As much of Koa's context as this package reads. */
+interface KoaContext {
+  readonly req: RequestLike & object
+  readonly res: ServerResponse
+  readonly state: Record<string, unknown>
+}
+
 /**
  * The request of `node:http` behind a framework's. What is written on it survives a framework that hands every
  * middleware another object.
  */
 export function rawRequest(request: object): RequestLike & object {
+  const context = koaContextOf(request)
+  if (context) return context.req
   const { ctx } = request as { ctx?: { req?: unknown } }
   const raw = typeof ctx === 'object' && ctx !== null ? ctx.req : undefined
   return (isRequest(raw) ? raw : request) as RequestLike & object
 }
 
+/** The object that has a request's user, `apiKey` and `authMethod`: with Koa `ctx.state`, otherwise the request. */
+export function propertiesOf(request: object): Record<string, unknown> {
+  return koaContextOf(request)?.state ?? (request as Record<string, unknown>)
+}
+
 /** The response that goes with a request, where the framework hangs it there and it can set header fields. */
 export function responseOf(request: object): ServerResponse | undefined {
-  const { res } = request as { res?: Partial<ServerResponse> }
+  const { res } = koaContextOf(request) ?? (request as { res?: Partial<ServerResponse> })
   return typeof res?.setHeader === 'function' ? (res as ServerResponse) : undefined
 }
 
-/** The property under which authenticated users are put: Passport lets an application rename it. */
+/** The property under which authenticated users are put: Passport lets an Express application rename it. */
 export function userProperty(request: object): string {
   return (request as { _userProperty?: string })._userProperty ?? 'user'
 }
 
 /** Puts a user where Passport, guards and handlers look for one. */
 export function setUser(request: object, user: unknown): void {
+  const properties = propertiesOf(request)
   const property = userProperty(request)
   // The usual name as a constant: on the hot path a computed one costs microseconds.
-  if (property === 'user') (request as { user?: unknown }).user = user
-  else (request as Record<string, unknown>)[property] = user
+  if (property === 'user') properties.user = user
+  else properties[property] = user
+}
+
+/** Koa's context, where `request` is one, or Koa's request, or what koa-passport hands to strategies in its place. */
+function koaContextOf(request: object): KoaContext | undefined {
+  if (isKoaContext(request)) return request
+  const { ctx } = request as { ctx?: unknown }
+  return typeof ctx === 'object' && ctx !== null && isKoaContext(ctx) ? ctx : undefined
+}
+
+function isKoaContext(value: object): value is KoaContext {
+  const { request } = value as { request?: { ctx?: unknown } | null }
+  return typeof request === 'object' && request !== null && request.ctx === value
 }
 
 function isRequest(value: unknown): value is IncomingMessage {

@@ -58,6 +58,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     latchkey: ['createApiKeys', 'isLatchkeyError', 'memoryRateLimiter', 'memoryStore'],
     'latchkey/passport': ['ApiKeyStrategy'],
     'latchkey/express': ['apiKeyAuth'],
+    'latchkey/koa': ['apiKeyAuth'],
     'latchkey/redis': ['redisInvalidation', 'redisRateLimiter'],
     'latchkey/testing': ['keyRecord', 'storeConformance'],
     'latchkey/sql': ['migrate', 'migrationSql', 'mysqlStore', 'postgresStore', 'sqliteStore'],
@@ -115,11 +116,11 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
 })
 
 describe('an application with passport, express, ioredis and bcrypt', () => {
-  const peers = ['passport', 'express', 'ioredis', 'bcrypt']
+  const peers = ['passport', 'express', 'koa', 'ioredis', 'bcrypt']
   const loaded = `JSON.stringify(Object.keys(require.cache).filter((file) =>
-    /node_modules.(?:passport|passport-strategy|express|ioredis|bcrypt)[\\\\/]/.test(file)))`
+    /node_modules.(?:passport|passport-strategy|express|koa|ioredis|bcrypt)[\\\\/]/.test(file)))`
 
-  it.each(['latchkey', 'latchkey/express', 'latchkey/redis'])(
+  it.each(['latchkey', 'latchkey/express', 'latchkey/koa', 'latchkey/redis'])(
     'does not have them loaded by %s',
     async (door) => {
       const consumer = packed.createConsumer(peers)

@@ -12,8 +12,8 @@ const any: readonly ImportKind[] = ['static', 'dynamic', 'type']
 const onlyTypes: readonly ImportKind[] = ['type']
 
 /**
- * The house: `errors ← internal ← core ← {stores, rate-limits, invalidation, http}` and `http ← {passport, express}`. The order
- * from left to right is spelled out for each layer; what is not listed is refused. Siblings are never listed.
+ * The house: `errors ← internal ← core ← {stores, rate-limits, invalidation, http}` and `http ← {passport, express, koa}`. The
+ * order from left to right is spelled out for each layer; what is not listed is refused. Siblings are never listed.
  */
 const LAYERS: Readonly<Record<string, Layer>> = {
   errors: { layers: [], packages: {} },
@@ -40,6 +40,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     packages: { 'passport-strategy': any, passport: onlyTypes, express: onlyTypes },
   },
   express: { layers: ['errors', 'internal', 'core', 'http'], packages: { express: onlyTypes } },
+  koa: { layers: ['errors', 'internal', 'core', 'http'], packages: { koa: onlyTypes } },
   // It runs stores under the whole core, which needs a limiter. Test runners are handed in.
   testing: { layers: ['errors', 'internal', 'core', 'rate-limits'], packages: {} },
   // Doors, like the one below.

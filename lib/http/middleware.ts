@@ -1,0 +1,70 @@
+import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from '../core/key-verifier.ts'
+import { resolveRequirement } from '../core/permissions.ts'
+import type { Awaitable } from '../internal/awaitable.ts'
+import { checkBoolean, checkFunction, checkObject } from '../internal/options.ts'
+import {
+  AUTHENTICATOR_OPTIONS,
+  type Authentication,
+  type AuthenticatorOptions,
+  createAuthenticator,
+} from './authenticate-request.ts'
+import { checkRefuseWith, type RefusalOptions } from './guards.ts'
+import type { RateLimitSyntax } from './header-fields.ts'
+
+/** What the middleware of every framework asks of requests, and how it refuses them. */
+export interface MiddlewareOptions<User = unknown>
+  extends AuthenticatorOptions<User>,
+    RefusalOptions,
+    Pick<VerifyOptions, 'permissions' | 'cost'> {
+  /**
+   * Whether a request without a key is refused. With `false` it passes unauthenticated; one with a bad key is refused
+   * all the same.
+   *
+   * @default true
+   */
+  required?: boolean
+}
+
+/** What a framework's middleware translates. */
+export interface MiddlewareParts<Request> {
+  readonly required: boolean
+  readonly refuseWith: 'problem' | 'error'
+  readonly rateLimitHeaders: RateLimitSyntax | false
+  /** Never throws or rejects, except with what `ip` of the options throws. */
+  authenticate(request: Request): Awaitable<Authentication>
+}
+
+/**
+ * Checks the options of a middleware once.
+ *
+ * @param addressOf the client's address as the framework tells it; the option `ip` replaces it
+ * @throws TypeError naming the option.
+ */
+export function createMiddlewareParts<Request extends object>(
+  keys: ApiKeyVerifier,
+  options: MiddlewareOptions & { ip?: (request: Request) => string | undefined },
+  addressOf: (request: Request) => string | undefined,
+): MiddlewareParts<Request> {
+  checkObject('options', options, [
+    ...AUTHENTICATOR_OPTIONS,
+    'permissions',
+    'cost',
+    'required',
+    'ip',
+    'refuseWith',
+  ])
+  const { required = true, ip: readIp = addressOf, refuseWith = 'problem', cost } = options
+  checkBoolean('required', required)
+  checkFunction('ip', readIp)
+  checkRefuseWith(refuseWith)
+  checkVerifyOptions({ cost })
+  const permissions =
+    options.permissions === undefined ? undefined : resolveRequirement('permissions', options.permissions)
+  const { authenticate, rateLimitHeaders } = createAuthenticator(keys, options)
+  return {
+    required,
+    refuseWith,
+    rateLimitHeaders,
+    authenticate: (request) => authenticate(request, { permissions, cost, ip: readIp(request) }),
+  }
+}

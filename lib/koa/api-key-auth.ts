@@ -1,0 +1,54 @@
+import type { Context, Middleware, Next } from 'koa'
+import type { ApiKeyVerifier } from '../core/key-verifier.ts'
+import type { RegisteredUser } from '../http/auth-mark.ts'
+import { type Authentication, stampRequest } from '../http/authenticate-request.ts'
+import { setRateLimitFields } from '../http/header-fields.ts'
+import { createMiddlewareParts, type MiddlewareOptions } from '../http/middleware.ts'
+import { isPromiseLike } from '../internal/awaitable.ts'
+import { refuse } from './refuse.ts'
+import type { ApiKeyState } from './state.ts'
+
+/** What `apiKeyAuth` asks of requests, and how it refuses them. */
+export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<User> {
+  /**
+   * Reads the client's address, for `allowedIps` and `lastUsedIp`.
+   *
+   * @default (ctx) => ctx.ip, which follows Koa's `proxy` setting. Behind a proxy set `maxIpsCount` as well: without it
+   * Koa believes the first address of `X-Forwarded-For`, which is the client's to write.
+   */
+  ip?: (ctx: Context) => string | undefined
+}
+
+/**
+ * Middleware that lets requests with a good key pass, sets `ctx.state.apiKey` and `ctx.state.user`, and marks them as
+ * authenticated by key.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ * @example
+ * app.use(apiKeyAuth(keys))
+ * router.post('/reports', apiKeyAuth(keys, { permissions: { reports: ['write'] }, cost: 5 }), create)
+ */
+export function apiKeyAuth<User = RegisteredUser>(
+  keys: ApiKeyVerifier,
+  options: ApiKeyAuthOptions<User> = {},
+): Middleware<ApiKeyState<User>> {
+  const parts = createMiddlewareParts<Context>(keys, options, (ctx) => ctx.ip)
+
+  function settle(outcome: Authentication, ctx: Context, next: Next): unknown {
+    stampRequest(ctx, keys, outcome)
+    if (outcome.ok) {
+      // While the store was asked, somebody else may have answered.
+      if (!ctx.headerSent) setRateLimitFields(ctx.res, outcome.limits, parts.rateLimitHeaders)
+      return next()
+    }
+    if (!outcome.presented && !parts.required) return next()
+    return refuse(ctx, outcome.error, parts.refuseWith)
+  }
+
+  return function authenticateByApiKey(ctx, next) {
+    const context = ctx as Context
+    const outcome = parts.authenticate(context)
+    if (!isPromiseLike(outcome)) return settle(outcome, context, next)
+    return outcome.then((settled) => settle(settled, context, next))
+  }
+}

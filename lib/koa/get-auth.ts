@@ -1,0 +1,13 @@
+import type { Context } from 'koa'
+import { type Auth, getAuth as getAuthOf, type RegisteredUser } from '../http/auth-mark.ts'
+
+/**
+ * Who is asking, and how that was proven. Narrow on `method`.
+ *
+ * @example
+ * const auth = getAuth(ctx)
+ * if (auth.method === 'apikey') console.log(auth.apiKey.name, auth.user)
+ */
+export function getAuth<User = RegisteredUser>(ctx: Pick<Context, 'req' | 'state'>): Auth<User> {
+  return getAuthOf<User>(ctx)
+}

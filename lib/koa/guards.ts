@@ -1,0 +1,71 @@
+import type { Context, Middleware } from 'koa'
+import type { PermissionRequirement } from '../core/permissions.ts'
+import {
+  type ApiKeyGuardOptions,
+  type AuthGuardOptions,
+  apiKeyGuard,
+  authGuard,
+  type Guard,
+  type PermissionGuardOptions,
+  permissionGuard,
+  type RefusalOptions,
+  type SessionGuardOptions,
+  sessionGuard,
+} from '../http/guards.ts'
+import { refuse } from './refuse.ts'
+
+/**
+ * Passes only a login session that `markSession()` has marked, and no request that presents a key, not even a
+ * bad one: 401 `authentication_required` without a login, otherwise 403 `session_required`.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ * @example
+ * router.use('/settings', requireSession())
+ */
+export function requireSession(options?: SessionGuardOptions): Middleware {
+  return toMiddleware(sessionGuard(options), options)
+}
+
+/**
+ * Passes only a request that an API key has authenticated: 401 `missing_key` without anybody, otherwise 403
+ * `api_key_required`. With `permissions`, 403 `insufficient_permissions` names what the key lacks.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ * @example
+ * router.get('/export', apiKeyAuth(keys), requireApiKey({ permissions: { reports: ['read'] } }), send)
+ */
+export function requireApiKey(options?: ApiKeyGuardOptions): Middleware {
+  return toMiddleware(apiKeyGuard(options), options)
+}
+
+/**
+ * Passes a request that was authenticated in one of the accepted ways; sessions, unless told otherwise.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ * @example
+ * router.get('/me', requireAuth({ accept: ['session', 'apikey'] }), show)
+ */
+export function requireAuth(options?: AuthGuardOptions): Middleware {
+  return toMiddleware(authGuard(options), options)
+}
+
+/**
+ * Passes a key that holds the permissions. Sessions hold none: they are refused, unless `accept` lets them pass.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ * @example
+ * router.post('/projects', requirePermissions({ projects: ['write'] }, { accept: ['session'] }), create)
+ */
+export function requirePermissions(
+  permissions: PermissionRequirement,
+  options?: PermissionGuardOptions,
+): Middleware {
+  return toMiddleware(permissionGuard(permissions, options), options)
+}
+
+function toMiddleware(guard: Guard, { refuseWith }: RefusalOptions = {}): Middleware {
+  return function guardRequest(ctx, next) {
+    const refusal = guard(ctx)
+    return refusal ? refuse(ctx as Context, refusal, refuseWith) : next()
+  }
+}

@@ -1,0 +1,16 @@
+export type { Auth, AuthMethod, RegisteredUser } from '../http/auth-mark.ts'
+export type {
+  ApiKeyGuardOptions,
+  AuthGuardOptions,
+  PermissionGuardOptions,
+  SessionGuardOptions,
+} from '../http/guards.ts'
+export type { MarkSessionOptions } from '../http/mark-session.ts'
+export type { Problem } from '../http/problem.ts'
+export { refund } from '../http/refund-request.ts'
+export { type ApiKeyAuthOptions, apiKeyAuth } from './api-key-auth.ts'
+export { apiKeyErrorHandler } from './error-handler.ts'
+export { getAuth } from './get-auth.ts'
+export { requireApiKey, requireAuth, requirePermissions, requireSession } from './guards.ts'
+export { markSession } from './mark-session.ts'
+export type { ApiKeyState } from './state.ts'

@@ -1,0 +1,24 @@
+import type { Context } from 'koa'
+import type { LatchkeyError } from '../errors.ts'
+import type { RefusalOptions } from '../http/guards.ts'
+import { renderProblem } from '../http/problem.ts'
+import { keepFailureUncached } from '../http/uncached-failure.ts'
+
+/** Answers with the problem body of `error`; with `'error'` throws it for middlewares before this one, or for Koa. */
+export function refuse(ctx: Context, error: LatchkeyError, refuseWith: RefusalOptions['refuseWith']): void {
+  if (refuseWith !== 'error') {
+    sendProblem(ctx, error)
+    return
+  }
+  keepFailureUncached(ctx.res)
+  throw error
+}
+
+/** Answers with the problem body of `error`, unless somebody has answered already. */
+export function sendProblem(ctx: Context, error: LatchkeyError): void {
+  if (ctx.headerSent) return
+  const { headers, body } = renderProblem(error)
+  ctx.status = error.status
+  ctx.set(headers)
+  ctx.body = body
+}
