@@ -94,7 +94,7 @@ function outermost(prototype: object): object {
 export function getAuth<User = RegisteredUser>(request: object): Auth<User> {
   const mark = readMark(request)
   const user = propertiesOf(request)[userProperty(request)] as User
-  const hasUser = user !== undefined && user !== null
+  const hasUser = !isNobody(user)
   if (!mark) return hasUser ? { method: 'other', user } : NOBODY
   if (mark.method === 'rejected') return { method: 'rejected', code: mark.code }
   if (user === mark.user) {
@@ -104,6 +104,11 @@ export function getAuth<User = RegisteredUser>(request: object): Auth<User> {
   }
   // A session may end midway; a user that somebody exchanged is not the one that was proven.
   return hasUser || mark.method === 'apikey' ? { method: 'conflict' } : NOBODY
+}
+
+/** What stands for no user, in Passport's way. 0 and an empty string may be somebody's id. */
+export function isNobody(user: unknown): boolean {
+  return user === undefined || user === null || user === false
 }
 
 const NOBODY = Object.freeze({ method: 'none' })

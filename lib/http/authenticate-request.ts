@@ -130,6 +130,7 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
 
   function authenticate(request: object, asked: AskedOptions): Awaitable<Authentication> {
     const raw = rawRequest(request)
+    stateOf(raw).isRead = true
     const credential = reader.read(raw)
     if (credential.kind === 'none') return refuse.missing()
     const options = verifyOptions(asked, prefix)

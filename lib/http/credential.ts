@@ -50,24 +50,45 @@ const DEFAULT_HEADERS = Object.freeze(['X-Api-Key'])
 const DEFAULT_SCHEME = 'Api-Key'
 
 /** The names of {@link CredentialOptions}. */
-export const CREDENTIAL_OPTIONS = Object.freeze(['headers', 'scheme', 'bearer'])
+export const CREDENTIAL_OPTIONS: readonly (keyof CredentialOptions)[] = Object.freeze([
+  'headers',
+  'scheme',
+  'bearer',
+])
 
-const inUse = new Map<string, CredentialReader>()
+/** How keys are read in this process. */
+interface ReadersInUse {
+  /** By their form. */
+  readonly byForm: Map<string, Pick<CredentialReader, 'read'>>
+  /** Numbers those who recognise keys of other products, for the forms. */
+  readonly recognisers: WeakMap<object, number>
+  recogniserCount: number
+}
+
+/** Under `Symbol.for`: a guard of one copy of the package sees the keys that the middleware of another reads. */
+const READERS = Symbol.for('latchkey.readers')
+
+const inUse = sharedReaders()
+
+function sharedReaders(): ReadersInUse {
+  const scope = globalThis as { [READERS]?: ReadersInUse }
+  if (!scope[READERS]) {
+    const value: ReadersInUse = { byForm: new Map(), recognisers: new WeakMap(), recogniserCount: 0 }
+    Object.defineProperty(scope, READERS, { value })
+  }
+  return scope[READERS] as ReadersInUse
+}
 
 /** Lets guards know how keys are presented in this process: what is a key for one middleware is none for a guard. */
 export function noteReader(reader: CredentialReader): void {
-  inUse.set(reader.form, reader)
+  inUse.byForm.set(reader.form, reader)
 }
 
 /** Whether a request presents a key in any way that a middleware of this process reads. */
 export function presentsAnyKey(request: RequestLike): boolean {
-  for (const reader of inUse.values()) if (reader.read(request).kind !== 'none') return true
+  for (const reader of inUse.byForm.values()) if (reader.read(request).kind !== 'none') return true
   return false
 }
-
-/** Numbers those who recognise keys of other products: readers of one form read the same. */
-const recognisers = new WeakMap<object, number>()
-let recogniserCount = 0
 
 /**
  * Prepares reading. `bearer: true` stands for the prefix of `keys` and their formats.
@@ -137,8 +158,8 @@ export function createCredentialReader(
 }
 
 function numberOf(recogniser: object): number {
-  const number = recognisers.get(recogniser) ?? ++recogniserCount
-  recognisers.set(recogniser, number)
+  const number = inUse.recognisers.get(recogniser) ?? ++inUse.recogniserCount
+  inUse.recognisers.set(recogniser, number)
   return number
 }
 

@@ -11,6 +11,7 @@ import {
 } from './credential.ts'
 import { challenge } from './header-fields.ts'
 import { rawRequest } from './raw-request.ts'
+import { stateOf } from './request-state.ts'
 
 /** Looks at what earlier middlewares have proven: null lets the request pass, an error refuses it. */
 export type Guard = (request: object) => LatchkeyError | null
@@ -85,13 +86,7 @@ export function apiKeyGuard(options: ApiKeyGuardOptions = {}): Guard {
   const { keys } = options
   const permissions =
     options.permissions === undefined ? undefined : resolveRequirement('permissions', options.permissions)
-  return (request) => {
-    const auth = getAuth(request)
-    if (auth.method === 'none') return refusal('missing_key')
-    if (auth.method === 'rejected') return refusal(auth.code)
-    if (auth.method !== 'apikey' || !isVerifiedBy(request, keys)) return refusal('api_key_required')
-    return permissions === undefined ? null : lacks(auth.apiKey.permissions, permissions)
-  }
+  return keyGuard(permissions, keys, createWarnings('requireApiKey'))
 }
 
 /** Passes the ways of authenticating that are named, sessions if none are. */
@@ -108,13 +103,9 @@ export function authGuard(options: AuthGuardOptions = {}): Guard {
   const accepted = checkMethods('accept', accept, ['apikey', 'session', 'other'])
   checkBoolean('ignorePresentedKey', ignorePresentedKey)
   const reader = createCredentialReader(options, keys)
-  const isTold = CREDENTIAL_OPTIONS.some((name) => name in options)
-  const presentsKey = (request: object) => {
-    if (ignorePresentedKey) return false
-    const raw = rawRequest(request)
-    return reader.read(raw).kind !== 'none' || (!isTold && presentsAnyKey(raw))
-  }
-  const warnUnmarked = createUnmarkedWarning()
+  const isTold = CREDENTIAL_OPTIONS.some((name) => options[name] !== undefined)
+  const presentsKey = (request: object) => !ignorePresentedKey && isPresented(request, reader, isTold)
+  const warn = createWarnings('requireAuth')
 
   return (request) => {
     const auth = getAuth(request)
@@ -124,11 +115,14 @@ export function authGuard(options: AuthGuardOptions = {}): Guard {
     }
     // Where a key is presented, it decides: only its verification lets the request pass.
     if (auth.method === 'rejected') return refusal(accepted.has('apikey') ? auth.code : refusalOf(accepted))
-    if (presentsKey(request)) return refusal(refusalOf(accepted))
+    if (presentsKey(request)) {
+      if (accepted.has('apikey')) warn.unverified(request)
+      return refusal(refusalOf(accepted))
+    }
     if (auth.method === 'none')
       return refusal(accepted.has('session') ? 'authentication_required' : 'missing_key')
     if (auth.method !== 'conflict' && accepted.has(auth.method)) return null
-    if (auth.method === 'other') warnUnmarked()
+    if (auth.method === 'other') warn.unmarked()
     return refusal(refusalOf(accepted))
   }
 }
@@ -142,12 +136,15 @@ export function permissionGuard(
   checkObject('options', options, ['accept', 'keys', 'refuseWith'])
   checkRefuseWith(options.refuseWith)
   const accepted = checkMethods('accept', options.accept ?? [], ['session', 'other'])
-  const requireKey = apiKeyGuard({ permissions, ...(options.keys && { keys: options.keys }) })
+  const warn = createWarnings('requirePermissions')
+  const requireKey = keyGuard(permissions, options.keys, warn)
   if (accepted.size === 0) return requireKey
   const requireOther = authGuard({ accept: [...accepted] })
   return (request) => {
     const { method } = getAuth(request)
-    return method === 'apikey' || method === 'rejected' ? requireKey(request) : requireOther(request)
+    if (method === 'apikey' || method === 'rejected') return requireKey(request)
+    warn.unverified(request)
+    return requireOther(request)
   }
 }
 
@@ -155,6 +152,30 @@ export function permissionGuard(
 export function checkRefuseWith(value: unknown): void {
   if (value === undefined || value === 'problem' || value === 'error') return
   throw new TypeError(`"refuseWith" must be "problem" or "error", received ${describe(value)}`)
+}
+
+function keyGuard(
+  permissions: PermissionRequirement | undefined,
+  keys: ApiKeyVerifier | undefined,
+  warn: Warnings,
+): Guard {
+  return (request) => {
+    const auth = getAuth(request)
+    if (auth.method === 'rejected') return refusal(auth.code)
+    if (auth.method === 'apikey' && isVerifiedBy(request, keys)) {
+      return permissions === undefined ? null : lacks(auth.apiKey.permissions, permissions)
+    }
+    if (auth.method !== 'apikey') warn.unverified(request)
+    return refusal(auth.method === 'none' ? 'missing_key' : 'api_key_required')
+  }
+}
+
+const USUAL_PLACES = createCredentialReader({}, undefined)
+
+/** Whether a request presents a key where `reader` looks and, unless that is all, where any middleware does. */
+function isPresented(request: object, reader = USUAL_PLACES, isAll = false): boolean {
+  const raw = rawRequest(request)
+  return reader.read(raw).kind !== 'none' || (!isAll && presentsAnyKey(raw))
 }
 
 function isVerifiedBy(request: object, keys: ApiKeyVerifier | undefined): boolean {
@@ -201,16 +222,38 @@ function checkMethods(name: string, value: unknown, known: readonly AuthMethod[]
   return new Set(methods as readonly AuthMethod[])
 }
 
-/** Tells the programmer, once, of users whom nothing has marked. */
-function createUnmarkedWarning(): () => void {
-  let warned = false
-  return () => {
-    if (warned) return
-    warned = true
-    process.emitWarning(
+/** What a guard tells the programmer, each once. */
+interface Warnings {
+  /** Of users whom nothing has marked. */
+  unmarked(): void
+  /** Of a key that nothing has looked at, if the request presents one. */
+  unverified(request: object): void
+}
+
+function createWarnings(guardName: string): Warnings {
+  const unverified = createWarning(
+    'LATCHKEY_UNVERIFIED',
+    `${guardName}() refused an API key that nothing had verified; ` +
+      "mount apiKeyAuth(keys), or passport.authenticate('apikey'), before it",
+  )
+  return {
+    unmarked: createWarning(
+      'LATCHKEY_UNMARKED',
       'a guard refused a user whom neither markSession() nor an API key has established; ' +
         'mount markSession() after the session middleware, or accept "other"',
-      { code: 'LATCHKEY_UNMARKED' },
-    )
+    ),
+    unverified(request) {
+      if (!stateOf(rawRequest(request)).isRead && isPresented(request)) unverified()
+    },
+  }
+}
+
+/** Clients choose what they send: a second warning would let them fill the log. */
+function createWarning(code: string, message: string): () => void {
+  let isGiven = false
+  return () => {
+    if (isGiven) return
+    isGiven = true
+    process.emitWarning(message, { code })
   }
 }

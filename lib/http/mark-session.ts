@@ -1,6 +1,6 @@
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkFunction, checkObject } from '../internal/options.ts'
-import { readMark, showMark, writeMark } from './auth-mark.ts'
+import { isNobody, readMark, showMark, writeMark } from './auth-mark.ts'
 import { propertiesOf, setUser, userProperty } from './raw-request.ts'
 
 /** Whom a session has logged in. */
@@ -33,7 +33,7 @@ export function createSessionMarker<Request extends object>(
     if (isPromiseLike(user)) {
       throw new TypeError('"user" of markSession must answer at once: read the session before, not in it')
     }
-    if (user === undefined || user === null || user === false) {
+    if (isNobody(user)) {
       showMark(request)
       return
     }

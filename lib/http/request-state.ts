@@ -30,6 +30,8 @@ export interface Admission {
 export interface RequestState {
   /** Frozen. */
   mark?: AuthMark
+  /** Whether something that verifies keys has looked for one here. */
+  isRead?: boolean
   admissions?: readonly Admission[]
   /** Verifications under way; `work` settles when one is over, and never rejects. */
   pending?:

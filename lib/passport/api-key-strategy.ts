@@ -15,7 +15,7 @@ import { setRateLimitFields } from '../http/header-fields.ts'
 import { responseOf } from '../http/raw-request.ts'
 import { keepFailureUncached } from '../http/uncached-failure.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
-import { checkBoolean, checkFunction, checkObject, nearest } from '../internal/options.ts'
+import { checkBoolean, checkFunction, checkObject, fail, isObject, nearest } from '../internal/options.ts'
 
 /** Ends a verify callback: an error is a fault (503), no user a bad key (401). */
 export type VerifyDone = (error: unknown, user?: unknown, info?: unknown) => void
@@ -120,6 +120,8 @@ export class ApiKeyStrategy<User = unknown> extends Base {
   constructor(options: ApiKeyStrategyOptions<User>, verify?: VerifyFunction)
   constructor(options: ApiKeyStrategyOptions<User>, verify?: VerifyFunction | VerifyFunctionWithRequest) {
     super()
+    // Nest appends a callback to what a class hands to `super`, be it nothing.
+    if (!isObject(options)) fail('options', 'an object with "keys", what createApiKeys() returned', options)
     checkObject('options', options, [...AUTHENTICATOR_OPTIONS, 'keys', 'passReqToCallback', 'refuseWith'])
     const { keys, passReqToCallback = false, refuseWith = 'fail' } = options
     if (verify !== undefined) checkFunction('verify', verify)

@@ -1,6 +1,7 @@
 import express, { type Express, type RequestHandler } from 'express'
 import session from 'express-session'
 import type { ApiKeyVerifier } from 'latchkey'
+import * as onExpress from 'latchkey/express'
 import {
   apiKeyAuth,
   apiKeyErrorHandler,
@@ -17,6 +18,7 @@ import { Strategy as LocalStrategy } from 'passport-local'
 import { describe, expect, it, vi } from 'vitest'
 import { readMark } from '../../lib/http/auth-mark.ts'
 import { EXPRESSES } from '../support/expresses.ts'
+import { guardMatrix } from '../support/guard-matrix.ts'
 import { issueKey } from '../support/issue-key.ts'
 import { type Ask, serve } from '../support/raw-http.ts'
 import { BOB, createTestKeys, forgeKey } from '../support/test-keys.ts'
@@ -86,113 +88,9 @@ async function outcomeOf(ask: Ask, path: string, lines: readonly string[]): Prom
   return `${answer.status} ${answer.json().code}`
 }
 
-/** Each guard, and what it answers to every combination of login and key. */
-const MATRIX: Record<string, [RequestHandler, ...string[]]> = {
-  // nobody, session, key, junk key, session + key, session + junk key, session + two keys
-  '/session': [
-    requireSession(),
-    '401 authentication_required',
-    'session',
-    '403 session_required',
-    '403 session_required',
-    '403 session_required',
-    '403 session_required',
-    '403 session_required',
-  ],
-  '/default': [
-    requireAuth(),
-    '401 authentication_required',
-    'session',
-    '403 session_required',
-    '403 session_required',
-    '403 session_required',
-    '403 session_required',
-    '403 session_required',
-  ],
-  '/key': [
-    requireApiKey(),
-    '401 missing_key',
-    '403 api_key_required',
-    'apikey',
-    '401 invalid_key',
-    'apikey',
-    '401 invalid_key',
-    '400 multiple_credentials',
-  ],
-  '/accept-key': [
-    requireAuth({ accept: ['apikey'] }),
-    '401 missing_key',
-    '403 api_key_required',
-    'apikey',
-    '401 invalid_key',
-    'apikey',
-    '401 invalid_key',
-    '400 multiple_credentials',
-  ],
-  '/either': [
-    requireAuth({ accept: ['session', 'apikey'] }),
-    '401 authentication_required',
-    'session',
-    'apikey',
-    '401 invalid_key',
-    'apikey',
-    '401 invalid_key',
-    '400 multiple_credentials',
-  ],
-  '/other': [
-    requireAuth({ accept: ['other'] }),
-    '401 missing_key',
-    '403 auth_method_not_accepted',
-    '403 auth_method_not_accepted',
-    '403 auth_method_not_accepted',
-    '403 auth_method_not_accepted',
-    '403 auth_method_not_accepted',
-    '403 auth_method_not_accepted',
-  ],
-  '/read': [
-    requirePermissions({ projects: ['read'] }),
-    '401 missing_key',
-    '403 api_key_required',
-    'apikey',
-    '401 invalid_key',
-    'apikey',
-    '401 invalid_key',
-    '400 multiple_credentials',
-  ],
-  '/read-or-session': [
-    requirePermissions({ projects: ['read'] }, { accept: ['session'] }),
-    '401 authentication_required',
-    'session',
-    'apikey',
-    '401 invalid_key',
-    'apikey',
-    '401 invalid_key',
-    '400 multiple_credentials',
-  ],
-  '/write': [
-    requirePermissions({ projects: ['write'] }),
-    '401 missing_key',
-    '403 api_key_required',
-    '403 insufficient_permissions',
-    '401 invalid_key',
-    '403 insufficient_permissions',
-    '401 invalid_key',
-    '400 multiple_credentials',
-  ],
-  '/write-key': [
-    requireApiKey({ permissions: [{ projects: ['write'] }, { projects: ['read'] }] }),
-    '401 missing_key',
-    '403 api_key_required',
-    'apikey',
-    '401 invalid_key',
-    'apikey',
-    '401 invalid_key',
-    '400 multiple_credentials',
-  ],
-}
-
 describe.each(EXPRESSES)('the guards on %s', (_name, createApp) => {
-  const guards = Object.fromEntries(Object.entries(MATRIX).map(([path, [guard]]) => [path, guard]))
+  const matrix = guardMatrix(onExpress)
+  const guards = Object.fromEntries(Object.entries(matrix).map(([path, [guard]]) => [path, guard]))
 
   it.each([
     ['behind the session', false],
@@ -208,7 +106,7 @@ describe.each(EXPRESSES)('the guards on %s', (_name, createApp) => {
       [cookie, JUNK],
       [cookie, JUNK, keyLine],
     ]
-    for (const [path, [, ...expected]] of Object.entries(MATRIX)) {
+    for (const [path, [, ...expected]] of Object.entries(matrix)) {
       const outcomes = await Promise.all(combinations.map((lines) => outcomeOf(ask, path, lines)))
       // Passport restores the session behind the key and replaces the user: nobody is trusted then.
       const conflicting = keysFirst ? expected.with(4, outcomes[4] as string) : expected
