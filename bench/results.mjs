@@ -178,13 +178,17 @@ export function judge({ http, verify, redis, stores }) {
 }
 
 function judgeHttp(http) {
-  const { middleware, strategy } = http?.targets ?? {}
+  const { middleware, strategy, 'koa-middleware': koaMiddleware } = http?.targets ?? {}
   const bars = []
   if (middleware?.addedPercent) {
     bars.push(atMost('app.use(apiKeyAuth) over the bare route', middleware.addedPercent, 20, '%', 12))
   }
   if (strategy?.addedPercent) {
     bars.push(atMost('ApiKeyStrategy over the do-nothing strategy', strategy.addedPercent, 20, '%', 10))
+  }
+  if (koaMiddleware?.addedPercent) {
+    const name = 'app.use(apiKeyAuth) on Koa over the bare Koa route'
+    bars.push(atMost(name, koaMiddleware.addedPercent, 20, '%', 12))
   }
   if (http?.strategyLessHeaderApiKeyUs) {
     bars.push(atMost('ApiKeyStrategy less passport-headerapikey', http.strategyLessHeaderApiKeyUs, 0, ' µs'))

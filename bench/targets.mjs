@@ -1,5 +1,6 @@
 import { hash, randomBytes } from 'node:crypto'
 import express from 'express'
+import Koa from 'koa'
 import passport from 'passport'
 import headerApiKey from 'passport-headerapikey'
 import { Strategy } from 'passport-strategy'
@@ -71,6 +72,35 @@ export const targets = {
     guarded: true,
     library: true,
     create: () => createStrategy({ rateLimits: [] }),
+  },
+  'koa-bare': {
+    label: 'bare Koa 3 route',
+    create: createKoaBare,
+  },
+  'koa-bare-again': {
+    label: 'the same again (A/A control)',
+    against: 'koa-bare',
+    create: createKoaBare,
+  },
+  'koa-empty': {
+    label: 'do-nothing app.use that sets ctx.state.user',
+    against: 'koa-bare',
+    create: createKoaEmpty,
+  },
+  'koa-middleware': {
+    label: 'latchkey app.use(apiKeyAuth(keys)) on Koa',
+    against: 'koa-bare',
+    guarded: true,
+    limited: true,
+    library: true,
+    create: () => createKoaMiddleware({ rateLimits: oneLimit }),
+  },
+  'koa-middleware-unlimited': {
+    label: 'the same without a rate limit',
+    against: 'koa-bare',
+    guarded: true,
+    library: true,
+    create: () => createKoaMiddleware({ rateLimits: [] }),
   },
   'redis-bare': {
     label: 'Express 5 route that awaits one EVALSHA',
@@ -224,6 +254,33 @@ async function createStrategy(settings) {
   return { app, key }
 }
 
+function createKoaBare() {
+  const app = new Koa()
+  app.use(answerOnKoa)
+  return { app: app.callback(), key: createLookalikeKey() }
+}
+
+/** What Koa itself charges for a middleware that leaves a user behind. */
+function createKoaEmpty() {
+  const app = new Koa()
+  const user = { type: 'user', id: 'u_1' }
+  app.use((ctx, next) => {
+    ctx.state.user = user
+    return next()
+  })
+  app.use(answerOnKoa)
+  return { app: app.callback(), key: createLookalikeKey() }
+}
+
+async function createKoaMiddleware(settings) {
+  const { apiKeyAuth } = await import('../dist/koa.mjs')
+  const { keys, key } = await createKeys(settings)
+  const app = new Koa()
+  app.use(apiKeyAuth(keys))
+  app.use(answerOnKoa)
+  return { app: app.callback(), key }
+}
+
 /** The least that a limit shared by several processes can cost. */
 async function createRedisBare(redisUrl) {
   const redis = await connectRedis(redisUrl)
@@ -265,6 +322,12 @@ async function createRedisMiddleware(redisUrl, settings) {
 
 function answer(_req, res) {
   res.json({ hello: 'world' })
+}
+
+/** Koa has no router of its own: the least that a route can be. */
+function answerOnKoa(ctx, next) {
+  if (ctx.method !== 'GET' || ctx.path !== routePath) return next()
+  ctx.body = { hello: 'world' }
 }
 
 /** As long as a real key, so that every target receives as many header bytes. */

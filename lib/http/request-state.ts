@@ -44,16 +44,39 @@ export interface RequestState {
 }
 
 /**
- * Beside the requests, not on them: nothing that copies, lists or assigns a request's properties comes near it.
- * (It is also an order of magnitude cheaper: Express exchanges the prototype of every request, after which each
- * property added to it costs microseconds.) Under `Symbol.for`, so that both copies of the package share one map.
+ * Out of the way of requests: nothing that copies, lists or assigns a request's properties comes near it. It hangs on
+ * what every stream of Node has to itself, where that is there, which costs next to nothing: on the request itself a
+ * property costs microseconds, since Express exchanges the prototype of every request, and a map of all requests keeps
+ * the collector of garbage busy for as long again as everything else that is done here.
+ *
+ * Under `Symbol.for`, so that both copies of the package find the same.
  */
+const STATE = Symbol.for('latchkey.request')
+
+/** Where a request is no stream, or another object stands for the same stream. */
 const STATES = Symbol.for('latchkey.requests')
 
 const states = sharedStates()
 
+interface KeptState extends RequestState {
+  /** Whose state it is: an object that inherits from a request, or wraps it, is not that request. */
+  readonly owner: object
+}
+
 /** The state of a raw request, made when it is first asked for. */
 export function stateOf(raw: object): RequestState {
+  const { _readableState: stream } = raw as { _readableState?: { [STATE]?: KeptState } }
+  if (typeof stream !== 'object' || stream === null) return stateBeside(raw)
+  const kept = stream[STATE]
+  if (kept === undefined) {
+    const state: KeptState = { owner: raw }
+    stream[STATE] = state
+    return state
+  }
+  return kept.owner === raw ? kept : stateBeside(raw)
+}
+
+function stateBeside(raw: object): RequestState {
   let state = states.get(raw)
   if (!state) {
     state = {}

@@ -21,4 +21,6 @@ export function sendProblem(ctx: Context, error: LatchkeyError): void {
   ctx.status = error.status
   ctx.set(headers)
   ctx.body = body
+  // Where the application answers by itself, Koa ends no response: nobody who was refused is left to do it.
+  if (ctx.respond === false) ctx.res.end(body)
 }
