@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { type DynamicModule, Inject, type MiddlewareConsumer, Module, type NestModule } from '@nestjs/common'
 import { APP_FILTER, APP_GUARD } from '@nestjs/core'
+import type { RequestHandler } from 'express'
 import session from 'express-session'
 import type { ApiKeys } from 'latchkey'
 import { markSession } from 'latchkey/express'
@@ -49,6 +50,7 @@ export class AppModule implements NestModule {
   configure(consumer: MiddlewareConsumer): void {
     consumer
       .apply(
+        keepPrivate,
         session({
           name: 'session',
           // A random one: sessions end with the process, where express-session keeps them anyway.
@@ -62,4 +64,10 @@ export class AppModule implements NestModule {
       )
       .forRoutes('{*path}')
   }
+}
+
+/** A cache on the way does not know that answers depend on X-Api-Key. */
+const keepPrivate: RequestHandler = (_req, res, next) => {
+  res.setHeader('Cache-Control', 'private')
+  next()
 }
