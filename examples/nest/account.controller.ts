@@ -12,7 +12,7 @@ import {
 import type { Request } from 'express'
 import type { Auth } from 'latchkey/passport'
 import { CurrentAuth } from './current-auth.decorator.ts'
-import { Public, RequireSession } from './permissions.decorator.ts'
+import { Public, RequireSession, RequireSessionOrKey } from './permissions.decorator.ts'
 import { USERS } from './tokens.ts'
 import type { User, Users } from './users.ts'
 
@@ -48,11 +48,19 @@ export class AccountController {
     return { user: auth.user.username, theme: 'dark' }
   }
 
-  /** Any good key: the application's guard asks for one wherever nothing else is said. */
+  /** Either: where a key is sent, it decides. */
   @Get('me')
+  @RequireSessionOrKey()
   me(@CurrentAuth() auth: Auth<User>) {
-    if (auth.method !== 'apikey') throw new Error('This route needs its guard')
-    return { user: auth.user.username, by: auth.method, key: auth.apiKey.name }
+    if (auth.method === 'apikey') return { user: auth.user.username, by: 'apikey', key: auth.apiKey.name }
+    if (auth.method === 'session') return { user: auth.user.username, by: 'session' }
+    throw new Error('This route needs its guard')
+  }
+
+  /** Any good key: the application's guard asks for one wherever nothing else is said. */
+  @Get('key')
+  key(@Req() req: Request) {
+    return { name: req.apiKey?.name }
   }
 
   @Get('health')

@@ -20,7 +20,8 @@ export function curlLines(url: string, key: string): CurlLine[] {
       expect: '403 insufficient_permissions',
       command: `curl -i ${url}/projects ${withKey} ${json} -d '{"name":"loom"}'`,
     },
-    { title: 'A route for any good key', expect: '200', command: `curl -i ${url}/me ${withKey}` },
+    { title: 'A route for any good key', expect: '200', command: `curl -i ${url}/key ${withKey}` },
+    { title: 'A route that takes either', expect: '200', command: `curl -i ${url}/me ${withKey}` },
     { title: 'A public route', expect: '200', command: `curl -i ${url}/health` },
     {
       title: 'Settings are for sessions: no key gets in',
@@ -33,6 +34,7 @@ export function curlLines(url: string, key: string): CurlLine[] {
       command: `curl -i -c cookies.txt ${url}/login ${json} -d '${JSON.stringify(DEMO_LOGIN)}'`,
     },
     { title: 'Settings, with the session', expect: '200', command: `curl -i -b cookies.txt ${url}/settings` },
+    { title: 'The one that takes either', expect: '200', command: `curl -i -b cookies.txt ${url}/me` },
     {
       title: 'Too many at once',
       expect: '200, then 429',

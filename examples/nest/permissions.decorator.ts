@@ -5,6 +5,7 @@ import { requirePermissions } from 'latchkey/express'
 import { ApiKeyAuthGuard } from './api-key-auth.guard.ts'
 import { Access, type RouteAccess } from './route-access.ts'
 import { SessionGuard } from './session.guard.ts'
+import { SessionOrKeyGuard } from './session-or-key.guard.ts'
 
 /**
  * Asks for an API key with these permissions, on a handler or on all of a controller's. What a handler says replaces what
@@ -24,6 +25,11 @@ export function RequireSession() {
   return letIn({ by: 'session' }, SessionGuard)
 }
 
+/** Asks for a login session or any good key. It brings its guard along. */
+export function RequireSessionOrKey() {
+  return letIn({ by: 'either' }, SessionOrKeyGuard)
+}
+
 /** Lets everybody in, past a guard of the controller or of the whole application. */
 export function Public() {
   return letIn({ by: 'anybody' })
@@ -37,6 +43,6 @@ function letIn(access: RouteAccess, ...guards: Type<CanActivate>[]): MethodDecor
 function refuseSecond(target: object, _name?: unknown, descriptor?: PropertyDescriptor): void {
   if (!Reflect.hasOwnMetadata(Access.KEY, descriptor?.value ?? target)) return
   throw new TypeError(
-    '@RequirePermissions(), @RequireSession() and @Public() exclude each other: give one of them',
+    'Two decorators here say whom the route lets in, and would replace each other: give one',
   )
 }

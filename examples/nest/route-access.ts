@@ -6,8 +6,10 @@ import type { PermissionRequirement } from 'latchkey'
 export type RouteAccess =
   | { readonly by: 'apikey'; readonly permissions: PermissionRequirement }
   | { readonly by: 'session' }
+  | { readonly by: 'either' }
   | { readonly by: 'anybody' }
 
+/** Used by `@RequirePermissions()` and its like, which bring the guard along that enforces it. */
 export const Access = Reflector.createDecorator<RouteAccess>()
 
 /**

@@ -1,5 +1,5 @@
 import { randomBytes, scryptSync, timingSafeEqual } from 'node:crypto'
-import type { Owner } from 'latchkey'
+import type { ApiKey } from 'latchkey'
 
 /** A person who may log in. */
 export interface User {
@@ -30,7 +30,7 @@ export function createDemoUsers(): Users {
   }
 }
 
-/** The user as an owner of keys. */
-export function ownerOf(user: User): Owner {
-  return { type: 'user', id: user.id }
+/** Finds whom a key stands for. */
+export function ownerFinder(users: Users): (apiKey: ApiKey) => User | null {
+  return ({ owner }) => (owner.type === 'user' ? users.find(owner.id) : null)
 }

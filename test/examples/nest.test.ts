@@ -31,10 +31,16 @@ import { ApiKeyAuthGuard } from '../../examples/nest/api-key-auth.guard.ts'
 import { AppModule } from '../../examples/nest/app.module.ts'
 import { curlLines } from '../../examples/nest/curl-lines.ts'
 import { CurrentAuth } from '../../examples/nest/current-auth.decorator.ts'
-import { Public, RequirePermissions, RequireSession } from '../../examples/nest/permissions.decorator.ts'
+import {
+  Public,
+  RequirePermissions,
+  RequireSession,
+  RequireSessionOrKey,
+} from '../../examples/nest/permissions.decorator.ts'
 import { ProblemFilter } from '../../examples/nest/problem.filter.ts'
 import { Cost } from '../../examples/nest/route-access.ts'
 import { SessionGuard } from '../../examples/nest/session.guard.ts'
+import { SessionOrKeyGuard } from '../../examples/nest/session-or-key.guard.ts'
 import { API_KEYS, USERS } from '../../examples/nest/tokens.ts'
 import { createDemoUsers, DEMO_LOGIN, type User, type Users } from '../../examples/nest/users.ts'
 import { fetcher, hasCurl, type RunCurl, shellIn } from '../support/curl.ts'
@@ -86,7 +92,7 @@ describe('the program', () => {
       const told: string[] = []
       for (const { title, command } of lines) told.push(`${title} → ${summaryOf(await run(command))}`)
       expect(told).toEqual(lines.map(({ title, promised }) => `${title} → ${promised}`))
-      expect(told).toHaveLength(9)
+      expect(told).toHaveLength(11)
       program.signal('SIGTERM')
       expect(await program.ended()).toBe(0)
       // Nest would log every refusal that nobody has answered.
@@ -326,10 +332,12 @@ describe('what @nestjs/passport does on its own', () => {
     }
   })
 
-  it('keeps status and challenge with "refuseWith", and renders a body of its own', async () => {
+  it('keeps status and challenge with "refuseWith", and renders a body of its own and logs an error', async () => {
     const { keys } = createTestKeys()
-    const ask = await serveNest({ keys, controllers: [Routes], withFilter: false })
+    const logged: string[] = []
+    const ask = await serveNest({ keys, controllers: [Routes], withFilter: false, logged })
     const answer = await ask('/by-key')
+    expect(logged).toEqual(['LatchkeyError: An API key is required'])
     expect(answer.status).toBe(401)
     expect(answer.header('WWW-Authenticate')).toBe('Api-Key realm="Users"')
     expect(answer.json()).toEqual({ statusCode: 401, message: 'An API key is required' })
@@ -387,6 +395,21 @@ describe('the strategy', () => {
     const down = await askAs('u_down')
     expect(down.json()).toMatchObject({ status: 503, code: 'unavailable' })
     expect(down.text).not.toContain('password')
+  })
+
+  it('is not made with both validate() and "resolveUser"', async () => {
+    const { keys } = createTestKeys()
+    @Injectable()
+    class DoubleStrategy extends PassportStrategy(Strategy, 'apikey') {
+      constructor(@Inject(API_KEYS) keys: ApiKeys) {
+        super({ keys, resolveUser: () => ALICE })
+      }
+      validate() {
+        return ALICE
+      }
+    }
+    const starting = serveNest({ keys, controllers: [WhoAmI], strategy: DoubleStrategy })
+    await expect(starting).rejects.toThrow(TypeError)
   })
 
   it('hands over the request with passReqToCallback, by which request-scoped providers are found', async () => {
@@ -499,6 +522,40 @@ describe('the guard', () => {
     }
   })
 
+  it('leaves routes that do not exist to Nest', async () => {
+    const { keys } = createTestKeys()
+    const ask = await serveNest({ keys, controllers: [Open], providers: [GLOBAL_GUARD] })
+    expect((await ask('/nowhere')).status).toBe(404)
+  })
+
+  it("asks for the user once, be it a route's guard and the application's", async () => {
+    const { keys } = createTestKeys()
+    const find = vi.fn(USERS_HERE.find)
+    @Controller()
+    class Guarded {
+      @Get('guarded')
+      @RequirePermissions(READ)
+      guarded() {
+        return 'guarded'
+      }
+    }
+    const users = { ...USERS_HERE, find }
+    const ask = await serveNest({ keys, users, controllers: [Guarded], providers: [GLOBAL_GUARD] })
+    expect((await ask('/guarded', [keyLine(await keyOf(keys))])).status).toBe(200)
+    expect(find).toHaveBeenCalledTimes(1)
+  })
+
+  it('sees the address that "trust proxy" lets a proxy tell', async () => {
+    const { keys } = createTestKeys()
+    const line = keyLine(await keyOf(keys, { allowedIps: ['192.0.2.7'] }))
+    const parts = { keys, controllers: [Open], providers: [GLOBAL_GUARD] }
+    const lines = [line, 'X-Forwarded-For: 192.0.2.7']
+    const alone = await serveNest(parts)
+    expect((await alone('/unsaid', lines)).json()).toMatchObject({ code: 'address_not_allowed' })
+    const behindProxy = await serveNest({ ...parts, use: trustProxy })
+    expect((await behindProxy('/unsaid', lines)).status).toBe(200)
+  })
+
   it('takes no keys of another application that has registered its strategy after it', async () => {
     const [mine, other] = [createTestKeys(), createTestKeys()]
     const ask = await serveNest({ keys: mine.keys, controllers: [Open], providers: [GLOBAL_GUARD] })
@@ -512,7 +569,12 @@ describe('the guard', () => {
     const context = new ExecutionContextHost([{ headers: {} }, {}], Open, Open.prototype.unsaid)
     context.setType(type)
     const message = `API keys and sessions are checked on HTTP routes only, not on "${type}"`
-    const guards = [new ApiKeyAuthGuard(new Reflector(), keys), new SessionGuard(new Reflector())]
+    const reflector = new Reflector()
+    const guards = [
+      new ApiKeyAuthGuard(reflector, keys),
+      new SessionGuard(reflector),
+      new SessionOrKeyGuard(reflector, keys, USERS_HERE),
+    ]
     for (const guard of guards) {
       await expect(guard.canActivate(context as ExecutionContext)).rejects.toThrow(message)
     }
@@ -547,6 +609,11 @@ describe('the decorators', () => {
     session() {
       return 'session'
     }
+    @Get('either')
+    @RequireSessionOrKey()
+    either() {
+      return 'either'
+    }
   }
 
   it.each([
@@ -558,13 +625,13 @@ describe('the decorators', () => {
     const reader = [keyLine(await keyOf(keys, { permissions: READ }))]
     const writer = [keyLine(await keyOf(keys, { permissions: { projects: ['write'] } }))]
     const statuses = async (lines: string[]) => {
-      const paths = ['', '/write', '/any', '/public', '/session']
+      const paths = ['', '/write', '/any', '/public', '/session', '/either']
       const answers = await Promise.all(paths.map((path) => ask(`/projects${path}`, lines)))
       return answers.map(({ status }) => status)
     }
-    expect(await statuses(reader)).toEqual([200, 403, 403, 200, 403])
-    expect(await statuses(writer)).toEqual([403, 200, 200, 200, 403])
-    expect(await statuses([])).toEqual([401, 401, 401, 200, 401])
+    expect(await statuses(reader)).toEqual([200, 403, 403, 200, 403, 200])
+    expect(await statuses(writer)).toEqual([403, 200, 200, 200, 403, 200])
+    expect(await statuses([])).toEqual([401, 401, 401, 200, 401, 401])
   })
 
   it('guard a handler whose controller is public', async () => {
@@ -627,8 +694,8 @@ describe('the decorators', () => {
       for (const decorator of decorators) decorator(Target.prototype, 'handle', descriptor)
     }
     expect(() => RequirePermissions('projects:read' as never)).toThrow(/"permissions"/)
-    expect(() => decorate(Public(), RequirePermissions(READ))).toThrow(/exclude each other/)
-    expect(() => decorate(RequireSession(), Public())).toThrow(/exclude each other/)
+    expect(() => decorate(Public(), RequirePermissions(READ))).toThrow(/give one/)
+    expect(() => decorate(RequireSession(), Public())).toThrow(/give one/)
     expect(() => decorate(RequirePermissions(READ))).not.toThrow()
   })
 })
@@ -651,9 +718,11 @@ describe('the filter', () => {
         throw new Error('password of the database')
       }
     }
-    const ask = await serveNest({ keys, controllers: [Broken] })
+    const logged: string[] = []
+    const ask = await serveNest({ keys, controllers: [Broken], logged })
     const answer = await ask('/broken')
     expect(answer.json()).toEqual({ statusCode: 500, message: 'Internal server error' })
+    expect(logged).toEqual(['Error: password of the database'])
   })
 })
 
@@ -692,8 +761,8 @@ describe('the application', () => {
       ...application,
       imports: [PassportModule.register({ session: true, property: 'account' })],
     })
-    const answer = await ask('/me', [keyLine(await keyOf(keys))])
-    expect(answer.json()).toEqual({ user: 'alice', by: 'apikey', key: 'CI' })
+    const answer = await ask('/key', [keyLine(await keyOf(keys))])
+    expect(answer.json()).toEqual({ name: 'CI' })
     expect(answer.all('Set-Cookie')).toEqual([])
   })
 
@@ -712,8 +781,19 @@ describe('the application', () => {
   it('keeps sessions from what is for keys, and does not fall back from a bad key to one', async () => {
     const { ask, login } = await startApplication()
     const cookie = await login()
-    expect((await ask('/me', [cookie])).json()).toMatchObject({ code: 'missing_key' })
-    expect((await ask('/me', [cookie, keyLine('junk')])).json()).toMatchObject({ code: 'invalid_key' })
+    expect((await ask('/key', [cookie])).json()).toMatchObject({ code: 'missing_key' })
+    expect((await ask('/key', [cookie, keyLine('junk')])).json()).toMatchObject({ code: 'invalid_key' })
+  })
+
+  it('takes either for what is for both, and a bad key for none', async () => {
+    const { ask, key, login } = await startApplication()
+    const cookie = await login()
+    const byKey = { user: 'ada', by: 'apikey', key: 'CI' }
+    expect((await ask('/me', [cookie])).json()).toEqual({ user: 'ada', by: 'session' })
+    expect((await ask('/me', [await key()])).json()).toEqual(byKey)
+    expect((await ask('/me', [await key(), cookie])).json()).toEqual(byKey)
+    expect((await ask('/me', [keyLine('junk'), cookie])).json()).toMatchObject({ code: 'invalid_key' })
+    expect((await ask('/me')).json()).toMatchObject({ code: 'authentication_required' })
   })
 
   it('logs nobody in with a wrong password, an unknown name or a form', async () => {
@@ -753,6 +833,8 @@ interface NestParts {
   withFilter?: boolean
   /** A middleware before everything else. */
   use?: RequestHandler
+  /** Takes what Nest logs as errors. */
+  logged?: string[]
 }
 
 /** An application of these controllers with the parts of the recipe, and no guard but their own. */
@@ -771,15 +853,24 @@ function serveNest(parts: NestParts): Promise<Ask> {
       ...providers,
     ],
   }
-  return serveModule(module, parts.use)
+  return serveModule(module, parts)
 }
 
-async function serveModule(module: DynamicModule, use?: RequestHandler): Promise<Ask> {
-  const app = await NestFactory.create(module, { logger: false, abortOnError: false })
+async function serveModule(
+  module: DynamicModule,
+  { use, logged = [] }: Pick<NestParts, 'use' | 'logged'> = {},
+): Promise<Ask> {
+  const logger = { log() {}, warn() {}, error: (error: unknown) => void logged.push(String(error)) }
+  const app = await NestFactory.create(module, { logger, abortOnError: false })
   onTestFinished(() => app.close())
   if (use) app.use(use)
   await app.init()
   return serve(app.getHttpAdapter().getInstance().disable('x-powered-by'))
+}
+
+const trustProxy: RequestHandler = (req, _res, next) => {
+  req.app.set('trust proxy', 1)
+  next()
 }
 
 function keyLine(key: string): string {
