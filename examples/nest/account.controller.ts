@@ -1,0 +1,71 @@
+import {
+  BadRequestException,
+  Body,
+  Controller,
+  Get,
+  HttpCode,
+  Inject,
+  Post,
+  Req,
+  UnauthorizedException,
+} from '@nestjs/common'
+import type { Request } from 'express'
+import type { Auth } from 'latchkey/passport'
+import { CurrentAuth } from './current-auth.decorator.ts'
+import { Public, RequireSession, RequireSessionOrKey } from './permissions.decorator.ts'
+import { USERS } from './tokens.ts'
+import type { User, Users } from './users.ts'
+
+/** What people do who log in, beside a route of each other kind. */
+@Controller()
+export class AccountController {
+  constructor(@Inject(USERS) private readonly users: Users) {}
+
+  @Post('login')
+  @Public()
+  @HttpCode(200)
+  async login(@Req() req: Request, @Body() body: Record<string, unknown> | undefined) {
+    const { username, password } = body ?? {}
+    // JSON only, which no form on another site can send.
+    if (!req.is('json') || typeof username !== 'string' || typeof password !== 'string') {
+      throw new BadRequestException('Expected JSON like {"username":"ada","password":"…"}')
+    }
+    const user = this.users.checkPassword(username, password)
+    if (!user) throw new UnauthorizedException()
+    // A new session: nobody who knew the old one's id is logged in along.
+    await new Promise<void>((resolve, reject) => {
+      req.session.regenerate((error: unknown) => (error ? reject(error) : resolve()))
+    })
+    req.session.userId = user.id
+    return { user: user.username }
+  }
+
+  /** Sessions only. */
+  @Get('settings')
+  @RequireSession()
+  settings(@CurrentAuth() auth: Auth<User>) {
+    if (auth.method !== 'session') throw new Error('This route needs its guard')
+    return { user: auth.user.username, theme: 'dark' }
+  }
+
+  /** Either: where a key is sent, it decides. */
+  @Get('me')
+  @RequireSessionOrKey()
+  me(@CurrentAuth() auth: Auth<User>) {
+    if (auth.method === 'apikey') return { user: auth.user.username, by: 'apikey', key: auth.apiKey.name }
+    if (auth.method === 'session') return { user: auth.user.username, by: 'session' }
+    throw new Error('This route needs its guard')
+  }
+
+  /** Any good key: the application's guard asks for one wherever nothing else is said. */
+  @Get('key')
+  key(@Req() req: Request) {
+    return { name: req.apiKey?.name }
+  }
+
+  @Get('health')
+  @Public()
+  health() {
+    return { ok: true }
+  }
+}

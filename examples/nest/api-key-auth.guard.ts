@@ -1,0 +1,49 @@
+import { type ExecutionContext, Inject, Injectable } from '@nestjs/common'
+import { Reflector } from '@nestjs/core'
+import { AuthGuard } from '@nestjs/passport'
+import type { RequestHandler } from 'express'
+import type { ApiKeys } from 'latchkey'
+import { requireApiKey } from 'latchkey/express'
+import { accessOf, costOf } from './route-access.ts'
+import { httpOf, runMiddleware } from './run-middleware.ts'
+import { API_KEYS } from './tokens.ts'
+
+/** Requests that the guard has let pass, and to which route: as a global guard and a route's own it runs twice. */
+const admitted = new WeakMap<object, unknown>()
+
+/** Lets requests with a good key pass that holds what `@RequirePermissions()` asks for. */
+@Injectable()
+export class ApiKeyAuthGuard extends AuthGuard('apikey') {
+  private readonly requireApiKey: RequestHandler
+
+  constructor(
+    @Inject(Reflector) private readonly reflector: Reflector,
+    @Inject(API_KEYS) keys: ApiKeys,
+  ) {
+    super()
+    this.requireApiKey = requireApiKey({ keys, refuseWith: 'error' })
+  }
+
+  override async canActivate(context: ExecutionContext): Promise<boolean> {
+    const request: object = httpOf(context).getRequest()
+    const access = accessOf(this.reflector, context)
+    if (access && access.by !== 'apikey') return true
+    if (admitted.get(request) === context.getHandler()) return true
+    await super.canActivate(context)
+    // Passport also goes on where a strategy decides nothing, and its strategies are shared by all of a process: what
+    // counts is that these keys have verified the request's.
+    await runMiddleware(this.requireApiKey, context)
+    admitted.set(request, context.getHandler())
+    return true
+  }
+
+  /** What the strategy is to ask of the key; a key that lacks a permission is refused before it is charged. */
+  override getAuthenticateOptions(context: ExecutionContext) {
+    const access = accessOf(this.reflector, context)
+    const cost = costOf(this.reflector, context)
+    return {
+      ...(access?.by === 'apikey' && { permissions: access.permissions }),
+      ...(cost !== undefined && { cost }),
+    }
+  }
+}

@@ -1,0 +1,48 @@
+import 'reflect-metadata'
+import { applyDecorators, type CanActivate, type Type, UseGuards } from '@nestjs/common'
+import type { PermissionRequirement } from 'latchkey'
+import { requirePermissions } from 'latchkey/express'
+import { ApiKeyAuthGuard } from './api-key-auth.guard.ts'
+import { Access, type RouteAccess } from './route-access.ts'
+import { SessionGuard } from './session.guard.ts'
+import { SessionOrKeyGuard } from './session-or-key.guard.ts'
+
+/**
+ * Asks for an API key with these permissions, on a handler or on all of a controller's. What a handler says replaces what
+ * its controller says. It brings its guard along.
+ *
+ * @throws TypeError where this is no requirement, when the class is loaded
+ * @example
+ * @RequirePermissions({ projects: ['read'] })
+ */
+export function RequirePermissions(permissions: PermissionRequirement) {
+  requirePermissions(permissions) // only to have it checked
+  return letIn({ by: 'apikey', permissions }, ApiKeyAuthGuard)
+}
+
+/** Asks for a login session, and refuses keys. It brings its guard along. */
+export function RequireSession() {
+  return letIn({ by: 'session' }, SessionGuard)
+}
+
+/** Asks for a login session or any good key. It brings its guard along. */
+export function RequireSessionOrKey() {
+  return letIn({ by: 'either' }, SessionOrKeyGuard)
+}
+
+/** Lets everybody in, past a guard of the controller or of the whole application. */
+export function Public() {
+  return letIn({ by: 'anybody' })
+}
+
+function letIn(access: RouteAccess, ...guards: Type<CanActivate>[]): MethodDecorator & ClassDecorator {
+  return applyDecorators(refuseSecond, Access(access), ...guards.map((guard) => UseGuards(guard)))
+}
+
+/** Of two on one handler or controller, the upper would silently replace the lower. */
+function refuseSecond(target: object, _name?: unknown, descriptor?: PropertyDescriptor): void {
+  if (!Reflect.hasOwnMetadata(Access.KEY, descriptor?.value ?? target)) return
+  throw new TypeError(
+    'Two decorators here say whom the route lets in, and would replace each other: give one',
+  )
+}

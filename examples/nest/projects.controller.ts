@@ -1,0 +1,32 @@
+import { BadRequestException, Body, Controller, Get, Post } from '@nestjs/common'
+import type { Auth } from 'latchkey/passport'
+import { CurrentAuth } from './current-auth.decorator.ts'
+import { RequirePermissions } from './permissions.decorator.ts'
+import { Cost } from './route-access.ts'
+import type { User } from './users.ts'
+
+const projects = [{ name: 'analytical engine', addedBy: 'u_1' }]
+
+/** Keys only: what a handler does not say, its controller does. */
+@Controller('projects')
+@RequirePermissions({ projects: ['read'] })
+export class ProjectsController {
+  @Get()
+  list() {
+    return { projects }
+  }
+
+  @Post()
+  @RequirePermissions({ projects: ['write'] })
+  @Cost(2)
+  add(@Body() body: { name?: unknown } | undefined, @CurrentAuth() auth: Auth<User>) {
+    if (auth.method !== 'apikey') throw new Error('This route needs its guard')
+    const name = body?.name
+    if (typeof name !== 'string' || name.trim() === '' || name.length > 100) {
+      throw new BadRequestException('Expected JSON like {"name":"difference engine"}')
+    }
+    const project = { name: name.trim(), addedBy: auth.user.id }
+    projects.push(project)
+    return project
+  }
+}

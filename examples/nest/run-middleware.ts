@@ -1,0 +1,19 @@
+import type { ExecutionContext } from '@nestjs/common'
+import type { Request, RequestHandler, Response } from 'express'
+
+/** Runs a middleware that either passes the request on or hands over an error; the error is thrown. */
+export function runMiddleware(middleware: RequestHandler, context: ExecutionContext): Promise<void> {
+  const http = httpOf(context)
+  return new Promise((resolve, reject) => {
+    const next = (error?: unknown) => (error ? reject(error) : resolve())
+    Promise.resolve(middleware(http.getRequest<Request>(), http.getResponse<Response>(), next)).catch(reject)
+  })
+}
+
+/** @throws for messages of WebSockets, microservices and GraphQL, which have no request of their own to authenticate. */
+export function httpOf(context: ExecutionContext): ReturnType<ExecutionContext['switchToHttp']> {
+  const type = context.getType<string>()
+  if (type !== 'http')
+    throw new Error(`API keys and sessions are checked on HTTP routes only, not on "${type}"`)
+  return context.switchToHttp()
+}

@@ -1,0 +1,36 @@
+import { randomBytes, scryptSync, timingSafeEqual } from 'node:crypto'
+import type { ApiKey } from 'latchkey'
+
+/** A person who may log in. */
+export interface User {
+  readonly id: string
+  readonly username: string
+}
+
+export interface Users {
+  find(id: string): User | null
+  /** The user with this name and password, or null. */
+  checkPassword(username: string, password: string): User | null
+}
+
+/** One person, for trying things out. A real application has a table of them, and no password in its source. */
+export const DEMO_LOGIN = { username: 'ada', password: 'analytical-engine' } as const
+
+export function createDemoUsers(): Users {
+  const ada: User = { id: 'u_1', username: DEMO_LOGIN.username }
+  const salt = randomBytes(16)
+  const hash = scryptSync(DEMO_LOGIN.password, salt, 32)
+  return {
+    find: (id) => (id === ada.id ? ada : null),
+    checkPassword(username, password) {
+      // For a name that nobody has, the work is the same, so that the time of the answer says nothing.
+      const isRight = timingSafeEqual(scryptSync(password, salt, 32), hash)
+      return isRight && username === ada.username ? ada : null
+    },
+  }
+}
+
+/** Finds whom a key stands for. */
+export function ownerFinder(users: Users): (apiKey: ApiKey) => User | null {
+  return ({ owner }) => (owner.type === 'user' ? users.find(owner.id) : null)
+}

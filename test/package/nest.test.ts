@@ -1,0 +1,107 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { type Consumer, compilerOf, type PackedPackage, packPackage } from '../support/packed-package.ts'
+
+const example = fileURLToPath(new URL('../../examples/nest/', import.meta.url))
+const sources = readdirSync(example).filter((file) => file.endsWith('.ts'))
+
+/** What a Nest application has, beside the package itself. */
+const PACKAGES = [
+  ...['common', 'core', 'passport', 'platform-express'].map((name) => `@nestjs/${name}`),
+  ...['node', 'express', 'express-session', 'passport'].map((name) => `@types/${name}`),
+  ...['express', 'express-session', 'passport', 'reflect-metadata', 'rxjs'],
+]
+
+const COMPILER_OPTIONS = {
+  target: 'es2022',
+  module: 'nodenext',
+  rewriteRelativeImportExtensions: true,
+  experimentalDecorators: true,
+  emitDecoratorMetadata: true,
+  strict: true,
+  exactOptionalPropertyTypes: true,
+  noUncheckedIndexedAccess: true,
+  isolatedModules: true,
+  esModuleInterop: true,
+  skipLibCheck: false,
+  types: ['node'],
+  rootDir: '.',
+  outDir: 'out',
+}
+
+let packed: PackedPackage
+
+beforeAll(() => {
+  expect(inject('buildFailure')).toBe('')
+  packed = packPackage()
+})
+
+afterAll(() => packed?.remove())
+
+describe.each(['module', 'commonjs'] as const)('the Nest example as an application of type %s', (type) => {
+  let consumer: Consumer
+
+  beforeAll(() => {
+    consumer = packed.createConsumer(PACKAGES)
+    consumer.write('package.json', JSON.stringify({ type }))
+    consumer.write('tsconfig.json', JSON.stringify({ compilerOptions: COMPILER_OPTIONS, files: sources }))
+    consumer.write('ask.mjs', ASK)
+    for (const file of sources) consumer.write(file, readFileSync(`${example}${file}`, 'utf8'))
+  })
+
+  it.each(['typescript', 'typescript7'] as const)(
+    'is compiled by %s and runs without it',
+    async (compiler) => {
+      const compiled = await consumer.run(compilerOf(compiler), '--project', '.', '--pretty', 'false')
+      expect(compiled).toEqual({ status: 0, stdout: '', stderr: '' })
+      const { status, stdout, stderr } = await consumer.run('ask.mjs')
+      expect({ status, stderr: withoutWarning(stderr) }).toEqual({ status: 0, stderr: '' })
+      expect(JSON.parse(stdout)).toEqual([
+        ['GET /projects', 200, null, null],
+        ['GET /projects', 401, 'missing_key', 'Api-Key realm="Users"'],
+        ['POST /projects', 403, 'insufficient_permissions', null],
+        ['GET /me', 200, null, null],
+        ['GET /key', 200, null, null],
+        ['GET /settings', 403, 'session_required', null],
+        ['GET /me', 401, 'invalid_key', 'Api-Key realm="Users", error="invalid_key"'],
+      ])
+    },
+  )
+})
+
+/** Runs the compiled program in this process, asks it over HTTP and prints what it has answered. */
+const ASK = `
+const printed = new Promise((resolve) => {
+  let output = ''
+  console.log = (text = '') => {
+    output += text + '\\n'
+    if (text.includes('n=[1-8]')) resolve(output)
+  }
+})
+process.env.PORT = '0'
+await import('./out/server.js')
+const [, url, key] = /curl -i (http:\\S+)\\/projects -H 'X-Api-Key: ([^']+)'/.exec(await printed)
+const answers = []
+for (const [line, given] of [
+  ['GET /projects', key],
+  ['GET /projects'],
+  ['POST /projects', key],
+  ['GET /me', key],
+  ['GET /key', key],
+  ['GET /settings', key],
+  ['GET /me', 'junk'],
+]) {
+  const [method, path] = line.split(' ')
+  const answer = await fetch(url + path, { method, headers: given ? { 'X-Api-Key': given } : {} })
+  const { code = null } = await answer.json()
+  answers.push([line, answer.status, code, answer.headers.get('WWW-Authenticate')])
+}
+process.stdout.write(JSON.stringify(answers))
+process.kill(process.pid, 'SIGTERM')
+`
+
+/** Some releases of Node warn of `require()` of ES modules, which Nest 12 is made of. */
+function withoutWarning(stderr: string): string {
+  return stderr.replace(/^.*(?:ExperimentalWarning: .*ES Module|--trace-warnings).*\n/gm, '')
+}
