@@ -1,10 +1,13 @@
 import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2'
+import { createRequire } from 'node:module'
 import type { AddressInfo } from 'node:net'
+import express from 'express'
 import type { Context, Middleware } from 'koa'
 import Koa3 from 'koa'
 import { KoaPassport } from 'koa-passport'
 import koaSession from 'koa-session'
 import type { ApiKeys } from 'latchkey'
+import { getAuth as getAuthOf } from 'latchkey/express'
 import * as onKoa from 'latchkey/koa'
 import { apiKeyAuth, getAuth, markSession, requireApiKey, requireAuth, requireSession } from 'latchkey/koa'
 import { ApiKeyStrategy } from 'latchkey/passport'
@@ -330,5 +333,27 @@ describe('koa-passport next to another copy of Passport', () => {
     const keyLine = `X-Api-Key: ${(await issueKey(keys)).key}`
     for (const lines of [[], [keyLine], [JUNK]]) expect((await ask('/', lines)).status).toBe(500)
     expect(errors).toEqual(Array(3).fill('Unknown authentication strategy "apikey"'))
+  })
+
+  it('breaks the Passport that it shares with Express, which passes nobody, and spares one of their own', async () => {
+    const { keys } = createTestKeys()
+    const load = createRequire(createRequire(import.meta.url).resolve('koa-passport'))
+    const shared: typeof import('passport') = load('passport')
+    const own = new shared.Passport()
+    for (const passport of [shared, own]) passport.use(new ApiKeyStrategy({ keys, resolveUser: () => BOB }))
+    onTestFinished(() => void shared.unuse('apikey'))
+    const app = express()
+    app.set('env', 'test')
+    const handler: express.RequestHandler = (req, res) => void res.json({ method: getAuthOf(req).method })
+    app.get('/shared', shared.authenticate('apikey', {}), handler)
+    app.get('/initialized', shared.initialize(), handler)
+    app.get('/own', own.initialize(), own.authenticate('apikey', {}), handler)
+    const ask = await serve(app)
+    const keyLine = `X-Api-Key: ${(await issueKey(keys)).key}`
+    for (const lines of [[], [keyLine]]) {
+      for (const path of ['/shared', '/initialized']) expect((await ask(path, lines)).status).toBe(500)
+    }
+    expect((await ask('/own', [keyLine])).json()).toEqual({ method: 'apikey' })
+    expect((await ask('/own')).status).toBe(401)
   })
 })
