@@ -1,0 +1,29 @@
+import type { Request, RequestHandler } from 'express'
+import { getAuth } from 'latchkey/express'
+import { sendProblem } from '../express/problem.ts'
+
+const SAFE_METHODS: readonly string[] = ['GET', 'HEAD', 'OPTIONS']
+
+/**
+ * Refuses changes that a page of another site may have made a browser ask for. A browser adds the cookie to such a
+ * request by itself, but never a key: a request that a key has authenticated is nobody's forgery.
+ *
+ * It is the proof that counts. If the mere presence of a key did, junk would skip the check, and the cookie would
+ * authenticate. Mount this behind whatever verifies keys.
+ */
+export function refuseForgery(origin: string): RequestHandler {
+  return (req, res, next) => {
+    const isProvenKey = getAuth(req).method === 'apikey'
+    if (isProvenKey || SAFE_METHODS.includes(req.method) || isFromOwnPage(req, origin)) next()
+    else sendProblem(res, 403, 'Only our own pages may ask for this')
+  }
+}
+
+/**
+ * Reads what a browser says and no page can change: `Sec-Fetch-Site` or, from older ones and where there is no HTTPS,
+ * `Origin`. Who says neither proves nothing.
+ */
+function isFromOwnPage(req: Request, origin: string): boolean {
+  const site = req.get('Sec-Fetch-Site')
+  return site === undefined ? req.get('Origin') === origin : site === 'same-origin'
+}
