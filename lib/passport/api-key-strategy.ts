@@ -214,11 +214,12 @@ export class ApiKeyStrategy<User = unknown> extends Base {
     actions: Omit<Actions, 'success'>,
   ): void {
     const { status } = error
+    // Koa and Express take all fields away before they render an error: this one is set when the answer begins.
+    keepFailureUncached(responseOf(req))
     if (this.refuseWith === 'error' || status === 429 || status === 503) {
       setFields(req, { ...error.headers, 'Cache-Control': 'no-store' })
       actions.error(error)
     } else {
-      keepFailureUncached(responseOf(req))
       // An explicit 401 would hide the status of a strategy after this one; it is the default anyway.
       actions.fail(challenge, status === 401 ? undefined : status)
     }

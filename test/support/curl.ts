@@ -38,8 +38,8 @@ export function fetcher(): RunCurl {
         headers: cookie === undefined ? headers : { ...headers, cookie },
         ...(data !== undefined && { body: data }),
       })
-      const [given] = response.headers.getSetCookie()
-      if (writeJar !== undefined && given !== undefined) jars.set(writeJar, given.split(';')[0] as string)
+      const given = response.headers.getSetCookie().map((line) => line.split(';')[0])
+      if (writeJar !== undefined && given.length > 0) jars.set(writeJar, given.join('; '))
       const { status } = response
       const body = await response.text()
       answers.push(

@@ -1,0 +1,104 @@
+import { randomBytes } from 'node:crypto'
+import { text } from 'node:stream/consumers'
+import Router from '@koa/router'
+import Koa, { type Context, type Middleware } from 'koa'
+import session from 'koa-session'
+import type { ApiKeys } from 'latchkey'
+import {
+  apiKeyAuth,
+  apiKeyErrorHandler,
+  getAuth,
+  markSession,
+  requireAuth,
+  requireSession,
+} from 'latchkey/koa'
+import { ownerFinder, type User, type Users } from '../express/users.ts'
+
+export interface AppOptions {
+  keys: ApiKeys
+  users: Users
+}
+
+/** An application that people log in to, and whose API their keys may use. */
+export function createApp({ keys, users }: AppOptions): Koa {
+  const app = new Koa()
+  // Signs the session cookie: a random key ends every session with the process.
+  app.keys = [randomBytes(32).toString('hex')]
+
+  const resolveUser = ownerFinder(users)
+  const withKey = (permissions: Record<string, string[]>, cost = 1): Middleware =>
+    apiKeyAuth(keys, { resolveUser, permissions, cost })
+
+  const router = new Router()
+  router.get('/', (ctx) => {
+    ctx.body = { hello: 'world' }
+  })
+  router.post('/login', async (ctx) => {
+    const { username, password } = await readJson(ctx)
+    const user = await users.checkPassword(String(username), String(password))
+    if (!user) {
+      const headers = { 'WWW-Authenticate': 'Session realm="Users"' }
+      return ctx.throw(401, 'Wrong name or password', { headers })
+    }
+    ctx.session = { userId: user.id }
+    ctx.body = { user: user.username }
+  })
+
+  // Keys only.
+  router.get('/projects', withKey({ projects: ['read'] }), (ctx) => {
+    ctx.body = { projects: ['analytical engine'] }
+  })
+  router.delete('/projects/:name', withKey({ projects: ['write'] }), (ctx) => {
+    ctx.status = 204
+  })
+  router.post('/reports', withKey({ projects: ['read'] }, 3), (ctx) => {
+    ctx.status = 201
+    ctx.body = { report: 'one engine, analytical' }
+  })
+
+  // Sessions only.
+  router.get('/settings', requireSession(), (ctx) => {
+    ctx.body = { user: ctx.state.user.username, theme: 'dark' }
+  })
+
+  // Either. Where a key is sent it decides: a bad one is refused, whatever cookie comes with it.
+  router.get(
+    '/me',
+    apiKeyAuth(keys, { required: false, resolveUser }) as Middleware,
+    requireAuth({ accept: ['session', 'apikey'] }),
+    (ctx) => {
+      const auth = getAuth<User>(ctx)
+      ctx.body = {
+        user: ctx.state.user.username,
+        by: auth.method,
+        ...(auth.method === 'apikey' && { key: auth.apiKey.name }),
+      }
+    },
+  )
+
+  app.use(apiKeyErrorHandler())
+  app.use(keepPrivate)
+  // Against request forgery: with SameSite=Lax no other site's form or script sends the cookie along with a POST. In
+  // production also `secure: true`: this demo speaks plain HTTP, to the loopback address only.
+  app.use(session({ key: 'session', httpOnly: true, sameSite: 'lax', maxAge: 3_600_000 }, app))
+  app.use(markSession({ user: (ctx) => users.find(String(ctx.session?.userId)) }))
+  app.use(router.routes()).use(router.allowedMethods())
+  return app
+}
+
+/** A cache on the way does not know that answers depend on X-Api-Key. */
+const keepPrivate: Middleware = (ctx, next) => {
+  ctx.set('Cache-Control', 'private')
+  return next()
+}
+
+/** Reads a small body of JSON; anything else is the client's fault. A form of another site can send none. */
+async function readJson(ctx: Context): Promise<Record<string, unknown>> {
+  if (!ctx.is('json')) ctx.throw(415, 'Expected JSON')
+  if (!(ctx.request.length <= 10_000)) ctx.throw(413, 'Expected a short body of a known length')
+  try {
+    return Object(JSON.parse(await text(ctx.req)))
+  } catch {
+    return ctx.throw(400, 'Expected JSON')
+  }
+}
