@@ -25,9 +25,9 @@ export class ApiKeyAuthGuard extends AuthGuard('apikey') {
   }
 
   override async canActivate(context: ExecutionContext): Promise<boolean> {
-    const request: object = httpOf(context).getRequest()
     const access = accessOf(this.reflector, context)
     if (access && access.by !== 'apikey') return true
+    const request: object = httpOf(context).getRequest()
     if (admitted.get(request) === context.getHandler()) return true
     await super.canActivate(context)
     // Passport also goes on where a strategy decides nothing, and its strategies are shared by all of a process: what

@@ -4,7 +4,7 @@ import type { RequestHandler } from 'express'
 import type { ApiKeys } from 'latchkey'
 import { apiKeyAuth, requireAuth } from 'latchkey/express'
 import { accessOf } from './route-access.ts'
-import { httpOf, runMiddleware } from './run-middleware.ts'
+import { runMiddleware } from './run-middleware.ts'
 import { API_KEYS, USERS } from './tokens.ts'
 import { ownerFinder, type Users } from './users.ts'
 
@@ -25,7 +25,6 @@ export class SessionOrKeyGuard implements CanActivate {
   }
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
-    httpOf(context)
     const access = accessOf(this.reflector, context)
     if (access && access.by !== 'either') return true
     await runMiddleware(this.readKey, context)

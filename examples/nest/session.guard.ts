@@ -2,7 +2,7 @@ import { type CanActivate, type ExecutionContext, Inject, Injectable } from '@ne
 import { Reflector } from '@nestjs/core'
 import { requireSession } from 'latchkey/express'
 import { accessOf } from './route-access.ts'
-import { httpOf, runMiddleware } from './run-middleware.ts'
+import { runMiddleware } from './run-middleware.ts'
 
 /** Lets login sessions pass that `markSession()` has marked, and no request that presents a key. */
 @Injectable()
@@ -12,7 +12,6 @@ export class SessionGuard implements CanActivate {
   constructor(@Inject(Reflector) private readonly reflector: Reflector) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
-    httpOf(context)
     const access = accessOf(this.reflector, context)
     if (access && access.by !== 'session') return true
     await runMiddleware(this.requireSession, context)

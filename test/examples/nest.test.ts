@@ -578,6 +578,9 @@ describe('the guard', () => {
     for (const guard of guards) {
       await expect(guard.canActivate(context as ExecutionContext)).rejects.toThrow(message)
     }
+    const open = new ExecutionContextHost([{}, {}], Open, Open.prototype.open)
+    open.setType(type)
+    for (const guard of guards) expect(await guard.canActivate(open as ExecutionContext)).toBe(true)
   })
 })
 
@@ -660,6 +663,68 @@ describe('the decorators', () => {
     expect((await ask('/mostly-public/write')).status).toBe(401)
     expect((await ask('/mostly-public/write', reader)).status).toBe(403)
     expect((await ask('/mostly-public/settings', reader)).status).toBe(403)
+  })
+
+  it('replace on a handler what its controller says of sessions', async () => {
+    const { keys } = createTestKeys()
+    @Controller('account')
+    @RequireSession()
+    class Account {
+      @Get('open')
+      @Public()
+      open() {
+        return 'open'
+      }
+      @Get('read')
+      @RequirePermissions(READ)
+      read() {
+        return 'read'
+      }
+      @Get('either')
+      @RequireSessionOrKey()
+      either() {
+        return 'either'
+      }
+    }
+    @Controller('either')
+    @RequireSessionOrKey()
+    class Either {
+      @Get('open')
+      @Public()
+      open() {
+        return 'open'
+      }
+      @Get('session')
+      @RequireSession()
+      session() {
+        return 'session'
+      }
+    }
+    const ask = await serveNest({ keys, controllers: [Account, Either] })
+    const reader = [keyLine(await keyOf(keys))]
+    const statuses = async (path: string) =>
+      [await ask(path), await ask(path, reader)].map(({ status }) => status)
+    expect(await statuses('/account/open')).toEqual([200, 200])
+    expect(await statuses('/account/read')).toEqual([401, 200])
+    expect(await statuses('/account/either')).toEqual([401, 200])
+    expect(await statuses('/either/open')).toEqual([200, 200])
+    expect(await statuses('/either/session')).toEqual([401, 403])
+  })
+
+  it('take no keys that other keys have verified before', async () => {
+    const [mine, other] = [createTestKeys(), createTestKeys()]
+    @Controller()
+    class Either {
+      @Get('either')
+      @RequireSessionOrKey()
+      either() {
+        return 'either'
+      }
+    }
+    const use = apiKeyAuth(other.keys, { headers: ['X-Other-Key'] })
+    const ask = await serveNest({ keys: mine.keys, controllers: [Either], use })
+    const answer = await ask('/either', [`X-Other-Key: ${await keyOf(other.keys)}`])
+    expect(answer.json()).toMatchObject({ code: 'auth_method_not_accepted' })
   })
 
   it('charge what the route costs, once, be it guarded twice', async () => {
@@ -804,8 +869,10 @@ describe('the application', () => {
       expect(answer.status).toBe('password' in json ? 401 : 400)
       expect(answer.all('Set-Cookie')).toEqual([])
     }
+    // Of two, the first content type counts; the quotes of JSON become part of other fields.
     const form = 'Content-Type: application/x-www-form-urlencoded'
-    expect((await ask('/login', [form], { method: 'POST' })).status).toBe(400)
+    const json = `a=&username=${username}&password=${password}&b=`
+    expect((await ask('/login', [form], { method: 'POST', json })).status).toBe(400)
   })
 
   it('adds a project for a key that may write', async () => {
