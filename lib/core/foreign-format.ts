@@ -35,7 +35,7 @@ export interface ImportFormat<Row> extends KeyFormat {
 }
 
 /** The longest foreign key that is looked at at all. */
-const MAX_KEY_LENGTH = 512
+export const MAX_FOREIGN_KEY_LENGTH = 512
 const MAX_LOOKUP_LENGTH = 200
 const NAME = /^[a-z][a-z0-9-]{0,31}$/
 /** What a header field can carry and no trimming changes. */
@@ -67,7 +67,8 @@ export function compileFormats(option: string, value: unknown): ForeignFormats {
   }
 
   function lookupsOf(key: string): readonly string[] {
-    if (formats.size === 0 || key.length > MAX_KEY_LENGTH || !VISIBLE.test(key) || JWT.test(key)) return []
+    if (formats.size === 0 || key.length > MAX_FOREIGN_KEY_LENGTH || !VISIBLE.test(key) || JWT.test(key))
+      return []
     return [...formats.values()].flatMap((format) => lookupOf(format, key) ?? [])
   }
 
@@ -76,7 +77,9 @@ export function compileFormats(option: string, value: unknown): ForeignFormats {
     lookupsOf,
     lookupBy(name, key) {
       const format = formats.get(name)
-      return format && key.length <= MAX_KEY_LENGTH && VISIBLE.test(key) ? lookupOf(format, key) : null
+      return format && key.length <= MAX_FOREIGN_KEY_LENGTH && VISIBLE.test(key)
+        ? lookupOf(format, key)
+        : null
     },
   }
 }

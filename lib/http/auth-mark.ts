@@ -31,7 +31,7 @@ export type AuthMethod = 'apikey' | 'session' | 'other'
  *
  * - `apikey`: by a key; `user` is whom the key stands for.
  * - `session`: by a login session that `markSession()` has seen.
- * - `other`: there is a user, and neither of the two put it there.
+ * - `other`: there is a user, and neither of the two put it there; or code of the application has verified the key.
  * - `rejected`: a key was presented and refused, for `code`. Whatever else the request carries does not count.
  * - `conflict`: somebody replaced the user after the proof. Nobody is trusted.
  * - `none`: nobody.
@@ -110,10 +110,10 @@ export function getAuth<User = RegisteredUser>(request: object): Auth<User> {
   if (user === mark.user) {
     return mark.method === 'apikey'
       ? { method: 'apikey', user, apiKey: mark.apiKey }
-      : { method: 'session', user }
+      : { method: mark.method, user }
   }
   // A session may end midway; a user that somebody exchanged is not the one that was proven.
-  return hasUser || mark.method === 'apikey' ? { method: 'conflict' } : NOBODY
+  return hasUser || mark.method !== 'session' ? { method: 'conflict' } : NOBODY
 }
 
 /** What stands for no user, in Passport's way. 0 and an empty string may be somebody's id. */

@@ -167,7 +167,7 @@ function numberOf(recogniser: object): number {
  * Without the blanks that may surround a value (RFC 9110 §5.6.3). `trim()` would also take white space that is not
  * ASCII, and a value with that is no key.
  */
-function trimBlanks(text: string): string {
+export function trimBlanks(text: string): string {
   let start = 0
   let end = text.length
   while (start < end && isBlank(text.charCodeAt(start))) start += 1

@@ -113,6 +113,8 @@ export function authGuard(options: AuthGuardOptions = {}): Guard {
       if (accepted.has('apikey') && isVerifiedBy(request, keys)) return null
       return refusal(refusalOf(accepted))
     }
+    // The key that is presented is the one that the application itself has verified.
+    if (auth.method === 'other' && readMark(request)?.method === 'other' && accepted.has('other')) return null
     // Where a key is presented, it decides: only its verification lets the request pass.
     if (auth.method === 'rejected') return refusal(accepted.has('apikey') ? auth.code : refusalOf(accepted))
     if (presentsKey(request)) {

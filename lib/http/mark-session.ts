@@ -28,7 +28,7 @@ export function createSessionMarker<Request extends object>(
   if (readUser !== undefined) checkFunction('user', readUser)
   return (request) => {
     const method = readMark(request)?.method
-    if (method === 'apikey' || method === 'rejected') return
+    if (method !== undefined && method !== 'session') return
     const user = readUser ? readUser(request) : passportUser(request)
     if (isPromiseLike(user)) {
       throw new TypeError('"user" of markSession must answer at once: read the session before, not in it')

@@ -12,7 +12,9 @@ export type AuthMark =
       readonly keys: ApiKeyVerifier
     }
   | { readonly method: 'session'; readonly user: unknown }
-  | { readonly method: 'rejected'; readonly code: ErrorCode; readonly keys: ApiKeyVerifier }
+  /** By a key that the application's own code has accepted. */
+  | { readonly method: 'other'; readonly user: unknown }
+  | { readonly method: 'rejected'; readonly code: ErrorCode; readonly keys?: ApiKeyVerifier }
 
 /** A key that a request was admitted with. */
 export interface Admission {

@@ -1,4 +1,3 @@
-import { Strategy as PassportStrategy } from 'passport-strategy'
 import { type ApiKeyVerifier, checkVerifyOptions } from '../core/key-verifier.ts'
 import { type PermissionRequirement, resolveRequirement } from '../core/permissions.ts'
 import type { ApiKey } from '../core/record.ts'
@@ -16,6 +15,9 @@ import { responseOf } from '../http/raw-request.ts'
 import { keepFailureUncached } from '../http/uncached-failure.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkObject, fail, isObject, nearest } from '../internal/options.ts'
+import { answerLate } from './answer-late.ts'
+import { type Actions, type PassportRequest, StrategyBase } from './strategy-base.ts'
+import { succeedWithoutSession } from './succeed-without-session.ts'
 
 /** Ends a verify callback: an error is a fault (503), no user a bad key (401). */
 export type VerifyDone = (error: unknown, user?: unknown, info?: unknown) => void
@@ -60,38 +62,11 @@ export interface ApiKeyRouteOptions {
   cost?: number
 }
 
-/** The actions that Passport hangs on a strategy for one request. */
-interface Actions {
-  success(user: unknown, info?: unknown): void
-  fail(challenge: string, status?: number): void
-  error(error: unknown): void
-}
-
 /** The outcome, once the user is known. */
 interface Settled {
   readonly outcome: Authentication
   readonly info?: unknown
 }
-
-/** As much of a request as Passport and this strategy put to use. */
-export interface PassportRequest {
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>
-  readonly ip?: string | undefined
-  readonly socket?: { readonly remoteAddress?: string | undefined } | undefined
-  /** Passport's, or the application's own. */
-  logIn?(user: unknown, options: unknown, done: unknown): unknown
-  /** Express's way on from here, whichever middleware runs. */
-  next?: ((error: unknown) => void) | undefined
-}
-
-/** What `passport.use` asks of a strategy. Declared here, so that no consumer needs the types of another package. */
-interface StrategyBase {
-  name?: string
-}
-
-// Passport runs `authenticate` on `Object.create(strategy)`, where ES `#private` members cannot be read: hence
-// TypeScript's `private`, here and nowhere else.
-const Base = PassportStrategy as unknown as new () => StrategyBase
 
 /**
  * A Passport strategy, named `apikey`, that authenticates a request by its API key.
@@ -105,7 +80,7 @@ const Base = PassportStrategy as unknown as new () => StrategyBase
  * passport.use(new ApiKeyStrategy({ keys, resolveUser: (apiKey) => users.find(apiKey.owner.id) }))
  * app.get('/projects', passport.authenticate('apikey', { permissions: { projects: ['read'] } }), list)
  */
-export class ApiKeyStrategy<User = unknown> extends Base {
+export class ApiKeyStrategy<User = unknown> extends StrategyBase {
   override readonly name: string = 'apikey'
   private readonly authenticator: Authenticator
   private readonly verify: VerifyFunction | VerifyFunctionWithRequest | undefined
@@ -139,8 +114,6 @@ export class ApiKeyStrategy<User = unknown> extends Base {
 
   /** Called by Passport. */
   authenticate(req: PassportRequest, options: ApiKeyRouteOptions & { assignProperty?: string } = {}): void {
-    // Read at once: the actions are closures, but where the application hands Passport the strategy itself, the
-    // next request overwrites them before this one is decided.
     const { success, fail, error } = this as unknown as Actions
     const settle = ({ outcome, info }: Settled) => {
       if (options.assignProperty === undefined) stampRequest(req, this.authenticator.keys, outcome)
@@ -163,8 +136,8 @@ export class ApiKeyStrategy<User = unknown> extends Base {
       return
     }
     settled.then(
-      (value) => setImmediate(answer, req, () => settle(value)),
-      (mistake) => setImmediate(answer, req, () => error(mistake)),
+      (value) => setImmediate(answerLate, req, () => settle(value)),
+      (mistake) => setImmediate(answerLate, req, () => error(mistake)),
     )
   }
 
@@ -226,19 +199,6 @@ export class ApiKeyStrategy<User = unknown> extends Base {
   }
 }
 
-/**
- * Runs what ends a request that had to wait. An application's callback that throws here is out of reach of the
- * framework that called the strategy: it must neither be called again nor end the process.
- */
-function answer(req: PassportRequest, end: () => void): void {
-  try {
-    end()
-  } catch (thrown) {
-    if (typeof req.next !== 'function') throw thrown
-    req.next(thrown)
-  }
-}
-
 const routes = new WeakMap<object, ApiKeyRouteOptions>()
 
 /**
@@ -268,32 +228,4 @@ function setFields(req: object, fields: Readonly<Record<string, string>>): void 
   const res = responseOf(req)
   if (!res || res.headersSent) return
   for (const [name, value] of Object.entries(fields)) res.setHeader(name, value)
-}
-
-/**
- * Passport's `success` logs the user into the session unless the route says `session: false`. For the one call
- * that this success makes, `req.logIn` hears that; every other call, also of the application's own, is left alone.
- */
-function succeedWithoutSession(req: PassportRequest, options: object, succeed: () => void): void {
-  const { logIn } = req
-  if (typeof logIn !== 'function') {
-    succeed()
-    return
-  }
-  const wasOwn = Object.hasOwn(req, 'logIn')
-  const restore = () => {
-    if (req.logIn !== shadow) return
-    if (wasOwn) req.logIn = logIn
-    else delete req.logIn
-  }
-  function shadow(this: unknown, user: unknown, given: unknown, done: unknown) {
-    restore()
-    return logIn?.call(req, user, given === options ? { ...options, session: false } : given, done)
-  }
-  req.logIn = shadow
-  try {
-    succeed()
-  } finally {
-    restore()
-  }
 }

@@ -9,11 +9,20 @@ export {
   ApiKeyStrategy,
   ApiKeyStrategy as Strategy,
   type ApiKeyStrategyOptions,
-  type PassportRequest,
   type VerifyDone,
   type VerifyFunction,
   type VerifyFunctionWithRequest,
 } from './api-key-strategy.ts'
+export { BadRequestError } from './bad-request-error.ts'
+export {
+  type HeaderAPIKeyConfig,
+  type HeaderAPIKeyDone,
+  HeaderAPIKeyStrategy,
+  HeaderAPIKeyStrategy as default,
+  type HeaderAPIKeyVerify,
+  type HeaderAPIKeyVerifyDoneLast,
+} from './header-api-key-strategy.ts'
+export type { PassportRequest } from './strategy-base.ts'
 
 declare module 'passport' {
   interface AuthenticateOptions extends ApiKeyRouteOptions {}

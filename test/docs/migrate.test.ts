@@ -12,7 +12,7 @@ const blocks = readCodeBlocks(text)
 
 /** What the blocks take from the application that they are part of. */
 const APPLICATION = `
-import type { Express } from 'express'
+import type { Express, RequestHandler } from 'express'
 import type { ApiKeys, ApiKeysOptions, KeyStore, RateLimiter } from 'latchkey'
 import type { Pool } from 'pg'
 
@@ -22,6 +22,11 @@ declare global {
   const store: KeyStore
   const rateLimiter: RateLimiter
   const pool: Pool
+  const list: RequestHandler
+  const users: {
+    find(id: string): Promise<{ id: string } | null>
+    findByKey(apiKey: string, path?: string): Promise<{ id: string } | null>
+  }
   const createApiKeys: (options: ApiKeysOptions) => ApiKeys
   function rowsOf(table: string): AsyncGenerator<any>
 }

@@ -1,0 +1,287 @@
+import type { Request } from 'express'
+import type { ErrorCode } from '../errors.ts'
+import { showMark, writeMark } from '../http/auth-mark.ts'
+import { challengeFailure } from '../http/challenge-failure.ts'
+import { noteReader } from '../http/credential.ts'
+import { challenge } from '../http/header-fields.ts'
+import { rawRequest, responseOf, setUser } from '../http/raw-request.ts'
+import { stateOf } from '../http/request-state.ts'
+import { keepFailureUncached } from '../http/uncached-failure.ts'
+import { isPromiseLike } from '../internal/awaitable.ts'
+import {
+  checkBoolean,
+  checkFunction,
+  checkObject,
+  describe,
+  fail,
+  isPlainObject,
+} from '../internal/options.ts'
+import { answerLate } from './answer-late.ts'
+import { BadRequestError } from './bad-request-error.ts'
+import { createPrefixedHeaderReader, type PrefixedHeaderReader } from './prefixed-header.ts'
+import { type Actions, type PassportRequest, StrategyBase } from './strategy-base.ts'
+import { succeedWithoutSession } from './succeed-without-session.ts'
+
+/** Where a request carries its key. */
+export interface HeaderAPIKeyConfig {
+  /**
+   * The header field, in any case; `Cookie` is none for keys.
+   *
+   * @default 'X-Api-Key'
+   */
+  header?: string | null
+  /**
+   * What stands before the key and is no part of it, taken literally; give the blank that ends it. A scheme with its
+   * blank, such as `'Api-Key '` or `'Bearer '`, is compared in any case.
+   *
+   * @default ''
+   */
+  prefix?: string | null
+  /**
+   * With `passReqToCallback`, hands the request to `verify` before `done` and not behind it: Nest takes what comes
+   * last for `done`.
+   *
+   * @default false
+   */
+  doneLast?: boolean
+}
+
+/** Ends a verify callback: with an error, with the user, or with none where the key is not valid. */
+export type HeaderAPIKeyDone = (error: unknown, user?: unknown, info?: unknown) => void
+
+/** Finds the user of a key. The request comes last, for `passReqToCallback: true`. */
+export type HeaderAPIKeyVerify = {
+  // A method's parameters may be narrower, so that `done` and the request can have the types that applications gave them.
+  bivariant(apiKey: string, done: HeaderAPIKeyDone, req?: Request): unknown
+}['bivariant']
+
+/** The same with `done` last, for `doneLast: true`. */
+export type HeaderAPIKeyVerifyDoneLast = {
+  bivariant(apiKey: string, req: Request, done: HeaderAPIKeyDone): unknown
+}['bivariant']
+
+/** What the strategy needs for each request. */
+interface Settings {
+  readonly reader: PrefixedHeaderReader
+  readonly doneLast: boolean
+  /** Challenges: where no key was sent, and where one was. */
+  readonly bare: string
+  readonly invalid: string
+}
+
+/** What came of a request. */
+type Outcome =
+  | { readonly code: null; readonly user: unknown; readonly info: unknown }
+  | { readonly code: 'unavailable'; readonly error: unknown }
+  | {
+      readonly code: Extract<
+        ErrorCode,
+        'missing_key' | 'multiple_credentials' | 'invalid_key' | 'insufficient_permissions'
+      >
+      readonly info?: unknown
+    }
+
+// A symbol, so that it meets no member of an application's subclass: Nest's look like `constructor(private settings: …)`.
+const SETTINGS = Symbol('settings')
+
+/**
+ * A drop-in for the strategy of passport-headerapikey: a team moves over by changing the name of the module. The
+ * application's own `verify` says whose key it is. Constructor, name, properties, order of parameters and what `done`
+ * does are that package's. What differs, on purpose:
+ *
+ * - It never creates, changes or ends a login session, with or without `session: false`. The request's
+ *   `authMethod` is `'other'`. A bad key never falls back to a cookie.
+ * - A 401 always has a challenge: `WWW-Authenticate: <scheme> realm="Users"`. Where no key was sent, or one with another
+ *   prefix, `info` is that text, and no `BadRequestError`.
+ * - `info` is never sent and never a status. Where it is no object, a failure gets it as `{ message }`.
+ * - The prefix is a literal text and no regular expression; a scheme is compared in any case, and blanks around a key are
+ *   no part of it.
+ * - Two keys in one request are a 400. A key with other characters than printable ASCII or more than 512 is a 401. An
+ *   empty key is none. `verify` is asked about none of these.
+ * - What `verify` throws, or rejects with, is an error as if `done` had got it, also for a custom callback. Of several
+ *   answers the first counts.
+ * - A route that asks for `permissions` refuses with 403: these keys hold none.
+ * - Wrong options are a `TypeError` at once, and the object they come in is not changed.
+ *
+ * @throws TypeError when an option is wrong or unknown, or there is no `verify`.
+ * @example
+ * passport.use(
+ *   new HeaderAPIKeyStrategy({ header: 'Authorization', prefix: 'Api-Key ' }, false, (apiKey, done) => {
+ *     users.findByKey(apiKey).then((user) => done(null, user), done)
+ *   }),
+ * )
+ * app.get('/projects', passport.authenticate('headerapikey'), list)
+ */
+export class HeaderAPIKeyStrategy extends StrategyBase {
+  // Node hands `import strategies from 'passport-headerapikey'` the exports as a whole.
+  static readonly default: typeof HeaderAPIKeyStrategy = HeaderAPIKeyStrategy
+  static readonly HeaderAPIKeyStrategy: typeof HeaderAPIKeyStrategy = HeaderAPIKeyStrategy
+  static readonly BadRequestError: typeof BadRequestError = BadRequestError
+
+  override name = 'headerapikey'
+  /** The header field in lower case, and the prefix. */
+  readonly apiKeyHeader: { readonly header: string; readonly prefix: string }
+  verify: HeaderAPIKeyVerify
+  passReqToCallback: boolean
+  private readonly [SETTINGS]: Settings
+
+  // The usual form comes last: it is the one that Nest's types are made of.
+  constructor(
+    headerConfig: HeaderAPIKeyConfig & { doneLast: true },
+    passReqToCallback: true,
+    verify: HeaderAPIKeyVerifyDoneLast,
+  )
+  constructor(
+    headerConfig: HeaderAPIKeyConfig | null | undefined,
+    passReqToCallback: boolean | null | undefined,
+    verify: HeaderAPIKeyVerify,
+  )
+  constructor(
+    headerConfig: HeaderAPIKeyConfig | null | undefined,
+    passReqToCallback: boolean | null | undefined,
+    verify: HeaderAPIKeyVerify | HeaderAPIKeyVerifyDoneLast,
+  ) {
+    super()
+    const { header, prefix, doneLast } = resolveConfig(headerConfig ?? {})
+    this.passReqToCallback = checkBoolean('passReqToCallback', passReqToCallback ?? false)
+    checkFunction('verify', verify)
+    this.verify = verify as HeaderAPIKeyVerify
+    this.apiKeyHeader = Object.freeze({ header, prefix })
+    const reader = createPrefixedHeaderReader(header, prefix)
+    noteReader(reader)
+    const bare = challenge(reader.scheme, 'Users')
+    const invalid = challenge(reader.scheme, 'Users', 'invalid_key')
+    this[SETTINGS] = Object.freeze({ reader, doneLast, bare, invalid })
+  }
+
+  /** Called by Passport. */
+  authenticate(req: PassportRequest, options: { assignProperty?: string; permissions?: unknown } = {}): void {
+    const { success, fail, error } = this as unknown as Actions
+    const { reader, doneLast, bare, invalid } = this[SETTINGS]
+    const settle = (outcome: Outcome) => {
+      if (options.assignProperty === undefined) stamp(req, outcome)
+      if (outcome.code === null) {
+        succeedWithoutSession(req, options, () => success(outcome.user, outcome.info))
+        return
+      }
+      const res = responseOf(req)
+      keepFailureUncached(res)
+      if (outcome.code === 'unavailable') error(outcome.error)
+      else if (outcome.code === 'missing_key') fail(bare)
+      else if (outcome.code === 'multiple_credentials') fail(invalid, 400)
+      else if (outcome.code === 'insufficient_permissions') fail(invalid, 403)
+      else if (outcome.info === undefined || outcome.info === null) fail(invalid)
+      else {
+        // Passport would send a string as it is, and take a number for the status.
+        challengeFailure(res, invalid)
+        fail(typeof outcome.info === 'object' ? outcome.info : { message: String(outcome.info) })
+      }
+    }
+
+    const raw = rawRequest(req)
+    stateOf(raw).isRead = true
+    const found = reader.read(raw)
+    if (found.kind === 'none') settle({ code: 'missing_key' })
+    else if (found.kind === 'several') settle({ code: 'multiple_credentials' })
+    else if (!found.isWellFormed) settle({ code: 'invalid_key' })
+    else if (options.permissions !== undefined) {
+      warnOfPermissions()
+      settle({ code: 'insufficient_permissions' })
+    } else {
+      const rest = (done: HeaderAPIKeyDone) => {
+        if (!this.passReqToCallback) return [done]
+        return doneLast ? [req, done] : [done, req]
+      }
+      const verify = this.verify as (...args: unknown[]) => unknown
+      askVerify(req, (done) => verify.call(this, found.key, ...rest(done)), settle)
+    }
+  }
+}
+
+let hasWarned = false
+
+/** Tells the programmer, once, why a route lets no key pass. */
+function warnOfPermissions(): void {
+  if (hasWarned) return
+  hasWarned = true
+  process.emitWarning(
+    'a route asks HeaderAPIKeyStrategy for permissions, which its keys do not have, and refuses them all; ' +
+      'import the keys and use ApiKeyStrategy there',
+    { code: 'LATCHKEY_NO_PERMISSIONS' },
+  )
+}
+
+/** @throws TypeError naming the option. */
+function resolveConfig(config: HeaderAPIKeyConfig): { header: string; prefix: string; doneLast: boolean } {
+  if (isPlainObject(config) && 'keys' in config) {
+    throw new TypeError('"headerConfig" has no option "keys": use ApiKeyStrategy, which takes it')
+  }
+  checkObject('headerConfig', config, ['header', 'prefix', 'doneLast'])
+  const header = config.header || 'X-Api-Key'
+  const prefix = config.prefix || ''
+  if (typeof header !== 'string' || !/^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$/.test(header)) {
+    fail('headerConfig.header', 'the name of a header field', header)
+  }
+  if (header.toLowerCase() === 'cookie') {
+    throw new TypeError('"headerConfig.header" must not be "cookie": browsers send it by themselves')
+  }
+  if (typeof prefix !== 'string' || !/^[\x20-\x7e]{0,255}$/.test(prefix)) {
+    throw new TypeError(
+      `"headerConfig.prefix" must be at most 255 characters of printable ASCII, received ${describe(prefix)}`,
+    )
+  }
+  const doneLast = checkBoolean('headerConfig.doneLast', config.doneLast ?? false)
+  return { header: header.toLowerCase(), prefix, doneLast }
+}
+
+/**
+ * Asks the application, and takes its first answer: at once where it gives one at once, as unit tests of strategies
+ * expect. Nothing of what follows runs inside `verify`, whose failure it would seem to be.
+ */
+function askVerify(
+  req: PassportRequest,
+  ask: (done: HeaderAPIKeyDone) => unknown,
+  settle: (outcome: Outcome) => void,
+): void {
+  let first: Outcome | undefined
+  let isLate = false
+  const take = (outcome: Outcome) => {
+    if (first) return
+    first = outcome
+    if (isLate) setImmediate(answerLate, req, () => settle(outcome))
+  }
+  const fault = (cause: unknown) => take({ code: 'unavailable', error: surelyError(cause) })
+  const done: HeaderAPIKeyDone = (error, user, info) => {
+    if (error) fault(error)
+    else take(user ? { code: null, user, info } : { code: 'invalid_key', info })
+  }
+  try {
+    const returned = ask(done)
+    // Frameworks wrap callbacks in async functions: what they resolve with says nothing, a rejection does.
+    if (isPromiseLike(returned)) returned.then(undefined, fault)
+  } catch (thrown) {
+    fault(thrown)
+  }
+  isLate = true
+  if (first) settle(first)
+}
+
+/** The application's own error; but what is none for Express would let the request pass, and `'route'` skip to another. */
+function surelyError(cause: unknown): unknown {
+  if (cause && cause !== 'route' && cause !== 'router') return cause
+  return new Error('verify of HeaderAPIKeyStrategy has failed without an error', { cause })
+}
+
+/** Marks the request by what came of it, and puts the user there. */
+function stamp(req: PassportRequest, outcome: Outcome): void {
+  if (outcome.code === null) {
+    const { user } = outcome
+    writeMark(req, { method: 'other', user })
+    setUser(req, user)
+  } else if (outcome.code === 'missing_key') showMark(req)
+  else {
+    // A bad key never falls back to whoever was there before it.
+    writeMark(req, { method: 'rejected', code: outcome.code })
+    setUser(req, undefined)
+  }
+}

@@ -1,0 +1,91 @@
+import { MAX_FOREIGN_KEY_LENGTH } from '../core/foreign-format.ts'
+import { type CredentialReader, trimBlanks } from '../http/credential.ts'
+import type { RequestLike } from '../http/raw-request.ts'
+
+/** What one header field presents. */
+export type PrefixedKey =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'one'; readonly key: string; readonly isWellFormed: boolean }
+  | { readonly kind: 'several' }
+
+/** Reads keys from one header field, each behind a prefix. */
+export interface PrefixedHeaderReader extends CredentialReader {
+  read(request: RequestLike): PrefixedKey
+}
+
+const NONE: PrefixedKey = Object.freeze({ kind: 'none' })
+const SEVERAL: PrefixedKey = Object.freeze({ kind: 'several' })
+
+/** An authentication scheme (RFC 9110 §11.1) and what separates it from the credential. */
+const SCHEME_PREFIX = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) +$/
+
+const PRINTABLE = /^[\x20-\x7e]+$/
+
+/** What Node and proxies put between the values of repeated fields. */
+const SEPARATOR = /,[ \t]/
+
+/**
+ * Prepares reading. A prefix such as `Api-Key ` is a scheme and compares in any case; every other one is taken
+ * literally.
+ *
+ * @param header in lower case
+ */
+export function createPrefixedHeaderReader(header: string, prefix: string): PrefixedHeaderReader {
+  const scheme = SCHEME_PREFIX.exec(prefix)?.[1]
+  const schemeStart = scheme?.toLowerCase()
+  // Other schemes than ours pass by in these; any other field is there for keys alone.
+  const isShared = header === 'authorization' || header === 'proxy-authorization'
+
+  function read(request: RequestLike): PrefixedKey {
+    let found = NONE
+    for (const line of linesOf(request, header)) {
+      const key = readLine(line)
+      if (key.kind === 'none') continue
+      if (found.kind !== 'none') return SEVERAL
+      found = key
+    }
+    return found
+  }
+
+  function readLine(line: string): PrefixedKey {
+    const text = trimBlanks(line)
+    const key = text === '' ? '' : strip(text)
+    if (key === '' || (key === null && isShared)) return NONE
+    if (key === null) return { kind: 'one', key: text, isWellFormed: false }
+    if (SEPARATOR.test(key)) return SEVERAL
+    return { kind: 'one', key, isWellFormed: key.length <= MAX_FOREIGN_KEY_LENGTH && PRINTABLE.test(key) }
+  }
+
+  /** What follows the prefix; null where there is another beginning. */
+  function strip(text: string): string | null {
+    if (schemeStart === undefined) {
+      return text.startsWith(prefix) ? trimBlanks(text.slice(prefix.length)) : null
+    }
+    if (text.slice(0, schemeStart.length).toLowerCase() !== schemeStart) return null
+    const rest = text.slice(schemeStart.length)
+    return rest === '' || rest.startsWith(' ') || rest.startsWith('\t') ? trimBlanks(rest) : null
+  }
+
+  return { scheme: scheme ?? 'Api-Key', form: JSON.stringify(['prefixed', header, prefix]), read }
+}
+
+/** The lines of a header field. Where it was sent once, as the application sees it: a middleware may have put it there. */
+function linesOf({ headers, rawHeaders = [] }: RequestLike, header: string): readonly string[] {
+  const value = headers[header] ?? (rawHeaders.length === 0 ? valueInAnyCase(headers, header) : undefined)
+  if (value === undefined) return []
+  const lines: string[] = []
+  // `headers` joins some repeated fields and drops others: only the raw lines tell how many there are.
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] as string
+    if (name.length === header.length && name.toLowerCase() === header)
+      lines.push(rawHeaders[i + 1] as string)
+  }
+  if (lines.length > 1) return lines
+  return Array.isArray(value) ? value : [value]
+}
+
+/** Requests that tests make up do not spell names as Node does. */
+function valueInAnyCase(headers: RequestLike['headers'], header: string): string | string[] | undefined {
+  const name = Object.keys(headers).find((other) => other.toLowerCase() === header)
+  return name === undefined ? undefined : headers[name]
+}
