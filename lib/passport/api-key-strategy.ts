@@ -13,7 +13,7 @@ import {
 } from '../http/authenticate-request.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { responseOf } from '../http/raw-request.ts'
-import { keepFailureUncached } from '../http/uncached-failure.ts'
+import { keepFailureFields, keepFailureUncached } from '../http/uncached-failure.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkObject, fail, isObject, nearest } from '../internal/options.ts'
 
@@ -215,7 +215,8 @@ export class ApiKeyStrategy<User = unknown> extends Base {
   ): void {
     const { status } = error
     if (this.refuseWith === 'error' || status === 429 || status === 503) {
-      setFields(req, { ...error.headers, 'Cache-Control': 'no-store' })
+      // Passport hands strategies no response, and who renders the error may not know of its header fields.
+      keepFailureFields(responseOf(req), error)
       actions.error(error)
     } else {
       keepFailureUncached(responseOf(req))
@@ -260,13 +261,6 @@ function resolveRoute(options: ApiKeyRouteOptions): ApiKeyRouteOptions {
   checkVerifyOptions(route)
   routes.set(options, Object.freeze(route))
   return route
-}
-
-/** Sets response fields where there is a response to set them on: Passport hands strategies none. */
-function setFields(req: object, fields: Readonly<Record<string, string>>): void {
-  const res = responseOf(req)
-  if (!res || res.headersSent) return
-  for (const [name, value] of Object.entries(fields)) res.setHeader(name, value)
 }
 
 /**
