@@ -5,7 +5,7 @@ import type { LimiterKind } from './limiters.ts'
 
 /** One line of the table: what is asked of an application, and what comes of it under every framework. */
 export interface Row {
-  /** What happens, as the end of a sentence that begins with "it": unique. */
+  /** What happens; the page shows it as a heading. */
   readonly title: string
   /** Options of `createApiKeys`. */
   readonly keys?: Partial<Omit<ApiKeysOptions, 'store' | 'clock' | 'rateLimiter' | 'onEvent'>>

@@ -2,40 +2,42 @@ import 'reflect-metadata'
 import type { RequestListener } from 'node:http'
 import {
   All,
-  type ArgumentsHost,
   type CanActivate,
-  Catch,
   Controller,
   type ExecutionContext,
   Module,
   Req,
   UseGuards,
 } from '@nestjs/common'
-import { BaseExceptionFilter, HttpAdapterHost, NestFactory } from '@nestjs/core'
+import { NestFactory, Reflector } from '@nestjs/core'
 import { AuthGuard, PassportStrategy } from '@nestjs/passport'
 import type { Express, Request, RequestHandler } from 'express'
 import { type ApiKey, isLatchkeyError } from 'latchkey'
-import { apiKeyErrorHandler, getAuth, markSession } from 'latchkey/express'
+import { getAuth, markSession } from 'latchkey/express'
 import { ApiKeyStrategy } from 'latchkey/passport'
 import passport from 'passport'
+import { ApiKeyAuthGuard } from '../../../examples/nest/api-key-auth.guard.ts'
+import { ProblemFilter } from '../../../examples/nest/problem.filter.ts'
+import { Access, Cost } from '../../../examples/nest/route-access.ts'
+import { runMiddleware } from '../../../examples/nest/run-middleware.ts'
 import { type Part, partsOf, SESSION_USER, type Surroundings } from '../pipeline.ts'
 import type { App, Asked } from '../row.ts'
 import { describeWho } from '../who.ts'
 import type { Adapter } from './adapter.ts'
 import { atLogin, createExpressParts, meanwhile } from './express-parts.ts'
 
-/** `@UseGuards(AuthGuard('apikey'))` with `@nestjs/passport`. */
+/** `@nestjs/passport` with the guard and the filter of `examples/nest`. */
 export function nestAdapter(): Adapter {
   return {
     name: 'Nest 12',
     async build(app, surroundings) {
       useStrategy(app, surroundings)
       const { middlewares, guards } = createParts(app, surroundings)
-      const site = await NestFactory.create(createModule(guards), { logger: false })
+      const site = await NestFactory.create(createModule(guards, app.asks), { logger: false })
       const server = site.getHttpAdapter().getInstance() as Express
       if (app.proxies !== undefined) server.set('trust proxy', app.proxies)
       for (const middleware of middlewares) site.use(middleware)
-      if (!app.rendering) site.useGlobalFilters(new ProblemFilter(site.get(HttpAdapterHost).httpAdapter))
+      if (!app.rendering) site.useGlobalFilters(new ProblemFilter())
       await site.init()
       return server as RequestListener
     },
@@ -71,8 +73,8 @@ function createParts(app: App, surroundings: Surroundings) {
   const middlewares: RequestHandler[] = []
   const guards: CanActivate[] = []
   for (const part of partsOf(app)) {
-    if (part === 'keys') guards.push(keyGuard(app, app.asks))
-    else if (part === 'keysAgain') guards.push(keyGuard(app, app.asksAgain))
+    if (part === 'keys') guards.push(keyGuard(app, surroundings, app.asks))
+    else if (part === 'keysAgain') guards.push(keyGuard(app, surroundings, app.asksAgain))
     else if (part === 'guard' || (guards.length > 0 && part !== 'route'))
       guards.push(...parts[part].map(toGuard))
     else if (part !== 'route') middlewares.push(...parts[part])
@@ -80,49 +82,49 @@ function createParts(app: App, surroundings: Surroundings) {
   return { middlewares, guards }
 }
 
-function keyGuard(app: App, asks: Asked = {}): CanActivate {
-  class KeyGuard extends AuthGuard('apikey') {
-    override getAuthenticateOptions() {
-      return { ...asks }
-    }
+/** The guard of the recipe; where the table asks for what the recipe has no use for, one that is less strict. */
+function keyGuard(app: App, { keys }: Surroundings, asks: Asked = {}): CanActivate {
+  const isOfRecipe = (app.keys ?? 'required') === 'required' && !app.asksAgain
+  return isOfRecipe ? new ApiKeyAuthGuard(new Reflector(), keys) : new LenientGuard(app, asks)
+}
 
-    override handleRequest<User>(
-      error: unknown,
-      _user: unknown,
-      _info: unknown,
-      context: ExecutionContext,
-    ): User {
-      const isMissing = isLatchkeyError(error) && error.code === 'missing_key'
-      const passes = app.keys === 'overruled' || (app.keys === 'optional' && isMissing)
-      if (error && !passes) throw error
-      // Nest puts what this returns in the place of the user, whoever is there.
-      return context.switchToHttp().getRequest().user
-    }
+class LenientGuard extends AuthGuard('apikey') {
+  constructor(
+    private readonly app: App,
+    private readonly asks: Asked,
+  ) {
+    super()
   }
-  return new KeyGuard()
+
+  override getAuthenticateOptions() {
+    return { ...this.asks }
+  }
+
+  override handleRequest<User>(
+    error: unknown,
+    _user: unknown,
+    _info: unknown,
+    context: ExecutionContext,
+  ): User {
+    const isMissing = isLatchkeyError(error) && error.code === 'missing_key'
+    const passes = this.app.keys === 'overruled' || (this.app.keys === 'optional' && isMissing)
+    if (error && !passes) throw error
+    // Nest puts what this returns in the place of the user, whoever is there.
+    return context.switchToHttp().getRequest().user
+  }
 }
 
 function toGuard(middleware: RequestHandler): CanActivate {
   return {
-    canActivate: (context) =>
-      new Promise((resolve, reject) => {
-        const http = context.switchToHttp()
-        const next = (error?: unknown) => (error ? reject(error) : resolve(true))
-        middleware(http.getRequest(), http.getResponse(), next)
-      }),
+    async canActivate(context) {
+      await runMiddleware(middleware, context)
+      return true
+    },
   }
 }
 
-class ProblemFilter extends BaseExceptionFilter {
-  override catch(error: unknown, host: ArgumentsHost): void {
-    const http = host.switchToHttp()
-    apiKeyErrorHandler()(error, http.getRequest(), http.getResponse(), () => super.catch(error, host))
-  }
-}
-Catch()(ProblemFilter)
-
-// Decorators are called, not written: then no option of the compiler is needed for them.
-function createModule(guards: readonly CanActivate[]) {
+// Decorators are called, not written, since each row has others.
+function createModule(guards: readonly CanActivate[], { permissions, cost }: Asked = {}) {
   class Site {
     show(req: Request) {
       return describeWho(getAuth(req), req)
@@ -130,6 +132,8 @@ function createModule(guards: readonly CanActivate[]) {
   }
   const descriptor = Object.getOwnPropertyDescriptor(Site.prototype, 'show') as PropertyDescriptor
   All()(Site.prototype, 'show', descriptor)
+  if (permissions !== undefined) Access({ by: 'apikey', permissions })(Site.prototype, 'show', descriptor)
+  if (cost !== undefined) Cost(cost)(Site.prototype, 'show', descriptor)
   UseGuards(...guards)(Site.prototype, 'show', descriptor)
   Req()(Site.prototype, 'show', 0)
   Controller()(Site)

@@ -307,9 +307,12 @@ export const CONFUSIONS: readonly Row[] = [
     ],
   },
   {
-    title: 'refuses where the guard stands before what reads keys',
+    title: 'refuses where the guard stands before what reads keys, and warns the programmer once',
     app: { guardFirst: true, guard: { name: 'requireApiKey' } },
-    steps: [{ ask: { lines: [KEY] }, expect: guardRefuses('missing_key', NOBODY) }],
+    steps: [['warning LATCHKEY_UNVERIFIED'], []].map((events) => ({
+      ask: { lines: [KEY] },
+      expect: guardRefuses('missing_key', NOBODY, { events }),
+    })),
   },
   ...(
     [
