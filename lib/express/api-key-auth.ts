@@ -4,7 +4,7 @@ import { type Authentication, stampRequest } from '../http/authenticate-request.
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { createMiddlewareParts, type MiddlewareOptions } from '../http/middleware.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
-import { sendProblem } from './send-problem.ts'
+import { refuse } from './refuse.ts'
 
 /** What `apiKeyAuth` asks of requests, and how it refuses them. */
 export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<User> {
@@ -38,8 +38,7 @@ export function apiKeyAuth<User = unknown>(
       if (!res.headersSent) setRateLimitFields(res, outcome.limits, parts.rateLimitHeaders)
       next()
     } else if (!outcome.presented && !parts.required) next()
-    else if (parts.refuseWith === 'error') next(outcome.error)
-    else sendProblem(res, outcome.error)
+    else refuse(res, next, outcome.error, parts.refuseWith)
   }
 
   return function authenticateByApiKey(req, res, next) {

@@ -12,7 +12,7 @@ import {
   type SessionGuardOptions,
   sessionGuard,
 } from '../http/guards.ts'
-import { sendProblem } from './send-problem.ts'
+import { refuse } from './refuse.ts'
 
 /**
  * Passes only a login session that `markSession()` has marked, and no request that presents a key, not even a
@@ -66,8 +66,7 @@ export function requirePermissions(
 function toMiddleware(guard: Guard, { refuseWith }: RefusalOptions = {}): RequestHandler {
   return function guardRequest(req, res, next) {
     const refusal = guard(req)
-    if (!refusal) next()
-    else if (refuseWith === 'error') next(refusal)
-    else sendProblem(res, refusal)
+    if (refusal) refuse(res, next, refusal, refuseWith)
+    else next()
   }
 }

@@ -8,5 +8,7 @@ export function sendProblem(res: Response, error: LatchkeyError): void {
   const { headers, body } = renderProblem(error)
   res.statusCode = error.status
   for (const [name, value] of Object.entries(headers)) res.setHeader(name, value)
+  // Node computes it only where the body is sent: the answer to HEAD has it as well (RFC 9110 §9.3.2).
+  res.setHeader('Content-Length', Buffer.byteLength(body))
   res.end(body)
 }

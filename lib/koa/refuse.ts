@@ -2,7 +2,7 @@ import type { Context } from 'koa'
 import type { LatchkeyError } from '../errors.ts'
 import type { RefusalOptions } from '../http/guards.ts'
 import { renderProblem } from '../http/problem.ts'
-import { keepFailureUncached } from '../http/uncached-failure.ts'
+import { keepFailureFields } from '../http/uncached-failure.ts'
 
 /** Answers with the problem body of `error`; with `'error'` throws it for middlewares before this one, or for Koa. */
 export function refuse(ctx: Context, error: LatchkeyError, refuseWith: RefusalOptions['refuseWith']): void {
@@ -10,7 +10,7 @@ export function refuse(ctx: Context, error: LatchkeyError, refuseWith: RefusalOp
     sendProblem(ctx, error)
     return
   }
-  keepFailureUncached(ctx.res)
+  keepFailureFields(ctx.res, error)
   throw error
 }
 

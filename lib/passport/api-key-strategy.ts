@@ -12,7 +12,7 @@ import {
 } from '../http/authenticate-request.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { responseOf } from '../http/raw-request.ts'
-import { keepFailureUncached } from '../http/uncached-failure.ts'
+import { keepFailureFields, keepFailureUncached } from '../http/uncached-failure.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkObject, fail, isObject, nearest } from '../internal/options.ts'
 import { answerLate } from './answer-late.ts'
@@ -187,12 +187,12 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     actions: Omit<Actions, 'success'>,
   ): void {
     const { status } = error
-    // Koa and Express take all fields away before they render an error: this one is set when the answer begins.
-    keepFailureUncached(responseOf(req))
     if (this.refuseWith === 'error' || status === 429 || status === 503) {
-      setFields(req, { ...error.headers, 'Cache-Control': 'no-store' })
+      // Passport hands strategies no response, and who renders the error may not know of its header fields.
+      keepFailureFields(responseOf(req), error)
       actions.error(error)
     } else {
+      keepFailureUncached(responseOf(req))
       // An explicit 401 would hide the status of a strategy after this one; it is the default anyway.
       actions.fail(challenge, status === 401 ? undefined : status)
     }
@@ -221,11 +221,4 @@ function resolveRoute(options: ApiKeyRouteOptions): ApiKeyRouteOptions {
   checkVerifyOptions(route)
   routes.set(options, Object.freeze(route))
   return route
-}
-
-/** Sets response fields where there is a response to set them on: Passport hands strategies none. */
-function setFields(req: object, fields: Readonly<Record<string, string>>): void {
-  const res = responseOf(req)
-  if (!res || res.headersSent) return
-  for (const [name, value] of Object.entries(fields)) res.setHeader(name, value)
 }

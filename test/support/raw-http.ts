@@ -28,19 +28,24 @@ export type Ask = (path: string, lines?: readonly string[], options?: AskOptions
 
 /** Serves `handler` on a free port until the test has ended. */
 export async function serve(handler: RequestListener): Promise<Ask> {
-  const server = createServer(handler)
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  onTestFinished(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  const { port } = server.address() as AddressInfo
+  const port = await listen(handler)
   return (path, lines = [], { method = 'GET', json } = {}) => {
     const body = json === undefined ? '' : JSON.stringify(json)
     const head = [`${method} ${path} HTTP/1.1`, 'Host: localhost', 'Connection: close', ...lines]
     if (body) head.push('Content-Type: application/json', `Content-Length: ${body.length}`)
     return exchange(port, `${head.join('\r\n')}\r\n\r\n${body}`)
   }
+}
+
+/** The port of 127.0.0.1 on which `handler` answers until the test has ended. */
+export async function listen(handler: RequestListener): Promise<number> {
+  const server = createServer(handler)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return (server.address() as AddressInfo).port
 }
 
 /** Each character becomes one byte: what a client library would refuse to send can be sent here. */
@@ -54,7 +59,8 @@ function exchange(port: number, request: string): Promise<Answer> {
   })
 }
 
-function parse(text: string): Answer {
+/** Reads a whole response. */
+export function parse(text: string): Answer {
   const end = text.indexOf('\r\n\r\n')
   const [statusLine = '', ...lines] = text.slice(0, end).split('\r\n')
   const all = (name: string) =>

@@ -1,0 +1,20 @@
+import type { NextFunction, Response } from 'express'
+import type { LatchkeyError } from '../errors.ts'
+import type { RefusalOptions } from '../http/guards.ts'
+import { keepFailureFields } from '../http/uncached-failure.ts'
+import { sendProblem } from './send-problem.ts'
+
+/** Answers with the problem body of `error`; with `'error'` hands it to the error handlers, Express's own at the last. */
+export function refuse(
+  res: Response,
+  next: NextFunction,
+  error: LatchkeyError,
+  refuseWith: RefusalOptions['refuseWith'],
+): void {
+  if (refuseWith !== 'error') {
+    sendProblem(res, error)
+    return
+  }
+  keepFailureFields(res, error)
+  next(error)
+}

@@ -1,0 +1,104 @@
+import { STATUS_CODES } from 'node:http'
+import type { AdapterName } from './adapters/adapter.ts'
+import { FRAMEWORK_BODY } from './expected.ts'
+import type { Outcome } from './row.ts'
+
+/** What an adapter answers otherwise than the table says, and why it has to. */
+export interface Difference {
+  readonly name: string
+  readonly adapters: readonly AdapterName[]
+  readonly reason: string
+  /** What the outcome is instead; null where it is as the table says. */
+  change(outcome: Outcome): Outcome | null
+}
+
+/** Each is said once; one that no row needs is an error, as is a row that needs one that is not here. */
+export const DIFFERENCES: readonly Difference[] = [
+  {
+    name: 'Passport’s body',
+    adapters: ['Express 5, Passport', 'Express 4, Passport'],
+    reason:
+      "With `refuseWith: 'fail'`, Passport’s own way and the default, a later strategy may still succeed. So Passport " +
+      "writes the refusal, and has nothing but the text of the status. `refuseWith: 'error'` and " +
+      '`apiKeyErrorHandler()` answer with problem bodies.',
+    change: (outcome) => (isFail(outcome) ? withBody(outcome, textOf(outcome), undefined) : null),
+  },
+  {
+    name: 'Express’s error page',
+    adapters: ['Express 5, Passport', 'Express 4, Passport'],
+    reason:
+      '429 and 503 halt Passport’s chain with an error. These applications have no error handler, and Express renders ' +
+      'it: a page, with the header fields of the error. `apiKeyErrorHandler()` answers with problem bodies.',
+    change: (outcome) =>
+      isHalt(outcome) ? withBody(outcome, errorPage(titleOf(outcome)), 'text/html; charset=utf-8') : null,
+  },
+  {
+    name: 'koa-passport’s body',
+    adapters: ['Koa 3, koa-passport'],
+    reason:
+      'The same as Passport’s body, but for koa-passport: the text of the status, which Koa gives a type. ' +
+      "`refuseWith: 'error'` and `apiKeyErrorHandler()` answer with problem bodies, and `apiKeyAuth` without " +
+      'koa-passport does so by itself.',
+    change: (outcome) => (isFail(outcome) ? withBody(outcome, textOf(outcome), PLAIN) : null),
+  },
+  {
+    name: 'Koa’s error text',
+    adapters: ['Koa 3, koa-passport'],
+    reason:
+      '429 and 503 halt the chain with an error, which Koa renders: its title below 500, otherwise the text of the ' +
+      'status, with the header fields of the error. `apiKeyErrorHandler()` answers with problem bodies.',
+    change: (outcome) =>
+      isHalt(outcome)
+        ? withBody(outcome, outcome.status < 500 ? titleOf(outcome) : textOf(outcome), PLAIN)
+        : null,
+  },
+]
+
+const PLAIN = 'text/plain; charset=utf-8'
+
+/** A refusal that Passport may go on from. */
+function isFail({ code, by, status, body }: Outcome): boolean {
+  return code !== undefined && by !== 'guard' && body !== FRAMEWORK_BODY && [400, 401, 403].includes(status)
+}
+
+/** A refusal that halts Passport's chain. */
+function isHalt({ code, by, status, body }: Outcome): boolean {
+  return code !== undefined && by !== 'guard' && body !== FRAMEWORK_BODY && [429, 503].includes(status)
+}
+
+function withBody(outcome: Outcome, body: string, type: string | undefined): Outcome {
+  const { 'Content-Type': _problem, 'Content-Length': length, ...fields } = outcome.fields
+  const isHead = length !== undefined
+  return {
+    ...outcome,
+    body: isHead ? '' : body,
+    fields: {
+      ...fields,
+      ...(type !== undefined && { 'Content-Type': type }),
+      ...(isHead && type !== undefined && { 'Content-Length': String(body.length) }),
+    },
+  }
+}
+
+function textOf({ status }: Outcome): string {
+  return STATUS_CODES[status] ?? ''
+}
+
+function titleOf({ body }: Outcome): string {
+  return (JSON.parse(body) as { title: string }).title
+}
+
+/** Of an application that is not in production: there it holds the text of the status alone. */
+function errorPage(message: string): string {
+  return `<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Error</title>
+</head>
+<body>
+<pre>LatchkeyError: ${message}</pre>
+</body>
+</html>
+`
+}

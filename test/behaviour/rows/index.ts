@@ -1,0 +1,24 @@
+import type { Row } from '../row.ts'
+import { CONNECTIONS, METHODS, PROXIES, RENDERING } from './http.ts'
+import { CONFUSIONS, GUARDS } from './mark.ts'
+import { ADMISSIONS, BAD_KEYS, LIMITS, READING, REFUSALS } from './verifying.ts'
+
+export interface Section {
+  readonly title: string
+  readonly rows: readonly Row[]
+}
+
+/** The table. */
+export const SECTIONS: readonly Section[] = [
+  { title: 'Reading the key', rows: READING },
+  { title: 'Bad keys', rows: BAD_KEYS },
+  { title: 'Other refusals', rows: REFUSALS },
+  { title: 'Limits and quotas', rows: LIMITS },
+  { title: 'Admissions', rows: ADMISSIONS },
+  { title: 'Guards', rows: GUARDS },
+  { title: 'Keys, sessions and others', rows: CONFUSIONS },
+  { title: 'Refusals that the framework renders', rows: RENDERING },
+  { title: 'Methods', rows: METHODS },
+  { title: 'Connections', rows: CONNECTIONS },
+  { title: 'Proxies', rows: PROXIES },
+]

@@ -1,0 +1,341 @@
+import type { ErrorCode } from 'latchkey'
+import {
+  BY_KEY,
+  BY_SESSION,
+  COLD,
+  guardRefuses,
+  NO_IO,
+  NOBODY,
+  passes,
+  refuses,
+  rejected,
+  WARM,
+} from '../expected.ts'
+import { OTHER_USER, SESSION_USER } from '../pipeline.ts'
+import type { App, GuardCall, Outcome, Row, Step, Who } from '../row.ts'
+
+const COOKIE = 'Cookie: <session>'
+const KEY = 'X-Api-Key: <key>'
+const JUNK = 'X-Api-Key: junk'
+const READ = { projects: ['read'] }
+const WRITE = { projects: ['write'] }
+
+/** Each combination of credentials: who the request is, and what it took to know that. */
+const CREDENTIALS: readonly (readonly [lines: readonly string[], who: Who, happened: Partial<Outcome>])[] = [
+  [[], NOBODY, NO_IO],
+  [[COOKIE], BY_SESSION, NO_IO],
+  [[KEY], BY_KEY, COLD],
+  [[JUNK], rejected('invalid_key'), { events: ['key.refused invalid_key malformed'] }],
+  [[COOKIE, KEY], BY_KEY, WARM],
+  [[COOKIE, JUNK], rejected('invalid_key'), { events: ['key.refused invalid_key malformed'] }],
+  [[COOKIE, JUNK, KEY], rejected('multiple_credentials'), { events: ['key.refused multiple_credentials'] }],
+]
+
+const FORGED = [
+  'X-Auth-Method: session',
+  'authMethod: session',
+  'apiKey: {"id":"1"}',
+  'X-User: admin',
+  'user: admin',
+]
+
+/** The user of a key was exchanged by whom the session has logged in. */
+const CONFLICT: Who = { method: 'conflict', shows: { key: '<key id>' } }
+
+/** Where nothing of ours has looked at a request, it has no views either. */
+const UNMARKED: Who = { method: 'other', user: SESSION_USER, shows: { authMethod: 'nothing' } }
+
+type Verdict = 'passes' | ErrorCode
+
+function guarded(title: string, guard: GuardCall, verdicts: readonly Verdict[], app: Partial<App> = {}): Row {
+  return {
+    title,
+    key: { permissions: READ },
+    app: { keys: 'overruled', session: 'before the keys', guard, ...app },
+    steps: CREDENTIALS.map(([lines, found, happened], i) => {
+      const isConflict = app.session === 'behind the keys' && lines.includes(COOKIE) && found === BY_KEY
+      const who = isConflict ? CONFLICT : found
+      const verdict = verdicts[i] as Verdict
+      const details = verdict === 'insufficient_permissions' ? { missing: WRITE } : undefined
+      return {
+        ask: { lines },
+        expect:
+          verdict === 'passes'
+            ? passes(who, happened)
+            : guardRefuses(verdict, who, { ...happened, ...(details && { details }) }),
+      }
+    }),
+  }
+}
+
+const ONLY_SESSIONS: readonly Verdict[] = [
+  'authentication_required',
+  'passes',
+  'session_required',
+  'session_required',
+  'session_required',
+  'session_required',
+  'session_required',
+]
+const ONLY_KEYS: readonly Verdict[] = [
+  'missing_key',
+  'api_key_required',
+  'passes',
+  'invalid_key',
+  'passes',
+  'invalid_key',
+  'multiple_credentials',
+]
+const EITHER: readonly Verdict[] = [
+  'authentication_required',
+  'passes',
+  'passes',
+  'invalid_key',
+  'passes',
+  'invalid_key',
+  'multiple_credentials',
+]
+const NO_PERMISSION: readonly Verdict[] = ONLY_KEYS.map((verdict) =>
+  verdict === 'passes' ? 'insufficient_permissions' : verdict,
+)
+
+export const GUARDS: readonly Row[] = [
+  guarded('requireSession() lets pass sessions alone', { name: 'requireSession' }, ONLY_SESSIONS),
+  guarded('requireAuth() does the same', { name: 'requireAuth' }, ONLY_SESSIONS),
+  guarded('requireApiKey() lets pass keys alone', { name: 'requireApiKey' }, ONLY_KEYS),
+  guarded(
+    'requireApiKey({ permissions }) lets pass keys that hold them',
+    { name: 'requireApiKey', with: { permissions: [WRITE, READ] } },
+    ONLY_KEYS,
+  ),
+  guarded(
+    'requireAuth({ accept: [apikey] }) lets pass keys alone',
+    { name: 'requireAuth', with: { accept: ['apikey'] } },
+    ONLY_KEYS,
+  ),
+  guarded(
+    'requireAuth({ accept: [session, apikey] }) lets pass either, and where a key is sent, it decides',
+    { name: 'requireAuth', with: { accept: ['session', 'apikey'] } },
+    EITHER,
+  ),
+  guarded(
+    'requireAuth({ accept: [other] }) lets pass neither',
+    { name: 'requireAuth', with: { accept: ['other'] } },
+    ['missing_key', ...Array<Verdict>(6).fill('auth_method_not_accepted')],
+  ),
+  guarded(
+    'requirePermissions() lets pass keys that hold them',
+    { name: 'requirePermissions', permissions: READ },
+    ONLY_KEYS,
+  ),
+  guarded(
+    'requirePermissions() says what a key lacks',
+    { name: 'requirePermissions', permissions: WRITE },
+    NO_PERMISSION,
+  ),
+  guarded(
+    'requirePermissions({ accept: [session] }) lets pass sessions as well',
+    { name: 'requirePermissions', permissions: READ, with: { accept: ['session'] } },
+    EITHER,
+  ),
+]
+
+const conflicting = (verdicts: readonly Verdict[], verdict: Verdict) => verdicts.with(4, verdict)
+
+export const CONFUSIONS: readonly Row[] = [
+  guarded(
+    'where the session is restored behind the key, requireSession() trusts nobody',
+    { name: 'requireSession' },
+    ONLY_SESSIONS,
+    { session: 'behind the keys' },
+  ),
+  guarded(
+    'where the session is restored behind the key, requireApiKey() trusts nobody',
+    { name: 'requireApiKey' },
+    conflicting(ONLY_KEYS, 'api_key_required'),
+    { session: 'behind the keys' },
+  ),
+  guarded(
+    'where the session is restored behind the key, requireAuth({ accept: [session, apikey] }) trusts nobody',
+    { name: 'requireAuth', with: { accept: ['session', 'apikey'] } },
+    conflicting(EITHER, 'auth_method_not_accepted'),
+    { session: 'behind the keys' },
+  ),
+  {
+    title: 'refuses a bad key next to a session, and does not end the session',
+    app: { keys: 'optional', session: 'before the keys' },
+    steps: [
+      { ask: { lines: [COOKIE, JUNK] }, expect: refuses('invalid_key', { reason: 'malformed' }) },
+      {
+        ask: { lines: [COOKIE, 'X-Api-Key: <wrong key>'] },
+        expect: refuses('invalid_key', { reason: 'wrong_secret', store: ['find'] }),
+      },
+      { ask: { lines: [COOKIE] }, expect: passes(BY_SESSION) },
+    ],
+  },
+  {
+    title: 'never begins, changes or ends a session by a key, and sets no cookie',
+    app: { keys: 'optional', session: 'before the keys' },
+    steps: [
+      { ask: { lines: [KEY] }, expect: passes(BY_KEY, COLD) },
+      { ask: { lines: [COOKIE, KEY] }, expect: passes(BY_KEY, WARM) },
+      { ask: { lines: [COOKIE] }, expect: passes(BY_SESSION) },
+    ],
+  },
+  {
+    title: 'needs a key although there is a session',
+    app: { session: 'before the keys' },
+    steps: [
+      { ask: { lines: [COOKIE] }, expect: { ...refuses('missing_key'), events: [], who: BY_SESSION } },
+      { ask: { lines: [COOKIE, KEY] }, expect: passes(BY_KEY, COLD) },
+    ],
+  },
+  {
+    title: 'refuses an unmarked session, and warns the programmer once',
+    app: { keys: 'none', session: 'unmarked', guard: { name: 'requireSession' } },
+    steps: [['warning LATCHKEY_UNMARKED'], []].map((events) => ({
+      ask: { lines: [COOKIE] },
+      expect: guardRefuses('session_required', UNMARKED, { events }),
+    })),
+  },
+  {
+    title: 'refuses a session that presents a key which nobody has looked at',
+    app: { keys: 'none', session: 'before the keys', guard: { name: 'requireSession' } },
+    steps: [
+      ...[KEY, JUNK, 'authorization: API-KEY x'].map((line) => ({
+        ask: { lines: [COOKIE, line] },
+        expect: guardRefuses('session_required', BY_SESSION),
+      })),
+      { ask: { lines: [COOKIE, 'X-Api-Key:', 'Authorization: Basic eDp5'] }, expect: passes(BY_SESSION) },
+    ],
+  },
+  {
+    title: 'lets pass a session with a gateway’s key where it is told to, and no key that was refused',
+    app: {
+      keys: 'overruled',
+      session: 'before the keys',
+      guard: { name: 'requireSession', with: { ignorePresentedKey: true } },
+      reads: { headers: ['X-Partner-Key'] },
+    },
+    steps: [
+      { ask: { lines: [COOKIE, JUNK] }, expect: passes(BY_SESSION) },
+      {
+        ask: { lines: [COOKIE, 'X-Partner-Key: junk'] },
+        expect: guardRefuses('session_required', rejected('invalid_key'), {
+          events: ['key.refused invalid_key malformed'],
+        }),
+      },
+    ],
+  },
+  {
+    title: 'trusts nobody of a session that ends midway',
+    app: {
+      keys: 'optional',
+      session: 'before the keys',
+      meanwhile: 'logs out',
+      guard: { name: 'requireAuth', with: { accept: ['session', 'apikey'] } },
+    },
+    steps: [{ ask: { lines: [COOKIE] }, expect: guardRefuses('authentication_required', NOBODY) }],
+  },
+  {
+    title: 'trusts nobody where a logout takes the user of a key away',
+    app: {
+      keys: 'optional',
+      session: 'before the keys',
+      meanwhile: 'logs out',
+      guard: { name: 'requireAuth', with: { accept: ['session', 'apikey'] } },
+    },
+    steps: [{ ask: { lines: [KEY] }, expect: guardRefuses('auth_method_not_accepted', CONFLICT, COLD) }],
+  },
+  {
+    title: 'trusts nobody where the user of a key is exchanged',
+    app: { meanwhile: 'exchanges the user', guard: { name: 'requireApiKey' } },
+    steps: [{ ask: { lines: [KEY] }, expect: guardRefuses('api_key_required', CONFLICT, COLD) }],
+  },
+  {
+    title: 'lets pass a user of another middleware only where it is told to',
+    app: {
+      keys: 'optional',
+      meanwhile: 'sets a user',
+      guard: { name: 'requireAuth', with: { accept: ['other'] } },
+    },
+    steps: [{ ask: { lines: [] }, expect: passes({ method: 'other', user: OTHER_USER }) }],
+  },
+  {
+    title: 'refuses a user of another middleware elsewhere, and warns the programmer',
+    app: {
+      keys: 'optional',
+      meanwhile: 'sets a user',
+      guard: { name: 'requireAuth', with: { accept: ['session', 'apikey'] } },
+    },
+    steps: [
+      {
+        ask: { lines: [] },
+        expect: guardRefuses(
+          'auth_method_not_accepted',
+          { method: 'other', user: OTHER_USER },
+          { events: ['warning LATCHKEY_UNMARKED'] },
+        ),
+      },
+    ],
+  },
+  {
+    title: 'believes no property that a middleware assigns',
+    app: { keys: 'optional', meanwhile: 'claims a session', guard: { name: 'requireSession' } },
+    steps: [
+      {
+        ask: { lines: [] },
+        expect: guardRefuses('authentication_required', { method: 'none', shows: { key: 'claimed' } }),
+      },
+      {
+        ask: { lines: [KEY] },
+        expect: guardRefuses('session_required', { ...BY_KEY, shows: { key: 'claimed' } }, COLD),
+      },
+    ],
+  },
+  {
+    title: 'believes no header that claims how a request was authenticated',
+    app: {
+      keys: 'optional',
+      session: 'before the keys',
+      guard: { name: 'requireAuth', with: { accept: ['session', 'apikey', 'other'] } },
+    },
+    steps: [
+      { ask: { lines: FORGED }, expect: guardRefuses('authentication_required', NOBODY) },
+      { ask: { lines: [...FORGED, KEY] }, expect: passes(BY_KEY, COLD) },
+      { ask: { lines: [...FORGED, COOKIE] }, expect: passes(BY_SESSION) },
+    ],
+  },
+  {
+    title: 'refuses where the guard stands before what reads keys, and warns the programmer once',
+    app: { guardFirst: true, guard: { name: 'requireApiKey' } },
+    steps: [['warning LATCHKEY_UNVERIFIED'], []].map((events) => ({
+      ask: { lines: [KEY] },
+      expect: guardRefuses('missing_key', NOBODY, { events }),
+    })),
+  },
+  ...(
+    [
+      ['requireApiKey({ keys })', { name: 'requireApiKey' }],
+      ['requireAuth({ accept: [apikey], keys })', { name: 'requireAuth', with: { accept: ['apikey'] } }],
+      ['requirePermissions({ … }, { keys })', { name: 'requirePermissions', permissions: READ }],
+    ] as const
+  ).flatMap(([call, guard]): Row[] => [
+    {
+      title: `${call} lets pass a key that those keys have verified`,
+      key: { permissions: READ },
+      app: { guard: { ...guard, keys: 'these' } },
+      steps: byKey(passes(BY_KEY, COLD)),
+    },
+    {
+      title: `${call} refuses a key that other keys have verified`,
+      key: { permissions: READ },
+      app: { guard: { ...guard, keys: 'others' } },
+      steps: byKey(guardRefuses('api_key_required', BY_KEY, COLD)),
+    },
+  ]),
+]
+
+function byKey(expect: Outcome): Step[] {
+  return [{ ask: { lines: [KEY] }, expect }]
+}

@@ -1,0 +1,443 @@
+import { BOB } from '../../support/test-keys.ts'
+import { BY_KEY, COLD, NO_IO, passes, problem, refuses, WARM } from '../expected.ts'
+import type { Given } from '../givens.ts'
+import type { Row, Step } from '../row.ts'
+
+const KEY = ['X-Api-Key: <key>']
+const LOOKED_UP = { store: ['find'], limiter: [] }
+const KNOWN: Given = 'the key is known here'
+const MINUTE = { name: 'minute', limit: 1, windowMs: 60_000 }
+const DAY = { name: 'day', limit: 10, per: 'day' } as const
+
+function ask(lines: readonly string[], expect: Step['expect']): Step[] {
+  return [{ ask: { lines }, expect }]
+}
+
+/** DESIGN's table "Verifying", in its order. */
+export const READING: readonly Row[] = [
+  { title: 'refuses a request without a key', steps: ask([], problem('missing_key')) },
+  {
+    title: 'refuses a request without a key in the realm of the application',
+    app: { reads: { realm: 'the "loom"' } },
+    steps: ask(
+      [],
+      problem('missing_key', { fields: { 'WWW-Authenticate': 'Api-Key realm="the \\"loom\\""' } }),
+    ),
+  },
+  {
+    title: 'takes an empty header for none',
+    steps: ask(['X-Api-Key:', 'Authorization: Api-Key '], problem('missing_key')),
+  },
+  {
+    title: 'reads no key in the address',
+    steps: [{ ask: { path: '/?api_key=<key>', lines: [] }, expect: problem('missing_key') }],
+  },
+  { title: 'reads no key in a cookie', steps: ask(['Cookie: X-Api-Key=<key>'], problem('missing_key')) },
+  { title: 'passes by other schemes', steps: ask(['Authorization: Bearer <key>'], problem('missing_key')) },
+  { title: 'reads a key in X-Api-Key', steps: ask(KEY, passes(BY_KEY, COLD)) },
+  {
+    title: 'reads a key in Authorization, in any case',
+    steps: ask(['authorization: API-KEY <key>'], passes(BY_KEY, COLD)),
+  },
+  {
+    title: 'reads a key where the application says',
+    app: { reads: { headers: ['X-Partner-Key'], scheme: false } },
+    steps: [
+      { ask: { lines: ['X-Partner-Key: <key>'] }, expect: passes(BY_KEY, COLD) },
+      { ask: { lines: KEY }, expect: problem('missing_key') },
+      { ask: { lines: ['Authorization: Api-Key <key>'] }, expect: problem('missing_key') },
+    ],
+  },
+  {
+    title: 'reads a bearer token that begins as keys do, and passes by others',
+    app: { reads: { bearer: true } },
+    steps: [
+      { ask: { lines: ['Authorization: Bearer <key>'] }, expect: passes(BY_KEY, COLD) },
+      { ask: { lines: ['Authorization: Bearer e30.e30.e30'] }, expect: problem('missing_key') },
+    ],
+  },
+  {
+    title: 'refuses two keys, and the same one twice, and asks nobody about them',
+    steps: [
+      {
+        ask: { lines: [...KEY, 'Authorization: Api-Key <Bob’s key>'] },
+        expect: refuses('multiple_credentials'),
+      },
+      { ask: { lines: [...KEY, ...KEY] }, expect: refuses('multiple_credentials') },
+      { ask: { lines: [...KEY, 'X-Api-Key: junk'] }, expect: refuses('multiple_credentials') },
+    ],
+  },
+]
+
+/** The five kinds of a bad key, and what else is answered in the same bytes. */
+export const BAD_KEYS: readonly Row[] = [
+  {
+    title: 'refuses what is malformed without asking anybody',
+    steps: [
+      'X-Api-Key: junk',
+      'X-Api-Key: <malformed key>',
+      'X-Api-Key: k\u00e9y',
+      'X-Api-Key: <key>\u00a0',
+      `X-Api-Key: ${'x'.repeat(600)}`,
+    ].map((line) => ({ ask: { lines: [line] }, expect: refuses('invalid_key', { reason: 'malformed' }) })),
+  },
+  {
+    title: 'refuses an unknown key',
+    steps: ask(['X-Api-Key: <unknown key>'], refuses('invalid_key', { reason: 'unknown', ...LOOKED_UP })),
+  },
+  {
+    title: 'looks an unknown key up once',
+    steps: [
+      {
+        ask: { lines: ['X-Api-Key: <unknown key>'] },
+        expect: refuses('invalid_key', { reason: 'unknown', ...LOOKED_UP }),
+      },
+      { ask: { lines: ['X-Api-Key: <unknown key>'] }, expect: refuses('invalid_key', { reason: 'unknown' }) },
+    ],
+  },
+  bad('refuses a known key with another secret', 'wrong_secret', [], {}, 'X-Api-Key: <wrong key>'),
+  bad('refuses a revoked key', 'revoked', ['the key is revoked']),
+  bad('refuses a disabled key', 'disabled', ['the key is disabled']),
+  bad('refuses an expired key', 'expired', ['an hour has passed'], {
+    key: { expiresAt: new Date(Date.UTC(2026, 0, 15, 12, 30)) },
+  }),
+  bad('refuses a key that nobody has used for too long', 'idle', ['an hour has passed'], {
+    key: { idleExpiryMs: 60_000 },
+  }),
+  bad('refuses the key of an inactive owner', 'owner_inactive', [], { keys: { isOwnerActive: () => false } }),
+  {
+    title: 'refuses a key with another prefix than the route accepts, without asking anybody',
+    app: { reads: { prefix: 'other' } },
+    steps: ask(KEY, refuses('invalid_key', { reason: 'prefix_not_accepted' })),
+  },
+  {
+    title: 'refuses a key for which there is no user',
+    app: { finds: 'nobody' },
+    steps: ask(KEY, refuses('invalid_key', { reason: 'no_user', ...COLD })),
+  },
+  {
+    title: 'refuses a key that is revoked between two requests, known here or not',
+    given: [KNOWN, 'the key is revoked'],
+    steps: [
+      { ask: { lines: KEY }, expect: refuses('invalid_key', { reason: 'revoked', ...LOOKED_UP }) },
+      { ask: { lines: KEY }, expect: refuses('invalid_key', { reason: 'revoked' }) },
+    ],
+  },
+  {
+    title: 'refuses a bad key in the realm and the scheme of the application',
+    app: { reads: { realm: 'Loom', scheme: 'Acme' } },
+    steps: ask(
+      ['Authorization: acme junk'],
+      refuses('invalid_key', {
+        reason: 'malformed',
+        fields: { 'WWW-Authenticate': 'Acme realm="Loom", error="invalid_key"' },
+      }),
+    ),
+  },
+]
+
+function bad(
+  title: string,
+  reason: string,
+  given: readonly Given[],
+  row: Partial<Row> = {},
+  line = KEY[0] as string,
+): Row {
+  return { title, given, ...row, steps: ask([line], refuses('invalid_key', { reason, ...LOOKED_UP })) }
+}
+
+export const REFUSALS: readonly Row[] = [
+  {
+    title: 'does not look at keys from an address that has sent too many bad ones',
+    keys: { failedAttempts: { limit: 1 } },
+    given: ['the address has sent an unknown key'],
+    steps: ask(KEY, refuses('too_many_failures', { fields: { 'Retry-After': '60' } })),
+  },
+  {
+    title: 'looks at a key that was verified here lately, whatever its address has sent',
+    keys: { failedAttempts: { limit: 1 } },
+    given: [KNOWN, 'the address has sent an unknown key'],
+    steps: ask(KEY, passes(BY_KEY, WARM)),
+  },
+  {
+    title: 'answers that it cannot tell where the store is down',
+    given: ['the store is down'],
+    steps: ask(KEY, fault('fault store', LOOKED_UP)),
+  },
+  {
+    title: 'answers that it cannot tell where the owner cannot be asked about',
+    keys: {
+      isOwnerActive: () => {
+        throw new Error('the user table is down')
+      },
+    },
+    steps: ask(KEY, fault('fault owner_status', LOOKED_UP)),
+  },
+  {
+    title: 'answers that it cannot tell where looking for the user fails',
+    app: { finds: 'a fault' },
+    steps: ask(KEY, fault('fault resolve_user', COLD)),
+  },
+  {
+    title: 'refuses an address that the key does not allow',
+    key: { allowedIps: ['203.0.113.0/24'] },
+    steps: ask(KEY, refuses('address_not_allowed', LOOKED_UP)),
+  },
+  {
+    title: 'says what permissions a key lacks',
+    key: { permissions: { projects: ['read'] } },
+    app: { asks: { permissions: { projects: ['read', 'write'], reports: ['read'] } } },
+    steps: ask(
+      KEY,
+      refuses('insufficient_permissions', {
+        details: { missing: { projects: ['write'], reports: ['read'] } },
+        ...LOOKED_UP,
+      }),
+    ),
+  },
+]
+
+function fault(event: string, io: { store: string[]; limiter: string[] }) {
+  return refuses('unavailable', { events: [event], ...io })
+}
+
+export const LIMITS: readonly Row[] = [
+  {
+    title: 'tells how a limit stands, and refuses beyond it',
+    key: { rateLimits: [MINUTE] },
+    steps: [
+      {
+        ask: { lines: KEY },
+        expect: passes(BY_KEY, { ...COLD, fields: limitFields('"minute";r=0;t=60', '"minute";q=1;w=60') }),
+      },
+      {
+        ask: { lines: KEY },
+        expect: refuses('rate_limited', {
+          details: { exceeded: ['minute'] },
+          limiter: ['check 1: limited'],
+          fields: { 'Retry-After': '60', ...limitFields('"minute";r=0;t=60', '"minute";q=1;w=60') },
+        }),
+      },
+    ],
+  },
+  {
+    title: 'names each limit that refuses, and tells of all',
+    key: { rateLimits: [MINUTE, DAY] },
+    given: ['the key has been used once'],
+    steps: ask(
+      KEY,
+      refuses('rate_limited', {
+        details: { exceeded: ['minute'] },
+        limiter: ['check 1: limited'],
+        fields: {
+          'Retry-After': '60',
+          ...limitFields('"minute";r=0;t=60, "day";r=9;t=43200', '"minute";q=1;w=60, "day";q=10;w=86400'),
+        },
+      }),
+    ),
+  },
+  {
+    title: 'refuses a cost that no waiting makes pass, without Retry-After',
+    key: { rateLimits: [MINUTE] },
+    app: { asks: { cost: 5 } },
+    steps: ask(
+      KEY,
+      refuses('rate_limited', {
+        details: { exceeded: ['minute'] },
+        store: ['find'],
+        limiter: ['check 5: limited'],
+        fields: limitFields('"minute";r=1', '"minute";q=1;w=60'),
+      }),
+    ),
+  },
+  {
+    title: 'refuses where the quota is used up',
+    key: { quota: { remaining: 0 } },
+    steps: ask(
+      KEY,
+      refuses('quota_exceeded', {
+        details: { exceeded: ['quota'] },
+        store: ['find'],
+        limiter: ['check 1: short_of_quota'],
+        fields: { RateLimit: '"quota";r=0' },
+      }),
+    ),
+  },
+  {
+    title: 'spends the cost of a route',
+    key: { rateLimits: [DAY] },
+    app: { asks: { cost: 5 } },
+    steps: ask(
+      KEY,
+      passes(BY_KEY, {
+        store: ['find'],
+        limiter: ['check 5: admitted'],
+        fields: limitFields('"day";r=5;t=43200', '"day";q=10;w=86400'),
+      }),
+    ),
+  },
+  {
+    title: 'spends nothing on a route that costs nothing',
+    key: { rateLimits: [MINUTE] },
+    app: { asks: { cost: 0 } },
+    given: ['the key has been used once'],
+    steps: [1, 2].map(() => ({
+      ask: { lines: KEY },
+      expect: passes(BY_KEY, {
+        limiter: ['check 0: admitted'],
+        fields: limitFields('"minute";r=0;t=60', '"minute";q=1;w=60'),
+      }),
+    })),
+  },
+  {
+    title: 'spends nothing on a refusal',
+    key: { rateLimits: [DAY] },
+    app: { asks: { permissions: { projects: ['write'] } } },
+    given: [KNOWN],
+    steps: ask(KEY, refuses('insufficient_permissions', { details: { missing: { projects: ['write'] } } })),
+  },
+  {
+    title: 'charges a request once, however often it is authenticated',
+    key: { rateLimits: [DAY], permissions: { projects: ['read'] } },
+    app: { asks: {}, asksAgain: { permissions: { projects: ['read'] }, cost: 5 } },
+    steps: ask(
+      KEY,
+      passes(BY_KEY, { ...COLD, fields: limitFields('"day";r=9;t=43200', '"day";q=10;w=86400') }),
+    ),
+  },
+  {
+    title: 'charges a request at its first authentication that costs something',
+    key: { rateLimits: [DAY] },
+    app: { asks: { cost: 0 }, asksAgain: { cost: 5 } },
+    given: [KNOWN],
+    steps: ask(
+      KEY,
+      passes(BY_KEY, {
+        limiter: ['check 0: admitted', 'check 5: admitted'],
+        fields: limitFields('"day";r=5;t=43200', '"day";q=10;w=86400'),
+      }),
+    ),
+  },
+  {
+    title: 'checks permissions at each authentication of a request, and refunds nothing',
+    key: { rateLimits: [DAY], permissions: { projects: ['read'] } },
+    app: { asks: {}, asksAgain: { permissions: { projects: ['write'] } } },
+    steps: ask(
+      KEY,
+      refuses('insufficient_permissions', {
+        details: { missing: { projects: ['write'] } },
+        ...COLD,
+        fields: limitFields('"day";r=9;t=43200', '"day";q=10;w=86400'),
+      }),
+    ),
+  },
+  ...(
+    [
+      ['draft-7', { RateLimit: 'limit=10, remaining=9, reset=43200', 'RateLimit-Policy': '10;w=86400' }],
+      [
+        'draft-6',
+        {
+          'RateLimit-Limit': '10',
+          'RateLimit-Remaining': '9',
+          'RateLimit-Reset': '43200',
+          'RateLimit-Policy': '10;w=86400',
+        },
+      ],
+      [false, {}],
+    ] as const
+  ).map(
+    ([rateLimitHeaders, fields]): Row => ({
+      title: rateLimitHeaders
+        ? `tells how limits stand in the words of ${rateLimitHeaders}`
+        : 'tells no limits where it must not',
+      key: { rateLimits: [DAY] },
+      app: { reads: { rateLimitHeaders } },
+      steps: ask(KEY, passes(BY_KEY, { ...COLD, fields })),
+    }),
+  ),
+  {
+    title: 'answers that it cannot tell where the limiter is down',
+    given: [KNOWN, 'the limiter is down'],
+    steps: ask(KEY, refuses('unavailable', { events: ['fault rate_limiter'], limiter: ['check 1: failed'] })),
+  },
+  {
+    title: 'counts in this process while Redis is away',
+    limiter: 'away, local',
+    key: { rateLimits: [MINUTE] },
+    steps: ask(
+      KEY,
+      passes(BY_KEY, {
+        ...COLD,
+        events: ['fault rate_limiter'],
+        fields: limitFields('"minute";r=0;t=60', '"minute";q=1;w=60'),
+      }),
+    ),
+  },
+  {
+    title: 'lets pass while Redis is away, where the application prefers that',
+    limiter: 'away, open',
+    key: { rateLimits: [MINUTE] },
+    steps: ask(KEY, passes(BY_KEY, { ...COLD, events: ['fault rate_limiter'] })),
+  },
+  {
+    title: 'refuses while Redis is away, where the application prefers that',
+    limiter: 'away, closed',
+    key: { rateLimits: [MINUTE] },
+    steps: ask(
+      KEY,
+      refuses('unavailable', {
+        events: ['fault rate_limiter'],
+        store: ['find'],
+        limiter: ['check 1: failed'],
+      }),
+    ),
+  },
+]
+
+function limitFields(limit: string, policy: string): Record<string, string> {
+  return { RateLimit: limit, 'RateLimit-Policy': policy }
+}
+
+export const ADMISSIONS: readonly Row[] = [
+  {
+    title: 'asks the store and the limiter once where a key is not known here',
+    steps: ask(KEY, passes(BY_KEY, COLD)),
+  },
+  {
+    title: 'asks the limiter alone where it is',
+    given: [KNOWN],
+    steps: [1, 2].map(() => ({ ask: { lines: KEY }, expect: passes(BY_KEY, WARM) })),
+  },
+  {
+    title: 'asks nobody about a known key without limits, where the bound on revocation is enough',
+    keys: { revocation: 'bounded' },
+    given: [KNOWN],
+    steps: ask(KEY, passes(BY_KEY, NO_IO)),
+  },
+  {
+    title: 'puts the owner of the key in the place of the user',
+    key: { owner: BOB },
+    steps: ask(KEY, passes({ ...BY_KEY, user: BOB }, COLD)),
+  },
+  {
+    title: 'puts whom the application finds in the place of the user',
+    app: { finds: 'a user' },
+    steps: ask(KEY, passes({ ...BY_KEY, user: { name: 'Alice' } }, COLD)),
+  },
+  {
+    title: 'lets pass a key with the permissions and an allowed address',
+    key: { permissions: { projects: ['*'] }, allowedIps: ['127.0.0.0/8'] },
+    app: { asks: { permissions: { projects: ['write'] } } },
+    steps: ask(KEY, passes(BY_KEY, COLD)),
+  },
+  {
+    title: 'lets pass a request without a key where keys are optional, and no bad key',
+    app: { keys: 'optional' },
+    steps: [
+      { ask: { lines: [] }, expect: passes({ method: 'none' }) },
+      { ask: { lines: KEY }, expect: passes(BY_KEY, COLD) },
+      { ask: { lines: ['X-Api-Key: junk'] }, expect: refuses('invalid_key', { reason: 'malformed' }) },
+      { ask: { lines: [...KEY, ...KEY] }, expect: refuses('multiple_credentials') },
+    ],
+  },
+]
