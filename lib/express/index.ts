@@ -16,6 +16,7 @@ export { apiKeyErrorHandler } from './error-handler.ts'
 export { type ExpressUser, getAuth } from './get-auth.ts'
 export { requireApiKey, requireAuth, requirePermissions, requireSession } from './guards.ts'
 export { markSession } from './mark-session.ts'
+export { type ApiKeyRequest, withApiKey } from './with-api-key.ts'
 
 declare global {
   namespace Express {

@@ -31,7 +31,7 @@ export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<Use
 export function apiKeyAuth<User = RegisteredUser>(
   keys: ApiKeyVerifier,
   options: ApiKeyAuthOptions<User> = {},
-): Middleware<ApiKeyState<User>> {
+): Middleware<ApiKeyState<User>, unknown> {
   const parts = createMiddlewareParts<Context>(keys, options, (ctx) => ctx.ip)
 
   function settle(outcome: Authentication, ctx: Context, next: Next): unknown {

@@ -9,7 +9,7 @@ import { sendProblem } from './refuse.ts'
  * @example
  * app.use(apiKeyErrorHandler())
  */
-export function apiKeyErrorHandler(): Middleware {
+export function apiKeyErrorHandler(): Middleware<unknown, unknown> {
   return async function handleApiKeyError(ctx, next) {
     try {
       await next()

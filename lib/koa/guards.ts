@@ -22,7 +22,7 @@ import { refuse } from './refuse.ts'
  * @example
  * router.use('/settings', requireSession())
  */
-export function requireSession(options?: SessionGuardOptions): Middleware {
+export function requireSession(options?: SessionGuardOptions): Middleware<unknown, unknown> {
   return toMiddleware(sessionGuard(options), options)
 }
 
@@ -34,7 +34,7 @@ export function requireSession(options?: SessionGuardOptions): Middleware {
  * @example
  * router.get('/export', apiKeyAuth(keys), requireApiKey({ permissions: { reports: ['read'] } }), send)
  */
-export function requireApiKey(options?: ApiKeyGuardOptions): Middleware {
+export function requireApiKey(options?: ApiKeyGuardOptions): Middleware<unknown, unknown> {
   return toMiddleware(apiKeyGuard(options), options)
 }
 
@@ -45,7 +45,7 @@ export function requireApiKey(options?: ApiKeyGuardOptions): Middleware {
  * @example
  * router.get('/me', requireAuth({ accept: ['session', 'apikey'] }), show)
  */
-export function requireAuth(options?: AuthGuardOptions): Middleware {
+export function requireAuth(options?: AuthGuardOptions): Middleware<unknown, unknown> {
   return toMiddleware(authGuard(options), options)
 }
 
@@ -59,11 +59,11 @@ export function requireAuth(options?: AuthGuardOptions): Middleware {
 export function requirePermissions(
   permissions: PermissionRequirement,
   options?: PermissionGuardOptions,
-): Middleware {
+): Middleware<unknown, unknown> {
   return toMiddleware(permissionGuard(permissions, options), options)
 }
 
-function toMiddleware(guard: Guard, { refuseWith }: RefusalOptions = {}): Middleware {
+function toMiddleware(guard: Guard, { refuseWith }: RefusalOptions = {}): Middleware<unknown, unknown> {
   return function guardRequest(ctx, next) {
     const refusal = guard(ctx)
     return refusal ? refuse(ctx as Context, refusal, refuseWith) : next()

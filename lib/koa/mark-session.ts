@@ -9,9 +9,9 @@ import type { ApiKeyState } from './state.ts'
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
  * app.use(session(app)).use(passport.session()).use(markSession())
- * app.use(session(app)).use(markSession({ user: (ctx) => ctx.session.user }))
+ * app.use(session(app)).use(markSession({ user: (ctx) => ctx.session?.user }))
  */
-export function markSession(options: MarkSessionOptions<Context> = {}): Middleware<ApiKeyState> {
+export function markSession(options: MarkSessionOptions<Context> = {}): Middleware<ApiKeyState, unknown> {
   const mark = createSessionMarker(options)
   return function markSessionOfRequest(ctx, next) {
     mark(ctx as Context)

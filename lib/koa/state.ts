@@ -10,3 +10,12 @@ export interface ApiKeyState<User = RegisteredUser> {
   /** How the request was authenticated; a view of what was proven, which assigning does not change. */
   authMethod?: AuthMethod | undefined
 }
+
+/** What an API key has proven of a request, on `ctx.state` behind `withApiKey`. */
+export interface ProvenApiKeyState<User = RegisteredUser> {
+  /** The key that authenticated the request. */
+  apiKey: ApiKey
+  /** Whom the key stands for. */
+  user: NonNullable<User>
+  authMethod: 'apikey'
+}

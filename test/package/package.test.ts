@@ -176,36 +176,44 @@ describe('an application that loads both copies', () => {
   })
 })
 
-describe.each(['typescript', 'typescript7'] as const)('a strict application compiled by %s', (compiler) => {
-  /** The same program as ESM and as CommonJS; `skipLibCheck` is off, so our declarations are checked as well. */
-  async function compile(program: string, packages: readonly string[]): Promise<string> {
-    const consumer = packed.createConsumer(['@types/node', ...packages])
-    consumer.write('esm.mts', program)
-    consumer.write('cjs.cts', program)
-    consumer.write('tsconfig.json', JSON.stringify({ compilerOptions, files: ['esm.mts', 'cjs.cts'] }))
-    const result = await consumer.run(compilerOf(compiler), '--project', 'tsconfig.json', '--pretty', 'false')
-    return result.stdout + result.stderr
-  }
+describe.each(['typescript5', 'typescript', 'typescript7'] as const)(
+  'a strict application compiled by %s',
+  (compiler) => {
+    /** The same program as ESM and as CommonJS; `skipLibCheck` is off, so our declarations are checked as well. */
+    async function compile(program: string, packages: readonly string[]): Promise<string> {
+      const consumer = packed.createConsumer(['@types/node', ...packages])
+      consumer.write('esm.mts', program)
+      consumer.write('cjs.cts', program)
+      consumer.write('tsconfig.json', JSON.stringify({ compilerOptions, files: ['esm.mts', 'cjs.cts'] }))
+      const result = await consumer.run(
+        compilerOf(compiler),
+        '--project',
+        'tsconfig.json',
+        '--pretty',
+        'false',
+      )
+      return result.stdout + result.stderr
+    }
 
-  const compilerOptions = {
-    target: 'es2022',
-    module: 'nodenext',
-    strict: true,
-    exactOptionalPropertyTypes: true,
-    esModuleInterop: true,
-    skipLibCheck: false,
-    noEmit: true,
-    types: ['node'],
-  }
+    const compilerOptions = {
+      target: 'es2022',
+      module: 'nodenext',
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      esModuleInterop: true,
+      skipLibCheck: false,
+      noEmit: true,
+      types: ['node'],
+    }
 
-  const service = `
+    const service = `
     import { type ApiKey, createApiKeys, memoryRateLimiter, memoryStore } from 'latchkey'
     export const keys = createApiKeys({ store: memoryStore(), rateLimiter: memoryRateLimiter(), prefix: 'acme_live' })
   `
 
-  it('uses the main door without the types of any peer', async () => {
-    const output = await compile(
-      `${service}
+    it('uses the main door without the types of any peer', async () => {
+      const output = await compile(
+        `${service}
        export async function issueKey(): Promise<ApiKey> {
          const issued = await keys.issue({
            owner: { type: 'user', id: 'u_1' },
@@ -220,14 +228,14 @@ describe.each(['typescript', 'typescript7'] as const)('a strict application comp
        }
        // @ts-expect-error a prefix is text
        createApiKeys({ store: memoryStore(), rateLimiter: memoryRateLimiter(), prefix: 1 })`,
-      [],
-    )
-    expect(output).toBe('')
-  })
+        [],
+      )
+      expect(output).toBe('')
+    })
 
-  it('uses the Passport door', async () => {
-    const output = await compile(
-      `${service}
+    it('uses the Passport door', async () => {
+      const output = await compile(
+        `${service}
        import express from 'express'
        import { ApiKeyStrategy } from 'latchkey/passport'
        import passport from 'passport'
@@ -240,34 +248,34 @@ describe.each(['typescript', 'typescript7'] as const)('a strict application comp
        app.get('/projects', passport.authenticate('apikey', { permissions: { projects: ['read'] } }))
        // @ts-expect-error a strategy needs its keys
        new ApiKeyStrategy({})`,
-      ['@types/express', '@types/passport'],
-    )
-    expect(output).toBe('')
-  })
+        ['@types/express', '@types/passport'],
+      )
+      expect(output).toBe('')
+    })
 
-  it('uses the Redis door, with any ioredis and without one', async () => {
-    const program = `${service}
+    it('uses the Redis door, with any ioredis and without one', async () => {
+      const program = `${service}
        import { type RedisClient, redisRateLimiter } from 'latchkey/redis'
        declare const client: RedisClient
        createApiKeys({ store: memoryStore(), rateLimiter: redisRateLimiter(client), prefix: 'acme' })`
-    const withIoredis = (name: string) => `${program}
+      const withIoredis = (name: string) => `${program}
        import { Cluster, Redis } from '${name}'
        import { redisInvalidation } from 'latchkey/redis'
        redisInvalidation(new Redis())
        createApiKeys({ store: memoryStore(), rateLimiter: redisRateLimiter(new Cluster([])), prefix: 'acme' })
        // @ts-expect-error an address is no client
        redisRateLimiter('redis://localhost')`
-    expect(await compile(program, [])).toBe('')
-    for (const name of ['ioredis', 'ioredis5']) expect(await compile(withIoredis(name), [name])).toBe('')
-  })
+      expect(await compile(program, [])).toBe('')
+      for (const name of ['ioredis', 'ioredis5']) expect(await compile(withIoredis(name), [name])).toBe('')
+    })
 
-  it('uses the SQL door, with any pool and without one', async () => {
-    const program = `
+    it('uses the SQL door, with any pool and without one', async () => {
+      const program = `
        import { migrate, type PostgresPool, postgresStore, type SqlStore, sqliteStore } from 'latchkey/sql'
        declare const pool: PostgresPool
        const stores: SqlStore[] = [postgresStore(pool), sqliteStore('keys.db')]
        stores.map(migrate)`
-    const withPools = `${program}
+      const withPools = `${program}
        import Libsql from 'libsql'
        import { createPool } from 'mysql2'
        import { createPool as createPromisePool } from 'mysql2/promise'
@@ -279,13 +287,13 @@ describe.each(['typescript', 'typescript7'] as const)('a strict application comp
        postgresStore('postgres://localhost')
        // @ts-expect-error SQLite has no schemas
        sqliteStore('keys.db', { schema: 'auth' })`
-    expect(await compile(program, [])).toBe('')
-    expect(await compile(withPools, ['@types/pg', 'pg', 'mysql2', 'libsql'])).toBe('')
-  })
+      expect(await compile(program, [])).toBe('')
+      expect(await compile(withPools, ['@types/pg', 'pg', 'mysql2', 'libsql'])).toBe('')
+    })
 
-  it('uses the Express door', async () => {
-    const output = await compile(
-      `${service}
+    it('uses the Express door', async () => {
+      const output = await compile(
+        `${service}
        import express from 'express'
        import { apiKeyAuth } from 'latchkey/express'
        const app = express()
@@ -295,8 +303,9 @@ describe.each(['typescript', 'typescript7'] as const)('a strict application comp
          // @ts-expect-error there is no such way of authenticating
          if (req.authMethod === 'telepathy') return
        })`,
-      ['@types/express'],
-    )
-    expect(output).toBe('')
-  })
-})
+        ['@types/express'],
+      )
+      expect(output).toBe('')
+    })
+  },
+)

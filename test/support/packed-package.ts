@@ -109,7 +109,10 @@ function plainEnvironment(): NodeJS.ProcessEnv {
   return rest
 }
 
+/** The TypeScript versions that consumers are compiled with. */
+export type Compiler = 'typescript5' | 'typescript' | 'typescript7'
+
 /** The command line of a TypeScript compiler of this repository. */
-export function compilerOf(name: 'typescript' | 'typescript7'): string {
+export function compilerOf(name: Compiler): string {
   return join(root, 'node_modules', name, 'bin/tsc')
 }

@@ -1,6 +1,8 @@
+import Router from '@koa/router'
 import express, { type Request } from 'express'
 import { Cluster, Redis } from 'ioredis'
 import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
+import Koa from 'koa'
 import {
   type ApiKey,
   type ApiKeys,
@@ -14,6 +16,7 @@ import {
   type RateLimiter,
 } from 'latchkey'
 import {
+  type ApiKeyRequest,
   apiKeyAuth,
   apiKeyErrorHandler,
   getAuth,
@@ -23,7 +26,9 @@ import {
   requireAuth,
   requirePermissions,
   requireSession,
+  withApiKey,
 } from 'latchkey/express'
+import * as koa from 'latchkey/koa'
 import { ApiKeyStrategy, getAuth as getAuthByPassport, type VerifyDone } from 'latchkey/passport'
 import { redisInvalidation, redisRateLimiter } from 'latchkey/redis'
 import {
@@ -146,6 +151,160 @@ requireAuth({ accept: ['telepathy'] })
 requirePermissions({ projects: ['read'] }, { accept: ['apikey'] })
 // @ts-expect-error the keys are the first argument
 apiKeyAuth({ keys })
+
+// handlers that run only with a key: there it is, and nowhere else
+app.get('/export', apiKeyAuth(keys), (request) => {
+  expectTypeOf(request.apiKey).toEqualTypeOf<ApiKey | undefined>()
+})
+app.get('/export', (request, _res, next) => {
+  expectTypeOf(request.apiKey).toEqualTypeOf<ApiKey | undefined>()
+  // @ts-expect-error nobody has proven that there is one
+  request.apiKey.id
+  next()
+})
+app.get(
+  '/projects/:id',
+  withApiKey((request, res) => {
+    expectTypeOf(request.apiKey).toEqualTypeOf<ApiKey>()
+    expectTypeOf(request.user).toEqualTypeOf<Express.User>()
+    expectTypeOf(request.authMethod).toEqualTypeOf<'apikey'>()
+    expectTypeOf(request.params).toEqualTypeOf<Request['params']>()
+    expectTypeOf(request.query).toEqualTypeOf<Request['query']>()
+    expectTypeOf(getAuth(request).method).toEqualTypeOf<ReturnType<typeof getAuth>['method']>()
+    res.json({ owner: request.apiKey.owner })
+  }),
+)
+app.route('/projects/:id').get(
+  withApiKey(({ params }) => expectTypeOf(params).toEqualTypeOf<{ id: string }>(), {
+    permissions: { projects: ['read'] },
+    refuseWith: 'error',
+    keys,
+  }),
+)
+app.get<{ id: string }, { done: boolean }, { text: string }, { page?: string }>(
+  '/projects/:id',
+  requireApiKey(),
+  withApiKey(async ({ params, body, query }, res) => {
+    expectTypeOf(params).toEqualTypeOf<{ id: string }>()
+    expectTypeOf(body).toEqualTypeOf<{ text: string }>()
+    expectTypeOf(query).toEqualTypeOf<{ page?: string }>()
+    res.json({ done: true })
+    // @ts-expect-error that is not what the route answers
+    res.json({ done: 'yes' })
+  }),
+)
+app.get(
+  '/projects/:id',
+  withApiKey<{ id: string }>(({ params }) => expectTypeOf(params).toEqualTypeOf<{ id: string }>()),
+)
+app.get('/export', withApiKey(sendExport))
+function sendExport(request: ApiKeyRequest, res: express.Response) {
+  res.json({ keyId: request.apiKey.id })
+}
+// @ts-expect-error it answers only requests that a key has authenticated
+app.get('/export', sendExport)
+// @ts-expect-error the option is called permissions
+withApiKey(sendExport, { permission: { projects: ['read'] } })
+// @ts-expect-error a guard answers with a problem or an error
+withApiKey(sendExport, { refuseWith: 'fail' })
+
+// Koa: whatever state and context an application has, they keep their types
+interface Member {
+  id: string
+}
+interface AppState {
+  tenant: string
+}
+interface AppContext {
+  log(text: string): void
+}
+new Koa()
+  .use(koa.apiKeyErrorHandler())
+  .use(koa.markSession())
+  .use(koa.apiKeyAuth(keys))
+  .use(koa.requireAuth())
+  .use((ctx) => {
+    expectTypeOf(ctx.state.apiKey).toEqualTypeOf<ApiKey | undefined>()
+    expectTypeOf(ctx.state.authMethod).toEqualTypeOf<'apikey' | 'session' | 'other' | undefined>()
+    expectTypeOf(ctx.state.user).toBeUnknown()
+    expectTypeOf(ctx.state.anything).toBeAny()
+    // @ts-expect-error there is no such way of authenticating
+    if (ctx.state.authMethod === 'telepathy') return
+  })
+new Koa<AppState, AppContext>()
+  .use(koa.apiKeyErrorHandler())
+  .use(koa.markSession({ user: (ctx) => ctx.get('X-User') }))
+  .use(koa.apiKeyAuth<Member>(keys, { ip: (ctx) => ctx.ip }))
+  .use(koa.requireSession({ ignorePresentedKey: true }))
+  .use(koa.requirePermissions({ projects: ['read'] }, { accept: ['session'] }))
+  .use((ctx) => {
+    expectTypeOf(ctx.state.tenant).toBeString()
+    expectTypeOf(ctx.log).toEqualTypeOf<AppContext['log']>()
+    // @ts-expect-error nobody has put that there
+    ctx.state.anything
+    // @ts-expect-error nor that
+    ctx.anything
+    // @ts-expect-error nobody has proven that there is one
+    ctx.state.apiKey.id
+  })
+new Koa().use(koa.apiKeyAuth(keys, { resolveUser: async (): Promise<Member | null> => null })).use((ctx) => {
+  expectTypeOf(ctx.state.user).toEqualTypeOf<Member | undefined>()
+})
+const router = new Router<AppState, AppContext>()
+router.use(koa.apiKeyAuth(keys)).get('/projects/:id', koa.requireApiKey({ keys }), (ctx) => {
+  expectTypeOf(ctx.state.tenant).toBeString()
+  expectTypeOf(ctx.log).toEqualTypeOf<AppContext['log']>()
+  expectTypeOf(ctx.params).toEqualTypeOf<Record<string, string>>()
+  // @ts-expect-error nobody has put that there
+  ctx.anything
+})
+router.get(
+  '/projects/:id',
+  koa.withApiKey((ctx) => {
+    expectTypeOf(ctx.state.apiKey).toEqualTypeOf<ApiKey>()
+    expectTypeOf(ctx.state.authMethod).toEqualTypeOf<'apikey'>()
+    const auth = koa.getAuth(ctx)
+    if (auth.method === 'apikey') expectTypeOf(auth.apiKey).toEqualTypeOf<ApiKey>()
+    // @ts-expect-error a key as everybody may see it has no digest
+    ctx.state.apiKey.digest
+  }),
+)
+router.get(
+  '/projects/:id',
+  koa.requireApiKey(),
+  koa.withApiKey((ctx) => {
+    expectTypeOf(ctx.state.tenant).toBeString()
+    expectTypeOf(ctx.log).toEqualTypeOf<AppContext['log']>()
+    expectTypeOf(ctx.params).toEqualTypeOf<Record<string, string>>()
+  }),
+)
+new Koa<AppState, AppContext>().use(
+  koa.withApiKey<AppState & koa.ApiKeyState<Member>, AppContext>(
+    async (ctx, next) => {
+      expectTypeOf(ctx.state.tenant).toBeString()
+      expectTypeOf(ctx.state.user).toEqualTypeOf<Member>()
+      // @ts-expect-error nobody has put that there
+      ctx.state.anything
+      await next()
+    },
+    { permissions: [{ projects: ['read'] }, { reports: ['read'] }], refuseWith: 'error', keys },
+  ),
+)
+new Koa().use(koa.withApiKey(showKey))
+function showKey(ctx: koa.ApiKeyContext) {
+  ctx.body = { keyId: ctx.state.apiKey.id }
+}
+const plain: Koa.Middleware[] = [koa.apiKeyAuth(keys), koa.requireApiKey(), koa.withApiKey(showKey)]
+void plain
+// @ts-expect-error it answers only requests that a key has authenticated
+const unwrapped: Koa.Middleware<AppState & koa.ApiKeyState, Koa.DefaultContext> = showKey
+void unwrapped
+// @ts-expect-error the option is called permissions
+koa.withApiKey(showKey, { permission: { projects: ['read'] } })
+// @ts-expect-error that is no way of authenticating
+koa.requireAuth({ accept: ['telepathy'] })
+// @ts-expect-error the keys are the first argument
+koa.apiKeyAuth({ keys })
 
 // Redis, by whichever client
 const clients = [new Redis(), new Redis({ protocol: 2, stringNumbers: true }), new Cluster([])] as const
