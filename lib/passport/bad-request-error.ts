@@ -1,7 +1,10 @@
-/**
- * What passport-headerapikey hands to a failure where a key is missing or has not the prefix. `HeaderAPIKeyStrategy` of
- * this package hands a challenge instead; the class is here for programs that import it.
- */
+/** What a failure of `HeaderAPIKeyStrategy` tells a custom callback where a key is missing, or is none by its form. */
 export class BadRequestError extends Error {
   override readonly name = 'BadRequestError'
+
+  constructor(message: string) {
+    super(message)
+    // Applications answer with it as JSON, where an error's message is not seen.
+    Object.defineProperty(this, 'message', { value: message, enumerable: true })
+  }
 }

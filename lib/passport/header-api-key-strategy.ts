@@ -91,8 +91,7 @@ const SETTINGS = Symbol('settings')
  *
  * - It never creates, changes or ends a login session, with or without `session: false`. The request's
  *   `authMethod` is `'other'`. A bad key never falls back to a cookie.
- * - A 401 always has a challenge: `WWW-Authenticate: <scheme> realm="Users"`. Where no key was sent, or one with another
- *   prefix, `info` is that text, and no `BadRequestError`.
+ * - A 401 always has a challenge: `WWW-Authenticate: <scheme> realm="Users"`.
  * - `info` is never sent and never a status. Where it is no object, a failure gets it as `{ message }`.
  * - The prefix is a literal text and no regular expression; a scheme is compared in any case, and blanks around a key are
  *   no part of it.
@@ -167,23 +166,22 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
       const res = responseOf(req)
       keepFailureUncached(res)
       if (outcome.code === 'unavailable') error(outcome.error)
-      else if (outcome.code === 'missing_key') fail(bare)
       else if (outcome.code === 'multiple_credentials') fail(invalid, 400)
       else if (outcome.code === 'insufficient_permissions') fail(invalid, 403)
-      else if (outcome.info === undefined || outcome.info === null) fail(invalid)
       else {
-        // Passport would send a string as it is, and take a number for the status.
-        challengeFailure(res, invalid)
-        fail(typeof outcome.info === 'object' ? outcome.info : { message: String(outcome.info) })
+        // Passport would send a string as it is, and take a number for the status: `info` is never either.
+        challengeFailure(res, outcome.code === 'missing_key' ? bare : invalid)
+        fail(toFailureInfo(outcome.info))
       }
     }
 
     const raw = rawRequest(req)
     stateOf(raw).isRead = true
     const found = reader.read(raw)
-    if (found.kind === 'none') settle({ code: 'missing_key' })
+    if (found.kind === 'none') settle({ code: 'missing_key', info: new BadRequestError('Missing API Key') })
     else if (found.kind === 'several') settle({ code: 'multiple_credentials' })
-    else if (!found.isWellFormed) settle({ code: 'invalid_key' })
+    else if (!found.isWellFormed)
+      settle({ code: 'invalid_key', info: new BadRequestError(invalidMessage(this.apiKeyHeader)) })
     else if (options.permissions !== undefined) {
       warnOfPermissions()
       settle({ code: 'insufficient_permissions' })
@@ -196,6 +194,18 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
       askVerify(req, (done) => verify.call(this, found.key, ...rest(done)), settle)
     }
   }
+}
+
+/** What a failure tells a custom callback. */
+function toFailureInfo(info: unknown): unknown {
+  if (info === undefined || info === null || typeof info === 'object') return info
+  return { message: String(info) }
+}
+
+function invalidMessage({ header, prefix }: HeaderAPIKeyStrategy['apiKeyHeader']): string {
+  return prefix === ''
+    ? `Invalid API Key in the header ${header}`
+    : `Invalid API Key, or no "${prefix}" before it, in the header ${header}`
 }
 
 let hasWarned = false
