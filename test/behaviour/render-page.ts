@@ -45,7 +45,7 @@ have answered. It says of each request what is answered, and what became of it b
   that frameworks send of their own, such as \`Date\` and \`ETag\`, are left out; there are no others, and so no cookies.
 - **Besides**: events by type, code and reason; calls of the store; calls of the limiter with the cost that they asked for
   and what they were answered; warnings to the programmer. Of requests at once, the first says it of all.
-- **Who**: what \`getAuth\` says once the request has been answered, and what \`authMethod\` and \`apiKey\` show where that
+- **Who**: what \`getAuth\` says once the request has been answered, and what \`user\`, \`authMethod\` and \`apiKey\` show where that
   is something else.
 
 \`<key>\` stands for a key of Alice's, \`<session>\` for the cookie of her login. Other keys are: unknown (no such id), wrong (that

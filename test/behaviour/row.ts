@@ -118,6 +118,6 @@ export interface Who {
   readonly user?: unknown
   /** The id of the key that was verified. */
   readonly key?: string
-  /** What `authMethod` and `apiKey` of the request show, where that is something else. */
-  readonly shows?: { readonly authMethod?: string; readonly key?: string }
+  /** What `user`, `authMethod` and `apiKey` of the request show, where that is something else. */
+  readonly shows?: { readonly user?: unknown; readonly authMethod?: string; readonly key?: string }
 }

@@ -39,8 +39,11 @@ const FORGED = [
   'user: admin',
 ]
 
-/** The user of a key was exchanged by whom the session has logged in. */
-const CONFLICT: Who = { method: 'conflict', shows: { key: '<key id>' } }
+/** Who a request is whose user was replaced by whom the session has logged in: nobody, whatever `user` shows. */
+function behindSession(found: Who): Who {
+  if (found !== BY_KEY) return { ...found, shows: { user: SESSION_USER } }
+  return { method: 'conflict', shows: { user: SESSION_USER, key: '<key id>' } }
+}
 
 /** Where nothing of ours has looked at a request, it has no views either. */
 const UNMARKED: Who = { method: 'other', user: SESSION_USER, shows: { authMethod: 'nothing' } }
@@ -53,8 +56,8 @@ function guarded(title: string, guard: GuardCall, verdicts: readonly Verdict[], 
     key: { permissions: READ },
     app: { keys: 'overruled', session: 'before the keys', guard, ...app },
     steps: CREDENTIALS.map(([lines, found, happened], i) => {
-      const isConflict = app.session === 'behind the keys' && lines.includes(COOKIE) && found === BY_KEY
-      const who = isConflict ? CONFLICT : found
+      const isReplaced = app.session === 'behind the keys' && lines.includes(COOKIE) && found !== BY_SESSION
+      const who = isReplaced ? behindSession(found) : found
       const verdict = verdicts[i] as Verdict
       const details = verdict === 'insufficient_permissions' ? { missing: WRITE } : undefined
       return {
@@ -245,12 +248,30 @@ export const CONFUSIONS: readonly Row[] = [
       meanwhile: 'logs out',
       guard: { name: 'requireAuth', with: { accept: ['session', 'apikey'] } },
     },
-    steps: [{ ask: { lines: [KEY] }, expect: guardRefuses('auth_method_not_accepted', CONFLICT, COLD) }],
+    steps: [
+      {
+        ask: { lines: [KEY] },
+        expect: guardRefuses(
+          'auth_method_not_accepted',
+          { method: 'conflict', shows: { key: '<key id>' } },
+          COLD,
+        ),
+      },
+    ],
   },
   {
     title: 'trusts nobody where the user of a key is exchanged',
     app: { meanwhile: 'exchanges the user', guard: { name: 'requireApiKey' } },
-    steps: [{ ask: { lines: [KEY] }, expect: guardRefuses('api_key_required', CONFLICT, COLD) }],
+    steps: [
+      {
+        ask: { lines: [KEY] },
+        expect: guardRefuses(
+          'api_key_required',
+          { method: 'conflict', shows: { user: OTHER_USER, key: '<key id>' } },
+          COLD,
+        ),
+      },
+    ],
   },
   {
     title: 'lets pass a user of another middleware only where it is told to',
