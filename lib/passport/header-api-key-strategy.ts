@@ -169,7 +169,6 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
       else if (outcome.code === 'multiple_credentials') fail(invalid, 400)
       else if (outcome.code === 'insufficient_permissions') fail(invalid, 403)
       else {
-        // Passport would send a string as it is, and take a number for the status: `info` is never either.
         challengeFailure(res, outcome.code === 'missing_key' ? bare : invalid)
         fail(toFailureInfo(outcome.info))
       }
@@ -196,8 +195,8 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
   }
 }
 
-/** What a failure tells a custom callback. */
-function toFailureInfo(info: unknown): unknown {
+/** What a failure tells a custom callback: a text or a number would be put into the answer. */
+function toFailureInfo(info: unknown): object | null | undefined {
   if (info === undefined || info === null || typeof info === 'object') return info
   return { message: String(info) }
 }

@@ -18,7 +18,7 @@ export interface PassportRequest {
 export interface Actions {
   success(user: unknown, info?: unknown): void
   /** A challenge that is a string is sent. */
-  fail(challenge: string | object, status?: number): void
+  fail(challenge: string | object | null | undefined, status?: number): void
   error(error: unknown): void
 }
 
