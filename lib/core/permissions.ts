@@ -51,10 +51,8 @@ export function missingPermissions(
  */
 export function intersectPermissions(a: Permissions, b: Permissions): Permissions {
   const everywhere = commonActions(actionsOn(a, '*'), actionsOn(b, '*'))
-  const resources = new Set([...Object.keys(a), ...Object.keys(b)])
-  resources.delete('*')
   const common: [string, string[]][] = everywhere.length === 0 ? [] : [['*', everywhere]]
-  for (const resource of resources) {
+  for (const resource of new Set([...Object.keys(a), ...Object.keys(b)])) {
     const actions = commonActions(actionsOn(a, resource), actionsOn(b, resource))
     const further = everywhere.includes('*') ? [] : actions.filter((action) => !everywhere.includes(action))
     if (further.length > 0) common.push([resource, further])

@@ -123,11 +123,15 @@ describe('a listing of several owners', () => {
           }
           for (const owner of issued) await issue(owner)
           const before = idsOf(await listAll(keys, {}))
-          // Each read answers as of now, and then keys appear that it has not seen.
-          store.fail('list', async (work) => {
-            const answer = await work()
-            for (const owner of late.shift() ?? []) await issue(owner)
-            return answer
+          // One read after the other answers as of now, and then keys appear that it has not seen.
+          let reading: Promise<unknown> = Promise.resolve()
+          store.fail('list', (work) => {
+            reading = reading.then(async () => {
+              const answer = await work()
+              for (const owner of late.shift() ?? []) await issue(owner)
+              return answer
+            })
+            return reading
           })
           const seen = await listAll(keys, { owners: [0, 1, 2, 3].map(ownerOf), limit })
           store.heal()
@@ -139,6 +143,28 @@ describe('a listing of several owners', () => {
       ),
       { numRuns: 150 },
     )
+  })
+
+  it('leaves no gap where an owner gains more keys between two reads than one read returns', async () => {
+    const { keys, store, clock } = createTestKeys()
+    const issue = async (owner: Owner) => {
+      clock.set(clock.now() + 1)
+      await keys.issue({ owner, name: 'key' })
+    }
+    const owners = Array.from({ length: 20 }, (_, i) => ownerOf(i))
+    let reads = 0
+    store.fail('list', async (work) => {
+      reads += 1
+      // The first ten are read together, and then the others.
+      if (reads !== 11) return work()
+      for (let i = 0; i < 50; i++) await issue(ownerOf(0))
+      await issue(ownerOf(10))
+      return work()
+    })
+    const { apiKeys } = await keys.list({ owners, limit: 100 })
+    store.heal()
+    expect(idsOf(apiKeys)).toEqual(idsOf(await listAll(keys, {})))
+    expect(apiKeys).toHaveLength(51)
   })
 
   it('includes what has resolved before, by a process whose clock is ahead', async () => {
