@@ -17,6 +17,20 @@ export type ErrorCode =
   | 'session_required'
   | 'api_key_required'
   | 'auth_method_not_accepted'
+  // what managing keys over HTTP is refused with
+  | 'not_permitted'
+  | 'permissions_exceeded'
+  | 'field_not_allowed'
+  | 'ceiling_exceeded'
+  | 'too_many_keys'
+  | 'already_done'
+  | 'precondition_failed'
+  | 'invalid_request'
+  | 'body_too_large'
+  | 'unsupported_media_type'
+  | 'method_not_allowed'
+  | 'too_many_requests'
+  | 'cross_site'
   // what a call on `keys` or on a store fails with
   | 'not_found'
   | 'invalid_cursor'
@@ -50,6 +64,19 @@ const MEANINGS: Readonly<Record<ErrorCode, CodeMeaning>> = Object.freeze({
   session_required: { status: 403, title: 'A login session is required' },
   api_key_required: { status: 403, title: 'An API key is required here' },
   auth_method_not_accepted: { status: 403, title: 'This way of authenticating is not accepted here' },
+  not_permitted: { status: 403, title: 'This may not be done with these API keys' },
+  permissions_exceeded: { status: 403, title: 'A permission lies beyond those that may be granted' },
+  field_not_allowed: { status: 403, title: 'A field may not be set' },
+  ceiling_exceeded: { status: 403, title: 'A value lies beyond what is allowed' },
+  too_many_keys: { status: 409, title: 'The owner has as many API keys as are allowed' },
+  already_done: { status: 409, title: 'A request with this idempotency key was carried out already' },
+  precondition_failed: { status: 412, title: 'The API key no longer is as the request expects' },
+  invalid_request: { status: 400, title: 'The request is malformed' },
+  body_too_large: { status: 413, title: 'The request body is too large' },
+  unsupported_media_type: { status: 415, title: 'The request body must be JSON' },
+  method_not_allowed: { status: 405, title: 'The method is not allowed here' },
+  too_many_requests: { status: 429, title: 'Too many requests' },
+  cross_site: { status: 403, title: 'The request comes from another site' },
   invalid_cursor: { status: 400, title: 'The cursor does not belong to a page' },
   not_found: { status: 404, title: 'There is no such API key' },
   conflict: { status: 409, title: 'The API key was changed by somebody else' },

@@ -25,7 +25,8 @@ import {
   type VerifyOptions,
 } from './key-verifier.ts'
 import { createKeyManagement } from './manage-keys.ts'
-import { createOwnerStatus } from './owner-status.ts'
+import { createOwnerStanding } from './owner-standing.ts'
+import type { Permissions } from './permissions.ts'
 import { createPublishChange } from './publish-change.ts'
 import { createQuotaBlocks } from './quota-blocks.ts'
 import { compileRateLimits, type RateLimit } from './rate-limit.ts'
@@ -115,7 +116,19 @@ export interface ApiKeysOptions {
    */
   isOwnerActive?: (owner: Owner) => Awaitable<boolean>
   /**
-   * How long an answer of `isOwnerActive` is remembered, in milliseconds. `invalidateOwner` ends it at once.
+   * Says what an owner may do now; null restricts nothing. A key then may do what it is permitted and its owner may do
+   * as well, with `*` understood on both sides: that is what `verify`, guards and `req.apiKey` go by, while `get` and
+   * `list` show what the key itself is permitted. It is asked after `isOwnerActive` has answered true, and both answers
+   * are remembered together; if it fails, or answers with anything but permissions or null, verification fails with
+   * `unavailable`.
+   *
+   * @example
+   * ownerPermissions: async (owner) => permissionsOfRole(await users.roleOf(owner.id))
+   */
+  ownerPermissions?: (owner: Owner) => Awaitable<Permissions | null>
+  /**
+   * How long the answers of `isOwnerActive` and `ownerPermissions` are remembered, in milliseconds. `invalidateOwner`
+   * ends that at once.
    *
    * @default 5_000
    */
@@ -135,7 +148,8 @@ export interface ApiKeysOptions {
     maxKeys?: number
   }
   /**
-   * How long the store, the limiter or `isOwnerActive` may take before that counts as a fault, in milliseconds.
+   * How long the store, the limiter, or `isOwnerActive` and `ownerPermissions` together, may take before that counts as
+   * a fault, in milliseconds.
    *
    * @default 5_000
    */
@@ -177,6 +191,7 @@ const OPTIONS = [
   'rateLimits',
   'cache',
   'isOwnerActive',
+  'ownerPermissions',
   'ownerMaxAgeMs',
   'quotaBlockSize',
   'usage',
@@ -206,7 +221,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const guard = createFaultGuard(clock, settings.timeoutMs, emit)
   const store = createStoreAccess(options.store, guard)
   const digester = createDigester(options)
-  const isOwnerActive = createOwnerStatus(settings.isOwnerActive, settings.owners, clock, guard)
+  const ownerStanding = createOwnerStanding(settings.ownerHooks, settings.owners, clock, guard)
   const cache = createRecordCache(store, digester, settings.cache, clock, guard)
   const usage = store.recordUsage ? createUsageLog(store, clock, settings.usage, guard, emit) : null
   const quotaBlocks = createQuotaBlocks(store, settings.quotaBlockSize, clock, guard)
@@ -234,7 +249,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     store,
     digester,
     formats: settings.formats,
-    isOwnerActive,
+    ownerStanding,
     limiter,
     quotaBlocks,
     usage,
@@ -306,6 +321,11 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
       emit({ type: 'fault', at, operation: 'resolve_user', error: happening.error })
       return
     }
+    if (happening.type === 'read') {
+      const { apiKey, by } = happening
+      emit({ type: 'key.read', at, keyId: apiKey.id, owner: apiKey.owner, by })
+      return
+    }
     const { code, reason, apiKey, ip = null } = happening
     emit({
       type: 'key.refused',
@@ -366,16 +386,18 @@ function checkFailedAttempts(value: unknown): FailedAttemptsOptions | null {
 
 function resolveOptions(options: ApiKeysOptions) {
   checkObject('options', options, OPTIONS)
-  const { rateLimiter, clock = systemClock, isOwnerActive, onEvent, cache = {}, usage = {} } = options
+  const { rateLimiter, clock = systemClock, onEvent, cache = {}, usage = {} } = options
   checkMethods('rateLimiter', rateLimiter, ['check', 'raiseVersions', 'unspentQuota'])
   checkFunction('clock.now', clock?.now)
   checkFunction('clock.setTimer', clock?.setTimer)
   const { revocation = 'exact', invalidation, failedAttempts = false } = options
+  const { isOwnerActive, ownerPermissions } = options
   if (revocation !== 'exact' && revocation !== 'bounded') {
     throw new TypeError('"revocation" must be "exact" or "bounded"')
   }
   if (invalidation !== undefined) checkMethods('invalidation', invalidation, ['publish', 'listen'])
   if (isOwnerActive !== undefined) checkFunction('isOwnerActive', isOwnerActive)
+  if (ownerPermissions !== undefined) checkFunction('ownerPermissions', ownerPermissions)
   if (onEvent !== undefined) checkFunction('onEvent', onEvent)
   checkObject('cache', cache, ['maxEntries', 'maxAgeMs', 'negativeMaxEntries', 'negativeMaxAgeMs'])
   checkObject('usage', usage, ['flushMs', 'maxKeys'])
@@ -388,7 +410,7 @@ function resolveOptions(options: ApiKeysOptions) {
     invalidation,
     failedAttempts: checkFailedAttempts(failedAttempts),
     clock,
-    isOwnerActive,
+    ownerHooks: { isOwnerActive, ownerPermissions },
     onEvent,
     prefix: checkPrefix('prefix', options.prefix),
     formats: compileFormats('formats', options.formats ?? []),

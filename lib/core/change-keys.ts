@@ -32,6 +32,7 @@ export interface DecidedChange {
 
 /** A change that the store has, and that may not be known everywhere yet. */
 interface CommittedChange {
+  readonly before: KeyRecord
   readonly record: KeyRecord
   /** Whether there was anything to change. */
   readonly isChanged: boolean
@@ -109,10 +110,10 @@ export function createKeyChanges(parts: ChangeParts) {
     return announce(committed)
   }
 
-  async function announce({ record, event, at, by }: CommittedChange): Promise<ApiKey> {
-    const apiKey = await viewCommitted(record)
-    if (event) emit({ ...event, at, keyId: record.id, owner: record.owner, by, apiKey })
-    return apiKey
+  async function announce({ before, record, event, at, by }: CommittedChange): Promise<ApiKey> {
+    const views = await viewChange(before, record)
+    if (event) emit({ ...event, at, keyId: record.id, owner: record.owner, by, ...views })
+    return views.apiKey
   }
 
   /** Reads, decides, compares and swaps, until it is done or has lost too many races. */
@@ -133,12 +134,13 @@ export function createKeyChanges(parts: ChangeParts) {
       const at = new Date(clock.now())
       const decided = decide(record, at, by)
       // Nothing to do; but whoever raised the version may have ended before it made that known.
-      if (!decided) return { record, isChanged: false, event: null, at, by }
+      if (!decided) return { before: record, record, isChanged: false, event: null, at, by }
       const committed: KeyChange = { ...decided.change, updatedAt: at }
       const outcome = await updateSurely(record, committed)
       if (outcome === 'missing') throw notFound()
       if (outcome === 'conflict') continue
-      return { record: afterChange(record, committed), isChanged: true, event: decided.event, at, by }
+      const { event } = decided
+      return { before: record, record: afterChange(record, committed), isChanged: true, event, at, by }
     }
     throw conflict('The key is being changed too often by others')
   }
@@ -172,17 +174,30 @@ export function createKeyChanges(parts: ChangeParts) {
 
   /** The public view, with the units counted that the limiter holds. */
   async function view(record: KeyRecord): Promise<ApiKey> {
-    const { quota, lineageId } = record
-    if (!quota) return toApiKey(record)
-    return toApiKey(
-      record,
-      await guard.run('rate_limiter', () => limiter.unspentQuota(lineageId, quota.epoch)),
-    )
+    return toApiKey(record, await unspentOf(record))
+  }
+
+  async function unspentOf({ quota, lineageId }: KeyRecord): Promise<number> {
+    if (!quota) return 0
+    return guard.run('rate_limiter', () => limiter.unspentQuota(lineageId, quota.epoch))
   }
 
   /** The same after a commit, which must not fail over how it is shown: what the limiter cannot say is not counted. */
   function viewCommitted(record: KeyRecord): Promise<ApiKey> {
     return view(record).catch(() => toApiKey(record))
+  }
+
+  /** A key before and after a change, both with the quota that is there now unless it was set by the change. */
+  async function viewChange(
+    before: KeyRecord,
+    after: KeyRecord,
+  ): Promise<{ readonly before: ApiKey; readonly apiKey: ApiKey }> {
+    const unspent = await unspentOf(after).catch(() => 0)
+    const isSameQuota = before.quota?.epoch === after.quota?.epoch
+    return {
+      before: isSameQuota ? toApiKey(before, unspent) : await viewCommitted(before),
+      apiKey: toApiKey(after, unspent),
+    }
   }
 
   async function* pages(filter: KeyFilter): AsyncGenerator<KeyRecord[]> {
@@ -197,7 +212,7 @@ export function createKeyChanges(parts: ChangeParts) {
     }
   }
 
-  return { change, changeAll, updateSurely, findById, findExisting, pages, view, viewCommitted }
+  return { change, changeAll, updateSurely, findById, findExisting, pages, view, viewCommitted, viewChange }
 }
 
 /** Whether `now` is `record` after `change`, and not after somebody else's. */

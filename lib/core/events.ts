@@ -9,6 +9,8 @@ interface Change {
   readonly owner: Owner
   /** Who did it, where the call said so. */
   readonly by: string | null
+  /** The key before the change; null for one that is new. */
+  readonly before: ApiKey | null
   /** The key after the change. */
   readonly apiKey: ApiKey
 }
@@ -24,11 +26,28 @@ export type ApiKeyEvent =
   | ({ readonly type: 'key.updated'; readonly changed: readonly string[] } & Change)
   | ({ readonly type: 'key.enabled' | 'key.disabled' | 'key.revoked' } & Change)
   | ({ readonly type: 'key.rotated'; readonly successor: ApiKey } & Change)
+  | {
+      /** A key was shown to somebody who does not own it: whoever offers that reports it. */
+      readonly type: 'key.read'
+      readonly at: Date
+      readonly keyId: string
+      readonly owner: Owner
+      /** Who has read it. */
+      readonly by: string | null
+    }
   | { readonly type: 'keys.purged'; readonly at: Date; readonly count: number; readonly by: string | null }
   | {
       readonly type: 'owner.revoked' | 'owner.invalidated'
       readonly at: Date
       readonly owner: Owner
+      readonly count: number
+      readonly by: string | null
+    }
+  | {
+      readonly type: 'creator.revoked'
+      readonly at: Date
+      /** Whose issues were revoked. */
+      readonly createdBy: string
       readonly count: number
       readonly by: string | null
     }

@@ -54,7 +54,7 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
     cache.appeared(record.lookup)
     const apiKey = toApiKey(record)
     const at = new Date(clock.now())
-    emit({ type: 'key.imported', at, keyId: record.id, owner: record.owner, by, apiKey })
+    emit({ type: 'key.imported', at, keyId: record.id, owner: record.owner, by, before: null, apiKey })
     return apiKey
   }
 

@@ -14,6 +14,7 @@ export const MAX_PREFIX_LENGTH = 32
 export const MAX_KEY_LENGTH = MAX_PREFIX_LENGTH + TAIL_LENGTH
 
 const PREFIX = /^[A-Za-z](?:[A-Za-z0-9_]{0,30}[A-Za-z0-9])?$/
+const KEY_ID = /^[0-9A-Za-z]{16}$/
 const TAIL = /^_[0-9A-Za-z]{16}_[0-9A-Za-z]{49}$/
 
 /** What a native key says of itself, before anything is looked up. */
@@ -29,8 +30,7 @@ export interface GeneratedKey extends ParsedKey {
 }
 
 /** A new key: `<prefix>_<keyId>_<secret><checksum>`, 256 bits of secret from the system's secure source. */
-export function generateKey(prefix: string): GeneratedKey {
-  const keyId = newKeyId()
+export function generateKey(prefix: string, keyId = newKeyId()): GeneratedKey {
   const body = `${prefix}_${keyId}_${randomBase62(SECRET_LENGTH)}`
   return { key: body + checksumOf(body), prefix, keyId }
 }
@@ -70,6 +70,12 @@ export function checkPrefix(name: string, value: unknown): string {
   throw new TypeError(
     `"${name}" must be 1 to ${MAX_PREFIX_LENGTH} letters, digits and "_", beginning with a letter and not ending in "_", received ${describe(value)}`,
   )
+}
+
+/** Requires an identifier of a native key: 16 base62 characters. @throws TypeError naming the option */
+export function checkKeyId(name: string, value: unknown): string {
+  if (typeof value === 'string' && KEY_ID.test(value)) return value
+  throw new TypeError(`"${name}" must be ${KEY_ID_LENGTH} letters and digits, received ${describe(value)}`)
 }
 
 /**

@@ -25,6 +25,14 @@ export interface IssueOptions extends KeySettings {
    * @default the prefix given to `createApiKeys`
    */
   prefix?: string
+  /**
+   * The id of the new key, 16 letters and digits: one that is derived from a request makes a repetition of that request
+   * recognisable, since it fails with `duplicate_key`. An id is no secret. One whose key was purged may be given again;
+   * a process that still remembers that key then refuses the new one for up to `cache.maxAgeMs`.
+   *
+   * @default a random one
+   */
+  id?: string
 }
 
 /** Who makes a change. */
@@ -57,6 +65,12 @@ export interface RotateOptions extends ChangeOptions {
    * @default when the previous key would have
    */
   expiresAt?: Date | null
+  /**
+   * The id of the new key, as for `issue`. A repetition fails with `duplicate_key`, whatever has become of the keys since.
+   *
+   * @default a random one
+   */
+  successorId?: string
 }
 
 export interface RotatedKey extends IssuedKey {
@@ -68,6 +82,11 @@ export interface RotatedKey extends IssuedKey {
 export interface ListOptions {
   /** Only keys of this owner. */
   owner?: Owner
+  /**
+   * Only keys of any of these owners, at most 100; of none where it is empty. The keys of all of them come in one order,
+   * that of their creation. Not together with `owner`.
+   */
+  owners?: readonly Owner[]
   /** Only keys that this person or program issued. */
   createdBy?: string
   /** Only keys of exactly this name. */
@@ -154,7 +173,8 @@ export interface KeyManagement {
    * still keep what it was told, a key that nobody has the text of.
    *
    * @throws TypeError when an option is wrong.
-   * @throws LatchkeyError `unsupported` when the store cannot keep a quota or idle expiry; `unavailable` on a fault.
+   * @throws LatchkeyError `duplicate_key` when there is a key with the `id` given; `unsupported` when the store cannot keep
+   * a quota or idle expiry; `unavailable` on a fault.
    * @example
    * const { key, apiKey } = await keys.issue({ owner: { type: 'user', id: 'u_1' }, name: 'CI' })
    */
@@ -186,8 +206,10 @@ export interface KeyManagement {
   /** The key with this id; null when there is none. @throws LatchkeyError `unavailable` */
   get(id: string): Promise<ApiKey | null>
   /**
-   * Keys in the order of their creation, page by page.
+   * Keys in the order of their creation, page by page. Their permissions are those stored with them, whatever
+   * `ownerPermissions` answers.
    *
+   * @throws TypeError when an option is wrong.
    * @throws LatchkeyError `invalid_cursor` when `cursor` is not the `nextCursor` of a page; `unavailable` on a fault.
    */
   list(options?: ListOptions): Promise<ApiKeyPage>
@@ -222,8 +244,11 @@ export interface KeyManagement {
    * Issues a successor with the same settings, and lets the previous key end after a grace. Rate limits and quota
    * carry over: both keys draw on the same ones.
    *
+   * The successor's permissions are those stored with the key, whatever `ownerPermissions` answers.
+   *
+   * @throws TypeError when an option is wrong.
    * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, expired, rotated already, or was changed meanwhile;
-   * `unavailable` on a fault.
+   * `duplicate_key` when there is a key with the `successorId` given; `unavailable` on a fault.
    */
   rotate(id: string, options?: RotateOptions): Promise<RotatedKey>
   /**
@@ -240,7 +265,17 @@ export interface KeyManagement {
    */
   revokeOwner(owner: Owner, options?: RevokeOptions): Promise<number>
   /**
-   * Says that what `isOwnerActive` answers for this owner has changed. Once it resolves, every request with
+   * Revokes every key that a person or program has issued, whoever owns it; returns how many it revoked. Once it
+   * resolves, none of them is accepted. A successor was issued by whoever rotated the key, if that was said.
+   *
+   * @throws TypeError when an argument is wrong.
+   * @throws LatchkeyError `unavailable` on a fault: some keys may be revoked already, and it may be called again.
+   * @example
+   * await keys.revokeCreatedBy('u_1', { by: 'u_admin', reason: 'left the company' })
+   */
+  revokeCreatedBy(createdBy: string, options?: RevokeOptions): Promise<number>
+  /**
+   * Says that what `isOwnerActive` or `ownerPermissions` answers for this owner has changed. Once it resolves, every request with
    * one of the owner's keys is decided by a new answer. Returns how many keys that concerns: all that are not revoked.
    *
    * @throws LatchkeyError `unavailable` on a fault: it may be called again.

@@ -51,11 +51,11 @@ export interface ApiKeyVerifier {
    * @throws LatchkeyError `unsupported` when the limiter cannot give back.
    */
   refund?(result: VerifiedKey): Promise<boolean>
-  /** Takes note of what a middleware refused, or what failed in it, beside `verify`: it becomes an event. */
+  /** Takes note of what happened beside `verify`, a refusal, a fault, or a key that was shown: it becomes an event. */
   report?(happening: Happening): void
 }
 
-/** What happened in a middleware, where `verify` could not see it. */
+/** What happened in a middleware, or where keys are managed, and `verify` could not see. */
 export type Happening =
   | {
       readonly type: 'refused'
@@ -65,6 +65,8 @@ export type Happening =
       readonly ip: string | undefined
     }
   | { readonly type: 'fault'; readonly error: unknown }
+  /** Somebody who does not own a key was shown it. */
+  | { readonly type: 'read'; readonly apiKey: ApiKey; readonly by: string | null }
 
 /** Whether a key with `prefix` is accepted where only `accepted` ones are. */
 export function isAcceptedPrefix(prefix: string, accepted: string | readonly string[] | undefined): boolean {

@@ -1,5 +1,5 @@
 import { LatchkeyError } from '../errors.ts'
-import { checkDate, checkInteger, checkObject, checkText, fail } from '../internal/options.ts'
+import { checkDate, checkInteger, checkObject, checkText } from '../internal/options.ts'
 import {
   afterChange,
   type ChangeParts,
@@ -12,14 +12,12 @@ import {
 import { isForeign } from './foreign-format.ts'
 import { createKeyImport, type ImportParts } from './import-keys.ts'
 import { insertSurely } from './insert-surely.ts'
-import { checkPrefix, generateKey } from './key-format.ts'
+import { checkKeyId, checkPrefix, generateKey, newKeyId } from './key-format.ts'
 import type {
-  ApiKeyPage,
   ChangeOptions,
   IssuedKey,
   IssueOptions,
   KeyManagement,
-  ListOptions,
   PurgeOptions,
   RevokeOptions,
   RotatedKey,
@@ -27,17 +25,10 @@ import type {
   UpdateOptions,
 } from './key-management.ts'
 import { checkSettings, DEFAULT_SETTINGS, type KeySettings, SETTINGS } from './key-settings.ts'
-import type { KeyChange, KeyFilter, KeyPosition } from './key-store.ts'
+import type { KeyChange, KeyFilter } from './key-store.ts'
+import { createKeyListing } from './list-keys.ts'
 import { startQuota } from './quota.ts'
-import {
-  type ApiKey,
-  checkOwner,
-  type KeyRecord,
-  type KeyStatus,
-  keyStatus,
-  type Owner,
-  toApiKey,
-} from './record.ts'
+import { type ApiKey, checkOwner, type KeyRecord, keyStatus, type Owner, toApiKey } from './record.ts'
 import { requireCapabilities } from './store-access.ts'
 
 export interface ManagementParts extends ChangeParts, ImportParts {
@@ -55,11 +46,11 @@ const MAX_GRACE_MS = 366 * 86_400_000
 
 export function createKeyManagement(parts: ManagementParts): KeyManagement {
   const { store, digester, cache, publish, clock, guard, emit } = parts
-  const { change, changeAll, updateSurely, findById, findExisting, pages, view, viewCommitted } =
+  const { change, changeAll, updateSurely, findById, findExisting, pages, view, viewCommitted, viewChange } =
     createKeyChanges(parts)
 
   async function issue(options: IssueOptions): Promise<IssuedKey> {
-    checkObject('options', options, ['owner', 'createdBy', 'prefix', ...SETTINGS])
+    checkObject('options', options, ['id', 'owner', 'createdBy', 'prefix', ...SETTINGS])
     const at = new Date(clock.now())
     const owner = checkOwner('owner', options.owner)
     const createdBy = options.createdBy == null ? null : checkText('createdBy', options.createdBy, 255)
@@ -67,8 +58,9 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     checkText('name', options.name, 255)
     const settings = checkSettings(options, at.getTime())
     requireCapabilities(store, settings)
+    const id = options.id === undefined ? null : checkKeyId('id', options.id)
     const { quota, ...rest } = settings
-    const { key, record } = await newKey({
+    const { key, record } = await newKey(id, at, {
       ...DEFAULT_SETTINGS,
       ...rest,
       name: options.name,
@@ -80,25 +72,15 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       updatedAt: at,
     })
     await insertSurely(store, [record])
-    cache.appeared(record.lookup)
+    appeared(record)
     const apiKey = toApiKey(record)
-    emit({ type: 'key.issued', at, keyId: record.id, owner, by: createdBy, apiKey })
+    emit({ type: 'key.issued', at, keyId: record.id, owner, by: createdBy, before: null, apiKey })
     return { key, apiKey }
   }
 
   async function get(id: string): Promise<ApiKey | null> {
     const record = await findById(id)
     return record && view(record)
-  }
-
-  async function list(options: ListOptions = {}): Promise<ApiKeyPage> {
-    checkObject('options', options, ['owner', 'createdBy', 'name', 'status', 'limit', 'cursor'])
-    const limit = options.limit === undefined ? 50 : checkInteger('limit', options.limit, 1, 1_000)
-    const after = options.cursor === undefined ? {} : { after: readCursor(options.cursor) }
-    const found = await store.list(checkFilter(options, clock.now()), { limit: limit + 1, ...after })
-    const shown = found.slice(0, limit)
-    const last = found.length > limit ? shown.at(-1) : undefined
-    return { apiKeys: await Promise.all(shown.map(view)), ...(last && { nextCursor: writeCursor(last) }) }
   }
 
   async function update(
@@ -142,15 +124,19 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   }
 
   async function rotate(id: string, options: RotateOptions = {}): Promise<RotatedKey> {
-    checkObject('options', options, ['by', 'graceMs', 'expiresAt'])
+    checkObject('options', options, ['by', 'graceMs', 'expiresAt', 'successorId'])
     const { graceMs = DEFAULT_GRACE_MS } = options
     checkInteger('graceMs', graceMs, 0, MAX_GRACE_MS)
     const by = checkBy(options)
     const at = new Date(clock.now())
     const { expiresAt: newExpiry } = checkSettings({ expiresAt: options.expiresAt }, at.getTime())
+    const successorId =
+      options.successorId === undefined ? null : checkKeyId('successorId', options.successorId)
     const old = await findExisting(id)
+    // Whoever asks again, not having heard the answer, is to be told that, whatever has become of the key since.
+    if (successorId !== null && old.rotatedTo === successorId) throw new LatchkeyError('duplicate_key')
     refuseUnrotatable(old, at, parts.idleSlackMs)
-    const { key, record } = await newKey({
+    const { key, record } = await newKey(successorId, at, {
       ...old,
       // What an imported key begins with need not be a prefix of ours.
       prefix: isForeign(old) ? parts.prefix : old.prefix,
@@ -176,20 +162,20 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       throw outcome === 'missing' ? notFound() : conflict('The key was changed while it was being rotated')
     }
     const previous = afterChange(old, ended)
-    cache.appeared(record.lookup)
+    appeared(record)
     await publish([previous])
     const apiKey = await viewCommitted(record)
-    const previousView = await viewCommitted(previous)
+    const views = await viewChange(old, previous)
     emit({
       type: 'key.rotated',
       at,
       keyId: old.id,
       owner: old.owner,
       by,
-      apiKey: previousView,
+      ...views,
       successor: apiKey,
     })
-    return { key, apiKey, previous: previousView }
+    return { key, apiKey, previous: views.apiKey }
   }
 
   /**
@@ -235,6 +221,22 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
 
   async function revokeOwner(owner: Owner, options: RevokeOptions = {}): Promise<number> {
     const checked = checkOwner('owner', owner)
+    const { count, by } = await revokeAll({ owner: checked }, options)
+    emit({ type: 'owner.revoked', at: new Date(clock.now()), owner, count, by })
+    return count
+  }
+
+  async function revokeCreatedBy(createdBy: string, options: RevokeOptions = {}): Promise<number> {
+    checkText('createdBy', createdBy, 255)
+    const { count, by } = await revokeAll({ createdBy }, options)
+    emit({ type: 'creator.revoked', at: new Date(clock.now()), createdBy, count, by })
+    return count
+  }
+
+  async function revokeAll(
+    filter: KeyFilter,
+    options: RevokeOptions,
+  ): Promise<{ readonly count: number; readonly by: string | null }> {
     const revokedReason = checkReason(options)
     const by = checkBy(options)
     const decide = (at: Date): DecidedChange => ({
@@ -247,10 +249,9 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     // Again until there is no other key: a rotation under way may have added a successor behind our back.
     do {
       before = done.size
-      count += await changeAll({ owner: checked }, options, decide, done)
+      count += await changeAll(filter, options, decide, done)
     } while (done.size > before)
-    emit({ type: 'owner.revoked', at: new Date(clock.now()), owner, count, by })
-    return count
+    return { count, by }
   }
 
   async function invalidateOwner(owner: Owner, options: ChangeOptions = {}): Promise<number> {
@@ -262,16 +263,19 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     return count
   }
 
+  /** `id` is one that was asked for: a key that was purged may have had it, and nothing of that one is to be inherited. */
   async function newKey(
+    id: string | null,
+    at: Date,
     settings: Omit<KeyRecord, OwnMember> & { lineageId?: string; rotatedFrom?: string | null },
   ): Promise<{ key: string; record: KeyRecord }> {
-    const { key, keyId, prefix } = generateKey(settings.prefix)
+    const { key, keyId, prefix } = generateKey(settings.prefix, id ?? newKeyId())
     const record: KeyRecord = {
       ...settings,
       id: keyId,
       lookup: keyId,
       digest: await guard.run('digest', () => digester.create(key)),
-      lineageId: settings.lineageId ?? keyId,
+      lineageId: settings.lineageId ?? (id === null ? keyId : newKeyId()),
       hint: `${prefix}_${keyId}`,
       usageCount: 0,
       lastUsedAt: null,
@@ -281,16 +285,23 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       revokedReason: null,
       rotatedFrom: settings.rotatedFrom ?? null,
       rotatedTo: null,
-      version: 1,
+      // Higher than any that a key of this id has had.
+      version: id === null ? 1 : Math.max(1, at.getTime()),
     }
     return { key, record }
+  }
+
+  /** Forgets here that there was no such key, or another one. */
+  function appeared({ id, lookup, version }: KeyRecord): void {
+    cache.appeared(lookup)
+    if (version > 1) cache.changed(id, version)
   }
 
   return {
     issue,
     ...createKeyImport(parts),
     get,
-    list,
+    list: createKeyListing({ ...parts, view }),
     update,
     enable: (id, options) => setEnabled(id, true, options),
     disable: (id, options) => setEnabled(id, false, options),
@@ -298,6 +309,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     rotate,
     purge,
     revokeOwner,
+    revokeCreatedBy,
     invalidateOwner,
   }
 }
@@ -340,36 +352,4 @@ function refuseUnrotatable(record: KeyRecord, at: Date, idleSlackMs: number): vo
 function checkReason(options: RevokeOptions): string | null {
   checkObject('options', options, ['by', 'reason'])
   return options.reason === undefined ? null : checkText('reason', options.reason, 1_000)
-}
-
-function checkFilter({ owner, createdBy, name, status }: ListOptions, now: number): KeyFilter {
-  if (status !== undefined && !STATUSES.includes(status)) {
-    throw new TypeError('"status" must be "active", "disabled", "expired" or "revoked"')
-  }
-  return {
-    ...(owner !== undefined && { owner: checkOwner('owner', owner) }),
-    ...(createdBy !== undefined && { createdBy: checkText('createdBy', createdBy, 255) }),
-    ...(name !== undefined && { name: checkText('name', name, 255) }),
-    ...(status !== undefined && { status: { is: status, at: new Date(now) } }),
-  }
-}
-
-const STATUSES: readonly KeyStatus[] = ['active', 'disabled', 'expired', 'revoked']
-
-function writeCursor({ createdAt, id }: KeyPosition): string {
-  return Buffer.from(JSON.stringify([createdAt.getTime(), id])).toString('base64url')
-}
-
-function readCursor(cursor: string): KeyPosition {
-  if (typeof cursor !== 'string') fail('cursor', 'a string', cursor)
-  try {
-    const [time, id] = JSON.parse(Buffer.from(cursor, 'base64url').toString())
-    const createdAt = new Date(time)
-    if (typeof time === 'number' && typeof id === 'string' && !Number.isNaN(createdAt.getTime())) {
-      return { createdAt, id }
-    }
-  } catch {
-    // One answer for everything that is not a cursor.
-  }
-  throw new LatchkeyError('invalid_cursor', '"cursor" must be the nextCursor of an earlier page')
 }

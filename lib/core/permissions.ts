@@ -45,6 +45,27 @@ export function missingPermissions(
   return least ?? {}
 }
 
+/**
+ * What both grant, and nothing else: it satisfies a requirement of one action exactly where `a` and `b` both do, wildcards
+ * on either side understood. A name is listed once: what `*` grants is not repeated on the resources.
+ */
+export function intersectPermissions(a: Permissions, b: Permissions): Permissions {
+  const everywhere = commonActions(actionsOn(a, '*'), actionsOn(b, '*'))
+  const common: [string, string[]][] = everywhere.length === 0 ? [] : [['*', everywhere]]
+  for (const resource of new Set([...Object.keys(a), ...Object.keys(b)])) {
+    const actions = commonActions(actionsOn(a, resource), actionsOn(b, resource))
+    const further = everywhere.includes('*') ? [] : actions.filter((action) => !everywhere.includes(action))
+    if (further.length > 0) common.push([resource, further])
+  }
+  // A resource may be called `__proto__`: this defines members, and sets nothing.
+  return Object.fromEntries(common)
+}
+
+/** Whether `ceiling` grants all that `permissions` do. What ends in `*` lies within an equal `*` only. */
+export function isWithin(permissions: Permissions, ceiling: Permissions): boolean {
+  return missingOfAll(ceiling, permissions) === null
+}
+
 /** Requires permissions as a key holds them, and returns a copy without repetitions. @throws TypeError */
 export function checkPermissions(name: string, value: unknown): Permissions {
   if (!isPlainObject(value)) fail(name, 'an object of resource → actions', value)
@@ -115,6 +136,18 @@ function allows(granted: Permissions, resource: string, action: string): boolean
   if (!Object.hasOwn(granted, resource)) return false
   const actions = granted[resource] ?? []
   return actions.includes(action) || actions.includes('*')
+}
+
+/** All that is granted on a resource, by its own name and by `*`. */
+function actionsOn(granted: Permissions, resource: string): ReadonlySet<string> {
+  const own = Object.hasOwn(granted, resource) ? granted[resource] : undefined
+  const everywhere = Object.hasOwn(granted, '*') ? granted['*'] : undefined
+  return new Set([...(own ?? []), ...(everywhere ?? [])])
+}
+
+function commonActions(a: ReadonlySet<string>, b: ReadonlySet<string>): string[] {
+  if (a.has('*')) return b.has('*') ? ['*'] : [...b]
+  return b.has('*') ? [...a] : [...a].filter((action) => b.has(action))
 }
 
 function countActions(permissions: Permissions): number {

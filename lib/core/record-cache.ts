@@ -60,7 +60,7 @@ export interface RecordCache {
   changed(keyId: string, version: number): void
   /** Takes over a digest that was rewritten under the current scheme, so that it is not rewritten again. */
   digestReplaced(lookup: string, digestText: string): void
-  /** Forgets that there is no such record. */
+  /** Forgets that there is no such record, and believes no read of that which is under way. */
   appeared(lookup: string): void
   /** Forgets every record, and keeps none that is being read: changes may have been missed. */
   clear(): void
@@ -82,6 +82,7 @@ export function createRecordCache(
   const loading = new Map<string, { readonly startedAt: number; readonly work: Promise<CachedKey | null> }>()
   const loadingFresh = new Map<string, Promise<CachedKey | null>>()
   let clearings = 0
+  let appearances = 0
 
   function peek(lookup: Lookup): CachedKey | null | undefined {
     if (typeof lookup === 'string') return peekOne(lookup)
@@ -156,13 +157,13 @@ export function createRecordCache(
    */
   async function read(lookup: Lookup, floor = 0): Promise<CachedKey | null> {
     const readAt = clock.now()
-    const cleared = clearings
+    const [cleared, appeared] = [clearings, appearances]
     const lookups = typeof lookup === 'string' ? [lookup] : lookup
     const record = await store.find({ lookups })
     if (!record) {
       for (const one of lookups) {
         held.delete(one)
-        if (cleared === clearings) unknown.set(one, readAt)
+        if (cleared === clearings && appeared === appearances) unknown.set(one, readAt)
       }
       return null
     }
@@ -215,6 +216,12 @@ export function createRecordCache(
     if (cached && cached.apiKey.version < version) held.delete(keyId)
   }
 
+  function appeared(lookup: string): void {
+    appearances += 1
+    unknown.delete(lookup)
+    loading.delete(lookup)
+  }
+
   function clear(): void {
     clearings += 1
     held.clear()
@@ -235,7 +242,7 @@ export function createRecordCache(
     loadFresh,
     changed,
     digestReplaced,
-    appeared: (lookup) => void unknown.delete(lookup),
+    appeared,
     clear,
   }
 }

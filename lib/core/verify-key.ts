@@ -11,11 +11,12 @@ import type { ForeignFormats } from './foreign-format.ts'
 import { hasRightChecksum, parseKey } from './key-format.ts'
 import type { KeyStore } from './key-store.ts'
 import { isAcceptedPrefix, type VerifyOptions } from './key-verifier.ts'
-import type { OwnerStatus } from './owner-status.ts'
+import type { OwnerStanding } from './owner-standing.ts'
 import { missingPermissions } from './permissions.ts'
 import type { QuotaBlocks } from './quota-blocks.ts'
 import type { LimitState } from './rate-limit.ts'
 import { checkLimitAnswer, type LimitAnswer, type RateLimiter, type RefundRequest } from './rate-limiter.ts'
+import type { ApiKey } from './record.ts'
 import type { CachedKey, LoadedKey, Lookup, RecordCache } from './record-cache.ts'
 import type { UsageLog } from './usage-log.ts'
 import type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './verify-result.ts'
@@ -25,7 +26,8 @@ export interface VerifierParts {
   readonly store: KeyStore
   readonly digester: Digester
   readonly formats: ForeignFormats
-  readonly isOwnerActive: OwnerStatus
+  /** Null where the application has nothing to say of owners. */
+  readonly ownerStanding: OwnerStanding | null
   readonly limiter: RateLimiter
   readonly quotaBlocks: QuotaBlocks
   readonly usage: UsageLog | null
@@ -63,6 +65,13 @@ interface Attempt {
   readonly keyId: string | null
   readonly options: VerifyOptions
   readonly cost: number
+  /** The key as its owner may use it now; null before that is known. */
+  apiKey: ApiKey | null
+}
+
+/** One whose key is right and usable: from here on it is `apiKey` that decides and is shown, not the record's. */
+interface UsableAttempt extends Attempt {
+  apiKey: ApiKey
 }
 
 /**
@@ -71,7 +80,7 @@ interface Attempt {
  * for: a warm call is answered at once.
  */
 export function createVerifier(parts: VerifierParts): Verifier {
-  const { cache, clock, failedAttempts, guard, isOwnerActive, limiter, quotaBlocks, usage } = parts
+  const { cache, clock, failedAttempts, guard, limiter, ownerStanding, quotaBlocks, usage } = parts
 
   function verify(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
     if (typeof key !== 'string') return invalid('malformed', null, null, options)
@@ -106,7 +115,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
     const blocked = cached?.digest.isCheap() ? null : refuseBlocked(options)
     if (blocked && !isKnownHere(key, lookup)) return refuse(blocked, options)
     if (cached === null) return invalid('unknown', keyId, null, options)
-    const attempt: Attempt = { key, lookup, keyId, options, cost: options.cost ?? 1 }
+    const attempt: Attempt = { key, lookup, keyId, options, cost: options.cost ?? 1, apiKey: null }
     if (cached) return decide(attempt, cached, false, 0)
     return cache.load(lookup).then((loaded) => decideLoaded(attempt, loaded, 0))
   }
@@ -155,9 +164,10 @@ export function createVerifier(parts: VerifierParts): Verifier {
     }
     const reason = unusableReason(cached)
     if (reason) return invalid(reason, attempt.keyId, cached, attempt.options)
-    const isActive = isOwnerActive(cached.apiKey)
-    if (!isPromiseLike(isActive)) return decideAllowed(isActive, attempt, cached, fresh, stale)
-    return isActive.then((is) => decideAllowed(is, attempt, cached, fresh, stale))
+    if (!ownerStanding) return decideAllowed(cached.apiKey, attempt, cached, fresh, stale)
+    const shown = ownerStanding(cached.apiKey)
+    if (!isPromiseLike(shown)) return decideAllowed(shown, attempt, cached, fresh, stale)
+    return shown.then((apiKey) => decideAllowed(apiKey, attempt, cached, fresh, stale))
   }
 
   function invalidSecret({ key, keyId, options }: Attempt, cached: CachedKey): RefusedKey {
@@ -167,14 +177,15 @@ export function createVerifier(parts: VerifierParts): Verifier {
   }
 
   function decideAllowed(
-    isActive: boolean,
+    apiKey: ApiKey | null,
     attempt: Attempt,
     cached: CachedKey,
     fresh: boolean,
     stale: number,
   ): Awaitable<VerifyResult> {
-    if (!isActive) return invalid('owner_inactive', attempt.keyId, cached, attempt.options)
-    return decideAccess(attempt, cached) ?? spend(attempt, cached, fresh, stale)
+    if (!apiKey) return invalid('owner_inactive', attempt.keyId, cached, attempt.options)
+    const usable = withKey(attempt, apiKey)
+    return decideAccess(usable, cached) ?? spend(usable, cached, fresh, stale)
   }
 
   function unusableReason({
@@ -191,8 +202,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
     return lastActive + apiKey.idleExpiryMs + parts.idleSlackMs <= clock.now() ? 'idle' : null
   }
 
-  function decideAccess({ options }: Attempt, cached: CachedKey): RefusedKey | null {
-    const { apiKey, isAllowedIp } = cached
+  function decideAccess({ apiKey, options }: UsableAttempt, { isAllowedIp }: CachedKey): RefusedKey | null {
     if (isAllowedIp && !isAllowedIp(options.ip)) {
       return refuse({ ok: false, code: 'address_not_allowed', apiKey }, options)
     }
@@ -203,7 +213,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
 
   /** The one call to the limiter; and, now and then, the store for a block of quota or a newer record. */
   function spend(
-    attempt: Attempt,
+    attempt: UsableAttempt,
     cached: CachedKey,
     fresh: boolean,
     stale: number,
@@ -219,7 +229,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
 
   function settle(
     answer: LimitAnswer,
-    attempt: Attempt,
+    attempt: UsableAttempt,
     cached: CachedKey,
     fresh: boolean,
     stale: number,
@@ -227,7 +237,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
   ): Awaitable<VerifyResult> {
     if (answer.outcome === 'admitted') return admit(attempt, cached, answer)
     if (answer.outcome === 'stale') return reload(attempt, stale)
-    const { apiKey } = cached
+    const { apiKey } = attempt
     if (answer.outcome === 'limited') {
       const limits = withQuota(answer.limits, cached, answer.unspentQuota, false)
       const { retryAfterMs } = answer
@@ -248,7 +258,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
   }
 
   async function reserveAndAsk(
-    attempt: Attempt,
+    attempt: UsableAttempt,
     cached: CachedKey,
     fresh: boolean,
     stale: number,
@@ -275,7 +285,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
 
   /** Asks, and goes on with the answer: at once where it is there at once. */
   function askLimiter<T>(
-    attempt: Attempt,
+    attempt: UsableAttempt,
     cached: CachedKey,
     fresh: boolean,
     granted: number,
@@ -315,11 +325,11 @@ export function createVerifier(parts: VerifierParts): Verifier {
   }
 
   function admit(
-    attempt: Attempt,
+    attempt: UsableAttempt,
     cached: CachedKey,
     answer: LimitAnswer & { outcome: 'admitted' },
   ): VerifyResult {
-    const { apiKey } = cached
+    const { apiKey } = attempt
     const now = clock.now()
     cached.lastActiveAtMs = now
     usage?.record(apiKey.id, attempt.cost > 0 ? 1 : 0, now, attempt.options.ip)
@@ -419,6 +429,12 @@ export function createVerifier(parts: VerifierParts): Verifier {
   }
 
   return { verify, refund }
+}
+
+/** The same attempt: a copy would cost every call, and nothing of it is decided by two at once. */
+function withKey(attempt: Attempt, apiKey: ApiKey): UsableAttempt {
+  attempt.apiKey = apiKey
+  return attempt as UsableAttempt
 }
 
 /** What a key without limits and quota is admitted with where nobody is asked. */

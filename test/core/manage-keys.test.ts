@@ -6,6 +6,7 @@ import {
   LatchkeyError,
   memoryRateLimiter,
   memoryStore,
+  type Owner,
 } from 'latchkey'
 import { describe, expect, it, vi } from 'vitest'
 import { fakeClock, settle } from '../support/fake-clock.ts'
@@ -142,7 +143,7 @@ describe('issue', () => {
     expect(apiKey).toEqual(expected)
     expect(await keys.get(keyId)).toEqual(expected)
     expect(events).toEqual([
-      { type: 'key.issued', at, keyId, owner: given.owner, by: 'u_alice', apiKey: expected },
+      { type: 'key.issued', at, keyId, owner: given.owner, by: 'u_alice', before: null, apiKey: expected },
     ])
   })
 
@@ -407,6 +408,7 @@ describe('update', () => {
         keyId: apiKey.id,
         owner: ALICE,
         by: 'u_admin',
+        before: apiKey,
         apiKey: expected,
       },
     ])
@@ -620,6 +622,7 @@ describe('rotate', () => {
     await keys.verify(first.key, { ip: '10.0.0.1' })
     await clock.advance(20_000)
     const at = new Date(clock.now())
+    const before = await keys.get(first.apiKey.id)
     const { key, apiKey, previous } = await keys.rotate(first.apiKey.id, { by: 'u_admin' })
     const { keyId, prefix } = partsOf(key)
     expect(prefix).toBe('acme_live')
@@ -649,6 +652,7 @@ describe('rotate', () => {
         keyId: first.apiKey.id,
         owner: ALICE,
         by: 'u_admin',
+        before,
         apiKey: previous,
         successor: apiKey,
       },
@@ -989,6 +993,139 @@ describe('revokeOwner and invalidateOwner', () => {
     held.release()
     expect(await revoking).toBe(1)
     expect(await keys.verify(living.key)).toMatchObject({ reason: 'revoked' })
+  })
+})
+
+describe('revokeCreatedBy', () => {
+  it('refuses each wrong argument by name', async () => {
+    const test = createTestKeys()
+    await test.keys.issue({ ...NAME, createdBy: 'u_bob' })
+    const { revokeCreatedBy } = test.keys
+    await expectRefused(test, [
+      [() => revokeCreatedBy(undefined as never), 'createdBy'],
+      [() => revokeCreatedBy(''), 'createdBy'],
+      [() => revokeCreatedBy(null as never), 'createdBy'],
+      [() => revokeCreatedBy(ALICE as never), 'createdBy'],
+      [() => revokeCreatedBy('u_bob', { by: 7 } as never), 'by'],
+      [() => revokeCreatedBy('u_bob', { reason: '' }), 'reason'],
+      [() => revokeCreatedBy('u_bob', { why: 'x' } as never), 'why'],
+    ])
+  })
+
+  it('is unavailable where the store is', async () => {
+    const { keys, store } = createTestKeys()
+    await keys.issue({ ...NAME, createdBy: 'u_bob' })
+    for (const method of ['list', 'update'] as const) {
+      store.fail(method, rejects(new Error('down')))
+      await expect(keys.revokeCreatedBy('u_bob')).rejects.toEqual(UNAVAILABLE)
+      store.heal()
+    }
+  })
+
+  it('revokes all that a person has issued, for whatever owner, and nothing else', async () => {
+    const { keys, events, clock } = createTestKeys()
+    const issue = (createdBy: string | null, owner: Owner = ALICE) =>
+      keys.issue({ owner, name: 'CI', createdBy })
+    const theirs = [await issue('u_bob'), await issue('u_bob', BOB)]
+    const rotated = await keys.rotate((await issue('u_bob')).apiKey.id)
+    const others = [await issue('U_BOB'), await issue(null, BOB), await issue('u_bob2')]
+    for (const { key } of [...theirs, ...others]) await keys.verify(key)
+    events.length = 0
+    expect(await keys.revokeCreatedBy('u_bob', { by: 'u_admin', reason: 'left' })).toBe(4)
+    for (const { key } of [...theirs, rotated]) {
+      expect(await keys.verify(key)).toMatchObject({ reason: 'revoked' })
+    }
+    for (const { key } of others) expect(await keys.verify(key)).toMatchObject({ ok: true })
+    const told = events.filter(({ type }: ApiKeyEvent) => type !== 'key.refused')
+    expect(told.map(({ type }) => type)).toEqual([...Array(4).fill('key.revoked'), 'creator.revoked'])
+    expect(told[0]).toMatchObject({ by: 'u_admin', apiKey: { revokedReason: 'left', revokedBy: 'u_admin' } })
+    expect(told.at(-1)).toEqual({
+      type: 'creator.revoked',
+      at: new Date(clock.now()),
+      createdBy: 'u_bob',
+      count: 4,
+      by: 'u_admin',
+    })
+    expect(await keys.revokeCreatedBy('u_bob')).toBe(0)
+  })
+
+  it('looks again until nothing is left: what is issued while it runs goes too', async () => {
+    const { keys, store } = createTestKeys()
+    await keys.issue({ ...NAME, createdBy: 'u_bob' })
+    const listing = store.hold('list')
+    const revoking = keys.revokeCreatedBy('u_bob')
+    await listing.reached
+    const late = await keys.issue({ owner: BOB, name: 'late', createdBy: 'u_bob' })
+    listing.release()
+    expect(await revoking).toBe(2)
+    expect(await keys.verify(late.key)).toMatchObject({ reason: 'revoked' })
+  })
+})
+
+describe('the key before a change', () => {
+  it('comes with every event of one, frozen and without digest and lookup; there is none of a new key', async () => {
+    const { keys, events, eventsOf } = createTestKeys()
+    const { apiKey } = await keys.issue(NAME)
+    const { id } = apiKey
+    const views = [apiKey]
+    views.push(await keys.update(id, { name: 'renamed' }))
+    views.push(await keys.disable(id))
+    views.push(await keys.enable(id))
+    views.push((await keys.rotate(id)).previous)
+    views.push(await keys.revoke(id))
+    const told = events.flatMap((event) => ('before' in event ? [event] : []))
+    expect(told.map(({ type }) => type)).toEqual([
+      'key.issued',
+      'key.updated',
+      'key.disabled',
+      'key.enabled',
+      'key.rotated',
+      'key.revoked',
+    ])
+    expect(told.map(({ before }) => before)).toEqual([null, ...views.slice(0, -1)])
+    expect(told.map(({ apiKey: after }) => after)).toEqual(views)
+    for (const { before } of told.slice(1)) {
+      expect(Object.isFrozen(before) && Object.isFrozen(before?.metadata)).toBe(true)
+      expect(before).not.toHaveProperty('digest')
+      expect(before).not.toHaveProperty('lookup')
+    }
+    // What changes nothing tells of nothing.
+    await keys.revoke(id)
+    expect(eventsOf('key.revoked')).toHaveLength(1)
+  })
+
+  it('comes with the keys that are revoked together', async () => {
+    const { keys, eventsOf } = createTestKeys()
+    const { apiKey } = await keys.issue(NAME)
+    await keys.revokeOwner(ALICE)
+    expect(eventsOf('key.revoked')).toMatchObject([{ before: apiKey, apiKey: { version: 2 } }])
+  })
+
+  it('has the quota that it had, what the limiter holds of it included', async () => {
+    const { keys, eventsOf } = createTestKeys()
+    const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: 500 } })
+    await keys.verify(key, { cost: 3 })
+    await keys.update(apiKey.id, { name: 'renamed' })
+    await keys.update(apiKey.id, { quota: { remaining: 7 } })
+    const remaining = eventsOf('key.updated').map(({ before, apiKey: after }) => [
+      before?.quota?.remaining,
+      after.quota?.remaining,
+    ])
+    expect(remaining).toEqual([
+      [497, 497],
+      [497, 7],
+    ])
+  })
+})
+
+describe('a report', () => {
+  it('of a key that was shown becomes an event, without more of the key than its id', async () => {
+    const { keys, events, clock } = createTestKeys()
+    const { apiKey } = await keys.issue({ ...NAME, metadata: { note: 'private' } })
+    events.length = 0
+    keys.report({ type: 'read', apiKey, by: 'u_admin' })
+    const at = new Date(clock.now())
+    expect(events).toEqual([{ type: 'key.read', at, keyId: apiKey.id, owner: ALICE, by: 'u_admin' }])
   })
 })
 

@@ -1,6 +1,12 @@
+import fc from 'fast-check'
 import { createApiKeys, memoryRateLimiter, memoryStore, missingPermissions, type Permissions } from 'latchkey'
 import { describe, expect, it } from 'vitest'
-import { checkPermissions, checkRequirement } from '../../lib/core/permissions.ts'
+import {
+  checkPermissions,
+  checkRequirement,
+  intersectPermissions,
+  isWithin,
+} from '../../lib/core/permissions.ts'
 
 /** Permissions as JSON brings them: `__proto__` is a member like any other. */
 const json = (text: string) => JSON.parse(text)
@@ -163,3 +169,116 @@ describe('permissions of another shape', () => {
     expect(await keys.verify(key, { permissions })).toMatchObject({ ok: true })
   })
 })
+
+describe('what two permissions have in common', () => {
+  it.each([
+    ['nothing, where one is empty', {}, { a: ['read'], '*': ['*'] }, {}],
+    ['nothing, where no resource is shared', { a: ['read'] }, { b: ['read'] }, {}],
+    ['nothing, where no action is shared', { a: ['read'] }, { a: ['write'] }, {}],
+    ['nothing, where names differ by case', { a: ['Read'], B: ['x'] }, { a: ['read'], b: ['x'] }, {}],
+    ['nothing of what only a prototype has', { a: ['read'] }, Object.create({ a: ['read'], '*': ['*'] }), {}],
+    ['nothing of a member of every object', { constructor: ['name'] }, { a: ['*'] }, {}],
+    ['the actions that both list', { a: ['x', 'y', 'z'] }, { a: ['z', 'y', 'w'] }, { a: ['y', 'z'] }],
+    ['the listed, where the other has all actions', { a: ['x', 'y'] }, { a: ['*'] }, { a: ['x', 'y'] }],
+    ['the listed, where the other has it everywhere', { a: ['x', 'y'] }, { '*': ['x'] }, { a: ['x'] }],
+    [
+      'the lesser, where the other is everything',
+      { a: ['x'], '*': ['y'] },
+      { '*': ['*'] },
+      { a: ['x'], '*': ['y'] },
+    ],
+    ['a star that both have', { a: ['*'] }, { a: ['*', 'x'] }, { a: ['*'] }],
+    [
+      'a square of both kinds of star',
+      { '*': ['read'] },
+      { a: ['*'], b: ['*'] },
+      { a: ['read'], b: ['read'] },
+    ],
+    ['all, where both are everything', { '*': ['*'] }, { '*': ['*'], a: ['x'] }, { '*': ['*'] }],
+    [
+      'the prototype, where both name it',
+      json('{"__proto__":["x"]}'),
+      json('{"__proto__":["*"]}'),
+      json('{"__proto__":["x"]}'),
+    ],
+  ])('is %s, whichever is asked first', (_what, a, b, common) => {
+    for (const [one, other] of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      expect(new Set(Object.keys(intersectPermissions(one, other)))).toEqual(new Set(Object.keys(common)))
+      expect(sortedActions(intersectPermissions(one, other))).toEqual(sortedActions(common))
+    }
+  })
+
+  it('changes neither of them', () => {
+    const [a, b] = [Object.freeze({ a: Object.freeze(['x']) }), Object.freeze({ '*': Object.freeze(['*']) })]
+    const common = intersectPermissions(a, b)
+    expect(common).toEqual({ a: ['x'] })
+    expect(common.a).not.toBe(a.a)
+  })
+
+  it('grants what both grant and nothing else, and lies within both, for any permissions', () => {
+    fc.assert(
+      fc.property(permissions, permissions, (a, b) => {
+        const common = intersectPermissions(a, b)
+        const wrong = CASES.filter(([resource, action]) => {
+          const both = grants(a, resource, action) && grants(b, resource, action)
+          // The second is what routes ask by.
+          const asked = missingPermissions(common, { [resource]: [action] } as Permissions) === null
+          return grants(common, resource, action) !== both || asked !== both
+        })
+        expect(wrong).toEqual([])
+        expect([isWithin(common, a), isWithin(common, b)]).toEqual([true, true])
+        expect(() => checkPermissions('common', common)).not.toThrow()
+        for (const actions of Object.values(common)) expect(new Set(actions).size).toBe(actions.length)
+      }),
+      { numRuns: 2_000 },
+    )
+  })
+})
+
+describe('permissions within a ceiling', () => {
+  it('are those of which the ceiling grants every single one, for any permissions', () => {
+    let within = 0
+    fc.assert(
+      fc.property(permissions, permissions, (given, ceiling) => {
+        const isCovered = CASES.every(
+          ([resource, action]) => !grants(given, resource, action) || grants(ceiling, resource, action),
+        )
+        if (isCovered) within += 1
+        expect(isWithin(given, ceiling)).toBe(isCovered)
+      }),
+      { numRuns: 2_000 },
+    )
+    expect(within).toBeGreaterThan(50)
+  })
+})
+
+const NAMES = ['a', 'b', '__proto__', '*']
+/** Everything that the names in use can be asked for, and names that stand for all others. */
+const CASES = [...NAMES, 'other'].flatMap((resource) =>
+  [...NAMES, 'another'].map((action) => [resource, action] as const),
+)
+
+const permissions: fc.Arbitrary<Permissions> = fc
+  .array(fc.tuple(fc.constantFrom(...NAMES), fc.array(fc.constantFrom(...NAMES), { maxLength: 3 })), {
+    maxLength: 3,
+  })
+  .map((entries) => Object.fromEntries(entries))
+
+/** What the documentation of `Permissions` says, word by word. */
+function grants(granted: Permissions, resource: string, action: string): boolean {
+  return Object.entries(granted).some(
+    ([name, actions]) =>
+      (name === resource || name === '*') && actions.some((one) => one === action || one === '*'),
+  )
+}
+
+function sortedActions(granted: Permissions): [string, string[]][] {
+  const rows = Object.entries(granted).map(([name, actions]): [string, string[]] => [
+    name,
+    [...actions].sort(),
+  ])
+  return rows.sort(([a], [b]) => (a < b ? -1 : 1))
+}

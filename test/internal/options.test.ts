@@ -55,6 +55,8 @@ describe('createApiKeys', () => {
     ['peppers', 'pepper', '"peppers" must be an array, received a string'],
     ['isOwnerActive', true, '"isOwnerActive" must be a function, received true'],
     ['isOwnerActive', null, '"isOwnerActive" must be a function, received null'],
+    ['ownerPermissions', { a: ['read'] }, '"ownerPermissions" must be a function, received an object'],
+    ['ownerPermissions', null, '"ownerPermissions" must be a function, received null'],
     ['onEvent', {}, '"onEvent" must be a function, received an object'],
     ['clock', {}, '"clock.now" must be a function, received undefined'],
     ['clock', null, '"clock.now" must be a function, received undefined'],
@@ -155,7 +157,7 @@ describe('createApiKeys', () => {
   })
 
   const names =
-    'store rateLimiter revocation invalidation failedAttempts prefix digest peppers upgradeDigests rateLimits cache isOwnerActive ownerMaxAgeMs quotaBlockSize usage timeoutMs onEvent clock'
+    'store rateLimiter revocation invalidation failedAttempts prefix digest peppers upgradeDigests rateLimits cache isOwnerActive ownerPermissions ownerMaxAgeMs quotaBlockSize usage timeoutMs onEvent clock'
   const wrongPlaces = names.split(' ').flatMap((name) => [
     [name, SECRET],
     [name, [SECRET]],

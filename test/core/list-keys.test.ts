@@ -1,0 +1,208 @@
+import fc from 'fast-check'
+import { type ApiKey, type ListOptions, memoryStore, type Owner } from 'latchkey'
+import { describe, expect, it } from 'vitest'
+import { fakeClock } from '../support/fake-clock.ts'
+import { recordingStore, rejects } from '../support/recording-store.ts'
+import { ALICE, BOB, createTestKeys } from '../support/test-keys.ts'
+
+const UNAVAILABLE = expect.objectContaining({ name: 'LatchkeyError', code: 'unavailable', status: 503 })
+const ownerOf = (i: number): Owner => ({ type: 'user', id: `u_${i}` })
+const idsOf = (apiKeys: readonly ApiKey[]) => apiKeys.map(({ id }) => id)
+
+type Keys = ReturnType<typeof createTestKeys>['keys']
+
+/** Every page, up to the last. */
+async function listAll(keys: Keys, options: ListOptions, onPage = async () => {}): Promise<ApiKey[]> {
+  const seen: ApiKey[] = []
+  for (let cursor: string | undefined; ; ) {
+    const page = await keys.list({ ...options, ...(cursor && { cursor }) })
+    seen.push(...page.apiKeys)
+    cursor = page.nextCursor
+    if (!cursor) return seen
+    await onPage()
+  }
+}
+
+describe('a listing of several owners', () => {
+  it.each<[string, unknown, string]>([
+    ['no list', ALICE, '"owners" must be an array'],
+    ['null', null, '"owners" must be an array'],
+    ['a wrong owner', [ALICE, { type: 'user' }], '"owners[1].id" must be'],
+    ['101 owners', Array.from({ length: 101 }, (_, i) => ownerOf(i)), '"owners" must have at most 100'],
+  ])('refuses %s, by name', async (_what, owners, message) => {
+    const { keys, store } = createTestKeys()
+    const refused = expect(keys.list({ owners: owners as Owner[] })).rejects
+    await refused.toThrow(message)
+    expect(store.calls()).toBe(0)
+  })
+
+  it('refuses "owner" beside it', async () => {
+    const { keys } = createTestKeys()
+    await expect(keys.list({ owner: ALICE, owners: [BOB] })).rejects.toThrow(
+      '"owners" cannot be given together',
+    )
+  })
+
+  it('shows no key at all where it names no owner', async () => {
+    const { keys } = createTestKeys()
+    await keys.issue({ owner: ALICE, name: 'a' })
+    expect(await keys.list({ owners: [] })).toEqual({ apiKeys: [] })
+  })
+
+  it('is unavailable where one of its reads fails, or comes out of order', async () => {
+    const { keys, store, clock } = createTestKeys()
+    for (let i = 0; i < 40; i++) {
+      await keys.issue({ owner: i % 2 === 0 ? ALICE : BOB, name: `${i}` })
+      await clock.advance(1)
+    }
+    const list = () => keys.list({ owners: [ALICE, BOB], limit: 30 })
+    let reads = 0
+    store.fail('list', async (work) => {
+      reads += 1
+      return reads === 2 ? Promise.reject(new Error('down')) : work()
+    })
+    await expect(list()).rejects.toEqual(UNAVAILABLE)
+    store.fail('list', async (work) => ((await work()) as unknown[]).reverse())
+    await expect(list()).rejects.toEqual(UNAVAILABLE)
+    const [first] = await memoryStoreListing(store)
+    store.fail('list', async () => [first, first])
+    await expect(list()).rejects.toEqual(UNAVAILABLE)
+    store.fail('list', rejects(new Error('down')))
+    await expect(list()).rejects.toEqual(UNAVAILABLE)
+  })
+
+  it('names an owner once, however often it was given', async () => {
+    const { keys } = createTestKeys()
+    const { apiKey } = await keys.issue({ owner: ALICE, name: 'a' })
+    await keys.issue({ owner: { type: 'organization', id: ALICE.id }, name: 'other' })
+    const { apiKeys } = await keys.list({ owners: [ALICE, { ...ALICE }, BOB, ALICE] })
+    expect(idsOf(apiKeys)).toEqual([apiKey.id])
+  })
+
+  it('is the listing of all, without the others, for any keys and any size of a page', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.record({ owner: fc.nat(4), afterMs: fc.nat(1), isNamed: fc.boolean() }), {
+          maxLength: 60,
+        }),
+        fc.uniqueArray(fc.nat(5), { maxLength: 6 }),
+        fc.integer({ min: 1, max: 25 }),
+        fc.boolean(),
+        async (issued, owners, limit, isOld) => {
+          const clock = fakeClock()
+          const { keys } = createTestKeys({ clock })
+          for (const { owner, afterMs, isNamed } of issued) {
+            clock.set(clock.now() + afterMs)
+            await keys.issue({ owner: ownerOf(owner), name: isNamed ? 'named' : 'other' })
+          }
+          if (isOld) clock.set(clock.now() + 86_400_000)
+          const wanted = new Set(owners.map((owner) => ownerOf(owner).id))
+          const all = await listAll(keys, { name: 'named' })
+          const merged = await listAll(keys, { name: 'named', owners: owners.map(ownerOf), limit })
+          expect(merged).toEqual(all.filter(({ owner }) => wanted.has(owner.id)))
+        },
+      ),
+      { numRuns: 150 },
+    )
+  })
+
+  it('shows every key once, and none late, while others are issued between its reads', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.nat(3), { maxLength: 30 }),
+        fc.array(fc.array(fc.nat(3), { maxLength: 3 }), { maxLength: 40 }),
+        fc.integer({ min: 1, max: 12 }),
+        async (issued, late, limit) => {
+          const clock = fakeClock()
+          const inner = memoryStore()
+          const store = recordingStore(inner)
+          const { keys } = createTestKeys({ clock, store })
+          const issue = async (owner: number) => {
+            clock.set(clock.now() + 1)
+            await keys.issue({ owner: ownerOf(owner), name: 'key' })
+          }
+          for (const owner of issued) await issue(owner)
+          const before = idsOf(await listAll(keys, {}))
+          // One read after the other answers as of now, and then keys appear that it has not seen.
+          let reading: Promise<unknown> = Promise.resolve()
+          store.fail('list', (work) => {
+            reading = reading.then(async () => {
+              const answer = await work()
+              for (const owner of late.shift() ?? []) await issue(owner)
+              return answer
+            })
+            return reading
+          })
+          const seen = await listAll(keys, { owners: [0, 1, 2, 3].map(ownerOf), limit })
+          store.heal()
+          const all = idsOf(await listAll(keys, {}))
+          // No gap: what was seen is the beginning of what there is.
+          expect(idsOf(seen)).toEqual(all.slice(0, seen.length))
+          expect(seen.length).toBeGreaterThanOrEqual(before.length)
+        },
+      ),
+      { numRuns: 150 },
+    )
+  })
+
+  it('leaves no gap where an owner gains more keys between two reads than one read returns', async () => {
+    const { keys, store, clock } = createTestKeys()
+    const issue = async (owner: Owner) => {
+      clock.set(clock.now() + 1)
+      await keys.issue({ owner, name: 'key' })
+    }
+    const owners = Array.from({ length: 20 }, (_, i) => ownerOf(i))
+    let reads = 0
+    store.fail('list', async (work) => {
+      reads += 1
+      // The first ten are read together, and then the others.
+      if (reads !== 11) return work()
+      for (let i = 0; i < 50; i++) await issue(ownerOf(0))
+      await issue(ownerOf(10))
+      return work()
+    })
+    const { apiKeys } = await keys.list({ owners, limit: 100 })
+    store.heal()
+    expect(idsOf(apiKeys)).toEqual(idsOf(await listAll(keys, {})))
+    expect(apiKeys).toHaveLength(51)
+  })
+
+  it('includes what has resolved before, by a process whose clock is ahead', async () => {
+    const inner = memoryStore()
+    const here = createTestKeys({ store: recordingStore(inner) })
+    const ahead = createTestKeys({ store: recordingStore(inner), clock: fakeClock(here.clock.now() + 5_000) })
+    const { apiKey } = await ahead.keys.issue({ owner: ALICE, name: 'a' })
+    const later = await here.keys.issue({ owner: BOB, name: 'b' })
+    const { apiKeys } = await here.keys.list({ owners: [ALICE, BOB] })
+    expect(idsOf(apiKeys)).toEqual([later.apiKey.id, apiKey.id])
+  })
+
+  it('asks each owner once for a page, where the keys are old and evenly spread', async () => {
+    const { keys, store, clock } = createTestKeys()
+    for (let i = 0; i < 400; i++) {
+      await keys.issue({ owner: ownerOf(i % 100), name: `${i}` })
+      clock.set(clock.now() + 1)
+    }
+    await clock.advance(86_400_000)
+    store.forgetCalls()
+    const owners = Array.from({ length: 100 }, (_, i) => ownerOf(i))
+    const { apiKeys } = await keys.list({ owners, limit: 20 })
+    expect(apiKeys.map(({ name }) => name)).toEqual(Array.from({ length: 20 }, (_, i) => `${i}`))
+    expect(store.calls('list')).toBe(100)
+  })
+
+  it('reads on where one owner has all the keys, in few reads', async () => {
+    const { keys, store, clock } = createTestKeys()
+    for (let i = 0; i < 300; i++) await keys.issue({ owner: ALICE, name: `${i}` })
+    await clock.advance(86_400_000)
+    store.forgetCalls()
+    const owners = [ALICE, ...Array.from({ length: 50 }, (_, i) => ownerOf(i))]
+    expect((await keys.list({ owners, limit: 300 })).apiKeys).toHaveLength(300)
+    expect(store.calls('list')).toBeLessThan(60)
+  })
+})
+
+async function memoryStoreListing(store: ReturnType<typeof recordingStore>) {
+  store.heal()
+  return store.list({ owner: ALICE }, { limit: 1 })
+}
