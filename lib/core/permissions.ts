@@ -45,6 +45,11 @@ export function missingPermissions(
   return least ?? {}
 }
 
+/** Whether `ceiling` allows all that `permissions` allow. Empty permissions lie within any. */
+export function isWithin(permissions: Permissions, ceiling: Permissions): boolean {
+  return missingOfAll(ceiling, permissions) === null
+}
+
 /** Requires permissions as a key holds them, and returns a copy without repetitions. @throws TypeError */
 export function checkPermissions(name: string, value: unknown): Permissions {
   if (!isPlainObject(value)) fail(name, 'an object of resource → actions', value)

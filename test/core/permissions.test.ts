@@ -1,6 +1,6 @@
 import { createApiKeys, memoryRateLimiter, memoryStore, missingPermissions, type Permissions } from 'latchkey'
 import { describe, expect, it } from 'vitest'
-import { checkPermissions, checkRequirement } from '../../lib/core/permissions.ts'
+import { checkPermissions, checkRequirement, isWithin } from '../../lib/core/permissions.ts'
 
 /** Permissions as JSON brings them: `__proto__` is a member like any other. */
 const json = (text: string) => JSON.parse(text)
@@ -161,5 +161,32 @@ describe('permissions of another shape', () => {
     const missing = 'missing' in result ? result.missing : null
     expect(JSON.stringify(missing)).toBe('{"__proto__":["write"],"hasOwnProperty":["x"]}')
     expect(await keys.verify(key, { permissions })).toMatchObject({ ok: true })
+  })
+})
+
+describe('permissions under a ceiling', () => {
+  it.each([
+    ['another action', { a: ['write'] }, { a: ['read'] }],
+    ['another resource', { b: ['read'] }, { a: ['*'] }],
+    ['every action, under one that names them all', { a: ['*'] }, { a: ['read', 'write'] }],
+    ['every resource, under one that names some', { '*': ['read'] }, { a: ['*'], b: ['*'] }],
+    ['the prototype, under nothing', json('{"__proto__":["read"]}'), {}],
+    ['a member of every object, under nothing', { constructor: ['name'] }, {}],
+    ['anything, under what only a prototype grants', { a: ['read'] }, Object.create({ a: ['*'] })],
+  ])('exceed it: %s', (_what, permissions, ceiling) => {
+    expect(isWithin(permissions, ceiling)).toBe(false)
+  })
+
+  it.each([
+    ['nothing, under nothing', {}, {}],
+    ['a resource without actions, under nothing', { a: [] }, {}],
+    ['the same', { a: ['read'] }, { a: ['read'] }],
+    ['less', { a: ['read'] }, { a: ['read', 'write'], b: ['*'] }],
+    ['every action on one resource, under everything', { a: ['*'] }, { '*': ['*'] }],
+    ['everything, under everything', { '*': ['*'] }, { '*': ['*'] }],
+    ['an action on one resource, under it on all', { a: ['read'] }, { '*': ['read'] }],
+    ['the prototype, under the same', json('{"__proto__":["read"]}'), json('{"__proto__":["read"]}')],
+  ])('lie within it: %s', (_what, permissions, ceiling) => {
+    expect(isWithin(permissions, ceiling)).toBe(true)
   })
 })
