@@ -24,6 +24,20 @@ export type ErrorCode =
   | 'duplicate_key'
   | 'unsupported'
   | 'invalid_import'
+  // what managing keys over HTTP is refused with
+  | 'not_permitted'
+  | 'permissions_exceeded'
+  | 'field_not_allowed'
+  | 'ceiling_exceeded'
+  | 'cross_site'
+  | 'too_many_keys'
+  | 'already_done'
+  | 'invalid_request'
+  | 'method_not_allowed'
+  | 'precondition_failed'
+  | 'body_too_large'
+  | 'unsupported_media_type'
+  | 'too_many_requests'
   // what is wrong with a store; the `cause` of `unavailable` where a call has met it
   | 'not_migrated'
   | 'read_only'
@@ -56,6 +70,19 @@ const MEANINGS: Readonly<Record<ErrorCode, CodeMeaning>> = Object.freeze({
   duplicate_key: { status: 409, title: 'There already is such an API key' },
   unsupported: { status: 501, title: 'The store cannot do this' },
   invalid_import: { status: 400, title: 'This cannot be imported as an API key' },
+  not_permitted: { status: 403, title: 'This is not permitted' },
+  permissions_exceeded: { status: 403, title: 'These permissions are more than may be granted' },
+  field_not_allowed: { status: 403, title: 'This field may not be set' },
+  ceiling_exceeded: { status: 403, title: 'This value is beyond what may be set' },
+  cross_site: { status: 403, title: 'Requests from other sites are not accepted' },
+  too_many_keys: { status: 409, title: 'The owner has as many API keys as it may have' },
+  already_done: { status: 409, title: 'This request was carried out before' },
+  invalid_request: { status: 400, title: 'The request is not valid' },
+  method_not_allowed: { status: 405, title: 'The method is not allowed here' },
+  precondition_failed: { status: 412, title: 'The API key is no longer as it was' },
+  body_too_large: { status: 413, title: 'The body is too large' },
+  unsupported_media_type: { status: 415, title: 'The body must be JSON' },
+  too_many_requests: { status: 429, title: 'Too many requests' },
   not_migrated: { status: 503, title: 'The tables of the store are missing or of another release' },
   read_only: { status: 503, title: 'The store takes no writes' },
   wrong_dialect: { status: 503, title: 'The database is not of the kind that the store was made for' },
