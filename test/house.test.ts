@@ -23,6 +23,7 @@ describe('the import graph of lib/', () => {
         'index.ts',
         'internal',
         'invalidation',
+        'management',
         'passport',
         'rate-limits',
         'redis.ts',
@@ -48,6 +49,7 @@ describe('the rules of the house', () => {
         'core/calendar.ts': `import { Temporal } from 'temporal-polyfill'\nimport { LRUCache } from 'lru-cache'`,
         'http/guards.ts': `import onHeaders from 'on-headers'\nimport type { ApiKeys } from '../core/api-keys.ts'`,
         'passport/strategy.ts': `import { Strategy } from 'passport-strategy'\nimport type { Request } from 'express'`,
+        'management/policy.ts': `import type { ApiKey } from '../core/record.ts'\nimport { z } from 'zod'`,
         'express/index.ts': `import type { Request } from 'express'\nexport { getAuth } from '../http/mark.ts'`,
       }),
     ).toEqual([])
@@ -69,6 +71,18 @@ describe('the rules of the house', () => {
       'express/index.ts',
       `import { x } from '../stores/memory.ts'`,
     ],
+    ['a guard importing the management', 'http/guards.ts', `import { x } from '../management/policy.ts'`],
+    [
+      'siblings: the management and express',
+      'management/policy.ts',
+      `import { x } from '../express/index.ts'`,
+    ],
+    [
+      'siblings: the management and a store',
+      'management/policy.ts',
+      `import { x } from '../stores/memory.ts'`,
+    ],
+    ['the main door loading the management', 'index.ts', `export { x } from './management/policy.ts'`],
     ['the main door showing internal/', 'index.ts', `export { base62 } from './internal/base62.ts'`],
     ['the main door loading the limiter of Redis', 'index.ts', `export { x } from './redis.ts'`],
     ['a driver beside its limiter', 'rate-limits/redis.ts', `import { Redis } from 'ioredis'`],
@@ -80,6 +94,8 @@ describe('the rules of the house', () => {
   })
 
   it.each([
+    ['a framework in the handlers', 'management/handlers.ts', `import type { Request } from 'express'`],
+    ['schemas behind a guard', 'http/guards.ts', `import { z } from 'zod'`],
     ['a framework in the core', 'core/verify.ts', `import express from 'express'`],
     ['the type of a framework in the core', 'core/verify.ts', `import type { Request } from 'express'`],
     ['bcrypt loaded at once', 'core/digest.ts', `import { compare } from 'bcrypt'`],

@@ -1,4 +1,3 @@
-import type { Request } from 'express'
 import type { ErrorCode } from '../errors.ts'
 import { showMark, writeMark } from '../http/auth-mark.ts'
 import { challengeFailure } from '../http/challenge-failure.ts'
@@ -52,12 +51,12 @@ export type HeaderAPIKeyDone = (error: unknown, user?: unknown, info?: unknown) 
 /** Finds the user of a key. The request comes last, for `passReqToCallback: true`. */
 export type HeaderAPIKeyVerify = {
   // A method's parameters may be narrower, so that `done` and the request can have the types that applications gave them.
-  bivariant(apiKey: string, done: HeaderAPIKeyDone, req?: Request): unknown
+  bivariant(apiKey: string, done: HeaderAPIKeyDone, req?: PassportRequest & Express.Request): unknown
 }['bivariant']
 
 /** The same with `done` last, for `doneLast: true`. */
 export type HeaderAPIKeyVerifyDoneLast = {
-  bivariant(apiKey: string, req: Request, done: HeaderAPIKeyDone): unknown
+  bivariant(apiKey: string, req: PassportRequest & Express.Request, done: HeaderAPIKeyDone): unknown
 }['bivariant']
 
 /** What the strategy needs for each request. */

@@ -666,7 +666,7 @@ describe('what is passed to the constructor', () => {
     new HeaderAPIKeyStrategy({ header: 'a', prefix: 'b' }, true, written)
     new HeaderAPIKeyStrategy(null, true, (apiKey, done, req) => {
       expectTypeOf(apiKey).toEqualTypeOf<string>()
-      expectTypeOf(req).toEqualTypeOf<express.Request | undefined>()
+      expectTypeOf(req).toExtend<{ ip?: string | undefined; apiKey?: unknown } | undefined>()
       done(null, { ip: req?.ip })
     })
     new HeaderAPIKeyStrategy({ doneLast: true }, true, (_apiKey, req, done) => done(null, { ip: req.ip }))

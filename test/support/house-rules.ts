@@ -12,7 +12,7 @@ const any: readonly ImportKind[] = ['static', 'dynamic', 'type']
 const onlyTypes: readonly ImportKind[] = ['type']
 
 /**
- * The house: `errors ← internal ← core ← {stores, rate-limits, invalidation, http}` and `http ← {passport, express, koa}`. The
+ * The house: `errors ← internal ← core ← {stores, rate-limits, invalidation, http}` and `http ← {passport, express, koa, management}`. The
  * order from left to right is spelled out for each layer; what is not listed is refused. Siblings are never listed.
  */
 const LAYERS: Readonly<Record<string, Layer>> = {
@@ -41,6 +41,11 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   express: { layers: ['errors', 'internal', 'core', 'http'], packages: { express: onlyTypes } },
   koa: { layers: ['errors', 'internal', 'core', 'http'], packages: { koa: onlyTypes } },
+  // It knows no framework.
+  management: {
+    layers: ['errors', 'internal', 'core', 'http'],
+    packages: { zod: any, 'raw-body': any },
+  },
   // It runs stores under the whole core, which needs a limiter. Test runners are handed in.
   testing: { layers: ['errors', 'internal', 'core', 'rate-limits'], packages: {} },
   // Doors, like the one below.

@@ -1,0 +1,135 @@
+import { checkPermissions, type Permissions } from '../core/permissions.ts'
+import { type ApiKey, checkOwner, type Owner } from '../core/record.ts'
+import { deepFreeze } from '../internal/deep-freeze.ts'
+import { checkArray, checkBoolean, checkObject, checkText } from '../internal/options.ts'
+import { ownMember } from './own-member.ts'
+
+/** What an actor may do with the keys of an owner. */
+export type Ability = 'read' | 'create' | 'update' | 'revoke'
+
+/** Who manages keys: the application's answer to who is asking. */
+export interface Actor {
+  /**
+   * The application's own identifier of the person or program, 1 to 255 characters. It is kept with keys as `createdBy` and
+   * named in events as `by`. It may not begin with `key:`, which names keys.
+   */
+  readonly id: string
+  /**
+   * The owners whose keys the actor manages. Without any, an actor that is no admin may do nothing.
+   *
+   * @default []
+   */
+  readonly owners?: readonly ActorOwner[]
+  /**
+   * Whether the actor manages the keys of every owner. `can` and the policy of fields do not bind an admin; `grantable`
+   * does, where it is given.
+   *
+   * @default false
+   */
+  readonly admin?: boolean
+  /**
+   * The permissions that the actor may give to a key, those it adds and those it revives: a new key, a successor, a key that is
+   * enabled again or brought back from expiry. Give it to owners that have keys with permissions, or they can issue none
+   * and rotate none.
+   *
+   * @default anything for an admin, nothing for everybody else
+   */
+  readonly grantable?: Permissions
+}
+
+/** An owner whose keys an actor manages. Named twice, the actor may do what either entry says. */
+export interface ActorOwner extends Owner {
+  /**
+   * What the actor may do with the owner's keys. `read` lists and reads; `create` issues; `update` changes, enables and disables;
+   * `revoke` revokes, one or all. To rotate takes `create` and `update`: it hands out a secret and ends another.
+   * A change answers the key as it is then, `read` or not.
+   *
+   * @default ['read', 'create', 'update', 'revoke']
+   */
+  readonly can?: readonly Ability[]
+}
+
+/** A key that asks for itself: {@link decideKeyActor} makes it, an application cannot. */
+export interface KeyActor extends Actor {
+  /** The key that was presented. What the actor hands out ends no later and is allowed from nowhere else. */
+  readonly presented: ApiKey
+}
+
+const ABILITIES: readonly Ability[] = Object.freeze(['read', 'create', 'update', 'revoke'])
+const EVERYTHING: ReadonlySet<Ability> = new Set(ABILITIES)
+const MAX_OWNERS = 10_000
+
+/**
+ * Requires an actor, and returns a frozen copy of it. Only the object's own members count.
+ *
+ * @throws TypeError naming the member: the application has answered nonsense, which is never taken for a right.
+ */
+export function checkActor(value: unknown): Actor {
+  const given = checkObject('actor', value, ['id', 'owners', 'admin', 'grantable'])
+  const id = checkText('actor.id', ownMember(given, 'id'), 255)
+  if (id.startsWith('key:')) throw new TypeError('"actor.id" must not begin with "key:", which names keys')
+  const owners = ownMember(given, 'owners')
+  const admin = ownMember(given, 'admin')
+  const grantable = ownMember(given, 'grantable')
+  return Object.freeze({
+    id,
+    owners: Object.freeze(owners === undefined ? [] : checkOwners(owners)),
+    admin: admin === undefined ? false : checkBoolean('actor.admin', admin),
+    ...(grantable !== undefined && { grantable: deepFreeze(checkPermissions('actor.grantable', grantable)) }),
+  })
+}
+
+/** What the actor may do with the keys of an owner; null where it is neither their owner nor an admin. */
+export function abilitiesOn(actor: Actor, owner: Owner): ReadonlySet<Ability> | null {
+  if (actor.admin === true) return EVERYTHING
+  const entries = entriesOf(actor, owner)
+  return entries.length === 0 ? null : new Set(entries.flatMap(({ can }) => can ?? ABILITIES))
+}
+
+/** The actor's own owners, each once, with whose keys it may do this. */
+export function ownersWith(actor: Actor, ability: Ability): Owner[] {
+  const owners = new Map<string, Owner>()
+  for (const { type, id, can } of actor.owners ?? []) {
+    const isAble = actor.admin === true || (can ?? ABILITIES).includes(ability)
+    if (isAble) owners.set(JSON.stringify([type, id]), { type, id })
+  }
+  return [...owners.values()]
+}
+
+/** Whether an owner is one of the actor's own: reading the keys of all others is an event. */
+export function isOwnerOf(actor: Actor, owner: Owner): boolean {
+  return entriesOf(actor, owner).length > 0
+}
+
+const ANYTHING: Permissions = Object.freeze({ '*': Object.freeze(['*']) })
+const NOTHING: Permissions = Object.freeze({})
+
+/** What the actor may grant. */
+export function grantableBy(actor: Actor): Permissions {
+  const grantable = ownMember(actor, 'grantable') as Permissions | undefined
+  return grantable ?? (actor.admin === true ? ANYTHING : NOTHING)
+}
+
+function entriesOf(actor: Actor, owner: Owner): ActorOwner[] {
+  return (actor.owners ?? []).filter(({ type, id }) => type === owner.type && id === owner.id)
+}
+
+function checkOwners(value: unknown): ActorOwner[] {
+  return checkArray('actor.owners', value, MAX_OWNERS).map((entry, i) => {
+    const name = `actor.owners[${i}]`
+    const given = checkObject(name, entry, ['type', 'id', 'can'])
+    const can = ownMember(given, 'can')
+    const owner = checkOwner(name, { type: ownMember(given, 'type'), id: ownMember(given, 'id') })
+    return Object.freeze({
+      ...owner,
+      can: Object.freeze(can === undefined ? [...ABILITIES] : checkCan(name, can)),
+    })
+  })
+}
+
+function checkCan(name: string, value: unknown): Ability[] {
+  return checkArray(`${name}.can`, value, ABILITIES.length).map((ability) => {
+    if (ABILITIES.includes(ability as Ability)) return ability as Ability
+    throw new TypeError(`"${name}.can" must name "read", "create", "update" and "revoke" only`)
+  })
+}

@@ -1,0 +1,74 @@
+import { checkPrefix } from '../core/key-format.ts'
+import { checkSettings, SETTINGS } from '../core/key-settings.ts'
+import { checkOwner } from '../core/record.ts'
+import { checkInteger, checkText, isPlainObject } from '../internal/options.ts'
+import { type Refusal, refuse } from './decision.ts'
+import { ownMember } from './own-member.ts'
+
+/** What a client may name for an action, and what it may not, though a key has it. */
+export interface KnownMembers {
+  readonly known: readonly string[]
+  readonly fixed?: readonly string[]
+}
+
+/** The members of a change that are given, by their names; nothing else is in it. */
+export type Given = Readonly<Record<string, unknown>>
+
+const MAX_SHOWN = 64
+
+/** The members that a change names. One that is unknown, or that nobody changes, is refused; `undefined` is not given. */
+export function readMembers(change: unknown, { known, fixed = [] }: KnownMembers): Given | Refusal {
+  if (change === null || change === undefined) return {}
+  if (!isPlainObject(change)) return refuse('invalid_request', undefined, 'an object')
+  const given: Record<string, unknown> = {}
+  for (const name of Object.keys(change)) {
+    if (fixed.includes(name)) return refuse('field_not_allowed', name, 'nothing: nobody may set it')
+    if (!known.includes(name)) return refuse('invalid_request', name.slice(0, MAX_SHOWN), listOf(known))
+    if (change[name] !== undefined) given[name] = change[name]
+  }
+  return given
+}
+
+/** Copies of the values, checked as `keys` checks them, so that what is decided is what is done. */
+export function checkValues(given: Given, now: number): Given | Refusal {
+  const checked: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(given)) {
+    try {
+      checked[name] = SETTINGS.some((setting) => setting === name)
+        ? ownMember(checkSettings({ [name]: value }, now), name)
+        : CHECKS[name]?.(value)
+    } catch (error) {
+      // The checks refuse by throwing, and their messages hold no value.
+      return refuseValue(name, error instanceof Error ? error.message : '')
+    }
+  }
+  return checked
+}
+
+export function isRefusal(value: Given | Refusal): value is Refusal {
+  return ownMember(value, 'ok') === false
+}
+
+const MAX_GRACE_MS = 366 * 86_400_000
+
+const CHECKS: Readonly<Record<string, (value: unknown) => unknown>> = {
+  owner: (value) => checkOwner('owner', value),
+  createdBy: (value) => checkText('createdBy', value, 255),
+  prefix: (value) => checkPrefix('prefix', value),
+  graceMs: (value) => checkInteger('graceMs', value, 0, MAX_GRACE_MS),
+  reason: (value) => checkText('reason', value, 1_000),
+}
+
+/** Of a message such as `"permissions.a" must be an array, received null` the field and what it must be. */
+function refuseValue(name: string, message: string): Refusal {
+  const [, inner = name] = /^"([^"]{1,200})" has no option /.exec(message) ?? []
+  const [, field, accepted] = /^"([^"]{1,200})" must (.{1,300}?)(?:, received [^,]*)?$/s.exec(message) ?? []
+  if (field === undefined || accepted === undefined) {
+    return refuse('invalid_request', inner, 'no members but those that it is known to have')
+  }
+  return refuse('invalid_request', field, accepted.replace(/^be /, ''))
+}
+
+function listOf(names: readonly string[]): string {
+  return names.length === 0 ? 'no fields' : `the fields ${names.join(', ')}`
+}
