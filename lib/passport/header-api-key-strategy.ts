@@ -48,15 +48,22 @@ export interface HeaderAPIKeyConfig {
 /** Ends a verify callback: with an error, with the user, or with none where the key is not valid. */
 export type HeaderAPIKeyDone = (error: unknown, user?: unknown, info?: unknown) => void
 
+/**
+ * The request as the application's framework makes it. Its own type would have to be imported, and no application needs
+ * the types of Express for keys: annotate the parameter to have one.
+ */
+// biome-ignore lint/suspicious/noExplicitAny: programs written for the original read members of Express's request here.
+type AnyRequest = PassportRequest & Express.Request & { [member: string]: any }
+
 /** Finds the user of a key. The request comes last, for `passReqToCallback: true`. */
 export type HeaderAPIKeyVerify = {
   // A method's parameters may be narrower, so that `done` and the request can have the types that applications gave them.
-  bivariant(apiKey: string, done: HeaderAPIKeyDone, req?: PassportRequest & Express.Request): unknown
+  bivariant(apiKey: string, done: HeaderAPIKeyDone, req?: AnyRequest): unknown
 }['bivariant']
 
 /** The same with `done` last, for `doneLast: true`. */
 export type HeaderAPIKeyVerifyDoneLast = {
-  bivariant(apiKey: string, req: PassportRequest & Express.Request, done: HeaderAPIKeyDone): unknown
+  bivariant(apiKey: string, req: AnyRequest, done: HeaderAPIKeyDone): unknown
 }['bivariant']
 
 /** What the strategy needs for each request. */
