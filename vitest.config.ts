@@ -22,6 +22,7 @@ export const common = defineConfig({
   resolve: { alias: doorsAsSources() },
   test: {
     hookTimeout: 60_000,
+    setupFiles: [fromRoot('./test/support/forget-warnings.ts')],
     unstubEnvs: true,
     restoreMocks: true,
     reporters: ['default', fromRoot('./test/support/totals-reporter.ts')],

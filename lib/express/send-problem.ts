@@ -1,11 +1,12 @@
 import type { Response } from 'express'
 import type { LatchkeyError } from '../errors.ts'
-import { renderProblem } from '../http/problem.ts'
+import { renderProblem, STALE_FIELDS } from '../http/problem.ts'
 
 /** Answers with the problem body of `error`, unless somebody has answered already. */
 export function sendProblem(res: Response, error: LatchkeyError): void {
   if (res.headersSent) return
   const { headers, body } = renderProblem(error)
+  for (const name of STALE_FIELDS) res.removeHeader(name)
   res.statusCode = error.status
   for (const [name, value] of Object.entries(headers)) res.setHeader(name, value)
   // Node computes it only where the body is sent: the answer to HEAD has it as well (RFC 9110 §9.3.2).

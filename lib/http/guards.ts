@@ -12,6 +12,7 @@ import {
 import { challenge } from './header-fields.ts'
 import { rawRequest } from './raw-request.ts'
 import { stateOf } from './request-state.ts'
+import { warnOnce } from './warn-once.ts'
 
 /** Looks at what earlier middlewares have proven: null lets the request pass, an error refuses it. */
 export type Guard = (request: object) => LatchkeyError | null
@@ -76,7 +77,7 @@ export interface PermissionGuardOptions extends RefusalOptions {
 /** Passes a marked session that presents no key, not even a bad one. */
 export function sessionGuard(options: SessionGuardOptions = {}): Guard {
   checkObject('options', options, [...CREDENTIAL_OPTIONS, 'keys', 'ignorePresentedKey', 'refuseWith'])
-  return authGuard({ ...options, accept: ['session'] })
+  return createAuthGuard({ ...options, accept: ['session'] }, 'requireSession')
 }
 
 /** Passes a verified key, with the permissions if any are asked for. */
@@ -91,6 +92,10 @@ export function apiKeyGuard(options: ApiKeyGuardOptions = {}): Guard {
 
 /** Passes the ways of authenticating that are named, sessions if none are. */
 export function authGuard(options: AuthGuardOptions = {}): Guard {
+  return createAuthGuard(options, 'requireAuth')
+}
+
+function createAuthGuard(options: AuthGuardOptions, name: string): Guard {
   checkObject('options', options, [
     ...CREDENTIAL_OPTIONS,
     'keys',
@@ -105,7 +110,7 @@ export function authGuard(options: AuthGuardOptions = {}): Guard {
   const reader = createCredentialReader(options, keys)
   const isTold = CREDENTIAL_OPTIONS.some((name) => options[name] !== undefined)
   const presentsKey = (request: object) => !ignorePresentedKey && isPresented(request, reader, isTold)
-  const warn = createWarnings('requireAuth')
+  const warn = createWarnings(name)
 
   return (request) => {
     const auth = getAuth(request)
@@ -124,7 +129,7 @@ export function authGuard(options: AuthGuardOptions = {}): Guard {
     if (auth.method === 'none')
       return refusal(accepted.has('session') ? 'authentication_required' : 'missing_key')
     if (auth.method !== 'conflict' && accepted.has(auth.method)) return null
-    if (auth.method === 'other') warn.unmarked()
+    if (auth.method === 'other' && !readMark(request)) warn.unmarked()
     return refusal(refusalOf(accepted))
   }
 }
@@ -141,7 +146,7 @@ export function permissionGuard(
   const warn = createWarnings('requirePermissions')
   const requireKey = keyGuard(permissions, options.keys, warn)
   if (accepted.size === 0) return requireKey
-  const requireOther = authGuard({ accept: [...accepted] })
+  const requireOther = createAuthGuard({ accept: [...accepted] }, 'requirePermissions')
   return (request) => {
     const { method } = getAuth(request)
     if (method === 'apikey' || method === 'rejected') return requireKey(request)
@@ -233,29 +238,21 @@ interface Warnings {
 }
 
 function createWarnings(guardName: string): Warnings {
-  const unverified = createWarning(
-    'LATCHKEY_UNVERIFIED',
-    `${guardName}() refused an API key that nothing had verified; ` +
-      "mount apiKeyAuth(keys), or passport.authenticate('apikey'), before it",
-  )
   return {
-    unmarked: createWarning(
-      'LATCHKEY_UNMARKED',
-      'a guard refused a user whom neither markSession() nor an API key has established; ' +
-        'mount markSession() after the session middleware, or accept "other"',
-    ),
-    unverified(request) {
-      if (!stateOf(rawRequest(request)).isRead && isPresented(request)) unverified()
+    unmarked() {
+      warnOnce(
+        'LATCHKEY_UNMARKED',
+        `${guardName}() refused a user whom neither markSession() nor an API key has established; ` +
+          'mount markSession() after the session middleware, or accept "other"',
+      )
     },
-  }
-}
-
-/** Clients choose what they send: a second warning would let them fill the log. */
-function createWarning(code: string, message: string): () => void {
-  let isGiven = false
-  return () => {
-    if (isGiven) return
-    isGiven = true
-    process.emitWarning(message, { code })
+    unverified(request) {
+      if (stateOf(rawRequest(request)).isRead || !isPresented(request)) return
+      warnOnce(
+        'LATCHKEY_UNVERIFIED',
+        `${guardName}() refused an API key that nothing had verified; ` +
+          "mount apiKeyAuth(keys), or passport.authenticate('apikey'), before it",
+      )
+    },
   }
 }

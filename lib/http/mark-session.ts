@@ -1,6 +1,6 @@
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkFunction, checkObject } from '../internal/options.ts'
-import { isNobody, readMark, showMark, writeMark } from './auth-mark.ts'
+import { getAuth, isNobody, readMark, showMark, writeMark } from './auth-mark.ts'
 import { propertiesOf, setUser, userProperty } from './raw-request.ts'
 
 /** Whom a session has logged in. */
@@ -16,7 +16,7 @@ export interface MarkSessionOptions<Request = object> {
 
 /**
  * Marks a request whose session has a user. A request that is marked already keeps its mark: where a key is
- * presented, it decides.
+ * presented, it decides, and a session's user that stands beside it is taken away.
  *
  * @throws TypeError naming the option.
  */
@@ -27,8 +27,13 @@ export function createSessionMarker<Request extends object>(
   const { user: readUser } = options
   if (readUser !== undefined) checkFunction('user', readUser)
   return (request) => {
-    const method = readMark(request)?.method
-    if (method !== undefined && method !== 'session') return
+    const mark = readMark(request)
+    if (mark !== undefined && mark.method !== 'session') {
+      // A session that was restored behind the key has put its user there: nobody is to take that for the key's.
+      const { method } = getAuth(request)
+      if (method === 'rejected' || method === 'conflict') setUser(request, undefined)
+      return
+    }
     const user = readUser ? readUser(request) : passportUser(request)
     if (isPromiseLike(user)) {
       throw new TypeError('"user" of markSession must answer at once: read the session before, not in it')

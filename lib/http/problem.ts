@@ -42,3 +42,13 @@ export function renderProblem(error: LatchkeyError): { headers: Record<string, s
   const headers = { ...error.headers, 'Cache-Control': 'no-store', 'Content-Type': PROBLEM_TYPE }
   return { headers, body: JSON.stringify(toProblem(error)) }
 }
+
+/** Fields that would speak of another body than the problem: what an answer had that failed on the way. */
+export const STALE_FIELDS: readonly string[] = Object.freeze([
+  'Content-Encoding',
+  'Content-Language',
+  'Content-Range',
+  'Content-Disposition',
+  'ETag',
+  'Last-Modified',
+])

@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 
 /** As much of a request as this package reads, whichever framework made it. */
 export interface RequestLike {
@@ -18,11 +18,7 @@ interface KoaContext {
  * middleware another object.
  */
 export function rawRequest(request: object): RequestLike & object {
-  const context = koaContextOf(request)
-  if (context) return context.req
-  const { ctx } = request as { ctx?: { req?: unknown } }
-  const raw = typeof ctx === 'object' && ctx !== null ? ctx.req : undefined
-  return (isRequest(raw) ? raw : request) as RequestLike & object
+  return koaContextOf(request)?.req ?? (request as RequestLike & object)
 }
 
 /** The object that has a request's user, `apiKey` and `authMethod`: with Koa `ctx.state`, otherwise the request. */
@@ -50,18 +46,15 @@ export function setUser(request: object, user: unknown): void {
   else properties[property] = user
 }
 
-/** Koa's context, where `request` is one, or Koa's request, or what koa-passport hands to strategies in its place. */
+/**
+ * Koa's context, where `request` is one or inherits from one, or is Koa's request, or what koa-passport hands to strategies
+ * in its place. A context and its request name each other, which nothing that a client sends can do.
+ */
 function koaContextOf(request: object): KoaContext | undefined {
-  if (isKoaContext(request)) return request
-  const { ctx } = request as { ctx?: unknown }
-  return typeof ctx === 'object' && ctx !== null && isKoaContext(ctx) ? ctx : undefined
-}
-
-function isKoaContext(value: object): value is KoaContext {
-  const { request } = value as { request?: { ctx?: unknown } | null }
-  return typeof request === 'object' && request !== null && request.ctx === value
-}
-
-function isRequest(value: unknown): value is IncomingMessage {
-  return typeof value === 'object' && value !== null && typeof (value as IncomingMessage).headers === 'object'
+  const { request: inner, ctx: outer } = request as { request?: { ctx?: unknown } | null; ctx?: unknown }
+  const context = (typeof inner === 'object' && inner !== null ? inner.ctx : undefined) ?? outer
+  if (typeof context !== 'object' || context === null) return undefined
+  return (context as { request?: { ctx?: unknown } }).request?.ctx === context
+    ? (context as KoaContext)
+    : undefined
 }

@@ -60,9 +60,19 @@ const STATES = Symbol.for('latchkey.requests')
 
 const states = sharedStates()
 
-interface KeptState extends RequestState {
-  /** Whose state it is: an object that inherits from a request, or wraps it, is not that request. */
-  readonly owner: object
+/** What hangs on a request's stream. It holds keys, which nobody sees who logs the request. */
+class KeptState implements RequestState {
+  declare mark?: AuthMark
+  declare isRead?: boolean
+  declare admissions?: readonly Admission[]
+  declare pending?: RequestState['pending']
+
+  /** @param owner whose state it is: an object that inherits from a request, or wraps it, is not that request */
+  constructor(readonly owner: object) {}
+
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return '[Latchkey]'
+  }
 }
 
 /** The state of a raw request, made when it is first asked for. */
@@ -70,12 +80,11 @@ export function stateOf(raw: object): RequestState {
   const { _readableState: stream } = raw as { _readableState?: { [STATE]?: KeptState } }
   if (typeof stream !== 'object' || stream === null) return stateBeside(raw)
   const kept = stream[STATE]
-  if (kept === undefined) {
-    const state: KeptState = { owner: raw }
-    stream[STATE] = state
-    return state
-  }
-  return kept.owner === raw ? kept : stateBeside(raw)
+  if (kept !== undefined) return kept.owner === raw ? kept : stateBeside(raw)
+  if (!Object.isExtensible(stream)) return stateBeside(raw)
+  const state = new KeptState(raw)
+  stream[STATE] = state
+  return state
 }
 
 function stateBeside(raw: object): RequestState {

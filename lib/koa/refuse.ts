@@ -1,8 +1,8 @@
 import type { Context } from 'koa'
 import type { LatchkeyError } from '../errors.ts'
+import { keepFailureFields } from '../http/failed-response.ts'
 import type { RefusalOptions } from '../http/guards.ts'
-import { renderProblem } from '../http/problem.ts'
-import { keepFailureFields } from '../http/uncached-failure.ts'
+import { renderProblem, STALE_FIELDS } from '../http/problem.ts'
 
 /** Answers with the problem body of `error`; with `'error'` throws it for middlewares before this one, or for Koa. */
 export function refuse(ctx: Context, error: LatchkeyError, refuseWith: RefusalOptions['refuseWith']): void {
@@ -18,6 +18,7 @@ export function refuse(ctx: Context, error: LatchkeyError, refuseWith: RefusalOp
 export function sendProblem(ctx: Context, error: LatchkeyError): void {
   if (ctx.headerSent) return
   const { headers, body } = renderProblem(error)
+  for (const name of STALE_FIELDS) ctx.remove(name)
   ctx.status = error.status
   ctx.set(headers)
   ctx.body = body

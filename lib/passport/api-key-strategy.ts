@@ -10,9 +10,9 @@ import {
   createAuthenticator,
   stampRequest,
 } from '../http/authenticate-request.ts'
+import { keepFailureFields, keepFailureUncached } from '../http/failed-response.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { responseOf } from '../http/raw-request.ts'
-import { keepFailureFields, keepFailureUncached } from '../http/uncached-failure.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkObject, fail, isObject, nearest } from '../internal/options.ts'
 import { answerLate } from './answer-late.ts'

@@ -1,11 +1,11 @@
 import type { ErrorCode } from '../errors.ts'
 import { showMark, writeMark } from '../http/auth-mark.ts'
-import { challengeFailure } from '../http/challenge-failure.ts'
 import { noteReader } from '../http/credential.ts'
+import { challengeFailure, keepFailureUncached } from '../http/failed-response.ts'
 import { challenge } from '../http/header-fields.ts'
 import { rawRequest, responseOf, setUser } from '../http/raw-request.ts'
 import { stateOf } from '../http/request-state.ts'
-import { keepFailureUncached } from '../http/uncached-failure.ts'
+import { warnOnce } from '../http/warn-once.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import {
   checkBoolean,
@@ -170,7 +170,7 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
         return
       }
       const res = responseOf(req)
-      keepFailureUncached(res)
+      if (outcome.code !== 'missing_key' && outcome.code !== 'invalid_key') keepFailureUncached(res)
       if (outcome.code === 'unavailable') error(outcome.error)
       else if (outcome.code === 'multiple_credentials') fail(invalid, 400)
       else if (outcome.code === 'insufficient_permissions') fail(invalid, 403)
@@ -213,16 +213,12 @@ function invalidMessage({ header, prefix }: HeaderAPIKeyStrategy['apiKeyHeader']
     : `Invalid API Key, or no "${prefix}" before it, in the header ${header}`
 }
 
-let hasWarned = false
-
-/** Tells the programmer, once, why a route lets no key pass. */
+/** Tells the programmer why a route lets no key pass. */
 function warnOfPermissions(): void {
-  if (hasWarned) return
-  hasWarned = true
-  process.emitWarning(
+  warnOnce(
+    'LATCHKEY_NO_PERMISSIONS',
     'a route asks HeaderAPIKeyStrategy for permissions, which its keys do not have, and refuses them all; ' +
       'import the keys and use ApiKeyStrategy there',
-    { code: 'LATCHKEY_NO_PERMISSIONS' },
   )
 }
 

@@ -59,6 +59,8 @@ export function createPrefixedHeaderReader(header: string, prefix: string): Pref
   /** What follows the prefix; null where there is another beginning. */
   function strip(text: string): string | null {
     if (schemeStart === undefined) {
+      // The blank that a prefix may end in was trimmed.
+      if (text === trimBlanks(prefix)) return ''
       return text.startsWith(prefix) ? trimBlanks(text.slice(prefix.length)) : null
     }
     if (text.slice(0, schemeStart.length).toLowerCase() !== schemeStart) return null

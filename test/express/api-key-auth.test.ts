@@ -525,6 +525,42 @@ describe.each(EXPRESSES)('apiKeyAuth on %s', (_name, express) => {
       expect((await ask('/')).status).toBe(418)
     })
 
+    it('takes away what was said of the answer that has failed', async () => {
+      const app = express()
+      app.get('/', (_req, res, next) => {
+        res.set({
+          'Content-Encoding': 'gzip',
+          ETag: '"1"',
+          'Content-Disposition': 'attachment',
+          'X-Other': 'kept',
+        })
+        next(new LatchkeyError('unavailable'))
+      })
+      app.use(apiKeyErrorHandler())
+      const answer = await (await serve(app))('/')
+      expect(answer.json()).toMatchObject({ code: 'unavailable' })
+      for (const name of ['Content-Encoding', 'ETag', 'Content-Disposition'])
+        expect(answer.header(name)).toBe(undefined)
+      expect(answer.header('X-Other')).toBe('kept')
+    })
+
+    it('tells of the limits that have refused, not of those that another set of keys has shown', async () => {
+      const first = createTestKeys({ rateLimits: [{ ...WINDOW, limit: 9 }] })
+      const second = createTestKeys({ rateLimits: [{ ...WINDOW, limit: 1 }] })
+      const [one, two] = [await issueKey(first.keys), await issueKey(second.keys)]
+      const app = express()
+      app.use(apiKeyAuth(first.keys), apiKeyAuth(second.keys, { headers: ['X-Second'], refuseWith: 'error' }))
+      app.use(
+        ((error, _req, res, _next) => void res.status(error.status).end()) as express.ErrorRequestHandler,
+      )
+      const ask = await serve(app)
+      const lines = [...keyLine(one), `X-Second: ${two.key}`]
+      expect((await ask('/', lines)).status).toBe(404)
+      const answer = await ask('/', lines)
+      expect(answer.status).toBe(429)
+      expect(answer.header('RateLimit')).toBe('"minute";r=0;t=60')
+    })
+
     it('leaves an answer alone that has begun', async () => {
       const app = express()
       app.get('/', (_req, res, next) => {

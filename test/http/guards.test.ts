@@ -111,6 +111,14 @@ describe('a guard that sees a key which nothing has looked at', () => {
     ])
   })
 
+  it('warns once also where a guard is made for every request', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockReturnValue()
+    const app = express()
+    app.get('/', (req, res, next) => requirePermissions({ a: ['b'] })(req, res, next), answer)
+    for (let i = 0; i < 3; i++) await request(app).get('/').set('X-Api-Key', 'junk').expect(401)
+    expect(warn).toHaveBeenCalledTimes(1)
+  })
+
   it('warns of one that another login brings along', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockReturnValue()
     const app = express()

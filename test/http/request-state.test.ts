@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import express, { type RequestHandler } from 'express'
 import { apiKeyAuth, getAuth } from 'latchkey/express'
 import { expect, it } from 'vitest'
@@ -33,4 +34,47 @@ it('is of no property that a request can be seen to have', async () => {
     )
   })
   expect(answer.json()).toEqual([])
+})
+
+it('shows no key to whoever inspects the request', async () => {
+  const { keys } = createTestKeys()
+  const { key } = await issueKey(keys)
+  const app = express()
+  app.use(apiKeyAuth(keys), (req, res) => {
+    // As a logger does that takes out what it knows to be secret.
+    req.headers = {}
+    req.rawHeaders = []
+    res.send(inspect(req, { depth: 20, showHidden: true }))
+  })
+  const { status, body } = await (await serve(app))('/', [`X-Api-Key: ${key}`])
+  expect(status).toBe(200)
+  // Node keeps the lines themselves for as long as nobody has read them.
+  expect(body.split('kHeaders')[0]).not.toContain(key)
+})
+
+it('is kept beside a stream that takes no properties', async () => {
+  const { keys } = createTestKeys()
+  const { key } = await issueKey(keys)
+  const app = express()
+  app.use((req, _res, next) => {
+    Object.preventExtensions((req as { _readableState?: object })._readableState)
+    next()
+  })
+  app.use(apiKeyAuth(keys), (req, res) => void res.json(getAuth(req).method))
+  expect((await (await serve(app))('/', [`X-Api-Key: ${key}`])).json()).toBe('apikey')
+})
+
+it('is that of the request itself, whatever a client makes the application hang on it', async () => {
+  const { keys } = createTestKeys()
+  const { key } = await issueKey(keys)
+  const app = express()
+  app.use(express.json(), (req, _res, next) => {
+    Object.assign(req, req.body)
+    next()
+  })
+  app.use(apiKeyAuth(keys, { required: false }), (req, res) => void res.json(getAuth(req).method))
+  const ask = await serve(app)
+  const body = (headers: object) => ({ method: 'POST', json: { ctx: { req: { headers } } } })
+  expect((await ask('/', ['X-Api-Key: junk'], body({}))).status).toBe(401)
+  expect((await ask('/', [], body({ 'x-api-key': key }))).json()).toBe('none')
 })

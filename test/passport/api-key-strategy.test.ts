@@ -1027,18 +1027,6 @@ describe('a request that is not Express’s', () => {
     expect(await act(apikey, { headers, ip: '9'.repeat(300) })).toEqual(['fail', INVALID, 403])
   })
 
-  it('has its raw request marked where the framework wraps it', async () => {
-    const { apikey, issued } = await start()
-    const raw = { headers: { 'x-api-key': issued.key }, user: BOB }
-    const wrapped = { ctx: { req: raw }, headers: raw.headers }
-    await act(apikey, wrapped)
-    expect(getAuth(wrapped)).toMatchObject({ method: 'apikey' })
-    expect(getAuth(raw)).toMatchObject({ method: 'conflict' })
-    // Another middleware gets another wrapper of the same request.
-    const { user } = wrapped as { user?: unknown }
-    expect(getAuth({ ...wrapped, user })).toMatchObject({ method: 'apikey' })
-  })
-
   it.each(TEMPERATURES)('may come from a bare server, with the key %s', async (_temperature, keyOptions) => {
     const unhandled = watchUnhandled()
     const { passport, keys, issued } = await start(keyOptions ? { keys: keyOptions } : {})

@@ -376,6 +376,11 @@ describe.each(EXPRESSES)('beside the original on %s', (_name, createApp) => {
       { asked: [[''], ['']], challenges: [] },
       { asked: [], challenges: [BARE] },
     ],
+    'a prefix alone is no key, whatever blank it ends in': [
+      { config: { prefix: 'Api-Key: ' }, lines: ['X-Api-Key: Api-Key: '] },
+      { asked: [], challenges: [] },
+      { asked: [], challenges: [BARE] },
+    ],
     'a text for info is not sent': [
       { verify: later(null, false, 'Basic realm="x"'), lines: ['X-Api-Key: bad'] },
       { challenges: ['Basic realm="x"'], callback: [null, false, 'Basic realm="x"', null] },

@@ -39,10 +39,9 @@ const FORGED = [
   'user: admin',
 ]
 
-/** Who a request is whose user was replaced by whom the session has logged in: nobody, whatever `user` shows. */
+/** Who a request is whose user was replaced by whom the session has logged in: nobody, and `user` shows nobody. */
 function behindSession(found: Who): Who {
-  if (found !== BY_KEY) return { ...found, shows: { user: SESSION_USER } }
-  return { method: 'conflict', shows: { user: SESSION_USER, key: '<key id>' } }
+  return found === BY_KEY ? { method: 'conflict', shows: { key: '<key id>' } } : found
 }
 
 /** Where nothing of ours has looked at a request, it has no views either. */

@@ -7,7 +7,7 @@ import type { LatchkeyError } from '../errors.ts'
  * the response begins: another way of authenticating may still succeed.
  */
 export function keepFailureUncached(res: ServerResponse | undefined): void {
-  beforeFailure(res, (failed) => failed.setHeader('Cache-Control', 'no-store'))
+  beforeFailure(res, setNoStore)
 }
 
 /**
@@ -15,13 +15,32 @@ export function keepFailureUncached(res: ServerResponse | undefined): void {
  * what was set before, or what an error carries. What is answered otherwise in the end has none of them.
  */
 export function keepFailureFields(res: ServerResponse | undefined, error: LatchkeyError): void {
-  keepFailureUncached(res)
   beforeFailure(res, (failed) => {
+    setNoStore(failed)
     if (failed.statusCode !== error.status) return
     for (const [name, value] of Object.entries(error.headers)) {
-      if (!failed.hasHeader(name)) failed.setHeader(name, value)
+      // Whoever renders the error may challenge for more than this package knows of.
+      if (name !== 'WWW-Authenticate' || !failed.hasHeader(name)) failed.setHeader(name, value)
     }
   })
+}
+
+/**
+ * Sees to it that a 401 carries this challenge beside any others (RFC 9110 §15.5.2), where whoever answers the request
+ * has none to send, and that no failure is stored by a cache.
+ */
+export function challengeFailure(res: ServerResponse | undefined, challenge: string): void {
+  beforeFailure(res, (failed) => {
+    setNoStore(failed)
+    if (failed.statusCode !== 401) return
+    const others = failed.getHeader('WWW-Authenticate') ?? []
+    const lines = Array.isArray(others) ? others : [String(others)]
+    if (!lines.includes(challenge)) failed.setHeader('WWW-Authenticate', [...lines, challenge])
+  })
+}
+
+function setNoStore(failed: ServerResponse): void {
+  failed.setHeader('Cache-Control', 'no-store')
 }
 
 function beforeFailure(res: ServerResponse | undefined, act: (failed: ServerResponse) => void): void {
