@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import express, { type Express } from 'express'
 import type Koa from 'koa'
 import type { ApiKeys } from 'latchkey'
+import { getAuth } from 'latchkey/express'
 import passport from 'passport'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { readCodeBlocks } from '../support/markdown.ts'
@@ -29,19 +30,21 @@ describe('the check against request forgery', () => {
   let ask: Ask
   let keys: ApiKeys
 
-  beforeEach(async () => {
+  beforeEach(() => start())
+
+  async function start(change = (code: string) => code): Promise<void> {
     passport.serializeUser((user, done) => done(null, user))
     passport.deserializeUser((user: Express.User, done) => done(null, user))
     keys = createTestKeys().keys
     app = express()
     const [code = ''] = codeOf('Against request forgery')
-    await runBlock(code, { app, keys, secret: 'only for this test' })
+    await runBlock(change(code), { app, keys, secret: 'only for this test' })
     app.post('/login', (req, res, next) => {
       req.logIn({ id: 'u_1' }, (error) => (error ? next(error) : res.json({})))
     })
     app.all('/', (_req, res) => void res.json({}))
     ask = await serve(app)
-  })
+  }
 
   async function logIn(): Promise<string> {
     const answer = await ask('/login', [OWN_PAGE], POST)
@@ -60,6 +63,14 @@ describe('the check against request forgery', () => {
   ])('refuses a cookie with %s', async (_what, lines, status) => {
     const cookie = await logIn()
     expect((await ask('/', [cookie, ...lines], POST)).status).toBe(status)
+  })
+
+  it('refuses the cookie of a login that nothing has marked', async () => {
+    await start((code) => code.replace('passport.session(), markSession()', 'passport.session()'))
+    app.get('/method', (req, res) => void res.json({ method: getAuth(req).method }))
+    const cookie = await logIn()
+    expect((await ask('/method', [cookie])).json()).toEqual({ method: 'other' })
+    expect((await ask('/', [cookie], POST)).status).toBe(403)
   })
 
   it('refuses a login from elsewhere, of somebody who is nobody yet', async () => {
