@@ -1,12 +1,5 @@
+import type { CurlLine } from '../express/curl-lines.ts'
 import { DEMO_PASSWORDS } from '../express/users.ts'
-
-export interface CurlLine {
-  /** What the line shows. */
-  readonly title: string
-  /** The status of its answer, and the code of a problem. */
-  readonly expect: string
-  readonly command: string
-}
 
 /** Commands to paste into a shell, from the top to the bottom. The key is Grace's, the login Ada's. */
 export function curlLines(url: string, key: string): CurlLine[] {

@@ -64,14 +64,13 @@ export function createApp({ keys, users }: AppOptions): Koa {
   // Either. Where a key is sent it decides: a bad one is refused, whatever cookie comes with it.
   router.get(
     '/me',
-    apiKeyAuth(keys, { required: false, resolveUser }) as Middleware,
+    apiKeyAuth(keys, { required: false, resolveUser }),
     requireAuth({ accept: ['session', 'apikey'] }),
     (ctx) => {
       const auth = getAuth<User>(ctx)
-      ctx.body = {
-        user: ctx.state.user.username,
-        by: auth.method,
-        ...(auth.method === 'apikey' && { key: auth.apiKey.name }),
+      if (auth.method === 'session') ctx.body = { user: auth.user.username, by: auth.method }
+      if (auth.method === 'apikey') {
+        ctx.body = { user: auth.user.username, by: auth.method, key: auth.apiKey.name }
       }
     },
   )

@@ -15,23 +15,33 @@ const keys = createApiKeys({
   prefix: 'demo',
   rateLimits: [{ name: 'minute', limit: 10, windowMs: 60_000 }],
 })
-const { key } = await keys.issue({
-  owner: { type: 'user', id: 'u_1' },
-  name: 'first key',
-  permissions: { projects: ['read'] },
-})
-
 const app = createApp({ keys, users: await createDemoUsers() })
 const server = createServer(app.callback())
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, close)
-await once(server.listen(Number(process.env.PORT || '3000'), HOST), 'listening')
 
-const url = `http://${HOST}:${(server.address() as AddressInfo).port}`
-console.log(`Listening on ${url}; Ctrl-C stops it. Paste these into another terminal:`)
-for (const { title, expect, command } of curlLines(url, key)) {
-  console.log(`\n${title} → ${expect}\n${command}`)
+try {
+  await once(server.listen(readPort(process.env.PORT || '3000'), HOST), 'listening')
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, close)
+  const { key } = await keys.issue({
+    owner: { type: 'user', id: 'u_1' },
+    name: 'first key',
+    permissions: { projects: ['read'] },
+  })
+  const url = `http://${HOST}:${(server.address() as AddressInfo).port}`
+  console.log(`Listening on ${url}; Ctrl-C stops it. Paste these into another terminal:`)
+  for (const { title, expect, command } of curlLines(url, key)) {
+    console.log(`\n${title} → ${expect}\n${command}`)
+  }
+  console.log()
+} catch (error) {
+  console.error((error as Error).message)
+  process.exitCode = 1
+  await close()
 }
-console.log()
+
+function readPort(given: string): number {
+  if (!/^\d+$/.test(given) || Number(given) > 65_535) throw new Error('PORT must be a number from 0 to 65535')
+  return Number(given)
+}
 
 /** Answers requests under way first, and writes down how often the keys were used. */
 async function close(): Promise<void> {

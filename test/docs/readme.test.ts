@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createServer, type Server, STATUS_CODES } from 'node:http'
 import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
@@ -19,7 +19,7 @@ import request from 'supertest'
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { compile, type PublicTypes, readPublicTypes } from '../support/compiler.ts'
 import { type CurlAnswer, fetcher } from '../support/curl.ts'
-import { type CodeBlock, codeIn, readCodeBlocks, readTable } from '../support/markdown.ts'
+import { type CodeBlock, codeIn, deadLinks, readCodeBlocks, readTable } from '../support/markdown.ts'
 import { startProgram } from '../support/program.ts'
 
 // Compilers and child processes are slow where much else runs.
@@ -222,30 +222,29 @@ describe('the tables of names', () => {
     expect(named).toEqual(main.members('KeyStore').map(({ name }) => name))
   })
 
+  it('list every warning', () => {
+    const named = readTable(readme, 'warning').flatMap(([names = '']) => codeIn(names))
+    const sources = readdirSync(`${root}lib`, { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => readFileSync(`${root}lib/${name}`, 'utf8'))
+    const given = sources.flatMap((source) => source.match(/(?<=')LATCHKEY_\w+(?=')/g) ?? [])
+    expect(sorted(named)).toEqual(sorted([...new Set(given)]))
+  })
+
   it('list every answer of getAuth', () => {
     const named = readTable(readme, '`method`').flatMap(([names = '']) => codeIn(names))
     expect(named).toEqual(readPublicTypes('latchkey/express').literals('Auth', 'method'))
   })
 })
 
-describe('the links and commands of the README', () => {
-  it('lead somewhere', () => {
-    const anchors = [...readme.matchAll(/^#+ (.+)$/gm)].map(
-      ([, title = '']) =>
-        `#${title
-          .toLowerCase()
-          .replace(/[^\w -]/g, '')
-          .replaceAll(' ', '-')}`,
-    )
-    const targets = [...readme.matchAll(/\]\(([^)]+)\)/g)].map(([, target]) => target as string)
-    expect(targets.length).toBeGreaterThan(5)
-    const dead = targets.filter((target) =>
-      target.startsWith('#') ? !anchors.includes(target) : !existsSync(root + target),
-    )
-    expect(dead).toEqual([])
+describe('the links and commands', () => {
+  it.each(['README.md', 'CHANGELOG.md', 'SECURITY.md'])('lead somewhere: %s', (page) => {
+    const url = new URL(`../../${page}`, import.meta.url)
+    expect(readFileSync(url, 'utf8')).toContain('](')
+    expect(deadLinks(url)).toEqual([])
   })
 
-  it('exist', () => {
+  it('exist: the commands of the README', () => {
     const { scripts } = JSON.parse(readFileSync(`${root}package.json`, 'utf8'))
     for (const [command = ''] of readTable(readme, 'command')) {
       const [, script = ''] = /^`npm ci && npm (\w+)`$/.exec(command) ?? []

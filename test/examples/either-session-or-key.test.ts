@@ -1,15 +1,9 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { type ApiKeys, createApiKeys, memoryRateLimiter, memoryStore, type Permissions } from 'latchkey'
-import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
+import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { createApp } from '../../examples/either-session-or-key/app.ts'
 import { curlLines } from '../../examples/either-session-or-key/curl-lines.ts'
 import { createDemoUsers, DEMO_PASSWORDS, type Users } from '../../examples/express/users.ts'
-import { fetcher, hasCurl, type RunCurl, shellIn } from '../support/curl.ts'
-import { readTable } from '../support/markdown.ts'
-import { readPrintedLines, summaryOf } from '../support/printed-lines.ts'
-import { startProgram } from '../support/program.ts'
+import { describeReadme, itAnswersItsLines, itSaysWhatIsWrongWithItsPort } from '../support/example.ts'
 import { type Answer, type Ask, type AskOptions, serve } from '../support/raw-http.ts'
 
 // Child processes are slow where much else runs.
@@ -19,41 +13,11 @@ const ORIGIN = 'https://app.example'
 const OWN_PAGE = `Origin: ${ORIGIN}`
 const JUNK = 'X-Api-Key: junk'
 
-describe('its README', () => {
-  const folder = new URL('../../examples/either-session-or-key/', import.meta.url)
-  const readme = readFileSync(new URL('README.md', folder), 'utf8')
-
-  it('tells what each printed line answers', () => {
-    const told = readTable(readme, 'printed as').map(([title, expected]) => [title, expected])
-    expect(told).toEqual(curlLines('', '').map(({ title, expect }) => [title, expect]))
-  })
-
-  it('names files that exist', () => {
-    const targets = [...readme.matchAll(/\]\(([^)]+)\)/g)].map(([, target]) => target as string)
-    expect(targets.filter((target) => !existsSync(new URL(target, folder)))).toEqual([])
-  })
-})
+describeReadme('either-session-or-key', curlLines('', ''))
 
 describe('the program', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'latchkey-either-'))
-  afterAll(() => rmSync(folder, { recursive: true, force: true }))
-
-  // The lines are always run; where there is a curl, they are also pasted into a shell.
-  const clients: [string, () => RunCurl][] = [['their requests', fetcher]]
-  if (hasCurl) clients.push(['curl itself', () => shellIn(folder)])
-  it.each(clients)('answers the lines it prints as they promise: %s', async (_name, createRun) => {
-    const program = startProgram(['examples/either-session-or-key/server.ts'], { PORT: '0' })
-    onTestFinished(() => program.signal('SIGKILL'))
-    const lines = readPrintedLines(await program.waitFor(/"my key".*\n/))
-    const run = createRun()
-    const told: string[] = []
-    for (const { title, command } of lines) told.push(`${title} → ${summaryOf(await run(command))}`)
-    expect(told).toEqual(lines.map(({ title, promised }) => `${title} → ${promised}`))
-    expect(told).toHaveLength(11)
-    program.signal('SIGINT')
-    expect(await program.ended()).toBe(0)
-    expect(program.stderr).toBe('')
-  })
+  itAnswersItsLines('either-session-or-key', { count: 11, last: /"my key".*\n/ })
+  itSaysWhatIsWrongWithItsPort('either-session-or-key')
 })
 
 describe('the application', () => {
@@ -113,6 +77,17 @@ describe('the application', () => {
     }
     expect((await ask('/settings', [cookie])).json()).toEqual({ user: 'ada', theme: 'light' })
     expect((await ask('/projects', [cookie])).body).not.toContain('loom')
+  })
+
+  // A page that logs its visitor in under an account of its own sees what the visitor then writes there.
+  it.each([
+    ['another page', ['Origin: https://evil.example']],
+    ['another page, over HTTPS', ['Origin: https://evil.example', 'Sec-Fetch-Site: cross-site']],
+    ['nowhere', []],
+  ])('logs nobody in who is nobody yet, from %s', async (_where, lines) => {
+    const answer = await ask('/login', lines, CHANGES['/login'])
+    expect([answer.status, answer.json().title]).toEqual([403, 'Only our own pages may ask for this'])
+    expect(answer.all('Set-Cookie')).toEqual([])
   })
 
   it.each([

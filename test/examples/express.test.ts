@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,9 +9,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished, 
 import { createApp } from '../../examples/express/app.ts'
 import { curlLines } from '../../examples/express/curl-lines.ts'
 import { createDemoUsers, DEMO_PASSWORDS, type Users } from '../../examples/express/users.ts'
-import { fetcher, hasCurl, type RunCurl, shellIn } from '../support/curl.ts'
-import { readTable } from '../support/markdown.ts'
-import { readPrintedLines, summaryOf } from '../support/printed-lines.ts'
+import { describeReadme, itAnswersItsLines } from '../support/example.ts'
+import { readPrintedLines } from '../support/printed-lines.ts'
 import { type Program, startProgram } from '../support/program.ts'
 
 // Child processes are slow where much else runs.
@@ -19,43 +18,20 @@ vi.setConfig({ testTimeout: 60_000 })
 
 const SERVER = 'examples/express/server.ts'
 
-describe('its README', () => {
-  const folder = new URL('../../examples/express/', import.meta.url)
-  const readme = readFileSync(new URL('README.md', folder), 'utf8')
-
-  it('tells what each printed line answers', () => {
-    const told = readTable(readme, 'printed as').map(([title, expected]) => [title, expected])
-    expect(told).toEqual(curlLines('', '').map(({ title, expect }) => [title, expect]))
-  })
-
-  it('names files that exist', () => {
-    const targets = [...readme.matchAll(/\]\(([^)]+)\)/g)].map(([, target]) => target as string)
-    expect(targets.filter((target) => !existsSync(new URL(target, folder)))).toEqual([])
-  })
-})
+describeReadme('express', curlLines('', ''))
 
 describe('the program', () => {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-example-'))
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-  // The lines are always run; where there is a curl, they are also pasted into a shell.
-  const clients: [string, () => RunCurl][] = [['their requests', fetcher]]
-  if (hasCurl) clients.push(['curl itself', () => shellIn(folder)])
-  for (const [name, createRun] of clients) {
-    it(`answers the lines it prints as they promise: ${name}`, async () => {
-      const program = start({ PORT: '0', DATA_DIR: dataFolder() })
-      const lines = readPrintedLines(await program.waitFor(/n=\[1-8\].*\n/))
-      const run = createRun()
-      const told: string[] = []
-      for (const { title, command } of lines) told.push(`${title} → ${summaryOf(await run(command))}`)
-      expect(told).toEqual(lines.map(({ title, promised }) => `${title} → ${promised}`))
-      expect(told).toHaveLength(9)
-      await stop(program, 'SIGINT')
-    })
-  }
-
   /** A folder of its own for each program. */
   const dataFolder = () => mkdtempSync(join(folder, 'data-'))
+
+  itAnswersItsLines('express', {
+    count: 9,
+    last: /n=\[1-8\].*\n/,
+    env: () => ({ DATA_DIR: dataFolder() }),
+  })
 
   it('keeps keys: after a restart the one from before still works, and its text is in no database', async () => {
     const env = { PORT: '0', DATA_DIR: dataFolder() }

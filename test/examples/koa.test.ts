@@ -1,55 +1,19 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { type ApiKeys, createApiKeys, memoryRateLimiter, memoryStore, type Permissions } from 'latchkey'
-import { afterAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { createDemoUsers, DEMO_PASSWORDS } from '../../examples/express/users.ts'
 import { createApp } from '../../examples/koa/app.ts'
 import { curlLines } from '../../examples/koa/curl-lines.ts'
-import { fetcher, hasCurl, type RunCurl, shellIn } from '../support/curl.ts'
-import { readTable } from '../support/markdown.ts'
-import { readPrintedLines, summaryOf } from '../support/printed-lines.ts'
-import { startProgram } from '../support/program.ts'
+import { describeReadme, itAnswersItsLines, itSaysWhatIsWrongWithItsPort } from '../support/example.ts'
 import { type Ask, serve } from '../support/raw-http.ts'
 
 // Child processes are slow where much else runs.
 vi.setConfig({ testTimeout: 60_000 })
 
-describe('its README', () => {
-  const folder = new URL('../../examples/koa/', import.meta.url)
-  const readme = readFileSync(new URL('README.md', folder), 'utf8')
-
-  it('tells what each printed line answers', () => {
-    const told = readTable(readme, 'printed as').map(([title, expected]) => [title, expected])
-    expect(told).toEqual(curlLines('', '').map(({ title, expect }) => [title, expect]))
-  })
-
-  it('names files that exist', () => {
-    const targets = [...readme.matchAll(/\]\(([^)]+)\)/g)].map(([, target]) => target as string)
-    expect(targets.filter((target) => !existsSync(new URL(target, folder)))).toEqual([])
-  })
-})
+describeReadme('koa', curlLines('', ''))
 
 describe('the program', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'latchkey-koa-'))
-  afterAll(() => rmSync(folder, { recursive: true, force: true }))
-
-  const clients: [string, () => RunCurl][] = [['their requests', fetcher]]
-  if (hasCurl) clients.push(['curl itself', () => shellIn(folder)])
-
-  it.each(clients)('answers the lines it prints as they promise: %s', async (_name, createRun) => {
-    const program = startProgram(['examples/koa/server.ts'], { PORT: '0' })
-    onTestFinished(() => program.signal('SIGKILL'))
-    const lines = readPrintedLines(await program.waitFor(/n=\[1-4\].*\n/))
-    const run = createRun()
-    const told: string[] = []
-    for (const { title, command } of lines) told.push(`${title} → ${summaryOf(await run(command))}`)
-    expect(told).toEqual(lines.map(({ title, promised }) => `${title} → ${promised}`))
-    expect(told).toHaveLength(9)
-    program.signal('SIGINT')
-    expect(await program.ended()).toBe(0)
-    expect(program.stderr).toBe('')
-  })
+  itAnswersItsLines('koa', { count: 9, last: /n=\[1-4\].*\n/ })
+  itSaysWhatIsWrongWithItsPort('koa')
 })
 
 describe('the application', () => {

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
@@ -6,8 +6,8 @@ import { afterAll, describe, expect, inject, it, onTestFinished, vi } from 'vite
 import { curlLines } from '../../examples/redis/curl-lines.ts'
 import { createSharedKeys } from '../../examples/redis/keys.ts'
 import { type CurlAnswer, fetcher, hasCurl, type RunCurl, shellIn } from '../support/curl.ts'
+import { describeReadme } from '../support/example.ts'
 import { findFreePort } from '../support/free-port.ts'
-import { readTable } from '../support/markdown.ts'
 import { readPrintedLines, summaryOf } from '../support/printed-lines.ts'
 import { type Program, startProgram } from '../support/program.ts'
 
@@ -18,22 +18,7 @@ const START = 'examples/redis/start.ts'
 /** A database of its own on the Redis that all tests share. */
 const REDIS_URL = `${inject('redisUrl')}/7`
 
-describe('its README', () => {
-  const folder = new URL('../../examples/redis/', import.meta.url)
-  const readme = readFileSync(new URL('README.md', folder), 'utf8')
-
-  it('tells what each printed line answers', () => {
-    const told = readTable(readme, 'printed as').map(([title, expected]) => [title, expected])
-    const lines = curlLines({ a: '', b: '', adminToken: '', keys: ['', ''], id: '' })
-    expect(told).toEqual(lines.map(({ title, expect }) => [title, expect]))
-  })
-
-  it('names files that exist', () => {
-    const targets = [...readme.matchAll(/\]\(([^)]+)\)/g)].map(([, target]) => target as string)
-    expect(targets.length).toBeGreaterThan(5)
-    expect(targets.filter((target) => !existsSync(new URL(target, folder)))).toEqual([])
-  })
-})
+describeReadme('redis', curlLines({ a: '', b: '', adminToken: '', keys: ['', ''], id: '' }))
 
 describe('two processes', () => {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-example-'))

@@ -1,3 +1,5 @@
+import { existsSync, readFileSync } from 'node:fs'
+
 export interface CodeBlock {
   language: string
   text: string
@@ -20,6 +22,29 @@ export function readCodeBlocks(markdown: string): CodeBlock[] {
   }
   if (open) throw new Error(`the block that opens at line ${open.line} is never closed`)
   return blocks
+}
+
+/** The links of a page into this repository that lead to no file, or to no heading of one. */
+export function deadLinks(page: URL): string[] {
+  const markdown = readFileSync(page, 'utf8')
+  return [...markdown.matchAll(/\]\(([^)]+)\)/g)]
+    .map(([, target]) => target as string)
+    .filter((target) => !target.startsWith('https://'))
+    .filter((target) => {
+      const [path = '', anchor] = target.split('#')
+      const file = path === '' ? page : new URL(path, page)
+      if (!existsSync(file)) return true
+      return anchor !== undefined && !anchorsOf(readFileSync(file, 'utf8')).includes(anchor)
+    })
+}
+
+function anchorsOf(markdown: string): string[] {
+  return [...markdown.matchAll(/^#+ (.+)$/gm)].map(([, title = '']) =>
+    title
+      .toLowerCase()
+      .replace(/[^\w -]/g, '')
+      .replaceAll(' ', '-'),
+  )
 }
 
 /** The rows of the table whose first column has this title, cell by cell. */

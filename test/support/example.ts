@@ -1,0 +1,82 @@
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it, onTestFinished } from 'vitest'
+import type { CurlLine } from '../../examples/express/curl-lines.ts'
+import { fetcher, hasCurl, type RunCurl, shellIn } from './curl.ts'
+import { readTable } from './markdown.ts'
+import { readPrintedLines, summaryOf } from './printed-lines.ts'
+import { startProgram } from './program.ts'
+
+/** Holds the README of an example to the lines that its program prints. */
+export function describeReadme(example: string, lines: readonly Pick<CurlLine, 'title' | 'expect'>[]): void {
+  describe('its README', () => {
+    const folder = new URL(`../../examples/${example}/`, import.meta.url)
+    const readme = readFileSync(new URL('README.md', folder), 'utf8')
+
+    it('tells what each printed line answers', () => {
+      const told = readTable(readme, 'printed as').map(([title, expected]) => [title, expected])
+      expect(told).toEqual(lines.map(({ title, expect }) => [title, expect]))
+    })
+
+    it('names files that exist', () => {
+      const targets = [...readme.matchAll(/\]\(([^)]+)\)/g)].map(([, target]) => target as string)
+      expect(targets.length).toBeGreaterThan(0)
+      expect(targets.filter((target) => !existsSync(new URL(target, folder)))).toEqual([])
+    })
+  })
+}
+
+export interface PrintingProgram {
+  /** How many lines it prints. */
+  count: number
+  /** What the last of them matches. */
+  last: RegExp
+  /** What it is told besides its port; asked once for each start. */
+  env?: () => NodeJS.ProcessEnv
+}
+
+/** Runs the lines that `server.ts` of an example prints: always, and in a shell where there is a curl. */
+export function itAnswersItsLines(example: string, { count, last, env }: PrintingProgram): void {
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-example-'))
+  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+  const clients: [string, () => RunCurl][] = [['their requests', fetcher]]
+  if (hasCurl) clients.push(['curl itself', () => shellIn(folder)])
+
+  it.each(clients)('answers the lines it prints as they promise: %s', async (_name, createRun) => {
+    const program = startProgram([`examples/${example}/server.ts`], { PORT: '0', ...env?.() })
+    onTestFinished(() => program.signal('SIGKILL'))
+    const lines = readPrintedLines(await program.waitFor(last))
+    const run = createRun()
+    const told: string[] = []
+    for (const { title, command } of lines) told.push(`${title} → ${summaryOf(await run(command))}`)
+    expect(told).toEqual(lines.map(({ title, promised }) => `${title} → ${promised}`))
+    expect(told).toHaveLength(count)
+    program.signal('SIGINT')
+    expect(await program.ended()).toBe(0)
+    expect(program.stderr).toBe('')
+  })
+}
+
+/** Starts `server.ts` of an example with ports that it cannot have. */
+export function itSaysWhatIsWrongWithItsPort(example: string): void {
+  it.each(['70000', '-1', 'http'])('says that %s is no port, in a line', async (PORT) => {
+    const program = startProgram([`examples/${example}/server.ts`], { PORT })
+    expect(await program.ended()).toBe(1)
+    expect(program.stderr).toBe('PORT must be a number from 0 to 65535\n')
+    expect(program.stdout).toBe('')
+  })
+
+  it('says that its port is taken, in a line', async () => {
+    const taken = createServer().listen(0, '127.0.0.1')
+    onTestFinished(() => void taken.close())
+    await once(taken, 'listening')
+    const { port } = taken.address() as AddressInfo
+    const program = startProgram([`examples/${example}/server.ts`], { PORT: String(port) })
+    expect(await program.ended()).toBe(1)
+    expect(program.stderr).toBe(`listen EADDRINUSE: address already in use 127.0.0.1:${port}\n`)
+    expect(program.stdout).toBe('')
+  })
+}

@@ -1,0 +1,29 @@
+import { runInThisContext } from 'node:vm'
+import ts from 'typescript'
+
+type Block = (
+  scope: Record<string, unknown>,
+  load: (name: string) => Promise<object>,
+) => Promise<Record<string, unknown>>
+
+/**
+ * Runs a block of a page, with what it takes from its application in `scope`, and returns what it declares under
+ * `wanted`.
+ */
+export function runBlock(
+  text: string,
+  scope: Record<string, unknown>,
+  wanted: readonly string[] = [],
+): Promise<Record<string, unknown>> {
+  const code = text.replace(/^import (.+) from ('[^']+')$/gm, (_line, names: string, from: string) => {
+    const [, whole, , parts = ''] = /^(\w+)?(, )?(?:\{ (.+) \})?$/.exec(names) ?? []
+    const members = [...(whole ? [`default: ${whole}`] : []), ...(parts ? [parts] : [])]
+    return `const { ${members.join(', ')} } = await load(${from})`
+  })
+  const { outputText } = ts.transpileModule(
+    `(async ({ ${Object.keys(scope).join(', ')} }, load) => {\n${code}\nreturn { ${wanted.join(', ')} }\n})`,
+    { compilerOptions: { target: ts.ScriptTarget.ESNext, module: ts.ModuleKind.ESNext } },
+  )
+  const run = runInThisContext(outputText) as Block
+  return run(scope, (name) => import(name))
+}
