@@ -4,8 +4,11 @@ import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { readCodeBlocks, readTable } from '../support/markdown.ts'
 import { type Consumer, compilerOf, type PackedPackage, packPackage } from '../support/packed-package.ts'
 
-const example = fileURLToPath(new URL('../../examples/nest/', import.meta.url))
+const examples = fileURLToPath(new URL('../../examples/', import.meta.url))
+const example = `${examples}nest/`
 const sources = readdirSync(example).filter((file) => file.endsWith('.ts'))
+/** What the rest of its program has from another example; nobody copies that. */
+const borrowed = ['curl-lines.ts', 'users.ts']
 
 /** What a Nest application has, beside the package itself. */
 const PACKAGES = [
@@ -44,11 +47,14 @@ describe.each(['module', 'commonjs'] as const)('the Nest example as an applicati
   let consumer: Consumer
 
   beforeAll(() => {
+    const files = sources.map((name) => `nest/${name}`)
     consumer = packed.createConsumer(PACKAGES)
     consumer.write('package.json', JSON.stringify({ type }))
-    consumer.write('tsconfig.json', JSON.stringify({ compilerOptions: COMPILER_OPTIONS, files: sources }))
+    consumer.write('tsconfig.json', JSON.stringify({ compilerOptions: COMPILER_OPTIONS, files }))
     consumer.write('ask.mjs', ASK)
-    for (const file of sources) consumer.write(file, readFileSync(`${example}${file}`, 'utf8'))
+    for (const file of [...files, ...borrowed.map((name) => `express/${name}`)]) {
+      consumer.write(file, readFileSync(`${examples}${file}`, 'utf8'))
+    }
   })
 
   it.each(['typescript', 'typescript7'] as const)(
@@ -124,7 +130,7 @@ const printed = new Promise((resolve) => {
   }
 })
 process.env.PORT = '0'
-await import('./out/server.js')
+await import('./out/nest/server.js')
 const [, url, key] = /curl -i (http:\\S+)\\/projects -H 'X-Api-Key: ([^']+)'/.exec(await printed)
 const answers = []
 for (const [line, given] of [
