@@ -1123,6 +1123,43 @@ describe('the application', () => {
     expect(answer.all('Set-Cookie')).toEqual([])
   })
 
+  it('guards the routes of other modules, which are handed the keys alone', async () => {
+    const { keys } = createTestKeys()
+    @Controller('feature')
+    class FeatureController {
+      @Get('key')
+      @RequireKey()
+      key() {
+        return 'key'
+      }
+      @Get('either')
+      @RequireSessionOrKey()
+      either() {
+        return 'either'
+      }
+      @Get('session')
+      @RequireSession()
+      session() {
+        return 'session'
+      }
+    }
+    @Module({ controllers: [FeatureController] })
+    class FeatureModule {}
+    const application = AppModule.register({ keys, users: USERS_HERE })
+    const ask = await serveModule({ ...application, imports: [FeatureModule], exports: [API_KEYS] })
+    const good = [keyLine(await keyOf(keys))]
+    const told: number[][] = []
+    for (const path of ['key', 'either', 'session']) {
+      const answers = [await ask(`/feature/${path}`), await ask(`/feature/${path}`, good)]
+      told.push(answers.map(({ status }) => status))
+    }
+    expect(told).toEqual([
+      [401, 200],
+      [401, 200],
+      [401, 403],
+    ])
+  })
+
   it('keeps keys, good and bad, from what is for sessions, whatever cookie comes with them', async () => {
     const { ask, key, login } = await startApplication()
     const cookie = await login()
