@@ -1,12 +1,5 @@
+import type { CurlLine } from '../express/curl-lines.ts'
 import { DEMO_LOGIN } from './users.ts'
-
-export interface CurlLine {
-  /** What the line shows. */
-  readonly title: string
-  /** The status of its answer, or of its answers in their order. */
-  readonly expect: string
-  readonly command: string
-}
 
 /** Commands to paste into a shell, from the top to the bottom. */
 export function curlLines(url: string, key: string): CurlLine[] {

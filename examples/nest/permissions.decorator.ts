@@ -20,6 +20,11 @@ export function RequirePermissions(permissions: PermissionRequirement) {
   return letIn({ by: 'apikey', permissions }, ApiKeyAuthGuard)
 }
 
+/** Asks for any good API key. It brings its guard along. */
+export function RequireKey() {
+  return letIn({ by: 'apikey' }, ApiKeyAuthGuard)
+}
+
 /** Asks for a login session, and refuses keys. It brings its guard along. */
 export function RequireSession() {
   return letIn({ by: 'session' }, SessionGuard)
@@ -30,7 +35,10 @@ export function RequireSessionOrKey() {
   return letIn({ by: 'either' }, SessionOrKeyGuard)
 }
 
-/** Lets everybody in, past a guard of the controller or of the whole application. */
+/**
+ * Lets everybody in, past a guard of the controller or of the whole application. A guard that `@UseGuards()` binds here,
+ * or on a handler of this controller, stays.
+ */
 export function Public() {
   return letIn({ by: 'anybody' })
 }

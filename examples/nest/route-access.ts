@@ -1,10 +1,12 @@
-import type { ExecutionContext } from '@nestjs/common'
+import 'reflect-metadata'
+import type { CanActivate, ExecutionContext } from '@nestjs/common'
+import { GUARDS_METADATA } from '@nestjs/common/constants.js'
 import { Reflector } from '@nestjs/core'
 import type { PermissionRequirement } from 'latchkey'
 
 /** Whom a route lets in. */
 export type RouteAccess =
-  | { readonly by: 'apikey'; readonly permissions: PermissionRequirement }
+  | { readonly by: 'apikey'; readonly permissions?: PermissionRequirement }
   | { readonly by: 'session' }
   | { readonly by: 'either' }
   | { readonly by: 'anybody' }
@@ -12,18 +14,53 @@ export type RouteAccess =
 /** Used by `@RequirePermissions()` and its like, which bring the guard along that enforces it. */
 export const Access = Reflector.createDecorator<RouteAccess>()
 
-/**
- * How many units of every limit and of the quota a request spends; 0 spends nothing.
- *
- * @default 1
- */
-export const Cost = Reflector.createDecorator<number>()
+const Units = Reflector.createDecorator<number>()
 
-/** What the handler says of itself or, where it says nothing, its controller. The two are never mixed. */
-export function accessOf(reflector: Reflector, context: ExecutionContext): RouteAccess | undefined {
-  return reflector.getAllAndOverride(Access, [context.getHandler(), context.getClass()])
+/**
+ * How many units of every limit and of the quota a request with a key spends; 0 spends nothing. Without it, 1.
+ *
+ * @throws TypeError where this is no such number, when the class is loaded
+ */
+export function Cost(units: number): MethodDecorator & ClassDecorator {
+  if (!Number.isSafeInteger(units) || units < 0) {
+    throw new TypeError(`@Cost() takes an integer of 0 or more, received ${String(units)}`)
+  }
+  return Units(units)
+}
+
+/**
+ * What `guard`, which lets in by `by`, is to ask of a request: what the handler says or, where it says nothing, its
+ * controller. The two are never mixed. A guard that stands on a handler itself is not silenced by its controller.
+ */
+export function accessOf(guard: CanActivate, by: RouteAccess['by'], context: ExecutionContext): RouteAccess {
+  let isBound = false
+  for (const target of levelsOf(context)) {
+    isBound ||= isBoundOn(target, guard)
+    const said: RouteAccess | undefined = Reflect.getOwnMetadata(Access.KEY, target)
+    if (said) return isBound && said.by !== by ? { by } : said
+  }
+  return { by }
 }
 
 export function costOf(reflector: Reflector, context: ExecutionContext): number | undefined {
-  return reflector.getAllAndOverride(Cost, [context.getHandler(), context.getClass()])
+  return reflector.getAllAndOverride(Units, [context.getHandler(), context.getClass()])
+}
+
+/** The handler, its controller, and the classes that this one extends. */
+function* levelsOf(context: ExecutionContext): Generator<object> {
+  yield context.getHandler()
+  let level: unknown = context.getClass()
+  while (typeof level === 'function') {
+    yield level
+    level = Object.getPrototypeOf(level)
+  }
+}
+
+/** Whether `@UseGuards()` stands here for this guard. Nest copies what a base class has before what is a class's own. */
+function isBoundOn(target: object, guard: CanActivate): boolean {
+  const bound: unknown[] = Reflect.getOwnMetadata(GUARDS_METADATA, target) ?? []
+  const inherited: unknown[] = Reflect.getMetadata(GUARDS_METADATA, Object.getPrototypeOf(target)) ?? []
+  return bound
+    .slice(inherited.length)
+    .some((each) => each === guard || (typeof each === 'function' && guard instanceof each))
 }

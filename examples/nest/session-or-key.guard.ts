@@ -1,34 +1,42 @@
-import { type CanActivate, type ExecutionContext, Inject, Injectable } from '@nestjs/common'
+import { type ExecutionContext, Inject, Injectable } from '@nestjs/common'
 import { Reflector } from '@nestjs/core'
+import { AuthGuard } from '@nestjs/passport'
 import type { RequestHandler } from 'express'
-import type { ApiKeys } from 'latchkey'
-import { apiKeyAuth, requireAuth } from 'latchkey/express'
-import { accessOf } from './route-access.ts'
-import { runMiddleware } from './run-middleware.ts'
-import { API_KEYS, USERS } from './tokens.ts'
-import { ownerFinder, type Users } from './users.ts'
+import { type ApiKeys, isLatchkeyError } from 'latchkey'
+import { requireAuth } from 'latchkey/express'
+import { accessOf, costOf } from './route-access.ts'
+import { httpOf, runMiddleware } from './run-middleware.ts'
+import { API_KEYS } from './tokens.ts'
 
 /** Lets a login session or a good key pass. Where a key is sent it decides: a bad one is refused, whatever cookie comes with it. */
 @Injectable()
-export class SessionOrKeyGuard implements CanActivate {
-  private readonly readKey: RequestHandler
+export class SessionOrKeyGuard extends AuthGuard('apikey') {
   private readonly requireEither: RequestHandler
 
   constructor(
     @Inject(Reflector) private readonly reflector: Reflector,
     @Inject(API_KEYS) keys: ApiKeys,
-    @Inject(USERS) users: Users,
   ) {
-    const resolveUser = ownerFinder(users)
-    this.readKey = apiKeyAuth(keys, { required: false, resolveUser, refuseWith: 'error' })
+    super()
     this.requireEither = requireAuth({ accept: ['session', 'apikey'], keys, refuseWith: 'error' })
   }
 
-  async canActivate(context: ExecutionContext): Promise<boolean> {
-    const access = accessOf(this.reflector, context)
-    if (access && access.by !== 'either') return true
-    await runMiddleware(this.readKey, context)
+  override async canActivate(context: ExecutionContext): Promise<boolean> {
+    if (accessOf(this, 'either', context).by !== 'either') return true
+    httpOf(context)
+    // By the strategy, so that its `validate()` is asked on every route that takes keys.
+    try {
+      await super.canActivate(context)
+    } catch (error) {
+      // Without a key it is the session that counts. Every other refusal stands.
+      if (!isLatchkeyError(error) || error.code !== 'missing_key') throw error
+    }
     await runMiddleware(this.requireEither, context)
     return true
+  }
+
+  override getAuthenticateOptions(context: ExecutionContext) {
+    const cost = costOf(this.reflector, context)
+    return cost === undefined ? {} : { cost }
   }
 }

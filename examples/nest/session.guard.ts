@@ -1,5 +1,4 @@
-import { type CanActivate, type ExecutionContext, Inject, Injectable } from '@nestjs/common'
-import { Reflector } from '@nestjs/core'
+import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common'
 import { requireSession } from 'latchkey/express'
 import { accessOf } from './route-access.ts'
 import { runMiddleware } from './run-middleware.ts'
@@ -9,11 +8,8 @@ import { runMiddleware } from './run-middleware.ts'
 export class SessionGuard implements CanActivate {
   private readonly requireSession = requireSession({ refuseWith: 'error' })
 
-  constructor(@Inject(Reflector) private readonly reflector: Reflector) {}
-
   async canActivate(context: ExecutionContext): Promise<boolean> {
-    const access = accessOf(this.reflector, context)
-    if (access && access.by !== 'session') return true
+    if (accessOf(this, 'session', context).by !== 'session') return true
     await runMiddleware(this.requireSession, context)
     return true
   }

@@ -1,5 +1,4 @@
 import { randomBytes, scryptSync, timingSafeEqual } from 'node:crypto'
-import type { ApiKey } from 'latchkey'
 
 /** A person who may log in. */
 export interface User {
@@ -28,9 +27,4 @@ export function createDemoUsers(): Users {
       return isRight && username === ada.username ? ada : null
     },
   }
-}
-
-/** Finds whom a key stands for. */
-export function ownerFinder(users: Users): (apiKey: ApiKey) => User | null {
-  return ({ owner }) => (owner.type === 'user' ? users.find(owner.id) : null)
 }

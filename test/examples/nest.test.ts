@@ -10,8 +10,10 @@ import {
   Inject,
   Injectable,
   Module,
+  Next,
   type Provider,
   Req,
+  Res,
   Scope,
   type Type,
   UseGuards,
@@ -19,7 +21,8 @@ import {
 import { APP_FILTER, APP_GUARD, ContextIdFactory, ModuleRef, NestFactory, Reflector } from '@nestjs/core'
 import { ExecutionContextHost } from '@nestjs/core/helpers/execution-context-host.js'
 import { AuthGuard, PassportModule, PassportStrategy } from '@nestjs/passport'
-import express, { type Request, type RequestHandler } from 'express'
+import { Test } from '@nestjs/testing'
+import express, { type Request, type RequestHandler, type Response } from 'express'
 import session from 'express-session'
 import { type ApiKey, type ApiKeys, type ApiKeysOptions, LatchkeyError } from 'latchkey'
 import { apiKeyAuth } from 'latchkey/express'
@@ -33,6 +36,7 @@ import { curlLines } from '../../examples/nest/curl-lines.ts'
 import { CurrentAuth } from '../../examples/nest/current-auth.decorator.ts'
 import {
   Public,
+  RequireKey,
   RequirePermissions,
   RequireSession,
   RequireSessionOrKey,
@@ -397,6 +401,54 @@ describe('the strategy', () => {
     expect(down.text).not.toContain('password')
   })
 
+  it.each([
+    ['null', () => null],
+    ['false', () => false],
+    ['a promise of nobody', async () => undefined],
+  ])('is asked on every route that takes keys, and blocks by %s', async (_what, validate) => {
+    const { keys } = createTestKeys()
+    @Injectable()
+    class BlockingStrategy extends PassportStrategy(Strategy, 'apikey') {
+      constructor(@Inject(API_KEYS) keys: ApiKeys) {
+        super({ keys, refuseWith: 'error' })
+      }
+      validate({ owner }: ApiKey): unknown {
+        return owner.id === ALICE.id ? validate() : { id: owner.id }
+      }
+    }
+    @Controller()
+    class TakingKeys {
+      @Get('bare')
+      @UseGuards(ApiKeyAuthGuard)
+      bare(@Req() req: Request) {
+        return req.user
+      }
+      @Get('key')
+      @RequireKey()
+      key(@Req() req: Request) {
+        return req.user
+      }
+      @Get('read')
+      @RequirePermissions(READ)
+      read(@Req() req: Request) {
+        return req.user
+      }
+      @Get('either')
+      @RequireSessionOrKey()
+      either(@Req() req: Request) {
+        return req.user
+      }
+    }
+    const strategy = BlockingStrategy
+    const ask = await serveNest({ keys, controllers: [TakingKeys], strategy })
+    const lineOf = async (id: string) => keyLine(await keyOf(keys, { owner: { type: 'user', id } }))
+    const [good, blocked] = [await lineOf('u_free'), await lineOf(ALICE.id)]
+    for (const path of ['/bare', '/key', '/read', '/either']) {
+      expect((await ask(path, [blocked])).json()).toMatchObject({ status: 401, code: 'invalid_key' })
+      expect((await ask(path, [good])).json()).toEqual({ id: 'u_free' })
+    }
+  })
+
   it('is not made with both validate() and "resolveUser"', async () => {
     const { keys } = createTestKeys()
     @Injectable()
@@ -545,6 +597,50 @@ describe('the guard', () => {
     expect(find).toHaveBeenCalledTimes(1)
   })
 
+  it('asks again where a handler passes the request on to another route', async () => {
+    const { keys } = createTestKeys()
+    const write = { projects: ['write'] }
+    @Controller('handlers')
+    class Handlers {
+      @Get()
+      @RequirePermissions(READ)
+      first(@Next() next: () => void) {
+        next()
+      }
+      @Get()
+      @RequirePermissions(write)
+      second() {
+        return 'second'
+      }
+    }
+    class Inherited {
+      @Get()
+      handle(@Req() req: { passedOn?: boolean }, @Res() res: Response, @Next() next: () => void) {
+        if (req.passedOn) res.json('second')
+        else next()
+        req.passedOn = true
+      }
+    }
+    @Controller('controllers')
+    @RequirePermissions(READ)
+    class Readers extends Inherited {}
+    @Controller('controllers')
+    @RequirePermissions(write)
+    class Writers extends Inherited {}
+    const controllers = [Handlers, Readers, Writers]
+    for (const providers of [[], [GLOBAL_GUARD]]) {
+      const ask = await serveNest({ keys, controllers, providers })
+      const reader = keyLine(await keyOf(keys))
+      const both = keyLine(await keyOf(keys, { permissions: { projects: ['read', 'write'] } }))
+      for (const path of ['/handlers', '/controllers']) {
+        const refused = await ask(path, [reader])
+        expect(refused.json()).toMatchObject({ code: 'insufficient_permissions', missing: write })
+        const passed = await ask(path, [both])
+        expect([passed.status, passed.body]).toEqual([200, expect.stringContaining('second')])
+      }
+    }
+  })
+
   it('sees the address that "trust proxy" lets a proxy tell', async () => {
     const { keys } = createTestKeys()
     const line = keyLine(await keyOf(keys, { allowedIps: ['192.0.2.7'] }))
@@ -572,8 +668,8 @@ describe('the guard', () => {
     const reflector = new Reflector()
     const guards = [
       new ApiKeyAuthGuard(reflector, keys),
-      new SessionGuard(reflector),
-      new SessionOrKeyGuard(reflector, keys, USERS_HERE),
+      new SessionGuard(),
+      new SessionOrKeyGuard(reflector, keys),
     ]
     for (const guard of guards) {
       await expect(guard.canActivate(context as ExecutionContext)).rejects.toThrow(message)
@@ -665,6 +761,183 @@ describe('the decorators', () => {
     expect((await ask('/mostly-public/settings', reader)).status).toBe(403)
   })
 
+  it.each([
+    ['of the route', []],
+    ['of the application', [GLOBAL_GUARD]],
+  ])('do not silence a guard that a handler binds itself: guard %s', async (_which, providers) => {
+    const { keys } = createTestKeys()
+    class OtherName extends ApiKeyAuthGuard {}
+    @Controller('public')
+    @Public()
+    class MostlyPublic {
+      @Get('open')
+      open() {
+        return 'open'
+      }
+      @Get('bare')
+      @UseGuards(ApiKeyAuthGuard)
+      bare() {
+        return 'bare'
+      }
+      @Get('instance')
+      @UseGuards(new ApiKeyAuthGuard(new Reflector(), keys))
+      instance() {
+        return 'instance'
+      }
+      @Get('sub')
+      @UseGuards(OtherName)
+      sub() {
+        return 'sub'
+      }
+      @Get('contradiction')
+      @UseGuards(ApiKeyAuthGuard)
+      @Public()
+      contradiction() {
+        return 'contradiction'
+      }
+      @Get('session')
+      @UseGuards(SessionGuard)
+      session() {
+        return 'session'
+      }
+      @Get('either')
+      @UseGuards(SessionOrKeyGuard)
+      either() {
+        return 'either'
+      }
+      @Get('key')
+      @RequireKey()
+      key() {
+        return 'key'
+      }
+    }
+    const ask = await serveNest({ keys, controllers: [MostlyPublic], providers })
+    const good = [keyLine(await keyOf(keys))]
+    const told: Record<string, number[]> = {}
+    for (const path of ['open', 'bare', 'instance', 'sub', 'contradiction', 'session', 'either', 'key']) {
+      const answers = [await ask(`/public/${path}`), await ask(`/public/${path}`, good)]
+      told[path] = answers.map(({ status }) => status)
+    }
+    expect(told).toEqual({
+      open: [200, 200],
+      bare: [401, 200],
+      instance: [401, 200],
+      sub: [401, 200],
+      contradiction: [401, 200],
+      session: [401, 403],
+      either: [401, 200],
+      key: [401, 200],
+    })
+  })
+
+  it('do not silence a guard that stands in for the one that a handler binds', async () => {
+    const { keys } = createTestKeys()
+    class StandIn extends ApiKeyAuthGuard {}
+    @Controller('public')
+    @Public()
+    class MostlyPublic {
+      @Get()
+      @UseGuards(ApiKeyAuthGuard)
+      bare() {
+        return 'bare'
+      }
+    }
+    const providers = [
+      { provide: API_KEYS, useValue: keys },
+      { provide: USERS, useValue: USERS_HERE },
+      ApiKeyStrategy,
+    ]
+    const site = await Test.createTestingModule({ controllers: [MostlyPublic], providers })
+      .overrideGuard(ApiKeyAuthGuard)
+      .useClass(StandIn)
+      .compile()
+    const app = site.createNestApplication({ logger: false })
+    onTestFinished(() => app.close())
+    await app.init()
+    const ask = await serve(app.getHttpAdapter().getInstance())
+    expect((await ask('/public')).status).toBe(401)
+    expect((await ask('/public', [keyLine(await keyOf(keys))])).status).toBe(200)
+  })
+
+  it('keep what a controller asks for where a handler binds the guard itself', async () => {
+    const { keys } = createTestKeys()
+    @Controller('projects')
+    @RequirePermissions({ projects: ['write'] })
+    class Writers {
+      @Get()
+      @UseGuards(ApiKeyAuthGuard)
+      list() {
+        return 'list'
+      }
+      @Get('key')
+      @RequireKey()
+      key() {
+        return 'key'
+      }
+    }
+    const ask = await serveNest({ keys, controllers: [Writers] })
+    const reader = [keyLine(await keyOf(keys))]
+    expect((await ask('/projects', reader)).json()).toMatchObject({ code: 'insufficient_permissions' })
+    expect((await ask('/projects/key', reader)).status).toBe(200)
+    expect((await ask('/projects/key')).json()).toMatchObject({ code: 'missing_key' })
+  })
+
+  it.each([
+    ['of the route', []],
+    ['of the application', [GLOBAL_GUARD]],
+  ])('replace what a base class says, and no guard of its own: guard %s', async (_which, providers) => {
+    const { keys } = createTestKeys()
+    @RequireKey()
+    class OfKeys {
+      @Get()
+      show() {
+        return 'shown'
+      }
+    }
+    @Public()
+    class OfEverybody {
+      @Get()
+      show() {
+        return 'shown'
+      }
+    }
+    @UseGuards(ApiKeyAuthGuard)
+    @Public()
+    class Contradiction {
+      @Get()
+      show() {
+        return 'shown'
+      }
+    }
+    @Controller('inherited')
+    class Inherited extends OfKeys {}
+    @Controller('opened')
+    @Public()
+    class Opened extends OfKeys {}
+    @Controller('sessions')
+    @RequireSession()
+    class Sessions extends OfKeys {}
+    @Controller('public')
+    class Open extends OfEverybody {}
+    @Controller('guarded')
+    @UseGuards(ApiKeyAuthGuard)
+    class Guarded extends OfEverybody {}
+    @Controller('contradiction')
+    class Contradicted extends Contradiction {}
+    const controllers = [Inherited, Opened, Sessions, Open, Guarded, Contradicted]
+    const ask = await serveNest({ keys, controllers, providers })
+    const answerOf = async (path: string) => {
+      const answer = await ask(path)
+      return answer.status === 200 ? answer.body : answer.json().code
+    }
+    expect(await answerOf('/inherited')).toBe('missing_key')
+    expect(await answerOf('/opened')).toBe('shown')
+    expect(await answerOf('/sessions')).toBe('authentication_required')
+    expect(await answerOf('/public')).toBe('shown')
+    expect(await answerOf('/guarded')).toBe('missing_key')
+    expect(await answerOf('/contradiction')).toBe('missing_key')
+  })
+
   it('replace on a handler what its controller says of sessions', async () => {
     const { keys } = createTestKeys()
     @Controller('account')
@@ -737,6 +1010,12 @@ describe('the decorators', () => {
       report() {
         return 'report'
       }
+      @Get('either')
+      @RequireSessionOrKey()
+      @Cost(3)
+      either() {
+        return 'either'
+      }
       @Get('free')
       @Cost(0)
       free() {
@@ -747,8 +1026,20 @@ describe('the decorators', () => {
     const line = keyLine(await keyOf(test.keys))
     expect((await ask('/report', [line])).header('RateLimit')).toBe('"minute";r=4;t=60')
     expect((await ask('/free', [line])).header('RateLimit')).toBe('"minute";r=4;t=60')
-    expect((await ask('/report', [line])).status).toBe(429)
+    expect((await ask('/either', [line])).header('RateLimit')).toBe('"minute";r=1;t=60')
+    for (const path of ['/report', '/either']) {
+      const refused = (await ask(path, [line])).json()
+      expect(refused).toMatchObject({ status: 429, code: 'rate_limited', exceeded: ['minute'] })
+    }
   })
+
+  it.each([-5, 1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53, 'x', '5', null, undefined])(
+    'refuse at once a cost of %s',
+    (cost) => {
+      const expected = new TypeError(`@Cost() takes an integer of 0 or more, received ${String(cost)}`)
+      expect(() => Cost(cost as number)).toThrow(expected)
+    },
+  )
 
   it('refuse at once what is no requirement, and two of them in one place', () => {
     const decorate = (...decorators: MethodDecorator[]) => {
@@ -761,6 +1052,7 @@ describe('the decorators', () => {
     expect(() => RequirePermissions('projects:read' as never)).toThrow(/"permissions"/)
     expect(() => decorate(Public(), RequirePermissions(READ))).toThrow(/give one/)
     expect(() => decorate(RequireSession(), Public())).toThrow(/give one/)
+    expect(() => decorate(RequireKey(), RequirePermissions(READ))).toThrow(/give one/)
     expect(() => decorate(RequirePermissions(READ))).not.toThrow()
   })
 })
@@ -831,6 +1123,43 @@ describe('the application', () => {
     expect(answer.all('Set-Cookie')).toEqual([])
   })
 
+  it('guards the routes of other modules, which are handed the keys alone', async () => {
+    const { keys } = createTestKeys()
+    @Controller('feature')
+    class FeatureController {
+      @Get('key')
+      @RequireKey()
+      key() {
+        return 'key'
+      }
+      @Get('either')
+      @RequireSessionOrKey()
+      either() {
+        return 'either'
+      }
+      @Get('session')
+      @RequireSession()
+      session() {
+        return 'session'
+      }
+    }
+    @Module({ controllers: [FeatureController] })
+    class FeatureModule {}
+    const application = AppModule.register({ keys, users: USERS_HERE })
+    const ask = await serveModule({ ...application, imports: [FeatureModule], exports: [API_KEYS] })
+    const good = [keyLine(await keyOf(keys))]
+    const told: number[][] = []
+    for (const path of ['key', 'either', 'session']) {
+      const answers = [await ask(`/feature/${path}`), await ask(`/feature/${path}`, good)]
+      told.push(answers.map(({ status }) => status))
+    }
+    expect(told).toEqual([
+      [401, 200],
+      [401, 200],
+      [401, 403],
+    ])
+  })
+
   it('keeps keys, good and bad, from what is for sessions, whatever cookie comes with them', async () => {
     const { ask, key, login } = await startApplication()
     const cookie = await login()
@@ -896,7 +1225,7 @@ interface NestParts {
   users?: Users
   controllers: Type[]
   providers?: Provider[]
-  strategy?: Type
+  strategy?: Provider
   withFilter?: boolean
   /** A middleware before everything else. */
   use?: RequestHandler

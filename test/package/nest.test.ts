@@ -1,10 +1,14 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { readCodeBlocks, readTable } from '../support/markdown.ts'
 import { type Consumer, compilerOf, type PackedPackage, packPackage } from '../support/packed-package.ts'
 
-const example = fileURLToPath(new URL('../../examples/nest/', import.meta.url))
+const examples = fileURLToPath(new URL('../../examples/', import.meta.url))
+const example = `${examples}nest/`
 const sources = readdirSync(example).filter((file) => file.endsWith('.ts'))
+/** What the rest of its program has from another example; nobody copies that. */
+const borrowed = ['curl-lines.ts', 'users.ts']
 
 /** What a Nest application has, beside the package itself. */
 const PACKAGES = [
@@ -43,11 +47,14 @@ describe.each(['module', 'commonjs'] as const)('the Nest example as an applicati
   let consumer: Consumer
 
   beforeAll(() => {
+    const files = sources.map((name) => `nest/${name}`)
     consumer = packed.createConsumer(PACKAGES)
     consumer.write('package.json', JSON.stringify({ type }))
-    consumer.write('tsconfig.json', JSON.stringify({ compilerOptions: COMPILER_OPTIONS, files: sources }))
+    consumer.write('tsconfig.json', JSON.stringify({ compilerOptions: COMPILER_OPTIONS, files }))
     consumer.write('ask.mjs', ASK)
-    for (const file of sources) consumer.write(file, readFileSync(`${example}${file}`, 'utf8'))
+    for (const file of [...files, ...borrowed.map((name) => `express/${name}`)]) {
+      consumer.write(file, readFileSync(`${examples}${file}`, 'utf8'))
+    }
   })
 
   it.each(['typescript', 'typescript7'] as const)(
@@ -70,6 +77,49 @@ describe.each(['module', 'commonjs'] as const)('the Nest example as an applicati
   )
 })
 
+describe.each(['module', 'commonjs'] as const)('what to copy, in an application of type %s', (type) => {
+  const readme = readFileSync(`${example}README.md`, 'utf8')
+  const blocks = readCodeBlocks(readme).filter(({ heading }) => heading === 'Copying it')
+  const textOf = (language: string) => blocks.find((block) => block.language === language)?.text ?? ''
+  const told: Record<string, unknown> = JSON.parse(textOf('json'))
+  const others = { target: 'es2022', strict: true, types: ['node'], rootDir: '.', outDir: 'out' }
+  const { rewriteRelativeImportExtensions, ...withoutRewriting } = told
+
+  it('needs to be told to rewrite imports', () => expect(rewriteRelativeImportExtensions).toBe(true))
+
+  it.each([
+    ['typescript5', 'as it is', told],
+    ['typescript7', 'as it is', told],
+    ['typescript7', 'with .js in its imports', withoutRewriting],
+  ] as const)('is compiled by %s and loaded, %s', async (compiler, _which, options) => {
+    const consumer = packed.createConsumer(PACKAGES)
+    const copied = filesToCopy(readme)
+    const files = [...copied, 'users.ts']
+    const compilerOptions = { ...others, ...options }
+    consumer.write('package.json', JSON.stringify({ type }))
+    consumer.write('tsconfig.json', JSON.stringify({ compilerOptions, files }))
+    consumer.write('users.ts', textOf('ts'))
+    for (const file of copied) {
+      const source = readFileSync(`${example}${file}`, 'utf8')
+      consumer.write(file, options === told ? source : source.replaceAll(".ts'", ".js'"))
+    }
+    consumer.write('load.mjs', files.map((file) => `import './out/${file.replace(/ts$/, 'js')}'\n`).join(''))
+    const compiled = await consumer.run(compilerOf(compiler), '--project', '.', '--pretty', 'false')
+    expect(compiled).toEqual({ status: 0, stdout: '', stderr: '' })
+    const { status, stderr } = await consumer.run('load.mjs')
+    expect({ status, stderr: withoutWarning(stderr) }).toEqual({ status: 0, stderr: '' })
+  })
+})
+
+/** The files that the README's table names above `app.module.ts`. */
+function filesToCopy(readme: string): string[] {
+  const rows = readTable(readme, 'file').map(([cell = '']) => [...cell.matchAll(/\]\(([^)]+)\)/g)])
+  const files = rows.map((links) => links.map(([, file]) => file as string))
+  const end = files.findIndex((row) => row.includes('app.module.ts'))
+  expect(end).toBeGreaterThan(5)
+  return files.slice(0, end).flat()
+}
+
 /** Runs the compiled program in this process, asks it over HTTP and prints what it has answered. */
 const ASK = `
 const printed = new Promise((resolve) => {
@@ -80,7 +130,7 @@ const printed = new Promise((resolve) => {
   }
 })
 process.env.PORT = '0'
-await import('./out/server.js')
+await import('./out/nest/server.js')
 const [, url, key] = /curl -i (http:\\S+)\\/projects -H 'X-Api-Key: ([^']+)'/.exec(await printed)
 const answers = []
 for (const [line, given] of [

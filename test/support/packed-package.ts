@@ -69,7 +69,10 @@ export function packPackage(): PackedPackage {
       for (const name of [...Object.keys(manifest.dependencies), ...packages]) link(folder, name)
       return {
         read: (file) => readFileSync(join(installed, file), 'utf8'),
-        write: (file, text) => writeFileSync(join(folder, file), text),
+        write(file, text) {
+          mkdirSync(dirname(join(folder, file)), { recursive: true })
+          writeFileSync(join(folder, file), text)
+        },
         run: (...args) => run(folder, args),
         start: (file, env) => startProgram([file], env, folder),
       }
