@@ -1,0 +1,19 @@
+import { defineConfig, mergeConfig } from 'vitest/config'
+import { common } from './vitest.config.ts'
+
+/**
+ * The tests that mutants have to get past: `MUTATION_TESTS=koa` names the folders below test/, all that look at requests
+ * without it. The table of behaviours would kill more, and takes minutes to say so of a mutant that survives.
+ */
+const { MUTATION_TESTS: folders = 'http,passport,express,koa' } = process.env
+
+export default mergeConfig(
+  common,
+  defineConfig({
+    test: {
+      include: folders.split(',').map((folder) => `test/${folder}/**/*.test.ts`),
+      exclude: ['test/http/session-confusions.test.ts'],
+      testTimeout: 4_000,
+    },
+  }),
+)
