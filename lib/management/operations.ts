@@ -127,8 +127,9 @@ export function matchRoute(
   const pattern = isKnown(path) ? path : second === undefined ? '/{id}' : `/{id}/${second}`
   const here = OPERATIONS.filter((operation) => operation.path === pattern)
   if (here.length === 0) throw refusal('not_found')
+  const id = decode(first)
   const operation = here.find((one) => one.method === (method === 'HEAD' ? 'GET' : method))
-  if (operation) return { operation, params: { id: decode(first) } }
+  if (operation) return { operation, params: { id } }
   const methods = here.flatMap((one) => (one.method === 'GET' ? ['GET', 'HEAD'] : [one.method]))
   throw refusal('method_not_allowed', {}, { Allow: methods.join(', ') })
 }
