@@ -97,6 +97,8 @@ function describeIssue(issue: z.core.$ZodIssue): string {
       return issue.pattern === undefined ? issue.format : `what matches ${issue.pattern}`
     case 'invalid_key':
       return 'members with other names'
+    case 'custom':
+      return issue.message
     default:
       return 'something else'
   }

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { isStorable } from '../internal/options.ts'
 
 /**
  * What travels over HTTP, in one place: bodies are checked by these schemas, and the OpenAPI document is made from them. Dates are
@@ -9,7 +10,7 @@ const MAX_MS = 100 * 366 * 86_400_000
 const MAX_UNITS = 1_000_000_000_000
 
 const date = z.iso.datetime({ offset: true })
-const text = (max: number) => z.string().min(1).max(max)
+const text = (max: number) => z.string().min(1).max(max).refine(isStorable, 'well-formed Unicode without NUL')
 const units = z.int().min(0).max(MAX_UNITS)
 
 export const owner = z.strictObject({ type: text(64), id: text(255) })
