@@ -1,5 +1,5 @@
 import type { ApiKeys } from '../core/api-keys.ts'
-import type { IssueOptions, UpdateOptions } from '../core/key-management.ts'
+import type { ApiKeyPage, IssueOptions, ListOptions, UpdateOptions } from '../core/key-management.ts'
 import type { ApiKey } from '../core/record.ts'
 import { keyStatus } from '../core/record.ts'
 import { isLatchkeyError, type LatchkeyError } from '../errors.ts'
@@ -62,13 +62,22 @@ export function createHandlers(parts: HandlerParts): Handlers {
     }
     const owner = ownerType === undefined ? {} : { owner: { type: ownerType, id: ownerId } }
     const { owners } = permitted(decide(actor, 'list', null, owner, policy, now()))
-    const page = await keys.list({
+    const page = await listPage({
       ...(rest as Omit<ListQuery, 'limit'>),
       limit: limit === undefined ? DEFAULT_PAGE : Number(limit),
       ...(owners !== null && { owners }),
-    } as Parameters<ApiKeys['list']>[0])
+    } as ListOptions)
     for (const apiKey of page.apiKeys) tellOfReading(actor, apiKey)
     return { body: page }
+  }
+
+  async function listPage(options: ListOptions): Promise<ApiKeyPage> {
+    try {
+      return await keys.list(options)
+    } catch (error) {
+      if (!hasCode(error, 'invalid_cursor')) throw error
+      throw refusal('invalid_cursor', { field: 'cursor', accepted: 'the nextCursor of an earlier page' })
+    }
   }
 
   async function issue(asked: Asked): Promise<Answered> {
