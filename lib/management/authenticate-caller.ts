@@ -89,10 +89,21 @@ export function createCallerReader<Source extends object>(
     const method = readMark(source)?.method
     const isByKey = method === 'apikey' || method === 'rejected' || method === 'other'
     if (isByKey || presentsAnyKey(rawRequest(source))) throw refusal('session_required')
-    const actor = await askActor(source)
-    if (actor === null || actor === undefined) {
+    const actor = await readActor(source)
+    if (!actor) {
       throw refusal('authentication_required', {}, { 'WWW-Authenticate': challenge('Session', realm) })
     }
-    return { kind: 'actor', actor: checkActor(actor), fields: {} }
+    return { kind: 'actor', actor, fields: {} }
+  }
+
+  /** Whatever the application throws is a fault, an error of ours too: it has not refused the request. */
+  async function readActor(source: Source): Promise<Actor | null> {
+    try {
+      const actor = await askActor(source)
+      return actor === null || actor === undefined ? null : checkActor(actor)
+    } catch (error) {
+      const failed = authenticator.refuse.fault(error)
+      throw failed.ok ? error : failed.error
+    }
   }
 }

@@ -178,12 +178,14 @@ function splitUrl(url: string): { pathname: string; search: string } {
 
 /** A parameter that is given twice is a list, which none may be. */
 function readQuery(search: string): Record<string, unknown> {
-  const given = new URLSearchParams(search)
-  const entries = [...new Set(given.keys())].map((name) => {
-    const values = given.getAll(name)
-    return [name, values.length === 1 ? values[0] : values]
-  })
-  return Object.fromEntries(entries)
+  const values = new Map<string, string[]>()
+  for (const [name, value] of new URLSearchParams(search)) {
+    const given = values.get(name)
+    if (given) given.push(value)
+    else values.set(name, [value])
+  }
+  // A parameter may be called `__proto__`: this defines members, and sets nothing.
+  return Object.fromEntries([...values].map(([name, given]) => [name, given.length === 1 ? given[0] : given]))
 }
 
 function render(status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): ApiResponse {

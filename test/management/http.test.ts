@@ -1,4 +1,4 @@
-import { type ApiKey, createApiKeys } from 'latchkey'
+import { type ApiKey, createApiKeys, LatchkeyError } from 'latchkey'
 import { describe, expect, it } from 'vitest'
 import {
   ACTORS,
@@ -68,6 +68,7 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
 
     it.each([
       ['fails', () => Promise.reject(new Error('the sessions are away'))],
+      ['fails with an error of ours', () => Promise.reject(new LatchkeyError('not_found'))],
       ['answers with nonsense', () => ({ id: 'u_1', isAdmin: true })],
       ['claims to be a key', () => ({ id: 'key:abc' })],
       ['answers with a promise of nonsense', async () => 'u_1'],
