@@ -35,6 +35,7 @@ export type {
   KeyManagement,
   ListOptions,
   PurgeOptions,
+  RevokeAllOptions,
   RevokeOptions,
   RotatedKey,
   RotateOptions,

@@ -50,6 +50,7 @@ describe('the rules of the house', () => {
         'http/guards.ts': `import onHeaders from 'on-headers'\nimport type { ApiKeys } from '../core/api-keys.ts'`,
         'passport/strategy.ts': `import { Strategy } from 'passport-strategy'\nimport type { Request } from 'express'`,
         'management/policy.ts': `import type { ApiKey } from '../core/record.ts'\nimport { z } from 'zod'`,
+        'management/express.ts': `import type { Request } from 'express'\nimport { x } from './policy.ts'`,
         'express/index.ts': `import type { Request } from 'express'\nexport { getAuth } from '../http/mark.ts'`,
       }),
     ).toEqual([])
@@ -95,6 +96,8 @@ describe('the rules of the house', () => {
 
   it.each([
     ['a framework in the handlers', 'management/handlers.ts', `import type { Request } from 'express'`],
+    ['one framework in the router of another', 'management/koa.ts', `import type { Request } from 'express'`],
+    ['a handler reaching for a router', 'management/handlers.ts', `import { x } from './express.ts'`],
     ['schemas behind a guard', 'http/guards.ts', `import { z } from 'zod'`],
     ['a framework in the core', 'core/verify.ts', `import express from 'express'`],
     ['the type of a framework in the core', 'core/verify.ts', `import type { Request } from 'express'`],

@@ -123,14 +123,10 @@ export function createKeyChanges(parts: ChangeParts) {
     decide: (record: KeyRecord, at: Date, by: string | null) => DecidedChange | null,
   ): Promise<CommittedChange> {
     const by = checkBy(options)
-    const { expectedVersion } = options
-    if (expectedVersion !== undefined)
-      checkInteger('expectedVersion', expectedVersion, 1, Number.MAX_SAFE_INTEGER)
+    const expectedVersion = checkExpectedVersion(options)
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const record = await findExisting(id)
-      if (expectedVersion !== undefined && record.version !== expectedVersion) {
-        throw conflict('The key no longer has the expected version')
-      }
+      refuseOtherVersion(record, expectedVersion)
       const at = new Date(clock.now())
       const decided = decide(record, at, by)
       // Nothing to do; but whoever raised the version may have ended before it made that known.
@@ -232,6 +228,16 @@ export function afterChange(record: KeyRecord, { quota, ...change }: KeyChange):
 
 export function checkBy(options: ChangeOptions): string | null {
   return options.by === undefined ? null : checkText('by', options.by, 255)
+}
+
+export function checkExpectedVersion({ expectedVersion }: UpdateOptions): number | null {
+  if (expectedVersion === undefined) return null
+  return checkInteger('expectedVersion', expectedVersion, 1, Number.MAX_SAFE_INTEGER)
+}
+
+export function refuseOtherVersion({ version }: KeyRecord, expectedVersion: number | null): void {
+  if (expectedVersion === null || version === expectedVersion) return
+  throw conflict('The key no longer has the expected version')
 }
 
 export function notFound(): LatchkeyError {

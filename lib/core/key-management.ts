@@ -41,17 +41,25 @@ export interface ChangeOptions {
   by?: string
 }
 
+/** Who makes a change of one key, and of which version of it. */
 export interface UpdateOptions extends ChangeOptions {
-  /** Makes the change only if the key still has this version, and fails with `conflict` otherwise. */
+  /**
+   * Makes the change only if the key still has this version, and fails with `conflict` otherwise: what was decided for one
+   * version may not hold for the next. Without it, whatever version there is.
+   */
   expectedVersion?: number
 }
 
-export interface RevokeOptions extends ChangeOptions {
+/** Who revokes many keys, and why. */
+export interface RevokeAllOptions extends ChangeOptions {
   /** Kept with the key, at most 1,000 characters. */
   reason?: string
 }
 
-export interface RotateOptions extends ChangeOptions {
+/** Who revokes one key, and why. */
+export interface RevokeOptions extends UpdateOptions, RevokeAllOptions {}
+
+export interface RotateOptions extends UpdateOptions {
   /**
    * How long the previous key keeps working, in milliseconds, at most 366 days. It never works longer than it would
    * have without rotation. Set 0 to cut over at once.
@@ -225,19 +233,22 @@ export interface KeyManagement {
   /**
    * Lets a disabled key work again.
    *
-   * @throws LatchkeyError `not_found`; `conflict` when it is revoked or others keep changing it; `unavailable` on a fault.
+   * @throws LatchkeyError `not_found`; `conflict` when it is revoked, when `expectedVersion` is not its version, or when
+   * others keep changing it; `unavailable` on a fault.
    */
-  enable(id: string, options?: ChangeOptions): Promise<ApiKey>
+  enable(id: string, options?: UpdateOptions): Promise<ApiKey>
   /**
    * Stops a key until it is enabled again.
    *
-   * @throws LatchkeyError `not_found`; `conflict` when it is revoked or others keep changing it; `unavailable` on a fault.
+   * @throws LatchkeyError `not_found`; `conflict` when it is revoked, when `expectedVersion` is not its version, or when
+   * others keep changing it; `unavailable` on a fault.
    */
-  disable(id: string, options?: ChangeOptions): Promise<ApiKey>
+  disable(id: string, options?: UpdateOptions): Promise<ApiKey>
   /**
    * Stops a key for good. Once it resolves, the next request is refused. Revoking a revoked key changes nothing.
    *
-   * @throws LatchkeyError `not_found`; `conflict` when others keep changing it; `unavailable` on a fault.
+   * @throws LatchkeyError `not_found`; `conflict` when `expectedVersion` is not its version or others keep changing it;
+   * `unavailable` on a fault.
    */
   revoke(id: string, options?: RevokeOptions): Promise<ApiKey>
   /**
@@ -247,7 +258,8 @@ export interface KeyManagement {
    * The successor's permissions are those stored with the key, whatever `ownerPermissions` answers.
    *
    * @throws TypeError when an option is wrong.
-   * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, expired, rotated already, or was changed meanwhile;
+   * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, expired, rotated already, or was changed meanwhile, or
+   * when `expectedVersion` is not its version;
    * `duplicate_key` when there is a key with the `successorId` given; `unavailable` on a fault.
    */
   rotate(id: string, options?: RotateOptions): Promise<RotatedKey>
@@ -263,7 +275,7 @@ export interface KeyManagement {
    *
    * @throws LatchkeyError `unavailable` on a fault: some keys may be revoked already, and it may be called again.
    */
-  revokeOwner(owner: Owner, options?: RevokeOptions): Promise<number>
+  revokeOwner(owner: Owner, options?: RevokeAllOptions): Promise<number>
   /**
    * Revokes every key that a person or program has issued, whoever owns it; returns how many it revoked. Once it
    * resolves, none of them is accepted. A successor was issued by whoever rotated the key, if that was said.
@@ -273,7 +285,7 @@ export interface KeyManagement {
    * @example
    * await keys.revokeCreatedBy('u_1', { by: 'u_admin', reason: 'left the company' })
    */
-  revokeCreatedBy(createdBy: string, options?: RevokeOptions): Promise<number>
+  revokeCreatedBy(createdBy: string, options?: RevokeAllOptions): Promise<number>
   /**
    * Says that what `isOwnerActive` or `ownerPermissions` answers for this owner has changed. Once it resolves, every request with
    * one of the owner's keys is decided by a new answer. Returns how many keys that concerns: all that are not revoked.

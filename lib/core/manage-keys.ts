@@ -4,10 +4,12 @@ import {
   afterChange,
   type ChangeParts,
   checkBy,
+  checkExpectedVersion,
   conflict,
   createKeyChanges,
   type DecidedChange,
   notFound,
+  refuseOtherVersion,
 } from './change-keys.ts'
 import { isForeign } from './foreign-format.ts'
 import { createKeyImport, type ImportParts } from './import-keys.ts'
@@ -19,6 +21,7 @@ import type {
   IssueOptions,
   KeyManagement,
   PurgeOptions,
+  RevokeAllOptions,
   RevokeOptions,
   RotatedKey,
   RotateOptions,
@@ -106,8 +109,8 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     return apiKey
   }
 
-  async function setEnabled(id: string, enabled: boolean, options: ChangeOptions = {}): Promise<ApiKey> {
-    checkObject('options', options, ['by'])
+  async function setEnabled(id: string, enabled: boolean, options: UpdateOptions = {}): Promise<ApiKey> {
+    checkObject('options', options, ['by', 'expectedVersion'])
     return change(id, options, (record) => {
       refuseRevoked(record)
       if (record.enabled === enabled) return null
@@ -116,6 +119,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   }
 
   async function revoke(id: string, options: RevokeOptions = {}): Promise<ApiKey> {
+    checkObject('options', options, ['by', 'reason', 'expectedVersion'])
     const revokedReason = checkReason(options)
     return change(id, options, (record, at, by) => {
       if (record.revokedAt) return null
@@ -124,10 +128,11 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   }
 
   async function rotate(id: string, options: RotateOptions = {}): Promise<RotatedKey> {
-    checkObject('options', options, ['by', 'graceMs', 'expiresAt', 'successorId'])
+    checkObject('options', options, ['by', 'expectedVersion', 'graceMs', 'expiresAt', 'successorId'])
     const { graceMs = DEFAULT_GRACE_MS } = options
     checkInteger('graceMs', graceMs, 0, MAX_GRACE_MS)
     const by = checkBy(options)
+    const expectedVersion = checkExpectedVersion(options)
     const at = new Date(clock.now())
     const { expiresAt: newExpiry } = checkSettings({ expiresAt: options.expiresAt }, at.getTime())
     const successorId =
@@ -135,6 +140,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     const old = await findExisting(id)
     // Whoever asks again, not having heard the answer, is to be told that, whatever has become of the key since.
     if (successorId !== null && old.rotatedTo === successorId) throw new LatchkeyError('duplicate_key')
+    refuseOtherVersion(old, expectedVersion)
     refuseUnrotatable(old, at, parts.idleSlackMs)
     const { key, record } = await newKey(successorId, at, {
       ...old,
@@ -219,14 +225,14 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     return count
   }
 
-  async function revokeOwner(owner: Owner, options: RevokeOptions = {}): Promise<number> {
+  async function revokeOwner(owner: Owner, options: RevokeAllOptions = {}): Promise<number> {
     const checked = checkOwner('owner', owner)
     const { count, by } = await revokeAll({ owner: checked }, options)
     emit({ type: 'owner.revoked', at: new Date(clock.now()), owner, count, by })
     return count
   }
 
-  async function revokeCreatedBy(createdBy: string, options: RevokeOptions = {}): Promise<number> {
+  async function revokeCreatedBy(createdBy: string, options: RevokeAllOptions = {}): Promise<number> {
     checkText('createdBy', createdBy, 255)
     const { count, by } = await revokeAll({ createdBy }, options)
     emit({ type: 'creator.revoked', at: new Date(clock.now()), createdBy, count, by })
@@ -235,8 +241,9 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
 
   async function revokeAll(
     filter: KeyFilter,
-    options: RevokeOptions,
+    options: RevokeAllOptions,
   ): Promise<{ readonly count: number; readonly by: string | null }> {
+    checkObject('options', options, ['by', 'reason'])
     const revokedReason = checkReason(options)
     const by = checkBy(options)
     const decide = (at: Date): DecidedChange => ({
@@ -349,7 +356,6 @@ function refuseUnrotatable(record: KeyRecord, at: Date, idleSlackMs: number): vo
   if (record.rotatedTo) throw conflict('The key was rotated already')
 }
 
-function checkReason(options: RevokeOptions): string | null {
-  checkObject('options', options, ['by', 'reason'])
+function checkReason(options: RevokeAllOptions): string | null {
   return options.reason === undefined ? null : checkText('reason', options.reason, 1_000)
 }

@@ -25,7 +25,7 @@ export function decideKeyActor(apiKey: ApiKey, action: Action, policy: Policy): 
   return {
     ok: true,
     actor: Object.freeze({
-      id: actorId(apiKey.id),
+      id: keyActorId(apiKey),
       owners: Object.freeze([Object.freeze({ type, id })]),
       admin: false,
       grantable: apiKey.permissions,
@@ -36,8 +36,10 @@ export function decideKeyActor(apiKey: ApiKey, action: Action, policy: Policy): 
 
 const MAX_ID_LENGTH = 255
 
-/** Ids of imported keys may be so long that nothing fits before them. */
-function actorId(keyId: string): string {
-  const id = `key:${keyId}`
-  return id.length <= MAX_ID_LENGTH ? id : `key:sha256:${createHash('sha256').update(keyId).digest('hex')}`
+/** What a key is called as an actor. Ids of imported keys may be so long that nothing fits before them. */
+export function keyActorId(apiKey: ApiKey): string {
+  const id = `key:${apiKey.id}`
+  return id.length <= MAX_ID_LENGTH
+    ? id
+    : `key:sha256:${createHash('sha256').update(apiKey.id).digest('hex')}`
 }

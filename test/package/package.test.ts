@@ -61,6 +61,9 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     'latchkey/koa': ['apiKeyAuth'],
     'latchkey/redis': ['redisInvalidation', 'redisRateLimiter'],
     'latchkey/testing': ['keyRecord', 'storeConformance'],
+    'latchkey/management': ['createKeyManagementApi', 'openApiDocument'],
+    'latchkey/management/express': ['apiKeyRouter'],
+    'latchkey/management/koa': ['apiKeyRouter'],
     'latchkey/sql': ['migrate', 'migrationSql', 'mysqlStore', 'postgresStore', 'sqliteStore'],
   }
 
@@ -120,15 +123,20 @@ describe('an application with passport, express, ioredis and bcrypt', () => {
   const loaded = `JSON.stringify(Object.keys(require.cache).filter((file) =>
     /node_modules.(?:passport|passport-strategy|express|koa|ioredis|bcrypt)[\\\\/]/.test(file)))`
 
-  it.each(['latchkey', 'latchkey/express', 'latchkey/koa', 'latchkey/redis'])(
-    'does not have them loaded by %s',
-    async (door) => {
-      const consumer = packed.createConsumer(peers)
-      const esm = await evaluate(consumer, 'commonjs', `import('${door}').then(() => console.log(${loaded}))`)
-      const cjs = await evaluate(consumer, 'commonjs', `require('${door}'); console.log(${loaded})`)
-      expect({ esm, cjs }).toEqual({ esm: [], cjs: [] })
-    },
-  )
+  it.each([
+    'latchkey',
+    'latchkey/express',
+    'latchkey/koa',
+    'latchkey/redis',
+    'latchkey/management',
+    'latchkey/management/express',
+    'latchkey/management/koa',
+  ])('does not have them loaded by %s', async (door) => {
+    const consumer = packed.createConsumer(peers)
+    const esm = await evaluate(consumer, 'commonjs', `import('${door}').then(() => console.log(${loaded}))`)
+    const cjs = await evaluate(consumer, 'commonjs', `require('${door}'); console.log(${loaded})`)
+    expect({ esm, cjs }).toEqual({ esm: [], cjs: [] })
+  })
 
   it('has only passport-strategy loaded by latchkey/passport', async () => {
     const consumer = packed.createConsumer(peers)
@@ -137,6 +145,29 @@ describe('an application with passport, express, ioredis and bcrypt', () => {
       expect(files).not.toEqual([])
       expect((files as string[]).filter((file) => !file.includes('passport-strategy'))).toEqual([])
     }
+  })
+})
+
+describe('an application without zod and raw-body', () => {
+  /** Takes the links to them out of the folder, and opens a door as ESM and as CommonJS. */
+  const open = (door: string) => `
+    for (const name of ['zod', 'raw-body']) require('node:fs').unlinkSync('node_modules/' + name)
+    const opened = [() => import('${door}'), async () => require('${door}')]
+    Promise.all(opened.map((load) => load().then(() => 'opens', ({ code }) => code)))
+      .then((outcomes) => console.log(JSON.stringify(outcomes)))`
+
+  it('opens every door but those of the management', async () => {
+    const doors = packed.doors.filter((door) => !door.startsWith('latchkey/management'))
+    expect(doors).toContain('latchkey/express')
+    for (const door of doors) {
+      const consumer = packed.createConsumer()
+      expect(await evaluate(consumer, 'commonjs', open(door)), door).toEqual(['opens', 'opens'])
+    }
+    const consumer = packed.createConsumer()
+    expect(await evaluate(consumer, 'commonjs', open('latchkey/management'))).toEqual([
+      'ERR_MODULE_NOT_FOUND',
+      'MODULE_NOT_FOUND',
+    ])
   })
 })
 
@@ -289,6 +320,37 @@ describe.each(['typescript5', 'typescript', 'typescript7'] as const)(
        sqliteStore('keys.db', { schema: 'auth' })`
       expect(await compile(program, [])).toBe('')
       expect(await compile(withPools, ['@types/pg', 'pg', 'mysql2', 'libsql'])).toBe('')
+    })
+
+    it('uses the doors of the management, each with its own framework and without the other', async () => {
+      const neutral = `${service}
+       import { type Actor, createKeyManagementApi } from 'latchkey/management'
+       const api = createKeyManagementApi<{ user: string }>(keys, {
+         actor: ({ user }): Actor => ({ id: user, owners: [{ type: 'user', id: user, can: ['read'] }] }),
+         clientFields: { rateLimits: [{ name: 'minute', limit: 10, windowMs: 60_000 }] },
+       })
+       // @ts-expect-error nobody says who asks
+       createKeyManagementApi(keys, {})`
+      const express = `${service}
+       import express from 'express'
+       import { apiKeyRouter } from 'latchkey/management/express'
+       express().use('/api-keys', apiKeyRouter(keys, {
+         actor: (req) => (req.get('x') ? { id: 'u_1', admin: true } : null),
+         // @ts-expect-error there is no such ability
+         keyActions: { destroy: { projects: ['read'] } },
+       }))`
+      const koa = `${service}
+       import Koa from 'koa'
+       import { apiKeyRouter } from 'latchkey/management/koa'
+       new Koa().use(apiKeyRouter(keys, {
+         path: '/keys',
+         actor: async (ctx) => ctx.state.user && { id: ctx.state.user.id, admin: true },
+       }))`
+      expect(await compile(neutral, [])).toBe('')
+      expect(await compile(express, ['@types/express'])).toBe('')
+      // With later versions of what they import, the types of Koa have a mistake of their own.
+      const complaints = (await compile(koa, ['@types/koa'])).split('\n')
+      expect(complaints.filter((line) => line !== '' && !line.includes('/@types/koa/'))).toEqual([])
     })
 
     it('uses the Express door', async () => {

@@ -1,0 +1,109 @@
+import type { ApiKeys } from '../core/api-keys.ts'
+import type { PermissionRequirement } from '../core/permissions.ts'
+import type { ApiKey } from '../core/record.ts'
+import type { LatchkeyError } from '../errors.ts'
+import { readMark } from '../http/auth-mark.ts'
+import { createAuthenticator, stampRequest } from '../http/authenticate-request.ts'
+import { CREDENTIAL_OPTIONS, type CredentialOptions, presentsAnyKey } from '../http/credential.ts'
+import { challenge, rateLimitFields } from '../http/header-fields.ts'
+import { rawRequest } from '../http/raw-request.ts'
+import type { Awaitable } from '../internal/awaitable.ts'
+import { checkFunction } from '../internal/options.ts'
+import { type Actor, checkActor, type KeyActor } from './actor.ts'
+import { decideKeyActor } from './key-actor.ts'
+import type { Operation } from './operations.ts'
+import { ownMember } from './own-member.ts'
+import type { Policy } from './policy.ts'
+import { refusal } from './refusal.ts'
+
+/** Who asks: an actor, or a key for itself. */
+export type Caller = { readonly fields: Readonly<Record<string, string>> } & (
+  | { readonly kind: 'actor'; readonly actor: Actor | KeyActor }
+  | { readonly kind: 'key'; readonly apiKey: ApiKey }
+)
+
+interface CallerOptions<Source> extends CredentialOptions {
+  actor: (source: Source) => Awaitable<Actor | null | undefined>
+  realm?: string
+  ip?: (source: Source) => string | undefined
+}
+
+export const AUTHENTICATION_OPTIONS: readonly string[] = [...CREDENTIAL_OPTIONS, 'actor', 'realm', 'ip']
+
+/** How a request with a key is verified. */
+interface Asked {
+  readonly permissions?: PermissionRequirement
+  readonly cost: number
+}
+
+/**
+ * Who makes a request. Where a key is presented, it decides: it is verified and refused as everywhere, and a good one may do
+ * nothing but what is open to keys. The application is asked about all other requests.
+ *
+ * The function that it returns throws a LatchkeyError for every refusal.
+ */
+export function createCallerReader<Source extends object>(
+  keys: ApiKeys,
+  options: CallerOptions<Source>,
+  policy: Policy,
+  verifyPermission: PermissionRequirement,
+): (source: Source, operation: Operation) => Promise<Caller> {
+  const { actor: askActor, ip: readIp = () => undefined, realm = 'Users', headers, scheme, bearer } = options
+  checkFunction('actor', askActor)
+  checkFunction('ip', readIp)
+  const authenticator = createAuthenticator(keys, {
+    realm,
+    ...(headers !== undefined && { headers }),
+    ...(scheme !== undefined && { scheme }),
+    ...(bearer !== undefined && { bearer }),
+  })
+
+  return async function readCaller(source, operation) {
+    const asked = askedOfKey(operation)
+    const outcome = await authenticator.authenticate(source, { ...asked, ip: readIp(source) })
+    if (!outcome.ok && !outcome.presented) return withoutKey(source, operation, outcome.error)
+    stampRequest(source, keys, outcome)
+    if (!outcome.ok) throw outcome.error
+    const { apiKey } = outcome
+    const fields = rateLimitFields(outcome.limits, authenticator.rateLimitHeaders)
+    if (operation.action === null) return { kind: 'key', apiKey, fields }
+    const decided = decideKeyActor(apiKey, operation.action, policy)
+    if (decided.ok) return { kind: 'actor', actor: decided.actor, fields }
+    throw refusal(
+      decided.code,
+      decided.code === 'insufficient_permissions' ? { missing: decided.missing } : {},
+    )
+  }
+
+  /** A call that is refused in any case spends nothing, nor does giving a key up. */
+  function askedOfKey({ id, action }: Operation): Asked {
+    if (id === 'verify') return { permissions: verifyPermission, cost: 1 }
+    if (action === null) return { cost: id === 'self_revoke' ? 0 : 1 }
+    const permissions = ownMember(policy.keyActions, action) as PermissionRequirement | undefined
+    return permissions === undefined ? { cost: 0 } : { permissions, cost: 1 }
+  }
+
+  async function withoutKey(source: Source, operation: Operation, missing: LatchkeyError): Promise<Caller> {
+    if (operation.action === null) throw missing
+    // A key that others read, or have read, is a key all the same.
+    const method = readMark(source)?.method
+    const isByKey = method === 'apikey' || method === 'rejected' || method === 'other'
+    if (isByKey || presentsAnyKey(rawRequest(source))) throw refusal('session_required')
+    const actor = await readActor(source)
+    if (!actor) {
+      throw refusal('authentication_required', {}, { 'WWW-Authenticate': challenge('Session', realm) })
+    }
+    return { kind: 'actor', actor, fields: {} }
+  }
+
+  /** Whatever the application throws is a fault, an error of ours too: it has not refused the request. */
+  async function readActor(source: Source): Promise<Actor | null> {
+    try {
+      const actor = await askActor(source)
+      return actor === null || actor === undefined ? null : checkActor(actor)
+    } catch (error) {
+      const failed = authenticator.refuse.fault(error)
+      throw failed.ok ? error : failed.error
+    }
+  }
+}

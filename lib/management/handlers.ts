@@ -1,0 +1,282 @@
+import type { ApiKeys } from '../core/api-keys.ts'
+import type { ApiKeyPage, IssueOptions, ListOptions, UpdateOptions } from '../core/key-management.ts'
+import type { ApiKey } from '../core/record.ts'
+import { keyStatus } from '../core/record.ts'
+import { isLatchkeyError, type LatchkeyError } from '../errors.ts'
+import { type Actor, isOwnerOf } from './actor.ts'
+import type { Caller } from './authenticate-caller.ts'
+import { idOfRequest } from './idempotency.ts'
+import { keyActorId } from './key-actor.ts'
+import { createKeyRoom } from './key-room.ts'
+import type { OperationId } from './operations.ts'
+import { type Action, type Changes, decide, type Policy } from './policy.ts'
+import { matchesVersion, readIfMatch, writeETag } from './preconditions.ts'
+import { invalidRequest, refusal, refusalOf } from './refusal.ts'
+import type { RequestLimits } from './request-limit.ts'
+import type { ListQuery, RevokeRequest, VerifyRequest } from './schemas.ts'
+import { createKeyVerification } from './verify-for-others.ts'
+
+/** What a handler is given: a request whose shape is right, and whoever makes it. */
+export interface Asked {
+  readonly caller: Caller
+  readonly params: { readonly id: string }
+  readonly query: unknown
+  readonly body: unknown
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+}
+
+export interface Answered {
+  readonly status?: 200 | 201
+  readonly body: unknown
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+/** One for each operation but the document, which is the same for everybody. */
+export type Handlers = Readonly<Record<Exclude<OperationId, 'openapi'>, (asked: Asked) => Promise<Answered>>>
+
+export interface HandlerParts {
+  readonly keys: ApiKeys
+  readonly policy: Policy
+  readonly limits: RequestLimits
+  now(): number
+}
+
+const DEFAULT_PAGE = 20
+/** How often a change is decided anew where the key has become another one in between. */
+const MAX_ATTEMPTS = 10
+
+/** What answers each operation: a decision of the policy, and the call on `keys` that it permits. */
+export function createHandlers(parts: HandlerParts): Handlers {
+  const { keys, policy, now } = parts
+  const room = createKeyRoom(parts)
+  const verify = createKeyVerification(parts)
+
+  async function list(asked: Asked): Promise<Answered> {
+    const actor = actorOf(asked)
+    const { ownerType, ownerId, limit, ...rest } = asked.query as ListQuery
+    if ((ownerType === undefined) !== (ownerId === undefined)) {
+      throw invalidRequest(
+        ownerType === undefined ? 'ownerType' : 'ownerId',
+        '"ownerType" and "ownerId" together',
+      )
+    }
+    const owner = ownerType === undefined ? {} : { owner: { type: ownerType, id: ownerId } }
+    const { owners } = permitted(decide(actor, 'list', null, owner, policy, now()))
+    const page = await listPage({
+      ...(rest as Omit<ListQuery, 'limit'>),
+      limit: limit === undefined ? DEFAULT_PAGE : Number(limit),
+      ...(owners !== null && { owners }),
+    } as ListOptions)
+    for (const apiKey of page.apiKeys) tellOfReading(actor, apiKey)
+    return { body: page }
+  }
+
+  async function listPage(options: ListOptions): Promise<ApiKeyPage> {
+    try {
+      return await keys.list(options)
+    } catch (error) {
+      if (!hasCode(error, 'invalid_cursor')) throw error
+      throw refusal('invalid_cursor', { field: 'cursor', accepted: 'the nextCursor of an earlier page' })
+    }
+  }
+
+  async function issue(asked: Asked): Promise<Answered> {
+    const actor = actorOf(asked)
+    const id = idOfRequest(asked.headers['idempotency-key'], actor.id, 'issue')
+    await refuseDone(actor, id)
+    const change = permitted(decide(actor, 'issue', null, withDates(asked.body), policy, now()))
+    const options: IssueOptions = { ...change, createdBy: actor.id, ...(id !== undefined && { id }) }
+    const issued = await doOnce(actor, id, () =>
+      room.fill(
+        change.owner,
+        () => keys.issue(options),
+        ({ apiKey }) => apiKey,
+      ),
+    )
+    return { status: 201, body: issued, headers: { ETag: writeETag(issued.apiKey) } }
+  }
+
+  async function read(asked: Asked): Promise<Answered> {
+    const actor = actorOf(asked)
+    const apiKey = await keys.get(asked.params.id)
+    permitted(decide(actor, 'read', apiKey, null, policy, now()))
+    return show(actor, apiKey as ApiKey)
+  }
+
+  async function update(asked: Asked): Promise<Answered> {
+    return changeKey(asked, 'update', (apiKey, change, options) => {
+      const act = () => keys.update(apiKey.id, change, options)
+      const isRevived =
+        (change.expiresAt !== undefined || change.idleExpiryMs !== undefined) &&
+        statusOf(apiKey) === 'expired'
+      return isRevived ? room.fill(apiKey.owner, act, (revived) => revived) : act()
+    })
+  }
+
+  async function enable(asked: Asked): Promise<Answered> {
+    return changeKey(asked, 'enable', ({ id }, _change, options) => keys.enable(id, options))
+  }
+
+  async function disable(asked: Asked): Promise<Answered> {
+    return changeKey(asked, 'disable', ({ id }, _change, options) => keys.disable(id, options))
+  }
+
+  async function revoke(asked: Asked): Promise<Answered> {
+    return changeKey(asked, 'revoke', ({ id }, change, options) => keys.revoke(id, { ...change, ...options }))
+  }
+
+  async function rotate(asked: Asked): Promise<Answered> {
+    const actor = actorOf(asked)
+    const successorId = idOfRequest(asked.headers['idempotency-key'], actor.id, 'rotate', asked.params.id)
+    await refuseDone(actor, successorId)
+    const rotated = await doOnce(actor, successorId, () =>
+      changeIt(asked, 'rotate', async (apiKey, change, options) => {
+        await room.requireForRotation(apiKey)
+        const successor = successorId === undefined ? {} : { successorId }
+        return keys.rotate(apiKey.id, { ...change, ...options, ...successor })
+      }),
+    )
+    return { status: 201, body: rotated, headers: { ETag: writeETag(rotated.apiKey) } }
+  }
+
+  async function revokeAll(asked: Asked): Promise<Answered> {
+    const actor = actorOf(asked)
+    const change = permitted(decide(actor, 'revoke_all', null, asked.body, policy, now()))
+    const { reason } = change
+    const options = { by: actor.id, ...(reason !== undefined && { reason }) }
+    const revoked =
+      'owner' in change
+        ? await keys.revokeOwner(change.owner, options)
+        : await keys.revokeCreatedBy(change.createdBy, options)
+    return { body: { revoked } }
+  }
+
+  async function self(asked: Asked): Promise<Answered> {
+    return { body: keyOf(asked) }
+  }
+
+  async function revokeSelf(asked: Asked): Promise<Answered> {
+    const apiKey = keyOf(asked)
+    const { reason } = asked.body as RevokeRequest
+    const options = { by: keyActorId(apiKey), ...(reason !== undefined && { reason }) }
+    return { body: await keys.revoke(apiKey.id, options) }
+  }
+
+  async function verifyForOthers(asked: Asked): Promise<Answered> {
+    return { body: await verify(keyOf(asked), asked.body as VerifyRequest) }
+  }
+
+  async function changeKey<A extends 'update' | 'enable' | 'disable' | 'revoke'>(
+    asked: Asked,
+    action: A,
+    act: (apiKey: ApiKey, change: Changes[A], options: UpdateOptions) => Promise<ApiKey>,
+  ): Promise<Answered> {
+    const apiKey = await changeIt(asked, action, act)
+    return { body: apiKey, headers: { ETag: writeETag(apiKey) } }
+  }
+
+  /**
+   * Decides upon the key as it is and changes that version of it and no other. Where it has become another one in between, all
+   * is decided anew, unless the request was about a version.
+   */
+  async function changeIt<A extends Action, Done>(
+    asked: Asked,
+    action: A,
+    act: (apiKey: ApiKey, change: Changes[A], options: UpdateOptions) => Promise<Done>,
+  ): Promise<Done> {
+    const actor = actorOf(asked)
+    const versions = readIfMatch(asked.headers['if-match'])
+    for (let attempt = 1; ; attempt++) {
+      const apiKey = await keys.get(asked.params.id)
+      const change = permitted(decide(actor, action, apiKey, withDates(asked.body), policy, now()))
+      const { id, version } = apiKey as ApiKey
+      if (!matchesVersion(versions, version)) throw refusal('precondition_failed')
+      try {
+        return await act(apiKey as ApiKey, change, { by: actor.id, expectedVersion: version })
+      } catch (error) {
+        const isOther = hasCode(error, 'conflict') && (await keys.get(id))?.version !== version
+        if (!isOther) throw error
+        if (versions !== null) throw refusal('precondition_failed')
+        if (attempt === MAX_ATTEMPTS) throw error
+      }
+    }
+  }
+
+  /** Does what a repetition of the same request is not to do again. */
+  async function doOnce<Done>(actor: Actor, id: string | undefined, act: () => Promise<Done>): Promise<Done> {
+    try {
+      return await act()
+    } catch (error) {
+      if (id !== undefined && hasCode(error, 'duplicate_key')) throw await alreadyDone(actor, id)
+      throw error
+    }
+  }
+
+  async function refuseDone(actor: Actor, id: string | undefined): Promise<void> {
+    if (id !== undefined && (await keys.get(id))) throw await alreadyDone(actor, id)
+  }
+
+  /** With the key that was made, if the actor may read it; its text is never told again. */
+  async function alreadyDone(actor: Actor, id: string): Promise<LatchkeyError> {
+    const apiKey = await keys.get(id)
+    const isReadable = decide(actor, 'read', apiKey, null, policy, now()).ok
+    if (!apiKey || !isReadable) return refusal('already_done')
+    tellOfReading(actor, apiKey)
+    return refusal('already_done', { apiKey })
+  }
+
+  function show(actor: Actor, apiKey: ApiKey): Answered {
+    tellOfReading(actor, apiKey)
+    return { body: apiKey, headers: { ETag: writeETag(apiKey) } }
+  }
+
+  function tellOfReading(actor: Actor, apiKey: ApiKey): void {
+    if (!isOwnerOf(actor, apiKey.owner)) keys.report({ type: 'read', apiKey, by: actor.id })
+  }
+
+  function statusOf(apiKey: ApiKey) {
+    return keyStatus(apiKey, new Date(now()))
+  }
+
+  return {
+    list,
+    issue,
+    read,
+    update,
+    enable,
+    disable,
+    rotate,
+    revoke,
+    revoke_all: revokeAll,
+    self,
+    self_revoke: revokeSelf,
+    verify: verifyForOthers,
+  }
+}
+
+function permitted<Change>(
+  decision: { readonly ok: true; readonly change: Change } | Parameters<typeof refusalOf>[0],
+): Change {
+  if (!decision.ok) throw refusalOf(decision)
+  return decision.change
+}
+
+function actorOf({ caller }: Asked): Actor {
+  if (caller.kind !== 'actor') throw new TypeError('this operation takes an actor')
+  return caller.actor
+}
+
+function keyOf({ caller }: Asked): ApiKey {
+  if (caller.kind !== 'key') throw new TypeError('this operation takes a key')
+  return caller.apiKey
+}
+
+/** Dates travel as texts. */
+function withDates(body: unknown): unknown {
+  const { expiresAt } = body as { expiresAt?: string | null }
+  return typeof expiresAt === 'string' ? { ...(body as object), expiresAt: new Date(expiresAt) } : body
+}
+
+function hasCode(error: unknown, code: LatchkeyError['code']): boolean {
+  return isLatchkeyError(error) && error.code === code
+}

@@ -1,0 +1,202 @@
+import type { ApiKeys } from '../core/api-keys.ts'
+import { type Clock, systemClock } from '../core/clock.ts'
+import { type PermissionRequirement, resolveRequirement } from '../core/permissions.ts'
+import { isLatchkeyError, LatchkeyError } from '../errors.ts'
+import type { CredentialOptions } from '../http/credential.ts'
+import { renderProblem } from '../http/problem.ts'
+import { rawRequest } from '../http/raw-request.ts'
+import type { Awaitable } from '../internal/awaitable.ts'
+import { checkFunction, checkMethods, checkObject } from '../internal/options.ts'
+import type { Actor } from './actor.ts'
+import { AUTHENTICATION_OPTIONS, createCallerReader } from './authenticate-caller.ts'
+import type { ClientFields } from './client-fields.ts'
+import { createHandlers, type Handlers } from './handlers.ts'
+import { openApiDocument } from './openapi.ts'
+import { matchRoute, type Operation } from './operations.ts'
+import { type PolicyOptions, resolvePolicy } from './policy.ts'
+import { checkMaxBodyBytes, readBody } from './read-body.ts'
+import { readInput } from './read-input.ts'
+import { refusal } from './refusal.ts'
+import { createRequestLimits, type RequestLimitOptions } from './request-limit.ts'
+
+/** What the HTTP interface asks of the application, and what it allows. `Source` is a request of the framework. */
+export interface KeyManagementApiOptions<Source> extends PolicyOptions, CredentialOptions {
+  /**
+   * Who is asking: the application's own login decides. Null is nobody, 401; a failure is a 503. It is not asked about requests
+   * that present a key.
+   *
+   * @example
+   * actor: (req) => req.user && { id: req.user.id, owners: [{ type: 'user', id: req.user.id }], grantable: { projects: ['read'] } }
+   */
+  actor: (source: Source) => Awaitable<Actor | null | undefined>
+  /** What actors that are no admins may set. */
+  clientFields?: ClientFields
+  /**
+   * What a key needs to be permitted to ask about other keys by `POST /verify`.
+   *
+   * @default { 'api-keys': ['verify'] }
+   */
+  verifyPermission?: PermissionRequirement
+  /**
+   * The longest body, in bytes.
+   *
+   * @default 65_536
+   */
+  maxBodyBytes?: number
+  /** How often an actor may ask, counted in this process; false counts nothing. */
+  requestLimit?: false | RequestLimitOptions
+  /**
+   * The protection space that challenges name (RFC 9110 §11.5), in ASCII.
+   *
+   * @default 'Users'
+   */
+  realm?: string
+  /** Reads the client's address, for keys with `allowedIps`. */
+  ip?: (source: Source) => string | undefined
+  /**
+   * The time, for tests.
+   *
+   * @default the machine's clock
+   */
+  clock?: Pick<Clock, 'now'>
+}
+
+/** A request as a router hands it in. */
+export interface ApiRequest<Source> {
+  readonly method: string
+  /** Path and query, relative to where the interface is mounted: `/`, `/self?…`. */
+  readonly url: string
+  /** The request of the framework; its raw request has the header fields, and the body if nobody has read it. */
+  readonly source: Source
+  /** What a middleware has made of the body. */
+  readonly parsedBody?: unknown
+}
+
+export interface ApiResponse {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  /** JSON. */
+  readonly body: string
+}
+
+export interface KeyManagementApi<Source> {
+  /** Answers a request. It never throws or rejects. */
+  handle(request: ApiRequest<Source>): Promise<ApiResponse>
+}
+
+const DEFAULT_VERIFY_PERMISSION: PermissionRequirement = { 'api-keys': ['verify'] }
+
+/**
+ * The HTTP interface to keys, for any framework: `apiKeyRouter` of `latchkey/management/express` and of
+ * `latchkey/management/koa` translate.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ */
+export function createKeyManagementApi<Source extends object>(
+  keys: ApiKeys,
+  options: KeyManagementApiOptions<Source>,
+): KeyManagementApi<Source> {
+  checkMethods('keys', keys, ['verify', 'issue', 'list', 'rotate', 'report'])
+  checkObject('options', options, [
+    ...AUTHENTICATION_OPTIONS,
+    'clientFields',
+    'maxKeysPerOwner',
+    'keyActions',
+    'verifyPermission',
+    'maxBodyBytes',
+    'requestLimit',
+    'clock',
+  ])
+  const { clientFields, maxKeysPerOwner, keyActions, clock = systemClock } = options
+  checkFunction('clock.now', clock?.now)
+  const policy = resolvePolicy({
+    ...(clientFields !== undefined && { clientFields }),
+    ...(maxKeysPerOwner !== undefined && { maxKeysPerOwner }),
+    ...(keyActions !== undefined && { keyActions }),
+  })
+  const verifyPermission = resolveRequirement(
+    'verifyPermission',
+    options.verifyPermission ?? DEFAULT_VERIFY_PERMISSION,
+  )
+  const maxBodyBytes = checkMaxBodyBytes(options.maxBodyBytes)
+  const now = () => clock.now()
+  const limits = createRequestLimits(options.requestLimit, now)
+  const readCaller = createCallerReader<Source>(keys, options, policy, verifyPermission)
+  const handlers: Handlers = createHandlers({ keys, policy, limits, now })
+
+  async function handle(request: ApiRequest<Source>): Promise<ApiResponse> {
+    // What a caller's key has left, which failures tell as well.
+    const fields: Record<string, string> = {}
+    try {
+      return await answer(request, fields)
+    } catch (error) {
+      return renderFailure(toError(error), fields)
+    }
+  }
+
+  async function answer(request: ApiRequest<Source>, fields: Record<string, string>): Promise<ApiResponse> {
+    const { pathname, search } = splitUrl(request.url)
+    const { operation, params } = matchRoute(request.method, pathname)
+    const query = readInput(operation.query, readQuery(search))
+    if (operation.id === 'openapi') return render(200, openApiDocument())
+    const { headers } = rawRequest(request.source)
+    if (operation.isChange && headers['sec-fetch-site'] === 'cross-site') throw refusal('cross_site')
+    const caller = await readCaller(request.source, operation)
+    Object.assign(fields, caller.fields)
+    if (caller.kind === 'actor') {
+      limits.requests.require(caller.actor.id)
+      limits.requests.count(caller.actor.id)
+    }
+    const body = operation.body && (await readOperationBody(request, operation))
+    const answered = await handlers[operation.id]({ caller, params, query, body, headers })
+    return render(answered.status ?? 200, answered.body, { ...fields, ...answered.headers })
+  }
+
+  async function readOperationBody(request: ApiRequest<Source>, operation: Operation): Promise<unknown> {
+    const stream = rawRequest(request.source)
+    const { headers } = stream
+    const given = await readBody({ headers, stream, parsed: request.parsedBody }, maxBodyBytes)
+    return operation.body && readInput(operation.body, given, operation.fixed)
+  }
+
+  /** What is not ours is a fault: a broken part never becomes a wrong answer. */
+  function toError(error: unknown): LatchkeyError {
+    if (isLatchkeyError(error)) return error
+    keys.report({ type: 'fault', error })
+    return new LatchkeyError('unavailable', undefined, { cause: error, stack: false })
+  }
+
+  return Object.freeze({ handle })
+}
+
+function splitUrl(url: string): { pathname: string; search: string } {
+  const mark = url.indexOf('?')
+  return mark === -1
+    ? { pathname: url, search: '' }
+    : { pathname: url.slice(0, mark), search: url.slice(mark + 1) }
+}
+
+/** A parameter that is given twice is a list, which none may be. */
+function readQuery(search: string): Record<string, unknown> {
+  const values = new Map<string, string[]>()
+  for (const [name, value] of new URLSearchParams(search)) {
+    const given = values.get(name)
+    if (given) given.push(value)
+    else values.set(name, [value])
+  }
+  // A parameter may be called `__proto__`: this defines members, and sets nothing.
+  return Object.fromEntries([...values].map(([name, given]) => [name, given.length === 1 ? given[0] : given]))
+}
+
+function render(status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): ApiResponse {
+  return {
+    status,
+    headers: { ...headers, 'Cache-Control': 'no-store', 'Content-Type': 'application/json; charset=utf-8' },
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+  }
+}
+
+function renderFailure(error: LatchkeyError, fields: Readonly<Record<string, string>>): ApiResponse {
+  const { headers, body } = renderProblem(error)
+  return { status: error.status, headers: { ...fields, ...headers }, body }
+}

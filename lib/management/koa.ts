@@ -1,0 +1,76 @@
+import type { Context, Middleware } from 'koa'
+import type { ApiKeys } from '../core/api-keys.ts'
+import { checkText } from '../internal/options.ts'
+import { createKeyManagementApi, type KeyManagementApiOptions } from './key-management-api.ts'
+
+export type { Ability, Actor, ActorOwner } from './actor.ts'
+export type { ClientFields, DurationCeiling, QuotaCeiling } from './client-fields.ts'
+export type { Action } from './policy.ts'
+export type { RequestLimitOptions } from './request-limit.ts'
+
+/** What `apiKeyRouter` asks of the application, and what it allows. */
+export interface ApiKeyRouterOptions extends KeyManagementApiOptions<Context> {
+  /**
+   * Under which path it answers; requests for others pass on to the next middleware. `/` answers all: behind `koa-mount`, which takes
+   * the path away.
+   *
+   * @default '/api-keys'
+   */
+  path?: string
+  /**
+   * Reads the client's address, for keys with `allowedIps`.
+   *
+   * @default (ctx) => ctx.ip, which follows Koa's `proxy` setting. Behind a proxy set `maxIpsCount` as well: without it
+   * Koa believes the first address of `X-Forwarded-For`, which is the client's to write.
+   */
+  ip?: (ctx: Context) => string | undefined
+}
+
+/**
+ * Keys over HTTP: a middleware that answers every request under `path`.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ * @example
+ * app.use(apiKeyRouter(keys, {
+ *   path: '/api-keys',
+ *   actor: (ctx) => ctx.state.user && { id: ctx.state.user.id, owners: [{ type: 'user', id: ctx.state.user.id }] },
+ * }))
+ */
+export function apiKeyRouter(keys: ApiKeys, options: ApiKeyRouterOptions): Middleware {
+  const { path = '/api-keys', ...rest } = options ?? {}
+  const mount = checkPath(path)
+  const api = createKeyManagementApi<Context>(keys, { ip: (ctx) => ctx.ip, ...rest })
+
+  return async function manageApiKeys(ctx, next) {
+    const context = ctx as Context
+    const relative = relativeTo(mount, context.path)
+    if (relative === null) return next()
+    const url = relative + context.search
+    const parsedBody = (context.request as { body?: unknown }).body
+    const { status, headers, body } = await api.handle({
+      method: context.method,
+      url,
+      source: context,
+      parsedBody,
+    })
+    // While the store was asked, somebody else may have answered.
+    if (context.headerSent) return
+    context.status = status
+    context.set(headers)
+    context.body = body
+    // Where the application answers by itself, Koa ends no response.
+    if (context.respond === false) context.res.end(body)
+  }
+}
+
+/** Without the slash at its end. */
+function checkPath(value: unknown): string {
+  const path = checkText('path', value, 1_000)
+  if (!path.startsWith('/')) throw new TypeError('"path" must begin with "/"')
+  return path.replace(/\/+$/, '')
+}
+
+function relativeTo(mount: string, path: string): string | null {
+  if (path === mount) return '/'
+  return path.startsWith(`${mount}/`) ? path.slice(mount.length) : null
+}

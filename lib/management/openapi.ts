@@ -1,0 +1,204 @@
+import { z } from 'zod'
+import { type ErrorCode, LatchkeyError, titleOf } from '../errors.ts'
+import { OPERATIONS, type Operation } from './operations.ts'
+import { NAMED } from './schemas.ts'
+
+/** A JSON value of the document. */
+export type OpenApiDocument = Readonly<Record<string, unknown>>
+
+let text: string | null = null
+
+/** The OpenAPI 3.1 document of the interface, as JSON. Paths are relative to where it is mounted. */
+export function openApiDocument(): string {
+  text ??= JSON.stringify(createDocument())
+  return text
+}
+
+/** The codes that an operation may be refused with. */
+export function codesOf(operation: Operation): readonly ErrorCode[] {
+  const { id, action, isChange, isVersioned, body, path, codes } = operation
+  // It is the same for everybody, and made of nothing but this file.
+  if (id === 'openapi') return ['invalid_request']
+  return [
+    'invalid_request',
+    ...(action === null
+      ? ['missing_key' as const]
+      : (['authentication_required', 'session_required'] as const)),
+    ...KEY_CODES,
+    // To give a key up costs nothing.
+    ...(id === 'self_revoke' ? [] : (['rate_limited', 'quota_exceeded'] as const)),
+    ...(id === 'verify' || action !== null ? (['insufficient_permissions'] as const) : []),
+    ...(action !== null ? (['too_many_requests'] as const) : []),
+    ...(isChange ? (['cross_site'] as const) : []),
+    ...(body ? (['unsupported_media_type', 'body_too_large'] as const) : []),
+    ...(path.startsWith('/{id}') ? (['not_found'] as const) : []),
+    ...(isVersioned ? (['precondition_failed'] as const) : []),
+    ...codes,
+    'unavailable',
+  ]
+}
+
+const KEY_CODES = ['multiple_credentials', 'invalid_key', 'address_not_allowed', 'too_many_failures'] as const
+
+function createDocument(): OpenApiDocument {
+  const paths: Record<string, Record<string, unknown>> = {}
+  for (const operation of OPERATIONS) {
+    paths[operation.path] ??= {}
+    Object.assign(paths[operation.path] as object, {
+      [operation.method.toLowerCase()]: describeOperation(operation),
+    })
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'API keys',
+      version: '1',
+      description:
+        'Paths are relative to where the interface is mounted. Requests are made with a login session of the application, unless ' +
+        'they say that they take a key.',
+    },
+    servers: [{ url: '.' }],
+    paths,
+    components: { schemas: namedSchemas(), securitySchemes: SECURITY },
+  }
+}
+
+const SECURITY = {
+  session: { type: 'apiKey', in: 'cookie', name: 'session', description: 'The login of the application.' },
+  key: { type: 'apiKey', in: 'header', name: 'X-Api-Key' },
+}
+
+function describeOperation(operation: Operation): unknown {
+  const { id, summary, body, action, success } = operation
+  const parameters = [
+    ...pathParameters(operation),
+    ...queryParameters(operation),
+    ...headerParameters(operation),
+  ]
+  return {
+    operationId: id,
+    summary,
+    security: id === 'openapi' ? [] : [action === null ? { key: [] } : { session: [] }],
+    ...(parameters.length > 0 && { parameters }),
+    ...(body && {
+      requestBody: {
+        required: body.safeParse({}).success === false,
+        content: { 'application/json': { schema: { $ref: refTo(body) } } },
+      },
+    }),
+    responses: {
+      [success.status]: describeSuccess(operation),
+      ...describeProblems(codesOf(operation)),
+    },
+  }
+}
+
+function describeSuccess({ id, success, isVersioned, isIdempotent }: Operation): unknown {
+  const schema =
+    success.schema === null ? { type: 'object' } : { $ref: `#/components/schemas/${success.schema}` }
+  const hasTag = isVersioned || isIdempotent || id === 'read'
+  return {
+    description: success.status === 201 ? 'Made.' : 'Done.',
+    ...(hasTag && {
+      headers: { ETag: { description: 'The version of the key.', schema: { type: 'string' } } },
+    }),
+    content: { 'application/json': { schema } },
+  }
+}
+
+function describeProblems(codes: readonly ErrorCode[]): Record<string, unknown> {
+  const byStatus = new Map<number, ErrorCode[]>()
+  for (const code of codes) {
+    const { status } = new LatchkeyError(code, undefined, { stack: false })
+    byStatus.set(status, [...(byStatus.get(status) ?? []), code])
+  }
+  return Object.fromEntries([...byStatus].map(([status, found]) => [status, describeProblem(found)]))
+}
+
+function describeProblem(codes: readonly ErrorCode[]): unknown {
+  const schema = {
+    allOf: [{ $ref: '#/components/schemas/Problem' }],
+    type: 'object',
+    properties: {
+      code: { enum: codes },
+      ...(codes.includes('already_done') && { apiKey: { $ref: '#/components/schemas/ApiKey' } }),
+      ...(codes.includes('insufficient_permissions') && {
+        missing: { $ref: '#/components/schemas/Permissions' },
+      }),
+    },
+  }
+  return {
+    description: codes.map((code) => `${titleOf(code)} (\`${code}\`)`).join('; '),
+    content: { 'application/problem+json': { schema } },
+  }
+}
+
+function pathParameters({ path }: Operation): unknown[] {
+  if (!path.startsWith('/{id}')) return []
+  return [
+    { name: 'id', in: 'path', required: true, schema: { type: 'string' }, description: 'The id of a key.' },
+  ]
+}
+
+function queryParameters({ query }: Operation): unknown[] {
+  const { properties = {} } = toJsonSchema(query) as { properties?: Record<string, { description?: string }> }
+  return Object.entries(properties).map(([name, { description, ...schema }]) => ({
+    name,
+    in: 'query',
+    required: false,
+    schema,
+    ...(description !== undefined && { description }),
+  }))
+}
+
+function headerParameters({ isVersioned, isIdempotent }: Operation): unknown[] {
+  return [
+    ...(isVersioned
+      ? [
+          {
+            name: 'If-Match',
+            in: 'header',
+            required: false,
+            schema: { type: 'string' },
+            description: 'Makes the change only to this version of the key: its `ETag`.',
+          },
+        ]
+      : []),
+    ...(isIdempotent
+      ? [
+          {
+            name: 'Idempotency-Key',
+            in: 'header',
+            required: false,
+            schema: { type: 'string', pattern: '^[\\x21-\\x7e]{1,255}$' },
+            description:
+              'A repetition with the same makes no second key: it is answered with `already_done`.',
+          },
+        ]
+      : []),
+  ]
+}
+
+function refTo(schema: z.ZodType): string {
+  const found = Object.entries(NAMED).find(([, named]) => named === schema)
+  if (!found) throw new TypeError('a body has no name in the document')
+  return `#/components/schemas/${found[0]}`
+}
+
+/** Each named schema once; wherever else it occurs, a reference to it. */
+function namedSchemas(): Record<string, unknown> {
+  const registry = z.registry<{ id: string }>()
+  for (const [id, schema] of Object.entries(NAMED)) registry.add(schema, { id })
+  const { schemas } = z.toJSONSchema(registry, { io: 'input', uri: (id) => `#/components/schemas/${id}` })
+  return Object.fromEntries(Object.entries(schemas).map(([id, schema]) => [id, withoutIds(schema)]))
+}
+
+function toJsonSchema(schema: z.ZodType): object {
+  return z.toJSONSchema(schema, { io: 'input' })
+}
+
+/** An OpenAPI document has its own place for both. */
+function withoutIds(schema: object): object {
+  const { $schema: _schema, $id: _id, ...rest } = schema as Record<string, unknown>
+  return rest
+}

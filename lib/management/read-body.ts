@@ -1,0 +1,100 @@
+import type { IncomingMessage } from 'node:http'
+import getRawBody from 'raw-body'
+import { checkInteger } from '../internal/options.ts'
+import { invalidRequest, refusal } from './refusal.ts'
+
+export const DEFAULT_MAX_BODY_BYTES = 65_536
+
+/** A body as it came, or as a middleware of the application has read it already. */
+export interface BodySource {
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  /** Unread, unless a middleware was here before. */
+  readonly stream: object
+  /** What that one has made of it. */
+  readonly parsed: unknown
+}
+
+export function checkMaxBodyBytes(value: unknown = DEFAULT_MAX_BODY_BYTES): number {
+  return checkInteger('maxBodyBytes', value, 1, 16_777_216)
+}
+
+/**
+ * The JSON of a request; `{}` where it has no body. A content type that is not JSON is refused even so: what is left are requests
+ * that a form of another site cannot send.
+ *
+ * @throws LatchkeyError `unsupported_media_type`, `body_too_large`, `invalid_request`
+ * @throws Error when the body was read before and nothing of it was left here: a fault.
+ */
+export async function readBody({ headers, stream, parsed }: BodySource, maxBytes: number): Promise<unknown> {
+  if (!isJson(headers['content-type']) || !isPlain(headers['content-encoding'])) {
+    throw refusal('unsupported_media_type', { accepted: 'application/json' })
+  }
+  if (Number(headers['content-length'] ?? 0) > maxBytes) throw tooLarge(maxBytes)
+  const incoming = stream as IncomingMessage
+  if (!isRead(incoming)) return parseJson(await readBytes(incoming, headers, maxBytes))
+  if (parsed === undefined) {
+    // Without a length and without chunks there was nothing to read.
+    if (isEmpty(headers)) return {}
+    throw new Error('the body was read by a middleware that left nothing of it')
+  }
+  return typeof parsed === 'string' || parsed instanceof Uint8Array ? parseJson(parsed) : parsed
+}
+
+async function readBytes(
+  stream: IncomingMessage,
+  headers: BodySource['headers'],
+  maxBytes: number,
+): Promise<Uint8Array> {
+  // Nothing comes from it any more, not even its end.
+  if (stream.destroyed) throw incomplete()
+  try {
+    return await getRawBody(stream, {
+      limit: maxBytes,
+      ...(typeof headers['content-length'] === 'string' && { length: headers['content-length'] }),
+    })
+  } catch (error) {
+    const { type } = error as { type?: unknown }
+    if (type === 'entity.too.large') throw tooLarge(maxBytes)
+    if (type === 'request.aborted' || type === 'request.size.invalid') throw incomplete()
+    throw error
+  }
+}
+
+function parseJson(body: string | Uint8Array): unknown {
+  if (body.length === 0) return {}
+  try {
+    return JSON.parse(typeof body === 'string' ? body : DECODER.decode(body))
+  } catch {
+    throw invalidRequest('body', 'JSON in UTF-8')
+  }
+}
+
+const DECODER = new TextDecoder('utf-8', { fatal: true })
+
+function isJson(contentType: unknown): boolean {
+  if (typeof contentType !== 'string') return false
+  const [type = '', ...parameters] = contentType.toLowerCase().split(';')
+  if (type.trim() !== 'application/json') return false
+  const charset = parameters.map((parameter) => parameter.trim()).find((text) => text.startsWith('charset='))
+  return charset === undefined || /^charset="?(?:utf-8|us-ascii)"?$/.test(charset)
+}
+
+function isPlain(encoding: unknown): boolean {
+  return encoding === undefined || encoding === '' || encoding === 'identity'
+}
+
+function isRead(stream: IncomingMessage): boolean {
+  return stream.readableDidRead || stream.readableEnded
+}
+
+function isEmpty(headers: BodySource['headers']): boolean {
+  return headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) === 0
+}
+
+function incomplete() {
+  return invalidRequest('body', 'a body as long as it was announced')
+}
+
+function tooLarge(maxBytes: number) {
+  return refusal('body_too_large', { accepted: `at most ${maxBytes} bytes` })
+}

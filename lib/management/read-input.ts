@@ -1,0 +1,138 @@
+import type { z } from 'zod'
+import type { LatchkeyError } from '../errors.ts'
+import { invalidRequest, refusal } from './refusal.ts'
+
+const MAX_SHOWN = 200
+/** Metadata may be nested for 64 levels. */
+const MAX_DEPTH = 70
+/** Names by which a careless merge reaches a prototype. */
+const FORBIDDEN = ['__proto__', 'constructor']
+
+/**
+ * What a client has sent, if it is of this shape; the first thing that is wrong is refused by its name.
+ *
+ * @param fixed what a key has and nobody may set
+ * @throws LatchkeyError `invalid_request`, `field_not_allowed`
+ */
+export function readInput<S extends z.ZodType>(
+  schema: S,
+  given: unknown,
+  fixed: readonly string[] = [],
+): z.infer<S> {
+  refuseForbidden(given)
+  const parsed = schema.safeParse(given)
+  if (parsed.success) return parsed.data
+  const issues = parsed.error.issues
+  const unknown = issues.find(({ code }) => code === 'unrecognized_keys')
+  throw refusalOfIssue(unknown ?? (issues[0] as z.core.$ZodIssue), schema, fixed)
+}
+
+/** Looks for forbidden names everywhere, without recursion: a body may be nested as deeply as it is long. */
+function refuseForbidden(given: unknown): void {
+  let level: { value: unknown; path: string }[] = [{ value: given, path: '' }]
+  for (let depth = 0; level.length > 0; depth++) {
+    const next: typeof level = []
+    for (const { value, path } of level) {
+      if (typeof value !== 'object' || value === null) continue
+      if (depth > MAX_DEPTH) throw invalidRequest(shorten(path), 'a value that is nested less deeply')
+      for (const [name, member] of Object.entries(value)) {
+        const inner = joinPath(path, Array.isArray(value) ? Number(name) : name)
+        if (!Array.isArray(value) && FORBIDDEN.includes(name)) {
+          throw invalidRequest(shorten(inner), 'no member of this name')
+        }
+        next.push({ value: member, path: shorten(inner) })
+      }
+    }
+    level = next
+  }
+}
+
+function refusalOfIssue(issue: z.core.$ZodIssue, schema: z.ZodType, fixed: readonly string[]): LatchkeyError {
+  const path = issue.path.map((part) => (typeof part === 'symbol' ? '' : part))
+  if (issue.code === 'unrecognized_keys') {
+    const name = issue.keys[0] ?? ''
+    if (path.length === 0 && fixed.includes(name)) {
+      return refusal('field_not_allowed', { field: name, accepted: 'nothing: nobody may set it' })
+    }
+    const known = path.length === 0 ? knownMembers(schema) : null
+    return invalidRequest(fieldName([...path, name]), known ?? 'no member of this name')
+  }
+  // Of a union the alternative that comes furthest tells most.
+  if (issue.code === 'invalid_union' && issue.errors.length > 0) {
+    const inner = issue.errors
+      .flatMap((errors) => errors.slice(0, 1))
+      .sort((a, b) => b.path.length - a.path.length)[0]
+    if (inner && inner.path.length > 0) {
+      return refusalOfIssue(
+        { ...inner, path: [...issue.path, ...inner.path] } as z.core.$ZodIssue,
+        schema,
+        [],
+      )
+    }
+    return invalidRequest(fieldName(path), describeUnion(issue.errors))
+  }
+  return invalidRequest(fieldName(path), describeIssue(issue))
+}
+
+function describeUnion(alternatives: readonly (readonly z.core.$ZodIssue[])[]): string {
+  const texts = alternatives.flatMap((errors) => errors.slice(0, 1).map(describeIssue))
+  return [...new Set(texts)].join(' or ')
+}
+
+/** In the words of what would be right. Nothing of what was sent is in it. */
+function describeIssue(issue: z.core.$ZodIssue): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return ARTICLES[issue.expected] ?? issue.expected
+    case 'too_small':
+      return issue.origin === 'string' && issue.minimum === 1
+        ? 'a non-empty string'
+        : `at least ${issue.minimum}${UNITS[issue.origin] ?? ''}`
+    case 'too_big':
+      return `at most ${issue.maximum}${UNITS[issue.origin] ?? ''}`
+    case 'invalid_value':
+      return issue.values.map((value) => JSON.stringify(value)).join(' or ')
+    case 'invalid_format':
+      if (issue.format === 'datetime') return 'a date and time of ISO 8601, such as 2030-01-31T12:00:00Z'
+      return issue.pattern === undefined ? issue.format : `what matches ${issue.pattern}`
+    case 'invalid_key':
+      return 'members with other names'
+    case 'custom':
+      return issue.message
+    default:
+      return 'something else'
+  }
+}
+
+const ARTICLES: Readonly<Record<string, string>> = {
+  string: 'a string',
+  number: 'a number',
+  int: 'an integer',
+  boolean: 'true or false',
+  array: 'an array',
+  object: 'an object',
+  record: 'an object',
+}
+
+const UNITS: Readonly<Record<string, string>> = { string: ' characters', array: ' entries' }
+
+function knownMembers(schema: z.ZodType): string | null {
+  const { shape } = schema as { shape?: object }
+  const names = shape ? Object.keys(shape) : []
+  return names.length === 0 ? 'nothing' : names.join(', ')
+}
+
+function fieldName(path: readonly (string | number)[]): string {
+  let name = ''
+  for (const part of path) name = joinPath(name, part)
+  return shorten(name === '' ? 'body' : name)
+}
+
+function joinPath(path: string, part: string | number): string {
+  if (typeof part === 'number') return `${path}[${part}]`
+  return path === '' ? part : `${path}.${part}`
+}
+
+function shorten(text: string): string {
+  return text.slice(0, MAX_SHOWN)
+}

@@ -1,0 +1,246 @@
+import { z } from 'zod'
+import { isStorable } from '../internal/options.ts'
+
+/**
+ * What travels over HTTP, in one place: bodies are checked by these schemas, and the OpenAPI document is made from them. Dates are
+ * ISO 8601 texts here. What they cannot say, such as that an address is one, is checked by `keys` afterwards.
+ */
+
+const MAX_MS = 100 * 366 * 86_400_000
+const MAX_UNITS = 1_000_000_000_000
+
+const date = z.iso.datetime({ offset: true })
+const text = (max: number) => z.string().min(1).max(max).refine(isStorable, 'well-formed Unicode without NUL')
+const units = z.int().min(0).max(MAX_UNITS)
+
+export const owner = z.strictObject({ type: text(64), id: text(255) })
+
+export const permissions = z
+  .record(z.string(), z.array(z.string()).max(256))
+  .describe('For each resource the actions allowed on it. `*` stands for every action, or every resource.')
+
+const limit = units.min(1)
+const name = z.string().regex(/^[A-Za-z0-9_-]{1,32}$/)
+
+export const rateLimit = z.union([
+  z.strictObject({ name, limit, windowMs: z.int().min(1), burst: limit.optional() }),
+  z.strictObject({ name, limit, per: z.enum(['day', 'month']), timeZone: z.string().optional() }),
+])
+
+const refill = z.union([
+  z.strictObject({ amount: units, everyMs: z.int().min(1_000) }),
+  z.strictObject({ amount: units, per: z.enum(['day', 'month']), timeZone: z.string().optional() }),
+])
+
+const quota = z.strictObject({ remaining: units, refill: refill.nullable().optional() })
+const metadata = z
+  .record(z.string(), z.unknown())
+  .describe('JSON that is kept with the key; not for secrets.')
+const status = z.enum(['active', 'disabled', 'expired', 'revoked'])
+const reason = text(1_000).describe('Kept with the key.')
+
+const settings = {
+  name: text(255).describe('For people.'),
+  permissions: permissions.optional(),
+  rateLimits: z.array(rateLimit).max(16).nullable().optional().describe('`null`: the limits of the service.'),
+  quota: quota.nullable().optional(),
+  allowedIps: z.array(z.string()).max(256).nullable().optional().describe('Addresses and CIDR blocks.'),
+  expiresAt: date.nullable().optional(),
+  idleExpiryMs: z.int().min(60_000).max(MAX_MS).nullable().optional(),
+  metadata: metadata.optional(),
+}
+
+export const listQuery = z.strictObject({
+  ownerType: text(64).optional().describe('Together with `ownerId`.'),
+  ownerId: text(255).optional(),
+  createdBy: text(255).optional(),
+  status: status.optional(),
+  name: text(255).optional().describe('The exact name.'),
+  limit: z
+    .string()
+    .regex(/^(?:[1-9]\d?|100)$/)
+    .optional()
+    .describe('1 to 100; 20 if left out.'),
+  cursor: text(1_000).optional().describe('The `nextCursor` of the page before, with the same filter.'),
+})
+
+export const noQuery = z.strictObject({})
+export const noBody = z.strictObject({})
+
+export const issueBody = z.strictObject({
+  owner: owner.optional().describe('Left out where you have one owner.'),
+  prefix: z
+    .string()
+    .regex(/^[A-Za-z0-9_]{1,32}$/)
+    .optional(),
+  ...settings,
+})
+
+export const updateBody = z.strictObject({ ...settings, name: settings.name.optional() })
+
+export const rotateBody = z.strictObject({
+  graceMs: z
+    .int()
+    .min(0)
+    .max(366 * 86_400_000)
+    .optional()
+    .describe('How long the previous key keeps working; 24 hours if left out.'),
+  expiresAt: date.nullable().optional().describe('When the new key expires.'),
+})
+
+export const revokeBody = z.strictObject({ reason: reason.optional() })
+
+export const revokeAllBody = z.strictObject({
+  owner: owner.optional().describe('Whose keys to revoke.'),
+  createdBy: text(255).optional().describe('Or: whose issues. For administrators.'),
+  reason: reason.optional(),
+})
+
+const requirement = z
+  .union([permissions, z.array(permissions).min(1).max(256)])
+  .describe('What the key must be permitted: all of it, or of several alternatives any one.')
+
+export const verifyBody = z.strictObject({
+  key: z.string().describe('The key that was presented. It is neither kept nor shown.'),
+  permissions: requirement.optional(),
+  cost: z
+    .int()
+    .min(0)
+    .optional()
+    .describe('What the call spends where `charge` is true; 1 if left out. Otherwise nothing is spent.'),
+  ip: text(255).optional().describe('The address of the client that presented the key.'),
+  prefix: z
+    .union([text(32), z.array(text(32)).min(1).max(256)])
+    .optional()
+    .describe('Accepts only keys with this prefix, or one of these.'),
+  charge: z.boolean().optional().describe('Whether the call counts against the limits of the key.'),
+})
+
+const nullableDate = date.nullable()
+
+export const apiKey = z
+  .strictObject({
+    id: z.string(),
+    lineageId: z.string().describe('Shared by a key and its successors.'),
+    name: z.string(),
+    prefix: z.string(),
+    hint: z.string().describe('How the key begins.'),
+    owner,
+    createdBy: z.string().nullable(),
+    permissions,
+    metadata,
+    enabled: z.boolean(),
+    rateLimits: z.array(rateLimit).nullable(),
+    quota: z
+      .strictObject({ remaining: z.int(), refill: refill.nullable(), nextRefillAt: nullableDate })
+      .nullable(),
+    allowedIps: z.array(z.string()).nullable(),
+    createdAt: date,
+    updatedAt: date,
+    expiresAt: nullableDate,
+    idleExpiryMs: z.int().nullable(),
+    usageCount: z.int(),
+    lastUsedAt: nullableDate,
+    lastUsedIp: z.string().nullable(),
+    revokedAt: nullableDate,
+    revokedBy: z.string().nullable(),
+    revokedReason: z.string().nullable(),
+    rotatedFrom: z.string().nullable().describe('The id of the key that this one replaced.'),
+    rotatedTo: z.string().nullable().describe('The id of the key that replaced this one.'),
+    version: z.int().describe('Rises with every change; the `ETag`.'),
+  })
+  .describe('A key as everybody may see it who may see it at all.')
+
+export const apiKeyPage = z.strictObject({
+  apiKeys: z.array(apiKey),
+  nextCursor: z.string().optional().describe('Gets the next page; absent on the last one.'),
+})
+
+const secret = z.string().describe('The key itself, this once.')
+export const issued = z.strictObject({ key: secret, apiKey })
+export const rotated = z.strictObject({ key: secret, apiKey, previous: apiKey })
+export const revokedCount = z.strictObject({ revoked: z.int() })
+
+const limitState = z.strictObject({
+  type: z.enum(['rate_limit', 'quota']),
+  name: z.string(),
+  limit: z.number().nullable(),
+  remaining: z.number(),
+  windowMs: z.number().nullable(),
+  resetMs: z.number().nullable(),
+  exceeded: z.boolean(),
+})
+
+const refused = z.strictObject({
+  code: z.enum(['address_not_allowed', 'insufficient_permissions', 'rate_limited', 'quota_exceeded']),
+  missing: permissions.optional(),
+  retryAfterMs: z.number().nullable().optional(),
+  exceeded: z.array(z.string()).optional(),
+})
+
+export const verification = z.union([
+  z
+    .strictObject({
+      active: z.literal(false),
+      refused: z
+        .strictObject({ code: z.literal('too_many_failures'), retryAfterMs: z.number() })
+        .optional()
+        .describe('Whether the key is good was not looked at: its client has sent too many bad ones.'),
+    })
+    .describe('No key, or one that is not valid, for whatever reason.'),
+  z
+    .strictObject({
+      active: z.literal(true),
+      apiKey: apiKey.optional(),
+      limits: z.array(limitState),
+      refused: refused.optional().describe('Why a good key is refused this call.'),
+    })
+    .describe('A good key.'),
+])
+
+export const problem = z
+  .looseObject({
+    type: z.string(),
+    title: z.string(),
+    status: z.int(),
+    code: z.string(),
+    field: z.string().optional().describe('The member that the refusal is about.'),
+    accepted: z.string().optional().describe('For people: what would be accepted there.'),
+  })
+  .describe('RFC 9457.')
+
+/** The schemas that have a name in the document. */
+export const NAMED = {
+  ApiKey: apiKey,
+  ApiKeyPage: apiKeyPage,
+  IssuedKey: issued,
+  RotatedKey: rotated,
+  RevokedCount: revokedCount,
+  Verification: verification,
+  Problem: problem,
+  Owner: owner,
+  Permissions: permissions,
+  RateLimit: rateLimit,
+  IssueRequest: issueBody,
+  UpdateRequest: updateBody,
+  RotateRequest: rotateBody,
+  RevokeRequest: revokeBody,
+  RevokeAllRequest: revokeAllBody,
+  VerifyRequest: verifyBody,
+  EmptyRequest: noBody,
+} as const
+
+/** A key as it travels: its dates are texts. */
+export type ApiKeyJson = z.infer<typeof apiKey>
+export type ApiKeyPageJson = z.infer<typeof apiKeyPage>
+export type IssuedKeyJson = z.infer<typeof issued>
+export type RotatedKeyJson = z.infer<typeof rotated>
+export type RevokedCountJson = z.infer<typeof revokedCount>
+export type VerificationJson = z.infer<typeof verification>
+export type ListQuery = z.infer<typeof listQuery>
+export type IssueRequest = z.infer<typeof issueBody>
+export type UpdateRequest = z.infer<typeof updateBody>
+export type RotateRequest = z.infer<typeof rotateBody>
+export type RevokeRequest = z.infer<typeof revokeBody>
+export type RevokeAllRequest = z.infer<typeof revokeAllBody>
+export type VerifyRequest = z.infer<typeof verifyBody>

@@ -1,0 +1,80 @@
+import { checkVerifyOptions, type VerifyOptions } from '../core/key-verifier.ts'
+import type { LimitState } from '../core/rate-limit.ts'
+import type { ApiKey } from '../core/record.ts'
+import type { RefusedKey, VerifyResult } from '../core/verify-result.ts'
+import type { HandlerParts } from './handlers.ts'
+import { invalidRequest } from './refusal.ts'
+import type { VerifyRequest } from './schemas.ts'
+
+/** What a caller is told of a key. Of all that is wrong with a bad one it is told nothing. */
+type Verification =
+  | {
+      readonly active: false
+      readonly refused?: { readonly code: 'too_many_failures'; readonly retryAfterMs: number }
+    }
+  | {
+      readonly active: true
+      readonly apiKey?: ApiKey
+      readonly limits: readonly LimitState[]
+      readonly refused?: object
+    }
+
+/**
+ * Verifies a key for another service, whose own key is `caller`.
+ *
+ * The function that it returns throws a LatchkeyError `too_many_requests` for callers that have asked about too many bad keys.
+ */
+export function createKeyVerification({
+  keys,
+  limits,
+}: Pick<HandlerParts, 'keys' | 'limits'>): (caller: ApiKey, request: VerifyRequest) => Promise<Verification> {
+  return async function verifyForOthers(caller, request) {
+    limits.inactive.require(caller.id)
+    const result = await keys.verify(request.key, optionsOf(request))
+    const answer = toVerification(result)
+    if (!answer.active) limits.inactive.count(caller.id)
+    return answer
+  }
+}
+
+function optionsOf({ permissions, cost = 1, ip, prefix, charge = false }: VerifyRequest): VerifyOptions {
+  const options: VerifyOptions = {
+    cost: charge ? cost : 0,
+    ...(permissions !== undefined && { permissions }),
+    ...(ip !== undefined && { ip }),
+    ...(prefix !== undefined && { prefix }),
+  }
+  try {
+    checkVerifyOptions(options)
+  } catch (error) {
+    // Its messages name the option and hold no value.
+    const [, field = 'body', accepted = 'something else'] =
+      /^"([^"]{1,200})" must (.{1,300}?)(?:, received [^,]*)?$/s.exec((error as Error).message) ?? []
+    throw invalidRequest(field, accepted)
+  }
+  return options
+}
+
+function toVerification(result: VerifyResult): Verification {
+  if (result.ok) return { active: true, apiKey: result.apiKey, limits: result.limits }
+  switch (result.code) {
+    case 'invalid_key':
+      return { active: false }
+    case 'too_many_failures':
+      return { active: false, refused: { code: result.code, retryAfterMs: result.retryAfterMs } }
+    default:
+      return toRefused(result)
+  }
+}
+
+function toRefused(result: Exclude<RefusedKey, { code: 'invalid_key' | 'too_many_failures' }>): Verification {
+  const { code, apiKey } = result
+  const shown = apiKey === undefined ? {} : { apiKey }
+  if (code === 'address_not_allowed') return { active: true, ...shown, limits: [], refused: { code } }
+  if (code === 'insufficient_permissions') {
+    return { active: true, ...shown, limits: [], refused: { code, missing: result.missing } }
+  }
+  const { limits, retryAfterMs } = result
+  const exceeded = limits.filter((limit) => limit.exceeded).map(({ name }) => name)
+  return { active: true, ...shown, limits, refused: { code, retryAfterMs, exceeded } }
+}
