@@ -526,21 +526,23 @@ describe.each(EXPRESSES)('apiKeyAuth on %s', (_name, express) => {
     })
 
     it('takes away what was said of the answer that has failed', async () => {
+      const stale = {
+        'Content-Encoding': 'gzip',
+        'Content-Language': 'de',
+        'Content-Range': 'bytes 0-1/2',
+        'Content-Disposition': 'attachment',
+        ETag: '"1"',
+        'Last-Modified': 'Thu, 01 Jan 1970 00:00:00 GMT',
+      }
       const app = express()
       app.get('/', (_req, res, next) => {
-        res.set({
-          'Content-Encoding': 'gzip',
-          ETag: '"1"',
-          'Content-Disposition': 'attachment',
-          'X-Other': 'kept',
-        })
+        res.set({ ...stale, 'X-Other': 'kept' })
         next(new LatchkeyError('unavailable'))
       })
       app.use(apiKeyErrorHandler())
       const answer = await (await serve(app))('/')
       expect(answer.json()).toMatchObject({ code: 'unavailable' })
-      for (const name of ['Content-Encoding', 'ETag', 'Content-Disposition'])
-        expect(answer.header(name)).toBe(undefined)
+      expect(Object.keys(stale).filter((name) => answer.header(name) !== undefined)).toEqual([])
       expect(answer.header('X-Other')).toBe('kept')
     })
 

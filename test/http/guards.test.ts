@@ -1,6 +1,7 @@
-import express, { type RequestHandler } from 'express'
+import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
 import {
   apiKeyAuth,
+  getAuth,
   markSession,
   requireApiKey,
   requireAuth,
@@ -191,6 +192,29 @@ describe('markSession', () => {
     app.use(markSession({ user: () => user }))
     app.get('/', requireAuth(), (_req, res) => void res.json({}))
     await request(app).get('/').expect(status)
+  })
+})
+
+describe('the user of a session that is restored behind a key', () => {
+  it.each([
+    ['was refused', 'junk', 'rejected'],
+    ['names somebody else', null, 'conflict'],
+  ])('is taken away where the key %s', async (_what, junk, method) => {
+    const { keys } = createTestKeys()
+    const { key } = await keys.issue(NAME)
+    const app = express()
+    app.use(apiKeyAuth(keys, { refuseWith: 'error' }), ((_error, _req, _res, next) =>
+      next()) as ErrorRequestHandler)
+    app.use((req, _res, next) => {
+      req.user = SESSION_USER
+      next()
+    })
+    app.use(markSession({ user: () => SESSION_USER }))
+    app.get('/', (req, res) => void res.json({ method: getAuth(req).method, user: req.user ?? null }))
+    const { body } = await request(app)
+      .get('/')
+      .set('X-Api-Key', junk ?? key)
+    expect(body).toEqual({ method, user: null })
   })
 })
 

@@ -48,8 +48,7 @@ it('shows no key to whoever inspects the request', async () => {
   })
   const { status, body } = await (await serve(app))('/', [`X-Api-Key: ${key}`])
   expect(status).toBe(200)
-  // Node keeps the lines themselves for as long as nobody has read them.
-  expect(body.split('kHeaders')[0]).not.toContain(key)
+  expect(body).not.toContain(key)
 })
 
 it('is kept beside a stream that takes no properties', async () => {
