@@ -7,7 +7,7 @@ import { type Actor, isOwnerOf } from './actor.ts'
 import type { Caller } from './authenticate-caller.ts'
 import { idOfRequest } from './idempotency.ts'
 import { keyActorId } from './key-actor.ts'
-import { createKeyRoom } from './key-room.ts'
+import { createKeyRoom, refusalOfTaken } from './key-room.ts'
 import type { OperationId } from './operations.ts'
 import { type Action, type Changes, decide, type Policy } from './policy.ts'
 import { matchesVersion, readIfMatch, writeETag } from './preconditions.ts'
@@ -86,13 +86,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     await refuseDone(actor, id)
     const change = permitted(decide(actor, 'issue', null, withDates(asked.body), policy, now()))
     const options: IssueOptions = { ...change, createdBy: actor.id, ...(id !== undefined && { id }) }
-    const issued = await doOnce(actor, id, () =>
-      room.fill(
-        change.owner,
-        () => keys.issue(options),
-        ({ apiKey }) => apiKey,
-      ),
-    )
+    const issued = await doOnce(actor, id, () => room.issue(change.owner, () => keys.issue(options)))
     return { status: 201, body: issued, headers: { ETag: writeETag(issued.apiKey) } }
   }
 
@@ -109,12 +103,14 @@ export function createHandlers(parts: HandlerParts): Handlers {
       const isRevived =
         (change.expiresAt !== undefined || change.idleExpiryMs !== undefined) &&
         statusOf(apiKey) === 'expired'
-      return isRevived ? room.fill(apiKey.owner, act, (revived) => revived) : act()
+      return isRevived ? room.revive(apiKey, change, act) : act()
     })
   }
 
   async function enable(asked: Asked): Promise<Answered> {
-    return changeKey(asked, 'enable', ({ id }, _change, options) => keys.enable(id, options))
+    return changeKey(asked, 'enable', ({ id, owner }, _change, options) =>
+      room.enable(owner, () => keys.enable(id, options)),
+    )
   }
 
   async function disable(asked: Asked): Promise<Answered> {
@@ -128,13 +124,18 @@ export function createHandlers(parts: HandlerParts): Handlers {
   async function rotate(asked: Asked): Promise<Answered> {
     const actor = actorOf(asked)
     const successorId = idOfRequest(asked.headers['idempotency-key'], actor.id, 'rotate', asked.params.id)
-    await refuseDone(actor, successorId)
-    const rotated = await doOnce(actor, successorId, () =>
-      changeIt(asked, 'rotate', async (apiKey, change, options) => {
-        await room.requireForRotation(apiKey)
-        const successor = successorId === undefined ? {} : { successorId }
-        return keys.rotate(apiKey.id, { ...change, ...options, ...successor })
-      }),
+    const previousId = asked.params.id
+    await refuseDone(actor, successorId, previousId)
+    const rotated = await doOnce(
+      actor,
+      successorId,
+      () =>
+        changeIt(asked, 'rotate', async (apiKey, change, options) => {
+          await room.requireForRotation(apiKey)
+          const successor = successorId === undefined ? {} : { successorId }
+          return keys.rotate(apiKey.id, { ...change, ...options, ...successor })
+        }),
+      previousId,
     )
     return { status: 201, body: rotated, headers: { ETag: writeETag(rotated.apiKey) } }
   }
@@ -202,23 +203,46 @@ export function createHandlers(parts: HandlerParts): Handlers {
     }
   }
 
-  /** Does what a repetition of the same request is not to do again. */
-  async function doOnce<Done>(actor: Actor, id: string | undefined, act: () => Promise<Done>): Promise<Done> {
+  /** Does what a repetition of the same request is not to do again. `previousId` is that of the key that is rotated. */
+  async function doOnce<Done>(
+    actor: Actor,
+    id: string | undefined,
+    act: () => Promise<Done>,
+    previousId?: string,
+  ): Promise<Done> {
     try {
       return await act()
     } catch (error) {
-      if (id !== undefined && hasCode(error, 'duplicate_key')) throw await alreadyDone(actor, id)
-      throw error
+      if (id === undefined || !hasCode(error, 'duplicate_key')) throw error
+      throw await refusalOfRepetition(actor, id, await keys.get(id), previousId)
     }
   }
 
-  async function refuseDone(actor: Actor, id: string | undefined): Promise<void> {
-    if (id !== undefined && (await keys.get(id))) throw await alreadyDone(actor, id)
+  async function refuseDone(actor: Actor, id: string | undefined, previousId?: string): Promise<void> {
+    const apiKey = id === undefined ? null : await keys.get(id)
+    if (apiKey) throw await refusalOfRepetition(actor, apiKey.id, apiKey, previousId)
+  }
+
+  /**
+   * Done already is what has come to its end: a key that the room has taken back, or a successor that its key does not lead
+   * to, was given to nobody and never will be.
+   */
+  async function refusalOfRepetition(
+    actor: Actor,
+    id: string,
+    apiKey: ApiKey | null,
+    previousId: string | undefined,
+  ): Promise<LatchkeyError> {
+    if (previousId !== undefined && (await keys.get(previousId))?.rotatedTo !== id) {
+      return refusal('conflict', {
+        accepted: 'another Idempotency-Key, unless the first request is under way',
+      })
+    }
+    return (apiKey && refusalOfTaken(apiKey)) ?? alreadyDone(actor, apiKey)
   }
 
   /** With the key that was made, if the actor may read it; its text is never told again. */
-  async function alreadyDone(actor: Actor, id: string): Promise<LatchkeyError> {
-    const apiKey = await keys.get(id)
+  function alreadyDone(actor: Actor, apiKey: ApiKey | null): LatchkeyError {
     const isReadable = decide(actor, 'read', apiKey, null, policy, now()).ok
     if (!apiKey || !isReadable) return refusal('already_done')
     tellOfReading(actor, apiKey)

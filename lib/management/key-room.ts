@@ -1,18 +1,30 @@
-import { type ApiKey, keyStatus, type Owner } from '../core/record.ts'
+import type { IssuedKey } from '../core/key-management.ts'
+import type { KeySettings } from '../core/key-settings.ts'
+import type { ApiKey, KeyStatus, Owner } from '../core/record.ts'
+import type { LatchkeyError } from '../errors.ts'
 import type { HandlerParts } from './handlers.ts'
 import { refusal } from './refusal.ts'
 
 /** Sees to it that no owner has more keys than are allowed, whoever asks at the same time. */
 export interface KeyRoom {
   /**
-   * Makes a key count that did not, if there is room for it.
+   * Makes a new key, if there is room for it.
    *
-   * @throws LatchkeyError `too_many_keys`: then the key that was made is revoked.
+   * @throws LatchkeyError `too_many_keys`: then the key that was made is revoked. So it is where it cannot be counted.
    */
-  fill<Done>(owner: Owner, act: () => Promise<Done>, keyOf: (done: Done) => ApiKey): Promise<Done>
+  issue(owner: Owner, act: () => Promise<IssuedKey>): Promise<IssuedKey>
   /**
-   * A key that was rotated does not count while its grace lasts: its successor does in its place. So that nobody piles up
-   * keys in their grace, a key is not rotated while the one before it still works.
+   * Lets an expired key work again, if there is room for it.
+   *
+   * @throws LatchkeyError `too_many_keys`: then the key expires again, a second later at most; `conflict`: one that was rotated
+   * has ended for good.
+   */
+  revive(apiKey: ApiKey, change: Partial<KeySettings>, act: () => Promise<ApiKey>): Promise<ApiKey>
+  /** Enables a key, which takes its place before and after, but not amid a count that might miss it. */
+  enable(owner: Owner, act: () => Promise<ApiKey>): Promise<ApiKey>
+  /**
+   * A key that was rotated shares one place with its successor while its grace lasts. So that nobody piles up keys in their
+   * grace, a key is not rotated before the grace of the one before it is over.
    *
    * @throws LatchkeyError `too_many_keys`
    */
@@ -20,7 +32,10 @@ export interface KeyRoom {
 }
 
 const PAGE = 1_000
-const REASON = 'The owner has as many API keys as are allowed'
+const NO_ROOM = 'The owner has as many API keys as are allowed'
+const UNCOUNTED = 'The API keys of the owner could not be counted'
+/** A key that was brought back over the limit ends so much later: no moment that has passed can be set. */
+const SOON_MS = 1_000
 
 export function createKeyRoom({ keys, policy, now }: Omit<HandlerParts, 'limits'>): KeyRoom {
   const max = policy.maxKeysPerOwner
@@ -40,55 +55,97 @@ export function createKeyRoom({ keys, policy, now }: Omit<HandlerParts, 'limits'
     }
   }
 
-  async function fillNow<Done>(
+  /** `lineageId` is that of a key which is there already, `takeBack` undoes what `act` has done. */
+  async function fill<Done>(
     owner: Owner,
-    most: number,
+    lineageId: string | null,
     act: () => Promise<Done>,
-    keyOf: (done: Done) => ApiKey,
+    takeBack: (done: Done, reason: string) => Promise<void>,
   ): Promise<Done> {
-    if ((await count(owner, most)) >= most) throw tooMany(most)
-    const done = await act()
-    const { id } = keyOf(done)
-    try {
-      // Another process may have been as quick. Whoever comes last sees all of them.
-      if ((await count(owner, most + 1)) <= most) return done
-    } catch (error) {
-      // Uncounted, it is not let through; and its text goes to nobody.
-      await keys.revoke(id, { reason: REASON }).catch(() => {})
-      throw error
-    }
-    await keys.revoke(id, { reason: REASON })
-    throw tooMany(most)
+    if (max === null) return act()
+    return inTurn(owner, async () => {
+      if ((await countOthers(owner, lineageId, ['active', 'disabled'])) >= max) throw tooMany(max)
+      const done = await act()
+      let others: number
+      try {
+        // Another process may have been as quick. Whoever comes last sees all of them.
+        const own = lineageId ?? (done as IssuedKey).apiKey.lineageId
+        others = await countOthers(owner, own, ['active', 'disabled', 'active'])
+      } catch (error) {
+        // Uncounted, it is not let through.
+        await takeBack(done, UNCOUNTED).catch(() => {})
+        throw error
+      }
+      if (others < max) return done
+      await takeBack(done, NO_ROOM)
+      throw tooMany(max)
+    })
   }
 
   /**
-   * Counts up to `enough`. It looks at each key once, in an order that no change moves: what is disabled or enabled in
-   * between is counted all the same.
+   * How many places keys of other lineages take, at least as far as the limit. Keys that have ended are not read, however
+   * many there are. One that another process enables behind the first reading is found by a second one of the active.
    */
-  async function count(owner: Owner, enough: number): Promise<number> {
-    let counted = 0
-    let cursor: string | undefined
-    do {
-      const page = await keys.list({ owner, limit: PAGE, ...(cursor !== undefined && { cursor }) })
-      counted += page.apiKeys.filter((apiKey) => isAlive(apiKey) && apiKey.rotatedTo === null).length
-      cursor = page.nextCursor
-    } while (cursor !== undefined && counted < enough)
-    return counted
+  async function countOthers(
+    owner: Owner,
+    lineageId: string | null,
+    statuses: readonly KeyStatus[],
+  ): Promise<number> {
+    const others = new Set<string>()
+    for (const status of statuses) {
+      let cursor: string | undefined
+      do {
+        if (max !== null && others.size >= max) return others.size
+        const page = await keys.list({ owner, status, limit: PAGE, ...(cursor !== undefined && { cursor }) })
+        for (const apiKey of page.apiKeys) others.add(apiKey.lineageId)
+        if (lineageId !== null) others.delete(lineageId)
+        cursor = page.nextCursor
+      } while (cursor !== undefined)
+    }
+    return others.size
   }
 
-  function isAlive(apiKey: ApiKey): boolean {
-    const status = keyStatus(apiKey, new Date(now()))
-    return status === 'active' || status === 'disabled'
+  /** Nobody has the text of a key that is not answered; but it may have been rotated meanwhile. */
+  async function revokeLine(id: string | null, reason: string): Promise<void> {
+    for (let next = id; next !== null; ) next = (await keys.revoke(next, { reason })).rotatedTo
+  }
+
+  /** A key that was there before is never revoked: it gets back what it had, or ends as soon as can be. */
+  async function expireAgain(old: ApiKey, change: Partial<KeySettings>, reason: string): Promise<void> {
+    const before = Object.entries(settingsOf(old)).filter(
+      ([member]) => change[member as keyof KeySettings] !== undefined,
+    )
+    const settings: Partial<KeySettings> = Object.fromEntries(before)
+    const soon = new Date(now() + SOON_MS)
+    if (settings.expiresAt && settings.expiresAt < soon) settings.expiresAt = soon
+    try {
+      await keys.update(old.id, settings)
+    } catch (error) {
+      const apiKey = await keys.get(old.id)
+      // Revoked meanwhile, or rotated to end even sooner.
+      if (apiKey && apiKey.revokedAt === null && apiKey.rotatedTo === null) throw error
+    }
+    await revokeLine((await keys.get(old.id))?.rotatedTo ?? null, reason)
+  }
+
+  /** Idleness is no end of a key in its grace: a use of it that is not written down yet may still come to light. */
+  function hasEnded({ revokedAt, expiresAt }: ApiKey): boolean {
+    return revokedAt !== null || (expiresAt !== null && expiresAt.getTime() <= now())
   }
 
   return {
-    fill: (owner, act, keyOf) => {
-      return max === null ? act() : inTurn(owner, () => fillNow(owner, max, act, keyOf))
+    issue: (owner, act) => fill(owner, null, act, ({ apiKey }, reason) => revokeLine(apiKey.id, reason)),
+    async revive(apiKey, change, act) {
+      if (apiKey.rotatedTo !== null) throw refusal('conflict')
+      return fill(apiKey.owner, apiKey.lineageId, act, (_revived, reason) =>
+        expireAgain(apiKey, change, reason),
+      )
     },
+    enable: (owner, act) => (max === null ? act() : inTurn(owner, act)),
     async requireForRotation({ rotatedFrom }) {
       if (max === null || rotatedFrom === null) return
       const previous = await keys.get(rotatedFrom)
-      if (previous && isAlive(previous)) {
+      if (previous && !hasEnded(previous)) {
         throw refusal('too_many_keys', {
           accepted: 'to rotate once the previous key has ended or is revoked',
         })
@@ -99,4 +156,18 @@ export function createKeyRoom({ keys, policy, now }: Omit<HandlerParts, 'limits'
 
 function tooMany(max: number) {
   return refusal('too_many_keys', { accepted: `at most ${max} keys of one owner` })
+}
+
+/** What a repetition is told that finds a key which the room has taken back; null where it is any other. */
+export function refusalOfTaken({ revokedBy, revokedReason }: ApiKey): LatchkeyError | null {
+  if (revokedBy !== null) return null
+  if (revokedReason === NO_ROOM) {
+    return refusal('too_many_keys', { accepted: 'another Idempotency-Key, once there is room' })
+  }
+  return revokedReason === UNCOUNTED ? refusal('conflict', { accepted: 'another Idempotency-Key' }) : null
+}
+
+/** All settings of a key, as `keys.update` takes them. */
+function settingsOf({ quota, ...apiKey }: ApiKey): Partial<KeySettings> {
+  return { ...apiKey, quota: quota && { remaining: quota.remaining, refill: quota.refill } }
 }

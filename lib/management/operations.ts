@@ -52,7 +52,7 @@ export const OPERATIONS: readonly Operation[] = [
     fixed: ['createdBy'],
     success: { status: 201, schema: 'IssuedKey' },
     isIdempotent: true,
-    codes: [...FIELD_CODES, 'not_permitted', 'too_many_keys', 'already_done', 'unsupported'],
+    codes: [...FIELD_CODES, 'not_permitted', 'conflict', 'too_many_keys', 'already_done', 'unsupported'],
   }),
   operation(
     'revoke_all',

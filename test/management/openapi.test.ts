@@ -82,6 +82,20 @@ const onRevoked = async ({ world, apiKey }: Given) => {
   return undefined
 }
 
+/** A new key that was taken back, since the store failed when it was to be counted. */
+const onUncounted = async ({ world, send, request }: Given) => {
+  const headers = { 'Idempotency-Key': 'a' }
+  let reads = 0
+  world.store.fail('list', async (work) => {
+    reads += 1
+    if (reads > 2) throw new Error('down')
+    return work()
+  })
+  await send({ ...request, headers })
+  world.store.heal('list')
+  return { headers }
+}
+
 const SCENARIOS: Readonly<Record<string, Scenario>> = {
   invalid_request: { request: () => ({}) },
   missing_key: { request: () => ({ key: undefined as never }) },
@@ -174,7 +188,9 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     },
   },
   conflict: {
+    options: () => ({ maxKeysPerOwner: 5 }),
     async prepare(given) {
+      if (given.id === 'issue') return onUncounted(given)
       if (given.id !== 'revoke') return onRevoked(given)
       given.world.store.fail('update', replies('conflict'))
       return undefined
