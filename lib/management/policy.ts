@@ -57,7 +57,10 @@ export interface PolicyOptions {
    */
   maxKeysPerOwner?: number | null
   /**
-   * The actions that are open to requests that present a key, each with the permissions that the key needs for it.
+   * The actions that are open to requests that present a key, each with the permissions that the key needs for it. What a key
+   * issues is bounded by its own permissions, end, idle time, addresses and rate limits, and has those where the request names
+   * none. Each new key counts its limits for itself: `maxKeysPerOwner` bounds how many there are. A key with a quota issues none,
+   * and no key changes rate limits or a quota, be they its own.
    *
    * @default {} (none)
    */

@@ -3,7 +3,7 @@ import { text } from 'node:stream/consumers'
 import type { ApiKey } from 'latchkey'
 import { describe, expect, it } from 'vitest'
 import { type BuildApp, createWorld, ROUTERS, type WorldOptions } from '../support/management-world.ts'
-import { ALICE, BOB, createTestKeys, NAME } from '../support/test-keys.ts'
+import { ALICE, BOB, forgeKey, NAME } from '../support/test-keys.ts'
 
 const READ = { projects: ['read'] }
 const MANAGER = { ...NAME, permissions: { 'api-keys': ['manage'], ...READ } }
@@ -129,12 +129,24 @@ describe('a key that asks', () => {
 
 describe('verifying for others', () => {
   it('tells of no more bad keys than are allowed, although many are sent at once', async () => {
-    const { keys, call } = await createWorld({ requestLimit: { inactive: 2 } })
+    const { keys, call, store } = await createWorld({ requestLimit: { inactive: 2 } })
     const service = await keys.issue(VERIFIER)
+    const bad = Array.from({ length: 20 }, (_, i) =>
+      forgeKey(service.key, { keyId: `unknown${i + 100_000_000}` }),
+    )
+    const together = withResolvers()
+    let looking = 0
+    // None is answered before all are looked for.
+    store.fail('find', async (work) => {
+      const found = await work()
+      if (found !== null) return found
+      looking += 1
+      if (looking === bad.length) together.resolve()
+      await together.promise
+      return null
+    })
     const answers = await Promise.all(
-      Array.from({ length: 20 }, (_, i) =>
-        call('POST', '/verify', { key: service.key, json: { key: `bad${i}` } }),
-      ),
+      bad.map((key) => call('POST', '/verify', { key: service.key, json: { key } })),
     )
     expect(answers.filter(({ status }) => status === 200)).toHaveLength(2)
     expect(answers.filter(({ status }) => status === 429)).toHaveLength(18)
@@ -216,7 +228,7 @@ describe('what is sent', () => {
   })
 
   it('is told to be wrong before it is asked who sends it', async () => {
-    const { call } = await createWorld({ maxBodyBytes: 20 }, undefined, createTestKeys())
+    const { call } = await createWorld({ maxBodyBytes: 20 })
     const form = { headers: { 'Content-Type': 'text/plain' }, body: '{}' }
     expect((await call('POST', '/', form)).status).toBe(415)
     expect((await call('POST', '/', { body: ' '.repeat(21) })).status).toBe(413)
