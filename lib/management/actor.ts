@@ -51,7 +51,10 @@ export interface ActorOwner extends Owner {
 
 /** A key that asks for itself: {@link decideKeyActor} makes it, an application cannot. */
 export interface KeyActor extends Actor {
-  /** The key that was presented. What the actor hands out ends no later and is allowed from nowhere else. */
+  /**
+   * The key that was presented. What the actor hands out ends no later, is allowed from nowhere else, and has rate limits that are
+   * no higher. With a quota the key issues nothing.
+   */
   readonly presented: ApiKey
 }
 

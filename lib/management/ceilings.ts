@@ -38,25 +38,51 @@ export function refusePermissions(ceiling: Permissions): Refusal {
   return refuse('permissions_exceeded', 'permissions', `permissions within ${shown}`)
 }
 
-/** Rate limits: each ceiling there, of the same shape, and no higher. Null has the default of the service. */
+/**
+ * Rate limits: each ceiling there, of the same shape, and no higher. Null has the default of the service. A key that asks hands on
+ * its own where nothing is said, and loosens none that are there.
+ */
 export function boundRateLimits(
   value: readonly RateLimit[] | null | undefined,
   ceilings: readonly CompiledLimit[],
-  { key }: Measure,
+  { key, presented }: Measure,
 ): Accepted<readonly RateLimit[] | null> | Refusal {
-  if (value === undefined || value === null || isUnchanged(value, key?.rateLimits)) return accept(value)
-  const limits = compileRateLimits('rateLimits', value)
-  const exceeded = ceilings.find((ceiling) => !limits.some((limit) => keepsTo(limit, ceiling)))
+  if (presented && key && value !== undefined) return refuse('ceiling_exceeded', 'rateLimits', NOT_BY_KEY)
+  const own = presented?.rateLimits?.length ? presented.rateLimits : null
+  if (value === undefined) return accept(key ? undefined : (own ?? undefined))
+  if (isUnchanged(value, key?.rateLimits) || (value === null && !own)) return accept(value)
+  const exceeded =
+    exceededLimit(value, own ? compileRateLimits('rateLimits', own) : []) ??
+    (value && exceededLimit(value, ceilings))
   if (!exceeded) return accept(value)
-  return refuse('ceiling_exceeded', 'rateLimits', `null, or limits with ${describeLimit(exceeded)} at most`)
+  const orNull = own ? '' : 'null, or '
+  return refuse('ceiling_exceeded', 'rateLimits', `${orNull}limits with ${describeLimit(exceeded)} at most`)
+}
+
+/** The first ceiling that these limits do not keep to; null, the default of the service, is not known to keep to any. */
+function exceededLimit(
+  value: readonly RateLimit[] | null,
+  ceilings: readonly CompiledLimit[],
+): CompiledLimit | null {
+  const limits = value === null ? [] : compileRateLimits('rateLimits', value)
+  return ceilings.find((ceiling) => !limits.some((limit) => keepsTo(limit, ceiling))) ?? null
+}
+
+/**
+ * A key with a quota issues none: each new key would have a quota of its own, and might issue further ones, so that what is handed
+ * out had no end.
+ */
+export function refuseIssueByQuota({ quota }: ApiKey): Refusal | null {
+  return quota && refuse('ceiling_exceeded', 'quota', 'nothing: a key with a quota issues no keys')
 }
 
 /** A quota: neither left out of a new key nor taken off one. */
 export function boundQuota(
   value: Quota | null | undefined,
   ceiling: Exclude<ResolvedClientFields['quota'], false>,
-  { key }: Measure,
+  { key, presented }: Measure,
 ): Accepted<Quota | null> | Refusal {
+  if (presented && key && value !== undefined) return refuse('ceiling_exceeded', 'quota', NOT_BY_KEY)
   const { maxRemaining, maxRefillAmount, minRefillMs } = ceiling
   if (value === undefined) return accept(key ? undefined : { remaining: maxRemaining, refill: null })
   if (value === null) {
@@ -132,17 +158,25 @@ export function boundAllowedIps(
 
 /** Whether a key is no more free than the key that asks, so that this one may be handed its successor. */
 export function boundSuccessor(old: ApiKey, presented: ApiKey): Refusal | null {
-  const { allowedIps, idleExpiryMs } = presented
+  const { allowedIps, idleExpiryMs, rateLimits, quota } = presented
   if (allowedIps && !isListWithin(old.allowedIps, allowedIps)) {
     return refuse('ceiling_exceeded', 'allowedIps', 'a key that is allowed from no more addresses')
   }
   if (idleExpiryMs !== null && (old.idleExpiryMs === null || old.idleExpiryMs > idleExpiryMs)) {
     return refuse('ceiling_exceeded', 'idleExpiryMs', 'a key that expires of no more idleness')
   }
+  if (rateLimits && exceededLimit(old.rateLimits, compileRateLimits('rateLimits', rateLimits))) {
+    return refuse('ceiling_exceeded', 'rateLimits', 'a key with limits that are no higher')
+  }
+  // A lineage shares one quota, whoever spends it.
+  if (quota && old.lineageId !== presented.lineageId) {
+    return refuse('ceiling_exceeded', 'quota', 'a key that shares the quota of the key that asks')
+  }
   return null
 }
 
 const MAX_SHOWN = 500
+const NOT_BY_KEY = 'nothing: no key changes what bounds it or another one'
 
 function accept<T>(value: T | undefined): Accepted<T> {
   return { ok: true, value }

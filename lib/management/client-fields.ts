@@ -8,7 +8,8 @@ import { ownMember } from './own-member.ts'
 /**
  * What an actor that is no admin may set on a key, and how far. A field that is false is refused by its name, whatever its
  * value. A value that the key has already is never beyond its ceiling; one that changes has to keep to it. `name` may always be set;
- * nobody changes `owner` and `createdBy`.
+ * nobody changes `owner` and `createdBy`. A key that asks (`keyActions`) is bound by what it has itself besides, and changes neither
+ * rate limits nor a quota.
  */
 export interface ClientFields {
   /**

@@ -8,14 +8,15 @@ import { rawRequest } from '../http/raw-request.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkFunction, checkMethods, checkObject } from '../internal/options.ts'
 import type { Actor } from './actor.ts'
-import { AUTHENTICATION_OPTIONS, createCallerReader } from './authenticate-caller.ts'
+import { AUTHENTICATION_OPTIONS, type Caller, createCallerReader } from './authenticate-caller.ts'
 import type { ClientFields } from './client-fields.ts'
 import { createHandlers, type Handlers } from './handlers.ts'
+import { keyActorId } from './key-actor.ts'
 import { openApiDocument } from './openapi.ts'
 import { matchRoute, type Operation } from './operations.ts'
 import { type PolicyOptions, resolvePolicy } from './policy.ts'
 import { checkMaxBodyBytes, readBody } from './read-body.ts'
-import { readInput } from './read-input.ts'
+import { readInput, readSecretInput } from './read-input.ts'
 import { refusal } from './refusal.ts'
 import { createRequestLimits, type RequestLimitOptions } from './request-limit.ts'
 
@@ -38,12 +39,13 @@ export interface KeyManagementApiOptions<Source> extends PolicyOptions, Credenti
    */
   verifyPermission?: PermissionRequirement
   /**
-   * The longest body, in bytes.
+   * The longest body, in bytes. A body is read before it is known who sends it, so that nothing is done by a right that has ended
+   * meanwhile: what is wrong with it is told first (415, 413, 400, then 401), and strangers may have as much held in memory.
    *
    * @default 65_536
    */
   maxBodyBytes?: number
-  /** How often an actor may ask, counted in this process; false counts nothing. */
+  /** How often an actor or a key may ask, counted in this process; false counts nothing. */
   requestLimit?: false | RequestLimitOptions
   /**
    * The protection space that challenges name (RFC 9110 §11.5), in ASCII.
@@ -137,26 +139,36 @@ export function createKeyManagementApi<Source extends object>(
   async function answer(request: ApiRequest<Source>, fields: Record<string, string>): Promise<ApiResponse> {
     const { pathname, search } = splitUrl(request.url)
     const { operation, params } = matchRoute(request.method, pathname)
-    const query = readInput(operation.query, readQuery(search))
+    const readShape = operation.id === 'verify' ? readSecretInput : readInput
+    const query = readShape(operation.query, readQuery(search))
     if (operation.id === 'openapi') return render(200, openApiDocument())
     const { headers } = rawRequest(request.source)
     if (operation.isChange && headers['sec-fetch-site'] === 'cross-site') throw refusal('cross_site')
+    // Before the caller: a body may come as slowly as its sender likes, and who may do this is decided as late as can be.
+    const body = operation.body && (await readOperationBody(request, operation))
     const caller = await readCaller(request.source, operation)
     Object.assign(fields, caller.fields)
-    if (caller.kind === 'actor') {
-      limits.requests.require(caller.actor.id)
-      limits.requests.count(caller.actor.id)
-    }
-    const body = operation.body && (await readOperationBody(request, operation))
+    countRequest(caller, operation)
     const answered = await handlers[operation.id]({ caller, params, query, body, headers })
     return render(answered.status ?? 200, answered.body, { ...fields, ...answered.headers })
+  }
+
+  function countRequest(caller: Caller, { id }: Operation): void {
+    // Nobody who has found a key keeps its owner from giving it up.
+    if (id === 'self_revoke') return
+    const name = caller.kind === 'actor' ? caller.actor.id : keyActorId(caller.apiKey)
+    if (id === 'verify') limits.verify.spend(name)
+    else limits.requests.spend(name)
   }
 
   async function readOperationBody(request: ApiRequest<Source>, operation: Operation): Promise<unknown> {
     const stream = rawRequest(request.source)
     const { headers } = stream
     const given = await readBody({ headers, stream, parsed: request.parsedBody }, maxBodyBytes)
-    return operation.body && readInput(operation.body, given, operation.fixed)
+    if (!operation.body) return null
+    return operation.id === 'verify'
+      ? readSecretInput(operation.body, given)
+      : readInput(operation.body, given, operation.fixed)
   }
 
   /** What is not ours is a fault: a broken part never becomes a wrong answer. */

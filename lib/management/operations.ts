@@ -71,7 +71,10 @@ export const OPERATIONS: readonly Operation[] = [
     success: { status: 200, schema: 'Verification' },
     codes: ['too_many_requests'],
   }),
-  operation('self', 'GET', '/self', 'Shows the key that asks', { action: null }),
+  operation('self', 'GET', '/self', 'Shows the key that asks', {
+    action: null,
+    codes: ['too_many_requests'],
+  }),
   operation('self_revoke', 'POST', '/self/revoke', 'Revokes the key that asks', {
     action: null,
     body: revokeBody,

@@ -20,6 +20,7 @@ import {
   boundSuccessor,
   boundSuccessorExpiry,
   type Measure,
+  refuseIssueByQuota,
   refusePermissions,
 } from './ceilings.ts'
 import { type ClientFields, type ResolvedClientFields, resolveClientFields } from './client-fields.ts'
@@ -56,7 +57,10 @@ export interface PolicyOptions {
    */
   maxKeysPerOwner?: number | null
   /**
-   * The actions that are open to requests that present a key, each with the permissions that the key needs for it.
+   * The actions that are open to requests that present a key, each with the permissions that the key needs for it. What a key
+   * issues is bounded by its own permissions, end, idle time, addresses and rate limits, and has those where the request names
+   * none. Each new key counts its limits for itself: `maxKeysPerOwner` bounds how many there are. A key with a quota issues none,
+   * and no key changes rate limits or a quota, be they its own.
    *
    * @default {} (none)
    */
@@ -153,13 +157,15 @@ function decideList(asked: Asked): Decision<'list'> {
 }
 
 function decideIssue(asked: Asked): Decision<'issue'> {
-  const { actor } = asked
+  const { actor, presented } = asked
   const own = ownersWith(actor, 'create')
   if (actor.admin !== true && own.length === 0) return refuse('not_permitted')
   const known = ['owner', 'prefix', ...SETTINGS]
   const given = readGiven(asked, { known, fixed: ['createdBy'] })
   if (isRefusal(given)) return given
   if (given.name === undefined) return refuse('invalid_request', 'name', 'a non-empty string')
+  const tooFree = presented && refuseIssueByQuota(presented)
+  if (tooFree) return tooFree
   const owner = (given.owner as Owner | undefined) ?? (own.length === 1 ? own[0] : undefined)
   if (!owner) return refuse('invalid_request', 'owner', 'the { type, id } of the owner')
   if (!abilitiesOn(actor, owner)?.has('create')) return refuse('not_permitted', 'owner')
@@ -268,7 +274,7 @@ function* boundedFields(
 ): Generator<readonly [string, Accepted<unknown> | Refusal]> {
   const { rateLimits, quota, expiresAt, idleExpiryMs } = policy.clientFields
   const measure: Measure = { key, presented, now }
-  if (rateLimits) yield ['rateLimits', boundRateLimits(given.rateLimits, rateLimits, measure)]
+  yield ['rateLimits', boundRateLimits(given.rateLimits, rateLimits || [], measure)]
   if (quota) yield ['quota', boundQuota(given.quota, quota, measure)]
   yield ['expiresAt', boundExpiry(given.expiresAt, expiresAt, measure)]
   yield ['idleExpiryMs', boundIdleExpiry(given.idleExpiryMs, idleExpiryMs, measure)]

@@ -75,8 +75,10 @@ function isJson(contentType: unknown): boolean {
   if (typeof contentType !== 'string') return false
   const [type = '', ...parameters] = contentType.toLowerCase().split(';')
   if (type.trim() !== 'application/json') return false
-  const charset = parameters.map((parameter) => parameter.trim()).find((text) => text.startsWith('charset='))
-  return charset === undefined || /^charset="?(?:utf-8|us-ascii)"?$/.test(charset)
+  return parameters
+    .map((parameter) => parameter.trim())
+    .filter((text) => /^charset\s*=/.test(text))
+    .every((charset) => /^charset=(?:utf-8|us-ascii|"(?:utf-8|us-ascii)")$/.test(charset))
 }
 
 function isPlain(encoding: unknown): boolean {

@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import type { LatchkeyError } from '../errors.ts'
+import { isLatchkeyError, type LatchkeyError } from '../errors.ts'
 import { invalidRequest, refusal } from './refusal.ts'
 
 const MAX_SHOWN = 200
@@ -25,6 +25,26 @@ export function readInput<S extends z.ZodType>(
   const issues = parsed.error.issues
   const unknown = issues.find(({ code }) => code === 'unrecognized_keys')
   throw refusalOfIssue(unknown ?? (issues[0] as z.core.$ZodIssue), schema, fixed)
+}
+
+/**
+ * The same for what holds a secret, which may stand at the wrong place, a name's too: a refusal names no more than a
+ * member that is known.
+ */
+export function readSecretInput<S extends z.ZodType>(schema: S, given: unknown): z.infer<S> {
+  try {
+    return readInput(schema, given)
+  } catch (error) {
+    if (!isLatchkeyError(error)) throw error
+    const { field, accepted } = error.details as { field?: string; accepted?: string }
+    const member = firstMember(field ?? '')
+    throw invalidRequest(namesOf(schema).includes(member) ? member : 'body', accepted ?? 'something else')
+  }
+}
+
+/** Of `permissions.projects[0]` it is `permissions`. */
+export function firstMember(field: string): string {
+  return field.split(/[.[]/, 1)[0] ?? ''
 }
 
 /** Looks for forbidden names everywhere, without recursion: a body may be nested as deeply as it is long. */
@@ -117,9 +137,13 @@ const ARTICLES: Readonly<Record<string, string>> = {
 const UNITS: Readonly<Record<string, string>> = { string: ' characters', array: ' entries' }
 
 function knownMembers(schema: z.ZodType): string | null {
-  const { shape } = schema as { shape?: object }
-  const names = shape ? Object.keys(shape) : []
+  const names = namesOf(schema)
   return names.length === 0 ? 'nothing' : names.join(', ')
+}
+
+function namesOf(schema: z.ZodType): string[] {
+  const { shape } = schema as { shape?: object }
+  return shape ? Object.keys(shape) : []
 }
 
 function fieldName(path: readonly (string | number)[]): string {

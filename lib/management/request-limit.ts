@@ -6,14 +6,23 @@ import { refusal } from './refusal.ts'
 /** How often somebody may ask, counted in this process. */
 export interface RequestLimitOptions {
   /**
-   * How many requests an actor may make within the window.
+   * How many requests an actor may make within the window, or a key, `verify` and `self/revoke` apart.
    *
    * @default 600
    */
   limit?: number
   /**
-   * How many keys that are not valid a caller of `verify` may ask about within the window. It bounds how fast a caller may
-   * guess; set it well above what its clients mistype.
+   * How many requests to `verify` a key may make within the window. It bounds how fast a caller may guess, and counts what
+   * strangers send to it as well: set it well above what the service has to bear.
+   *
+   * @default 60_000
+   */
+  verify?: number
+  /**
+   * How many keys that are not valid a caller of `verify` is told of within the window; it gets a 429 for further ones. Good
+   * keys are answered all the same, so that nobody turns a service off with bad ones. It is a sign that something is
+   * amiss and no bound on guessing: that is the length of a key, `verify` above, the rate limits of the key that asks, and
+   * `failedAttempts` for each `ip` that it tells.
    *
    * @default 1_000
    */
@@ -28,13 +37,13 @@ export interface RequestLimitOptions {
 
 /** Counts by name, in windows. */
 export interface RequestCounter {
-  /** @throws LatchkeyError `too_many_requests` where the count is used up. */
-  require(name: string): void
-  count(name: string): void
+  /** Counts one. @throws LatchkeyError `too_many_requests` where the count is used up. */
+  spend(name: string): void
 }
 
 export interface RequestLimits {
   readonly requests: RequestCounter
+  readonly verify: RequestCounter
   readonly inactive: RequestCounter
 }
 
@@ -42,21 +51,23 @@ const MAX_NAMES = 10_000
 
 /** @throws TypeError naming the option. */
 export function createRequestLimits(value: unknown, now: () => number): RequestLimits {
-  if (value === false) return { requests: UNCOUNTED, inactive: UNCOUNTED }
+  if (value === false) return { requests: UNCOUNTED, verify: UNCOUNTED, inactive: UNCOUNTED }
   if (value === true) fail('requestLimit', 'an object or false', value)
-  const given = checkObject('requestLimit', value ?? {}, ['limit', 'inactive', 'windowMs'])
-  const { limit = 600, inactive = 1_000, windowMs = 60_000 } = given
+  const given = checkObject('requestLimit', value ?? {}, ['limit', 'verify', 'inactive', 'windowMs'])
+  const { limit = 600, verify = 60_000, inactive = 1_000, windowMs = 60_000 } = given
   checkInteger('requestLimit.limit', limit, 1, 1_000_000_000)
+  checkInteger('requestLimit.verify', verify, 1, 1_000_000_000)
   checkInteger('requestLimit.inactive', inactive, 1, 1_000_000_000)
   checkInteger('requestLimit.windowMs', windowMs, 1_000, 86_400_000)
   const windows = windowMs as number
   return {
     requests: createCounter(limit as number, windows, now),
+    verify: createCounter(verify as number, windows, now),
     inactive: createCounter(inactive as number, windows, now),
   }
 }
 
-const UNCOUNTED: RequestCounter = Object.freeze({ require() {}, count() {} })
+const UNCOUNTED: RequestCounter = Object.freeze({ spend() {} })
 
 function createCounter(limit: number, windowMs: number, now: () => number): RequestCounter {
   const counts = new LRUCache<string, { since: number; count: number }>({ max: MAX_NAMES })
@@ -72,14 +83,12 @@ function createCounter(limit: number, windowMs: number, now: () => number): Requ
   }
 
   return {
-    require(name) {
-      const { since, count } = windowOf(name)
-      if (count >= limit) {
-        throw refusal('too_many_requests', {}, retryAfterField(since + windowMs - now()))
+    spend(name) {
+      const opened = windowOf(name)
+      if (opened.count >= limit) {
+        throw refusal('too_many_requests', {}, retryAfterField(opened.since + windowMs - now()))
       }
-    },
-    count(name) {
-      windowOf(name).count += 1
+      opened.count += 1
     },
   }
 }

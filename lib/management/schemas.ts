@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import { z } from 'zod'
 import { isStorable } from '../internal/options.ts'
 
@@ -9,7 +10,12 @@ import { isStorable } from '../internal/options.ts'
 const MAX_MS = 100 * 366 * 86_400_000
 const MAX_UNITS = 1_000_000_000_000
 
-const date = z.iso.datetime({ offset: true })
+const LAST_TIME = Date.parse('9999-12-31T23:59:59.999Z')
+
+/** In UTC a year of four digits: a fifth one is answered in a form that not everybody reads. */
+const date = z.iso
+  .datetime({ offset: true })
+  .refine((value) => !(Date.parse(value) > LAST_TIME), 'a time up to the year 9999 in UTC')
 const text = (max: number) => z.string().min(1).max(max).refine(isStorable, 'well-formed Unicode without NUL')
 const units = z.int().min(0).max(MAX_UNITS)
 
@@ -100,6 +106,11 @@ const requirement = z
   .union([permissions, z.array(permissions).min(1).max(256)])
   .describe('What the key must be permitted: all of it, or of several alternatives any one.')
 
+/** It stands in events. A zone (`fe80::1%eth0`) could be any text, were it left to `isIP`. */
+function isAddress(value: string): boolean {
+  return isIP(value) !== 0 && /^[\w.:%-]+$/.test(value)
+}
+
 export const verifyBody = z.strictObject({
   key: z.string().describe('The key that was presented. It is neither kept nor shown.'),
   permissions: requirement.optional(),
@@ -108,7 +119,12 @@ export const verifyBody = z.strictObject({
     .min(0)
     .optional()
     .describe('What the call spends where `charge` is true; 1 if left out. Otherwise nothing is spent.'),
-  ip: text(255).optional().describe('The address of the client that presented the key.'),
+  ip: text(64)
+    .refine(isAddress, 'an IP address')
+    .optional()
+    .describe(
+      'The address of the client that presented the key. It is believed: the key that asks is trusted with it.',
+    ),
   prefix: z
     .union([text(32), z.array(text(32)).min(1).max(256)])
     .optional()

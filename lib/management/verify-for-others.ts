@@ -3,6 +3,7 @@ import type { LimitState } from '../core/rate-limit.ts'
 import type { ApiKey } from '../core/record.ts'
 import type { RefusedKey, VerifyResult } from '../core/verify-result.ts'
 import type { HandlerParts } from './handlers.ts'
+import { firstMember } from './read-input.ts'
 import { invalidRequest } from './refusal.ts'
 import type { VerifyRequest } from './schemas.ts'
 
@@ -22,17 +23,18 @@ type Verification =
 /**
  * Verifies a key for another service, whose own key is `caller`.
  *
- * The function that it returns throws a LatchkeyError `too_many_requests` for callers that have asked about too many bad keys.
+ * The function that it returns throws a LatchkeyError `too_many_requests` about a bad key where the caller has asked about too many.
+ * A good one is answered all the same, or strangers could turn a service off by sending bad ones.
  */
 export function createKeyVerification({
   keys,
   limits,
 }: Pick<HandlerParts, 'keys' | 'limits'>): (caller: ApiKey, request: VerifyRequest) => Promise<Verification> {
   return async function verifyForOthers(caller, request) {
-    limits.inactive.require(caller.id)
     const result = await keys.verify(request.key, optionsOf(request))
     const answer = toVerification(result)
-    if (!answer.active) limits.inactive.count(caller.id)
+    // Counted and refused in one step, however many come at once; and a good key is never refused for bad ones.
+    if (!answer.active) limits.inactive.spend(caller.id)
     return answer
   }
 }
@@ -47,10 +49,10 @@ function optionsOf({ permissions, cost = 1, ip, prefix, charge = false }: Verify
   try {
     checkVerifyOptions(options)
   } catch (error) {
-    // Its messages name the option and hold no value.
+    // Its messages name the option and hold no value. Names inside of it are the client's, and may be a key by mistake.
     const [, field = 'body', accepted = 'something else'] =
       /^"([^"]{1,200})" must (.{1,300}?)(?:, received [^,]*)?$/s.exec((error as Error).message) ?? []
-    throw invalidRequest(field, accepted)
+    throw invalidRequest(firstMember(field), accepted)
   }
   return options
 }

@@ -127,7 +127,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   quota_exceeded: { options: open, prepare: withKey({ quota: { remaining: 0 } }) },
   insufficient_permissions: { options: open, prepare: withKey({ permissions: {} }) },
   too_many_requests: {
-    options: () => ({ requestLimit: { limit: 1, inactive: 1 } }),
+    options: () => ({ requestLimit: { limit: 1, verify: 1 } }),
     async prepare({ id, send, request }) {
       await send(id === 'verify' ? { ...request, json: { key: 'wrong' } } : request)
       return undefined
