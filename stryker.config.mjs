@@ -1,6 +1,7 @@
 /**
  * Mutation testing of what stands between a request and a route: `npm run test:mutation -- --mutate 'lib/koa/*.ts'`. All of
- * it takes hours on two cores, and so is no part of `npm test`. test/mutation.md tells of the last run and of what survived.
+ * it takes hours on two cores, and so is no part of `npm test`. MUTATION_TESTS=koa names the folders of tests to run, which
+ * is the way to go file by file.
  */
 export default {
   testRunner: 'vitest',
