@@ -43,8 +43,8 @@ export interface CredentialReader {
 const NONE: Credential = Object.freeze({ kind: 'none' })
 const SEVERAL: Credential = Object.freeze({ kind: 'several' })
 
-/** RFC 9110 §5.6.2. */
-const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$/
+/** What names a header field or a scheme (RFC 9110 §5.6.2). */
+export const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$/
 
 const DEFAULT_HEADERS = Object.freeze(['X-Api-Key'])
 const DEFAULT_SCHEME = 'Api-Key'
