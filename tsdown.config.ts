@@ -13,6 +13,8 @@ export default defineConfig({
     management: 'lib/management/index.ts',
     'management/express': 'lib/management/express.ts',
     'management/koa': 'lib/management/koa.ts',
+    client: 'lib/client/index.ts',
+    remote: 'lib/remote/index.ts',
   },
   format: ['esm', 'cjs'],
   platform: 'node',

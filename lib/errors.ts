@@ -148,6 +148,11 @@ export function isLatchkeyError(value: unknown): value is LatchkeyError {
   return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[BRAND] === true
 }
 
+/** Whether a text is the code of an error of this release. */
+export function isErrorCode(value: unknown): value is ErrorCode {
+  return typeof value === 'string' && Object.hasOwn(MEANINGS, value)
+}
+
 /** The short, fixed sentence that stands for a code in a problem body's `title`. */
 export function titleOf(code: ErrorCode): string {
   return MEANINGS[code]?.title ?? code

@@ -71,6 +71,11 @@ export function addressGroup(ip: string | undefined): string | null {
   return `${groups.slice(0, 4).join(':')}::/64`
 }
 
+/** Whether a text is an address and nothing besides. A zone (`fe80::1%eth0`) could be any text, were it left to `isIP`. */
+export function isAddress(text: string): boolean {
+  return isIP(text) !== 0 && /^[\w.:%-]+$/.test(text)
+}
+
 function parseAddress(ip: string): Omit<Rule, 'bits'> | null {
   const bare = ip.split('%', 1)[0] ?? ''
   const address = MAPPED.exec(bare)?.[1] ?? bare

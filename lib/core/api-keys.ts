@@ -1,29 +1,21 @@
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
-import {
-  checkBoolean,
-  checkFunction,
-  checkInteger,
-  checkMethods,
-  checkObject,
-  fail,
-  isPlainObject,
-} from '../internal/options.ts'
+import { checkBoolean, checkFunction, checkInteger, checkMethods, checkObject } from '../internal/options.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { createDigester, type DigestScheme, type Pepper } from './digest.ts'
 import { type ApiKeyListener, createEmitter } from './events.ts'
-import { createFailedAttempts, type FailedAttemptsOptions, NO_FAILED_ATTEMPTS } from './failed-attempts.ts'
+import {
+  checkFailedAttempts,
+  createFailedAttempts,
+  type FailedAttemptsOptions,
+  NO_FAILED_ATTEMPTS,
+} from './failed-attempts.ts'
 import { createFaultGuard } from './faults.ts'
 import { compileFormats, type KeyFormat } from './foreign-format.ts'
 import type { Invalidation, KeyVersion } from './invalidation.ts'
 import { checkPrefix } from './key-format.ts'
 import type { KeyManagement } from './key-management.ts'
 import type { KeyStore } from './key-store.ts'
-import {
-  type ApiKeyVerifier,
-  checkVerifyOptions,
-  type Happening,
-  type VerifyOptions,
-} from './key-verifier.ts'
+import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from './key-verifier.ts'
 import { createKeyManagement } from './manage-keys.ts'
 import { createOwnerStanding } from './owner-standing.ts'
 import type { Permissions } from './permissions.ts'
@@ -33,6 +25,7 @@ import { compileRateLimits, type RateLimit } from './rate-limit.ts'
 import type { LimiterHappening, RateLimiter } from './rate-limiter.ts'
 import type { Owner } from './record.ts'
 import { createRecordCache } from './record-cache.ts'
+import { createReporter } from './report-happening.ts'
 import { createStoreAccess } from './store-access.ts'
 import { createUsageLog } from './usage-log.ts'
 import { closedError, createVerifier } from './verify-key.ts'
@@ -315,29 +308,6 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     }
   }
 
-  function report(happening: Happening): void {
-    const at = new Date(clock.now())
-    if (happening.type === 'fault') {
-      emit({ type: 'fault', at, operation: 'resolve_user', error: happening.error })
-      return
-    }
-    if (happening.type === 'read') {
-      const { apiKey, by } = happening
-      emit({ type: 'key.read', at, keyId: apiKey.id, owner: apiKey.owner, by })
-      return
-    }
-    const { code, reason, apiKey, ip = null } = happening
-    emit({
-      type: 'key.refused',
-      at,
-      code,
-      reason,
-      keyId: apiKey?.id ?? null,
-      owner: apiKey?.owner ?? null,
-      ip,
-    })
-  }
-
   /** What is under way when `close()` is called is waited for. */
   function inBackground(work: PromiseLike<unknown>): void {
     underWay += 1
@@ -364,7 +334,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     prefix,
     verifyEager,
     ...(settings.formats.names.length > 0 && { isForeignKey }),
-    report,
+    report: createReporter(clock, emit),
     async verify(key: string, verifyOptions?: VerifyOptions) {
       return verifyEager(key, verifyOptions)
     },
@@ -374,14 +344,6 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
       return closing
     },
   })
-}
-
-/** The options where addresses are blocked, null where they are not. A wrong value must not switch it off. */
-function checkFailedAttempts(value: unknown): FailedAttemptsOptions | null {
-  if (value === false) return null
-  if (value === true) return {}
-  if (isPlainObject(value)) return value
-  return fail('failedAttempts', 'true, false or an object', value)
 }
 
 function resolveOptions(options: ApiKeysOptions) {

@@ -120,6 +120,7 @@ export type ApiKeyEvent =
         | 'usage'
         | 'digest_upgrade'
         | 'resolve_user'
+        | 'remote'
       readonly error: unknown
     }
 

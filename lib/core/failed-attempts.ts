@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache'
-import { checkInteger, checkObject } from '../internal/options.ts'
+import { checkInteger, checkObject, fail, isPlainObject } from '../internal/options.ts'
 import { addressGroup } from './allowed-ips.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
@@ -39,6 +39,14 @@ export interface FailedAttempts {
 
 /** Without `failedAttempts`. */
 export const NO_FAILED_ATTEMPTS: FailedAttempts = Object.freeze({ blockedForMs: () => 0, count: () => {} })
+
+/** The options where addresses are blocked, null where they are not. A wrong value must not switch it off. */
+export function checkFailedAttempts(value: unknown): FailedAttemptsOptions | null {
+  if (value === false) return null
+  if (value === true) return {}
+  if (isPlainObject(value)) return value
+  return fail('failedAttempts', 'true, false or an object', value)
+}
 
 /** How many addresses may be waiting to be counted: a flood from many must not pile up calls. */
 const MAX_PENDING = 1_000

@@ -172,18 +172,36 @@ function depthOf(value: unknown, depth = 0): number {
  * @throws LatchkeyError `malformed_record`, which names the member and never its value.
  */
 export function checkRecord(value: unknown): KeyRecord {
-  if (!isObject(value)) {
-    throw new LatchkeyError('malformed_record', `the store returned ${describe(value)} as a record`)
-  }
-  const record: Record<string, unknown> = {}
-  for (const [member, isRight] of Object.entries(RECORD_MEMBERS)) {
-    record[member] = value[member]
-    if (isRight(record[member])) continue
-    const problem = `the store returned a record whose "${member}" is ${describe(record[member])}`
+  // RECORD_MEMBERS names every member, or it would not compile.
+  return copyMembers('the store returned', 'a record', RECORD_MEMBERS, value) as unknown as KeyRecord
+}
+
+/**
+ * The same for what a service answered as a key, its dates being dates already.
+ *
+ * @throws LatchkeyError `malformed_record`, which names the member and never its value.
+ */
+export function checkApiKey(value: unknown): ApiKey {
+  return deepFreeze(
+    copyMembers('the service answered', 'an API key', API_KEY_MEMBERS, value) as unknown as ApiKey,
+  )
+}
+
+function copyMembers(
+  doing: string,
+  what: string,
+  members: Readonly<Record<string, (value: unknown) => boolean>>,
+  value: unknown,
+): Record<string, unknown> {
+  if (!isObject(value)) throw new LatchkeyError('malformed_record', `${doing} ${describe(value)} as ${what}`)
+  const copy: Record<string, unknown> = {}
+  for (const [member, isRight] of Object.entries(members)) {
+    copy[member] = value[member]
+    if (isRight(copy[member])) continue
+    const problem = `${doing} ${what} whose "${member}" is ${describe(copy[member])}`
     throw new LatchkeyError('malformed_record', problem)
   }
-  // RECORD_MEMBERS names every member, or it would not compile.
-  return record as unknown as KeyRecord
+  return copy
 }
 
 const isText = (value: unknown) => typeof value === 'string' && value !== ''
@@ -229,4 +247,12 @@ const RECORD_MEMBERS: { readonly [member in keyof KeyRecord]: (value: unknown) =
   rotatedFrom: isTextOrNull,
   rotatedTo: isTextOrNull,
   version: (value) => isCount(value) && (value as number) >= 1,
+}
+
+const { lookup: _lookup, digest: _digest, ...SHOWN_MEMBERS } = RECORD_MEMBERS
+
+const API_KEY_MEMBERS: { readonly [member in keyof ApiKey]: (value: unknown) => boolean } = {
+  ...SHOWN_MEMBERS,
+  quota: (value) =>
+    value === null || (isObject(value) && isCount(value.remaining) && isDateOrNull(value.nextRefillAt)),
 }

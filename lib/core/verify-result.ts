@@ -18,6 +18,8 @@ export type InvalidReason =
   /** Not used for longer than its `idleExpiryMs`. */
   | 'idle'
   | 'owner_inactive'
+  /** Another service says that the key is not valid, which is all that it says. */
+  | 'inactive'
   /** The application knows no user for the key. */
   | 'no_user'
 

@@ -1,5 +1,5 @@
-import { isIP } from 'node:net'
 import { z } from 'zod'
+import { isAddress } from '../core/allowed-ips.ts'
 import { isStorable } from '../internal/options.ts'
 
 /**
@@ -105,11 +105,6 @@ export const revokeAllBody = z.strictObject({
 const requirement = z
   .union([permissions, z.array(permissions).min(1).max(256)])
   .describe('What the key must be permitted: all of it, or of several alternatives any one.')
-
-/** It stands in events. A zone (`fe80::1%eth0`) could be any text, were it left to `isIP`. */
-function isAddress(value: string): boolean {
-  return isIP(value) !== 0 && /^[\w.:%-]+$/.test(value)
-}
 
 export const verifyBody = z.strictObject({
   key: z.string().describe('The key that was presented. It is neither kept nor shown.'),

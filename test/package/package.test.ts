@@ -64,6 +64,8 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     'latchkey/management': ['createKeyManagementApi', 'openApiDocument'],
     'latchkey/management/express': ['apiKeyRouter'],
     'latchkey/management/koa': ['apiKeyRouter'],
+    'latchkey/client': ['ApiKeysClientError', 'createApiKeysClient', 'isApiKeysClientError'],
+    'latchkey/remote': ['remoteApiKeys'],
     'latchkey/sql': ['migrate', 'migrationSql', 'mysqlStore', 'postgresStore', 'sqliteStore'],
   }
 
@@ -131,6 +133,8 @@ describe('an application with passport, express, ioredis and bcrypt', () => {
     'latchkey/management',
     'latchkey/management/express',
     'latchkey/management/koa',
+    'latchkey/client',
+    'latchkey/remote',
   ])('does not have them loaded by %s', async (door) => {
     const consumer = packed.createConsumer(peers)
     const esm = await evaluate(consumer, 'commonjs', `import('${door}').then(() => console.log(${loaded}))`)

@@ -55,6 +55,10 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     layers: ['errors', 'internal', 'core', 'http', 'management'],
     packages: { koa: onlyTypes },
   },
+  // It runs in browsers: nothing that is loaded with it may need Node, which a test of its own sees to.
+  client: { layers: ['errors', 'internal', 'core'], packages: {} },
+  // It decides by what a client was told.
+  remote: { layers: ['errors', 'internal', 'core', 'rate-limits', 'client'], packages: { 'lru-cache': any } },
   // It runs stores under the whole core, which needs a limiter. Test runners are handed in.
   testing: { layers: ['errors', 'internal', 'core', 'rate-limits'], packages: {} },
   // Doors, like the one below.

@@ -1,0 +1,242 @@
+import type {
+  ApiKeyPage,
+  IssuedKey,
+  IssueOptions,
+  ListOptions,
+  RotatedKey,
+  RotateOptions,
+} from '../core/key-management.ts'
+import type { KeySettings } from '../core/key-settings.ts'
+import type { ApiKey, Owner } from '../core/record.ts'
+import { checkInteger, checkObject, checkText } from '../internal/options.ts'
+import { ApiKeysClientError } from './client-error.ts'
+import { type Call, type ConnectionOptions, createConnection } from './connection.ts'
+import {
+  readApiKey,
+  readDocument,
+  readIssued,
+  readPage,
+  readRevoked,
+  readRotated,
+  readVerification,
+} from './read-answers.ts'
+import type { Verification, VerifyKeyRequest } from './verification.ts'
+import { writeJson } from './write-json.ts'
+
+/** Every call takes this. */
+export interface CallOptions {
+  /** Gives the call up; it then rejects with the reason of the signal. */
+  signal?: AbortSignal
+}
+
+/** A call that changes one key. */
+export interface ChangeCallOptions extends CallOptions {
+  /** Changes the key only if it still has this version, and fails with `precondition_failed` otherwise. */
+  expectedVersion?: number
+}
+
+/** A call that makes a key. */
+export interface MakeCallOptions extends CallOptions {
+  /**
+   * Makes the key once, however often the same is asked for with this text: the second time fails with `already_done`, whose
+   * `details.apiKey` is the key that was made. 1 to 255 characters of visible ASCII.
+   *
+   * @default a random one for each call, so that the client's own repetitions make one key
+   */
+  idempotencyKey?: string
+}
+
+export interface RevokeCallOptions extends ChangeCallOptions {
+  /** Kept with the key, at most 1,000 characters. */
+  reason?: string
+}
+
+/** A new key: whose, and what may be set on it as far as the service lets its clients. */
+export interface IssueKeyRequest extends KeySettings, Pick<IssueOptions, 'prefix'> {
+  /** Whom the key belongs to. @default the owner that one acts for, where it is one */
+  owner?: Owner
+}
+
+/** What to change of a key; what is left out stays. */
+export type UpdateKeyRequest = Partial<KeySettings>
+
+export type RotateKeyRequest = Pick<RotateOptions, 'graceMs' | 'expiresAt'>
+
+/** Which keys to list; every member given must hold. */
+export interface ListKeysRequest
+  extends Pick<ListOptions, 'owner' | 'createdBy' | 'name' | 'status' | 'cursor'> {
+  /**
+   * How many keys to return at most, 1 to 100.
+   *
+   * @default 20
+   */
+  limit?: number
+}
+
+/**
+ * The keys of a service, over HTTP. Its methods are those of `keys` there, within what the service allows the caller.
+ *
+ * Every method fails with an {@link ApiKeysClientError}, whose `code` says why: `unavailable` where there was no answer, and
+ * otherwise what the service refused with. It throws a TypeError where an argument is wrong.
+ */
+export interface ApiKeysClient {
+  /** Lists keys in the order of their creation: without a filter, those of all owners that one acts for. */
+  list(request?: ListKeysRequest, options?: CallOptions): Promise<ApiKeyPage>
+  /** Issues a key. Its text is in this answer and nowhere else. */
+  issue(request: IssueKeyRequest, options?: MakeCallOptions): Promise<IssuedKey>
+  /** Shows a key; null where there is none, or it is somebody else's. */
+  get(id: string, options?: CallOptions): Promise<ApiKey | null>
+  /** Changes settings of a key. */
+  update(id: string, change: UpdateKeyRequest, options?: ChangeCallOptions): Promise<ApiKey>
+  /** Lets a disabled key work again. */
+  enable(id: string, options?: ChangeCallOptions): Promise<ApiKey>
+  /** Stops a key until it is enabled again. */
+  disable(id: string, options?: ChangeCallOptions): Promise<ApiKey>
+  /**
+   * Issues a successor with the same settings, limits and quota, and lets the key end after a grace. It fails with `conflict`
+   * where another rotation came first.
+   */
+  rotate(
+    id: string,
+    request?: RotateKeyRequest,
+    options?: MakeCallOptions & ChangeCallOptions,
+  ): Promise<RotatedKey>
+  /** Stops a key for good. */
+  revoke(id: string, options?: RevokeCallOptions): Promise<ApiKey>
+  /** Revokes all keys of an owner, and says how many. Ask again where it fails. */
+  revokeOwner(owner: Owner, options?: CallOptions & { reason?: string }): Promise<number>
+  /** Revokes all keys that a person or program has issued, and says how many; for administrators. */
+  revokeCreatedBy(createdBy: string, options?: CallOptions & { reason?: string }): Promise<number>
+  /** Shows the client's own `key`. */
+  self(options?: CallOptions): Promise<ApiKey>
+  /** Stops the client's own `key` for good. */
+  revokeSelf(options?: CallOptions & { reason?: string }): Promise<ApiKey>
+  /**
+   * Verifies a key that was presented to this program, whose own `key` must be permitted to. A key that is not good is an
+   * answer; only a service that refuses or fails rejects.
+   */
+  verify(request: VerifyKeyRequest, options?: CallOptions): Promise<Verification>
+  /** The OpenAPI 3.1 document of the service. */
+  openApi(options?: CallOptions): Promise<Readonly<Record<string, unknown>>>
+}
+
+/**
+ * A client for the routes of `apiKeyRouter`: for another service that verifies keys, and for programs that manage them. It needs
+ * nothing but `fetch`, and so runs in Node and in browsers.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ * @example
+ * const client = createApiKeysClient({ baseUrl: 'https://auth.example.com/api-keys', key: process.env.AUTH_KEY })
+ * const { apiKeys } = await client.list({ status: 'active' })
+ */
+export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClient {
+  const send = createConnection(options)
+
+  function read<T>(path: string, how: Pick<Call<T>, 'read' | 'query'>, given: CallOptions): Promise<T> {
+    return send({ method: 'GET', path, isRepeatable: true, signal: given.signal, ...how })
+  }
+
+  function change(
+    path: string,
+    body: object,
+    given: ChangeCallOptions,
+    how: Partial<Call<ApiKey>> = {},
+  ): Promise<ApiKey> {
+    return send({
+      method: 'POST',
+      path,
+      body: writeJson(body),
+      headers: ifMatch(given),
+      isRepeatable: false,
+      signal: given.signal,
+      read: readApiKey,
+      ...how,
+    })
+  }
+
+  function make<T>(
+    path: string,
+    body: object,
+    given: MakeCallOptions & ChangeCallOptions,
+    readMade: (body: unknown) => T,
+  ): Promise<T> {
+    const { idempotencyKey = globalThis.crypto.randomUUID() } = given
+    return send({
+      method: 'POST',
+      path,
+      body: writeJson(body),
+      headers: { ...ifMatch(given), 'Idempotency-Key': checkIdempotencyKey(idempotencyKey) },
+      isRepeatable: true,
+      signal: given.signal,
+      read: readMade,
+    })
+  }
+
+  function revokeAll(whose: object, { reason, signal }: CallOptions & { reason?: string }): Promise<number> {
+    const body = writeJson({ ...whose, reason })
+    return send({ method: 'POST', path: '/revoke', body, isRepeatable: false, signal, read: readRevoked })
+  }
+
+  return Object.freeze({
+    async list(request = {}, given = {}) {
+      checkObject('request', request, ['owner', 'createdBy', 'name', 'status', 'limit', 'cursor'])
+      const { owner, limit, ...rest } = request
+      const query = { ownerType: owner?.type, ownerId: owner?.id, ...rest, limit: limit?.toString() }
+      return read('', { query, read: readPage }, given)
+    },
+    issue: async (request, given = {}) => make('', request, given, readIssued),
+    async get(id, given = {}) {
+      try {
+        return await read(pathOf(id), { read: readApiKey }, given)
+      } catch (error) {
+        if (error instanceof ApiKeysClientError && error.code === 'not_found') return null
+        throw error
+      }
+    },
+    async update(id, request, given = {}) {
+      return change(pathOf(id), request, given, { method: 'PATCH' })
+    },
+    enable: async (id, given = {}) => change(`${pathOf(id)}/enable`, {}, given),
+    disable: async (id, given = {}) => change(`${pathOf(id)}/disable`, {}, given),
+    rotate: async (id, request = {}, given = {}) => make(`${pathOf(id)}/rotate`, request, given, readRotated),
+    async revoke(id, given = {}) {
+      const { reason, expectedVersion } = given
+      // Nothing makes a revoked key good again; but once revoked it has another version.
+      const isRepeatable = expectedVersion === undefined
+      return change(`${pathOf(id)}/revoke`, { reason }, given, { isRepeatable })
+    },
+    revokeOwner: async (owner, given = {}) => revokeAll({ owner }, given),
+    revokeCreatedBy: async (createdBy, given = {}) => revokeAll({ createdBy }, given),
+    self: (given = {}) => read('/self', { read: readApiKey }, given),
+    revokeSelf: async (given = {}) => change('/self/revoke', { reason: given.reason }, given),
+    async verify(request, { signal } = {}) {
+      const { charge = false, cost, ...rest } = request
+      const body = writeJson({ ...rest, ...(charge && { charge, cost }) })
+      const isRepeatable = !charge
+      return send({ method: 'POST', path: '/verify', body, isRepeatable, signal, read: readVerification })
+    },
+    openApi: (given = {}) => read('/openapi.json', { read: readDocument }, given),
+  } satisfies ApiKeysClient)
+}
+
+/** How to reach the service, and as whom. */
+export type ApiKeysClientOptions = ConnectionOptions
+
+/** Names of routes. No key that is issued has such an id; one that comes from outside must not become another call. */
+const RESERVED = new Set(['.', '..', 'self', 'verify', 'revoke', 'openapi.json'])
+
+function pathOf(id: unknown): string {
+  const text = checkText('id', id, 255)
+  if (RESERVED.has(text)) throw new ApiKeysClientError('not_found')
+  return `/${encodeURIComponent(text)}`
+}
+
+function ifMatch({ expectedVersion }: ChangeCallOptions): Record<string, string> {
+  if (expectedVersion === undefined) return {}
+  return { 'If-Match': `"${checkInteger('expectedVersion', expectedVersion, 1, Number.MAX_SAFE_INTEGER)}"` }
+}
+
+function checkIdempotencyKey(value: unknown): string {
+  if (typeof value === 'string' && /^[\x21-\x7e]{1,255}$/.test(value)) return value
+  throw new TypeError('"idempotencyKey" must be 1 to 255 characters of visible ASCII')
+}

@@ -1,0 +1,259 @@
+import { isErrorCode } from '../errors.ts'
+import type { Awaitable } from '../internal/awaitable.ts'
+import { checkFunction, checkInteger, checkObject, describe, isObject } from '../internal/options.ts'
+import { ApiKeysClientError } from './client-error.ts'
+import { type Deadline, startDeadline } from './deadline.ts'
+import { readApiKey } from './read-answers.ts'
+
+/** How to reach the service. */
+export interface ConnectionOptions {
+  /**
+   * Where the routes of the service are, such as `https://auth.example.com/api-keys`. In a browser it may be relative to
+   * the page. Use `https:` wherever others could listen: keys travel on it.
+   */
+  baseUrl: string | URL
+  /**
+   * The key of this program, sent as `X-Api-Key` with every call; a function is asked each time, so that keys can be
+   * replaced while the program runs. In a browser leave it out, and let the login speak.
+   *
+   * @default none
+   */
+  key?: string | (() => Awaitable<string>)
+  /**
+   * Further header fields, such as an `Authorization` or a CSRF token; a function is asked each time.
+   *
+   * @default none
+   */
+  headers?: Readonly<Record<string, string>> | (() => Awaitable<Readonly<Record<string, string>>>)
+  /**
+   * Sends requests: for a proxy, for credentials in a browser, or in tests.
+   *
+   * @default globalThis.fetch
+   */
+  fetch?: (url: string, init: RequestInit) => Promise<Response>
+  /**
+   * How long a call may take in milliseconds, its repetitions and the pauses between them included; at most an hour.
+   *
+   * @default 5_000
+   */
+  timeoutMs?: number
+  /**
+   * How often a call is repeated at most, 0 to 10. Only what is safe to repeat is: reading, verifying without `charge`, revoking one
+   * key, and issuing and rotating, which carry an idempotency key. It is repeated where the service could not be reached, or
+   * answered 429, 502, 503 or 504, after some 100 ms and then twice as long each time, or when `Retry-After` says.
+   *
+   * @default 2
+   */
+  retries?: number
+}
+
+/** The names of {@link ConnectionOptions}. */
+const CONNECTION_OPTIONS = ['baseUrl', 'key', 'headers', 'fetch', 'timeoutMs', 'retries']
+
+/** One thing to ask the service for. */
+export interface Call<T> {
+  readonly method: 'GET' | 'POST' | 'PATCH'
+  /** Behind the base, with a slash before it; empty for the base itself. */
+  readonly path: string
+  readonly query?: Readonly<Record<string, string | undefined>>
+  /** The JSON to send. */
+  readonly body?: string
+  readonly headers?: Readonly<Record<string, string>>
+  /** Whether to send it twice does what sending it once does. */
+  readonly isRepeatable: boolean
+  readonly signal: AbortSignal | undefined
+  /** Reads what a good answer holds. Throws where it is none. */
+  read(body: unknown): T
+}
+
+/** @throws ApiKeysClientError for everything that is no good answer; what `signal` was aborted with. */
+export type Send = <T>(call: Call<T>) => Promise<T>
+
+const FIRST_PAUSE_MS = 100
+const MAX_PAUSE_MS = 2_000
+
+/** A service that may be there again, or have time again, in a moment. */
+const PASSING = new Set([429, 502, 503, 504])
+
+/** What a header field can carry and no trimming changes. */
+const VISIBLE = /^[\x21-\x7e]+$/
+
+/** @throws TypeError naming the option. */
+export function createConnection(options: ConnectionOptions): Send {
+  checkObject('options', options, CONNECTION_OPTIONS)
+  const { key, headers = {}, timeoutMs = 5_000, retries = 2 } = options
+  const base = checkBaseUrl(options.baseUrl)
+  // It is looked up with every call: what traces or fakes requests replaces it later.
+  const { fetch = (url: string, init: RequestInit) => globalThis.fetch(url, init) } = options
+  checkFunction('fetch', fetch)
+  checkInteger('timeoutMs', timeoutMs, 1, 3_600_000)
+  checkInteger('retries', retries, 0, 10)
+  if (key !== undefined && typeof key !== 'function') checkKey(key)
+  if (typeof headers !== 'function') checkHeaders(headers)
+
+  return async function send(call) {
+    const deadline = startDeadline(timeoutMs, call.signal)
+    try {
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await deadline.race(sendOnce(call, deadline.signal))
+        } catch (error) {
+          // The reason is the caller's own, or that the time is up.
+          if (deadline.signal.aborted) throw deadline.signal.reason
+          const pauseMs = attempt <= retries ? pauseBefore(call, error, attempt) : null
+          if (pauseMs === null || pauseMs >= deadline.leftMs()) throw error
+          await deadline.race(sleep(pauseMs))
+        }
+      }
+    } finally {
+      deadline.end()
+    }
+  }
+
+  async function sendOnce<T>(call: Call<T>, signal: Deadline['signal']): Promise<T> {
+    const init: RequestInit = {
+      method: call.method,
+      headers: { ...(await fieldsOf(call)) },
+      signal,
+      // What is sent here, a key above all, is for this service and no other.
+      redirect: 'manual',
+      ...(call.body !== undefined && { body: call.body }),
+    }
+    const url = urlOf(base, call)
+    let response: Response
+    let text: string
+    try {
+      response = await fetch(url, init)
+      text = await response.text()
+    } catch (cause) {
+      throw new ApiKeysClientError('unavailable', { message: 'the service could not be reached', cause })
+    }
+    return readResponse(call, response, text)
+  }
+
+  async function fieldsOf({ method, headers: own }: Call<unknown>): Promise<Record<string, string>> {
+    const given = typeof headers === 'function' ? checkHeaders(await headers()) : headers
+    const apiKey = typeof key === 'function' ? checkKey(await key()) : key
+    return {
+      ...given,
+      Accept: 'application/json',
+      // It keeps forms of other sites out, and so is asked for even where there is no body.
+      ...(method !== 'GET' && { 'Content-Type': 'application/json' }),
+      ...own,
+      ...(apiKey !== undefined && { 'X-Api-Key': apiKey }),
+    }
+  }
+}
+
+function readResponse<T>(call: Call<T>, response: Response, text: string): T {
+  const { status } = response
+  if (status < 200 || status > 299) throw refusalIn(response, text)
+  try {
+    return call.read(JSON.parse(text))
+  } catch (cause) {
+    // What JSON.parse says of a text repeats some of it, and a key may stand there.
+    const isNoJson = cause instanceof SyntaxError
+    const message = isNoJson ? 'the service answered no JSON' : (cause as Error).message
+    throw new ApiKeysClientError('unavailable', { message, responseStatus: status })
+  }
+}
+
+/** The problem (RFC 9457) that a response tells of; one that tells of none of ours does not come from the service. */
+function refusalIn({ status, headers }: Response, text: string): ApiKeysClientError {
+  const retryAfterMs = readRetryAfter(headers.get('Retry-After'))
+  const common = { responseStatus: status, ...(retryAfterMs !== undefined && { retryAfterMs }) }
+  const problem = parse(text)
+  const code = isObject(problem) ? problem.code : undefined
+  if (!isObject(problem) || !isErrorCode(code)) {
+    const message = `the service answered ${status} without a problem of Latchkey`
+    return new ApiKeysClientError('unavailable', { ...common, message })
+  }
+  const { type: _type, title: _title, status: _status, code: _code, ...details } = problem
+  return new ApiKeysClientError(code, { ...common, details: withKey(details) })
+}
+
+/** The key that a repeated request has made before, as all others. */
+function withKey({ apiKey, ...details }: Record<string, unknown>): Record<string, unknown> {
+  try {
+    return apiKey === undefined ? details : { ...details, apiKey: readApiKey(apiKey) }
+  } catch {
+    return details
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** How long to wait before the call is repeated, in milliseconds; null where it is not. */
+function pauseBefore(call: Call<unknown>, error: unknown, attempt: number): number | null {
+  if (!call.isRepeatable || !(error instanceof ApiKeysClientError)) return null
+  const { code, responseStatus, retryAfterMs = 0 } = error
+  const isUnreached = responseStatus === null && code === 'unavailable'
+  // The first request, whose answer was lost, may still be under way.
+  const isOwnConflict = attempt > 1 && code === 'conflict' && call.headers?.['Idempotency-Key'] !== undefined
+  if (!isUnreached && !isOwnConflict && !PASSING.has(responseStatus ?? 0)) return null
+  const pauseMs = Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (attempt - 1))
+  // Many that fail at one moment do not come back at one moment.
+  return Math.max(retryAfterMs, pauseMs * (0.5 + Math.random() / 2))
+}
+
+/** RFC 9110 §10.2.3: seconds, or a date. */
+function readRetryAfter(value: string | null): number | undefined {
+  if (value === null) return undefined
+  const ms = /^\d{1,9}$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - Date.now()
+  return Number.isNaN(ms) ? undefined : Math.max(0, ms)
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}
+
+function urlOf(base: string, { path, query = {} }: Call<unknown>): string {
+  const search = new URLSearchParams()
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== undefined) search.set(name, value)
+  }
+  return search.size === 0 ? base + path : `${base}${path}?${search}`
+}
+
+/** Without the slash at its end. */
+function checkBaseUrl(value: unknown): string {
+  const page = (globalThis as { location?: { href?: string } }).location?.href
+  let url: URL
+  try {
+    url = new URL(String(value), page)
+  } catch {
+    throw new TypeError(`"baseUrl" must be an absolute URL, received ${describe(value)}`)
+  }
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') {
+    throw new TypeError('"baseUrl" must begin with https:// or http://')
+  }
+  if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '') {
+    throw new TypeError('"baseUrl" must have no credentials, no query and no fragment')
+  }
+  return url.href.replace(/\/+$/, '')
+}
+
+/** What cannot be sent is refused here: the error of a header field would show it. */
+function checkKey(value: unknown): string {
+  if (typeof value === 'string' && VISIBLE.test(value)) return value
+  throw new TypeError(`"key" must be a key, visible ASCII throughout, received ${describe(value)}`)
+}
+
+const FIELD_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
+const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
+
+function checkHeaders(value: unknown): Record<string, string> {
+  if (!isObject(value)) throw new TypeError(`"headers" must be an object, received ${describe(value)}`)
+  for (const [name, text] of Object.entries(value)) {
+    if (!FIELD_NAME.test(name)) throw new TypeError('"headers" must have names of header fields')
+    if (typeof text === 'string' && FIELD_VALUE.test(text)) continue
+    throw new TypeError(`"headers.${name}" must be what a header field can carry, received ${describe(text)}`)
+  }
+  return value as Record<string, string>
+}

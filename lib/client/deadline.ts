@@ -1,0 +1,42 @@
+import { ApiKeysClientError } from './client-error.ts'
+
+/** How long a call may take, its repetitions and the pauses between them included. */
+export interface Deadline {
+  /** Ends what is under way. */
+  readonly signal: AbortSignal
+  /** Milliseconds left. */
+  leftMs(): number
+  /** Resolves as `work` does, and rejects when the time is up or the caller has given up. */
+  race<T>(work: Promise<T>): Promise<T>
+  /** Stops the timer. */
+  end(): void
+}
+
+/** @throws the reason of `outer`, where that has been aborted already. */
+export function startDeadline(timeoutMs: number, outer: AbortSignal | undefined): Deadline {
+  outer?.throwIfAborted()
+  const controller = new AbortController()
+  const endsAt = performance.now() + timeoutMs
+  const expire = () =>
+    controller.abort(
+      new ApiKeysClientError('unavailable', { message: `the service gave no answer within ${timeoutMs} ms` }),
+    )
+  const giveUp = () => controller.abort(outer?.reason)
+  const timer = setTimeout(expire, timeoutMs)
+  outer?.addEventListener('abort', giveUp)
+  const aborted = new Promise<never>((_resolve, reject) => {
+    controller.signal.addEventListener('abort', () => reject(controller.signal.reason), { once: true })
+  })
+  // It is looked at while something is raced against it; at other times it is nobody's.
+  aborted.catch(() => {})
+
+  return {
+    signal: controller.signal,
+    leftMs: () => endsAt - performance.now(),
+    race: (work) => Promise.race([work, aborted]),
+    end() {
+      clearTimeout(timer)
+      outer?.removeEventListener('abort', giveUp)
+    },
+  }
+}

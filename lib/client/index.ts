@@ -1,0 +1,19 @@
+export type { ApiKeyPage, IssuedKey, RotatedKey } from '../core/key-management.ts'
+export type { ApiKey, Owner } from '../core/record.ts'
+export type { ErrorCode } from '../errors.ts'
+export {
+  type ApiKeysClient,
+  type ApiKeysClientOptions,
+  type CallOptions,
+  type ChangeCallOptions,
+  createApiKeysClient,
+  type IssueKeyRequest,
+  type ListKeysRequest,
+  type MakeCallOptions,
+  type RevokeCallOptions,
+  type RotateKeyRequest,
+  type UpdateKeyRequest,
+} from './api-keys-client.ts'
+export { ApiKeysClientError, type ClientFailure, isApiKeysClientError } from './client-error.ts'
+export type { ConnectionOptions } from './connection.ts'
+export type { Verification, VerificationRefusal, VerifyKeyRequest } from './verification.ts'

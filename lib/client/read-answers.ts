@@ -1,0 +1,139 @@
+import type { ApiKeyPage, IssuedKey, RotatedKey } from '../core/key-management.ts'
+import type { LimitState } from '../core/rate-limit.ts'
+import { type ApiKey, checkApiKey } from '../core/record.ts'
+import { isObject } from '../internal/options.ts'
+import type { Verification, VerificationRefusal } from './verification.ts'
+
+/**
+ * What the service answered, as values of this program: dates become dates, and what has not the shape that was agreed upon is
+ * refused. A proxy's greeting page must not become a good key.
+ *
+ * Every function throws an Error whose message names what is wrong and holds no value.
+ */
+
+const DATES = ['createdAt', 'updatedAt', 'expiresAt', 'lastUsedAt', 'revokedAt']
+
+export function readApiKey(value: unknown): ApiKey {
+  if (!isObject(value)) return checkApiKey(value)
+  const copy = { ...value }
+  for (const member of DATES) copy[member] = toDate(value[member])
+  if (isObject(value.quota)) {
+    copy.quota = { ...value.quota, nextRefillAt: toDate(value.quota.nextRefillAt) }
+  }
+  return checkApiKey(copy)
+}
+
+/** What is no text is left for the check. */
+function toDate(value: unknown): unknown {
+  return typeof value === 'string' ? new Date(value) : value
+}
+
+export function readPage(value: unknown): ApiKeyPage {
+  const { apiKeys, nextCursor } = members(value)
+  if (!Array.isArray(apiKeys)) throw malformed('apiKeys')
+  const page = { apiKeys: apiKeys.map(readApiKey) }
+  return nextCursor === undefined ? page : { ...page, nextCursor: text('nextCursor', nextCursor) }
+}
+
+export function readIssued(value: unknown): IssuedKey {
+  const { key, apiKey } = members(value)
+  return { key: text('key', key), apiKey: readApiKey(apiKey) }
+}
+
+export function readRotated(value: unknown): RotatedKey {
+  return { ...readIssued(value), previous: readApiKey(members(value).previous) }
+}
+
+export function readRevoked(value: unknown): number {
+  const { revoked } = members(value)
+  if (!Number.isSafeInteger(revoked)) throw malformed('revoked')
+  return revoked as number
+}
+
+export function readDocument(value: unknown): Readonly<Record<string, unknown>> {
+  return members(value)
+}
+
+export function readVerification(value: unknown): Verification {
+  const { active, apiKey, limits, refused } = members(value)
+  if (active === false) {
+    if (refused === undefined) return { active }
+    const { code, retryAfterMs } = members(refused)
+    if (code !== 'too_many_failures') throw malformed('refused.code')
+    return { active, refused: { code, retryAfterMs: duration('refused.retryAfterMs', retryAfterMs) } }
+  }
+  if (active !== true) throw malformed('active')
+  if (!Array.isArray(limits)) throw malformed('limits')
+  const states = limits.map(readLimit)
+  if (refused === undefined) return { active, apiKey: readApiKey(apiKey), limits: states }
+  const shown = apiKey === undefined ? {} : { apiKey: readApiKey(apiKey) }
+  return { active, ...shown, limits: states, refused: readRefusal(refused) }
+}
+
+function readRefusal(value: unknown): VerificationRefusal {
+  const { code, missing, retryAfterMs, exceeded = [] } = members(value)
+  switch (code) {
+    case 'address_not_allowed':
+      return { code }
+    case 'insufficient_permissions':
+      if (!isObject(missing) || !Object.values(missing).every(isTexts)) throw malformed('refused.missing')
+      return { code, missing: missing as Record<string, string[]> }
+    case 'rate_limited':
+    case 'quota_exceeded': {
+      if (!isTexts(exceeded)) throw malformed('refused.exceeded')
+      const wait = retryAfterMs === null ? null : duration('refused.retryAfterMs', retryAfterMs)
+      return { code, retryAfterMs: wait, exceeded }
+    }
+    default:
+      throw malformed('refused.code')
+  }
+}
+
+const LIMIT_NAME = /^[A-Za-z0-9_-]{1,32}$/
+
+/** They become header fields of responses. */
+function readLimit(value: unknown): LimitState {
+  const { type, name, limit, remaining, windowMs, resetMs, exceeded } = members(value)
+  const isRight =
+    (type === 'rate_limit' || type === 'quota') &&
+    typeof name === 'string' &&
+    LIMIT_NAME.test(name) &&
+    isAmountOrNull(limit) &&
+    isAmount(remaining) &&
+    isAmountOrNull(windowMs) &&
+    isAmountOrNull(resetMs) &&
+    typeof exceeded === 'boolean'
+  if (!isRight) throw malformed('limits')
+  return { type, name, limit, remaining, windowMs, resetMs, exceeded }
+}
+
+function isAmount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0
+}
+
+function isAmountOrNull(value: unknown): value is number | null {
+  return value === null || isAmount(value)
+}
+
+function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((entry) => typeof entry === 'string')
+}
+
+function members(value: unknown): Record<string, unknown> {
+  if (!isObject(value)) throw new Error('the service answered no JSON object')
+  return value
+}
+
+function text(name: string, value: unknown): string {
+  if (typeof value !== 'string' || value === '') throw malformed(name)
+  return value
+}
+
+function duration(name: string, value: unknown): number {
+  if (!isAmount(value)) throw malformed(name)
+  return value
+}
+
+function malformed(name: string): Error {
+  return new Error(`the service answered a "${name}" that is none`)
+}

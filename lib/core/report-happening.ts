@@ -1,0 +1,32 @@
+import type { Clock } from './clock.ts'
+import type { ApiKeyEvent } from './events.ts'
+import type { Happening } from './key-verifier.ts'
+
+/** Makes events of what happened beside `verify`. */
+export function createReporter(
+  clock: Clock,
+  emit: (event: ApiKeyEvent) => void,
+): (happening: Happening) => void {
+  return function report(happening) {
+    const at = new Date(clock.now())
+    if (happening.type === 'fault') {
+      emit({ type: 'fault', at, operation: 'resolve_user', error: happening.error })
+      return
+    }
+    if (happening.type === 'read') {
+      const { apiKey, by } = happening
+      emit({ type: 'key.read', at, keyId: apiKey.id, owner: apiKey.owner, by })
+      return
+    }
+    const { code, reason, apiKey, ip = null } = happening
+    emit({
+      type: 'key.refused',
+      at,
+      code,
+      reason,
+      keyId: apiKey?.id ?? null,
+      owner: apiKey?.owner ?? null,
+      ip,
+    })
+  }
+}

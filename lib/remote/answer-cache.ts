@@ -1,0 +1,77 @@
+import { LRUCache } from 'lru-cache'
+import { type AddressCheck, compileAllowedIps } from '../core/allowed-ips.ts'
+import type { Clock } from '../core/clock.ts'
+import type { ApiKey } from '../core/record.ts'
+
+/** What the service said of a key, ready to decide by. */
+export interface Answer {
+  /** Null where the key is not valid. */
+  readonly apiKey: ApiKey | null
+  /** When the service was asked. The age of an answer counts from here, so that a slow one is not a young one. */
+  readonly askedAt: number
+  readonly isAllowedIp: AddressCheck | null
+  /** A number: what an application does to the dates of `apiKey` changes nothing here. */
+  readonly expiresAtMs: number | null
+}
+
+/** Answers of the service by the digest of the key: the text of a key is not kept. */
+export interface AnswerCache {
+  /** The answer, if it is held and young enough. */
+  peek(digest: string): Answer | undefined
+  /** Whether the last answer was that the key is good, whatever its age. */
+  wasGood(digest: string): boolean
+  /** Holds an answer, unless all were forgotten since `generation`. */
+  hold(digest: string, answer: Answer, generation: number): void
+  /** Whether an answer that was asked for at this moment may still be used. */
+  isYoung(askedAt: number): boolean
+  /** Rises whenever all answers are forgotten. */
+  generation(): number
+  clear(): void
+}
+
+export function createAnswerCache(maxAgeMs: number, maxEntries: number, clock: Clock): AnswerCache {
+  // Two, so that no flood of bad keys drives out good ones.
+  const good = new LRUCache<string, Answer>({ max: maxEntries })
+  const bad = new LRUCache<string, Answer>({ max: maxEntries })
+  let generation = 0
+
+  function isYoung(askedAt: number): boolean {
+    const age = clock.now() - askedAt
+    // A clock that was set back makes nothing younger.
+    return age >= 0 && age < maxAgeMs
+  }
+
+  return {
+    isYoung,
+    generation: () => generation,
+    peek(digest) {
+      const answer = good.get(digest) ?? bad.get(digest)
+      return answer && isYoung(answer.askedAt) ? answer : undefined
+    },
+    wasGood: (digest) => good.peek(digest) !== undefined,
+    hold(digest, answer, asked) {
+      if (asked !== generation || !isYoung(answer.askedAt)) return
+      const [here, there] = answer.apiKey ? [good, bad] : [bad, good]
+      const known = here.peek(digest) ?? there.peek(digest)
+      // The one that was asked for later knows more.
+      if (known && known.askedAt > answer.askedAt) return
+      there.delete(digest)
+      here.set(digest, answer)
+    },
+    clear() {
+      generation += 1
+      good.clear()
+      bad.clear()
+    },
+  }
+}
+
+/** @throws TypeError where the service lists what is no address. */
+export function toAnswer(apiKey: ApiKey | null, askedAt: number): Answer {
+  return {
+    apiKey,
+    askedAt,
+    isAllowedIp: apiKey?.allowedIps ? compileAllowedIps(apiKey.allowedIps) : null,
+    expiresAtMs: apiKey?.expiresAt?.getTime() ?? null,
+  }
+}

@@ -1,0 +1,6 @@
+export {
+  type RemoteApiKeys,
+  type RemoteApiKeysOptions,
+  remoteApiKeys,
+  type VerifyingClient,
+} from './remote-api-keys.ts'

@@ -1,0 +1,394 @@
+import { hash } from 'node:crypto'
+import type { Verification, VerificationRefusal, VerifyKeyRequest } from '../client/verification.ts'
+import { isAddress } from '../core/allowed-ips.ts'
+import { type Clock, systemClock } from '../core/clock.ts'
+import { type ApiKeyListener, createEmitter } from '../core/events.ts'
+import {
+  checkFailedAttempts,
+  createFailedAttempts,
+  type FailedAttemptsOptions,
+  NO_FAILED_ATTEMPTS,
+} from '../core/failed-attempts.ts'
+import { createFaultGuard } from '../core/faults.ts'
+import { compileFormats, type KeyFormat } from '../core/foreign-format.ts'
+import { checkPrefix, hasRightChecksum, parseKey } from '../core/key-format.ts'
+import {
+  type ApiKeyVerifier,
+  checkVerifyOptions,
+  isAcceptedPrefix,
+  type VerifyOptions,
+} from '../core/key-verifier.ts'
+import { missingPermissions } from '../core/permissions.ts'
+import type { LimitState } from '../core/rate-limit.ts'
+import type { RateLimiter } from '../core/rate-limiter.ts'
+import type { ApiKey } from '../core/record.ts'
+import { createReporter } from '../core/report-happening.ts'
+import type { InvalidReason, RefusedKey, VerifyResult } from '../core/verify-result.ts'
+import type { Awaitable } from '../internal/awaitable.ts'
+import { checkBoolean, checkFunction, checkInteger, checkMethods, checkObject } from '../internal/options.ts'
+import { memoryRateLimiter } from '../rate-limits/memory.ts'
+import { type Answer, createAnswerCache, toAnswer } from './answer-cache.ts'
+
+/** What is needed of a client: that of `createApiKeysClient`. */
+export interface VerifyingClient {
+  verify(request: VerifyKeyRequest): Promise<Verification>
+}
+
+export interface RemoteApiKeysOptions {
+  /**
+   * How long an answer of the service is used, in milliseconds, counted from when it was asked for; at most a day. It bounds
+   * how long a key that is revoked there still works here, and one that is enabled again does not. 0 asks for every request.
+   *
+   * @default 5_000
+   */
+  cacheMs?: number
+  /**
+   * How many answers are held at most, for good keys and for bad ones each.
+   *
+   * @default 10_000
+   */
+  maxEntries?: number
+  /**
+   * How many questions may be under way. Further ones fail with `unavailable` at once, so that a service that does not answer
+   * does not fill this process with requests that wait.
+   *
+   * @default 256
+   */
+  maxPending?: number
+  /**
+   * Counts every call against the limits and the quota of the key. Each request is then a call of the service; only what costs
+   * nothing (`cost: 0`) is answered from the cache. Without it nothing is counted, and responses show no limits.
+   *
+   * @default false
+   */
+  charge?: boolean
+  /**
+   * The prefix of the keys that the service issues, by which a bearer token is recognised as one.
+   *
+   * @default none
+   */
+  prefix?: string
+  /**
+   * How keys of other products are recognised: the `formats` of the service. Whatever has neither their shape nor that of a
+   * native key is refused without asking.
+   *
+   * @default []
+   */
+  formats?: readonly KeyFormat[]
+  /**
+   * Blocks addresses that send many invalid keys, before the service is asked; as for `createApiKeys`.
+   *
+   * @default false
+   */
+  failedAttempts?: boolean | FailedAttemptsOptions
+  /**
+   * Where `failedAttempts` are counted.
+   *
+   * @default in the memory of this process
+   */
+  rateLimiter?: RateLimiter
+  /** Receives every refusal and fault. */
+  onEvent?: ApiKeyListener
+  /**
+   * The time, for tests.
+   *
+   * @default the machine's clock
+   */
+  clock?: Clock
+}
+
+/** Keys that another service verifies. It goes wherever `keys` does that only verifies: middlewares, the strategy. */
+export interface RemoteApiKeys extends ApiKeyVerifier {
+  verifyEager(key: string, options?: VerifyOptions): Awaitable<VerifyResult>
+  report: NonNullable<ApiKeyVerifier['report']>
+  /** Forgets all answers: the service is asked anew about every key. */
+  clear(): void
+}
+
+const OPTIONS = [
+  'cacheMs',
+  'maxEntries',
+  'maxPending',
+  'charge',
+  'prefix',
+  'formats',
+  'failedAttempts',
+  'rateLimiter',
+  'onEvent',
+  'clock',
+]
+
+const NO_LIMITS: readonly LimitState[] = Object.freeze([])
+
+/**
+ * Verifies keys through another service, and remembers for a short, hard-bounded time what it said. While the service is away,
+ * what is remembered is used within that bound; everything else fails with `unavailable`, and nothing passes.
+ *
+ * @throws TypeError when an option is wrong or unknown, naming it.
+ * @example
+ * const client = createApiKeysClient({ baseUrl: 'https://auth.example.com/api-keys', key: process.env.AUTH_KEY })
+ * app.use(apiKeyAuth(remoteApiKeys(client, { cacheMs: 5_000 })))
+ */
+export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOptions = {}): RemoteApiKeys {
+  checkMethods('client', client, ['verify'])
+  const { cacheMs, maxEntries, maxPending, charge, formats, prefix, clock, ...settings } =
+    resolveOptions(options)
+  const emit = createEmitter(settings.onEvent)
+  // The client has a deadline of its own.
+  const guard = createFaultGuard(clock, 5_000, emit)
+  const report = createReporter(clock, emit)
+  const answers = createAnswerCache(cacheMs, maxEntries, clock)
+  const joinable = new Map<string, { readonly askedAt: number; readonly work: Promise<Told> }>()
+  const failedAttempts = settings.failedAttempts
+    ? createFailedAttempts(settings.failedAttempts, settings.limiter, clock, guard, emit, () => {})
+    : NO_FAILED_ATTEMPTS
+  let pending = 0
+
+  function verifyEager(key: string, asked: VerifyOptions = {}): Awaitable<VerifyResult> {
+    checkVerifyOptions(asked)
+    if (typeof key !== 'string') return invalid('malformed', null, asked)
+    const parsed = parseKey(key)
+    if (!parsed && !isForeign(key)) return invalid('malformed', null, asked)
+    const keyId = parsed?.keyId ?? null
+    if (parsed && !isAcceptedPrefix(parsed.prefix, asked.prefix)) {
+      return invalid('prefix_not_accepted', keyId, asked)
+    }
+    const isCharged = charge && asked.cost !== 0
+    const digest = hash('sha256', key, 'base64url')
+    const known = isCharged ? undefined : answers.peek(digest)
+    if (known) return decide(known, NO_LIMITS, keyId, asked)
+    if (parsed && !hasRightChecksum(key)) return invalid('malformed', null, asked)
+    const retryAfterMs = failedAttempts.blockedForMs(asked.ip)
+    // Good keys behind a shared address keep working.
+    if (retryAfterMs > 0 && !answers.wasGood(digest))
+      return refuse({ ok: false, code: 'too_many_failures', retryAfterMs }, keyId, asked)
+    const told = isCharged ? askCharged(digest, key, keyId, asked) : askOnce(digest, key, keyId, asked.ip)
+    return told.then((given) => settle(given, keyId, asked))
+  }
+
+  async function askCharged(
+    digest: string,
+    key: string,
+    keyId: string | null,
+    asked: VerifyOptions,
+  ): Promise<Told> {
+    const generation = answers.generation()
+    const told = await ask(chargedRequest(key, asked), keyId)
+    // What is not accepted for its prefix may be good elsewhere.
+    return told.answer.apiKey || asked.prefix === undefined ? note(told, digest, generation) : told
+  }
+
+  /** Asks once for all who wait, each for the same address: what the service says of that holds for nobody else. */
+  function askOnce(digest: string, key: string, keyId: string | null, ip: string | undefined): Promise<Told> {
+    const address = shownAddress(ip)
+    const name = `${digest} ${address ?? ''}`
+    const running = joinable.get(name)
+    if (running && answers.isYoung(running.askedAt)) return running.work
+    const generation = answers.generation()
+    // Nothing is asked of the key: what it may do is decided here, by what the answer says of it.
+    const request = { key, ...(address !== undefined && { ip: address }) }
+    const work = ask(request, keyId).then((told) => note(told, digest, generation))
+    const started = { askedAt: clock.now(), work }
+    joinable.set(name, started)
+    const forget = () => {
+      if (joinable.get(name) === started) joinable.delete(name)
+    }
+    work.then(forget, forget)
+    return work
+  }
+
+  function note(told: Told, digest: string, generation: number): Told {
+    // Of a blocked address nothing is learnt about the key.
+    if (told.retryAfterMs === undefined) answers.hold(digest, told.answer, generation)
+    return told
+  }
+
+  async function ask(request: VerifyKeyRequest, keyId: string | null): Promise<Told> {
+    if (pending >= maxPending) {
+      throw guard.toError('remote', new Error(`${maxPending} verifications are under way already`))
+    }
+    pending += 1
+    const askedAt = clock.now()
+    try {
+      return read(await client.verify(request), keyId, askedAt)
+    } catch (error) {
+      throw guard.toError('remote', error)
+    } finally {
+      pending -= 1
+    }
+  }
+
+  function settle(told: Told, keyId: string | null, asked: VerifyOptions): VerifyResult {
+    const { answer, limits, refused, retryAfterMs } = told
+    if (retryAfterMs !== undefined) {
+      return refuse({ ok: false, code: 'too_many_failures', retryAfterMs }, keyId, asked)
+    }
+    const decided = decide(answer, limits, keyId, asked)
+    if (!decided.ok || !refused) return decided
+    return refuse(toRefusedKey(refused, decided.apiKey, limits), keyId, asked)
+  }
+
+  /** Decides by what the service has said, as it would itself. */
+  function decide(
+    { apiKey, isAllowedIp, expiresAtMs }: Answer,
+    limits: readonly LimitState[],
+    keyId: string | null,
+    asked: VerifyOptions,
+  ): VerifyResult {
+    if (!apiKey) return invalid('inactive', keyId, asked)
+    const reason = unusableReason(apiKey, expiresAtMs, asked)
+    if (reason) return invalid(reason, keyId, asked, apiKey)
+    if (isAllowedIp && !isAllowedIp(asked.ip)) {
+      return refuse({ ok: false, code: 'address_not_allowed', apiKey }, keyId, asked)
+    }
+    const missing = asked.permissions ? missingPermissions(apiKey.permissions, asked.permissions) : null
+    if (missing) return refuse({ ok: false, code: 'insufficient_permissions', apiKey, missing }, keyId, asked)
+    return { ok: true, apiKey, limits }
+  }
+
+  function unusableReason(
+    { revokedAt, enabled, prefix: shown }: ApiKey,
+    expiresAtMs: number | null,
+    asked: VerifyOptions,
+  ): InvalidReason | null {
+    if (revokedAt) return 'revoked'
+    if (!enabled) return 'disabled'
+    if (expiresAtMs !== null && expiresAtMs <= clock.now()) return 'expired'
+    return isAcceptedPrefix(shown, asked.prefix) ? null : 'prefix_not_accepted'
+  }
+
+  function isForeign(text: string): boolean {
+    try {
+      return formats.lookupsOf(text).length > 0
+    } catch (error) {
+      throw guard.toError('format', error)
+    }
+  }
+
+  function isForeignKey(text: string): boolean {
+    try {
+      return formats.lookupsOf(text).length > 0
+    } catch {
+      // What is wrong with a format is found again, and told, when the key is verified.
+      return true
+    }
+  }
+
+  function invalid(
+    reason: InvalidReason,
+    keyId: string | null,
+    asked: VerifyOptions,
+    apiKey: ApiKey | null = null,
+  ): RefusedKey {
+    if (failedAttempts.blockedForMs(asked.ip) === 0) failedAttempts.count(asked.ip)
+    return refuse({ ok: false, code: 'invalid_key', reason }, keyId, asked, apiKey)
+  }
+
+  function refuse(
+    refusal: RefusedKey,
+    keyId: string | null,
+    { ip = null }: { ip?: string | null },
+    known: ApiKey | null = null,
+  ): RefusedKey {
+    const apiKey = 'apiKey' in refusal ? refusal.apiKey : known
+    emit({
+      type: 'key.refused',
+      at: new Date(clock.now()),
+      code: refusal.code,
+      reason: refusal.code === 'invalid_key' ? refusal.reason : null,
+      keyId: apiKey?.id ?? keyId,
+      owner: apiKey?.owner ?? null,
+      ip,
+    })
+    return refusal
+  }
+
+  return Object.freeze({
+    ...(prefix !== undefined && { prefix }),
+    ...(formats.names.length > 0 && { isForeignKey }),
+    verifyEager,
+    async verify(key: string, asked?: VerifyOptions) {
+      return verifyEager(key, asked)
+    },
+    report,
+    clear: () => answers.clear(),
+  })
+}
+
+/** What the service said, checked. */
+interface Told {
+  readonly answer: Answer
+  readonly limits: readonly LimitState[]
+  readonly refused: VerificationRefusal | undefined
+  /** Where it looked at no key that comes from this address. */
+  readonly retryAfterMs: number | undefined
+}
+
+/** @throws Error where it is said of another key than the one that was asked about. */
+function read(verification: Verification, keyId: string | null, askedAt: number): Told {
+  const apiKey = verification.active ? (verification.apiKey ?? null) : null
+  // The id of a native key stands in it. A cache in between may have answered somebody else's question.
+  if (apiKey && keyId !== null && apiKey.id !== keyId) {
+    throw new Error('the service has answered about another key')
+  }
+  const answer = toAnswer(apiKey, askedAt)
+  if (!verification.active) {
+    return { answer, limits: NO_LIMITS, refused: undefined, retryAfterMs: verification.refused?.retryAfterMs }
+  }
+  if (!apiKey) throw new Error('the service has not said which key it is')
+  const { limits, refused } = verification
+  return { answer, limits, refused, retryAfterMs: undefined }
+}
+
+function chargedRequest(key: string, { permissions, cost, ip, prefix }: VerifyOptions): VerifyKeyRequest {
+  const address = shownAddress(ip)
+  return {
+    key,
+    charge: true,
+    ...(permissions !== undefined && { permissions }),
+    ...(cost !== undefined && { cost }),
+    ...(address !== undefined && { ip: address }),
+    ...(prefix !== undefined && { prefix }),
+  }
+}
+
+/** A proxy that is trusted too far lets clients write anything here. What is no address counts as none. */
+function shownAddress(ip: string | undefined): string | undefined {
+  return ip !== undefined && ip.length <= 64 && isAddress(ip) ? ip : undefined
+}
+
+function toRefusedKey(
+  refused: VerificationRefusal,
+  apiKey: ApiKey,
+  limits: readonly LimitState[],
+): RefusedKey {
+  switch (refused.code) {
+    case 'address_not_allowed':
+      return { ok: false, code: refused.code, apiKey }
+    case 'insufficient_permissions':
+      return { ok: false, code: refused.code, apiKey, missing: refused.missing }
+    default:
+      return { ok: false, code: refused.code, apiKey, limits, retryAfterMs: refused.retryAfterMs }
+  }
+}
+
+function resolveOptions(options: RemoteApiKeysOptions) {
+  checkObject('options', options, OPTIONS)
+  const { clock = systemClock, onEvent, rateLimiter, prefix, charge = false } = options
+  checkFunction('clock.now', clock?.now)
+  checkFunction('clock.setTimer', clock?.setTimer)
+  if (onEvent !== undefined) checkFunction('onEvent', onEvent)
+  if (rateLimiter !== undefined) checkMethods('rateLimiter', rateLimiter, ['check'])
+  return {
+    clock,
+    onEvent,
+    limiter: rateLimiter ?? memoryRateLimiter({ clock }),
+    failedAttempts: checkFailedAttempts(options.failedAttempts ?? false),
+    prefix: prefix === undefined ? undefined : checkPrefix('prefix', prefix),
+    formats: compileFormats('formats', options.formats ?? []),
+    charge: checkBoolean('charge', charge),
+    cacheMs: checkInteger('cacheMs', options.cacheMs ?? 5_000, 0, 86_400_000),
+    maxEntries: checkInteger('maxEntries', options.maxEntries ?? 10_000, 1, 10_000_000),
+    maxPending: checkInteger('maxPending', options.maxPending ?? 256, 1, 1_000_000),
+  }
+}
