@@ -187,7 +187,11 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     const generation = answers.generation()
     // Nothing is asked of the key: what it may do is decided here, by what the answer says of it.
     const request = { key, ...(address !== undefined && { ip: address }) }
-    const work = ask(request, keyId).then((told) => note(told, digest, generation))
+    const work = ask(request, keyId).then((told) => {
+      note(told, digest, generation)
+      // Whether the answer is remembered or not, a call that nothing counts shows no limits.
+      return told.refused ? told : { ...told, limits: NO_LIMITS }
+    })
     const started = { askedAt: clock.now(), work }
     joinable.set(name, started)
     const forget = () => {
@@ -311,7 +315,10 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
       return verifyEager(key, asked)
     },
     report,
-    clear: () => answers.clear(),
+    clear() {
+      answers.clear()
+      joinable.clear()
+    },
   })
 }
 

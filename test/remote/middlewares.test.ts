@@ -1,0 +1,185 @@
+import type { RequestListener } from 'node:http'
+import express from 'express'
+import Koa from 'koa'
+import type { ApiKeyVerifier } from 'latchkey'
+import { createApiKeysClient } from 'latchkey/client'
+import * as forExpress from 'latchkey/express'
+import * as forKoa from 'latchkey/koa'
+import { ApiKeyStrategy } from 'latchkey/passport'
+import { type RemoteApiKeysOptions, remoteApiKeys } from 'latchkey/remote'
+import { Passport } from 'passport'
+import { describe, expect, it } from 'vitest'
+import { createWorld } from '../support/management-world.ts'
+import { type Ask, serve } from '../support/raw-http.ts'
+import { BOB, forgeKey, NAME } from '../support/test-keys.ts'
+
+const READ = { projects: ['read'] }
+const WRITE = { projects: ['write'] }
+const VERIFY = { 'api-keys': ['verify'] }
+
+/** An application whose `/read` and `/write` ask for a permission, and whose `/session` takes no key. */
+type Build = (keys: ApiKeyVerifier) => RequestListener
+
+const CONSUMERS: readonly (readonly [string, Build])[] = [
+  [
+    'Express',
+    (keys) => {
+      const app = express()
+      app.use(forExpress.apiKeyAuth(keys, { bearer: true }))
+      app.get(
+        '/read',
+        forExpress.requirePermissions(READ),
+        forExpress.withApiKey((req, res) => {
+          res.json({ user: req.user, owner: req.apiKey.owner, method: forExpress.getAuth(req).method })
+        }),
+      )
+      app.get('/write', forExpress.requirePermissions(WRITE), (_req, res) => void res.send('written'))
+      app.get('/session', forExpress.requireSession(), (_req, res) => void res.send('yours'))
+      app.use(forExpress.apiKeyErrorHandler())
+      return app
+    },
+  ],
+  [
+    'Koa',
+    (keys) => {
+      const app = new Koa()
+      app.use(forKoa.apiKeyErrorHandler())
+      app.use(forKoa.apiKeyAuth(keys, { bearer: true }))
+      app.use(async (ctx, next) => {
+        const guards = {
+          '/read': forKoa.requirePermissions(READ),
+          '/write': forKoa.requirePermissions(WRITE),
+          '/session': forKoa.requireSession(),
+        }
+        await guards[ctx.path as keyof typeof guards](ctx as never, next)
+      })
+      app.use((ctx) => {
+        const { user, apiKey } = ctx.state
+        if (ctx.path === '/read') {
+          ctx.body = { user, owner: apiKey.owner, method: forKoa.getAuth(ctx as never).method }
+        } else ctx.body = ctx.path === '/write' ? 'written' : 'yours'
+      })
+      return app.callback()
+    },
+  ],
+  [
+    'Passport',
+    (keys) => {
+      const passport = new Passport()
+      passport.use(new ApiKeyStrategy({ keys, refuseWith: 'error', bearer: true }))
+      const app = express()
+      app.use(passport.authenticate('apikey', { session: false }))
+      app.get('/read', forExpress.requirePermissions(READ), (req, res) => {
+        res.json({ user: req.user, owner: req.apiKey?.owner, method: forExpress.getAuth(req).method })
+      })
+      app.get('/write', forExpress.requirePermissions(WRITE), (_req, res) => void res.send('written'))
+      app.get('/session', forExpress.requireSession(), (_req, res) => void res.send('yours'))
+      app.use(forExpress.apiKeyErrorHandler())
+      return app
+    },
+  ],
+]
+
+describe.each(CONSUMERS)('%s over a service', (_name, build) => {
+  async function createConsumer(options: RemoteApiKeysOptions = {}) {
+    const world = await createWorld()
+    const caller = await world.keys.issue({ ...NAME, owner: BOB, permissions: VERIFY })
+    let isAway = false
+    const client = createApiKeysClient({
+      baseUrl: `http://127.0.0.1:${world.port}/api-keys`,
+      key: caller.key,
+      retries: 0,
+      fetch: (url, init) => (isAway ? Promise.reject(new TypeError('fetch failed')) : fetch(url, init)),
+    })
+    const remote = remoteApiKeys(client, { prefix: 'acme_test', clock: world.clock, ...options })
+    const [ask, askLocal] = [await serve(build(remote)), await serve(build(world.keys))]
+    const goAway = () => {
+      isAway = true
+    }
+    return { ...world, caller, ask, askLocal, goAway }
+  }
+
+  const told = async (ask: Ask, path: string, lines: string[]) => {
+    const answer = await ask(path, lines)
+    // What changes with every request.
+    const fields = answer.lines.filter((line) => !/^(?:date|etag|ratelimit)/i.test(line))
+    return { status: answer.status, lines: fields, body: answer.body }
+  }
+
+  it('answers 503, and never 401, for a good key while the service is away', async () => {
+    const { keys, ask, goAway } = await createConsumer()
+    const { key } = await keys.issue({ ...NAME, permissions: READ })
+    goAway()
+    for (const path of ['/read', '/write', '/session']) {
+      const answer = await ask(path, [`X-Api-Key: ${key}`])
+      expect(answer.status).toBe(503)
+      expect(answer.json()).toMatchObject({ code: 'unavailable' })
+      expect(answer.text).not.toContain('fetch failed')
+      expect(answer.header('WWW-Authenticate')).toBeUndefined()
+    }
+  })
+
+  it('answers 503 where the service refuses the key of this application', async () => {
+    const { keys, caller, ask } = await createConsumer()
+    const { key } = await keys.issue({ ...NAME, permissions: READ })
+    await keys.update(caller.apiKey.id, { permissions: {} })
+    expect((await ask('/read', [`X-Api-Key: ${key}`])).status).toBe(503)
+    await keys.revoke(caller.apiKey.id)
+    expect((await ask('/read', [`X-Api-Key: ${key}`])).status).toBe(503)
+  })
+
+  it('answers each request as it would over keys of its own, asked the first time and from memory', async () => {
+    const { keys, ask, askLocal } = await createConsumer()
+    const good = await keys.issue({ ...NAME, permissions: READ })
+    const revoked = await keys.issue({ ...NAME, permissions: READ })
+    await keys.revoke(revoked.apiKey.id)
+    const disabled = await keys.issue({ ...NAME, permissions: READ })
+    await keys.disable(disabled.apiKey.id)
+    const elsewhere = await keys.issue({ ...NAME, permissions: READ, allowedIps: ['192.0.2.1'] })
+    const presented: string[][] = [
+      [],
+      [`X-Api-Key: ${good.key}`],
+      [`Authorization: Bearer ${good.key}`],
+      [`Authorization: Api-Key ${good.key}`],
+      [`X-Api-Key: ${good.key}`, `Authorization: Api-Key ${revoked.key}`],
+      [`X-Api-Key: ${revoked.key}`],
+      [`X-Api-Key: ${disabled.key}`],
+      [`X-Api-Key: ${elsewhere.key}`],
+      [`X-Api-Key: ${forgeKey(good.key, { secret: 'x'.repeat(43) })}`],
+      [`X-Api-Key: ${forgeKey(good.key, { keyId: 'x'.repeat(16) })}`],
+      [`X-Api-Key: ${good.key}x`],
+      ['X-Api-Key: nonsense'],
+      ['Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln'],
+    ]
+    for (const lines of presented) {
+      for (const path of ['/read', '/write', '/session', '/read']) {
+        const what = `${path} ${lines.join(', ').replaceAll(/_\w{20,}/g, '…')}`
+        expect(await told(ask, path, lines), what).toEqual(await told(askLocal, path, lines))
+      }
+    }
+    expect((await ask('/read', [`X-Api-Key: ${good.key}`])).json()).toEqual({
+      user: NAME.owner,
+      owner: NAME.owner,
+      method: 'apikey',
+    })
+  })
+
+  it('charges a request once, and shows the limits', async () => {
+    const { keys, ask } = await createConsumer({ charge: true })
+    const { key } = await keys.issue({
+      ...NAME,
+      permissions: READ,
+      rateLimits: [{ name: 'minute', limit: 2, windowMs: 60_000 }],
+    })
+    const lines = [`X-Api-Key: ${key}`]
+    const answers = [await ask('/read', lines), await ask('/read', lines), await ask('/read', lines)]
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 429])
+    expect(answers.map((answer) => answer.header('RateLimit'))).toEqual([
+      '"minute";r=1;t=60',
+      '"minute";r=0;t=60',
+      '"minute";r=0;t=60',
+    ])
+    expect(answers[2]?.header('Retry-After')).toBe('60')
+    expect(answers[2]?.json()).toMatchObject({ code: 'rate_limited', exceeded: ['minute'] })
+  })
+})
