@@ -27,11 +27,10 @@ export function keepFailureFields(res: ServerResponse | undefined, error: Latchk
 
 /**
  * Sees to it that a 401 carries this challenge beside any others (RFC 9110 §15.5.2), where whoever answers the request
- * has none to send, and that no failure is stored by a cache.
+ * has none to send.
  */
 export function challengeFailure(res: ServerResponse | undefined, challenge: string): void {
   beforeFailure(res, (failed) => {
-    setNoStore(failed)
     if (failed.statusCode !== 401) return
     const others = failed.getHeader('WWW-Authenticate') ?? []
     const lines = Array.isArray(others) ? others : [String(others)]

@@ -170,7 +170,7 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
         return
       }
       const res = responseOf(req)
-      if (outcome.code !== 'missing_key' && outcome.code !== 'invalid_key') keepFailureUncached(res)
+      keepFailureUncached(res)
       if (outcome.code === 'unavailable') error(outcome.error)
       else if (outcome.code === 'multiple_credentials') fail(invalid, 400)
       else if (outcome.code === 'insufficient_permissions') fail(invalid, 403)
@@ -203,7 +203,7 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
 
 /** What a failure tells a custom callback: a text or a number would be put into the answer. */
 function toFailureInfo(info: unknown): object | null | undefined {
-  if (info === undefined || info === null || typeof info === 'object') return info
+  if (info === undefined || typeof info === 'object') return info
   return { message: String(info) }
 }
 

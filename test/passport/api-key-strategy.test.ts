@@ -699,6 +699,15 @@ describe('a verify callback', () => {
     expect(JSON.stringify(seen)).not.toMatch(/digest|sha256|lookup/)
   })
 
+  it('is asked about every request with a key, also where that is known already', async () => {
+    let isWelcome = true
+    const verify = (_apiKey: ApiKey, done: VerifyDone) => done(null, isWelcome && user)
+    const { ask, line } = await outcomeOf(verify)
+    expect((await ask('/', [line])).json()).toMatchObject({ user })
+    isWelcome = false
+    expect((await ask('/', [line])).status).toBe(401)
+  })
+
   it('takes the request first where that is asked for', async () => {
     const verify = (req: { url: string }, apiKey: ApiKey, done: VerifyDone) =>
       done(null, { url: req.url, owner: apiKey.owner })
@@ -1049,6 +1058,18 @@ describe('a request that is not Express’s', () => {
       expect.objectContaining({ headers: expect.objectContaining({ 'Retry-After': '60' }) }),
     ])
     expect(await unhandled()).toEqual([])
+  })
+
+  it('may be on its way to be answered already', async () => {
+    const started = await start()
+    started.app.use((_req, res, next) => {
+      res.write('a')
+      next()
+    })
+    started.app.get('/', started.passport.authenticate('apikey'), (_req, res) => void res.end('b'))
+    await started.ask('/', [started.line])
+    // The second time all is known, and nothing is waited for.
+    expect(await started.ask('/', [started.line])).toMatchObject({ status: 200, body: 'ab' })
   })
 
   it('may have been answered already', async () => {
