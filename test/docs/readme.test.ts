@@ -201,6 +201,14 @@ describe('the tables of names', () => {
     )
   })
 
+  it('list every option of remote verification with its default', () => {
+    expect(namesAndDefaults('option of `remoteApiKeys`')).toEqual(
+      readPublicTypes('latchkey/remote')
+        .members('RemoteApiKeysOptions')
+        .map(({ name, defaultText }) => [name, shortDefault(name, defaultText)]),
+    )
+  })
+
   it('list every column of the SQL stores', () => {
     const named = readTable(readme, 'column').flatMap(([names = '']) => codeIn(names))
     const columns = [...migrationSql('postgres').matchAll(/^ {2}(\w+) (?:text|bigint|boolean)/gm)].map(
