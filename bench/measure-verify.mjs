@@ -1,5 +1,5 @@
 /**
- * `keys.verify(key)`, warm, beside one SHA-256 of the same key: `measure-verify.mjs <rounds> <seed>`.
+ * `keys.verify(key)`, warm, beside one SHA-256 of the same key, and beside `verify` of remote keys that know the answer: `measure-verify.mjs <rounds> <seed>`.
  * Runs in a process of its own; sends one object per round that maps each subject to CPU nanoseconds per call.
  */
 import { hash } from 'node:crypto'
@@ -14,11 +14,13 @@ const warmupRounds = 3
 
 const limited = await createKeys({ rateLimits: oneLimit })
 const unlimited = await createKeys({ rateLimits: [] })
+const remote = await createRemoteKeys(unlimited)
 const subjects = [
   { name: 'sha256', run: () => runHash(limited.key) },
   { name: 'sha256-again', run: () => runHash(limited.key) },
   { name: 'verify', run: () => runVerify(limited) },
   { name: 'verify-unlimited', run: () => runVerify(unlimited) },
+  { name: 'verify-remote', run: () => runVerify(remote) },
 ]
 
 const measured = []
@@ -42,6 +44,18 @@ async function runRound() {
   }
   const calls = turnsPerRound * callsPerTurn
   return Object.fromEntries(Object.entries(totals).map(([name, cpuUs]) => [name, (cpuUs * 1000) / calls]))
+}
+
+/** The service is asked once, in this process: what is measured is how the answer that is remembered is used. */
+async function createRemoteKeys({ keys, key }) {
+  const { remoteApiKeys } = await import('../dist/remote.mjs')
+  const client = {
+    async verify(request) {
+      const { apiKey, limits } = await keys.verify(request.key, { cost: 0 })
+      return { active: true, apiKey, limits }
+    },
+  }
+  return { keys: remoteApiKeys(client, { cacheMs: 3_600_000 }), key }
 }
 
 async function runVerify({ keys, key }) {

@@ -43,6 +43,7 @@ function formatHttp(title, { targets }) {
 
 function formatVerify(verify) {
   const { sha256Ns, verifyNs, verifyUnlimitedNs, verifyInHashes, verifyUnlimitedInHashes } = verify
+  const { verifyRemoteNs, verifyRemoteInLocal } = verify
   return [
     'verify(): CPU per call, warm, one call after the other',
     formatTable([
@@ -51,6 +52,7 @@ function formatVerify(verify) {
       ['keys.verify(key), one limit', interval(verifyNs, 0), interval(verifyInHashes, 2)],
       ['keys.verify(key), no limit', interval(verifyUnlimitedNs, 0), interval(verifyUnlimitedInHashes, 2)],
     ]),
+    `remoteApiKeys(client).verify(key), remembered: ${interval(verifyRemoteNs, 0)} ns, ${interval(verifyRemoteInLocal, 2)} times a local one without a limit`,
     `A/A control, sha256: ${spread(verify.controlPercent)}`,
   ].join('\n')
 }

@@ -61,6 +61,8 @@ export function summariseVerify(rounds) {
     controlPercent: { ...summarise(control), ...spreadOf(control) },
     verifyInHashes: summarise(inHashes('verify')),
     verifyUnlimitedInHashes: summarise(inHashes('verify-unlimited')),
+    verifyRemoteNs: summarise(valuesOf('verify-remote')),
+    verifyRemoteInLocal: summarise(pair(valuesOf('verify-remote'), valuesOf('verify-unlimited'), divide)),
   }
 }
 
@@ -197,7 +199,11 @@ function judgeHttp(http) {
 }
 
 function judgeVerify(verify) {
-  return verify ? [atMost('verify(), warm, in SHA-256 of the key', verify.verifyInHashes, 8, '×')] : []
+  if (!verify) return []
+  return [
+    atMost('verify(), warm, in SHA-256 of the key', verify.verifyInHashes, 8, '×'),
+    atMost('verify() of remote keys, warm, in that of local ones', verify.verifyRemoteInLocal, 1.1, '×'),
+  ]
 }
 
 function judgeRedisHttp(http) {
