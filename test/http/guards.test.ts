@@ -244,3 +244,157 @@ describe('two verifications of one request at once', () => {
     expect(await keys.verify(key, { cost: 0 })).toMatchObject({ limits: [{ remaining: 9 }] })
   })
 })
+
+describe('what a programmer hands to a guard', () => {
+  const NEEDED = { projects: ['read'] }
+
+  it.each<[string, () => unknown]>([
+    ['"options" has no option "session"', () => requireSession({ session: true } as never)],
+    ['"options" must be an object, received an array', () => requireSession([] as never)],
+    ['"ignorePresentedKey" must be true or false', () => requireSession({ ignorePresentedKey: 1 } as never)],
+    [
+      '"refuseWith" must be "problem" or "error", received a string',
+      () => requireSession({ refuseWith: 'x' } as never),
+    ],
+    ['did you mean "permissions"?', () => requireApiKey({ permission: NEEDED } as never)],
+    ['"options" has no option "accept"', () => requireApiKey({ accept: ['session'] } as never)],
+    ['"permissions"', () => requireApiKey({ permissions: 'projects' } as never)],
+    ['"refuseWith" must be', () => requireApiKey({ refuseWith: null } as never)],
+    ['"options" has no option "permissions"', () => requireAuth({ permissions: NEEDED } as never)],
+    ['"refuseWith" must be', () => requireAuth({ refuseWith: 401 } as never)],
+    ['"accept" must not be empty', () => requireAuth({ accept: [] })],
+    ['"accept" must be an array', () => requireAuth({ accept: 'apikey' } as never)],
+    [
+      '"accept" must have at most 3 entries',
+      () => requireAuth({ accept: ['apikey', 'session', 'other', 'other'] }),
+    ],
+    [
+      '"accept" must hold some of "apikey", "session", "other", received a string',
+      () => requireAuth({ accept: ['apikey', 'none'] } as never),
+    ],
+    [
+      '"accept" must hold some of "session", "other", received a string',
+      () => requirePermissions(NEEDED, { accept: ['apikey'] } as never),
+    ],
+    [
+      '"options" has no option "ignorePresentedKey"',
+      () => requirePermissions(NEEDED, { ignorePresentedKey: true } as never),
+    ],
+    ['"refuseWith" must be', () => requirePermissions(NEEDED, { refuseWith: 'throw' } as never)],
+    ['"permissions"', () => requirePermissions(undefined as never)],
+  ])('is refused, saying %s', (message, make) => {
+    expect(make).toThrow(TypeError)
+    expect(make).toThrow(message)
+  })
+
+  it('may be a requirement that nobody accepts beside keys', () => {
+    expect(() => requirePermissions(NEEDED, { accept: [] })).not.toThrow()
+  })
+})
+
+describe('the challenge of a guard', () => {
+  const guards: [string, () => RequestHandler, string, string | undefined][] = [
+    ['a key where none is sent', () => requireApiKey(), 'missing_key', 'Api-Key realm="Users"'],
+    [
+      'permissions where none is sent',
+      () => requirePermissions({ a: ['b'] }),
+      'missing_key',
+      'Api-Key realm="Users"',
+    ],
+    [
+      'a login where there is none',
+      () => requireSession(),
+      'authentication_required',
+      'Session realm="Users"',
+    ],
+    [
+      'either where there is neither',
+      () => requireAuth({ accept: ['apikey', 'session'] }),
+      'authentication_required',
+      'Session realm="Users"',
+    ],
+    [
+      'a key or another proof',
+      () => requireAuth({ accept: ['apikey', 'other'] }),
+      'missing_key',
+      'Api-Key realm="Users"',
+    ],
+  ]
+
+  it.each(guards)('stands beside a 401: %s', async (_what, create, code, challenge) => {
+    const app = express()
+    app.get('/', create(), (_req, res) => void res.send('passed'))
+    const answer = await request(app).get('/').expect(401)
+    expect(answer.body.code).toBe(code)
+    expect(answer.headers['www-authenticate']).toBe(challenge)
+  })
+
+  it('says of a bad key that it is one, where a key would be accepted', async () => {
+    const { keys } = createTestKeys()
+    const app = express()
+    app.use(apiKeyAuth(keys, { refuseWith: 'error' }))
+    const goOn: ErrorRequestHandler = (_error, _req, _res, next) => next()
+    app.use(goOn)
+    app.get('/key', requireApiKey(), (_req, res) => void res.send('passed'))
+    app.get('/either', requireAuth({ accept: ['apikey', 'session'] }), (_req, res) => void res.send('passed'))
+    app.get('/session', requireSession(), (_req, res) => void res.send('passed'))
+    for (const path of ['/key', '/either']) {
+      const answer = await request(app).get(path).set('X-Api-Key', 'junk').expect(401)
+      expect(answer.headers['www-authenticate']).toBe('Api-Key realm="Users", error="invalid_key"')
+    }
+    const answer = await request(app).get('/session').set('X-Api-Key', 'junk').expect(403)
+    expect(answer.body.code).toBe('session_required')
+    expect(answer.headers['www-authenticate']).toBeUndefined()
+  })
+})
+
+describe('what is accepted besides keys', () => {
+  it('is what each guard says, and what it refuses is told by what it accepts', async () => {
+    const app = express()
+    const login: RequestHandler = (req, _res, next) => {
+      if (req.get('X-Who') !== undefined) req.user = { id: 'somebody' }
+      next()
+    }
+    app.use('/marked', markSession({ user: () => SESSION_USER }))
+    app.use('/unmarked', login)
+    const guards: Record<string, RequestHandler> = {
+      session: requireSession(),
+      apikey: requireApiKey(),
+      other: requireAuth({ accept: ['other'] }),
+      either: requireAuth({ accept: ['apikey', 'other'] }),
+      any: requireAuth({ accept: ['apikey', 'session', 'other'] }),
+      permissions: requirePermissions({ a: ['b'] }, { accept: ['session'] }),
+      others: requirePermissions({ a: ['b'] }, { accept: ['other'] }),
+    }
+    for (const [name, guard] of Object.entries(guards)) {
+      for (const kind of ['marked', 'unmarked'])
+        app.get(`/${kind}/${name}`, guard, (_req, res) => void res.send('ok'))
+    }
+    vi.spyOn(process, 'emitWarning').mockReturnValue()
+    const told = async (kind: string) => {
+      const answers = Object.keys(guards).map(async (name) => {
+        const { status, body } = await request(app).get(`/${kind}/${name}`).set('X-Who', 'x')
+        return [name, status === 200 ? 200 : `${status} ${body.code}`]
+      })
+      return Object.fromEntries(await Promise.all(answers))
+    }
+    expect(await told('marked')).toEqual({
+      session: 200,
+      apikey: '403 api_key_required',
+      other: '403 auth_method_not_accepted',
+      either: '403 auth_method_not_accepted',
+      any: 200,
+      permissions: 200,
+      others: '403 auth_method_not_accepted',
+    })
+    expect(await told('unmarked')).toEqual({
+      session: '403 session_required',
+      apikey: '403 api_key_required',
+      other: 200,
+      either: 200,
+      any: 200,
+      permissions: '403 session_required',
+      others: 200,
+    })
+  })
+})
