@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { text } from 'node:stream/consumers'
 import Router from '@koa/router'
-import Koa, { type Context, type Middleware } from 'koa'
+import Koa, { type Middleware } from 'koa'
 import session from 'koa-session'
 import type { ApiKeys } from 'latchkey'
 import {
@@ -13,6 +12,7 @@ import {
   requireSession,
 } from 'latchkey/koa'
 import { ownerFinder, type User, type Users } from '../express/users.ts'
+import { readJson } from './read-json.ts'
 
 export interface AppOptions {
   keys: ApiKeys
@@ -89,15 +89,4 @@ export function createApp({ keys, users }: AppOptions): Koa {
 const keepPrivate: Middleware = (ctx, next) => {
   ctx.set('Cache-Control', 'private')
   return next()
-}
-
-/** Reads a small body of JSON; anything else is the client's fault. A form of another site can send none. */
-async function readJson(ctx: Context): Promise<Record<string, unknown>> {
-  if (!ctx.is('json')) ctx.throw(415, 'Expected JSON')
-  if (!(ctx.request.length <= 10_000)) ctx.throw(413, 'Expected a short body of a known length')
-  try {
-    return Object(JSON.parse(await text(ctx.req)))
-  } catch {
-    return ctx.throw(400, 'Expected JSON')
-  }
 }
