@@ -60,6 +60,19 @@ export function itAnswersItsLines(example: string, { count, last, env }: Printin
   })
 }
 
+/** Sends a program what is no key, and looks for it in what it prints. */
+export function itPrintsWhatHappensToKeys(example: string, path: string, last: RegExp): void {
+  it('prints what happens to keys', async () => {
+    const program = startProgram([`examples/${example}/server.ts`], { PORT: '0' })
+    onTestFinished(() => program.signal('SIGKILL'))
+    const [, url] = /Listening on (\S+);/.exec(await program.waitFor(last)) ?? []
+    await fetch(`${url}${path}`, { headers: { 'X-Api-Key': 'junk' } })
+    await program.waitFor(/\nkey\.refused malformed\n$/)
+    program.signal('SIGTERM')
+    expect(await program.ended()).toBe(0)
+  })
+}
+
 /** Starts `server.ts` of an example with ports that it cannot have. */
 export function itSaysWhatIsWrongWithItsPort(example: string): void {
   it.each(['70000', '-1', 'http'])('says that %s is no port, in a line', async (PORT) => {
