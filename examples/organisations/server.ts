@@ -1,0 +1,50 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { logEvent } from '../existing-login/audit-line.ts'
+import { createApp } from './app.ts'
+import { curlLines } from './curl-lines.ts'
+import { createKeys } from './keys.ts'
+import { createDemoOrganisations } from './organisations.ts'
+import { createDemoPeople } from './people.ts'
+
+const HOST = '127.0.0.1'
+
+const people = await createDemoPeople()
+const organisations = createDemoOrganisations()
+const keys = createKeys(organisations, logEvent)
+const server = createServer(createApp({ keys, people, organisations }).callback())
+
+try {
+  await once(server.listen(readPort(process.env.PORT || '3000'), HOST), 'listening')
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, close)
+  const { key } = await keys.issue({
+    owner: { type: 'organisation', id: 'acme' },
+    name: 'first key',
+    permissions: { reports: ['read', 'write'] },
+    createdBy: 'u_3',
+  })
+  const url = `http://${HOST}:${(server.address() as AddressInfo).port}`
+  console.log(`Listening on ${url}; Ctrl-C stops it. Paste these into another terminal:`)
+  for (const { title, expect, command } of curlLines(url, key)) {
+    console.log(`\n${title} → ${expect}\n${command}`)
+  }
+  console.log()
+} catch (error) {
+  console.error((error as Error).message)
+  process.exitCode = 1
+  await close()
+}
+
+function readPort(given: string): number {
+  if (!/^\d+$/.test(given) || Number(given) > 65_535) throw new Error('PORT must be a number from 0 to 65535')
+  return Number(given)
+}
+
+/** Answers requests under way first, and writes down how often the keys were used. */
+async function close(): Promise<void> {
+  const impatience = setTimeout(() => server.closeAllConnections(), 2_000)
+  await new Promise((resolve) => server.close(resolve))
+  clearTimeout(impatience)
+  await keys.close()
+}
