@@ -36,6 +36,7 @@ export type {
   ListOptions,
   PurgeOptions,
   RevokeAllOptions,
+  RevokeCreatedByOptions,
   RevokeOptions,
   RotatedKey,
   RotateOptions,

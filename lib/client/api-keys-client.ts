@@ -105,8 +105,14 @@ export interface ApiKeysClient {
   revoke(id: string, options?: RevokeCallOptions): Promise<ApiKey>
   /** Revokes all keys of an owner, and says how many. Ask again where it fails. */
   revokeOwner(owner: Owner, options?: CallOptions & { reason?: string }): Promise<number>
-  /** Revokes all keys that a person or program has issued, and says how many; for administrators. */
-  revokeCreatedBy(createdBy: string, options?: CallOptions & { reason?: string }): Promise<number>
+  /**
+   * Revokes all keys that a person or program has issued, and says how many: those of one `owner`, or, for administrators,
+   * those of every owner.
+   */
+  revokeCreatedBy(
+    createdBy: string,
+    options?: CallOptions & { owner?: Owner; reason?: string },
+  ): Promise<number>
   /** Shows the client's own `key`. */
   self(options?: CallOptions): Promise<ApiKey>
   /** Stops the client's own `key` for good. */
@@ -206,7 +212,7 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
       return change(`${pathOf(id)}/revoke`, { reason }, given, { isRepeatable })
     },
     revokeOwner: async (owner, given = {}) => revokeAll({ owner }, given),
-    revokeCreatedBy: async (createdBy, given = {}) => revokeAll({ createdBy }, given),
+    revokeCreatedBy: async (createdBy, given = {}) => revokeAll({ createdBy, owner: given.owner }, given),
     self: (given = {}) => read('/self', { read: readApiKey }, given),
     revokeSelf: async (given = {}) => change('/self/revoke', { reason: given.reason }, given),
     async verify(request, { signal } = {}) {

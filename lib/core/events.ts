@@ -48,6 +48,8 @@ export type ApiKeyEvent =
       readonly at: Date
       /** Whose issues were revoked. */
       readonly createdBy: string
+      /** Of whom alone; null where of every owner. */
+      readonly owner: Owner | null
       readonly count: number
       readonly by: string | null
     }

@@ -56,6 +56,16 @@ export interface RevokeAllOptions extends ChangeOptions {
   reason?: string
 }
 
+/** Which of the keys to revoke that somebody has issued. */
+export interface RevokeCreatedByOptions extends RevokeAllOptions {
+  /**
+   * Only keys of this owner: of an organisation that somebody leaves who stays with others.
+   *
+   * @default those of every owner
+   */
+  owner?: Owner
+}
+
 /** Who revokes one key, and why. */
 export interface RevokeOptions extends UpdateOptions, RevokeAllOptions {}
 
@@ -277,15 +287,15 @@ export interface KeyManagement {
    */
   revokeOwner(owner: Owner, options?: RevokeAllOptions): Promise<number>
   /**
-   * Revokes every key that a person or program has issued, whoever owns it; returns how many it revoked. Once it
-   * resolves, none of them is accepted. A successor was issued by whoever rotated the key, if that was said.
+   * Revokes every key that a person or program has issued, whoever owns it unless that is said; returns how many it revoked. Once
+   * it resolves, none of them is accepted. A successor was issued by whoever rotated the key, if that was said.
    *
    * @throws TypeError when an argument is wrong.
    * @throws LatchkeyError `unavailable` on a fault: some keys may be revoked already, and it may be called again.
    * @example
    * await keys.revokeCreatedBy('u_1', { by: 'u_admin', reason: 'left the company' })
    */
-  revokeCreatedBy(createdBy: string, options?: RevokeAllOptions): Promise<number>
+  revokeCreatedBy(createdBy: string, options?: RevokeCreatedByOptions): Promise<number>
   /**
    * Says that what `isOwnerActive` or `ownerPermissions` answers for this owner has changed. Once it resolves, every request with
    * one of the owner's keys is decided by a new answer. Returns how many keys that concerns: all that are not revoked.

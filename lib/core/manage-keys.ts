@@ -22,6 +22,7 @@ import type {
   KeyManagement,
   PurgeOptions,
   RevokeAllOptions,
+  RevokeCreatedByOptions,
   RevokeOptions,
   RotatedKey,
   RotateOptions,
@@ -232,10 +233,13 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     return count
   }
 
-  async function revokeCreatedBy(createdBy: string, options: RevokeAllOptions = {}): Promise<number> {
+  async function revokeCreatedBy(createdBy: string, options: RevokeCreatedByOptions = {}): Promise<number> {
     checkText('createdBy', createdBy, 255)
-    const { count, by } = await revokeAll({ createdBy }, options)
-    emit({ type: 'creator.revoked', at: new Date(clock.now()), createdBy, count, by })
+    checkObject('options', options, ['owner', 'by', 'reason'])
+    const { owner: given, ...rest } = options
+    const owner = given === undefined ? null : checkOwner('owner', given)
+    const { count, by } = await revokeAll({ createdBy, ...(owner && { owner }) }, rest)
+    emit({ type: 'creator.revoked', at: new Date(clock.now()), createdBy, owner, count, by })
     return count
   }
 

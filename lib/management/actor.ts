@@ -30,7 +30,7 @@ export interface Actor {
   /**
    * The permissions that the actor may give to a key, those it adds and those it revives: a new key, a successor, a key that is
    * enabled again or brought back from expiry. Give it to owners that have keys with permissions, or they can issue none
-   * and rotate none.
+   * and rotate none. An entry of `owners` may have its own.
    *
    * @default anything for an admin, nothing for everybody else
    */
@@ -47,6 +47,13 @@ export interface ActorOwner extends Owner {
    * @default ['read', 'create', 'update', 'revoke']
    */
   readonly can?: readonly Ability[]
+  /**
+   * The permissions that the actor may give to keys of this owner: for somebody who may do more in one organisation than in
+   * another.
+   *
+   * @default the `grantable` of the actor
+   */
+  readonly grantable?: Permissions
 }
 
 /** A key that asks for itself: {@link decideKeyActor} makes it, an application cannot. */
@@ -107,10 +114,27 @@ export function isOwnerOf(actor: Actor, owner: Owner): boolean {
 const ANYTHING: Permissions = Object.freeze({ '*': Object.freeze(['*']) })
 const NOTHING: Permissions = Object.freeze({})
 
-/** What the actor may grant. */
-export function grantableBy(actor: Actor): Permissions {
-  const grantable = ownMember(actor, 'grantable') as Permissions | undefined
-  return grantable ?? (actor.admin === true ? ANYTHING : NOTHING)
+/** What the actor may grant to keys of an owner. */
+export function grantableBy(actor: Actor, owner: Owner): Permissions {
+  const everywhere = ownMember(actor, 'grantable') as Permissions | undefined
+  const usual = everywhere ?? (actor.admin === true ? ANYTHING : NOTHING)
+  const entries = entriesOf(actor, owner)
+  if (entries.every((entry) => ownMember(entry, 'grantable') === undefined)) return usual
+  // An admin may do nowhere less than everywhere.
+  const granted = entries.map((entry) => (ownMember(entry, 'grantable') as Permissions | undefined) ?? usual)
+  return unite(actor.admin === true ? [usual, ...granted] : granted)
+}
+
+/** What any of these grants. */
+function unite(granted: readonly Permissions[]): Permissions {
+  const resources = new Set(granted.flatMap((permissions) => Object.keys(permissions)))
+  // A resource may be called `__proto__`: this defines members, and sets nothing.
+  return Object.fromEntries(
+    [...resources].map((resource) => [
+      resource,
+      granted.flatMap((permissions) => (ownMember(permissions, resource) as string[] | undefined) ?? []),
+    ]),
+  )
 }
 
 function entriesOf(actor: Actor, owner: Owner): ActorOwner[] {
@@ -120,12 +144,16 @@ function entriesOf(actor: Actor, owner: Owner): ActorOwner[] {
 function checkOwners(value: unknown): ActorOwner[] {
   return checkArray('actor.owners', value, MAX_OWNERS).map((entry, i) => {
     const name = `actor.owners[${i}]`
-    const given = checkObject(name, entry, ['type', 'id', 'can'])
+    const given = checkObject(name, entry, ['type', 'id', 'can', 'grantable'])
     const can = ownMember(given, 'can')
+    const grantable = ownMember(given, 'grantable')
     const owner = checkOwner(name, { type: ownMember(given, 'type'), id: ownMember(given, 'id') })
     return Object.freeze({
       ...owner,
       can: Object.freeze(can === undefined ? [...ABILITIES] : checkCan(name, can)),
+      ...(grantable !== undefined && {
+        grantable: deepFreeze(checkPermissions(`${name}.grantable`, grantable)),
+      }),
     })
   })
 }

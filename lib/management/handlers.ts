@@ -143,12 +143,13 @@ export function createHandlers(parts: HandlerParts): Handlers {
   async function revokeAll(asked: Asked): Promise<Answered> {
     const actor = actorOf(asked)
     const change = permitted(decide(actor, 'revoke_all', null, asked.body, policy, now()))
-    const { reason } = change
+    const { owner, createdBy, reason } = change
     const options = { by: actor.id, ...(reason !== undefined && { reason }) }
+    if (owner === undefined) return { body: { revoked: await keys.revokeCreatedBy(createdBy, options) } }
     const revoked =
-      'owner' in change
-        ? await keys.revokeOwner(change.owner, options)
-        : await keys.revokeCreatedBy(change.createdBy, options)
+      createdBy === undefined
+        ? await keys.revokeOwner(owner, options)
+        : await keys.revokeCreatedBy(createdBy, { ...options, owner })
     return { body: { revoked } }
   }
 

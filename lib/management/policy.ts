@@ -42,7 +42,11 @@ export interface Changes {
   disable: Readonly<Record<never, never>>
   rotate: Pick<RotateOptions, 'graceMs' | 'expiresAt'>
   revoke: { readonly reason?: string }
-  revoke_all: ({ readonly owner: Owner } | { readonly createdBy: string }) & { readonly reason?: string }
+  /** The keys of an owner, or those that somebody has issued; with both, those of the owner that somebody has issued. */
+  revoke_all: (
+    | { readonly owner: Owner; readonly createdBy?: string }
+    | { readonly owner?: undefined; readonly createdBy: string }
+  ) & { readonly reason?: string }
 }
 
 export type Decision<A extends Action = Action> = { readonly ok: true; readonly change: Changes[A] } | Refusal
@@ -131,7 +135,8 @@ const DECISIONS: { readonly [A in Action]: (asked: Asked) => Decision<A> } = {
   update: onKey(['update'], { known: SETTINGS, fixed: ['owner', 'createdBy', 'prefix'] }, decideUpdate),
   enable: onKey(['update'], { known: [] }, ({ key, actor }) => {
     // What works again is as good as new.
-    return isWithin(key.permissions, grantableBy(actor)) ? permit({}) : refusePermissions(grantableBy(actor))
+    const grantable = grantableBy(actor, key.owner)
+    return isWithin(key.permissions, grantable) ? permit({}) : refusePermissions(grantable)
   }),
   disable: onKey(['update'], { known: [] }, () => permit({})),
   rotate: onKey(['create', 'update'], { known: ['graceMs', 'expiresAt'] }, decideRotate),
@@ -169,7 +174,11 @@ function decideIssue(asked: Asked): Decision<'issue'> {
   const owner = (given.owner as Owner | undefined) ?? (own.length === 1 ? own[0] : undefined)
   if (!owner) return refuse('invalid_request', 'owner', 'the { type, id } of the owner')
   if (!abilitiesOn(actor, owner)?.has('create')) return refuse('not_permitted', 'owner')
-  const bounded = boundFields(given as Partial<IssueOptions>, { ...asked, key: null })
+  const bounded = boundFields(
+    given as Partial<IssueOptions>,
+    { ...asked, key: null },
+    grantableBy(actor, owner),
+  )
   return bounded.ok ? permit({ ...(bounded.change as KeySettings), owner }) : bounded
 }
 
@@ -183,16 +192,18 @@ function decideUpdate(asked: AskedOfKey, given: Given): Decision<'update'> {
     (settings.expiresAt !== undefined || settings.idleExpiryMs !== undefined) &&
     keyStatus(key, new Date(now)) === 'expired'
   const permissions = settings.permissions ?? key.permissions
+  const grantable = grantableBy(actor, key.owner)
   // What works again is as good as new.
-  if (isRevived && !isWithin(permissions, grantableBy(actor))) return refusePermissions(grantableBy(actor))
-  return boundFields(settings, asked)
+  if (isRevived && !isWithin(permissions, grantable)) return refusePermissions(grantable)
+  return boundFields(settings, asked, grantable)
 }
 
 function decideRotate(asked: AskedOfKey, given: Given): Decision<'rotate'> {
   const { actor, presented, key, policy } = asked
   const options = given as Changes['rotate']
   // The secret of the successor is shown to whoever rotates.
-  if (!isWithin(key.permissions, grantableBy(actor))) return refusePermissions(grantableBy(actor))
+  const grantable = grantableBy(actor, key.owner)
+  if (!isWithin(key.permissions, grantable)) return refusePermissions(grantable)
   if (actor.admin === true) return permit(options)
   const tooFree = presented && boundSuccessor(key, presented)
   if (tooFree) return tooFree
@@ -205,19 +216,14 @@ function decideRevokeAll(asked: Asked): Decision<'revoke_all'> {
   if (actor.admin !== true && ownersWith(actor, 'revoke').length === 0) return refuse('not_permitted')
   const given = readGiven(asked, { known: ['owner', 'createdBy', 'reason'] })
   if (isRefusal(given)) return given
-  const { owner, createdBy, reason } = given as { owner?: Owner; createdBy?: string; reason?: string }
-  const rest = reason === undefined ? {} : { reason }
-  if ((owner === undefined) === (createdBy === undefined)) {
-    return refuse('invalid_request', 'owner', 'either "owner" or "createdBy"')
-  }
+  const { owner, createdBy, ...reason } = given as { owner?: Owner; createdBy?: string; reason?: string }
   if (owner) {
-    return abilitiesOn(actor, owner)?.has('revoke')
-      ? permit({ owner, ...rest })
-      : refuse('not_permitted', 'owner')
+    if (!abilitiesOn(actor, owner)?.has('revoke')) return refuse('not_permitted', 'owner')
+    return permit({ owner, ...(createdBy !== undefined && { createdBy }), ...reason })
   }
+  if (createdBy === undefined) return refuse('invalid_request', 'owner', 'an "owner", a "createdBy", or both')
   // What somebody has issued may belong to any owner.
-  if (actor.admin !== true || createdBy === undefined) return refuse('not_permitted', 'createdBy')
-  return permit({ createdBy, ...rest })
+  return actor.admin === true ? permit({ createdBy, ...reason }) : refuse('not_permitted', 'createdBy')
 }
 
 type AskedOfKey = Asked & { readonly key: ApiKey }
@@ -251,9 +257,10 @@ function readGiven({ actor, change, policy, now }: Asked, members: KnownMembers)
 function boundFields(
   given: Partial<IssueOptions>,
   asked: Asked,
+  grantable: Permissions,
 ): { readonly ok: true; readonly change: Partial<IssueOptions> } | Refusal {
   const { actor, key } = asked
-  const ceilings = permissionCeilings(asked)
+  const ceilings = permissionCeilings(asked, grantable)
   const permissions = boundPermissions(given.permissions, key?.permissions ?? {}, ceilings)
   if (!permissions.ok || actor.admin === true) return permissions.ok ? permit(given) : permissions
   if (!isPrefixOpen(given.prefix, asked.policy)) {
@@ -281,9 +288,8 @@ function* boundedFields(
   yield ['allowedIps', boundAllowedIps(given.allowedIps, measure)]
 }
 
-function permissionCeilings({ actor, policy }: Asked): Permissions[] {
+function permissionCeilings({ actor, policy }: Asked, grantable: Permissions): Permissions[] {
   const { permissions } = policy.clientFields
-  const grantable = grantableBy(actor)
   return actor.admin === true || typeof permissions === 'boolean' ? [grantable] : [grantable, permissions]
 }
 

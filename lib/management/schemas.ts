@@ -98,7 +98,9 @@ export const revokeBody = z.strictObject({ reason: reason.optional() })
 
 export const revokeAllBody = z.strictObject({
   owner: owner.optional().describe('Whose keys to revoke.'),
-  createdBy: text(255).optional().describe('Or: whose issues. For administrators.'),
+  createdBy: text(255)
+    .optional()
+    .describe('Or: whose issues. With `owner`, those among its keys; alone it is for administrators.'),
   reason: reason.optional(),
 })
 

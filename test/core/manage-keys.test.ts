@@ -1009,6 +1009,8 @@ describe('revokeCreatedBy', () => {
       [() => revokeCreatedBy('u_bob', { by: 7 } as never), 'by'],
       [() => revokeCreatedBy('u_bob', { reason: '' }), 'reason'],
       [() => revokeCreatedBy('u_bob', { why: 'x' } as never), 'why'],
+      [() => revokeCreatedBy('u_bob', { owner: 'u_1' } as never), 'owner'],
+      [() => revokeCreatedBy('u_bob', { owner: { type: 'user' } } as never), 'owner.id'],
     ])
   })
 
@@ -1043,10 +1045,22 @@ describe('revokeCreatedBy', () => {
       type: 'creator.revoked',
       at: new Date(clock.now()),
       createdBy: 'u_bob',
+      owner: null,
       count: 4,
       by: 'u_admin',
     })
     expect(await keys.revokeCreatedBy('u_bob')).toBe(0)
+  })
+
+  it('revokes only those of one owner where one is named', async () => {
+    const { keys, eventsOf } = createTestKeys()
+    const gone = await keys.issue({ ...NAME, createdBy: 'u_bob' })
+    const elsewhere = await keys.issue({ owner: BOB, name: 'CI', createdBy: 'u_bob' })
+    const another = await keys.issue({ ...NAME, createdBy: 'u_carol' })
+    expect(await keys.revokeCreatedBy('u_bob', { owner: ALICE, by: 'u_admin' })).toBe(1)
+    expect(await keys.verify(gone.key)).toMatchObject({ reason: 'revoked' })
+    for (const { key } of [elsewhere, another]) expect(await keys.verify(key)).toMatchObject({ ok: true })
+    expect(eventsOf('creator.revoked')).toMatchObject([{ createdBy: 'u_bob', owner: ALICE, count: 1 }])
   })
 
   it('looks again until nothing is left: what is issued while it runs goes too', async () => {

@@ -53,6 +53,16 @@ describe('an actor as the application answers it', () => {
       { id: 'a', grantable: null },
       '"actor.grantable" must be an object of resource → actions, received null',
     ],
+    [
+      'grants for an owner that are no names',
+      { id: 'a', owners: [{ type: 'user', id: 'x', grantable: { 'a b': [] } }] },
+      '"actor.owners[0].grantable" must use names',
+    ],
+    [
+      'grants for an owner that are none',
+      { id: 'a', owners: [{ type: 'user', id: 'x', grantable: null }] },
+      '"actor.owners[0].grantable" must be an object of resource → actions, received null',
+    ],
     ['grants that are no names', { id: 'a', grantable: { 'a b': [] } }, '"actor.grantable" must use names'],
   ])('is refused as %s', (_what, value, message) => {
     expect(() => checkActor(value)).toThrow(TypeError)
@@ -74,16 +84,17 @@ describe('an actor as the application answers it', () => {
   it('is copied and frozen: what the application changes afterwards changes nothing', () => {
     const given = {
       id: 'a',
-      owners: [{ type: 'user', id: 'x', can: ['read'] }],
+      owners: [{ type: 'user', id: 'x', can: ['read'], grantable: { reports: ['read'] } }],
       grantable: { projects: ['read'] },
     }
     const actor = checkActor(given)
     given.owners[0]?.can.push('revoke')
+    given.owners[0]?.grantable.reports.push('*')
     given.grantable.projects.push('*')
     const expected = {
       id: 'a',
       admin: false,
-      owners: [{ type: 'user', id: 'x', can: ['read'] }],
+      owners: [{ type: 'user', id: 'x', can: ['read'], grantable: { reports: ['read'] } }],
       grantable: { projects: ['read'] },
     }
     expect(actor).toEqual(expected)

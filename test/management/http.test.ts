@@ -585,8 +585,8 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       const revoke = (as: string, json: object) => call('POST', '/revoke', { as, json })
       expect((await revoke('alice', { owner: BOB })).body).toMatchObject({ code: 'not_permitted' })
       expect((await revoke('alice', { createdBy: 'u_left' })).body).toMatchObject({ code: 'not_permitted' })
-      expect((await revoke('admin', { owner: ALICE, createdBy: 'x' })).body).toMatchObject({
-        code: 'invalid_request',
+      expect((await revoke('alice', { owner: BOB, createdBy: 'u_left' })).body).toMatchObject({
+        code: 'not_permitted',
       })
       expect((await revoke('admin', {})).body).toMatchObject({ code: 'invalid_request' })
       expect((await keys.list({ status: 'active' })).apiKeys).toHaveLength(2)
@@ -594,6 +594,20 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       expect((await revoke('admin', { createdBy: 'u_left' })).body).toEqual({ revoked: 1 })
       expect(eventsOf('owner.revoked')).toMatchObject([{ by: 'u_alice' }])
       expect(eventsOf('creator.revoked')).toMatchObject([{ by: 'u_admin', createdBy: 'u_left' }])
+    })
+
+    it('are revoked by whoever has issued them among those of an owner', async () => {
+      const { call, keys, eventsOf } = await world()
+      const gone = await keys.issue({ ...NAME, createdBy: 'u_left' })
+      await keys.issue({ ...NAME, createdBy: 'u_stays' })
+      await keys.issue({ ...NAME, owner: BOB, createdBy: 'u_left' })
+      const json = { owner: ALICE, createdBy: 'u_left', reason: 'left' }
+      expect((await call('POST', '/revoke', { as: 'alice', json })).body).toEqual({ revoked: 1 })
+      expect(await keys.get(gone.apiKey.id)).toMatchObject({ revokedBy: 'u_alice', revokedReason: 'left' })
+      expect((await keys.list({ status: 'active' })).apiKeys).toHaveLength(2)
+      expect(eventsOf('creator.revoked')).toMatchObject([
+        { by: 'u_alice', owner: ALICE, createdBy: 'u_left' },
+      ])
     })
   })
 

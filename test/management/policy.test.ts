@@ -226,13 +226,24 @@ describe('who may do what', () => {
     expect(outcome(ask(ACTORS[name] as Actor, 'revoke_all', null, { createdBy: 'u_1' }))).toBe(expected)
   })
 
-  it.each([
-    ['nothing', null],
-    ['both', { owner: OWNERS.user, createdBy: 'u_1' }],
-  ])('revokes nothing where it is told %s of an owner and a creator', (_what, change) => {
+  it('revokes nothing where it is told neither an owner nor a creator', () => {
     for (const name of ['admin', 'owner', 'admin that also owns']) {
-      expect(outcome(ask(ACTORS[name] as Actor, 'revoke_all', null, change))).toBe('invalid_request')
+      for (const change of [null, {}, { reason: 'x' }]) {
+        expect(outcome(ask(ACTORS[name] as Actor, 'revoke_all', null, change))).toBe('invalid_request')
+      }
     }
+  })
+
+  it('revokes what somebody has issued of an owner where it may revoke that owner’s keys', () => {
+    const change = { owner: OWNERS.user, createdBy: 'u_9', reason: 'left' }
+    for (const name of ['admin', 'owner', 'owner, can revoke']) {
+      expect(ask(ACTORS[name] as Actor, 'revoke_all', null, change)).toEqual({ ok: true, change })
+    }
+    const refused = { ok: false, code: 'not_permitted', field: 'owner' }
+    expect(ask(ACTORS['of another owner'] as Actor, 'revoke_all', null, change)).toEqual(refused)
+    expect(ask(ACTORS['owner, can update'] as Actor, 'revoke_all', null, change)).toMatchObject({
+      code: 'not_permitted',
+    })
   })
 
   it('reads nothing of what it has just issued where it can only create', () => {
@@ -404,6 +415,76 @@ describe('what no request may name', () => {
       field: 'rateLimits[0].limit',
       accepted: 'an integer from 1 to 1000000000000',
     })
+  })
+})
+
+describe('what is granted for one owner', () => {
+  const WRITE = { projects: ['write'] }
+  const [strong, weak, usual] = [
+    { type: 'team', id: 'strong' },
+    { type: 'team', id: 'weak' },
+    { type: 'team', id: 'usual' },
+  ] as const
+  const actor = checkActor({
+    id: 'u_1',
+    owners: [{ ...strong, grantable: { projects: ['read', 'write'] } }, { ...weak, grantable: {} }, usual],
+    grantable: READ,
+  })
+  const outcomes = (who: Actor, permissions: Permissions) =>
+    [strong, weak, usual].map((owner) => {
+      const key = keyWith({ owner, permissions })
+      const expired = keyWith({ owner, permissions, expiresAt: new Date(1) })
+      return [
+        ask(who, 'issue', null, { name: 'n', owner, permissions }),
+        ask(who, 'update', keyWith({ owner, permissions: {} }), { permissions }),
+        ask(who, 'update', expired, { expiresAt: null }),
+        ask(who, 'enable', key, null),
+        ask(who, 'rotate', key, null),
+      ].map(outcome)
+    })
+  const each = (text: string) => Array(5).fill(text)
+
+  it('is granted for no other', () => {
+    expect(outcomes(actor, WRITE)).toEqual([
+      each('ok'),
+      each('permissions_exceeded'),
+      each('permissions_exceeded'),
+    ])
+    expect(outcomes(actor, READ)).toEqual([each('ok'), each('permissions_exceeded'), each('ok')])
+  })
+
+  it('adds up where an owner is named twice', () => {
+    const twice = checkActor({
+      id: 'u_1',
+      owners: [
+        { ...strong, grantable: READ },
+        { ...strong, grantable: { '*': ['write'] } },
+        { ...weak, grantable: WRITE },
+        weak,
+        usual,
+      ],
+      grantable: READ,
+    })
+    const both = { projects: ['read', 'write'] }
+    expect(outcomes(twice, both)).toEqual([each('ok'), each('ok'), each('permissions_exceeded')])
+    expect(outcomes(twice, { reports: ['read'] })[0]).toEqual(each('permissions_exceeded'))
+  })
+
+  it('takes nothing from an admin, and gives one more where it is bounded', () => {
+    const owners = [
+      { ...strong, grantable: WRITE },
+      { ...weak, grantable: {} },
+    ]
+    expect(outcomes(checkActor({ id: 'root', admin: true, owners }), WRITE)).toEqual(
+      Array(3).fill(each('ok')),
+    )
+    const bounded = checkActor({ id: 'root', admin: true, owners, grantable: READ })
+    expect(outcomes(bounded, WRITE)).toEqual([
+      each('ok'),
+      each('permissions_exceeded'),
+      each('permissions_exceeded'),
+    ])
+    expect(outcomes(bounded, READ)).toEqual(Array(3).fill(each('ok')))
   })
 })
 
