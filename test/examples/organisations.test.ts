@@ -435,6 +435,21 @@ describe('the application', () => {
       expect(await keys.get(own.id)).toMatchObject({ revokedBy: 'u_5', revokedReason: 'has left' })
     })
 
+    it('lets an owner revoke what somebody has issued there, and nothing elsewhere', async () => {
+      const [own, globexes, adas] = [
+        await issueFor(ACME, 'u_3'),
+        await issueFor(GLOBEX, 'u_3'),
+        await issueFor(ACME),
+      ]
+      const ada = [await logIn('ada')]
+      expect(codeOf(await post('/revoke', ada, { owner: GLOBEX, createdBy: 'u_3' }))).toBe(
+        '403 not_permitted',
+      )
+      expect((await post('/revoke', ada, { owner: ACME, createdBy: 'u_3' })).json()).toEqual({ revoked: 1 })
+      expect((await ask('/reports', [own.line])).status).toBe(401)
+      for (const { line } of [globexes, adas]) expect((await ask('/reports', [line])).status).toBe(200)
+    })
+
     const loginOf = (username: keyof typeof DEMO_PASSWORDS) => ({
       username,
       password: DEMO_PASSWORDS[username],
