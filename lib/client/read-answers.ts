@@ -23,9 +23,12 @@ export function readApiKey(value: unknown): ApiKey {
   return checkApiKey(copy)
 }
 
-/** What is no text is left for the check. */
+/** ISO 8601 with a zone. Of other texts a Date makes what its engine likes. */
+const TIME = /^(?:\d{4}|[+-]\d{6})-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/
+
+/** What is no date is left for the check. */
 function toDate(value: unknown): unknown {
-  return typeof value === 'string' ? new Date(value) : value
+  return typeof value === 'string' && TIME.test(value) ? new Date(value) : value
 }
 
 export function readPage(value: unknown): ApiKeyPage {
