@@ -7,8 +7,8 @@ import type {
   RotateOptions,
 } from '../core/key-management.ts'
 import type { KeySettings } from '../core/key-settings.ts'
-import type { ApiKey, Owner } from '../core/record.ts'
-import { checkInteger, checkObject, checkText } from '../internal/options.ts'
+import { type ApiKey, checkOwner, type Owner } from '../core/record.ts'
+import { checkInteger, checkObject, checkText, fail, isPlainObject } from '../internal/options.ts'
 import { ApiKeysClientError } from './client-error.ts'
 import { type Call, type ConnectionOptions, createConnection } from './connection.ts'
 import {
@@ -139,7 +139,8 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
   const send = createConnection(options)
 
   function read<T>(path: string, how: Pick<Call<T>, 'read' | 'query'>, given: CallOptions): Promise<T> {
-    return send({ method: 'GET', path, isRepeatable: true, signal: given.signal, ...how })
+    const { signal } = checkCall(given)
+    return send({ method: 'GET', path, isRepeatable: true, signal, ...how })
   }
 
   function change(
@@ -166,11 +167,11 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
     given: MakeCallOptions & ChangeCallOptions,
     readMade: (body: unknown) => T,
   ): Promise<T> {
-    const { idempotencyKey = globalThis.crypto.randomUUID() } = given
+    const { idempotencyKey = randomText() } = given
     return send({
       method: 'POST',
       path,
-      body: writeJson(body),
+      body: writeJson(checkRequest(body)),
       headers: { ...ifMatch(given), 'Idempotency-Key': checkIdempotencyKey(idempotencyKey) },
       isRepeatable: true,
       signal: given.signal,
@@ -184,13 +185,8 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
   }
 
   return Object.freeze({
-    async list(request = {}, given = {}) {
-      checkObject('request', request, ['owner', 'createdBy', 'name', 'status', 'limit', 'cursor'])
-      const { owner, limit, ...rest } = request
-      const query = { ownerType: owner?.type, ownerId: owner?.id, ...rest, limit: limit?.toString() }
-      return read('', { query, read: readPage }, given)
-    },
-    issue: async (request, given = {}) => make('', request, given, readIssued),
+    list: async (request = {}, given = {}) => read('', { query: queryOf(request), read: readPage }, given),
+    issue: async (request, given = {}) => make('', request, checkCall(given, 'idempotencyKey'), readIssued),
     async get(id, given = {}) {
       try {
         return await read(pathOf(id), { read: readApiKey }, given)
@@ -200,41 +196,88 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
       }
     },
     async update(id, request, given = {}) {
-      return change(pathOf(id), request, given, { method: 'PATCH' })
+      const options = checkCall(given, 'expectedVersion')
+      return change(pathOf(id), checkRequest(request), options, { method: 'PATCH' })
     },
-    enable: async (id, given = {}) => change(`${pathOf(id)}/enable`, {}, given),
-    disable: async (id, given = {}) => change(`${pathOf(id)}/disable`, {}, given),
-    rotate: async (id, request = {}, given = {}) => make(`${pathOf(id)}/rotate`, request, given, readRotated),
+    enable: async (id, given = {}) => change(`${pathOf(id)}/enable`, {}, checkCall(given, 'expectedVersion')),
+    disable: async (id, given = {}) =>
+      change(`${pathOf(id)}/disable`, {}, checkCall(given, 'expectedVersion')),
+    async rotate(id, request = {}, given = {}) {
+      const options = checkCall(given, 'idempotencyKey', 'expectedVersion')
+      return make(`${pathOf(id)}/rotate`, request, options, readRotated)
+    },
     async revoke(id, given = {}) {
-      const { reason, expectedVersion } = given
+      const { reason, expectedVersion } = checkCall(given, 'reason', 'expectedVersion')
       // Nothing makes a revoked key good again; but once revoked it has another version.
       const isRepeatable = expectedVersion === undefined
       return change(`${pathOf(id)}/revoke`, { reason }, given, { isRepeatable })
     },
-    revokeOwner: async (owner, given = {}) => revokeAll({ owner }, given),
-    revokeCreatedBy: async (createdBy, given = {}) => revokeAll({ createdBy, owner: given.owner }, given),
-    self: (given = {}) => read('/self', { read: readApiKey }, given),
-    revokeSelf: async (given = {}) => change('/self/revoke', { reason: given.reason }, given),
-    async verify(request, { signal } = {}) {
-      const { charge = false, cost, ...rest } = request
+    revokeOwner: async (owner, given = {}) =>
+      revokeAll({ owner: checkOwner('owner', owner) }, checkCall(given, 'reason')),
+    async revokeCreatedBy(createdBy, given = {}) {
+      const { owner } = checkCall(given, 'owner', 'reason')
+      const whose = owner === undefined ? {} : { owner: checkOwner('owner', owner) }
+      return revokeAll({ createdBy: checkText('createdBy', createdBy, 255), ...whose }, given)
+    },
+    self: async (given = {}) => read('/self', { read: readApiKey }, given),
+    async revokeSelf(given = {}) {
+      const { reason, ...rest } = checkCall(given, 'reason')
+      return change('/self/revoke', { reason }, rest)
+    },
+    async verify(request, given = {}) {
+      const { signal } = checkCall(given)
+      const { charge = false, cost, ...rest } = checkRequest(request)
       const body = writeJson({ ...rest, ...(charge && { charge, cost }) })
       const isRepeatable = !charge
       return send({ method: 'POST', path: '/verify', body, isRepeatable, signal, read: readVerification })
     },
-    openApi: (given = {}) => read('/openapi.json', { read: readDocument }, given),
+    openApi: async (given = {}) => read('/openapi.json', { read: readDocument }, given),
   } satisfies ApiKeysClient)
 }
 
 /** How to reach the service, and as whom. */
 export type ApiKeysClientOptions = ConnectionOptions
 
-/** Names of routes. No key that is issued has such an id; one that comes from outside must not become another call. */
-const RESERVED = new Set(['.', '..', 'self', 'verify', 'revoke', 'openapi.json'])
+/** A name that is misspelt must not become a change of whatever version there is. */
+function checkCall<T extends CallOptions>(given: T, ...further: (keyof T & string)[]): T {
+  const { signal } = checkObject('options', given, ['signal', ...further])
+  const isSignal = typeof (signal as AbortSignal | undefined)?.throwIfAborted === 'function'
+  if (signal !== undefined && !isSignal) fail('signal', 'an AbortSignal', signal)
+  return given
+}
+
+/** The service knows its members, and refuses others by name. */
+function checkRequest<T>(request: T): T {
+  if (!isPlainObject(request)) fail('request', 'an object', request)
+  return request
+}
+
+/** All of it is looked at: a filter that is lost on the way shows the keys of others. */
+function queryOf(request: ListKeysRequest): Record<string, string | undefined> {
+  checkObject('request', request, ['owner', 'createdBy', 'name', 'status', 'limit', 'cursor'])
+  const { owner, limit, ...texts } = request
+  const whose: Partial<Owner> = owner === undefined ? {} : checkOwner('owner', owner)
+  for (const [name, value] of Object.entries(texts)) {
+    if (value !== undefined) checkText(name, value, 1_000)
+  }
+  return {
+    ...texts,
+    ownerType: whose.type,
+    ownerId: whose.id,
+    limit: limit === undefined ? undefined : String(checkInteger('limit', limit, 1, 100)),
+  }
+}
+
+/** What an id can be. Anything else, once written into a path, might become one of another route, if not here then in a proxy. */
+const ID = /^[A-Za-z0-9_-]{1,64}$/
+
+/** Names of routes. Only a key that was imported might have such an id, and then no route to it. */
+const RESERVED = new Set(['self', 'verify', 'revoke'])
 
 function pathOf(id: unknown): string {
-  const text = checkText('id', id, 255)
-  if (RESERVED.has(text)) throw new ApiKeysClientError('not_found')
-  return `/${encodeURIComponent(text)}`
+  if (typeof id !== 'string') fail('id', 'a string', id)
+  if (!ID.test(id) || RESERVED.has(id)) throw new ApiKeysClientError('not_found')
+  return `/${id}`
 }
 
 function ifMatch({ expectedVersion }: ChangeCallOptions): Record<string, string> {
@@ -244,5 +287,11 @@ function ifMatch({ expectedVersion }: ChangeCallOptions): Record<string, string>
 
 function checkIdempotencyKey(value: unknown): string {
   if (typeof value === 'string' && /^[\x21-\x7e]{1,255}$/.test(value)) return value
-  throw new TypeError('"idempotencyKey" must be 1 to 255 characters of visible ASCII')
+  return fail('idempotencyKey', '1 to 255 characters of visible ASCII', value)
+}
+
+/** 128 bits. Browsers have `randomUUID` on pages of `https:` only. */
+function randomText(): string {
+  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16))
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
 }
