@@ -1,6 +1,14 @@
 import { isErrorCode } from '../errors.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
-import { checkFunction, checkInteger, checkObject, describe, isObject } from '../internal/options.ts'
+import {
+  checkFunction,
+  checkInteger,
+  checkObject,
+  describe,
+  fail,
+  isObject,
+  isPlainObject,
+} from '../internal/options.ts'
 import { ApiKeysClientError } from './client-error.ts'
 import { type Deadline, startDeadline } from './deadline.ts'
 import { readApiKey } from './read-answers.ts'
@@ -81,7 +89,7 @@ const VISIBLE = /^[\x21-\x7e]+$/
 /** @throws TypeError naming the option. */
 export function createConnection(options: ConnectionOptions): Send {
   checkObject('options', options, CONNECTION_OPTIONS)
-  const { key, headers = {}, timeoutMs = 5_000, retries = 2 } = options
+  const { key, timeoutMs = 5_000, retries = 2 } = options
   const base = checkBaseUrl(options.baseUrl)
   // It is looked up with every call: what traces or fakes requests replaces it later.
   const { fetch = (url: string, init: RequestInit) => globalThis.fetch(url, init) } = options
@@ -89,7 +97,8 @@ export function createConnection(options: ConnectionOptions): Send {
   checkInteger('timeoutMs', timeoutMs, 1, 3_600_000)
   checkInteger('retries', retries, 0, 10)
   if (key !== undefined && typeof key !== 'function') checkKey(key)
-  if (typeof headers !== 'function') checkHeaders(headers)
+  const headers =
+    typeof options.headers === 'function' ? options.headers : checkHeaders(options.headers ?? {})
 
   return async function send(call) {
     const deadline = startDeadline(timeoutMs, call.signal)
@@ -102,7 +111,7 @@ export function createConnection(options: ConnectionOptions): Send {
           if (deadline.signal.aborted) throw deadline.signal.reason
           const pauseMs = attempt <= retries ? pauseBefore(call, error, attempt) : null
           if (pauseMs === null || pauseMs >= deadline.leftMs()) throw error
-          await deadline.race(sleep(pauseMs))
+          await deadline.pause(pauseMs)
         }
       }
     } finally {
@@ -111,9 +120,12 @@ export function createConnection(options: ConnectionOptions): Send {
   }
 
   async function sendOnce<T>(call: Call<T>, signal: Deadline['signal']): Promise<T> {
+    const fields = await fieldsOf(call)
+    // A `fetch` that knows no signals would still send it.
+    signal.throwIfAborted()
     const init: RequestInit = {
       method: call.method,
-      headers: { ...(await fieldsOf(call)) },
+      headers: fields,
       signal,
       // What is sent here, a key above all, is for this service and no other.
       redirect: 'manual',
@@ -132,16 +144,28 @@ export function createConnection(options: ConnectionOptions): Send {
   }
 
   async function fieldsOf({ method, headers: own }: Call<unknown>): Promise<Record<string, string>> {
-    const given = typeof headers === 'function' ? checkHeaders(await headers()) : headers
-    const apiKey = typeof key === 'function' ? checkKey(await key()) : key
-    return {
-      ...given,
+    const given = typeof headers === 'function' ? checkHeaders(await askFor('headers', headers)) : headers
+    const apiKey = typeof key === 'function' ? checkKey(await askFor('key', key)) : key
+    const fixed: Record<string, string> = {
       Accept: 'application/json',
       // It keeps forms of other sites out, and so is asked for even where there is no body.
       ...(method !== 'GET' && { 'Content-Type': 'application/json' }),
       ...own,
       ...(apiKey !== undefined && { 'X-Api-Key': apiKey }),
     }
+    // Two spellings of one name would be sent as one field with both values.
+    const names = new Set(Object.keys(fixed).map((name) => name.toLowerCase()))
+    const further = Object.entries(given).filter(([name]) => !names.has(name.toLowerCase()))
+    return { ...Object.fromEntries(further), ...fixed }
+  }
+}
+
+/** Where the program cannot say who it is, the service cannot be asked. */
+async function askFor(name: string, ask: () => unknown): Promise<unknown> {
+  try {
+    return await ask()
+  } catch (cause) {
+    throw new ApiKeysClientError('unavailable', { message: `"${name}" has failed`, cause })
   }
 }
 
@@ -159,13 +183,17 @@ function readResponse<T>(call: Call<T>, response: Response, text: string): T {
 }
 
 /** The problem (RFC 9457) that a response tells of; one that tells of none of ours does not come from the service. */
-function refusalIn({ status, headers }: Response, text: string): ApiKeysClientError {
+function refusalIn({ status, headers, type }: Response, text: string): ApiKeysClientError {
   const retryAfterMs = readRetryAfter(headers.get('Retry-After'))
   const common = { responseStatus: status, ...(retryAfterMs !== undefined && { retryAfterMs }) }
   const problem = parse(text)
   const code = isObject(problem) ? problem.code : undefined
   if (!isObject(problem) || !isErrorCode(code)) {
-    const message = `the service answered ${status} without a problem of Latchkey`
+    // Browsers tell no more of a redirect than that it is one.
+    const isRedirect = type === 'opaqueredirect' || (status > 300 && status < 400 && status !== 304)
+    const message = isRedirect
+      ? 'the service answered with a redirect, and none is followed'
+      : `the service answered ${status} without a problem of Latchkey`
     return new ApiKeysClientError('unavailable', { ...common, message })
   }
   const { type: _type, title: _title, status: _status, code: _code, ...details } = problem
@@ -205,28 +233,28 @@ function pauseBefore(call: Call<unknown>, error: unknown, attempt: number): numb
 /** RFC 9110 §10.2.3: seconds, or a date. */
 function readRetryAfter(value: string | null): number | undefined {
   if (value === null) return undefined
-  const ms = /^\d{1,9}$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - Date.now()
-  return Number.isNaN(ms) ? undefined : Math.max(0, ms)
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
+  const ms = /^\d+$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - Date.now()
+  return Number.isNaN(ms) ? undefined : Math.min(Math.max(0, ms), Number.MAX_SAFE_INTEGER)
 }
 
 function urlOf(base: string, { path, query = {} }: Call<unknown>): string {
-  const search = new URLSearchParams()
+  const params = new URLSearchParams()
   for (const [name, value] of Object.entries(query)) {
-    if (value !== undefined) search.set(name, value)
+    if (value !== undefined) params.set(name, value)
   }
-  return search.size === 0 ? base + path : `${base}${path}?${search}`
+  const search = params.toString()
+  return search === '' ? base + path : `${base}${path}?${search}`
 }
 
 /** Without the slash at its end. */
 function checkBaseUrl(value: unknown): string {
   const page = (globalThis as { location?: { href?: string } }).location?.href
+  // In a browser whatever is none would be read as a path.
+  const text = isObject(value) ? value.href : value
+  if (typeof text !== 'string' || text === '') fail('baseUrl', 'an absolute URL', value)
   let url: URL
   try {
-    url = new URL(String(value), page)
+    url = new URL(text, page)
   } catch {
     throw new TypeError(`"baseUrl" must be an absolute URL, received ${describe(value)}`)
   }
@@ -236,24 +264,27 @@ function checkBaseUrl(value: unknown): string {
   if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '') {
     throw new TypeError('"baseUrl" must have no credentials, no query and no fragment')
   }
-  return url.href.replace(/\/+$/, '')
+  // Its `href` keeps a lone `?` or `#`, behind which no path would be one.
+  return url.origin + url.pathname.replace(/\/+$/, '')
 }
 
 /** What cannot be sent is refused here: the error of a header field would show it. */
 function checkKey(value: unknown): string {
   if (typeof value === 'string' && VISIBLE.test(value)) return value
-  throw new TypeError(`"key" must be a key, visible ASCII throughout, received ${describe(value)}`)
+  return fail('key', 'a key, visible ASCII throughout', value)
 }
 
 const FIELD_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 
+/** A copy: what becomes of the given one later has not been looked at. */
 function checkHeaders(value: unknown): Record<string, string> {
-  if (!isObject(value)) throw new TypeError(`"headers" must be an object, received ${describe(value)}`)
+  // Of a `Headers` object nothing would be sent.
+  if (!isPlainObject(value)) fail('headers', 'a plain object', value)
   for (const [name, text] of Object.entries(value)) {
     if (!FIELD_NAME.test(name)) throw new TypeError('"headers" must have names of header fields')
     if (typeof text === 'string' && FIELD_VALUE.test(text)) continue
-    throw new TypeError(`"headers.${name}" must be what a header field can carry, received ${describe(text)}`)
+    fail(`headers.${name}`, 'what a header field can carry', text)
   }
-  return value as Record<string, string>
+  return { ...value } as Record<string, string>
 }

@@ -8,7 +8,9 @@ export interface Deadline {
   leftMs(): number
   /** Resolves as `work` does, and rejects when the time is up or the caller has given up. */
   race<T>(work: Promise<T>): Promise<T>
-  /** Stops the timer. */
+  /** Resolves after so many milliseconds; rejects as `race` does. */
+  pause(ms: number): Promise<void>
+  /** Stops the timers. */
   end(): void
 }
 
@@ -23,6 +25,7 @@ export function startDeadline(timeoutMs: number, outer: AbortSignal | undefined)
     )
   const giveUp = () => controller.abort(outer?.reason)
   const timer = setTimeout(expire, timeoutMs)
+  let pauseTimer: ReturnType<typeof setTimeout> | undefined
   outer?.addEventListener('abort', giveUp)
   const aborted = new Promise<never>((_resolve, reject) => {
     controller.signal.addEventListener('abort', () => reject(controller.signal.reason), { once: true })
@@ -30,11 +33,23 @@ export function startDeadline(timeoutMs: number, outer: AbortSignal | undefined)
   // It is looked at while something is raced against it; at other times it is nobody's.
   aborted.catch(() => {})
 
+  function race<T>(work: Promise<T>): Promise<T> {
+    return Promise.race([work, aborted])
+  }
+
   return {
     signal: controller.signal,
     leftMs: () => endsAt - performance.now(),
-    race: (work) => Promise.race([work, aborted]),
+    race,
+    pause(ms) {
+      const work = new Promise<void>((resolve) => {
+        pauseTimer = setTimeout(resolve, ms)
+      })
+      return race(work)
+    },
     end() {
+      // A program that has nothing left to do ends.
+      clearTimeout(pauseTimer)
       clearTimeout(timer)
       outer?.removeEventListener('abort', giveUp)
     },
