@@ -1,0 +1,785 @@
+import { inspect } from 'node:util'
+import type { ApiKey } from 'latchkey'
+import {
+  type ApiKeysClient,
+  ApiKeysClientError,
+  type ApiKeysClientOptions,
+  createApiKeysClient,
+  type ErrorCode,
+  isApiKeysClientError,
+} from 'latchkey/client'
+import { openApiDocument } from 'latchkey/management'
+import { describe, expect, it } from 'vitest'
+import { createWorld, ROUTERS, type World, type WorldOptions } from '../support/management-world.ts'
+import { rejects } from '../support/recording-store.ts'
+import { ALICE, BOB, createTestKeys, forgeKey, NAME } from '../support/test-keys.ts'
+
+const DAY = 86_400_000
+const READ = { projects: ['read'] }
+const VERIFIER = { ...NAME, owner: BOB, name: 'service', permissions: { 'api-keys': ['verify'] } }
+const PER_MINUTE = { name: 'minute', limit: 1, windowMs: 60_000 }
+const KEY_ACTIONS = ['list', 'issue', 'read', 'update', 'enable', 'disable', 'rotate', 'revoke', 'revoke_all']
+const UNKNOWN = 'A'.repeat(16)
+
+/** An application, and clients for it. */
+interface Place extends World {
+  /** A client with a login. */
+  as(actor: string, options?: Partial<ApiKeysClientOptions>): ApiKeysClient
+  /** A client with a key. */
+  by(key: string, options?: Partial<ApiKeysClientOptions>): ApiKeysClient
+}
+
+type Fetch = NonNullable<ApiKeysClientOptions['fetch']>
+
+/** Sends the first request, lets the service act, and loses what it answers. */
+function losingFirstAnswer(): Fetch {
+  let isFirst = true
+  return async (url, init) => {
+    const response = await fetch(url, init)
+    if (!isFirst) return response
+    isFirst = false
+    await response.text()
+    throw new TypeError('the connection was reset')
+  }
+}
+
+/** What a call was refused with. */
+async function refusalOf(call: Promise<unknown>): Promise<ApiKeysClientError> {
+  const answer = await call.then(
+    (value) => ({ value }),
+    (error: unknown) => ({ error }),
+  )
+  const error = 'error' in answer ? answer.error : undefined
+  expect(isApiKeysClientError(error), inspect(answer)).toBe(true)
+  expect(error).toBeInstanceOf(ApiKeysClientError)
+  return error as ApiKeysClientError
+}
+
+describe.each(ROUTERS)('%s', (_name, build) => {
+  async function place(options?: WorldOptions, testKeys = createTestKeys()): Promise<Place> {
+    const world = await createWorld(options, build, testKeys)
+    const connect = (given: Partial<ApiKeysClientOptions>) =>
+      createApiKeysClient({ baseUrl: `http://127.0.0.1:${world.port}/api-keys`, retries: 0, ...given })
+    return {
+      ...world,
+      as: (actor, given = {}) => connect({ headers: { 'X-Actor': actor }, ...given }),
+      by: (key, given = {}) => connect({ key, ...given }),
+    }
+  }
+
+  describe('a refusal', () => {
+    interface Refused {
+      what: string
+      call(place: Place, alices: ApiKey, bobs: ApiKey): Promise<unknown>
+      code: ErrorCode
+      status: number
+      field?: string
+      options?: WorldOptions
+    }
+    const invalid = { code: 'invalid_request', status: 400 } as const
+    const rows: Refused[] = [
+      { what: 'an empty name', call: ({ as }) => as('alice').issue({ name: '' }), ...invalid, field: 'name' },
+      {
+        what: 'a member that is unknown',
+        call: ({ as }) => as('alice').issue({ name: 'a', admin: true } as never),
+        ...invalid,
+        field: 'admin',
+      },
+      {
+        what: 'a member that is unknown, inside another',
+        call: ({ as }) => as('alice').issue({ name: 'a', quota: { remaining: 1, left: 2 } as never }),
+        ...invalid,
+        field: 'quota.left',
+      },
+      {
+        what: 'a misspelt permission, where a key is verified',
+        call: async ({ keys, by }) =>
+          by((await keys.issue(VERIFIER)).key).verify({ key: 'x', permission: READ } as never),
+        ...invalid,
+        field: 'body',
+      },
+      {
+        what: 'a status that is none',
+        call: ({ as }) => as('alice').list({ status: 'gone' as never }),
+        ...invalid,
+        field: 'status',
+      },
+      {
+        what: 'a cursor that is none',
+        call: ({ as }) => as('alice').list({ cursor: 'nonsense' }),
+        code: 'invalid_cursor',
+        status: 400,
+        field: 'cursor',
+      },
+      {
+        what: 'a permission beyond what may be granted',
+        call: ({ as }) => as('alice').issue({ name: 'a', permissions: { billing: ['read'] } }),
+        code: 'permissions_exceeded',
+        status: 403,
+        field: 'permissions',
+      },
+      {
+        what: 'a field that may not be set',
+        call: ({ as }, { id }) => as('alice').update(id, { rateLimits: [] }),
+        code: 'field_not_allowed',
+        status: 403,
+        field: 'rateLimits',
+      },
+      {
+        what: 'a field that nobody may set',
+        call: ({ as }, { id }) => as('admin').update(id, { owner: BOB } as never),
+        code: 'field_not_allowed',
+        status: 403,
+        field: 'owner',
+      },
+      {
+        what: 'a time beyond the ceiling',
+        call: ({ as, clock }) => as('alice').issue({ name: 'a', expiresAt: new Date(clock.now() + 2 * DAY) }),
+        options: { clientFields: { expiresAt: { maxMs: DAY } } },
+        code: 'ceiling_exceeded',
+        status: 403,
+        field: 'expiresAt',
+      },
+      {
+        what: 'somebody else’s owner',
+        call: ({ as }) => as('alice').issue({ name: 'a', owner: BOB }),
+        code: 'not_permitted',
+        status: 403,
+        field: 'owner',
+      },
+      {
+        what: 'somebody else’s owner, of whom all keys are to be revoked',
+        call: ({ as }) => as('alice').revokeOwner(BOB),
+        code: 'not_permitted',
+        status: 403,
+      },
+      {
+        what: 'a bulk revocation by somebody who is no admin',
+        call: ({ as }) => as('alice').revokeCreatedBy('u_alice'),
+        code: 'not_permitted',
+        status: 403,
+      },
+      {
+        what: 'somebody who may only read',
+        call: ({ as }, { id }) => as('reader').disable(id),
+        code: 'not_permitted',
+        status: 403,
+      },
+      {
+        what: 'one key too many',
+        call: ({ as }) => as('alice').issue({ name: 'a' }),
+        options: { maxKeysPerOwner: 1 },
+        code: 'too_many_keys',
+        status: 409,
+      },
+      {
+        what: 'a rotation that comes second',
+        async call({ as, keys }, { id }) {
+          await keys.rotate(id)
+          return as('alice').rotate(id)
+        },
+        code: 'conflict',
+        status: 409,
+      },
+      {
+        what: 'a body that is too large',
+        call: ({ as }) => as('alice').issue({ name: 'a', metadata: { a: 'x'.repeat(70_000) } }),
+        code: 'body_too_large',
+        status: 413,
+      },
+      {
+        what: 'nobody’s login',
+        call: ({ as }) => as('stranger').list(),
+        code: 'authentication_required',
+        status: 401,
+      },
+      { what: 'no key', call: ({ as }) => as('alice').self(), code: 'missing_key', status: 401 },
+      {
+        what: 'a key that is wrong',
+        async call({ keys, by }) {
+          const { key } = await keys.issue(NAME)
+          return by(forgeKey(key, { secret: 'x'.repeat(43) })).self()
+        },
+        code: 'invalid_key',
+        status: 401,
+      },
+      {
+        what: 'a key where a login is wanted',
+        call: async ({ keys, by }) => by((await keys.issue(NAME)).key).list(),
+        code: 'session_required',
+        status: 403,
+      },
+      {
+        what: 'a key that may not verify others',
+        call: async ({ keys, by }) => by((await keys.issue(NAME)).key).verify({ key: 'x' }),
+        code: 'insufficient_permissions',
+        status: 403,
+      },
+      {
+        what: 'a part of the service that is broken',
+        call({ as, store }) {
+          store.fail('list', rejects(new Error('the database is away')))
+          return as('alice').list()
+        },
+        code: 'unavailable',
+        status: 503,
+      },
+    ]
+
+    it.each(rows)('tells of $what', async ({ call, code, status, field, options }) => {
+      const given = await place(options)
+      const { apiKey: alices } = await given.keys.issue(NAME)
+      const { apiKey: bobs } = await given.keys.issue({ ...NAME, owner: BOB })
+      const error = await refusalOf(call(given, alices, bobs))
+      expect(error).toMatchObject({ name: 'ApiKeysClientError', code, responseStatus: status })
+      if (field !== undefined) {
+        expect(error.field).toBe(field)
+        expect(error.message).toContain(`"${field}"`)
+      }
+      if (status === 400) expect(error.accepted).toMatch(/\w/)
+      // An error handler of a framework would answer this program's own client with it.
+      expect(error).not.toHaveProperty('status')
+      expect(error).not.toHaveProperty('statusCode')
+    })
+
+    it('tells what a key lacks', async () => {
+      const { keys, by } = await place()
+      const { key } = await keys.issue(NAME)
+      const { details } = await refusalOf(by(key).verify({ key }))
+      expect(details).toMatchObject({ missing: { 'api-keys': ['verify'] } })
+    })
+
+    it('tells when to come back', async () => {
+      const { keys, by } = await place()
+      const { key } = await keys.issue({ ...NAME, rateLimits: [PER_MINUTE] })
+      await by(key).self()
+      const error = await refusalOf(by(key).self())
+      expect(error).toMatchObject({ code: 'rate_limited', responseStatus: 429, retryAfterMs: 60_000 })
+    })
+
+    it('tells of too many requests', async () => {
+      const { as } = await place({ requestLimit: { limit: 1, windowMs: 5_000 } })
+      await as('alice').list()
+      const error = await refusalOf(as('alice').list())
+      expect(error).toMatchObject({ code: 'too_many_requests', responseStatus: 429, retryAfterMs: 5_000 })
+    })
+  })
+
+  describe('a key that is not there for the caller', () => {
+    const ids: [string, (bobs: ApiKey) => string][] = [
+      ['unknown', () => UNKNOWN],
+      ['somebody else’s', ({ id }) => id],
+    ]
+
+    it.each(ids)('is null where it is %s', async (_what, idOf) => {
+      const { as, keys } = await place()
+      const { apiKey } = await keys.issue({ ...NAME, owner: BOB })
+      expect(await as('alice').get(idOf(apiKey))).toBe(null)
+    })
+
+    it.each(ids)('is not found by any change where it is %s, and stays as it is', async (_what, idOf) => {
+      const { as, keys } = await place()
+      const { apiKey } = await keys.issue({ ...NAME, owner: BOB })
+      const client = as('alice')
+      const id = idOf(apiKey)
+      const calls = [
+        client.update(id, { name: 'mine' }),
+        client.enable(id),
+        client.disable(id),
+        client.rotate(id),
+        client.revoke(id),
+      ]
+      for (const call of calls) {
+        expect(await refusalOf(call)).toMatchObject({ code: 'not_found', responseStatus: 404 })
+      }
+      expect(await keys.get(apiKey.id)).toEqual(apiKey)
+    })
+
+    it('is an error where it may not be read', async () => {
+      const { as, keys } = await place()
+      const { apiKey } = await keys.issue(NAME)
+      expect(await refusalOf(as('nobodys').get(apiKey.id))).toMatchObject({ code: 'not_permitted' })
+    })
+  })
+
+  it.each([
+    'self',
+    'verify',
+    'revoke',
+    'openapi.json',
+    '.',
+    '..',
+    '%2e%2e',
+    '%2E',
+    '../self',
+    'x/../self',
+    'self/',
+    'self?',
+    'self#',
+    'self;v=1',
+    '\\self',
+    'a/b',
+    ' self',
+    'SELF/revoke',
+    'ſelf',
+    'ｓｅｌｆ',
+    'Schlüssel',
+    '\u202eself',
+    'a\u0000',
+    '\ud800',
+    '',
+    'x'.repeat(65),
+    '__proto__/x',
+  ])('asks for nothing where an id is %j', async (id) => {
+    const { keys, by } = await place({
+      // Whatever a key may do at all, this one may.
+      keyActions: Object.fromEntries(KEY_ACTIONS.map((action) => [action, { 'api-keys': ['verify'] }])),
+    })
+    const { key, apiKey } = await keys.issue(VERIFIER)
+    let asked = 0
+    const client = by(key, {
+      fetch: (url, init) => {
+        asked += 1
+        return fetch(url, init)
+      },
+    })
+    expect(await client.get(id)).toBe(null)
+    for (const call of [
+      client.update(id, { name: 'other' }),
+      client.enable(id),
+      client.disable(id),
+      client.rotate(id),
+      client.revoke(id),
+    ]) {
+      expect(await refusalOf(call)).toMatchObject({ code: 'not_found', responseStatus: null })
+    }
+    expect(asked).toBe(0)
+    expect(await keys.get(apiKey.id)).toEqual(apiKey)
+  })
+
+  describe('what is answered', () => {
+    it('is a key as the service has it, dates being dates, and frozen', async () => {
+      const { as, keys, clock } = await place()
+      const expiresAt = new Date(clock.now() + DAY)
+      const settings = {
+        name: 'Schlüssel 🔑',
+        permissions: { projects: ['read'], '*': ['read'] },
+        rateLimits: [PER_MINUTE, { name: 'day', limit: 9, per: 'day' as const, timeZone: 'Europe/Berlin' }],
+        quota: { remaining: 5, refill: { amount: 5, everyMs: 60_000 } },
+        allowedIps: ['192.0.2.0/24', '2001:db8::/32'],
+        expiresAt,
+        idleExpiryMs: 60_000,
+        metadata: { nested: [{ a: null, at: expiresAt.toISOString() }] },
+        prefix: 'acme_live',
+      }
+      const client = as('admin')
+      const { key, apiKey } = await client.issue({ owner: ALICE, ...settings })
+      expect(apiKey).toMatchObject({ ...settings, quota: { remaining: 5 }, createdBy: 'u_admin' })
+      expect(apiKey).toEqual(await keys.get(apiKey.id))
+      expect(await client.get(apiKey.id)).toEqual(apiKey)
+      expect(await keys.verify(key, { ip: '192.0.2.1' })).toMatchObject({ ok: true })
+      for (const date of [apiKey.createdAt, apiKey.updatedAt, apiKey.expiresAt, apiKey.quota?.nextRefillAt]) {
+        expect(date).toBeInstanceOf(Date)
+      }
+      for (const part of [apiKey, apiKey.owner, apiKey.permissions, apiKey.quota, apiKey.metadata.nested]) {
+        expect(Object.isFrozen(part)).toBe(true)
+      }
+    })
+
+    it('is a key after each change of it', async () => {
+      const { as, keys, eventsOf } = await place()
+      const client = as('alice')
+      const { apiKey: issued } = await client.issue({ name: 'CI' })
+      const { id } = issued
+      const updated = await client.update(id, { name: 'other', permissions: READ })
+      expect(updated).toEqual(await keys.get(id))
+      expect(updated).toMatchObject({ name: 'other', permissions: READ })
+      expect(await client.disable(id)).toEqual(await keys.get(id))
+      expect(await keys.get(id)).toMatchObject({ enabled: false })
+      expect(await client.enable(id)).toEqual(await keys.get(id))
+      expect(await keys.get(id)).toMatchObject({ enabled: true, permissions: READ })
+      const revoked = await client.revoke(id, { reason: 'lost' })
+      expect(revoked).toEqual(await keys.get(id))
+      expect(revoked).toMatchObject({ revokedBy: 'u_alice', revokedReason: 'lost' })
+      expect(revoked.revokedAt).toBeInstanceOf(Date)
+      expect(eventsOf('key.revoked')).toMatchObject([{ by: 'u_alice', keyId: id }])
+    })
+
+    it('is a key without what was cleared, and with what was left out', async () => {
+      const { as, keys, clock } = await place()
+      const { apiKey } = await keys.issue({
+        ...NAME,
+        expiresAt: new Date(clock.now() + DAY),
+        allowedIps: ['192.0.2.1'],
+      })
+      const changed = await as('alice').update(apiKey.id, { expiresAt: null, allowedIps: undefined })
+      expect(changed).toMatchObject({ expiresAt: null, allowedIps: ['192.0.2.1'] })
+    })
+
+    it('is both keys of a rotation', async () => {
+      const { as, keys, clock } = await place()
+      const { apiKey } = await keys.issue(NAME)
+      const expiresAt = new Date(clock.now() + 2 * DAY)
+      const rotated = await as('alice').rotate(apiKey.id, { graceMs: 1_000, expiresAt })
+      expect(rotated.apiKey).toEqual(await keys.get(rotated.apiKey.id))
+      expect(rotated.apiKey).toMatchObject({ rotatedFrom: apiKey.id, expiresAt })
+      expect(rotated.previous).toEqual(await keys.get(apiKey.id))
+      expect(rotated.previous.expiresAt).toEqual(new Date(clock.now() + 1_000))
+      expect(await keys.verify(rotated.key)).toMatchObject({ ok: true })
+    })
+
+    it('is how many keys were revoked', async () => {
+      const { as, keys } = await place()
+      const client = as('admin')
+      for (const owner of [ALICE, ALICE, BOB]) await keys.issue({ ...NAME, owner, createdBy: 'u_gone' })
+      expect(await client.revokeOwner(ALICE, { reason: 'left' })).toBe(2)
+      expect(await client.revokeOwner(ALICE)).toBe(0)
+      expect(await client.revokeCreatedBy('u_gone', { reason: 'left' })).toBe(1)
+      const { apiKeys } = await keys.list({ status: 'revoked' })
+      expect(apiKeys.map(({ revokedReason }) => revokedReason)).toEqual(['left', 'left', 'left'])
+    })
+
+    it('is the own key, which can be given up', async () => {
+      const { by, keys } = await place()
+      const { key, apiKey } = await keys.issue(NAME)
+      const client = by(key)
+      expect(await client.self()).toEqual(await keys.get(apiKey.id))
+      const revoked = await client.revokeSelf({ reason: 'leaked' })
+      expect(revoked).toEqual(await keys.get(apiKey.id))
+      expect(revoked).toMatchObject({ revokedBy: `key:${apiKey.id}`, revokedReason: 'leaked' })
+      expect(await refusalOf(client.self())).toMatchObject({ code: 'invalid_key' })
+    })
+
+    it('is the document', async () => {
+      const { as } = await place()
+      expect(await as('alice').openApi()).toEqual(JSON.parse(openApiDocument()))
+    })
+  })
+
+  describe('a list', () => {
+    it('shows every key once, page by page, in the order of the service', async () => {
+      const { as, keys } = await place()
+      for (let i = 0; i < 7; i++) await keys.issue({ ...NAME, owner: i === 3 ? BOB : ALICE, name: `${i}` })
+      const seen: ApiKey[] = []
+      let cursor: string | undefined
+      do {
+        const page = await as('alice').list({ limit: 2, ...(cursor !== undefined && { cursor }) })
+        seen.push(...page.apiKeys)
+        cursor = page.nextCursor
+      } while (cursor !== undefined)
+      expect(seen).toEqual((await keys.list({ owner: ALICE })).apiKeys)
+      expect(seen).toHaveLength(6)
+    })
+
+    it.each<[string, object, string[]]>([
+      ['nothing', {}, ['0', '1', '2']],
+      ['owner', { owner: BOB }, ['1']],
+      ['creator', { createdBy: 'u_carol & co' }, ['2']],
+      ['name', { name: '0' }, ['0']],
+      ['status', { status: 'revoked' }, ['2']],
+      ['two at once', { owner: ALICE, status: 'active' }, ['0']],
+      ['what is undefined', { owner: undefined, name: undefined, limit: undefined }, ['0', '1', '2']],
+    ])('is filtered by %s', async (_what, filter, names) => {
+      const { as, keys, clock } = await place()
+      await keys.issue({ ...NAME, name: '0' })
+      await clock.advance(1)
+      await keys.issue({ ...NAME, name: '1', owner: BOB })
+      await clock.advance(1)
+      const { apiKey } = await keys.issue({ ...NAME, name: '2', createdBy: 'u_carol & co' })
+      await keys.revoke(apiKey.id)
+      const { apiKeys } = await as('admin').list(filter)
+      expect(apiKeys.map(({ name }) => name)).toEqual(names)
+    })
+
+    it.each<[string, object, string]>([
+      ['no owner, of whom there was to be one', { owner: null }, 'owner'],
+      ['half an owner', { owner: { type: 'user', id: undefined } }, 'owner.id'],
+      ['no creator', { createdBy: null }, 'createdBy'],
+      ['an empty name', { name: '' }, 'name'],
+      ['no cursor', { cursor: null }, 'cursor'],
+      ['a limit that is none', { limit: Number.NaN }, 'limit'],
+      ['a limit that is too high', { limit: 101 }, 'limit'],
+      ['a filter that is misspelt', { onwer: ALICE }, 'onwer'],
+    ])('is not asked for with %s, which would show other keys', async (_what, filter, name) => {
+      const { as } = await place()
+      await expect(as('admin').list(filter as never)).rejects.toThrow(TypeError)
+      await expect(as('admin').list(filter as never)).rejects.toThrow(`"${name}"`)
+    })
+  })
+
+  describe('a version', () => {
+    it('that is no longer there refuses each change, and changes nothing', async () => {
+      const { as, keys } = await place()
+      const { apiKey } = await keys.issue(NAME)
+      const { id } = await keys.update(apiKey.id, { name: 'newer' })
+      const client = as('alice')
+      const options = { expectedVersion: apiKey.version }
+      for (const call of [
+        client.update(id, { name: 'mine' }, options),
+        client.enable(id, options),
+        client.disable(id, options),
+        client.rotate(id, {}, options),
+        client.revoke(id, options),
+      ]) {
+        expect(await refusalOf(call)).toMatchObject({ code: 'precondition_failed', responseStatus: 412 })
+      }
+      expect(await keys.get(id)).toMatchObject({ name: 'newer', version: 2, revokedAt: null })
+    })
+
+    it('that is still there lets each change pass', async () => {
+      const { as, keys } = await place()
+      const client = as('alice')
+      const { id, version } = (await keys.issue(NAME)).apiKey
+      const updated = await client.update(id, { name: 'mine' }, { expectedVersion: version })
+      const disabled = await client.disable(id, { expectedVersion: updated.version })
+      const enabled = await client.enable(id, { expectedVersion: disabled.version })
+      const { previous, apiKey } = await client.rotate(id, {}, { expectedVersion: enabled.version })
+      await client.revoke(id, { expectedVersion: previous.version })
+      const revoked = await client.revoke(apiKey.id, { expectedVersion: apiKey.version })
+      expect(revoked.version).toBe(apiKey.version + 1)
+    })
+  })
+
+  describe('a request that is repeated', () => {
+    it('has issued one key where the first answer was lost, and tells which', async () => {
+      const { as, keys } = await place()
+      const client = as('alice', { fetch: losingFirstAnswer(), retries: 2 })
+      const error = await refusalOf(client.issue({ name: 'CI' }))
+      const { apiKeys } = await keys.list()
+      expect(apiKeys).toHaveLength(1)
+      expect(error).toMatchObject({ code: 'already_done', responseStatus: 409 })
+      expect(error.details.apiKey).toEqual(apiKeys[0])
+    })
+
+    it('has rotated once where the first answer was lost, and tells to which key', async () => {
+      const { as, keys } = await place()
+      const { apiKey } = await keys.issue(NAME)
+      const client = as('alice', { fetch: losingFirstAnswer(), retries: 2 })
+      const error = await refusalOf(client.rotate(apiKey.id, {}, { expectedVersion: apiKey.version }))
+      const { apiKeys } = await keys.list()
+      expect(apiKeys).toHaveLength(2)
+      expect(error).toMatchObject({ code: 'already_done' })
+      expect(error.details.apiKey).toEqual(apiKeys.find(({ id }) => id !== apiKey.id))
+    })
+
+    it('waits for a rotation of its own that is still under way', async () => {
+      const { as, keys, store } = await place()
+      const { apiKey } = await keys.issue(NAME)
+      const inserting = store.hold('insert')
+      let first: Promise<Response> | undefined
+      const told: string[] = []
+      const client = as('alice', {
+        retries: 3,
+        fetch: async (url, init) => {
+          if (!first) {
+            first = fetch(url, { ...init, signal: null })
+            await inserting.reached
+            throw new TypeError('the connection was reset')
+          }
+          const response = await fetch(url, init)
+          told.push(((await response.clone().json()) as { code: string }).code)
+          inserting.release()
+          await first
+          return response
+        },
+      })
+      const error = await refusalOf(client.rotate(apiKey.id))
+      expect(told).toEqual(['conflict', 'already_done'])
+      expect(error.details.apiKey).toMatchObject({ rotatedFrom: apiKey.id })
+      expect((await keys.list()).apiKeys).toHaveLength(2)
+    })
+
+    it('revokes where the first answer was lost', async () => {
+      const { as, keys, eventsOf } = await place()
+      const { apiKey } = await keys.issue(NAME)
+      const client = as('alice', { fetch: losingFirstAnswer(), retries: 1 })
+      const revoked = await client.revoke(apiKey.id, { reason: 'lost' })
+      expect(revoked).toEqual(await keys.get(apiKey.id))
+      expect(eventsOf('key.revoked')).toHaveLength(1)
+    })
+
+    it('makes one key for each idempotency key, and another one without', async () => {
+      const { as, keys } = await place()
+      const client = as('alice')
+      const { apiKey } = await client.issue({ name: 'a' }, { idempotencyKey: 'order-1' })
+      const error = await refusalOf(client.issue({ name: 'a' }, { idempotencyKey: 'order-1' }))
+      expect(error).toMatchObject({ code: 'already_done' })
+      expect(error.details.apiKey).toEqual(apiKey)
+      await client.issue({ name: 'a' })
+      await client.issue({ name: 'a' })
+      expect((await keys.list()).apiKeys).toHaveLength(3)
+    })
+  })
+
+  describe('who asks', () => {
+    it('is whoever the key says at that moment', async () => {
+      const { by, keys } = await place()
+      const old = await keys.issue(NAME)
+      let current = old.key
+      const client = by('', { key: async () => current })
+      expect(await client.self()).toMatchObject({ id: old.apiKey.id })
+      const next = await keys.rotate(old.apiKey.id, { graceMs: 0 })
+      expect(await refusalOf(client.self())).toMatchObject({ code: 'invalid_key' })
+      current = next.key
+      expect(await client.self()).toMatchObject({ id: next.apiKey.id })
+    })
+
+    it('is whoever the header fields say at that moment', async () => {
+      const { as, keys } = await place()
+      await keys.issue({ ...NAME, owner: BOB, name: 'Bob’s' })
+      let actor = 'alice'
+      const client = as('', { headers: async () => ({ 'x-actor': actor }) })
+      expect((await client.list()).apiKeys).toHaveLength(0)
+      actor = 'bob'
+      expect((await client.list()).apiKeys).toMatchObject([{ name: 'Bob’s' }])
+    })
+
+    it('is the key, however a header field of the same name is spelt', async () => {
+      const { by, keys } = await place()
+      const { key, apiKey } = await keys.issue(NAME)
+      const client = by(key, { headers: { 'x-api-key': 'another', 'content-type': 'text/plain' } })
+      expect(await client.self()).toMatchObject({ id: apiKey.id })
+      expect(await client.revokeSelf()).toMatchObject({ revokedBy: `key:${apiKey.id}` })
+    })
+  })
+
+  describe('a verification', () => {
+    async function verifier(options?: WorldOptions, testKeys = createTestKeys()) {
+      const world = await place(options, testKeys)
+      const { key } = await world.keys.issue(VERIFIER)
+      return { ...world, client: world.by(key) }
+    }
+
+    it.each<[string, (place: Place) => Promise<string>]>([
+      ['is no key', async () => 'nonsense'],
+      ['is empty', async () => ''],
+      ['is forged', async ({ keys }) => forgeKey((await keys.issue(NAME)).key, { keyId: UNKNOWN })],
+      [
+        'is revoked',
+        async ({ keys }) => {
+          const { key, apiKey } = await keys.issue(NAME)
+          await keys.revoke(apiKey.id)
+          return key
+        },
+      ],
+      [
+        'is disabled',
+        async ({ keys }) => {
+          const { key, apiKey } = await keys.issue(NAME)
+          await keys.disable(apiKey.id)
+          return key
+        },
+      ],
+      [
+        'has expired',
+        async ({ keys, clock }) => {
+          const { key } = await keys.issue({ ...NAME, expiresAt: new Date(clock.now() + 1) })
+          await clock.advance(1)
+          return key
+        },
+      ],
+    ])('says of a key that %s that it is not active, and nothing else', async (_what, make) => {
+      const given = await verifier()
+      expect(await given.client.verify({ key: await make(given) })).toEqual({ active: false })
+    })
+
+    it('says of a key with another prefix that it is not active', async () => {
+      const { client, keys } = await verifier()
+      const { key } = await keys.issue(NAME)
+      expect(await client.verify({ key, prefix: ['acme_live', 'other'] })).toEqual({ active: false })
+      expect(await client.verify({ key, prefix: 'acme_test' })).toMatchObject({ active: true })
+    })
+
+    it('says that keys from an address are not looked at', async () => {
+      const { client, keys, clock } = await verifier({}, createTestKeys({ failedAttempts: { limit: 1 } }))
+      const { key } = await keys.issue(NAME)
+      const ip = '192.0.2.7'
+      expect(await client.verify({ key: 'nonsense', ip })).toEqual({ active: false })
+      await clock.advance(0)
+      expect(await client.verify({ key, ip })).toEqual({
+        active: false,
+        refused: { code: 'too_many_failures', retryAfterMs: 60_000 },
+      })
+      expect(await client.verify({ key, ip: '192.0.2.8' })).toMatchObject({ active: true })
+    })
+
+    it('says of a good key which it is and how its limits stand, and spends nothing', async () => {
+      const { client, keys } = await verifier()
+      const { key, apiKey } = await keys.issue({ ...NAME, permissions: READ, rateLimits: [PER_MINUTE] })
+      const expected = await keys.verify(key, { cost: 0 })
+      if (!expected.ok) throw new Error('the key is good')
+      for (const cost of [undefined, 1, 1_000]) {
+        const answer = await client.verify({ key, permissions: READ, ...(cost !== undefined && { cost }) })
+        expect(answer).toEqual({ active: true, apiKey: expected.apiKey, limits: expected.limits })
+      }
+      expect(await keys.get(apiKey.id)).toEqual(expected.apiKey)
+    })
+
+    it('says that a call comes from an address that is not allowed', async () => {
+      const { client, keys } = await verifier()
+      const { key, apiKey } = await keys.issue({ ...NAME, allowedIps: ['192.0.2.1'] })
+      const refused = { active: true, apiKey, limits: [], refused: { code: 'address_not_allowed' } }
+      expect(await client.verify({ key, ip: '198.51.100.1' })).toEqual(refused)
+      expect(await client.verify({ key })).toEqual(refused)
+      expect(await client.verify({ key, ip: '192.0.2.1' })).not.toHaveProperty('refused')
+    })
+
+    it('says what the key lacks', async () => {
+      const { client, keys } = await verifier()
+      const { key, apiKey } = await keys.issue({ ...NAME, permissions: READ })
+      const answer = await client.verify({ key, permissions: { projects: ['read', 'write'] } })
+      const refused = { code: 'insufficient_permissions', missing: { projects: ['write'] } }
+      expect(answer).toEqual({ active: true, apiKey, limits: [], refused })
+      const either = await client.verify({ key, permissions: [{ billing: ['read'] }, READ] })
+      expect(either).not.toHaveProperty('refused')
+    })
+
+    it('charges where it is told to, and says when a limit is exhausted', async () => {
+      const { client, keys } = await verifier()
+      const limit = { ...PER_MINUTE, limit: 5 }
+      const { key, apiKey } = await keys.issue({ ...NAME, rateLimits: [limit] })
+      const first = await client.verify({ key, charge: true, cost: 3 })
+      expect(first).toMatchObject({
+        active: true,
+        limits: [{ name: 'minute', remaining: 2, exceeded: false }],
+      })
+      expect(await client.verify({ key, charge: true })).toMatchObject({ limits: [{ remaining: 1 }] })
+      const refused = await client.verify({ key, charge: true, cost: 2 })
+      expect(refused).toMatchObject({
+        active: true,
+        apiKey: { id: apiKey.id },
+        limits: [{ name: 'minute', exceeded: true }],
+        refused: { code: 'rate_limited', retryAfterMs: 60_000, exceeded: ['minute'] },
+      })
+    })
+
+    it('says that the quota is exhausted, and never comes back', async () => {
+      const { client, keys } = await verifier()
+      const { key } = await keys.issue({ ...NAME, quota: { remaining: 1 } })
+      expect(await client.verify({ key, charge: true })).not.toHaveProperty('refused')
+      expect(await client.verify({ key, charge: true })).toMatchObject({
+        active: true,
+        refused: { code: 'quota_exceeded', retryAfterMs: null, exceeded: ['quota'] },
+      })
+    })
+
+    it('fails about bad keys where there were too many of them, and not about good ones', async () => {
+      const { client, keys } = await verifier({ requestLimit: { inactive: 1 } })
+      const { key } = await keys.issue(NAME)
+      await client.verify({ key: 'nonsense' })
+      const error = await refusalOf(client.verify({ key: 'nonsense' }))
+      expect(error).toMatchObject({ code: 'too_many_requests', responseStatus: 429, retryAfterMs: 60_000 })
+      expect(await client.verify({ key })).toMatchObject({ active: true })
+    })
+
+    it('fails where the service cannot tell, and never says that a key is not active', async () => {
+      const { client, keys, store } = await verifier()
+      const { key } = await keys.issue(NAME)
+      // From here on the service knows the key of the client by heart.
+      await client.verify({ key: 'nonsense' })
+      store.fail('find', rejects(new Error('the database is away')))
+      const error = await refusalOf(client.verify({ key }))
+      expect(error).toMatchObject({ code: 'unavailable', responseStatus: 503 })
+    })
+  })
+})
