@@ -82,7 +82,10 @@ export interface ListKeysRequest
 export interface ApiKeysClient {
   /** Lists keys in the order of their creation: without a filter, those of all owners that one acts for. */
   list(request?: ListKeysRequest, options?: CallOptions): Promise<ApiKeyPage>
-  /** Issues a key. Its text is in this answer and nowhere else. */
+  /**
+   * Issues a key. Its text is in this answer and nowhere else: where the answer was lost on the way, the client asks again and is
+   * told `already_done`. Revoke the key that `details.apiKey` then shows, and issue another.
+   */
   issue(request: IssueKeyRequest, options?: MakeCallOptions): Promise<IssuedKey>
   /** Shows a key; null where there is none, or it is somebody else's. */
   get(id: string, options?: CallOptions): Promise<ApiKey | null>
@@ -94,7 +97,7 @@ export interface ApiKeysClient {
   disable(id: string, options?: ChangeCallOptions): Promise<ApiKey>
   /**
    * Issues a successor with the same settings, limits and quota, and lets the key end after a grace. It fails with `conflict`
-   * where another rotation came first.
+   * where another rotation came first, and with `already_done` as `issue` does: rotate the successor then.
    */
   rotate(
     id: string,

@@ -22,7 +22,8 @@ export interface ConnectionOptions {
   baseUrl: string | URL
   /**
    * The key of this program, sent as `X-Api-Key` with every call; a function is asked each time, so that keys can be
-   * replaced while the program runs. In a browser leave it out, and let the login speak.
+   * replaced while the program runs; where it fails, so does the call, with `unavailable`. In a browser leave it out, and let
+   * the login speak.
    *
    * @default none
    */
