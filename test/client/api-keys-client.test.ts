@@ -439,6 +439,13 @@ describe.each(ROUTERS)('%s', (_name, build) => {
       expect(apiKeys.map(({ revokedReason }) => revokedReason)).toEqual(['left', 'left', 'left'])
     })
 
+    it('is how many keys of one owner somebody has issued', async () => {
+      const { as, keys } = await place()
+      for (const owner of [ALICE, BOB]) await keys.issue({ ...NAME, owner, createdBy: 'u_gone' })
+      expect(await as('alice').revokeCreatedBy('u_gone', { owner: ALICE, reason: 'left' })).toBe(1)
+      expect((await keys.list({ owner: BOB })).apiKeys).toMatchObject([{ revokedAt: null }])
+    })
+
     it('is the own key, which can be given up', async () => {
       const { by, keys } = await place()
       const { key, apiKey } = await keys.issue(NAME)

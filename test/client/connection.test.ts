@@ -339,6 +339,9 @@ describe('what is sent', () => {
     for (const createdBy of [undefined, null, '', 7] as never[]) {
       await expect(client.revokeCreatedBy(createdBy)).rejects.toThrow('"createdBy"')
     }
+    for (const owner of [null, {}, { type: 'user' }] as never[]) {
+      await expect(client.revokeCreatedBy('u', { owner })).rejects.toThrow(TypeError)
+    }
     for (const id of [undefined, null, 7, {}] as never[]) {
       await expect(client.revoke(id)).rejects.toThrow('"id" must be a string')
     }
