@@ -154,7 +154,7 @@ function decideList(asked: Asked): Decision<'list'> {
   if (owner) {
     return abilitiesOn(actor, owner)?.has('read')
       ? permit({ owners: [owner] })
-      : refuse('not_permitted', 'owner')
+      : refuse('not_permitted', 'owner', ownerWith('read'))
   }
   if (actor.admin === true) return permit({ owners: null })
   if (readable.length <= MAX_LISTED_OWNERS) return permit({ owners: readable })
@@ -173,7 +173,7 @@ function decideIssue(asked: Asked): Decision<'issue'> {
   if (tooFree) return tooFree
   const owner = (given.owner as Owner | undefined) ?? (own.length === 1 ? own[0] : undefined)
   if (!owner) return refuse('invalid_request', 'owner', 'the { type, id } of the owner')
-  if (!abilitiesOn(actor, owner)?.has('create')) return refuse('not_permitted', 'owner')
+  if (!abilitiesOn(actor, owner)?.has('create')) return refuse('not_permitted', 'owner', ownerWith('create'))
   const bounded = boundFields(
     given as Partial<IssueOptions>,
     { ...asked, key: null },
@@ -218,12 +218,19 @@ function decideRevokeAll(asked: Asked): Decision<'revoke_all'> {
   if (isRefusal(given)) return given
   const { owner, createdBy, ...reason } = given as { owner?: Owner; createdBy?: string; reason?: string }
   if (owner) {
-    if (!abilitiesOn(actor, owner)?.has('revoke')) return refuse('not_permitted', 'owner')
+    if (!abilitiesOn(actor, owner)?.has('revoke'))
+      return refuse('not_permitted', 'owner', ownerWith('revoke'))
     return permit({ owner, ...(createdBy !== undefined && { createdBy }), ...reason })
   }
   if (createdBy === undefined) return refuse('invalid_request', 'owner', 'an "owner", a "createdBy", or both')
   // What somebody has issued may belong to any owner.
-  return actor.admin === true ? permit({ createdBy, ...reason }) : refuse('not_permitted', 'createdBy')
+  return actor.admin === true
+    ? permit({ createdBy, ...reason })
+    : refuse('not_permitted', 'createdBy', 'it together with an "owner"')
+}
+
+function ownerWith(ability: Ability): string {
+  return `an owner with whose keys you may "${ability}"`
 }
 
 type AskedOfKey = Asked & { readonly key: ApiKey }
@@ -249,7 +256,9 @@ function readGiven({ actor, change, policy, now }: Asked, members: KnownMembers)
   const given = readMembers(change, members)
   if (isRefusal(given)) return given
   const closed = Object.keys(given).find((name) => ownMember(policy.clientFields, name) === false)
-  if (closed !== undefined && actor.admin !== true) return refuse('field_not_allowed', closed)
+  if (closed !== undefined && actor.admin !== true) {
+    return refuse('field_not_allowed', closed, 'nothing: it is for administrators')
+  }
   return checkValues(given, now)
 }
 
