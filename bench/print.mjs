@@ -1,5 +1,5 @@
 /** The results as text for people. */
-export function formatResults({ settings, http, verify, memory, redis, stores, bars }) {
+export function formatResults({ settings, http, verify, memory, redis, stores, list, bars }) {
   return [
     formatSettings(settings),
     http && formatHttp('HTTP', http),
@@ -9,6 +9,7 @@ export function formatResults({ settings, http, verify, memory, redis, stores, b
     redis && formatCheck(redis),
     stores && formatCold(stores),
     stores && formatPeer(stores),
+    list && formatList(list),
     bars.length > 0 && formatBars(bars),
   ]
     .filter(Boolean)
@@ -145,6 +146,22 @@ function formatPeer({ postgresVersion, peer }) {
     formatTable([header, ...rows]),
     `In CPU of better-auth: ${interval(peer.cpuShare, 4)}, with Redis ${interval(peer.cpuShareWithRedis, 4)}`,
     `A/A control, better-auth: ${spread(peer.controlPercent)}`,
+  ].join('\n')
+}
+
+function formatList({ postgresVersion, filled, lists }) {
+  const sizes = filled.map(({ size }) => size)
+  const rows = Object.entries(lists).map(([name, { sizes: figures, largestInSmallest }]) => [
+    name,
+    ...sizes.map((size) => interval(figures[size].p50Us, 0)),
+    interval(largestInSmallest, 2),
+    String(figures[sizes.at(-1)].statements),
+    figures[sizes.at(-1)].keysPerPage.toFixed(1),
+  ])
+  const counts = sizes.map((size) => `${size.toLocaleString('en')} keys, p50 µs`)
+  return [
+    `list() of 20 on PostgreSQL ${postgresVersion}, one call after the other, 100 keys an owner`,
+    formatTable([['', ...counts, 'largest in smallest', 'queries', 'keys'], ...rows]),
   ].join('\n')
 }
 

@@ -133,6 +133,31 @@ function summariseCold({ measured }) {
   }
 }
 
+/** What the part `list` says: each list by size, and by how much the largest store is slower in the same round. */
+export function summariseList({ version, filled, names, measured }) {
+  const summaries = names.map((name) => [name, summariseSizes(measured.map((figures) => figures[name]))])
+  return { postgresVersion: version, filled, lists: Object.fromEntries(summaries) }
+}
+
+function summariseSizes(rounds) {
+  const sizes = Object.keys(rounds[0])
+  const valuesOf = (size, figure) => rounds.map((round) => round[size][figure])
+  const p50Of = (size) => valuesOf(size, 'p50Us')
+  return {
+    sizes: Object.fromEntries(
+      sizes.map((size) => [
+        size,
+        {
+          p50Us: summarise(p50Of(size)),
+          statements: Math.max(...valuesOf(size, 'statements')),
+          keysPerPage: Math.min(...valuesOf(size, 'keysPerPage')),
+        },
+      ]),
+    ),
+    largestInSmallest: summarise(pair(p50Of(sizes.at(-1)), p50Of(sizes[0]), divide)),
+  }
+}
+
 /** The largest import: over all of it, and the slowest and the fastest part. */
 function summariseImport({ imports }) {
   const { size, keysPerSecond, cpuUsPerKey, partsPerSecond } = imports.at(-1)
@@ -169,13 +194,14 @@ function summarisePeer({ statements, measured }) {
 }
 
 /** The bars of this project that the figures at hand can be held to. */
-export function judge({ http, verify, redis, stores }) {
+export function judge({ http, verify, redis, stores, list }) {
   return [
     ...judgeHttp(http),
     ...judgeVerify(verify),
     ...judgeRedisHttp(redis?.http),
     ...judgeCheck(redis?.check),
     ...judgeStores(stores),
+    ...judgeList(list),
   ]
 }
 
@@ -246,6 +272,14 @@ function judgeStores(stores) {
     bars.push(atMost(`${name}: statements that write, for each verify()`, figure, 0, ''))
   }
   return bars.map((bar) => ({ part: 'stores', ...bar }))
+}
+
+function judgeList(list) {
+  return Object.entries(list?.lists ?? {}).map(([what, { sizes, largestInSmallest }]) => {
+    const [smallest, largest] = [Object.keys(sizes)[0], Object.keys(sizes).at(-1)].map(withCommas)
+    const name = `list() with ${largest} keys, p50 in that with ${smallest}: ${what}`
+    return { part: 'list', ...atMost(name, largestInSmallest, 1.5, '×') }
+  })
 }
 
 function withCommas(count) {

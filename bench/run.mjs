@@ -12,20 +12,22 @@ import { createRandom } from './statistics.mjs'
 
 const usage = `npm run bench -- [part] [options]
 
-  http, verify, memory, redis, stores: one part instead of all
+  http, verify, memory, redis, stores, list: one part instead of all
 
   --only part                      the same
   --targets a,b                    only these servers (see targets.mjs)
-  --rounds 25                      rounds of the comparisons over HTTP, of verify() and of check()
+  --rounds 25                      rounds of the comparisons over HTTP, of verify(), of check() and of list()
   --starts 5                       how often the processes are started afresh in the course of the rounds
   --warmups 2                      rounds after each start that do not count
   --requests 2000                  requests to each server in each round
   --connections 16                 connections to each server
-  --sizes 1000,100000,1000000      how many keys the stores hold of which cold verification is measured
+  --sizes 1000,100000,1000000      how many keys the stores hold of which cold verification and list() are measured
   --seed N                         repeats the order in which the targets took their turns
   --strict                         exit 1 when a bar is missed
 `
-const parts = ['http', 'verify', 'memory', 'redis', 'stores']
+const parts = ['http', 'verify', 'memory', 'redis', 'stores', 'list']
+/** What takes its place in the last report where it is run alone, and so says itself how it was run. */
+const partsByThemselves = ['stores', 'list']
 const memoryKeys = 100_000
 const resultsFile = new URL('results.json', import.meta.url)
 
@@ -44,9 +46,8 @@ async function main() {
     return true
   }
   installPeers()
-  const { summariseHttp, summariseVerify, summariseRedis, summariseStores, judge } = await import(
-    './results.mjs'
-  )
+  const { summariseHttp, summariseVerify, summariseRedis, summariseStores, summariseList, judge } =
+    await import('./results.mjs')
   const { targets } = await import('./targets.mjs')
   const names = readTargets(targets, options)
   const needsLibrary =
@@ -59,9 +60,10 @@ async function main() {
   if (options.parts.includes('memory')) results.memory = await runMemory()
   if (options.parts.includes('redis')) results.redis = summariseRedis(await runRedis(names.redis, options))
   if (options.parts.includes('stores')) {
-    const { at, node, cpu, cores, seed, rounds } = describeRun(options)
-    const figures = summariseStores(await runStores(options))
-    results.stores = { at, node, cpu, cores, seed, rounds, ...figures }
+    results.stores = { ...describePart(options), ...summariseStores(await runStores(options)) }
+  }
+  if (options.parts.includes('list')) {
+    results.list = { ...describePart(options), ...summariseList(await runList(options)) }
   }
   results.bars = judge(results)
   console.log(formatResults(results))
@@ -69,12 +71,11 @@ async function main() {
   return !options.strict || results.bars.every(({ passed }) => passed)
 }
 
-/** The part `stores` says itself how it was run: alone, it takes its place in the report that is there. */
 function withLastReport(results, { parts: [part, ...others] }) {
-  if (part !== 'stores' || others.length > 0 || !existsSync(resultsFile)) return results
+  if (!partsByThemselves.includes(part) || others.length > 0 || !existsSync(resultsFile)) return results
   const last = JSON.parse(readFileSync(resultsFile, 'utf8'))
-  const bars = last.bars.filter(({ part: itsPart }) => itsPart !== 'stores')
-  return { ...last, stores: results.stores, bars: [...bars, ...results.bars] }
+  const bars = last.bars.filter(({ part: itsPart }) => itsPart !== part)
+  return { ...last, [part]: results[part], bars: [...bars, ...results.bars] }
 }
 
 function readOptions() {
@@ -150,6 +151,11 @@ function describeRun({ seed, rounds, starts, warmups, requests, connections }) {
   }
 }
 
+function describePart(options) {
+  const { at, node, cpu, cores, seed, rounds } = describeRun(options)
+  return { at, node, cpu, cores, seed, rounds }
+}
+
 async function runHttp(names, options, redisUrl) {
   const { measureHttp } = await import('./http.mjs')
   const random = createRandom(options.seed)
@@ -218,6 +224,12 @@ async function runStores({ rounds, seed, sizes }) {
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
+}
+
+async function runList({ rounds, seed, sizes }) {
+  const { withPostgres } = await import('./postgres.mjs')
+  showProgress('measure-list.mjs')
+  return withPostgres((postgresUrl) => runScript('measure-list.mjs', [rounds, seed, postgresUrl, sizes]))
 }
 
 /** Runs a script in a process of its own; resolves with what it sends. */

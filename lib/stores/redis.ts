@@ -208,8 +208,9 @@ export function createRedisStore(
     const index = indexes.indexFor(filter)
     const found: Found[] = []
     let from = after ? behind(after) : '-'
-    while (found.length < limit) {
-      const size = Math.min(MAX_CHUNK, Math.max(MIN_CHUNK, limit - found.length))
+    // Where most that is read is of no use, as where the oldest keys were all revoked, more is read at a time.
+    for (let least = MIN_CHUNK; found.length < limit; least *= 2) {
+      const size = Math.min(MAX_CHUNK, Math.max(least, limit - found.length))
       const [members] = (await calls.run(READ_INDEX, [index], [from, size])) as [string[]]
       const listed = await readListed(members, filter)
       const strays = members.filter((_member, i) => !listed[i])

@@ -321,6 +321,18 @@ interface CheckFigures {
   threeTimesAsFast: { median: number }
 }
 
+/** How the README calls what the report calls otherwise. */
+const LISTS = [
+  ['all keys', 'all'],
+  ["an owner's", 'owner'],
+  ['the same, behind a cursor', 'owner, later'],
+  ['those that somebody issued', 'creator'],
+  ['of one name', 'name'],
+  ['active ones', 'active'],
+  ['expired ones', 'expired'],
+  ['of ten owners', 'several owners'],
+] as const
+
 describe('the figures of the README', () => {
   it('are those of the last report', () => {
     const report = JSON.parse(readFileSync(`${root}bench/results.json`, 'utf8'))
@@ -348,6 +360,14 @@ describe('the figures of the README', () => {
       const [small, large] = ['1000', '1000000'].map((size) => figures.sizes[size].p50Us.median.toFixed(0))
       const times = figures.largestInSmallest.median.toFixed(2)
       expect(speed).toContain(`| ${name} | ${small} µs | ${large} µs | ${times} times |`)
+    }
+    const { lists } = report.list
+    for (const [label, name] of LISTS) {
+      const { sizes, largestInSmallest } = lists[name]
+      const [small, large] = ['1000', '1000000'].map((size) => (sizes[size].p50Us.median / 1_000).toFixed(1))
+      const times = largestInSmallest.median.toFixed(2)
+      expect(speed).toContain(`| ${label} | ${small} ms | ${large} ms | ${times} times |`)
+      expect(sizes['1000000'].statements).toBe(name === 'several owners' ? 10 : 1)
     }
     for (const share of [peer.cpuShare, peer.cpuShareWithRedis]) {
       expect(speed).toContain(`${(100 * share.median).toFixed(1)} %`)

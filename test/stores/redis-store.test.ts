@@ -27,6 +27,23 @@ describe('options', () => {
   })
 })
 
+describe('a listing by status', () => {
+  it('reads more and more at a time where the oldest keys were all revoked', async () => {
+    const one = counted(standalone())
+    const store = redisStore(one.client, { keyPrefix: newPrefix() })
+    const records = Array.from({ length: 3_000 }, (_, i) =>
+      record({ id: `k${i}`, createdAt: at(i), revokedAt: i < 2_970 ? at(i) : null }),
+    )
+    for (let from = 0; from < records.length; from += 500) await store.insert(records.slice(from, from + 500))
+    await store.list({}, { limit: 1 })
+    const before = one.sent
+    const listed = await store.list({ status: { is: 'active', at: at(0) } }, { limit: 21 })
+    expect(listed.map(({ id }) => id)).toEqual(Array.from({ length: 21 }, (_, i) => `k${2_970 + i}`))
+    // Two for each read: 50, 100, 200 and 400 keys, and then 500 at a time.
+    expect(one.sent - before).toBeLessThanOrEqual(2 * 9)
+  })
+})
+
 describe.each(CLIENTS)('%s', (_name, connect) => {
   storeConformance({ test, assert }, () => redisStore(connect(), { keyPrefix: newPrefix() }))
 })

@@ -73,6 +73,17 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
     return [...values, ...Array<string>(count - values.length).fill(values.at(-1) ?? '')]
   }
 
+  /**
+   * A pair is looked for in the index itself, however many keys were made in the same millisecond, as those of one import may
+   * be. MySQL would read the whole index for a pair: there the time alone is looked for.
+   */
+  function isBehind(k: Keys, { createdAt, id }: KeyPosition): Expression<SqlBool> {
+    const at = createdAt.getTime()
+    if (name !== 'mysql') return sql<SqlBool>`(k.created_at_ms, k.id) > (${at}, ${id})`
+    const isLater = k.or([k('k.created_at_ms', '>', at), k('k.id', '>', id)])
+    return k.and([k('k.created_at_ms', '>=', at), isLater])
+  }
+
   function rounded(limit: number): number {
     return name === 'mysql' && limit > 0 ? nextPowerOfTwo(limit) : limit
   }
@@ -86,7 +97,9 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
 
     list(filter: KeyFilter, limit: number, after: KeyPosition | undefined): Statement {
       return selectKeys
-        .where((k) => k.and(listed(k as unknown as Keys, filter, after)))
+        .where((k) =>
+          k.and(listed(k as unknown as Keys, filter, after && isBehind(k as unknown as Keys, after))),
+        )
         .orderBy('k.created_at_ms')
         .orderBy('k.id')
         .limit(sql.lit(rounded(limit)))
@@ -245,7 +258,7 @@ function prepare({ sql: text }: Statement): (parameters: readonly unknown[]) => 
   return (parameters) => ({ sql: text, parameters })
 }
 
-function listed(k: Keys, filter: KeyFilter, after: KeyPosition | undefined): Expression<SqlBool>[] {
+function listed(k: Keys, filter: KeyFilter, place: Expression<SqlBool> | undefined): Expression<SqlBool>[] {
   const { owner, createdBy, name, lineageId, status, endedBefore } = filter
   const conditions: Expression<SqlBool>[] = []
   if (owner) conditions.push(k('k.owner_type', '=', owner.type), k('k.owner_id', '=', owner.id))
@@ -254,13 +267,7 @@ function listed(k: Keys, filter: KeyFilter, after: KeyPosition | undefined): Exp
   if (lineageId !== undefined) conditions.push(k('k.lineage_id', '=', lineageId))
   if (status) conditions.push(...hasStatus(k, status))
   if (endedBefore) conditions.push(...hasEnded(k, endedBefore))
-  if (after) {
-    const at = after.createdAt.getTime()
-    conditions.push(
-      k('k.created_at_ms', '>=', at),
-      k.or([k('k.created_at_ms', '>', at), k('k.id', '>', after.id)]),
-    )
-  }
+  if (place) conditions.push(place)
   return conditions
 }
 
