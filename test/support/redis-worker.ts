@@ -3,6 +3,7 @@ import { Cluster, Redis } from 'ioredis'
 import { type ApiKeys, createApiKeys, type IssueOptions } from 'latchkey'
 import { redisRateLimiter } from 'latchkey/redis'
 import { sharedStore } from '../../examples/redis/shared-store.ts'
+import { answerTasks, readSettings } from './task-process.ts'
 
 /** What a worker is started with, as JSON in its arguments. */
 export interface WorkerSettings {
@@ -125,29 +126,15 @@ const tasks = {
 }
 
 export type WorkerTasks = typeof tasks
-export interface TaskMessage {
-  readonly id: number
-  readonly task: keyof WorkerTasks
-  readonly args: readonly unknown[]
-}
-export interface ReplyMessage {
-  readonly id: number
-  readonly value: unknown
-}
 
 const ADMITTED = 'admitted'
 let running: { loop: { made: number; stopAfter: number }; ended: Promise<Course> } | undefined
 
-const settings: WorkerSettings = JSON.parse(process.argv[2] ?? '')
+const settings = readSettings<WorkerSettings>()
 const redis = new Redis(settings.redisUrl)
 const keys = createKeys(settings)
 
-process.on('disconnect', () => process.exit())
-process.on('message', async ({ id, task, args }: TaskMessage) => {
-  const work = tasks[task] as (...args: readonly unknown[]) => Promise<unknown>
-  const reply: ReplyMessage = { id, value: await work(...args) }
-  process.send?.(reply)
-})
+answerTasks(tasks)
 
 function createKeys({
   clusterNodes,

@@ -6,58 +6,96 @@ import express from 'express'
 import type { ApiKeys } from 'latchkey'
 import { apiKeyAuth } from 'latchkey/express'
 
-/** One request of a load, and how it ended. */
-export interface Answered {
+/** One request of a load. */
+export interface Asked {
+  /** Sent as `X-Api-Key`. */
+  readonly key: string
+  /** @default '/' */
+  readonly path?: string
+}
+
+/** How a request ended. */
+export interface Answered<Question extends Asked = Asked> {
+  readonly asked: Question
   readonly status: number
+  /** Of a problem body: one that says it is one. */
+  readonly code: string | undefined
   readonly startedAt: number
   readonly tookMs: number
   /** For how long in the meantime this process did not get to its timers. */
   readonly busyMs: number
 }
 
-export interface SteadyLoad {
+export interface SteadyLoad<Question extends Asked = Asked> {
   /** What has been answered since it was last asked. */
-  take(): Answered[]
-  /** Resolves once `count` more requests were answered. */
-  answered(count: number): Promise<void>
-  stop(): Promise<Answered[]>
+  take(): Answered<Question>[]
+  /** Resolves once `count` more requests were answered, of those that match. */
+  answered(count: number, matches?: (answer: Answered<Question>) => boolean): Promise<void>
+  stop(): Promise<Answered<Question>[]>
 }
 
-/**
- * An Express application that admits `key`, under `callers` who each send a request as soon as the one before was
- * answered, and then wait a moment: over real HTTP, in this process.
- */
+/** An Express application in this process that admits `key`, under so many callers, over real HTTP. */
 export async function startLoad(keys: ApiKeys, key: string, callers = 8): Promise<SteadyLoad> {
   const app = express()
   app.get('/', apiKeyAuth(keys), (_req, res) => void res.json({}))
   const server = createServer(app)
   await once(server.listen(0, '127.0.0.1'), 'listening')
   const { port } = server.address() as AddressInfo
-  const agent = new Agent({ keepAlive: true, maxSockets: callers })
+  const load = callSteadily(
+    port,
+    Array.from({ length: callers }, () => () => ({ key })),
+  )
+  return {
+    ...load,
+    async stop() {
+      const answered = await load.stop()
+      server.close()
+      return answered
+    },
+  }
+}
+
+/**
+ * Callers who each send a request, the one that they choose next, as soon as the one before was answered and a moment has
+ * passed.
+ */
+export function callSteadily<Question extends Asked>(
+  port: number,
+  callers: readonly (() => Question)[],
+  pauseMs = 1,
+): SteadyLoad<Question> {
+  const agent = new Agent({ keepAlive: true, maxSockets: callers.length })
   const pauses = watchPauses()
-  let answered: Answered[] = []
-  let total = 0
+  const waiting = new Set<(answer: Answered<Question>) => void>()
+  let answered: Answered<Question>[] = []
   let isStopping = false
 
-  async function call(): Promise<void> {
+  async function call(choose: () => Question): Promise<void> {
     while (!isStopping) {
+      const asked = choose()
       const startedAt = performance.now()
-      const status = await get(port, key, agent)
+      const { status, code } = await get(port, asked, agent)
       const endedAt = performance.now()
-      answered.push({
+      const answer = {
+        asked,
         status,
+        code,
         startedAt,
         tookMs: endedAt - startedAt,
         busyMs: pauses.between(startedAt, endedAt),
-      })
-      total += 1
-      await setTimeout(1)
+      }
+      answered.push(answer)
+      for (const look of waiting) look(answer)
+      await setTimeout(pauseMs)
     }
   }
 
-  const running = Promise.all(Array.from({ length: callers }, call))
+  const running = Promise.all(callers.map(call))
+  // Whoever waits for it, or stops it, hears of it.
+  const failed = new Promise<never>((_resolve, reject) => running.catch(reject))
+  failed.catch(() => {})
 
-  function take(): Answered[] {
+  function take(): Answered<Question>[] {
     const taken = answered
     answered = []
     return taken
@@ -65,26 +103,45 @@ export async function startLoad(keys: ApiKeys, key: string, callers = 8): Promis
 
   return {
     take,
-    async answered(count) {
-      const until = total + count
-      while (total < until) await setTimeout(5)
+    async answered(count, matches = () => true) {
+      let left = count
+      let look: (answer: Answered<Question>) => void = () => {}
+      const seen = new Promise<void>((resolve) => {
+        look = (answer) => {
+          if (matches(answer)) left -= 1
+          if (left <= 0) resolve()
+        }
+        waiting.add(look)
+      })
+      await Promise.race([seen, failed]).finally(() => waiting.delete(look))
     },
     async stop() {
       isStopping = true
-      await running
-      agent.destroy()
-      server.close()
-      pauses.stop()
+      await running.finally(() => {
+        agent.destroy()
+        pauses.stop()
+      })
       return take()
     },
   }
 }
 
-function get(port: number, key: string, agent: Agent): Promise<number> {
+function get(
+  port: number,
+  { key, path = '/' }: Asked,
+  agent: Agent,
+): Promise<Pick<Answered, 'status' | 'code'>> {
   return new Promise((resolve, reject) => {
-    const sent = request({ port, host: '127.0.0.1', agent, headers: { 'X-Api-Key': key } }, (res) => {
-      res.resume()
-      res.on('end', () => resolve(res.statusCode ?? 0))
+    const sent = request({ port, path, host: '127.0.0.1', agent, headers: { 'X-Api-Key': key } }, (res) => {
+      const isProblem = res.headers['content-type']?.startsWith('application/problem+json')
+      let text = ''
+      res.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk
+      })
+      res.on('error', reject)
+      res.on('end', () => {
+        resolve({ status: res.statusCode ?? 0, code: isProblem ? JSON.parse(text).code : undefined })
+      })
     })
     sent.on('error', reject)
     sent.end()

@@ -1,0 +1,44 @@
+import type { ApiKeys, IssuedKey } from 'latchkey'
+import { createAuthApp } from './auth-app.ts'
+import { openKeys } from './keys.ts'
+import { printEvents } from './print-events.ts'
+import { serve } from './serve.ts'
+
+/** What the process that has started this one is told. */
+export interface AuthStarted {
+  /** Where the routes of the keys are. */
+  readonly url: string
+  /** The consumer's own key: it verifies others, and can do nothing else. */
+  readonly service: IssuedKey
+  /** A key to try. */
+  readonly demo: IssuedKey
+}
+
+try {
+  const { PORT = '3000', ADMIN_TOKEN: adminToken } = process.env
+  if (!adminToken) throw new Error('ADMIN_TOKEN must say what administrators send to manage keys')
+  const { keys, close } = await openKeys(process.env, printEvents('auth'))
+  const origin = await serve(createAuthApp({ keys, adminToken }), PORT, close)
+  const url = `${origin}/api-keys`
+  console.log(`auth listens on ${url}`)
+  process.send?.({ url, ...(await issueKeys(keys)) } satisfies AuthStarted)
+} catch (error) {
+  console.error((error as Error).message)
+  process.exitCode = 1
+  process.disconnect?.()
+}
+
+async function issueKeys(keys: ApiKeys) {
+  const service = await keys.issue({
+    owner: { type: 'service', id: 'consumer' },
+    name: 'consumer',
+    permissions: { 'api-keys': ['verify'] },
+  })
+  const demo = await keys.issue({
+    owner: { type: 'user', id: 'u_1' },
+    name: 'first key',
+    permissions: { projects: ['read'] },
+    rateLimits: [{ name: 'minute', limit: 3, windowMs: 60_000 }],
+  })
+  return { service, demo }
+}

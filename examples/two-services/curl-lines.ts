@@ -1,0 +1,61 @@
+import type { CurlLine } from '../express/curl-lines.ts'
+
+export interface Demo {
+  /** Where the auth service has its keys, and where the consumer listens. */
+  readonly auth: string
+  readonly consumer: string
+  readonly adminToken: string
+  /** The key to use, and its id. */
+  readonly key: string
+  readonly id: string
+}
+
+/** Commands to paste into a shell, from the top to the bottom. */
+export function curlLines({ auth, consumer, adminToken, key, id }: Demo): CurlLine[] {
+  const withKey = `-H 'X-Api-Key: ${key}'`
+  const json = "-H 'Content-Type: application/json'"
+  return [
+    {
+      title: 'With the key, at the consumer',
+      expect: '200',
+      command: `curl -i ${consumer}/projects ${withKey}`,
+    },
+    { title: 'Without it', expect: '401 missing_key', command: `curl -i ${consumer}/projects` },
+    {
+      title: 'A key that nobody has issued',
+      expect: '401 invalid_key',
+      command: `curl -i ${consumer}/projects -H 'X-Api-Key: ${key}x'`,
+    },
+    {
+      title: 'The key may read, not write',
+      expect: '403 insufficient_permissions',
+      command: `curl -i -X DELETE ${consumer}/projects/loom ${withKey}`,
+    },
+    { title: 'A report counts', expect: '201', command: `curl -i -X POST ${consumer}/reports ${withKey}` },
+    {
+      title: 'Three a minute are allowed',
+      expect: '201, then 429',
+      command: `curl -s -o /dev/null -w '%{http_code}\\n' -X POST '${consumer}/reports?n=[1-4]' ${withKey}`,
+    },
+    {
+      title: 'The key may not ask about keys',
+      expect: '403 insufficient_permissions',
+      command: `curl -i -X POST ${auth}/verify ${withKey} ${json} -d '${JSON.stringify({ key })}'`,
+    },
+    {
+      title: 'Revoke it at the auth service',
+      expect: '200',
+      command: `curl -i -X POST ${auth}/${id}/revoke -H 'Authorization: Bearer ${adminToken}' ${json} -d '{}'`,
+    },
+    {
+      title: 'What counts asks each time',
+      expect: '401 invalid_key',
+      command: `curl -i -X POST ${consumer}/reports ${withKey}`,
+    },
+    {
+      title: 'The consumer has heard of it by that',
+      expect: '401 invalid_key',
+      command: `curl -i ${consumer}/projects ${withKey}`,
+    },
+  ]
+}

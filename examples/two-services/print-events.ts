@@ -1,0 +1,14 @@
+import type { ApiKeyListener } from 'latchkey'
+
+/** Events name a refusal's precise reason, which no client is told, and never hold a key. */
+export function printEvents(program: string): ApiKeyListener {
+  return (event) => {
+    if (event.type === 'fault') {
+      console.error(program, event.operation, String(event.error))
+      return
+    }
+    const reason = event.type === 'key.refused' ? (event.reason ?? event.code) : ''
+    const keyId = 'keyId' in event ? event.keyId : ''
+    console.log([program, event.type, reason, keyId].filter(Boolean).join(' '))
+  }
+}
