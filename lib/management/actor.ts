@@ -37,7 +37,7 @@ export interface Actor {
   readonly grantable?: Permissions
 }
 
-/** An owner whose keys an actor manages. Named twice, the actor may do what either entry says. */
+/** An owner whose keys an actor manages. Named twice, the actor may do what either entry says by itself. */
 export interface ActorOwner extends Owner {
   /**
    * What the actor may do with the owner's keys. `read` lists and reads; `create` issues; `update` changes, enables and disables;
@@ -114,26 +114,32 @@ export function isOwnerOf(actor: Actor, owner: Owner): boolean {
 const ANYTHING: Permissions = Object.freeze({ '*': Object.freeze(['*']) })
 const NOTHING: Permissions = Object.freeze({})
 
-/** What the actor may grant to keys of an owner. */
-export function grantableBy(actor: Actor, owner: Owner): Permissions {
+/**
+ * What the actor may grant to keys of an owner by what needs this ability. An entry says what may be done and granted together:
+ * one that only reads grants nothing to a key that another lets issue.
+ */
+export function grantableBy(actor: Actor, owner: Owner, ability: Ability): Permissions {
   const everywhere = ownMember(actor, 'grantable') as Permissions | undefined
   const usual = everywhere ?? (actor.admin === true ? ANYTHING : NOTHING)
-  const entries = entriesOf(actor, owner)
-  if (entries.every((entry) => ownMember(entry, 'grantable') === undefined)) return usual
+  const granted = entriesOf(actor, owner)
+    .filter(({ can }) => (can ?? ABILITIES).includes(ability))
+    .map((entry) => (ownMember(entry, 'grantable') as Permissions | undefined) ?? usual)
   // An admin may do nowhere less than everywhere.
-  const granted = entries.map((entry) => (ownMember(entry, 'grantable') as Permissions | undefined) ?? usual)
   return unite(actor.admin === true ? [usual, ...granted] : granted)
 }
 
 /** What any of these grants. */
 function unite(granted: readonly Permissions[]): Permissions {
-  const resources = new Set(granted.flatMap((permissions) => Object.keys(permissions)))
+  const [first = NOTHING, ...others] = new Set(granted)
+  if (others.length === 0) return first
+  const all = [first, ...others]
+  const resources = new Set(all.flatMap((permissions) => Object.keys(permissions)))
   // A resource may be called `__proto__`: this defines members, and sets nothing.
   return Object.fromEntries(
-    [...resources].map((resource) => [
-      resource,
-      granted.flatMap((permissions) => (ownMember(permissions, resource) as string[] | undefined) ?? []),
-    ]),
+    [...resources].map((resource) => {
+      const actions = all.flatMap((one) => (ownMember(one, resource) as string[] | undefined) ?? [])
+      return [resource, [...new Set(actions)]]
+    }),
   )
 }
 

@@ -135,7 +135,7 @@ const DECISIONS: { readonly [A in Action]: (asked: Asked) => Decision<A> } = {
   update: onKey(['update'], { known: SETTINGS, fixed: ['owner', 'createdBy', 'prefix'] }, decideUpdate),
   enable: onKey(['update'], { known: [] }, ({ key, actor }) => {
     // What works again is as good as new.
-    const grantable = grantableBy(actor, key.owner)
+    const grantable = grantableBy(actor, key.owner, 'update')
     return isWithin(key.permissions, grantable) ? permit({}) : refusePermissions(grantable)
   }),
   disable: onKey(['update'], { known: [] }, () => permit({})),
@@ -177,7 +177,7 @@ function decideIssue(asked: Asked): Decision<'issue'> {
   const bounded = boundFields(
     given as Partial<IssueOptions>,
     { ...asked, key: null },
-    grantableBy(actor, owner),
+    grantableBy(actor, owner, 'create'),
   )
   return bounded.ok ? permit({ ...(bounded.change as KeySettings), owner }) : bounded
 }
@@ -192,7 +192,7 @@ function decideUpdate(asked: AskedOfKey, given: Given): Decision<'update'> {
     (settings.expiresAt !== undefined || settings.idleExpiryMs !== undefined) &&
     keyStatus(key, new Date(now)) === 'expired'
   const permissions = settings.permissions ?? key.permissions
-  const grantable = grantableBy(actor, key.owner)
+  const grantable = grantableBy(actor, key.owner, 'update')
   // What works again is as good as new.
   if (isRevived && !isWithin(permissions, grantable)) return refusePermissions(grantable)
   return boundFields(settings, asked, grantable)
@@ -202,8 +202,10 @@ function decideRotate(asked: AskedOfKey, given: Given): Decision<'rotate'> {
   const { actor, presented, key, policy } = asked
   const options = given as Changes['rotate']
   // The secret of the successor is shown to whoever rotates.
-  const grantable = grantableBy(actor, key.owner)
-  if (!isWithin(key.permissions, grantable)) return refusePermissions(grantable)
+  for (const ability of ['create', 'update'] as const) {
+    const grantable = grantableBy(actor, key.owner, ability)
+    if (!isWithin(key.permissions, grantable)) return refusePermissions(grantable)
+  }
   if (actor.admin === true) return permit(options)
   const tooFree = presented && boundSuccessor(key, presented)
   if (tooFree) return tooFree

@@ -474,6 +474,30 @@ describe('what is granted for one owner', () => {
     expect(outcomes(twice, { reports: ['read'] })[0]).toEqual(each('permissions_exceeded'))
   })
 
+  it('adds up for what each entry may be used for, and for nothing else', () => {
+    const entries = (...of: { can: ('read' | 'create' | 'update')[]; grantable?: Permissions }[]) =>
+      checkActor({ id: 'u_1', owners: of.map((entry) => ({ ...strong, ...entry })), grantable: READ })
+    const [first] = outcomes(
+      entries({ can: ['read'], grantable: WRITE }, { can: ['create', 'update'] }),
+      WRITE,
+    )
+    expect(first).toEqual(each('permissions_exceeded'))
+    const usualForReaders = entries({ can: ['read'] }, { can: ['create', 'update'], grantable: WRITE })
+    expect(outcomes(usualForReaders, READ)[0]).toEqual(each('permissions_exceeded'))
+    expect(outcomes(usualForReaders, WRITE)[0]).toEqual(each('ok'))
+    const creates = entries({ can: ['create'], grantable: WRITE }, { can: ['update'], grantable: READ })
+    const exceeded = 'permissions_exceeded'
+    expect(outcomes(creates, WRITE)[0]).toEqual(['ok', exceeded, exceeded, exceeded, exceeded])
+    expect(outcomes(creates, READ)[0]).toEqual([exceeded, 'ok', 'ok', 'ok', exceeded])
+    const says = entries(
+      { can: ['create'], grantable: READ },
+      { can: ['create'], grantable: { projects: ['read'] } },
+    )
+    expect(ask(says, 'issue', null, { name: 'n', owner: strong, permissions: WRITE })).toMatchObject({
+      accepted: 'permissions within {"projects":["read"]}',
+    })
+  })
+
   it('takes nothing from an admin, and gives one more where it is bounded', () => {
     const owners = [
       { ...strong, grantable: WRITE },
