@@ -46,6 +46,7 @@ export interface MakeCallOptions extends CallOptions {
   idempotencyKey?: string
 }
 
+/** A call that revokes one key. */
 export interface RevokeCallOptions extends ChangeCallOptions {
   /** Kept with the key, at most 1,000 characters. */
   reason?: string
@@ -60,6 +61,7 @@ export interface IssueKeyRequest extends KeySettings, Pick<IssueOptions, 'prefix
 /** What to change of a key; what is left out stays. */
 export type UpdateKeyRequest = Partial<KeySettings>
 
+/** How to rotate a key. */
 export type RotateKeyRequest = Pick<RotateOptions, 'graceMs' | 'expiresAt'>
 
 /** Which keys to list; every member given must hold. */
@@ -135,7 +137,7 @@ export interface ApiKeysClient {
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
- * const client = createApiKeysClient({ baseUrl: 'https://auth.example.com/api-keys', key: process.env.AUTH_KEY })
+ * const client = createApiKeysClient({ baseUrl: 'https://auth.example.com/api-keys', key: process.env.AUTH_KEY ?? '' })
  * const { apiKeys } = await client.list({ status: 'active' })
  */
 export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClient {

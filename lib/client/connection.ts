@@ -12,6 +12,7 @@ import {
 import { ApiKeysClientError } from './client-error.ts'
 import { type Deadline, startDeadline } from './deadline.ts'
 import { readApiKey } from './read-answers.ts'
+import { readText } from './read-text.ts'
 
 /** How to reach the service. */
 export interface ConnectionOptions {
@@ -49,7 +50,7 @@ export interface ConnectionOptions {
   /**
    * How often a call is repeated at most, 0 to 10. Only what is safe to repeat is: reading, verifying without `charge`, revoking one
    * key, and issuing and rotating, which carry an idempotency key. It is repeated where the service could not be reached, or
-   * answered 429, 502, 503 or 504, after some 100 ms and then twice as long each time, or when `Retry-After` says.
+   * answered 502, 503 or 504, after some 100 ms and then twice as long each time, or when `Retry-After` says, if that is within 2 s.
    *
    * @default 2
    */
@@ -81,8 +82,8 @@ export type Send = <T>(call: Call<T>) => Promise<T>
 const FIRST_PAUSE_MS = 100
 const MAX_PAUSE_MS = 2_000
 
-/** A service that may be there again, or have time again, in a moment. */
-const PASSING = new Set([429, 502, 503, 504])
+/** A service that may be there again in a moment. A limit, 429, is not waited out: that would only pile calls up. */
+const PASSING = new Set([502, 503, 504])
 
 /** What a header field can carry and no trimming changes. */
 const VISIBLE = /^[\x21-\x7e]+$/
@@ -137,8 +138,9 @@ export function createConnection(options: ConnectionOptions): Send {
     let text: string
     try {
       response = await fetch(url, init)
-      text = await response.text()
+      text = await readText(response)
     } catch (cause) {
+      if (cause instanceof ApiKeysClientError) throw cause
       throw new ApiKeysClientError('unavailable', { message: 'the service could not be reached', cause })
     }
     return readResponse(call, response, text)
@@ -227,6 +229,8 @@ function pauseBefore(call: Call<unknown>, error: unknown, attempt: number): numb
   const isOwnConflict = attempt > 1 && code === 'conflict' && call.headers?.['Idempotency-Key'] !== undefined
   if (!isUnreached && !isOwnConflict && !PASSING.has(responseStatus ?? 0)) return null
   const pauseMs = Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (attempt - 1))
+  // Nor is a service waited for that is away for longer: whoever asked has the error, which says how long.
+  if (retryAfterMs > MAX_PAUSE_MS) return null
   // Many that fail at one moment do not come back at one moment.
   return Math.max(retryAfterMs, pauseMs * (0.5 + Math.random() / 2))
 }

@@ -36,7 +36,7 @@ export type Verification =
   | {
       /** There is no such key, or it cannot be used: which of the two, and why, is not told. */
       readonly active: false
-      /** Whether the key is good was not looked at: its client has sent too many bad ones. */
+      /** Nothing is told of the key: its client has sent too many bad ones, or this program has. */
       readonly refused?: { readonly code: 'too_many_failures'; readonly retryAfterMs: number }
     }
   | {

@@ -19,7 +19,8 @@ export interface RequestLimitOptions {
    */
   verify?: number
   /**
-   * How many keys that are not valid a caller of `verify` is told of within the window; it gets a 429 for further ones. Good
+   * How many keys that are not valid a caller of `verify` is told of within the window; for further ones it is told
+   * `too_many_failures`. Good
    * keys are answered all the same, so that nobody turns a service off with bad ones. It is a sign that something is
    * amiss and no bound on guessing: that is the length of a key, `verify` above, the rate limits of the key that asks, and
    * `failedAttempts` for each `ip` that it tells.
@@ -37,6 +38,8 @@ export interface RequestLimitOptions {
 
 /** Counts by name, in windows. */
 export interface RequestCounter {
+  /** Counts one. Milliseconds until the window ends where the count is used up already, 0 elsewhere. */
+  count(name: string): number
   /** Counts one. @throws LatchkeyError `too_many_requests` where the count is used up. */
   spend(name: string): void
 }
@@ -67,7 +70,7 @@ export function createRequestLimits(value: unknown, now: () => number): RequestL
   }
 }
 
-const UNCOUNTED: RequestCounter = Object.freeze({ spend() {} })
+const UNCOUNTED: RequestCounter = Object.freeze({ count: () => 0, spend() {} })
 
 function createCounter(limit: number, windowMs: number, now: () => number): RequestCounter {
   const counts = new LRUCache<string, { since: number; count: number }>({ max: MAX_NAMES })
@@ -82,13 +85,18 @@ function createCounter(limit: number, windowMs: number, now: () => number): Requ
     return opened
   }
 
+  function count(name: string): number {
+    const opened = windowOf(name)
+    if (opened.count >= limit) return opened.since + windowMs - now()
+    opened.count += 1
+    return 0
+  }
+
   return {
+    count,
     spend(name) {
-      const opened = windowOf(name)
-      if (opened.count >= limit) {
-        throw refusal('too_many_requests', {}, retryAfterField(opened.since + windowMs - now()))
-      }
-      opened.count += 1
+      const retryAfterMs = count(name)
+      if (retryAfterMs > 0) throw refusal('too_many_requests', {}, retryAfterField(retryAfterMs))
     },
   }
 }

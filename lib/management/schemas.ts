@@ -198,7 +198,9 @@ export const verification = z.union([
       refused: z
         .strictObject({ code: z.literal('too_many_failures'), retryAfterMs: z.number() })
         .optional()
-        .describe('Whether the key is good was not looked at: its client has sent too many bad ones.'),
+        .describe(
+          'Nothing is told of the key: its client has sent too many bad ones, or the service that asks has.',
+        ),
     })
     .describe('No key, or one that is not valid, for whatever reason.'),
   z

@@ -23,8 +23,8 @@ type Verification =
 /**
  * Verifies a key for another service, whose own key is `caller`.
  *
- * The function that it returns throws a LatchkeyError `too_many_requests` about a bad key where the caller has asked about too many.
- * A good one is answered all the same, or strangers could turn a service off by sending bad ones.
+ * Where the caller has asked about too many bad keys, it is told so of further ones, in an answer as where an address has sent too
+ * many. A good one is answered all the same, or strangers could turn a service off by sending bad ones.
  */
 export function createKeyVerification({
   keys,
@@ -33,9 +33,11 @@ export function createKeyVerification({
   return async function verifyForOthers(caller, request) {
     const result = await keys.verify(request.key, optionsOf(request))
     const answer = toVerification(result)
-    // Counted and refused in one step, however many come at once; and a good key is never refused for bad ones.
-    if (!answer.active) limits.inactive.spend(caller.id)
-    return answer
+    if (answer.active) return answer
+    // Counted and refused in one step, however many come at once.
+    const retryAfterMs = limits.inactive.count(caller.id)
+    if (retryAfterMs === 0 || answer.refused) return answer
+    return { active: false, refused: { code: 'too_many_failures', retryAfterMs } }
   }
 }
 

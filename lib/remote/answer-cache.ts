@@ -12,6 +12,8 @@ export interface Answer {
   readonly isAllowedIp: AddressCheck | null
   /** A number: what an application does to the dates of `apiKey` changes nothing here. */
   readonly expiresAtMs: number | null
+  /** How long it may be used, besides what holds for all. */
+  readonly maxAgeMs: number
 }
 
 /** Answers of the service by the digest of the key: the text of a key is not kept. */
@@ -22,6 +24,8 @@ export interface AnswerCache {
   wasGood(digest: string): boolean
   /** Holds an answer, unless all were forgotten since `generation`. */
   hold(digest: string, answer: Answer, generation: number): void
+  /** The time by which answers age, in milliseconds. */
+  now(): number
   /** Whether an answer that was asked for at this moment may still be used. */
   isYoung(askedAt: number): boolean
   /** Rises whenever all answers are forgotten. */
@@ -29,32 +33,37 @@ export interface AnswerCache {
   clear(): void
 }
 
-export function createAnswerCache(maxAgeMs: number, maxEntries: number, clock: Clock): AnswerCache {
+export function createAnswerCache(
+  maxAgeMs: number,
+  maxEntries: number,
+  clock: Pick<Clock, 'now'>,
+): AnswerCache {
   // Two, so that no flood of bad keys drives out good ones.
   const good = new LRUCache<string, Answer>({ max: maxEntries })
   const bad = new LRUCache<string, Answer>({ max: maxEntries })
   let generation = 0
 
-  function isYoung(askedAt: number): boolean {
+  function isYoung(askedAt: number, ageLimitMs = maxAgeMs): boolean {
     const age = clock.now() - askedAt
     // A clock that was set back makes nothing younger.
-    return age >= 0 && age < maxAgeMs
+    return age >= 0 && age < maxAgeMs && age < ageLimitMs
   }
 
   return {
-    isYoung,
+    now: () => clock.now(),
+    isYoung: (askedAt) => isYoung(askedAt),
     generation: () => generation,
     peek(digest) {
       const answer = good.get(digest) ?? bad.get(digest)
-      return answer && isYoung(answer.askedAt) ? answer : undefined
+      return answer && isYoung(answer.askedAt, answer.maxAgeMs) ? answer : undefined
     },
     wasGood: (digest) => good.peek(digest) !== undefined,
     hold(digest, answer, asked) {
       if (asked !== generation || !isYoung(answer.askedAt)) return
       const [here, there] = answer.apiKey ? [good, bad] : [bad, good]
       const known = here.peek(digest) ?? there.peek(digest)
-      // The one that was asked for later knows more.
-      if (known && known.askedAt > answer.askedAt) return
+      // The one that was asked for later knows more, unless it is from before the clock was set back.
+      if (known && known.askedAt > answer.askedAt && isYoung(known.askedAt)) return
       there.delete(digest)
       here.set(digest, answer)
     },
@@ -73,5 +82,7 @@ export function toAnswer(apiKey: ApiKey | null, askedAt: number): Answer {
     askedAt,
     isAllowedIp: apiKey?.allowedIps ? compileAllowedIps(apiKey.allowedIps) : null,
     expiresAtMs: apiKey?.expiresAt?.getTime() ?? null,
+    // A key that is used here must not become idle there: to be asked about is a use.
+    maxAgeMs: (apiKey?.idleExpiryMs ?? Infinity) / 2,
   }
 }

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import type { Verification, VerificationRefusal, VerifyKeyRequest } from '../client/verification.ts'
 import { isAddress } from '../core/allowed-ips.ts'
-import { type Clock, systemClock } from '../core/clock.ts'
+import { type Clock, monotonicClock, systemClock } from '../core/clock.ts'
 import { type ApiKeyListener, createEmitter } from '../core/events.ts'
 import {
   checkFailedAttempts,
@@ -24,20 +24,23 @@ import type { RateLimiter } from '../core/rate-limiter.ts'
 import type { ApiKey } from '../core/record.ts'
 import { createReporter } from '../core/report-happening.ts'
 import type { InvalidReason, RefusedKey, VerifyResult } from '../core/verify-result.ts'
+import { LatchkeyError } from '../errors.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkInteger, checkMethods, checkObject } from '../internal/options.ts'
 import { memoryRateLimiter } from '../rate-limits/memory.ts'
 import { type Answer, createAnswerCache, toAnswer } from './answer-cache.ts'
 
-/** What is needed of a client: that of `createApiKeysClient`. */
+/** What is needed of a client: that of `createApiKeysClient`. Every call must come to an end, and so has a deadline there. */
 export interface VerifyingClient {
   verify(request: VerifyKeyRequest): Promise<Verification>
 }
 
+/** How answers of the service are used. */
 export interface RemoteApiKeysOptions {
   /**
    * How long an answer of the service is used, in milliseconds, counted from when it was asked for; at most a day. It bounds
-   * how long a key that is revoked there still works here, and one that is enabled again does not. 0 asks for every request.
+   * how long a key that is revoked there still works here, and one that is enabled again does not. 0 asks for every request. A
+   * key that expires when it is idle is asked about at least twice within its `idleExpiryMs`.
    *
    * @default 5_000
    */
@@ -82,7 +85,7 @@ export interface RemoteApiKeysOptions {
    */
   failedAttempts?: boolean | FailedAttemptsOptions
   /**
-   * Where `failedAttempts` are counted.
+   * Where `failedAttempts` are counted. Not where the service counts its own, or each would count twice.
    *
    * @default in the memory of this process
    */
@@ -92,14 +95,16 @@ export interface RemoteApiKeysOptions {
   /**
    * The time, for tests.
    *
-   * @default the machine's clock
+   * @default the machine's clock, for expiry; answers age by one that nobody sets
    */
   clock?: Clock
 }
 
 /** Keys that another service verifies. It goes wherever `keys` does that only verifies: middlewares, the strategy. */
 export interface RemoteApiKeys extends ApiKeyVerifier {
+  /** As `verify`, but answers at once where the answer is remembered. */
   verifyEager(key: string, options?: VerifyOptions): Awaitable<VerifyResult>
+  /** Takes note of what happened in a middleware: it becomes an event. */
   report: NonNullable<ApiKeyVerifier['report']>
   /** Forgets all answers: the service is asked anew about every key. */
   clear(): void
@@ -118,6 +123,9 @@ const OPTIONS = [
   'clock',
 ]
 
+/** How long the limiter may take to count a failed attempt, for which nobody waits. The client has a deadline of its own. */
+const COUNTING_TIMEOUT_MS = 5_000
+
 const NO_LIMITS: readonly LimitState[] = Object.freeze([])
 
 /**
@@ -126,7 +134,7 @@ const NO_LIMITS: readonly LimitState[] = Object.freeze([])
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
- * const client = createApiKeysClient({ baseUrl: 'https://auth.example.com/api-keys', key: process.env.AUTH_KEY })
+ * const client = createApiKeysClient({ baseUrl: 'https://auth.example.com/api-keys', key: process.env.AUTH_KEY ?? '' })
  * app.use(apiKeyAuth(remoteApiKeys(client, { cacheMs: 5_000 })))
  */
 export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOptions = {}): RemoteApiKeys {
@@ -134,11 +142,10 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
   const { cacheMs, maxEntries, maxPending, charge, formats, prefix, clock, ...settings } =
     resolveOptions(options)
   const emit = createEmitter(settings.onEvent)
-  // The client has a deadline of its own.
-  const guard = createFaultGuard(clock, 5_000, emit)
+  const guard = createFaultGuard(clock, COUNTING_TIMEOUT_MS, emit)
   const report = createReporter(clock, emit)
-  const answers = createAnswerCache(cacheMs, maxEntries, clock)
-  const joinable = new Map<string, { readonly askedAt: number; readonly work: Promise<Told> }>()
+  const answers = createAnswerCache(cacheMs, maxEntries, options.clock ?? monotonicClock)
+  const joinable = new Map<string, Question>()
   const failedAttempts = settings.failedAttempts
     ? createFailedAttempts(settings.failedAttempts, settings.limiter, clock, guard, emit, () => {})
     : NO_FAILED_ATTEMPTS
@@ -148,20 +155,22 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     checkVerifyOptions(asked)
     if (typeof key !== 'string') return invalid('malformed', null, asked)
     const parsed = parseKey(key)
-    if (!parsed && !isForeign(key)) return invalid('malformed', null, asked)
+    if (!parsed && lookupsOf(key).length === 0) return invalid('malformed', null, asked)
     const keyId = parsed?.keyId ?? null
-    if (parsed && !isAcceptedPrefix(parsed.prefix, asked.prefix)) {
-      return invalid('prefix_not_accepted', keyId, asked)
-    }
     const isCharged = charge && asked.cost !== 0
     const digest = hash('sha256', key, 'base64url')
     const known = isCharged ? undefined : answers.peek(digest)
-    if (known) return decide(known, NO_LIMITS, keyId, asked)
+    if (known?.apiKey) return decide(known, NO_LIMITS, keyId, asked)
     if (parsed && !hasRightChecksum(key)) return invalid('malformed', null, asked)
+    if (parsed && !isAcceptedPrefix(parsed.prefix, asked.prefix)) {
+      return invalid('prefix_not_accepted', keyId, asked)
+    }
     const retryAfterMs = failedAttempts.blockedForMs(asked.ip)
     // Good keys behind a shared address keep working.
-    if (retryAfterMs > 0 && !answers.wasGood(digest))
+    if (retryAfterMs > 0 && !answers.wasGood(digest)) {
       return refuse({ ok: false, code: 'too_many_failures', retryAfterMs }, keyId, asked)
+    }
+    if (known) return decide(known, NO_LIMITS, keyId, asked)
     const told = isCharged ? askCharged(digest, key, keyId, asked) : askOnce(digest, key, keyId, asked.ip)
     return told.then((given) => settle(given, keyId, asked))
   }
@@ -178,27 +187,44 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     return told.answer.apiKey || asked.prefix === undefined ? note(told, digest, generation) : told
   }
 
-  /** Asks once for all who wait, each for the same address: what the service says of that holds for nobody else. */
-  function askOnce(digest: string, key: string, keyId: string | null, ip: string | undefined): Promise<Told> {
+  /** Asks once for all who wait. What the service says of an address it says to whoever asked with that one. */
+  async function askOnce(
+    digest: string,
+    key: string,
+    keyId: string | null,
+    ip: string | undefined,
+  ): Promise<Told> {
     const address = shownAddress(ip)
-    const name = `${digest} ${address ?? ''}`
-    const running = joinable.get(name)
-    if (running && answers.isYoung(running.askedAt)) return running.work
+    const running = joinable.get(digest)
+    if (running && answers.isYoung(running.askedAt)) {
+      const told = await running.work
+      if (running.address === address || told.retryAfterMs === undefined) return told
+      return askFor(digest, key, keyId, address)
+    }
+    const question = { askedAt: answers.now(), address, work: askFor(digest, key, keyId, address) }
+    joinable.set(digest, question)
+    try {
+      return await question.work
+    } finally {
+      if (joinable.get(digest) === question) joinable.delete(digest)
+    }
+  }
+
+  async function askFor(
+    digest: string,
+    key: string,
+    keyId: string | null,
+    address: string | undefined,
+  ): Promise<Told> {
     const generation = answers.generation()
     // Nothing is asked of the key: what it may do is decided here, by what the answer says of it.
-    const request = { key, ...(address !== undefined && { ip: address }) }
-    const work = ask(request, keyId).then((told) => {
-      note(told, digest, generation)
-      // Whether the answer is remembered or not, a call that nothing counts shows no limits.
-      return told.refused ? told : { ...told, limits: NO_LIMITS }
-    })
-    const started = { askedAt: clock.now(), work }
-    joinable.set(name, started)
-    const forget = () => {
-      if (joinable.get(name) === started) joinable.delete(name)
-    }
-    work.then(forget, forget)
-    return work
+    const told = note(
+      await ask({ key, ...(address !== undefined && { ip: address }) }, keyId),
+      digest,
+      generation,
+    )
+    // Whether the answer is remembered or not, a call that nothing counts shows no limits.
+    return told.refused ? told : { ...told, limits: NO_LIMITS }
   }
 
   function note(told: Told, digest: string, generation: number): Told {
@@ -212,7 +238,7 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
       throw guard.toError('remote', new Error(`${maxPending} verifications are under way already`))
     }
     pending += 1
-    const askedAt = clock.now()
+    const askedAt = answers.now()
     try {
       return read(await client.verify(request), keyId, askedAt)
     } catch (error) {
@@ -225,6 +251,7 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
   function settle(told: Told, keyId: string | null, asked: VerifyOptions): VerifyResult {
     const { answer, limits, refused, retryAfterMs } = told
     if (retryAfterMs !== undefined) {
+      countFailure(asked)
       return refuse({ ok: false, code: 'too_many_failures', retryAfterMs }, keyId, asked)
     }
     const decided = decide(answer, limits, keyId, asked)
@@ -261,9 +288,9 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     return isAcceptedPrefix(shown, asked.prefix) ? null : 'prefix_not_accepted'
   }
 
-  function isForeign(text: string): boolean {
+  function lookupsOf(key: string): readonly string[] {
     try {
-      return formats.lookupsOf(text).length > 0
+      return formats.lookupsOf(key)
     } catch (error) {
       throw guard.toError('format', error)
     }
@@ -278,13 +305,17 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     }
   }
 
+  function countFailure({ ip }: VerifyOptions): void {
+    if (failedAttempts.blockedForMs(ip) === 0) failedAttempts.count(ip)
+  }
+
   function invalid(
     reason: InvalidReason,
     keyId: string | null,
     asked: VerifyOptions,
     apiKey: ApiKey | null = null,
   ): RefusedKey {
-    if (failedAttempts.blockedForMs(asked.ip) === 0) failedAttempts.count(asked.ip)
+    countFailure(asked)
     return refuse({ ok: false, code: 'invalid_key', reason }, keyId, asked, apiKey)
   }
 
@@ -315,11 +346,20 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
       return verifyEager(key, asked)
     },
     report,
+    ...(charge && { refund: refuseRefund }),
     clear() {
       answers.clear()
       joinable.clear()
     },
   })
+}
+
+/** A question that is under way. */
+interface Question {
+  readonly askedAt: number
+  /** The address that was told to the service. */
+  readonly address: string | undefined
+  readonly work: Promise<Told>
 }
 
 /** What the service said, checked. */
@@ -357,6 +397,11 @@ function chargedRequest(key: string, { permissions, cost, ip, prefix }: VerifyOp
     ...(address !== undefined && { ip: address }),
     ...(prefix !== undefined && { prefix }),
   }
+}
+
+/** What a service has charged it gives back to nobody. */
+async function refuseRefund(): Promise<boolean> {
+  throw new LatchkeyError('unsupported', '"refund" is not there over another service')
 }
 
 /** A proxy that is trusted too far lets clients write anything here. What is no address counts as none. */

@@ -34,6 +34,7 @@ const GLOBALS = [
   'fetch',
   'URL',
   'URLSearchParams',
+  'TextDecoder',
   'AbortController',
   'setTimeout',
   'clearTimeout',

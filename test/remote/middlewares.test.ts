@@ -1,6 +1,7 @@
 import type { RequestListener } from 'node:http'
 import express from 'express'
 import Koa from 'koa'
+import { KoaPassport } from 'koa-passport'
 import type { ApiKeyVerifier } from 'latchkey'
 import { createApiKeysClient } from 'latchkey/client'
 import * as forExpress from 'latchkey/express'
@@ -11,7 +12,7 @@ import { Passport } from 'passport'
 import { describe, expect, it } from 'vitest'
 import { createWorld } from '../support/management-world.ts'
 import { type Ask, serve } from '../support/raw-http.ts'
-import { BOB, forgeKey, NAME } from '../support/test-keys.ts'
+import { BOB, createTestKeys, forgeKey, NAME } from '../support/test-keys.ts'
 
 const READ = { projects: ['read'] }
 const WRITE = { projects: ['write'] }
@@ -19,6 +20,13 @@ const VERIFY = { 'api-keys': ['verify'] }
 
 /** An application whose `/read` and `/write` ask for a permission, and whose `/session` takes no key. */
 type Build = (keys: ApiKeyVerifier) => RequestListener
+
+const answerOnKoa: Koa.Middleware = (ctx) => {
+  const { user, apiKey } = ctx.state
+  if (ctx.path === '/read') {
+    ctx.body = { user, owner: apiKey.owner, method: forKoa.getAuth(ctx as never).method }
+  } else ctx.body = ctx.path === '/write' ? 'written' : 'yours'
+}
 
 const CONSUMERS: readonly (readonly [string, Build])[] = [
   [
@@ -53,12 +61,27 @@ const CONSUMERS: readonly (readonly [string, Build])[] = [
         }
         await guards[ctx.path as keyof typeof guards](ctx as never, next)
       })
-      app.use((ctx) => {
-        const { user, apiKey } = ctx.state
-        if (ctx.path === '/read') {
-          ctx.body = { user, owner: apiKey.owner, method: forKoa.getAuth(ctx as never).method }
-        } else ctx.body = ctx.path === '/write' ? 'written' : 'yours'
+      app.use(answerOnKoa)
+      return app.callback()
+    },
+  ],
+  [
+    'koa-passport',
+    (keys) => {
+      const passport = new KoaPassport()
+      passport.use(new ApiKeyStrategy({ keys, refuseWith: 'error', bearer: true }))
+      const app = new Koa()
+      app.use(forKoa.apiKeyErrorHandler())
+      app.use(passport.authenticate('apikey', { session: false }))
+      app.use(async (ctx, next) => {
+        const guards = {
+          '/read': forKoa.requirePermissions(READ),
+          '/write': forKoa.requirePermissions(WRITE),
+          '/session': forKoa.requireSession(),
+        }
+        await guards[ctx.path as keyof typeof guards](ctx as never, next)
       })
+      app.use(answerOnKoa)
       return app.callback()
     },
   ],
@@ -79,6 +102,28 @@ const CONSUMERS: readonly (readonly [string, Build])[] = [
     },
   ],
 ]
+
+describe('a guard that names whose keys it takes', () => {
+  it('takes those of a service, and not those of another', async () => {
+    const { keys } = createTestKeys()
+    const { key } = await keys.issue(NAME)
+    const client = {
+      async verify() {
+        const result = await keys.verify(key, { cost: 0 })
+        if (!result.ok) throw new Error(result.code)
+        return { active: true as const, apiKey: result.apiKey, limits: [] }
+      },
+    }
+    const [one, other] = [remoteApiKeys(client), remoteApiKeys(client)]
+    const app = express()
+    app.use(forExpress.apiKeyAuth(one))
+    app.get('/one', forExpress.requireApiKey({ keys: one }), (_req, res) => void res.send('one'))
+    app.get('/other', forExpress.requireApiKey({ keys: other }), (_req, res) => void res.send('other'))
+    const ask = await serve(app)
+    expect((await ask('/one', [`X-Api-Key: ${key}`])).body).toBe('one')
+    expect((await ask('/other', [`X-Api-Key: ${key}`])).json()).toMatchObject({ code: 'api_key_required' })
+  })
+})
 
 describe.each(CONSUMERS)('%s over a service', (_name, build) => {
   async function createConsumer(options: RemoteApiKeysOptions = {}) {

@@ -257,6 +257,24 @@ describe('the bound of an answer', () => {
     expect(asked).toHaveLength(2)
   })
 
+  it('begins anew after the clock was set back', async () => {
+    const { keys, remote, clock, asked } = createService()
+    const { key } = await keys.issue(NAME)
+    await remote.verify(key)
+    clock.set(clock.now() - 3_600_000)
+    for (let i = 0; i < 3; i++) expect(codeOf(await remote.verify(key))).toBe('ok')
+    expect(asked).toHaveLength(2)
+  })
+
+  it('is half the time in which the key becomes idle, where that is less: it is in use', async () => {
+    const { keys, remote, clock } = createService({ cacheMs: 300_000 }, { usage: { flushMs: 1_000 } })
+    const { key } = await keys.issue({ ...NAME, idleExpiryMs: 60_000 })
+    for (let i = 0; i < 60; i++) {
+      expect(codeOf(await remote.verify(key))).toBe('ok')
+      await clock.advance(10_000)
+    }
+  })
+
   it('is nothing at all with cacheMs 0: every request asks, also at the same moment', async () => {
     const { keys, remote, asked } = createService({ cacheMs: 0 })
     const { key } = await keys.issue(NAME)
@@ -309,7 +327,7 @@ describe('the bound of an answer', () => {
   })
 
   it('keeps what was asked for later, whichever answer comes last', async () => {
-    const { keys, remote, clock, ...service } = createService()
+    const { keys, remote, clock, ...service } = createService({ charge: true })
     const { key, apiKey } = await keys.issue(NAME)
     const gate = held<void>()
     service.answer(async (request) => {
@@ -317,14 +335,15 @@ describe('the bound of an answer', () => {
       await gate.promise
       return said
     })
-    const early = remote.verify(key, { ip: '192.0.2.1' })
+    const early = remote.verify(key)
     await clock.advance(10)
     await keys.revoke(apiKey.id)
     service.answer(service.tell)
-    await remote.verify(key, { ip: '192.0.2.2' })
+    await remote.verify(key)
     gate.resolve()
     await early
-    expect(await remote.verify(key)).toMatchObject({ reason: 'inactive' })
+    expect(await remote.verify(key, { cost: 0 })).toMatchObject({ reason: 'inactive' })
+    expect(service.asked).toHaveLength(2)
   })
 
   it('does not outlast the expiry of the key', async () => {
@@ -447,7 +466,19 @@ describe('many who ask at once', () => {
     expect(await remote.verify(key)).toMatchObject({ reason: 'inactive' })
   })
 
-  it('ask for themselves where their addresses differ', async () => {
+  it('share it also where each comes from an address of its own', async () => {
+    const { keys, remote, asked } = createService({ maxPending: 2 })
+    const { key } = await keys.issue({ ...NAME, allowedIps: ['192.0.2.0/25'] })
+    const results = await Promise.all(
+      Array.from({ length: 200 }, (_, i) => remote.verify(key, { ip: `192.0.2.${i}` })),
+    )
+    expect(results.map(codeOf)).toEqual(
+      Array.from({ length: 200 }, (_, i) => (i < 128 ? 'ok' : 'address_not_allowed')),
+    )
+    expect(asked).toHaveLength(1)
+  })
+
+  it('ask for themselves where what is said is said of an address', async () => {
     const { keys, remote, ...service } = createService()
     const { key } = await keys.issue(NAME)
     service.answer(async (request) =>
@@ -497,6 +528,35 @@ describe('guessing', () => {
     expect(codeOf(await remote.verify(key, { ip: '192.0.2.66' }))).toBe('ok')
     await clock.advance(6_000)
     expect(codeOf(await remote.verify(key, { ip: '192.0.2.66' }))).toBe('ok')
+  })
+
+  it('is answered as over local keys: known bad keys of a blocked address are not told of either', async () => {
+    const { keys, remote } = createService(options)
+    const local = createTestKeys(options).keys
+    const { key } = await keys.issue(NAME)
+    const bad = forgeKey(key, { keyId: 'x'.repeat(16) })
+    const codes: string[] = []
+    const expected: string[] = []
+    for (let i = 0; i < 6; i++) {
+      codes.push(codeOf(await remote.verify(bad, { ip: '192.0.2.66' })))
+      expected.push(codeOf(await local.verify(bad, { ip: '192.0.2.66' })))
+      await settle()
+    }
+    expect(codes).toEqual(expected)
+    expect(new Set(codes)).toEqual(new Set(['invalid_key', 'too_many_failures']))
+  })
+
+  it('is counted here also where the service tells nothing any more', async () => {
+    const { keys, remote, asked, seen, ...service } = createService(options)
+    const { key } = await keys.issue(NAME)
+    service.answer(async () => ({
+      active: false,
+      refused: { code: 'too_many_failures', retryAfterMs: 7_000 },
+    }))
+    await flood(remote, key, '192.0.2.66')
+    expect(seen).toContainEqual(expect.objectContaining({ type: 'address.blocked', address: '192.0.2.66' }))
+    expect(await remote.verify(key, { ip: '192.0.2.66' })).toMatchObject({ retryAfterMs: 60_000 })
+    expect(asked).toHaveLength(3)
   })
 
   it('passes on that the service has blocked an address, and remembers nothing of the key', async () => {
@@ -560,6 +620,14 @@ describe('with charge', () => {
     await remote.verify(key)
     service.answer(() => Promise.reject(new Error('away')))
     expect(await failureOf(remote.verify(key))).toEqual(unavailable)
+  })
+
+  it('gives nothing back, and says so', async () => {
+    const { keys, remote } = createService({ charge: true })
+    const { key } = await keys.issue(NAME)
+    const result = await remote.verify(key)
+    await expect(remote.refund?.(result as never)).rejects.toMatchObject({ code: 'unsupported' })
+    expect(createService().remote).not.toHaveProperty('refund')
   })
 
   it('spends nothing without it', async () => {
