@@ -12,7 +12,7 @@ export function curlLines(url: string, key: string): CurlLine[] {
     const login = body({ username, password: DEMO_PASSWORDS[username] })
     return `curl -i -c ${username}.txt ${url}/login ${json} ${login}`
   }
-  const ofGlobex = { owner: { type: 'organisation', id: 'globex' } }
+  const ofGlobex = { owner: { type: 'organization', id: 'globex' } }
   const read = `curl -i ${url}/reports ${withKey}`
   const write = `curl -i ${url}/reports ${withKey} ${json} ${body({ title: 'anvils, second quarter' })}`
   const acme = `curl -i -X PUT ${url}/organisations/acme`
@@ -33,14 +33,14 @@ export function curlLines(url: string, key: string): CurlLine[] {
     {
       title: 'At Acme she is a member, and revokes nothing',
       expect: '403 not_permitted',
-      command: `curl -i ${asGrace} ${keys}/revoke ${json} ${body({ owner: { type: 'organisation', id: 'acme' } })}`,
+      command: `curl -i ${asGrace} ${keys}/revoke ${json} ${body({ owner: { type: 'organization', id: 'acme' } })}`,
     },
     { title: 'Log in as Ada, Acme’s owner', expect: '200', command: logIn('ada') },
     { title: 'What Grace has issued', expect: '200', command: `curl -i ${asAda} '${keys}?createdBy=u_3'` },
     {
       title: 'Globex is none of hers',
       expect: '403 not_permitted',
-      command: `curl -i ${asAda} '${keys}?ownerType=organisation&ownerId=globex'`,
+      command: `curl -i ${asAda} '${keys}?ownerType=organization&ownerId=globex'`,
     },
     { title: 'Pay less', expect: '200', command: `${acme}/plan ${asAda} ${json} ${body({ plan: 'free' })}` },
     { title: 'The key writes no more', expect: '403 insufficient_permissions', command: write },

@@ -62,10 +62,10 @@ export function createDemoOrganisations(): Organisations {
 
 /** The organisation as an owner of keys. */
 export function ownerOf({ id }: Pick<Organisation, 'id'>): Owner {
-  return { type: 'organisation', id }
+  return { type: 'organization', id }
 }
 
 /** The organisation that owns a key. */
 export function findOwner(organisations: Organisations, owner: Owner): Organisation | null {
-  return owner.type === 'organisation' ? organisations.find(owner.id) : null
+  return owner.type === 'organization' ? organisations.find(owner.id) : null
 }

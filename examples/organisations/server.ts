@@ -19,7 +19,7 @@ try {
   await once(server.listen(readPort(process.env.PORT || '3000'), HOST), 'listening')
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, close)
   const { key } = await keys.issue({
-    owner: { type: 'organisation', id: 'acme' },
+    owner: { type: 'organization', id: 'acme' },
     name: 'first key',
     permissions: { reports: ['read', 'write'] },
     createdBy: 'u_3',

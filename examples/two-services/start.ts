@@ -11,6 +11,9 @@ const children: ChildProcess[] = []
 try {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop)
   const port = Number(process.env.PORT || '3000')
+  if (!Number.isInteger(port) || port < 0 || port > 65_534) {
+    throw new Error('PORT must be a number from 0 to 65534: the consumer takes the one after it')
+  }
   const { url, service, demo } = await start<AuthStarted>('auth.ts', {
     PORT: String(port),
     ADMIN_TOKEN: adminToken,

@@ -329,6 +329,8 @@ const LISTS = [
   ['those that somebody issued', 'creator'],
   ['of one name', 'name'],
   ['active ones', 'active'],
+  ["an owner's active ones", 'owner, active'],
+  ['revoked ones, behind a cursor', 'revoked, later'],
   ['expired ones', 'expired'],
   ['of ten owners', 'several owners'],
 ] as const

@@ -32,8 +32,8 @@ vi.setConfig({ testTimeout: 60_000 })
 
 const LAST_LINE = /^It works no more.*\n.*\n/m
 const README = new URL('../../examples/organisations/README.md', import.meta.url)
-const ACME = { type: 'organisation', id: 'acme' }
-const GLOBEX = { type: 'organisation', id: 'globex' }
+const ACME = { type: 'organization', id: 'acme' }
+const GLOBEX = { type: 'organization', id: 'globex' }
 
 describeReadme('organisations', curlLines('', ''))
 
@@ -250,7 +250,7 @@ describe('the application', () => {
   it('shows whoever is of several organisations the keys of all, in one order, page by page', async () => {
     const made: string[] = []
     for (const owner of [ACME, GLOBEX, ACME, GLOBEX, ACME]) made.push((await issueFor(owner)).id)
-    await issueFor({ type: 'organisation', id: 'initech' })
+    await issueFor({ type: 'organization', id: 'initech' })
     const grace = [await logIn('grace')]
     const inOrder = await listedBy(grace)
     expect([...inOrder].sort()).toEqual([...made].sort())
@@ -266,7 +266,7 @@ describe('the application', () => {
       query = `?limit=2&cursor=${encodeURIComponent(page.nextCursor)}`
     }
     expect(paged).toEqual(inOrder)
-    const one = await listedBy(grace, '?ownerType=organisation&ownerId=globex')
+    const one = await listedBy(grace, '?ownerType=organization&ownerId=globex')
     expect([...one].sort()).toEqual([made[1], made[3]].sort())
   })
 
@@ -363,7 +363,7 @@ describe('the application', () => {
   it('takes no key whose owner is no organisation, or none that is there', async () => {
     for (const owner of [
       { type: 'user', id: 'acme' },
-      { type: 'organisation', id: 'initech' },
+      { type: 'organization', id: 'initech' },
     ]) {
       const { line } = await issueFor(owner)
       expect(codeOf(await ask('/reports', [line]))).toBe('401 invalid_key')
@@ -426,9 +426,9 @@ describe('the application', () => {
       const log = events.filter(({ type }) => type !== 'key.refused').map(auditLine)
       expect(log.slice(0, -1).sort()).toEqual(
         [
-          `key.revoked ${own.id} of organisation acme by u_5`,
-          `key.revoked ${globexes.id} of organisation globex by u_5`,
-          `key.revoked ${(rotated.apiKey as ApiKey).id} of organisation globex by u_5`,
+          `key.revoked ${own.id} of organization acme by u_5`,
+          `key.revoked ${globexes.id} of organization globex by u_5`,
+          `key.revoked ${(rotated.apiKey as ApiKey).id} of organization globex by u_5`,
         ].sort(),
       )
       expect(log.at(-1)).toBe('creator.revoked issued by u_3 by u_5')
@@ -464,8 +464,8 @@ describe('the application', () => {
     expect([...shown].sort()).toEqual([acmes.id, globexes.id].sort())
     expect(events.map(auditLine).sort()).toEqual(
       [
-        `key.read ${acmes.id} of organisation acme by u_5`,
-        `key.read ${globexes.id} of organisation globex by u_5`,
+        `key.read ${acmes.id} of organization acme by u_5`,
+        `key.read ${globexes.id} of organization globex by u_5`,
       ].sort(),
     )
     expect(codeOf(await post(`/${acmes.id}/rotate`, margaret))).toBe('403 permissions_exceeded')

@@ -240,6 +240,22 @@ describe('headers, scheme and bearer', () => {
     })
   })
 
+  it('takes no token of another scheme, though it begins as a key does', async () => {
+    const { ask, key } = await start({ bearer: true })
+    for (const scheme of ['Token', 'Basic', 'Bearerx', key]) {
+      const answer = await ask('/', [`Authorization: ${scheme} ${key}`])
+      expect(answer.json()).toMatchObject({ code: 'missing_key' })
+    }
+    expect((await ask('/', [`Authorization: bearer ${key}`])).status).toBe(200)
+  })
+
+  it('names the usual scheme in challenges where none is read', async () => {
+    const { ask, key } = await start({ scheme: false })
+    expect((await ask('/', [`Authorization: Api-Key ${key}`])).header('WWW-Authenticate')).toBe(
+      'Api-Key realm="Users"',
+    )
+  })
+
   it('names the configured scheme in challenges', async () => {
     const { ask } = await start({ scheme: 'Token', realm: 'API' })
     expect((await ask('/')).header('WWW-Authenticate')).toBe('Token realm="API"')
@@ -256,6 +272,11 @@ describe('headers, scheme and bearer', () => {
     ['headers[0]', { headers: ['X-A\r\n'] }, '"headers[0]" must be the name'],
     ['headers[0]', { headers: ['Authorization'] }, '"headers[0]" must not be "authorization"'],
     ['headers[0]', { headers: ['COOKIE'] }, '"headers[0]" must not be "cookie"'],
+    ['headers[0]', { headers: ['Proxy-Authorization'] }, '"headers[0]" must not be "proxy-authorization"'],
+    ['headers[0]', { headers: [' X-A'] }, '"headers[0]" must be the name'],
+    ['headers[0]', { headers: ['X'.repeat(65)] }, '"headers[0]" must be the name'],
+    ['scheme', { scheme: 'Digest' }, '"scheme" must not be "Digest"'],
+    ['scheme', { scheme: 'negotiate' }, '"scheme" must not be "negotiate"'],
     ['headers', { headers: Array(17).fill('X-A') }, '"headers" must have at most 16 entries'],
     [
       'scheme',
