@@ -10,7 +10,7 @@ import type { KeySettings } from '../core/key-settings.ts'
 import { type ApiKey, checkOwner, type Owner } from '../core/record.ts'
 import { checkInteger, checkObject, checkText, fail, isPlainObject } from '../internal/options.ts'
 import { ApiKeysClientError } from './client-error.ts'
-import { type Call, type ConnectionOptions, createConnection } from './connection.ts'
+import { type ApiKeysClientOptions, type Call, createConnection } from './connection.ts'
 import {
   readApiKey,
   readDocument,
@@ -239,9 +239,6 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
     openApi: async (given = {}) => read('/openapi.json', { read: readDocument }, given),
   } satisfies ApiKeysClient)
 }
-
-/** How to reach the service, and as whom. */
-export type ApiKeysClientOptions = ConnectionOptions
 
 /** A name that is misspelt must not become a change of whatever version there is. */
 function checkCall<T extends CallOptions>(given: T, ...further: (keyof T & string)[]): T {

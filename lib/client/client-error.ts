@@ -2,10 +2,15 @@ import { type ErrorCode, titleOf } from '../errors.ts'
 
 /** What came of a call that did not go well. */
 export interface ClientFailure {
+  /** @default the title of the code */
   readonly message?: string
+  /** The status of the response, where one came. */
   readonly responseStatus?: number
+  /** Members of the problem body besides those that every one has. */
   readonly details?: Readonly<Record<string, unknown>>
+  /** After how many milliseconds the service lets itself be asked again. */
   readonly retryAfterMs?: number
+  /** What led to the failure. */
   readonly cause?: unknown
 }
 

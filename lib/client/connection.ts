@@ -14,8 +14,8 @@ import { type Deadline, startDeadline } from './deadline.ts'
 import { readApiKey } from './read-answers.ts'
 import { readText } from './read-text.ts'
 
-/** How to reach the service. */
-export interface ConnectionOptions {
+/** How to reach the service, and as whom. */
+export interface ApiKeysClientOptions {
   /**
    * Where the routes of the service are, such as `https://auth.example.com/api-keys`. In a browser it may be relative to
    * the page. Use `https:` wherever others could listen: keys travel on it.
@@ -57,8 +57,8 @@ export interface ConnectionOptions {
   retries?: number
 }
 
-/** The names of {@link ConnectionOptions}. */
-const CONNECTION_OPTIONS = ['baseUrl', 'key', 'headers', 'fetch', 'timeoutMs', 'retries']
+/** The names of {@link ApiKeysClientOptions}. */
+const CLIENT_OPTIONS = ['baseUrl', 'key', 'headers', 'fetch', 'timeoutMs', 'retries']
 
 /** One thing to ask the service for. */
 export interface Call<T> {
@@ -89,8 +89,8 @@ const PASSING = new Set([502, 503, 504])
 const VISIBLE = /^[\x21-\x7e]+$/
 
 /** @throws TypeError naming the option. */
-export function createConnection(options: ConnectionOptions): Send {
-  checkObject('options', options, CONNECTION_OPTIONS)
+export function createConnection(options: ApiKeysClientOptions): Send {
+  checkObject('options', options, CLIENT_OPTIONS)
   const { key, timeoutMs = 5_000, retries = 2 } = options
   const base = checkBaseUrl(options.baseUrl)
   // It is looked up with every call: what traces or fakes requests replaces it later.

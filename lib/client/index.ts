@@ -3,7 +3,6 @@ export type { ApiKey, Owner } from '../core/record.ts'
 export type { ErrorCode } from '../errors.ts'
 export {
   type ApiKeysClient,
-  type ApiKeysClientOptions,
   type CallOptions,
   type ChangeCallOptions,
   createApiKeysClient,
@@ -15,5 +14,5 @@ export {
   type UpdateKeyRequest,
 } from './api-keys-client.ts'
 export { ApiKeysClientError, type ClientFailure, isApiKeysClientError } from './client-error.ts'
-export type { ConnectionOptions } from './connection.ts'
+export type { ApiKeysClientOptions } from './connection.ts'
 export type { Verification, VerificationRefusal, VerifyKeyRequest } from './verification.ts'
