@@ -226,10 +226,11 @@ function judgeHttp(http) {
 
 function judgeVerify(verify) {
   if (!verify) return []
-  return [
+  const bars = [
     atMost('verify(), warm, in SHA-256 of the key', verify.verifyInHashes, 8, '×'),
     atMost('verify() of remote keys, warm, in that of local ones', verify.verifyRemoteInLocal, 1.1, '×'),
   ]
+  return bars.map((bar) => ({ part: 'verify', ...bar }))
 }
 
 function judgeRedisHttp(http) {

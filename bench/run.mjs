@@ -27,7 +27,7 @@ const usage = `npm run bench -- [part] [options]
 `
 const parts = ['http', 'verify', 'memory', 'redis', 'stores', 'list']
 /** What takes its place in the last report where it is run alone, and so says itself how it was run. */
-const partsByThemselves = ['stores', 'list']
+const partsByThemselves = ['verify', 'stores', 'list']
 const memoryKeys = 100_000
 const resultsFile = new URL('results.json', import.meta.url)
 
@@ -56,7 +56,9 @@ async function main() {
 
   const results = { settings: describeRun(options) }
   if (names.http.length > 0) results.http = summariseHttp(await runHttp(names.http, options))
-  if (options.parts.includes('verify')) results.verify = summariseVerify(await runVerify(options))
+  if (options.parts.includes('verify')) {
+    results.verify = { ...describePart(options), ...summariseVerify(await runVerify(options)) }
+  }
   if (options.parts.includes('memory')) results.memory = await runMemory()
   if (options.parts.includes('redis')) results.redis = summariseRedis(await runRedis(names.redis, options))
   if (options.parts.includes('stores')) {
