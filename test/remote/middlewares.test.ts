@@ -21,6 +21,15 @@ const VERIFY = { 'api-keys': ['verify'] }
 /** An application whose `/read` and `/write` ask for a permission, and whose `/session` takes no key. */
 type Build = (keys: ApiKeyVerifier) => RequestListener
 
+const guardOnKoa: Koa.Middleware = async (ctx, next) => {
+  const guards = {
+    '/read': forKoa.requirePermissions(READ),
+    '/write': forKoa.requirePermissions(WRITE),
+    '/session': forKoa.requireSession(),
+  }
+  await guards[ctx.path as keyof typeof guards](ctx as never, next)
+}
+
 const answerOnKoa: Koa.Middleware = (ctx) => {
   const { user, apiKey } = ctx.state
   if (ctx.path === '/read') {
@@ -53,14 +62,7 @@ const CONSUMERS: readonly (readonly [string, Build])[] = [
       const app = new Koa()
       app.use(forKoa.apiKeyErrorHandler())
       app.use(forKoa.apiKeyAuth(keys, { bearer: true }))
-      app.use(async (ctx, next) => {
-        const guards = {
-          '/read': forKoa.requirePermissions(READ),
-          '/write': forKoa.requirePermissions(WRITE),
-          '/session': forKoa.requireSession(),
-        }
-        await guards[ctx.path as keyof typeof guards](ctx as never, next)
-      })
+      app.use(guardOnKoa)
       app.use(answerOnKoa)
       return app.callback()
     },
@@ -73,14 +75,7 @@ const CONSUMERS: readonly (readonly [string, Build])[] = [
       const app = new Koa()
       app.use(forKoa.apiKeyErrorHandler())
       app.use(passport.authenticate('apikey', { session: false }))
-      app.use(async (ctx, next) => {
-        const guards = {
-          '/read': forKoa.requirePermissions(READ),
-          '/write': forKoa.requirePermissions(WRITE),
-          '/session': forKoa.requireSession(),
-        }
-        await guards[ctx.path as keyof typeof guards](ctx as never, next)
-      })
+      app.use(guardOnKoa)
       app.use(answerOnKoa)
       return app.callback()
     },

@@ -81,13 +81,18 @@ async function failureOf(verified: Promise<VerifyResult>): Promise<unknown> {
 
 const unavailable = expect.objectContaining({ name: 'LatchkeyError', code: 'unavailable', status: 503 })
 
-/** A promise that the test settles. */
-function held<T>() {
-  let resolve!: (value: T) => void
-  const promise = new Promise<T>((take) => {
-    resolve = take
+/** Holds back what the service says from now on, as it said it; the function that it returns lets go. */
+function holdAnswers(service: Pick<ReturnType<typeof createService>, 'answer' | 'tell'>): () => void {
+  let release = () => {}
+  const released = new Promise<void>((resolve) => {
+    release = resolve
   })
-  return { promise, resolve }
+  service.answer(async (request) => {
+    const said = await service.tell(request)
+    await released
+    return said
+  })
+  return release
 }
 
 describe('a key that needs no question', () => {
@@ -204,13 +209,12 @@ describe('a service that does not answer well', () => {
     const issued = await Promise.all([1, 2, 3, 4].map(() => keys.issue(NAME)))
     const [known, ...others] = issued.map(({ key }) => key) as [string, string, string, string]
     await remote.verify(known)
-    const gate = held<void>()
-    service.answer((request) => gate.promise.then(() => service.tell(request)))
+    const release = holdAnswers(service)
     const waiting = [remote.verify(others[0]), remote.verify(others[1])]
     expect(await failureOf(remote.verify(others[2]))).toEqual(unavailable)
     expect(codeOf(await remote.verify(known))).toBe('ok')
     expect(asked).toHaveLength(3)
-    gate.resolve()
+    release()
     expect((await Promise.all(waiting)).map(codeOf)).toEqual(['ok', 'ok'])
     expect(codeOf(await remote.verify(others[2]))).toBe('ok')
   })
@@ -230,15 +234,10 @@ describe('the bound of an answer', () => {
   it('counts from when the service was asked, however late it answers', async () => {
     const { keys, remote, clock, ...service } = createService({ cacheMs: 1_000 })
     const { key } = await keys.issue(NAME)
-    const gate = held<void>()
-    service.answer(async (request) => {
-      const said = await service.tell(request)
-      await gate.promise
-      return said
-    })
+    const release = holdAnswers(service)
     const first = remote.verify(key)
     await clock.advance(900)
-    gate.resolve()
+    release()
     expect(codeOf(await first)).toBe('ok')
     await clock.advance(99)
     expect(codeOf(await remote.verify(key))).toBe('ok')
@@ -310,18 +309,13 @@ describe('the bound of an answer', () => {
   it('ends when all answers are forgotten, for those under way too', async () => {
     const { keys, remote, ...service } = createService()
     const { key, apiKey } = await keys.issue(NAME)
-    const gate = held<void>()
-    service.answer(async (request) => {
-      const said = await service.tell(request)
-      await gate.promise
-      return said
-    })
+    const release = holdAnswers(service)
     const early = remote.verify(key)
     await keys.revoke(apiKey.id)
     remote.clear()
     service.answer(service.tell)
     expect(await remote.verify(key)).toMatchObject({ reason: 'inactive' })
-    gate.resolve()
+    release()
     await early
     expect(await remote.verify(key)).toMatchObject({ reason: 'inactive' })
   })
@@ -329,18 +323,13 @@ describe('the bound of an answer', () => {
   it('keeps what was asked for later, whichever answer comes last', async () => {
     const { keys, remote, clock, ...service } = createService({ charge: true })
     const { key, apiKey } = await keys.issue(NAME)
-    const gate = held<void>()
-    service.answer(async (request) => {
-      const said = await service.tell(request)
-      await gate.promise
-      return said
-    })
+    const release = holdAnswers(service)
     const early = remote.verify(key)
     await clock.advance(10)
     await keys.revoke(apiKey.id)
     service.answer(service.tell)
     await remote.verify(key)
-    gate.resolve()
+    release()
     await early
     expect(await remote.verify(key, { cost: 0 })).toMatchObject({ reason: 'inactive' })
     expect(service.asked).toHaveLength(2)
@@ -450,18 +439,13 @@ describe('many who ask at once', () => {
   it('do not wait for a question that is older than an answer may be', async () => {
     const { keys, remote, clock, ...service } = createService({ cacheMs: 1_000 })
     const { key, apiKey } = await keys.issue(NAME)
-    const gate = held<void>()
-    service.answer(async (request) => {
-      const said = await service.tell(request)
-      await gate.promise
-      return said
-    })
+    const release = holdAnswers(service)
     const early = remote.verify(key)
     await keys.revoke(apiKey.id)
     await clock.advance(1_000)
     service.answer(service.tell)
     expect(await remote.verify(key)).toMatchObject({ reason: 'inactive' })
-    gate.resolve()
+    release()
     await early
     expect(await remote.verify(key)).toMatchObject({ reason: 'inactive' })
   })
