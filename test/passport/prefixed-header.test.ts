@@ -140,6 +140,8 @@ describe('a prefix', () => {
     ['a scheme and a tab', 'Key ', 'Key\tone', key('one')],
     ['a scheme written with several blanks', 'Key   ', 'key one', key('one')],
     ['a scheme alone', 'Key ', 'key', MISSING],
+    ['nothing where a scheme is asked for', 'Key ', '', MISSING],
+    ['nothing where a text is asked for', 'key_', ' \t', MISSING],
     ['a scheme that only begins so', 'Key ', 'Keyone', null],
     ['a scheme that only begins so and has blanks', 'Key ', 'Keys one ', null],
     ['another scheme', 'Key ', 'Bearer one', null],
