@@ -8,7 +8,7 @@ import {
   requirePermissions,
   requireSession,
 } from 'latchkey/express'
-import { ApiKeyStrategy } from 'latchkey/passport'
+import { ApiKeyStrategy, HeaderAPIKeyStrategy } from 'latchkey/passport'
 import { Authenticator } from 'passport'
 import request from 'supertest'
 import { describe, expect, it, vi } from 'vitest'
@@ -397,4 +397,158 @@ describe('what is accepted besides keys', () => {
       others: 200,
     })
   })
+})
+
+describe('a key that the application itself has verified', () => {
+  const verify: ConstructorParameters<typeof HeaderAPIKeyStrategy>[2] = (key, done) =>
+    done(null, key === 'good' && { id: 'u_old' })
+
+  /** What each guard says of a request that the drop-in has let pass, or that only says who is asking. */
+  function createApp() {
+    const passport = new Authenticator().use(new HeaderAPIKeyStrategy(null, false, verify))
+    const app = express()
+    app.use('/verified', passport.authenticate('headerapikey', { session: false }))
+    app.use('/unmarked', (req, _res, next) => {
+      req.user = { id: 'somebody' }
+      next()
+    })
+    const guards: Record<string, RequestHandler> = {
+      other: requireAuth({ accept: ['other'] }),
+      session: requireAuth({ accept: ['session'] }),
+      any: requireAuth({ accept: ['apikey', 'session', 'other'] }),
+      key: requireApiKey(),
+    }
+    for (const [name, guard] of Object.entries(guards)) {
+      for (const kind of ['verified', 'unmarked'])
+        app.get(`/${kind}/${name}`, guard, (_req, res) => void res.json({ code: 'passed' }))
+    }
+    return async (kind: string, headers: Record<string, string>) => {
+      const codes = Object.keys(guards).map(async (name) => {
+        const { body } = await request(app).get(`/${kind}/${name}`).set(headers)
+        return [name, body.code]
+      })
+      return Object.fromEntries(await Promise.all(codes))
+    }
+  }
+
+  it('passes where other ways are accepted, as the key that it is', async () => {
+    vi.spyOn(process, 'emitWarning').mockReturnValue()
+    const ask = createApp()
+    expect(await ask('verified', { 'X-Api-Key': 'good' })).toEqual({
+      other: 'passed',
+      session: 'session_required',
+      any: 'passed',
+      key: 'api_key_required',
+    })
+  })
+
+  it('is not any user beside a key that nobody has verified', async () => {
+    vi.spyOn(process, 'emitWarning').mockReturnValue()
+    const ask = createApp()
+    expect(await ask('unmarked', {})).toEqual({
+      other: 'passed',
+      session: 'session_required',
+      any: 'passed',
+      key: 'api_key_required',
+    })
+    expect(await ask('unmarked', { 'X-Api-Key': 'junk' })).toEqual({
+      other: 'auth_method_not_accepted',
+      session: 'session_required',
+      any: 'auth_method_not_accepted',
+      key: 'api_key_required',
+    })
+  })
+})
+
+describe('the warning of a user whom nothing has marked', () => {
+  it('is given for such a user, and for nobody else', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockReturnValue()
+    const { keys } = createTestKeys()
+    const { key } = await keys.issue(NAME)
+    const exchange: RequestHandler = (req, _res, next) => {
+      req.user = { id: 'somebody' }
+      next()
+    }
+    const answer: RequestHandler = (_req, res) => void res.json({})
+    const app = express()
+    const others = requireAuth({ accept: ['other'] })
+    app.get('/marked', markSession({ user: () => SESSION_USER }), others, answer)
+    app.get('/exchanged', apiKeyAuth(keys), exchange, others, answer)
+    app.get('/nobody', others, answer)
+    app.get('/unmarked', exchange, requireSession(), answer)
+    await request(app).get('/marked').expect(403)
+    await request(app).get('/exchanged').set('X-Api-Key', key).expect(403)
+    await request(app).get('/nobody').expect(401)
+    expect(warn).not.toHaveBeenCalled()
+    await request(app).get('/unmarked').expect(403)
+    expect(warn.mock.calls).toEqual([
+      [
+        'requireSession() refused a user whom neither markSession() nor an API key has established; ' +
+          'mount markSession() after the session middleware, or accept "other"',
+        { code: 'LATCHKEY_UNMARKED' },
+      ],
+    ])
+  })
+
+  it('names the guard that lets others pass besides keys', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockReturnValue()
+    const app = express()
+    app.use((req, _res, next) => {
+      req.user = { id: 'somebody' }
+      next()
+    })
+    app.get('/', requirePermissions({ a: ['b'] }, { accept: ['session'] }), (_req, res) => void res.json({}))
+    await request(app).get('/').expect(403)
+    expect(warn).toHaveBeenCalledExactlyOnceWith(
+      expect.stringMatching(/^requirePermissions\(\) refused a user/),
+      {
+        code: 'LATCHKEY_UNMARKED',
+      },
+    )
+  })
+})
+
+describe('a key in a header that another middleware reads', () => {
+  it('is warned of where nothing has looked at it', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockReturnValue()
+    const { keys } = createTestKeys()
+    apiKeyAuth(keys, { headers: ['X-Partner-Key'] })
+    const app = express()
+    app.get('/', requireApiKey(), (_req, res) => void res.json({}))
+    await request(app).get('/').set('X-Partner-Key', 'junk').expect(401)
+    expect(warn).toHaveBeenCalledTimes(1)
+  })
+})
+
+describe('markSession a second time', () => {
+  it('takes whom the later one names', async () => {
+    const app = express()
+    app.use(markSession({ user: () => SESSION_USER }), markSession({ user: () => ({ id: 'u_later' }) }))
+    app.get('/', requireSession(), (req, res) => void res.json(req.user))
+    expect((await request(app).get('/').expect(200)).body).toEqual({ id: 'u_later' })
+  })
+
+  it('says what is wrong with a promise', async () => {
+    const app = express()
+    app.use(markSession({ user: () => Promise.resolve(SESSION_USER) }))
+    const show: ErrorRequestHandler = (error, _req, res, _next) => void res.json(error.message)
+    app.use(show)
+    expect((await request(app).get('/')).body).toBe(
+      '"user" of markSession must answer at once: read the session before, not in it',
+    )
+  })
+
+  it.each([[{ passport: { user: null } }], [{ passport: {} }], [{}], [null], [undefined]])(
+    'takes nobody for logged in by a session that holds no login: %j',
+    async (session) => {
+      vi.spyOn(process, 'emitWarning').mockReturnValue()
+      const app = express()
+      app.use((req, _res, next) => {
+        Object.assign(req, { session, user: SESSION_USER })
+        next()
+      })
+      app.get('/', markSession(), requireSession(), (_req, res) => void res.json({}))
+      expect((await request(app).get('/').expect(403)).body).toMatchObject({ code: 'session_required' })
+    },
+  )
 })
