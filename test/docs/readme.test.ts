@@ -379,6 +379,7 @@ describe('the figures of the README', () => {
     }
     expect(peer.subjects.latchkey.writesPerCall).toBe(0)
     expect(speed).toContain(`${report.verify.verifyInHashes.median.toFixed(1)} times`)
+    expect(speed).toContain(`${report.verify.verifyRemoteInLocal.median.toFixed(2)} times a local one`)
     expect(speed).toContain(`${Math.round(report.memory.bytesPerCachedRecord).toLocaleString('en-US')} bytes`)
     expect(report.settings.rounds).toBeGreaterThanOrEqual(25)
   })

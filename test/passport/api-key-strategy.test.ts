@@ -1061,7 +1061,7 @@ describe('a request that is not Express’s', () => {
   })
 
   it('may be on its way to be answered already', async () => {
-    const started = await start()
+    const started = await start({ keys: { rateLimits: [LIMIT] } })
     started.app.use((_req, res, next) => {
       res.write('a')
       next()
