@@ -1,5 +1,5 @@
 /** The results as text for people. */
-export function formatResults({ settings, http, verify, memory, redis, stores, list, bars }) {
+export function formatResults(settings, { http, verify, memory, redis, stores, list, bars }) {
   return [
     formatSettings(settings),
     http && formatHttp('HTTP', http),

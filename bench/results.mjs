@@ -195,14 +195,14 @@ function summarisePeer({ statements, measured }) {
 
 /** The bars of this project that the figures at hand can be held to. */
 export function judge({ http, verify, redis, stores, list }) {
-  return [
-    ...judgeHttp(http),
-    ...judgeVerify(verify),
-    ...judgeRedisHttp(redis?.http),
-    ...judgeCheck(redis?.check),
-    ...judgeStores(stores),
-    ...judgeList(list),
-  ]
+  const bars = {
+    http: judgeHttp(http),
+    verify: judgeVerify(verify),
+    redis: [...judgeRedisHttp(redis?.http), ...judgeCheck(redis?.check)],
+    stores: judgeStores(stores),
+    list: judgeList(list),
+  }
+  return Object.entries(bars).flatMap(([part, ofPart]) => ofPart.map((bar) => ({ part, ...bar })))
 }
 
 function judgeHttp(http) {
@@ -226,11 +226,10 @@ function judgeHttp(http) {
 
 function judgeVerify(verify) {
   if (!verify) return []
-  const bars = [
+  return [
     atMost('verify(), warm, in SHA-256 of the key', verify.verifyInHashes, 8, '×'),
     atMost('verify() of remote keys, warm, in that of local ones', verify.verifyRemoteInLocal, 1.1, '×'),
   ]
-  return bars.map((bar) => ({ part: 'verify', ...bar }))
 }
 
 function judgeRedisHttp(http) {
@@ -272,14 +271,14 @@ function judgeStores(stores) {
     const figure = { median: writesPerCall, low: writesPerCall, high: writesPerCall }
     bars.push(atMost(`${name}: statements that write, for each verify()`, figure, 0, ''))
   }
-  return bars.map((bar) => ({ part: 'stores', ...bar }))
+  return bars
 }
 
 function judgeList(list) {
   return Object.entries(list?.lists ?? {}).map(([what, { sizes, largestInSmallest }]) => {
     const [smallest, largest] = [Object.keys(sizes)[0], Object.keys(sizes).at(-1)].map(withCommas)
     const name = `list() with ${largest} keys, p50 in that with ${smallest}: ${what}`
-    return { part: 'list', ...atMost(name, largestInSmallest, 1.5, '×') }
+    return atMost(name, largestInSmallest, 1.5, '×')
   })
 }
 

@@ -26,8 +26,6 @@ const usage = `npm run bench -- [part] [options]
   --strict                         exit 1 when a bar is missed
 `
 const parts = ['http', 'verify', 'memory', 'redis', 'stores', 'list']
-/** What takes its place in the last report where it is run alone, and so says itself how it was run. */
-const partsByThemselves = ['verify', 'stores', 'list']
 const memoryKeys = 100_000
 const resultsFile = new URL('results.json', import.meta.url)
 
@@ -54,30 +52,27 @@ async function main() {
     options.parts.some((part) => part !== 'http') || names.http.some((name) => targets[name].library)
   if (needsLibrary) buildLibrary()
 
-  const results = { settings: describeRun(options) }
-  if (names.http.length > 0) results.http = summariseHttp(await runHttp(names.http, options))
-  if (options.parts.includes('verify')) {
-    results.verify = { ...describePart(options), ...summariseVerify(await runVerify(options)) }
+  const results = {}
+  const note = (part, figures) => {
+    results[part] = { ...describeRun(options), ...figures }
   }
-  if (options.parts.includes('memory')) results.memory = await runMemory()
-  if (options.parts.includes('redis')) results.redis = summariseRedis(await runRedis(names.redis, options))
-  if (options.parts.includes('stores')) {
-    results.stores = { ...describePart(options), ...summariseStores(await runStores(options)) }
-  }
-  if (options.parts.includes('list')) {
-    results.list = { ...describePart(options), ...summariseList(await runList(options)) }
-  }
+  if (names.http.length > 0) note('http', summariseHttp(await runHttp(names.http, options)))
+  if (options.parts.includes('verify')) note('verify', summariseVerify(await runVerify(options)))
+  if (options.parts.includes('memory')) note('memory', await runMemory())
+  if (options.parts.includes('redis')) note('redis', summariseRedis(await runRedis(names.redis, options)))
+  if (options.parts.includes('stores')) note('stores', summariseStores(await runStores(options)))
+  if (options.parts.includes('list')) note('list', summariseList(await runList(options)))
   results.bars = judge(results)
-  console.log(formatResults(results))
-  writeFileSync(resultsFile, `${JSON.stringify(withLastReport(results, options), roundNumber, 2)}\n`)
+  console.log(formatResults(describeRun(options), results))
+  writeFileSync(resultsFile, `${JSON.stringify(withLastReport(results), roundNumber, 2)}\n`)
   return !options.strict || results.bars.every(({ passed }) => passed)
 }
 
-function withLastReport(results, { parts: [part, ...others] }) {
-  if (!partsByThemselves.includes(part) || others.length > 0 || !existsSync(resultsFile)) return results
-  const last = JSON.parse(readFileSync(resultsFile, 'utf8'))
-  const bars = last.bars.filter(({ part: itsPart }) => itsPart !== part)
-  return { ...last, [part]: results[part], bars: [...bars, ...results.bars] }
+/** The parts that ran take their places in the last report. */
+function withLastReport({ bars, ...ran }) {
+  const last = existsSync(resultsFile) ? JSON.parse(readFileSync(resultsFile, 'utf8')) : { bars: [] }
+  const kept = last.bars.filter(({ part }) => ran[part] === undefined)
+  return { ...last, ...ran, bars: [...kept, ...bars] }
 }
 
 function readOptions() {
@@ -151,11 +146,6 @@ function describeRun({ seed, rounds, starts, warmups, requests, connections }) {
     requests,
     connections,
   }
-}
-
-function describePart(options) {
-  const { at, node, cpu, cores, seed, rounds } = describeRun(options)
-  return { at, node, cpu, cores, seed, rounds }
 }
 
 async function runHttp(names, options, redisUrl) {
