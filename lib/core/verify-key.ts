@@ -18,6 +18,7 @@ import type { LimitState } from './rate-limit.ts'
 import { checkLimitAnswer, type LimitAnswer, type RateLimiter, type RefundRequest } from './rate-limiter.ts'
 import type { ApiKey } from './record.ts'
 import type { CachedKey, LoadedKey, Lookup, RecordCache } from './record-cache.ts'
+import { createRefuseKey } from './refuse-key.ts'
 import type { UsageLog } from './usage-log.ts'
 import type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './verify-result.ts'
 
@@ -81,6 +82,7 @@ interface UsableAttempt extends Attempt {
  */
 export function createVerifier(parts: VerifierParts): Verifier {
   const { cache, clock, failedAttempts, guard, limiter, ownerStanding, quotaBlocks, usage } = parts
+  const refuse = createRefuseKey(clock, parts.emit)
 
   function verify(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
     if (typeof key !== 'string') return invalid('malformed', null, null, options)
@@ -406,26 +408,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
     options: VerifyOptions,
   ): RefusedKey {
     if (failedAttempts.blockedForMs(options.ip) === 0) failedAttempts.count(options.ip)
-    return refuse({ ok: false, code: 'invalid_key', reason }, options, keyId, cached)
-  }
-
-  function refuse(
-    refusal: RefusedKey,
-    options: VerifyOptions,
-    keyId: string | null = null,
-    cached: CachedKey | null = null,
-  ): RefusedKey {
-    const apiKey = 'apiKey' in refusal ? refusal.apiKey : cached?.apiKey
-    parts.emit({
-      type: 'key.refused',
-      at: new Date(clock.now()),
-      code: refusal.code,
-      reason: refusal.code === 'invalid_key' ? refusal.reason : null,
-      keyId: apiKey?.id ?? keyId,
-      owner: apiKey?.owner ?? null,
-      ip: options.ip ?? null,
-    })
-    return refusal
+    return refuse({ ok: false, code: 'invalid_key', reason }, options, keyId, cached?.apiKey)
   }
 
   return { verify, refund }

@@ -1,6 +1,2 @@
-export {
-  type RemoteApiKeys,
-  type RemoteApiKeysOptions,
-  remoteApiKeys,
-  type VerifyingClient,
-} from './remote-api-keys.ts'
+export { type RemoteApiKeys, type RemoteApiKeysOptions, remoteApiKeys } from './remote-api-keys.ts'
+export type { VerifyingClient } from './service-questions.ts'

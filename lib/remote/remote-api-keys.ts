@@ -1,6 +1,5 @@
 import { hash } from 'node:crypto'
-import type { Verification, VerificationRefusal, VerifyKeyRequest } from '../client/verification.ts'
-import { isAddress } from '../core/allowed-ips.ts'
+import type { VerificationRefusal } from '../client/verification.ts'
 import { type Clock, monotonicClock, systemClock } from '../core/clock.ts'
 import { type ApiKeyListener, createEmitter } from '../core/events.ts'
 import {
@@ -22,18 +21,15 @@ import { missingPermissions } from '../core/permissions.ts'
 import type { LimitState } from '../core/rate-limit.ts'
 import type { RateLimiter } from '../core/rate-limiter.ts'
 import type { ApiKey } from '../core/record.ts'
+import { createRefuseKey } from '../core/refuse-key.ts'
 import { createReporter } from '../core/report-happening.ts'
 import type { InvalidReason, RefusedKey, VerifyResult } from '../core/verify-result.ts'
 import { LatchkeyError } from '../errors.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkInteger, checkMethods, checkObject } from '../internal/options.ts'
 import { memoryRateLimiter } from '../rate-limits/memory.ts'
-import { type Answer, createAnswerCache, toAnswer } from './answer-cache.ts'
-
-/** What is needed of a client: that of `createApiKeysClient`. Every call must come to an end, and so has a deadline there. */
-export interface VerifyingClient {
-  verify(request: VerifyKeyRequest): Promise<Verification>
-}
+import { type Answer, createAnswerCache } from './answer-cache.ts'
+import { createServiceQuestions, NO_LIMITS, type Told, type VerifyingClient } from './service-questions.ts'
 
 /** How answers of the service are used. */
 export interface RemoteApiKeysOptions {
@@ -126,8 +122,6 @@ const OPTIONS = [
 /** How long the limiter may take to count a failed attempt, for which nobody waits. The client has a deadline of its own. */
 const COUNTING_TIMEOUT_MS = 5_000
 
-const NO_LIMITS: readonly LimitState[] = Object.freeze([])
-
 /**
  * Verifies keys through another service, and remembers for a short, hard-bounded time what it said. While the service is away,
  * what is remembered is used within that bound; everything else fails with `unavailable`, and nothing passes.
@@ -145,11 +139,11 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
   const guard = createFaultGuard(clock, COUNTING_TIMEOUT_MS, emit)
   const report = createReporter(clock, emit)
   const answers = createAnswerCache(cacheMs, maxEntries, options.clock ?? monotonicClock)
-  const joinable = new Map<string, Question>()
+  const service = createServiceQuestions(client, answers, maxPending, guard)
+  const refuse = createRefuseKey(clock, emit)
   const failedAttempts = settings.failedAttempts
     ? createFailedAttempts(settings.failedAttempts, settings.limiter, clock, guard, emit, () => {})
     : NO_FAILED_ATTEMPTS
-  let pending = 0
 
   function verifyEager(key: string, asked: VerifyOptions = {}): Awaitable<VerifyResult> {
     checkVerifyOptions(asked)
@@ -168,95 +162,23 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     const retryAfterMs = failedAttempts.blockedForMs(asked.ip)
     // Good keys behind a shared address keep working.
     if (retryAfterMs > 0 && !answers.wasGood(digest)) {
-      return refuse({ ok: false, code: 'too_many_failures', retryAfterMs }, keyId, asked)
+      return refuse({ ok: false, code: 'too_many_failures', retryAfterMs }, asked, keyId)
     }
     if (known) return decide(known, NO_LIMITS, keyId, asked)
-    const told = isCharged ? askCharged(digest, key, keyId, asked) : askOnce(digest, key, keyId, asked.ip)
+    const question = { digest, key, keyId }
+    const told = isCharged ? service.askCharged(question, asked) : service.askOnce(question, asked.ip)
     return told.then((given) => settle(given, keyId, asked))
-  }
-
-  async function askCharged(
-    digest: string,
-    key: string,
-    keyId: string | null,
-    asked: VerifyOptions,
-  ): Promise<Told> {
-    const generation = answers.generation()
-    const told = await ask(chargedRequest(key, asked), keyId)
-    // What is not accepted for its prefix may be good elsewhere.
-    return told.answer.apiKey || asked.prefix === undefined ? note(told, digest, generation) : told
-  }
-
-  /** Asks once for all who wait. What the service says of an address it says to whoever asked with that one. */
-  async function askOnce(
-    digest: string,
-    key: string,
-    keyId: string | null,
-    ip: string | undefined,
-  ): Promise<Told> {
-    const address = shownAddress(ip)
-    const running = joinable.get(digest)
-    if (running && answers.isYoung(running.askedAt)) {
-      const told = await running.work
-      if (running.address === address || told.retryAfterMs === undefined) return told
-      return askFor(digest, key, keyId, address)
-    }
-    const question = { askedAt: answers.now(), address, work: askFor(digest, key, keyId, address) }
-    joinable.set(digest, question)
-    try {
-      return await question.work
-    } finally {
-      if (joinable.get(digest) === question) joinable.delete(digest)
-    }
-  }
-
-  async function askFor(
-    digest: string,
-    key: string,
-    keyId: string | null,
-    address: string | undefined,
-  ): Promise<Told> {
-    const generation = answers.generation()
-    // Nothing is asked of the key: what it may do is decided here, by what the answer says of it.
-    const told = note(
-      await ask({ key, ...(address !== undefined && { ip: address }) }, keyId),
-      digest,
-      generation,
-    )
-    // Whether the answer is remembered or not, a call that nothing counts shows no limits.
-    return told.refused ? told : { ...told, limits: NO_LIMITS }
-  }
-
-  function note(told: Told, digest: string, generation: number): Told {
-    // Of a blocked address nothing is learnt about the key.
-    if (told.retryAfterMs === undefined) answers.hold(digest, told.answer, generation)
-    return told
-  }
-
-  async function ask(request: VerifyKeyRequest, keyId: string | null): Promise<Told> {
-    if (pending >= maxPending) {
-      throw guard.toError('remote', new Error(`${maxPending} verifications are under way already`))
-    }
-    pending += 1
-    const askedAt = answers.now()
-    try {
-      return read(await client.verify(request), keyId, askedAt)
-    } catch (error) {
-      throw guard.toError('remote', error)
-    } finally {
-      pending -= 1
-    }
   }
 
   function settle(told: Told, keyId: string | null, asked: VerifyOptions): VerifyResult {
     const { answer, limits, refused, retryAfterMs } = told
     if (retryAfterMs !== undefined) {
       countFailure(asked)
-      return refuse({ ok: false, code: 'too_many_failures', retryAfterMs }, keyId, asked)
+      return refuse({ ok: false, code: 'too_many_failures', retryAfterMs }, asked, keyId)
     }
     const decided = decide(answer, limits, keyId, asked)
     if (!decided.ok || !refused) return decided
-    return refuse(toRefusedKey(refused, decided.apiKey, limits), keyId, asked)
+    return refuse(toRefusedKey(refused, decided.apiKey, limits), asked, keyId)
   }
 
   /** Decides by what the service has said, as it would itself. */
@@ -270,10 +192,10 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     const reason = unusableReason(apiKey, expiresAtMs, asked)
     if (reason) return invalid(reason, keyId, asked, apiKey)
     if (isAllowedIp && !isAllowedIp(asked.ip)) {
-      return refuse({ ok: false, code: 'address_not_allowed', apiKey }, keyId, asked)
+      return refuse({ ok: false, code: 'address_not_allowed', apiKey }, asked, keyId)
     }
     const missing = asked.permissions ? missingPermissions(apiKey.permissions, asked.permissions) : null
-    if (missing) return refuse({ ok: false, code: 'insufficient_permissions', apiKey, missing }, keyId, asked)
+    if (missing) return refuse({ ok: false, code: 'insufficient_permissions', apiKey, missing }, asked, keyId)
     return { ok: true, apiKey, limits }
   }
 
@@ -316,26 +238,7 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     apiKey: ApiKey | null = null,
   ): RefusedKey {
     countFailure(asked)
-    return refuse({ ok: false, code: 'invalid_key', reason }, keyId, asked, apiKey)
-  }
-
-  function refuse(
-    refusal: RefusedKey,
-    keyId: string | null,
-    { ip = null }: { ip?: string | null },
-    known: ApiKey | null = null,
-  ): RefusedKey {
-    const apiKey = 'apiKey' in refusal ? refusal.apiKey : known
-    emit({
-      type: 'key.refused',
-      at: new Date(clock.now()),
-      code: refusal.code,
-      reason: refusal.code === 'invalid_key' ? refusal.reason : null,
-      keyId: apiKey?.id ?? keyId,
-      owner: apiKey?.owner ?? null,
-      ip,
-    })
-    return refusal
+    return refuse({ ok: false, code: 'invalid_key', reason }, asked, keyId, apiKey)
   }
 
   return Object.freeze({
@@ -349,64 +252,14 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     ...(charge && { refund: refuseRefund }),
     clear() {
       answers.clear()
-      joinable.clear()
+      service.clear()
     },
   })
-}
-
-/** A question that is under way. */
-interface Question {
-  readonly askedAt: number
-  /** The address that was told to the service. */
-  readonly address: string | undefined
-  readonly work: Promise<Told>
-}
-
-/** What the service said, checked. */
-interface Told {
-  readonly answer: Answer
-  readonly limits: readonly LimitState[]
-  readonly refused: VerificationRefusal | undefined
-  /** Where it looked at no key that comes from this address. */
-  readonly retryAfterMs: number | undefined
-}
-
-/** @throws Error where it is said of another key than the one that was asked about. */
-function read(verification: Verification, keyId: string | null, askedAt: number): Told {
-  const apiKey = verification.active ? (verification.apiKey ?? null) : null
-  // The id of a native key stands in it. A cache in between may have answered somebody else's question.
-  if (apiKey && keyId !== null && apiKey.id !== keyId) {
-    throw new Error('the service has answered about another key')
-  }
-  const answer = toAnswer(apiKey, askedAt)
-  if (!verification.active) {
-    return { answer, limits: NO_LIMITS, refused: undefined, retryAfterMs: verification.refused?.retryAfterMs }
-  }
-  if (!apiKey) throw new Error('the service has not said which key it is')
-  const { limits, refused } = verification
-  return { answer, limits, refused, retryAfterMs: undefined }
-}
-
-function chargedRequest(key: string, { permissions, cost, ip, prefix }: VerifyOptions): VerifyKeyRequest {
-  const address = shownAddress(ip)
-  return {
-    key,
-    charge: true,
-    ...(permissions !== undefined && { permissions }),
-    ...(cost !== undefined && { cost }),
-    ...(address !== undefined && { ip: address }),
-    ...(prefix !== undefined && { prefix }),
-  }
 }
 
 /** What a service has charged it gives back to nobody. */
 async function refuseRefund(): Promise<boolean> {
   throw new LatchkeyError('unsupported', '"refund" is not there over another service')
-}
-
-/** A proxy that is trusted too far lets clients write anything here. What is no address counts as none. */
-function shownAddress(ip: string | undefined): string | undefined {
-  return ip !== undefined && ip.length <= 64 && isAddress(ip) ? ip : undefined
 }
 
 function toRefusedKey(
