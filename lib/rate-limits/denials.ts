@@ -9,8 +9,8 @@ import { refusedAnswer } from './limit-answers.ts'
 export interface Denials {
   /** The answer to this call, where it is known to be refused; null where the server has to be asked. */
   recall(request: LimitRequest): LimitAnswer | null
-  /** Keeps the meters and units by which a call was refused, at `serverTime`. */
-  remember(request: LimitRequest, meters: readonly Meter[], unspentQuota: number, serverTime: number): void
+  /** Keeps the meters by which a call was refused, at `serverTime`. */
+  remember(request: LimitRequest, meters: readonly Meter[], serverTime: number): void
   /** Forgets what is known of a lineage: something was changed or given back. */
   forget(lineageId: string): void
 }
@@ -20,9 +20,6 @@ interface Denial {
   readonly version: number
   readonly limits: readonly CompiledLimit[]
   readonly meters: readonly Meter[]
-  readonly epoch: number | null
-  readonly allotted: number
-  readonly unspentQuota: number
   readonly at: number
   readonly serverTime: number
 }
@@ -45,38 +42,23 @@ export function createDenials(
         return null
       }
       if (!isSameQuestion(denial, request)) return null
-      const { limits, cost, quota } = request
+      const { limits, cost } = request
       const now = denial.serverTime + Math.ceil(age)
       const readings = limits.map((limit, i) => readMeter(limit, denial.meters[i], cost, now))
-      const isShort = quota !== null && denial.unspentQuota < cost
-      if (!isShort && readings.every(({ fits }) => fits)) return null
-      return refusedAnswer(limits, readings, denial.unspentQuota, now)
+      if (readings.every(({ fits }) => fits)) return null
+      return refusedAnswer(limits, readings, now)
     },
 
-    remember({ lineageId, keyId, version, limits, quota, cost }, meters, unspentQuota, serverTime) {
+    remember({ lineageId, keyId, version, limits, cost }, meters, serverTime) {
       if (options.maxAgeMs === 0 || cost === 0) return
-      const { epoch, allotted } = quota ?? { epoch: null, allotted: 0 }
-      const at = clock.now()
-      held.set(lineageId, {
-        keyId,
-        version,
-        limits,
-        meters,
-        epoch,
-        allotted,
-        unspentQuota,
-        at,
-        serverTime,
-      })
+      held.set(lineageId, { keyId, version, limits, meters, at: clock.now(), serverTime })
     },
 
     forget: (lineageId) => void held.delete(lineageId),
   }
 }
 
-/** Whether the refusal was of the same key in the same state, and no units have come since. */
-function isSameQuestion(denial: Denial, { keyId, version, limits, quota }: LimitRequest): boolean {
-  if (denial.keyId !== keyId || denial.version !== version || denial.limits !== limits) return false
-  if (!quota) return denial.epoch === null
-  return quota.epoch === denial.epoch && quota.allotted <= denial.allotted && quota.granted === 0
+/** Whether the refusal was of the same key in the same state. */
+function isSameQuestion(denial: Denial, { keyId, version, limits }: LimitRequest): boolean {
+  return denial.keyId === keyId && denial.version === version && denial.limits === limits
 }

@@ -11,31 +11,27 @@ import type { LimitAnswer } from '../core/rate-limiter.ts'
 export function admittedAnswer(
   limits: readonly CompiledLimit[],
   meters: readonly Meter[],
-  unspentQuota: number,
-  charged: { readonly at: number; readonly epoch: number | null } | null,
+  chargedAt: number | null,
   now: number,
 ): LimitAnswer {
   const states: LimitState[] = []
   for (let i = 0; i < limits.length; i++) {
     states.push(limitState(limits[i] as CompiledLimit, meters[i] as Meter, false, now))
   }
-  const [chargedAt, chargedEpoch] = charged ? [charged.at, charged.epoch] : [null, null]
-  return { outcome: 'admitted', limits: states, unspentQuota, chargedAt, chargedEpoch }
+  return { outcome: 'admitted', limits: states, chargedAt }
 }
 
-/** The answer to a call that a limit or else the quota refused. */
+/** The answer to a call that a limit refused. */
 export function refusedAnswer(
   limits: readonly CompiledLimit[],
   readings: readonly MeterReading[],
-  unspentQuota: number,
   now: number,
 ): LimitAnswer {
   const states = limits.map((limit, i) => {
     const { meter, fits } = readings[i] as MeterReading
     return limitState(limit, meter, !fits, now)
   })
-  if (readings.every(({ fits }) => fits)) return { outcome: 'short_of_quota', limits: states, unspentQuota }
-  return { outcome: 'limited', limits: states, unspentQuota, retryAfterMs: longestWait(readings) }
+  return { outcome: 'limited', limits: states, retryAfterMs: longestWait(readings) }
 }
 
 function longestWait(readings: readonly MeterReading[]): number | null {

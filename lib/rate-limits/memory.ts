@@ -11,7 +11,6 @@ import {
 import type {
   LimitAnswer,
   LimitRequest,
-  QuotaTold,
   RateLimiter,
   RefundRequest,
   VersionMark,
@@ -33,28 +32,22 @@ interface Ledger {
   readonly versions: Map<string, number>
   /** By shape: keys of one lineage may differ in it for a while, and must not restart each other's count. */
   readonly meters: Map<string, Meter>
-  quota: { epoch: number; unspent: number } | null
   expiresAt: number
 }
 
 /** How many ledgers every call looks at to drop those that no longer matter. */
 const SWEEP_STEPS = 2
 
-/** How long unspent units of a quota are kept for a lineage that is not used at all. */
-export const QUOTA_RETAIN_MS = 400 * 86_400_000
-
 /** The limiter of one process: it answers at once. */
 export interface MemoryRateLimiter extends RateLimiter {
   check(request: LimitRequest): LimitAnswer
   raiseVersions(marks: readonly VersionMark[], retainMs: number): void
-  unspentQuota(lineageId: string, epoch: number): number
   refund(request: RefundRequest): void
 }
 
 /**
  * Counts in the memory of the process: exact for one process, and its own count in each of several.
- * It sets no timers, so a window may last for months; what has run out is swept a little with every call. Units of a
- * quota that a lineage holds unspent are forgotten when it was not used for 400 days.
+ * It sets no timers, so a window may last for months; what has run out is swept a little with every call.
  */
 export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): MemoryRateLimiter {
   const { clock = systemClock } = checkObject('options', options, ['clock']) as MemoryRateLimiterOptions
@@ -62,14 +55,12 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): Memor
   const ledgers = new Map<string, Ledger>()
   let sweep = ledgers.entries()
 
-  return { check, raiseVersions, unspentQuota, refund }
+  return { check, raiseVersions, refund }
 
   function check(request: LimitRequest): LimitAnswer {
     const now = clock.now()
     sweepSome(now)
     const ledger = ledgerOf(request.lineageId)
-    // Units come from the store and are not told twice: they count even where the record is stale.
-    if (request.quota) hearOfQuota(ledger, request.quota)
     if (!acceptVersion(ledger, request)) {
       keepFor(ledger, request.retainMs, now)
       return { outcome: 'stale' }
@@ -82,12 +73,10 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): Memor
       readings.push(reading)
       fits &&= reading.fits
     }
-    const unspent = request.quota ? (ledger.quota?.unspent ?? 0) : 0
-    const isShort = request.quota !== null && unspent < cost
-    if (fits && !isShort) return admit(ledger, request, readings, now)
+    if (fits) return admit(ledger, request, readings, now)
     followClock(ledger, limits, readings)
     keepFor(ledger, request.retainMs, now)
-    return refusedAnswer(limits, readings, unspent, now)
+    return refusedAnswer(limits, readings, now)
   }
 
   function admit(
@@ -96,7 +85,7 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): Memor
     readings: readonly MeterReading[],
     now: number,
   ): LimitAnswer {
-    const { cost, quota, limits } = request
+    const { cost, limits } = request
     const meters: Meter[] = []
     let keepMs = request.retainMs
     for (let i = 0; i < limits.length; i++) {
@@ -107,11 +96,8 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): Memor
       ledger.meters.set(limit.shape, charged)
       keepMs = Math.max(keepMs, lifetimeMs(limit))
     }
-    if (quota && ledger.quota) ledger.quota.unspent -= cost
     keepFor(ledger, keepMs, now)
-    const unspent = quota ? (ledger.quota?.unspent ?? 0) : 0
-    const charged = cost > 0 ? { at: now, epoch: quota && ledger.quota ? ledger.quota.epoch : null } : null
-    return admittedAnswer(limits, meters, unspent, charged, now)
+    return admittedAnswer(limits, meters, cost > 0 ? now : null, now)
   }
 
   function raiseVersions(marks: readonly VersionMark[], retainMs: number): void {
@@ -125,25 +111,19 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): Memor
     }
   }
 
-  function unspentQuota(lineageId: string, epoch: number): number {
-    const quota = ledgers.get(lineageId)?.quota
-    return quota?.epoch === epoch ? quota.unspent : 0
-  }
-
-  function refund({ lineageId, cost, chargedAt, limits, epoch }: RefundRequest): void {
+  function refund({ lineageId, cost, chargedAt, limits }: RefundRequest): void {
     const ledger = ledgers.get(lineageId)
     if (!ledger) return
     for (const limit of limits) {
       const meter = refundMeter(limit, ledger.meters.get(limit.shape), cost, chargedAt, clock.now())
       if (meter) ledger.meters.set(limit.shape, meter)
     }
-    if (ledger.quota && ledger.quota.epoch === epoch) ledger.quota.unspent += cost
   }
 
   function ledgerOf(lineageId: string): Ledger {
     let ledger = ledgers.get(lineageId)
     if (!ledger) {
-      ledger = { versions: new Map(), meters: new Map(), quota: null, expiresAt: 0 }
+      ledger = { versions: new Map(), meters: new Map(), expiresAt: 0 }
       ledgers.set(lineageId, ledger)
     }
     return ledger
@@ -170,15 +150,6 @@ function acceptVersion(ledger: Ledger, { keyId, version, fresh }: LimitRequest):
   return true
 }
 
-/**
- * Takes in what was granted for this very call. What the store allotted to others in the same epoch is not ours to
- * spend: this limiter counts for one process.
- */
-function hearOfQuota(ledger: Ledger, { epoch, granted }: QuotaTold): void {
-  if (!ledger.quota || epoch > ledger.quota.epoch) ledger.quota = { epoch, unspent: granted }
-  else if (epoch === ledger.quota.epoch) ledger.quota.unspent += granted
-}
-
 /** Keeps meters that went back with the clock, so that a refused caller does not wait for the time before. */
 function followClock(
   ledger: Ledger,
@@ -193,6 +164,5 @@ function followClock(
 }
 
 function keepFor(ledger: Ledger, durationMs: number, now: number): void {
-  const keepMs = ledger.quota?.unspent ? Math.max(durationMs, QUOTA_RETAIN_MS) : durationMs
-  ledger.expiresAt = Math.max(ledger.expiresAt, now + keepMs)
+  ledger.expiresAt = Math.max(ledger.expiresAt, now + durationMs)
 }

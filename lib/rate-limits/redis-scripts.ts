@@ -12,15 +12,12 @@ export const CODE = Object.freeze({ refused: 0, admitted: 1, stale: 2, late: 3, 
 /** So many fields, and a hash is looked through for what no longer matters. */
 const MAX_FIELDS = 64
 const MAX_METERS = 32
-/** Grants that are on their way while later ones have arrived: what lies further back is given up. */
-const MAX_GAPS = 16
 
 /**
  * What every script begins with. One hash holds all of a lineage:
  *
  * - `x`: the moment until which it was told to live, in text
  * - `v<keyId>`: a version, and when it was written
- * - `q`: the quota, see below
  * - `w…`, `b…`, `c…`: a meter of a window, bucket or calendar limit: units used, and since when
  *
  * Numbers are doubles of fixed order, so that a value survives exactly; whatever else is found there is an error, never
@@ -40,29 +37,6 @@ end
 `
 
 /**
- * Reads the quota in `s`, which is six numbers: the moment at which this hash first heard of one, in microseconds, which
- * tells it from any that was lost; the epoch; in that epoch the units granted, spent and given back, and where the
- * highest grant ends. Behind them, from and to of what lies below it and was not granted here.
- *
- * A grant is a stretch of all the units that the store has handed out in the epoch, so that each counts once, however
- * often and in whatever order it is told. One that was first told to a hash that is lost counts no more: what it held
- * may be spent.
- */
-const READ_QUOTA = `
-  if #s < 48 or #s % 16 ~= 0 then two('') end
-  born, epoch = two(string.sub(s, 1, 16))
-  granted, spent = two(string.sub(s, 17, 32))
-  back, top = two(string.sub(s, 33, 48))
-  gaps = string.sub(s, 49)
-`
-
-/** The quota as it is kept. */
-const PACK_QUOTA = `pack('<dddddd', born, epoch, granted, spent, back, top) .. gaps`
-
-/** The units at hand. */
-const UNITS_LEFT = 'max(0, granted - spent + back)'
-
-/**
  * Writes the `n` words of the command `w`, which begins with HSET and the key, and has the hash live for `keep`
  * milliseconds at least. `x` is the field of that name.
  */
@@ -79,76 +53,37 @@ if extended then call('PEXPIRE', key, 2 * keep) end
 `
 
 /**
- * Version, limits and quota, all or nothing. It writes nothing once its caller has given up. The meters it returns are
- * those after the charge where it admits, and those before it where it refuses; after them, where there is a quota, the
- * units at hand, those spent, the epoch, and when the hash first heard of a quota.
+ * Version and limits, all or nothing. It writes nothing once its caller has given up. The meters it returns are those
+ * after the charge where it admits, and those before it where it refuses.
  *
  * It runs with every request, and is written for speed: it makes no function and no table that it can do without, and
  * numbers come several to an argument, since every argument costs the client more than it costs to read them here.
  *
- * ARGV: `deadline cost version flags keep` (flags: 1 fresh, 2 quota, 4 for each grant; keep: milliseconds for the hash to
- * live), the version field, then for each limit its field and `capacity a b` (window: its length and 0, bucket: limit and
- * length, calendar: start and end), then for the quota `epoch born spent`, the last as far as the caller knows of the hash
- * born then, and for each grant `born end size`.
+ * ARGV: `deadline cost version fresh keep` (fresh: 1 or 0; keep: milliseconds for the hash to live), the version field,
+ * then for each limit its field and `capacity a b` (window: its length and 0, bucket: limit and length, calendar: start
+ * and end).
  */
 const CHECK_SOURCE = `${PRELUDE}
 local match = string.match
-local deadline, cost, version, flags, keep = match(args[1], '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+local deadline, cost, version, fresh, keep = match(args[1], '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
 if now >= tonumber(deadline) then return { ${CODE.late}, now } end
-cost, version, flags, keep = tonumber(cost), tonumber(version), tonumber(flags), tonumber(keep)
-local counted, last = flags >= 2, #args
-if counted then last = last - 1 - math.floor(flags / 4) end
-local kept
+cost, version, keep = tonumber(cost), tonumber(version), tonumber(keep)
+local last, kept = #args, nil
 if last == 2 then
-  kept = call('HMGET', key, 'x', 'q', args[2])
+  kept = call('HMGET', key, 'x', args[2])
 elseif last == 4 then
-  kept = call('HMGET', key, 'x', 'q', args[2], args[3])
+  kept = call('HMGET', key, 'x', args[2], args[3])
 else
-  local read = { 'HMGET', key, 'x', 'q', args[2] }
-  for i = 3, last, 2 do read[(i + 9) / 2] = args[i] end
+  local read = { 'HMGET', key, 'x', args[2] }
+  for i = 3, last, 2 do read[(i + 7) / 2] = args[i] end
   kept = call(unpack(read))
 end
 local x, w, n, outcome = kept[1], { 'HSET', key }, 2, ${CODE.refused}
 
-local left, heard, born, epoch, granted, spent, back, top, gaps = 0, false, 0, 0, 0, 0, 0, 0, ''
-if counted then
-  local e, life, seen = match(args[last + 1], '^(%d+) (%d+) (%d+)$')
-  e, life, seen = tonumber(e), tonumber(life), tonumber(seen)
-  local s = kept[2]
-  if s then ${READ_QUOTA} else born, epoch, heard = t[1] * 1000000 + t[2], e, true end
-  if e > epoch then
-    epoch, granted, spent, back, top, gaps, heard = e, 0, 0, 0, 0, '', true
-  end
-  if e == epoch then
-    if life == born and seen > spent then spent, heard = seen, true end
-    for i = last + 2, #args do
-      local told, till, size = match(args[i], '^(%d+) (%d+) (%d+)$')
-      told, till, size = tonumber(told), tonumber(till), tonumber(size)
-      local from = till - size
-      if told == born and from >= top then
-        if from > top then gaps = gaps .. pack('<dd', top, from) end
-        granted, top, heard = granted + size, till, true
-      elseif told == born then
-        for p = 1, #gaps, 16 do
-          local a, b = two(string.sub(gaps, p, p + 15))
-          if a <= from and till <= b then
-            local rest = (a < from and pack('<dd', a, from) or '') .. (till < b and pack('<dd', till, b) or '')
-            gaps = string.sub(gaps, 1, p - 1) .. rest .. string.sub(gaps, p + 16)
-            granted, heard = granted + size, true
-            break
-          end
-        end
-      end
-    end
-    gaps = string.sub(gaps, -${16 * MAX_GAPS})
-  end
-  left = ${UNITS_LEFT}
-end
-
 local known
-if kept[3] then known = two(kept[3]) end
+if kept[2] then known = two(kept[2]) end
 if known ~= version then
-  if known and version < known or not known and flags % 2 == 0 then
+  if known and version < known or not known and fresh == '0' then
     outcome = ${CODE.stale}
   else
     w[3], w[4], n = args[2], pack('<dd', version, now), 4
@@ -157,9 +92,9 @@ end
 
 local out, o = { outcome, now }, 2
 if outcome ~= ${CODE.stale} then
-  local fits = not counted or left >= cost
+  local fits = true
   for i = 3, last, 2 do
-    local field, meter, used, since = args[i], kept[(i + 5) / 2], 0, now
+    local field, meter, used, since = args[i], kept[(i + 3) / 2], 0, now
     local kind, cap, a, b = string.byte(field), match(args[i + 1], '^(%d+) (%d+) (%d+)$')
     cap, a = tonumber(cap), tonumber(a)
     if kind == ${byte('c')} then
@@ -184,13 +119,12 @@ if outcome ~= ${CODE.stale} then
         local used = out[i] + cost
         out[i], w[n + 1], w[n + 2], n = used, args[i], pack('<dd', used, out[i + 1]), n + 2
       end
-      if counted then left, spent, heard = left - cost, spent + cost, true end
     end
     -- A replica must not admit, since it may not know the latest version: a write is what it refuses.
-    if n == 2 and not heard then call('HDEL', key, '') end
+    if n == 2 then call('HDEL', key, '') end
   else
     for i = 3, last, 2 do
-      local meter = kept[(i + 5) / 2]
+      local meter = kept[(i + 3) / 2]
       if meter then
         local _, from = two(meter)
         -- The clock went back: nobody has to wait for the time before.
@@ -203,10 +137,6 @@ if outcome ~= ${CODE.stale} then
   for i = 3, o, 2 do
     if out[i] % 1 ~= 0 then out[i] = string.format('%.17g', out[i]) end
   end
-end
-if counted then out[o + 1], out[o + 2], out[o + 3], out[o + 4] = left, spent, epoch, born end
-if heard then
-  w[n + 1], w[n + 2], n = 'q', ${PACK_QUOTA}, n + 2
 end
 ${WRITE}
 return out
@@ -233,6 +163,7 @@ if call('HLEN', key) > ${MAX_FIELDS} then
     if kind == ${byte('v')} then
       local _, at = two(all[i + 1])
       if at + keep < now then gone[#gone + 1] = all[i] end
+    -- `q` is the quota of a process of 0.2, which needs it.
     elseif kind ~= ${byte('x')} and kind ~= ${byte('q')} then
       local _, since = two(all[i + 1])
       meters[#meters + 1] = { all[i], since }
@@ -248,11 +179,11 @@ return { ${CODE.admitted}, now }
 /**
  * Gives back what a call has spent, as far as it still counts.
  *
- * ARGV: cost, when it was charged, epoch of the quota or -1, then the limits as above.
+ * ARGV: cost, when it was charged, then the limits as above.
  */
 const REFUND_SOURCE = `${PRELUDE}
 local cost, at, w, n = tonumber(args[1]), tonumber(args[2]), { 'HSET', key }, 2
-for i = 4, #args, 2 do
+for i = 3, #args, 2 do
   local kind, meter = string.byte(args[i]), call('HGET', key, args[i])
   local cap, a, b = string.match(args[i + 1], '^(%d+) (%d+) (%d+)$')
   cap, a, b = tonumber(cap), tonumber(a), tonumber(b)
@@ -271,37 +202,13 @@ for i = 4, #args, 2 do
     end
   end
 end
-local s, born, epoch, granted, spent, back, top, gaps = call('HGET', key, 'q')
-if s then ${READ_QUOTA} end
-if epoch == tonumber(args[3]) then
-  back = back + cost
-  w[n + 1], w[n + 2], n = 'q', ${PACK_QUOTA}, n + 2
-end
 if n > 2 then call(unpack(w)) end
 return { ${CODE.admitted}, now }
-`
-
-/** The units of a quota that are at hand. ARGV: its epoch. */
-const UNSPENT_SOURCE = `${PRELUDE}
-local s, born, epoch, granted, spent, back, top, gaps = call('HGET', key, 'q')
-if s then ${READ_QUOTA} end
-return { ${CODE.admitted}, now, epoch == tonumber(args[1]) and ${UNITS_LEFT} or 0 }
-`
-
-/** When the hash first heard of a quota; now, if it never did. ARGV: milliseconds to keep the hash, the epoch. */
-const BIRTH_SOURCE = `${PRELUDE}
-local keep, x, s, w, n = tonumber(args[1]), call('HGET', key, 'x'), call('HGET', key, 'q'), { 'HSET', key }, 2
-local born, epoch, granted, spent, back, top, gaps = t[1] * 1000000 + t[2], tonumber(args[2]), 0, 0, 0, 0, ''
-if s then ${READ_QUOTA} else w[3], w[4], n = 'q', ${PACK_QUOTA}, 4 end
-${WRITE}
-return { ${CODE.admitted}, now, born }
 `
 
 export const CHECK = script(CHECK_SOURCE)
 export const RAISE = script(RAISE_SOURCE)
 export const REFUND = script(REFUND_SOURCE)
-export const UNSPENT = script(UNSPENT_SOURCE)
-export const BIRTH = script(BIRTH_SOURCE)
 
 function script(text: string): Script {
   const source = text.trim()

@@ -5,7 +5,6 @@ import type {
   LimitAnswer,
   LimiterHappening,
   LimitRequest,
-  QuotaTold,
   RateLimiter,
   RefundRequest,
   VersionMark,
@@ -13,20 +12,19 @@ import type {
 import { checkFunction, checkMethods } from '../internal/options.ts'
 import { createDenials } from './denials.ts'
 import { admittedAnswer, refusedAnswer } from './limit-answers.ts'
-import { memoryRateLimiter, QUOTA_RETAIN_MS } from './memory.ts'
+import { memoryRateLimiter } from './memory.ts'
 import { createRedisCalls, type Question, type ScriptArguments } from './redis-calls.ts'
 import type { RedisClient } from './redis-client.ts'
-import { createRedisNodes, type RedisNode } from './redis-node.ts'
+import { createRedisNodes } from './redis-node.ts'
 import { type RedisRateLimiterOptions, resolveRedisOptions } from './redis-options.ts'
-import { createRedisQuotas, type Grant } from './redis-quotas.ts'
-import { BIRTH, CHECK, CODE, RAISE, REFUND, UNSPENT } from './redis-scripts.ts'
+import { CHECK, CODE, RAISE, REFUND } from './redis-scripts.ts'
 
 /** A change may take longer than a check: if it fails, the caller waits for every cache to age. */
 const CHANGE_TIMEOUT_MS = 1_000
 
 /**
- * Counts in Redis, for all processes that share it: version, limits and quota of a key in one call to one script, by
- * Redis's own clock. Redis 5 or later; standalone, behind Sentinel, or a Cluster. Use `maxmemory-policy noeviction`.
+ * Counts in Redis, for all processes that share it: version and limits of a key in one call to one script, by Redis's
+ * own clock. Redis 5 or later; standalone, behind Sentinel, or a Cluster. Use `maxmemory-policy noeviction`.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -57,74 +55,50 @@ export function createRedisRateLimiter(
   const denials = createDenials(settings.denials, clock)
   /** While Redis is away. */
   const local = memoryRateLimiter()
-  const quotas = createRedisQuotas()
 
-  const checking: Question<Asked, LimitAnswer> = {
+  const checking: Question<LimitRequest, LimitAnswer> = {
     script: CHECK,
-    argumentsOf({ request, grants }, deadline, serverTime) {
-      const { keyId, version, fresh, cost, limits, quota, retainMs } = request
-      const flags = (fresh ? 1 : 0) + (quota ? 2 + 4 * grants.length : 0)
-      const keepMs = Math.max(retainMs, prepare(limits).lifetimeMs, quota ? QUOTA_RETAIN_MS : 0)
-      const args: ScriptArguments = [`${deadline} ${cost} ${version} ${flags} ${keepMs}`, `v${keyId}`]
+    argumentsOf({ keyId, version, fresh, cost, limits, retainMs }, deadline, serverTime) {
+      const keepMs = Math.max(retainMs, prepare(limits).lifetimeMs)
+      const args: ScriptArguments = [
+        `${deadline} ${cost} ${version} ${fresh ? 1 : 0} ${keepMs}`,
+        `v${keyId}`,
+      ]
       pushLimits(args, limits, serverTime)
-      if (quota) args.push(...quotas.wordsOf(request, quota, grants))
       return args
     },
-    read({ request, grants }, reply) {
+    read(request, reply) {
       const code = Number(reply[0])
       const now = Number(reply[1])
-      const { limits, quota, cost, lineageId } = request
+      const { limits, cost } = request
       const isStale = code === CODE.stale
-      let next = 2 + (isStale ? 0 : 2 * limits.length)
-      if (reply.length !== next + (quota ? 4 : 0)) {
-        throw new TypeError('Redis answered something that is no answer')
+      if (reply.length !== 2 + (isStale ? 0 : 2 * limits.length)) {
+        throw new TypeError('Unexpected reply from Redis')
       }
-      const [unspent, spent, epoch, born] = quota
-        ? [Number(reply[next]), Number(reply[next + 1]), Number(reply[next + 2]), Number(reply[next + 3])]
-        : [0, 0, null, 0]
-      if (epoch !== null) quotas.answered(lineageId, grants, { born, epoch, spent })
       if (isStale) return { outcome: 'stale' }
       const meters: Meter[] = []
-      next = 2
+      let next = 2
       for (const { shape } of limits) {
         meters.push({ shape, used: Number(reply[next]), since: Number(reply[next + 1]) })
         next += 2
       }
       if (code === CODE.admitted) {
-        return admittedAnswer(limits, meters, unspent, cost > 0 ? { at: now, epoch } : null, now)
+        return admittedAnswer(limits, meters, cost > 0 ? now : null, now)
       }
-      denials.remember(request, meters, unspent, now)
+      denials.remember(request, meters, now)
       const readings = limits.map((limit, i) => readMeter(limit, meters[i], cost, now))
-      return refusedAnswer(limits, readings, unspent, now)
+      return refusedAnswer(limits, readings, now)
     },
-    recover: ({ request }, error) => recover(request, error),
+    recover,
   }
 
   function check(request: LimitRequest): LimitAnswer | Promise<LimitAnswer> {
     const denied = denials.recall(request)
     if (denied) return denied
-    const { lineageId, quota } = request
-    const key = keyOf(lineageId)
+    const key = keyOf(request.lineageId)
     const node = nodeOf(key)
-    if (quota && quota.granted > 0 && !quotas.isKnown(lineageId)) return tellFirst(request, quota, node, key)
-    const grants = quota ? quotas.grantsFor(lineageId, quota) : NO_GRANTS
     if (!node.isWorthAsking()) return fallBack(request, node.lastError)
-    return checks.ask(checking, { request, grants }, node, key)
-  }
-
-  /** A grant counts in the hash that it was first told to, so it has to be known which that is. */
-  async function tellFirst(
-    request: LimitRequest,
-    quota: QuotaTold,
-    node: RedisNode,
-    key: string,
-  ): Promise<LimitAnswer> {
-    try {
-      quotas.born(request.lineageId, quota, await checks.ask(BEARING, quota.epoch, node, key))
-    } catch (error) {
-      return recover(request, error)
-    }
-    return check(request)
+    return checks.ask(checking, request, node, key)
   }
 
   function recover(request: LimitRequest, error: unknown): LimitAnswer {
@@ -136,12 +110,12 @@ export function createRedisRateLimiter(
 
   /** The answer by policy. @throws what Redis failed with, where that is to be the answer */
   function fallBack(request: LimitRequest, error: unknown): LimitAnswer {
-    const { limits, quota, cost } = request
+    const { limits } = request
     const policies = limits.length > 0 ? limits.map(({ name }) => policyOf(name)) : [policyOf(null)]
-    if ((quota && cost > 0) || policies.includes('closed')) throw error
+    if (policies.includes('closed')) throw error
     const counted = limits.filter((_limit, i) => policies[i] === 'local')
     // Nobody can say whether the record is the latest: its age is the bound.
-    return withoutRefund(local.check({ ...request, limits: counted, quota: null, fresh: true }))
+    return withoutRefund(local.check({ ...request, limits: counted, fresh: true }))
   }
 
   async function raiseVersions(marks: readonly VersionMark[], retainMs: number): Promise<void> {
@@ -161,11 +135,6 @@ export function createRedisRateLimiter(
     )
   }
 
-  async function unspentQuota(lineageId: string, epoch: number): Promise<number> {
-    const key = keyOf(lineageId)
-    return changes.ask(LOOKING, epoch, nodeOf(key), key)
-  }
-
   async function refund(request: RefundRequest): Promise<void> {
     const key = keyOf(request.lineageId)
     denials.forget(request.lineageId)
@@ -176,16 +145,8 @@ export function createRedisRateLimiter(
     return `${keyPrefix}:{${lineageId}}`
   }
 
-  return { timeoutMs, check, raiseVersions, unspentQuota, refund, listen: happenings.listen }
+  return { timeoutMs, check, raiseVersions, refund, listen: happenings.listen }
 }
-
-/** A check, and the grants that it tells of. */
-interface Asked {
-  readonly request: LimitRequest
-  readonly grants: readonly Grant[]
-}
-
-const NO_GRANTS: readonly Grant[] = Object.freeze([])
 
 const RAISING: Question<ScriptArguments, void> = {
   script: RAISE,
@@ -193,23 +154,10 @@ const RAISING: Question<ScriptArguments, void> = {
   read() {},
 }
 
-const LOOKING: Question<number, number> = {
-  script: UNSPENT,
-  argumentsOf: (epoch) => [epoch],
-  read: (_epoch, reply) => Number(reply[2]),
-}
-
-/** When the hash of a quota was born. */
-const BEARING: Question<number, number> = {
-  script: BIRTH,
-  argumentsOf: (epoch) => [QUOTA_RETAIN_MS, epoch],
-  read: (_epoch, reply) => Number(reply[2]),
-}
-
 const REFUNDING: Question<RefundRequest, void> = {
   script: REFUND,
-  argumentsOf({ cost, chargedAt, epoch, limits }, _deadline, serverTime) {
-    const args: ScriptArguments = [cost, chargedAt, epoch ?? -1]
+  argumentsOf({ cost, chargedAt, limits }, _deadline, serverTime) {
+    const args: ScriptArguments = [cost, chargedAt]
     pushLimits(args, limits, serverTime)
     return args
   },
@@ -258,7 +206,7 @@ function wordsOf(limit: CompiledLimit): PreparedLimits['words'][number] {
 
 /** What was counted elsewhere cannot be given back to Redis. */
 function withoutRefund(answer: LimitAnswer): LimitAnswer {
-  return answer.outcome === 'admitted' ? { ...answer, chargedAt: null, chargedEpoch: null } : answer
+  return answer.outcome === 'admitted' ? { ...answer, chargedAt: null } : answer
 }
 
 /** How often a fault that was survived is told of, at most. */
