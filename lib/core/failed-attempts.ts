@@ -138,7 +138,6 @@ export function createFailedAttempts(
       fresh: true,
       cost,
       limits,
-      quota: null,
       retainMs: windowMs,
     }
     return guard.run('rate_limiter', async () => checkLimitAnswer(await limiter.check(request)))

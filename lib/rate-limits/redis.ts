@@ -60,10 +60,7 @@ export function createRedisRateLimiter(
     script: CHECK,
     argumentsOf({ keyId, version, fresh, cost, limits, retainMs }, deadline, serverTime) {
       const keepMs = Math.max(retainMs, prepare(limits).lifetimeMs)
-      const args: ScriptArguments = [
-        `${deadline} ${cost} ${version} ${fresh ? 1 : 0} ${keepMs}`,
-        `v${keyId}`,
-      ]
+      const args: ScriptArguments = [`${deadline} ${cost} ${version} ${fresh ? 1 : 0} ${keepMs}`, `v${keyId}`]
       pushLimits(args, limits, serverTime)
       return args
     },
