@@ -22,7 +22,7 @@ export type QuotaTally = Record<string, number>
  * Several processes spend one quota, each through the real code, while swaps and their replies are delayed or lost, limiters
  * refuse and fail, processes crash or end cleanly, and the quota is set, refilled, removed and refunded. The seed decides all of it.
  *
- * The store keeps the books for every process: what it has leased, less what it has given back. It asserts at every moment:
+ * Books are kept for every process: what it has leased, less what it has given back. At every moment:
  *
  * - No process has spent more than it has leased. So no unit is spent twice, and none comes from nothing.
  * - No refill is made early, or twice.
@@ -75,7 +75,9 @@ interface World {
   readonly tally: QuotaTally
   readonly story: string[]
   isFaulty: boolean
+  readonly breaches: string[]
   say(text: string): void
+  breach(text: string): void
   count(what: string): void
 }
 
@@ -107,6 +109,7 @@ function createWorld(seed: number, tally: QuotaTally): World {
   const startedAt = clock.now()
   const isCalm = random.chance(0.3)
   const story: string[] = []
+  const breaches: string[] = []
   return {
     random,
     clock,
@@ -131,7 +134,12 @@ function createWorld(seed: number, tally: QuotaTally): World {
     tally,
     story,
     isFaulty: !isCalm,
+    breaches,
     say: (text) => void story.push(`+${clock.now() - startedAt} ms ${text}`),
+    breach(text) {
+      story.push(`BREACH: ${text}`)
+      breaches.push(text)
+    },
     count(what) {
       tally[what] = (tally[what] ?? 0) + 1
     },
@@ -154,8 +162,14 @@ async function run(world: World): Promise<void> {
   for (let step = 0; step < steps; step++) {
     takeStep(world)
     await clock.advance(random.of([0, 0, 1, 5, 20, 60, 200, 700, LEASE_MS]))
+    checkBreaches(world)
   }
   await comeToRest(world)
+  checkBreaches(world)
+}
+
+function checkBreaches({ breaches: [first] }: World): void {
+  if (first) throw new Error(first)
 }
 
 function randomQuota(random: Random): Quota {
@@ -193,7 +207,7 @@ function verify(world: World, host: Host): void {
         spend(world, host, cost)
         host.admitted.push({ result, cost })
       } else if (result.code === 'quota_exceeded') judgeRefusal(world, host, call, result.retryAfterMs)
-      else if (result.code !== 'rate_limited') throw new Error(`refused as ${result.code}`)
+      else if (result.code !== 'rate_limited') world.breach(`${host.name} was refused as ${result.code}`)
     },
     (error) => {
       world.calls.delete(call)
@@ -201,7 +215,7 @@ function verify(world: World, host: Host): void {
       world.count('unavailable')
       world.say(`${host.name} cost ${cost}: ${error}`)
       const mayFail = world.faults.swap + world.faults.limiter + world.faults.find > 0 || host.hasEnded
-      if (!mayFail || !isLatchkeyError(error)) throw error
+      if (!mayFail || !isLatchkeyError(error)) world.breach(`${host.name} failed with ${error}`)
     },
   )
 }
@@ -209,26 +223,26 @@ function verify(world: World, host: Host): void {
 function spend(world: World, host: Host, units: number): void {
   host.spent += units
   if (host.spent <= host.leased) return
-  world.say(`BREACH: ${host.name} spent ${host.spent} and leased ${host.leased}`)
-  throw new Error('units came from nothing')
+  world.breach(`${host.name} has spent ${host.spent} and leased ${host.leased}: units came from nothing`)
 }
 
 /** @throws Error where the store had enough units all the time. */
-function judgeRefusal(world: World, host: Host, { cost, fewest, startedAt }: Call, retryAfterMs: number | null): void {
+function judgeRefusal(
+  world: World,
+  host: Host,
+  { cost, fewest, startedAt }: Call,
+  retryAfterMs: number | null,
+): void {
   const now = world.clock.now()
-  if (now - startedAt > CALL_MS) throw new Error('a call lasted too long')
+  if (now - startedAt > CALL_MS) world.breach(`a call of ${host.name} lasted too long`)
   world.count(retryAfterMs === null ? 'told that it is over' : 'told to try again')
   if (retryAfterMs === LEASE_MS && fewest >= cost) {
-    world.say(`BREACH: ${host.name} was refused ${cost} though the store had ${fewest}`)
-    throw new Error('a call was refused while the store had units')
+    world.breach(`${host.name} was refused ${cost} though the store had ${fewest}`)
   }
-  const fewestLately = Math.min(
-    fewest,
-    ...world.past.filter(({ at }, i) => (world.past[i + 1]?.at ?? now) >= startedAt - LEASE_MS && at <= now).map(({ remaining }) => remaining),
-  )
+  const states = world.past.filter((_state, i) => (world.past[i + 1]?.at ?? now) >= startedAt - LEASE_MS)
+  const fewestLately = Math.min(fewest, ...states.map(({ remaining }) => remaining))
   if (fewestLately >= cost) {
-    world.say(`BREACH: ${host.name} was refused ${cost} though the store had ${fewestLately} for a lease time`)
-    throw new Error('a call was refused while the store had units for a lease time')
+    world.breach(`${host.name} was refused ${cost} though the store had ${fewestLately} for a lease time`)
   }
 }
 
@@ -294,7 +308,8 @@ function startHost(world: World, name: string): Host {
   }
   const ownClock: Clock = {
     now: clock.now,
-    setTimer: (run, delayMs, options) => clock.setTimer(() => void (host.hasCrashed || run()), delayMs, options),
+    setTimer: (run, delayMs, options) =>
+      clock.setTimer(() => void (host.hasCrashed || run()), delayMs, options),
   }
   const keys = createApiKeys({
     prefix: 'acme_test',
@@ -402,8 +417,8 @@ function noteRefill(world: World, before: QuotaRecord, { epoch, nextRefillAt }: 
   world.count('refill')
   const now = world.clock.now()
   if (epoch !== before.epoch + 1 || !before.nextRefillAt || before.nextRefillAt.getTime() > now)
-    throw new Error('a refill came early')
-  if (!nextRefillAt || nextRefillAt.getTime() <= now) throw new Error('a refill may come twice')
+    world.breach('a refill came early')
+  if (!nextRefillAt || nextRefillAt.getTime() <= now) world.breach('a refill may come twice')
   // What processes hold of the epoch before is worth nothing.
   for (const one of [...world.hosts, ...world.gone]) one.mayLose = Infinity
 }
@@ -442,7 +457,6 @@ async function comeToRest(world: World): Promise<void> {
     if (lost > 0) world.count('lost some')
     if (!wasFaulty && host.mayLose === 0) world.count('lost none')
     if (lost <= host.mayLose) continue
-    world.say(`BREACH: ${host.name} lost ${lost}, and may lose ${host.mayLose}`)
-    throw new Error('units were lost')
+    world.breach(`${host.name} lost ${lost}, and may lose ${host.mayLose}`)
   }
 }
