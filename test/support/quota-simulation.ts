@@ -85,15 +85,17 @@ interface World {
 interface Host {
   readonly name: string
   readonly keys: ApiKeys
-  /** Units it took from the store, less those it gave back. */
-  leased: number
-  /** Units its calls have spent, less those refunded. */
-  spent: number
+  /** By epoch, units it took from the store, less those it gave back. */
+  readonly leased: Map<number, number>
+  /** Units that calls have spent which began when it knew of this epoch, less those refunded. */
+  readonly spent: Map<number, number>
+  /** The latest epoch of which it has leased. */
+  epoch: number
   /** The most that it may have lost. */
   mayLose: number
   hasCrashed: boolean
   hasEnded: boolean
-  readonly admitted: { readonly result: VerifiedKey; readonly cost: number }[]
+  readonly admitted: { readonly result: VerifiedKey; readonly cost: number; readonly epoch: number }[]
 }
 
 interface Call {
@@ -192,6 +194,7 @@ function takeStep(world: World): void {
 
 function verify(world: World, host: Host): void {
   const cost = world.random.of([0, 1, 1, 1, 1, 2, 5])
+  const { epoch } = host
   const call: Call = { startedAt: world.clock.now(), cost, fewest: remainingNow(world) }
   world.calls.add(call)
   host.keys.verify(world.key, { cost }).then(
@@ -204,8 +207,8 @@ function verify(world: World, host: Host): void {
         // A key whose quota was removed spends none.
         const quota = result.limits.find(({ type }) => type === 'quota')
         if (!quota || cost === 0) return
-        spend(world, host, cost)
-        host.admitted.push({ result, cost })
+        spend(world, host, cost, epoch)
+        host.admitted.push({ result, cost, epoch })
       } else if (result.code === 'quota_exceeded') judgeRefusal(world, host, call, result.retryAfterMs)
       else if (result.code !== 'rate_limited') world.breach(`${host.name} was refused as ${result.code}`)
     },
@@ -220,13 +223,24 @@ function verify(world: World, host: Host): void {
   )
 }
 
-function spend(world: World, host: Host, units: number): void {
-  host.spent += units
-  if (host.spent <= host.leased) return
-  world.breach(`${host.name} has spent ${host.spent} and leased ${host.leased}: units came from nothing`)
+/** What it spends once it knows of an epoch it has leased of that, or of a later one. */
+function spend(world: World, host: Host, units: number, epoch: number): void {
+  add(host.spent, epoch, units)
+  for (const since of host.leased.keys()) {
+    const [spent, leased] = [sumSince(host.spent, since), sumSince(host.leased, since)]
+    if (spent > leased)
+      world.breach(`${host.name} spent ${spent} and leased ${leased}: units came from nothing`)
+  }
 }
 
-/** @throws Error where the store had enough units all the time. */
+function add(units: Map<number, number>, epoch: number, count: number): void {
+  units.set(epoch, (units.get(epoch) ?? 0) + count)
+}
+
+function sumSince(units: ReadonlyMap<number, number>, epoch: number): number {
+  return [...units].reduce((sum, [one, count]) => (one >= epoch ? sum + count : sum), 0)
+}
+
 function judgeRefusal(
   world: World,
   host: Host,
@@ -252,7 +266,7 @@ function refund(world: World, host: Host): void {
   world.count('refund')
   host.keys.refund(one.result).then(
     (isRefunded) => {
-      if (isRefunded && !host.hasCrashed) host.spent -= one.cost
+      if (isRefunded && !host.hasCrashed) add(host.spent, one.epoch, -one.cost)
     },
     () => {},
   )
@@ -299,8 +313,9 @@ function startHost(world: World, name: string): Host {
   const host: Host = {
     name,
     keys: undefined as never,
-    leased: 0,
-    spent: 0,
+    leased: new Map(),
+    spent: new Map(),
+    epoch: 0,
     mayLose: 0,
     hasCrashed: false,
     hasEnded: false,
@@ -391,7 +406,7 @@ async function swap(
   }
   const result = (await world.store.swapQuota?.(lineageId, expected, next)) as QuotaSwapResult
   if (result.swapped) {
-    host.leased += units
+    add(host.leased, next.epoch, units)
     if (next.epoch !== expected.epoch) noteRefill(world, expected, next)
     await noteState(world)
     world.say(`${host.name} moves ${units}: ${next.allotted} allotted, ${next.remaining} remain`)
@@ -405,6 +420,7 @@ async function swap(
     await delayed(world, random.of([TIMEOUT_MS, 3 * TIMEOUT_MS, Infinity]))
   }
   await delayed(world, random.below(50))
+  if (result.swapped) host.epoch = Math.max(host.epoch, next.epoch)
   return result
 }
 
@@ -453,7 +469,7 @@ async function comeToRest(world: World): Promise<void> {
   for (let i = 0; i < 10; i++) await clock.advance(LEASE_MS)
   await settle()
   for (const host of world.gone) {
-    const lost = host.leased - host.spent
+    const lost = sumSince(host.leased, 0) - sumSince(host.spent, 0)
     if (lost > 0) world.count('lost some')
     if (!wasFaulty && host.mayLose === 0) world.count('lost none')
     if (lost <= host.mayLose) continue
