@@ -1,5 +1,5 @@
 import type { Knex } from 'knex'
-import { decideReservation, type KeyRecord, type KeyStore, LatchkeyError, startQuota } from 'latchkey'
+import { type KeyRecord, type KeyStore, LatchkeyError, startQuota } from 'latchkey'
 
 /** Keeps keys in the PostgreSQL that `knex` is connected to, in the tables of `tables.ts`. */
 export function knexStore(knex: Knex): KeyStore {
@@ -82,14 +82,14 @@ export function knexStore(knex: Knex): KeyStore {
         for (const use of sorted(batch, 'id')) await trx.raw(ADD_USE, { ...use })
       }),
 
-    reserveQuota: (lineageId, amount, at) =>
+    swapQuota: (lineageId, { epoch, allotted, remaining }, next) =>
       knex.transaction(async (trx) => {
         const lineage = trx('api_key_lineages').where({ lineage: lineageId, isUnlimited: false })
         const quota = toQuota((await lineage.clone().forUpdate().first('quota'))?.quota)
-        if (!quota) return null
-        const { next, reservation } = decideReservation(quota, amount, at)
+        if (quota?.epoch !== epoch || quota.allotted !== allotted || quota.remaining !== remaining)
+          return { swapped: false, current: quota }
         await lineage.update({ quota: JSON.stringify(next) })
-        return reservation
+        return { swapped: true }
       }),
   }
 }

@@ -1,6 +1,5 @@
 import type { Redis } from 'ioredis'
 import {
-  decideReservation,
   type KeyFilter,
   type KeyPosition,
   type KeyRecord,
@@ -112,13 +111,16 @@ export function sharedStore(redis: Redis, hash = 'latchkey-example:keys'): KeySt
       await Promise.all(records)
     },
 
-    reserveQuota: (lineageId, amount, at) =>
+    swapQuota: (lineageId, { epoch, allotted, remaining }, next) =>
       transact(async ({ get, set }) => {
         const lineage = await get('lineage', lineageId)
-        if (!lineage?.quota || lineage.isUnlimited) return null
-        const { next, reservation } = decideReservation(lineage.quota, amount, at)
+        if (!lineage?.quota || lineage.isUnlimited) return { swapped: false, current: null }
+        const { quota } = lineage
+        const isExpected =
+          quota.epoch === epoch && quota.allotted === allotted && quota.remaining === remaining
+        if (!isExpected) return { swapped: false, current: quota }
         set('lineage', lineageId, { ...lineage, quota: next })
-        return reservation
+        return { swapped: true }
       }),
   }
 }

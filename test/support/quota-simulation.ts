@@ -214,7 +214,12 @@ function spend(world: World, host: Host, units: number): void {
 }
 
 /** @throws Error where the store had enough units all the time. */
-function judgeRefusal(world: World, host: Host, { cost, fewest, startedAt }: Call, retryAfterMs: number | null): void {
+function judgeRefusal(
+  world: World,
+  host: Host,
+  { cost, fewest, startedAt }: Call,
+  retryAfterMs: number | null,
+): void {
   const now = world.clock.now()
   if (now - startedAt > CALL_MS) throw new Error('a call lasted too long')
   world.count(retryAfterMs === null ? 'told that it is over' : 'told to try again')
@@ -224,10 +229,14 @@ function judgeRefusal(world: World, host: Host, { cost, fewest, startedAt }: Cal
   }
   const fewestLately = Math.min(
     fewest,
-    ...world.past.filter(({ at }, i) => (world.past[i + 1]?.at ?? now) >= startedAt - LEASE_MS && at <= now).map(({ remaining }) => remaining),
+    ...world.past
+      .filter(({ at }, i) => (world.past[i + 1]?.at ?? now) >= startedAt - LEASE_MS && at <= now)
+      .map(({ remaining }) => remaining),
   )
   if (fewestLately >= cost) {
-    world.say(`BREACH: ${host.name} was refused ${cost} though the store had ${fewestLately} for a lease time`)
+    world.say(
+      `BREACH: ${host.name} was refused ${cost} though the store had ${fewestLately} for a lease time`,
+    )
     throw new Error('a call was refused while the store had units for a lease time')
   }
 }
@@ -294,7 +303,8 @@ function startHost(world: World, name: string): Host {
   }
   const ownClock: Clock = {
     now: clock.now,
-    setTimer: (run, delayMs, options) => clock.setTimer(() => void (host.hasCrashed || run()), delayMs, options),
+    setTimer: (run, delayMs, options) =>
+      clock.setTimer(() => void (host.hasCrashed || run()), delayMs, options),
   }
   const keys = createApiKeys({
     prefix: 'acme_test',

@@ -351,8 +351,8 @@ const PROBES: readonly Probe[] = [
   {
     name: 'a limiter: an admission without chargedAt',
     async measure() {
-      const answer = { outcome: 'admitted', limits: [], unspentQuota: 0 } as never
-      const rateLimiter = { check: () => answer, raiseVersions: () => {}, unspentQuota: () => 0 }
+      const answer = { outcome: 'admitted', limits: [] } as never
+      const rateLimiter = { check: () => answer, raiseVersions: () => {} }
       const { keys } = open({ rateLimiter })
       const { key } = await keys.issue(KEY)
       return outcomeOf(() => keys.verify(key))
