@@ -22,7 +22,7 @@ export type QuotaTally = Record<string, number>
  * Several processes spend one quota, each through the real code, while swaps and their replies are delayed or lost, limiters
  * refuse and fail, processes crash or end cleanly, and the quota is set, refilled, removed and refunded. The seed decides all of it.
  *
- * The store keeps the books for every process: what it has leased, less what it has given back. It asserts at every moment:
+ * Books are kept for every process: what it has leased, less what it has given back. At every moment:
  *
  * - No process has spent more than it has leased. So no unit is spent twice, and none comes from nothing.
  * - No refill is made early, or twice.
@@ -75,7 +75,9 @@ interface World {
   readonly tally: QuotaTally
   readonly story: string[]
   isFaulty: boolean
+  readonly breaches: string[]
   say(text: string): void
+  breach(text: string): void
   count(what: string): void
 }
 
@@ -83,15 +85,17 @@ interface World {
 interface Host {
   readonly name: string
   readonly keys: ApiKeys
-  /** Units it took from the store, less those it gave back. */
-  leased: number
-  /** Units its calls have spent, less those refunded. */
-  spent: number
+  /** By epoch, units it took from the store, less those it gave back. */
+  readonly leased: Map<number, number>
+  /** Units that calls have spent which began when it knew of this epoch, less those refunded. */
+  readonly spent: Map<number, number>
+  /** The latest epoch of which it has leased. */
+  epoch: number
   /** The most that it may have lost. */
   mayLose: number
   hasCrashed: boolean
   hasEnded: boolean
-  readonly admitted: { readonly result: VerifiedKey; readonly cost: number }[]
+  readonly admitted: { readonly result: VerifiedKey; readonly cost: number; readonly epoch: number }[]
 }
 
 interface Call {
@@ -107,6 +111,7 @@ function createWorld(seed: number, tally: QuotaTally): World {
   const startedAt = clock.now()
   const isCalm = random.chance(0.3)
   const story: string[] = []
+  const breaches: string[] = []
   return {
     random,
     clock,
@@ -131,7 +136,12 @@ function createWorld(seed: number, tally: QuotaTally): World {
     tally,
     story,
     isFaulty: !isCalm,
+    breaches,
     say: (text) => void story.push(`+${clock.now() - startedAt} ms ${text}`),
+    breach(text) {
+      story.push(`BREACH: ${text}`)
+      breaches.push(text)
+    },
     count(what) {
       tally[what] = (tally[what] ?? 0) + 1
     },
@@ -154,8 +164,14 @@ async function run(world: World): Promise<void> {
   for (let step = 0; step < steps; step++) {
     takeStep(world)
     await clock.advance(random.of([0, 0, 1, 5, 20, 60, 200, 700, LEASE_MS]))
+    checkBreaches(world)
   }
   await comeToRest(world)
+  checkBreaches(world)
+}
+
+function checkBreaches({ breaches: [first] }: World): void {
+  if (first) throw new Error(first)
 }
 
 function randomQuota(random: Random): Quota {
@@ -178,6 +194,7 @@ function takeStep(world: World): void {
 
 function verify(world: World, host: Host): void {
   const cost = world.random.of([0, 1, 1, 1, 1, 2, 5])
+  const { epoch } = host
   const call: Call = { startedAt: world.clock.now(), cost, fewest: remainingNow(world) }
   world.calls.add(call)
   host.keys.verify(world.key, { cost }).then(
@@ -190,10 +207,10 @@ function verify(world: World, host: Host): void {
         // A key whose quota was removed spends none.
         const quota = result.limits.find(({ type }) => type === 'quota')
         if (!quota || cost === 0) return
-        spend(world, host, cost)
-        host.admitted.push({ result, cost })
+        spend(world, host, cost, epoch)
+        host.admitted.push({ result, cost, epoch })
       } else if (result.code === 'quota_exceeded') judgeRefusal(world, host, call, result.retryAfterMs)
-      else if (result.code !== 'rate_limited') throw new Error(`refused as ${result.code}`)
+      else if (result.code !== 'rate_limited') world.breach(`${host.name} was refused as ${result.code}`)
     },
     (error) => {
       world.calls.delete(call)
@@ -201,19 +218,29 @@ function verify(world: World, host: Host): void {
       world.count('unavailable')
       world.say(`${host.name} cost ${cost}: ${error}`)
       const mayFail = world.faults.swap + world.faults.limiter + world.faults.find > 0 || host.hasEnded
-      if (!mayFail || !isLatchkeyError(error)) throw error
+      if (!mayFail || !isLatchkeyError(error)) world.breach(`${host.name} failed with ${error}`)
     },
   )
 }
 
-function spend(world: World, host: Host, units: number): void {
-  host.spent += units
-  if (host.spent <= host.leased) return
-  world.say(`BREACH: ${host.name} spent ${host.spent} and leased ${host.leased}`)
-  throw new Error('units came from nothing')
+/** What it spends once it knows of an epoch it has leased of that, or of a later one. */
+function spend(world: World, host: Host, units: number, epoch: number): void {
+  add(host.spent, epoch, units)
+  for (const since of host.leased.keys()) {
+    const [spent, leased] = [sumSince(host.spent, since), sumSince(host.leased, since)]
+    if (spent > leased)
+      world.breach(`${host.name} spent ${spent} and leased ${leased}: units came from nothing`)
+  }
 }
 
-/** @throws Error where the store had enough units all the time. */
+function add(units: Map<number, number>, epoch: number, count: number): void {
+  units.set(epoch, (units.get(epoch) ?? 0) + count)
+}
+
+function sumSince(units: ReadonlyMap<number, number>, epoch: number): number {
+  return [...units].reduce((sum, [one, count]) => (one >= epoch ? sum + count : sum), 0)
+}
+
 function judgeRefusal(
   world: World,
   host: Host,
@@ -221,23 +248,15 @@ function judgeRefusal(
   retryAfterMs: number | null,
 ): void {
   const now = world.clock.now()
-  if (now - startedAt > CALL_MS) throw new Error('a call lasted too long')
+  if (now - startedAt > CALL_MS) world.breach(`a call of ${host.name} lasted too long`)
   world.count(retryAfterMs === null ? 'told that it is over' : 'told to try again')
   if (retryAfterMs === LEASE_MS && fewest >= cost) {
-    world.say(`BREACH: ${host.name} was refused ${cost} though the store had ${fewest}`)
-    throw new Error('a call was refused while the store had units')
+    world.breach(`${host.name} was refused ${cost} though the store had ${fewest}`)
   }
-  const fewestLately = Math.min(
-    fewest,
-    ...world.past
-      .filter(({ at }, i) => (world.past[i + 1]?.at ?? now) >= startedAt - LEASE_MS && at <= now)
-      .map(({ remaining }) => remaining),
-  )
+  const states = world.past.filter((_state, i) => (world.past[i + 1]?.at ?? now) >= startedAt - LEASE_MS)
+  const fewestLately = Math.min(fewest, ...states.map(({ remaining }) => remaining))
   if (fewestLately >= cost) {
-    world.say(
-      `BREACH: ${host.name} was refused ${cost} though the store had ${fewestLately} for a lease time`,
-    )
-    throw new Error('a call was refused while the store had units for a lease time')
+    world.breach(`${host.name} was refused ${cost} though the store had ${fewestLately} for a lease time`)
   }
 }
 
@@ -247,7 +266,7 @@ function refund(world: World, host: Host): void {
   world.count('refund')
   host.keys.refund(one.result).then(
     (isRefunded) => {
-      if (isRefunded && !host.hasCrashed) host.spent -= one.cost
+      if (isRefunded && !host.hasCrashed) add(host.spent, one.epoch, -one.cost)
     },
     () => {},
   )
@@ -294,8 +313,9 @@ function startHost(world: World, name: string): Host {
   const host: Host = {
     name,
     keys: undefined as never,
-    leased: 0,
-    spent: 0,
+    leased: new Map(),
+    spent: new Map(),
+    epoch: 0,
     mayLose: 0,
     hasCrashed: false,
     hasEnded: false,
@@ -386,7 +406,7 @@ async function swap(
   }
   const result = (await world.store.swapQuota?.(lineageId, expected, next)) as QuotaSwapResult
   if (result.swapped) {
-    host.leased += units
+    add(host.leased, next.epoch, units)
     if (next.epoch !== expected.epoch) noteRefill(world, expected, next)
     await noteState(world)
     world.say(`${host.name} moves ${units}: ${next.allotted} allotted, ${next.remaining} remain`)
@@ -400,6 +420,7 @@ async function swap(
     await delayed(world, random.of([TIMEOUT_MS, 3 * TIMEOUT_MS, Infinity]))
   }
   await delayed(world, random.below(50))
+  if (result.swapped) host.epoch = Math.max(host.epoch, next.epoch)
   return result
 }
 
@@ -412,8 +433,8 @@ function noteRefill(world: World, before: QuotaRecord, { epoch, nextRefillAt }: 
   world.count('refill')
   const now = world.clock.now()
   if (epoch !== before.epoch + 1 || !before.nextRefillAt || before.nextRefillAt.getTime() > now)
-    throw new Error('a refill came early')
-  if (!nextRefillAt || nextRefillAt.getTime() <= now) throw new Error('a refill may come twice')
+    world.breach('a refill came early')
+  if (!nextRefillAt || nextRefillAt.getTime() <= now) world.breach('a refill may come twice')
   // What processes hold of the epoch before is worth nothing.
   for (const one of [...world.hosts, ...world.gone]) one.mayLose = Infinity
 }
@@ -448,11 +469,10 @@ async function comeToRest(world: World): Promise<void> {
   for (let i = 0; i < 10; i++) await clock.advance(LEASE_MS)
   await settle()
   for (const host of world.gone) {
-    const lost = host.leased - host.spent
+    const lost = sumSince(host.leased, 0) - sumSince(host.spent, 0)
     if (lost > 0) world.count('lost some')
     if (!wasFaulty && host.mayLose === 0) world.count('lost none')
     if (lost <= host.mayLose) continue
-    world.say(`BREACH: ${host.name} lost ${lost}, and may lose ${host.mayLose}`)
-    throw new Error('units were lost')
+    world.breach(`${host.name} lost ${lost}, and may lose ${host.mayLose}`)
   }
 }
