@@ -46,16 +46,16 @@ async function setUp(
 }
 
 function ask(limiter: ReturnType<typeof redisRateLimiter>, request: object): Promise<LimitAnswer> {
-  const base = { lineageId: 'l', keyId: 'k', version: 1, fresh: true, cost: 1, limits: minute, quota: null }
+  const base = { lineageId: 'l', keyId: 'k', version: 1, fresh: true, cost: 1, limits: minute }
   return Promise.resolve(limiter.check({ ...base, retainMs: 10_000, ...request }))
 }
 
 describe('while Redis is silent', () => {
-  it('a key with a quota, or under a closed limit, is unavailable within the deadline', async () => {
+  it('a key under a closed limit is unavailable within the deadline; one with a quota goes on', async () => {
     const { server, keys, key, apiKey } = await setUp({
       onUnavailable: { default: 'local', limits: { minute: 'closed' } },
     })
-    const quota = await keys.issue({ ...NAME, rateLimits: [], quota: { remaining: 10 } })
+    const quota = await keys.issue({ ...NAME, rateLimits: [], quota: { remaining: 2 } })
     const free = await keys.issue({ ...NAME, rateLimits: [] })
     for (const issued of [quota, free]) expect(await keys.verify(issued.key)).toMatchObject({ ok: true })
     server.pause()
@@ -65,10 +65,18 @@ describe('while Redis is silent', () => {
     )
     expect(performance.now() - started).toBeLessThan(1_000)
     expect(closed).toEqual({ status: 'rejected', reason: UNAVAILABLE })
-    expect(spent).toEqual({ status: 'rejected', reason: UNAVAILABLE })
-    expect(open).toMatchObject({ status: 'fulfilled', value: { ok: true } })
-    await expect(keys.get(quota.apiKey.id)).rejects.toEqual(UNAVAILABLE)
+    for (const one of [spent, open]) expect(one).toMatchObject({ status: 'fulfilled', value: { ok: true } })
+    expect(await keys.verify(quota.key)).toMatchObject({ ok: false, code: 'quota_exceeded' })
+    expect(await keys.get(quota.apiKey.id)).toMatchObject({ quota: { remaining: 0 } })
     expect(await keys.get(apiKey.id)).toMatchObject({ id: apiKey.id })
+  })
+
+  it('a key that is refused by a closed limit gets its units of the quota back', async () => {
+    const { server, keys } = await setUp({ onUnavailable: 'closed' })
+    const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: 5 } })
+    server.pause()
+    await expect(keys.verify(key, { cost: 3 })).rejects.toEqual(UNAVAILABLE)
+    expect(await keys.get(apiKey.id)).toMatchObject({ quota: { remaining: 5 } })
   })
 
   it('keys without limits are closed too where that is the policy for all', async () => {
@@ -109,7 +117,6 @@ describe('while Redis is silent', () => {
       ...Array.from({ length: 10 }, () => ask(limiter, {})),
       ask(limiter, { lineageId: 'new' }),
       ask(limiter, { version: 5 }),
-      ask(limiter, { quota: { epoch: 1, allotted: 9, granted: 9 } }),
     ]
     for (const { status } of await Promise.allSettled(late)) expect(status).toBe('rejected')
     server.resume()
@@ -119,7 +126,6 @@ describe('while Redis is silent', () => {
       .poll(() => ask(limiter, { cost: 0, fresh: false }).catch(() => null))
       .toMatchObject({ outcome: 'admitted', limits: [{ remaining: 99 }] })
     expect(await client.exists('latchkey:{new}')).toBe(0)
-    expect(await limiter.unspentQuota('l', 1)).toBe(0)
   })
 
   it('a change takes until every cache has aged, and says so', async () => {
