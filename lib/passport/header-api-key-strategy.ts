@@ -1,6 +1,6 @@
 import type { ErrorCode } from '../errors.ts'
 import { showMark, writeMark } from '../http/auth-mark.ts'
-import { noteReader, TOKEN } from '../http/credential.ts'
+import { isFieldName, noteReader } from '../http/credential.ts'
 import { challengeFailure, keepFailureUncached } from '../http/failed-response.ts'
 import { challenge } from '../http/header-fields.ts'
 import { rawRequest, responseOf, setUser } from '../http/raw-request.ts'
@@ -230,7 +230,7 @@ function resolveConfig(config: HeaderAPIKeyConfig): { header: string; prefix: st
   checkObject('headerConfig', config, ['header', 'prefix', 'doneLast'])
   const header = config.header || 'X-Api-Key'
   const prefix = config.prefix || ''
-  if (typeof header !== 'string' || !TOKEN.test(header)) {
+  if (typeof header !== 'string' || !isFieldName(header)) {
     fail('headerConfig.header', 'the name of a header field', header)
   }
   if (header.toLowerCase() === 'cookie') {
