@@ -71,6 +71,7 @@ export type ApiKeyEvent =
       readonly keyId: string | null
       /** The owner of the record; null when there is none. */
       readonly owner: Owner | null
+      /** The client's address, without a port; null where none can be read. */
       readonly ip: string | null
     }
   | {
@@ -107,6 +108,14 @@ export type ApiKeyEvent =
       /** An IPv4 address, or an IPv6 network of 64 bits. */
       readonly address: string
       readonly forMs: number
+    }
+  | {
+      /** A client's address was needed and cannot be read: `allowedIps` refuses the key, `failedAttempts` does not count it. */
+      readonly type: 'address.missing'
+      readonly at: Date
+      readonly neededFor: 'allowedIps' | 'failedAttempts'
+      /** What the framework says of the address: nothing, as on a Unix socket, or a text that is none. */
+      readonly found: 'nothing' | 'no address'
     }
   | {
       /** A part that Latchkey depends on failed, or failed and was made up for. */

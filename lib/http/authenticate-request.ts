@@ -333,7 +333,8 @@ function verifyOptions(
   const options: VerifyOptions = {}
   if (permissions) options.permissions = permissions
   if (cost !== undefined) options.cost = cost
-  if (ip && ip.length <= MAX_IP_LENGTH) options.ip = ip
+  // The application's own reader of addresses may answer anything.
+  if (typeof ip === 'string' && ip !== '' && ip.length <= MAX_IP_LENGTH) options.ip = ip
   if (prefix !== undefined) options.prefix = prefix
   return options
 }

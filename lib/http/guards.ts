@@ -2,6 +2,7 @@ import type { ApiKeyVerifier } from '../core/key-verifier.ts'
 import { missingPermissions, type PermissionRequirement, resolveRequirement } from '../core/permissions.ts'
 import { type ErrorCode, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
 import { checkArray, checkBoolean, checkObject, describe } from '../internal/options.ts'
+import { warnOnce } from '../internal/process-warning.ts'
 import { type AuthMethod, getAuth, readMark } from './auth-mark.ts'
 import {
   CREDENTIAL_OPTIONS,
@@ -12,7 +13,6 @@ import {
 import { challenge } from './header-fields.ts'
 import { rawRequest } from './raw-request.ts'
 import { stateOf } from './request-state.ts'
-import { warnOnce } from './warn-once.ts'
 
 /** Looks at what earlier middlewares have proven: null lets the request pass, an error refuses it. */
 export type Guard = (request: object) => LatchkeyError | null

@@ -5,7 +5,6 @@ import { challengeFailure, keepFailureUncached } from '../http/failed-response.t
 import { challenge } from '../http/header-fields.ts'
 import { rawRequest, responseOf, setUser } from '../http/raw-request.ts'
 import { stateOf } from '../http/request-state.ts'
-import { warnOnce } from '../http/warn-once.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import {
   checkBoolean,
@@ -15,6 +14,7 @@ import {
   fail,
   isPlainObject,
 } from '../internal/options.ts'
+import { warnOnce } from '../internal/process-warning.ts'
 import { answerLate } from './answer-late.ts'
 import { BadRequestError } from './bad-request-error.ts'
 import { createPrefixedHeaderReader, type PrefixedHeaderReader } from './prefixed-header.ts'
