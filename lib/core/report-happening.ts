@@ -11,7 +11,7 @@ export function createReporter(
   return function report(happening) {
     const at = new Date(clock.now())
     if (happening.type === 'fault') {
-      emit({ type: 'fault', at, operation: 'resolve_user', error: happening.error })
+      emit({ type: 'fault', at, operation: happening.operation, error: happening.error })
       return
     }
     if (happening.type === 'read') {

@@ -39,6 +39,11 @@ export interface CredentialReader {
   /** What it reads, in a word: two readers of one form read the same. */
   readonly form: string
   read(request: RequestLike): Credential
+  /**
+   * Where to send keys, for a request in which none was read and whose `Authorization: Bearer` begins as the application's
+   * keys do. Null for any other. It goes by the text alone: whether there is such a key is not asked.
+   */
+  hintFor(request: RequestLike): string | null
 }
 
 const NONE: Credential = Object.freeze({ kind: 'none' })
@@ -86,7 +91,7 @@ function sharedReaders(): ReadersInUse {
 }
 
 /** Lets guards know how keys are presented in this process: what is a key for one middleware is none for a guard. */
-export function noteReader(reader: CredentialReader): void {
+export function noteReader(reader: Pick<CredentialReader, 'form' | 'read'>): void {
   inUse.byForm.set(reader.form, reader)
 }
 
@@ -143,8 +148,30 @@ export function createCredentialReader(
     return found
   }
 
+  const ownStart = keys?.prefix === undefined ? null : `${keys.prefix}_`
+  const hint = describePlaces(options.headers ?? DEFAULT_HEADERS, scheme)
+
+  function hintFor(request: RequestLike): string | null {
+    if (ownStart === null) return null
+    const isKeyLike = (line: string) => bearerToken(line)?.startsWith(ownStart)
+    return linesOf(request, 'authorization', bearerToken).some(isKeyLike) ? hint : null
+  }
+
   const form = JSON.stringify([names, scheme, prefixes, isForeignKey && numberOf(isForeignKey)])
-  return { scheme: scheme === false ? DEFAULT_SCHEME : scheme, form, read }
+  return { scheme: scheme === false ? DEFAULT_SCHEME : scheme, form, read, hintFor }
+}
+
+function bearerToken(line: string): string | null {
+  return /^[ \t]*bearer[ \t]+(.+)$/i.exec(line)?.[1] ?? null
+}
+
+function describePlaces(names: readonly string[], scheme: string | false): string {
+  const places = [
+    ...names.map((name) => `"${name}: <key>"`),
+    ...(scheme === false ? [] : [`"Authorization: ${scheme} <key>"`]),
+  ]
+  const advice = places.length > 0 ? `; send the key as ${places.join(' or ')}` : ''
+  return `API keys with this prefix are not read from "Authorization: Bearer"${advice}`
 }
 
 function numberOf(recogniser: object): number {

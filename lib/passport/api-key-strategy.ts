@@ -163,7 +163,7 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     const { refuse } = this.authenticator
     const { apiKey } = outcome
     return new Promise((resolve) => {
-      const fault = (cause: unknown) => resolve({ outcome: refuse.fault(cause) })
+      const fault = (cause: unknown) => resolve({ outcome: refuse.fault('resolve_user', cause) })
       const done: VerifyDone = (error, user, info) => {
         if (error) fault(error)
         else if (user === undefined || user === null || user === false)

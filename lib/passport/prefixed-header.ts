@@ -10,7 +10,7 @@ export type PrefixedKey =
   | { readonly kind: 'several' }
 
 /** Reads keys from one header field, each behind a prefix. */
-export interface PrefixedHeaderReader extends CredentialReader {
+export interface PrefixedHeaderReader extends Pick<CredentialReader, 'scheme' | 'form'> {
   read(request: RequestLike): PrefixedKey
 }
 
