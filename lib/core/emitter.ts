@@ -3,8 +3,7 @@ import type { ApiKeyEvent, ApiKeyListener } from './events.ts'
 import { warnOfFailure } from './warn-of-failure.ts'
 
 /** Calls the listener so that nothing it does comes back. Without one, what fails is a warning of the process. */
-export function createEmitter(listener: ApiKeyListener | undefined): (event: ApiKeyEvent) => void {
-  if (!listener) return warnOfFailure
+export function createEmitter(listener: ApiKeyListener = warnOfFailure): (event: ApiKeyEvent) => void {
   return (event) => {
     try {
       const result = listener(event)
