@@ -17,6 +17,7 @@ import {
 import { warnOnce } from '../internal/process-warning.ts'
 import { answerLate } from './answer-late.ts'
 import { BadRequestError } from './bad-request-error.ts'
+import { checkSessionOptions } from './check-session-options.ts'
 import { createPrefixedHeaderReader, type PrefixedHeaderReader } from './prefixed-header.ts'
 import { type Actions, type PassportRequest, StrategyBase } from './strategy-base.ts'
 import { succeedWithoutSession } from './succeed-without-session.ts'
@@ -95,7 +96,8 @@ const SETTINGS = Symbol('settings')
  * application's own `verify` says whose key it is. Constructor, name, properties, order of parameters and what `done`
  * does are that package's. What differs, on purpose:
  *
- * - It never creates, changes or ends a login session, with or without `session: false`. The request's
+ * - It never creates, changes or ends a login session, with or without `session: false`; a route with `failureMessage`,
+ *   `successMessage`, their `…Flash` or `successReturnToOrRedirect`, by which Passport would, is an error. The request's
  *   `authMethod` is `'other'`. A bad key never falls back to a cookie.
  * - A 401 always has a challenge: `WWW-Authenticate: <scheme> realm="Users"`.
  * - `info` is never sent and never a status. Where it is no object, a failure gets it as `{ message }`.
@@ -180,6 +182,12 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
       }
     }
 
+    try {
+      checkSessionOptions(options)
+    } catch (mistake) {
+      error(mistake)
+      return
+    }
     const raw = rawRequest(req)
     stateOf(raw).isRead = true
     const found = reader.read(raw)

@@ -115,7 +115,6 @@ describe.each(EXPRESSES)('a key on %s', (_name, createApp) => {
     'session: true': { session: true },
     'session: false': { session: false },
     successRedirect: { successRedirect: '/done' },
-    successReturnToOrRedirect: { successReturnToOrRedirect: '/done', session: true },
     'keepSessionInfo: true': { keepSessionInfo: true, session: true },
   }
   const strategies = ['apikey', ['apikey'], ['apikey', 'local'], ['local', 'apikey'], ['token', 'apikey']]
