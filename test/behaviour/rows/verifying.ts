@@ -1,5 +1,16 @@
 import { BOB } from '../../support/test-keys.ts'
-import { BY_KEY, BY_SESSION, COLD, guardRefuses, NO_IO, passes, problem, refuses, WARM } from '../expected.ts'
+import {
+  BY_KEY,
+  BY_SESSION,
+  COLD,
+  guardRefuses,
+  NO_IO,
+  NOBODY,
+  passes,
+  problem,
+  refuses,
+  WARM,
+} from '../expected.ts'
 import type { Given } from '../givens.ts'
 import type { Row, Step } from '../row.ts'
 
@@ -11,6 +22,16 @@ const DAY = { name: 'day', limit: 10, per: 'day' } as const
 
 function ask(lines: readonly string[], expect: Step['expect']): Step[] {
   return [{ ask: { lines }, expect }]
+}
+
+/** A key came as a bearer token, which is not read. */
+const MISPLACED = {
+  events: ['key.refused missing_key bearer_not_read'],
+  details: {
+    detail:
+      'API keys with this prefix are not read from "Authorization: Bearer"; ' +
+      'send the key as "X-Api-Key: <key>" or "Authorization: Api-Key <key>"',
+  },
 }
 
 /** DESIGN's table "Verifying", in its order. */
@@ -33,7 +54,25 @@ export const READING: readonly Row[] = [
     steps: [{ ask: { path: '/?api_key=<key>', lines: [] }, expect: problem('missing_key') }],
   },
   { title: 'reads no key in a cookie', steps: ask(['Cookie: X-Api-Key=<key>'], problem('missing_key')) },
-  { title: 'passes by other schemes', steps: ask(['Authorization: Bearer <key>'], problem('missing_key')) },
+  {
+    title: 'passes by other schemes',
+    steps: ['Bearer e30.e30.e30', 'Basic PGtleT46', '<key>'].map((credentials) => ({
+      ask: { lines: [`Authorization: ${credentials}`] },
+      expect: problem('missing_key'),
+    })),
+  },
+  {
+    title: 'says where keys are read to who sends what begins as one as a bearer token',
+    steps: ['<key>', 'acme_test_0'].map((token) => ({
+      ask: { lines: [`Authorization: Bearer ${token}`] },
+      expect: problem('missing_key', MISPLACED),
+    })),
+  },
+  {
+    title: 'says so also where it is a guard that asks for a key',
+    app: { keys: 'optional', guard: { name: 'requireApiKey' } },
+    steps: ask(['Authorization: Bearer <key>'], guardRefuses('missing_key', NOBODY, MISPLACED)),
+  },
   { title: 'reads a key in X-Api-Key', steps: ask(KEY, passes(BY_KEY, COLD)) },
   {
     title: 'reads a key in Authorization, in any case',
