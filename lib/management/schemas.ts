@@ -219,6 +219,7 @@ export const problem = z
     title: z.string(),
     status: z.int(),
     code: z.string(),
+    detail: z.string().optional().describe('For people: what to do about it.'),
     field: z.string().optional().describe('The member that the refusal is about.'),
     accepted: z.string().optional().describe('For people: what would be accepted there.'),
   })
