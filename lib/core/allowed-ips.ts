@@ -1,8 +1,8 @@
-import { BlockList, isIP, SocketAddress } from 'node:net'
+import { BlockList, isIP } from 'node:net'
 import { checkArray, describe } from '../internal/options.ts'
+import { MAPPED, readAddress } from './client-address.ts'
 
 const MAX_RULES = 256
-const MAPPED = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i
 
 interface Rule {
   readonly address: string
@@ -27,8 +27,8 @@ export function compileAllowedIps(rules: readonly string[]): AddressCheck {
     list.addSubnet(rule.address, rule.bits, rule.family)
   }
   return (ip) => {
-    const address = ip === undefined ? null : parseAddress(ip)
-    return address !== null && list.check(address.address, address.family)
+    const address = readAddress(ip)
+    return address !== null && list.check(address.text, address.family)
   }
 }
 
@@ -50,35 +50,4 @@ function parseRule(text: string): Rule | null {
   const mapped = MAPPED.exec(ip)?.[1]
   if (mapped) return bits < 96 ? null : { address: mapped, family: 'ipv4', bits: bits - 96 }
   return { address: ip, family: max === 32 ? 'ipv4' : 'ipv6', bits }
-}
-
-/**
- * What addresses count as one client: an IPv4 address by itself, IPv6 addresses by their first 64 bits, which is the least
- * that a network is given (RFC 6177). Null for what is not an address.
- */
-export function addressGroup(ip: string | undefined): string | null {
-  const parsed = ip === undefined ? null : parseAddress(ip)
-  if (!parsed || parsed.family === 'ipv4') return parsed?.address ?? null
-  // The constructor writes an address in one way of the many that there are.
-  const { address } = new SocketAddress({ address: parsed.address, family: 'ipv6' })
-  const mapped = MAPPED.exec(address)?.[1]
-  if (mapped) return mapped
-  const [head = '', tail = ''] = address.split('::')
-  const first = head === '' ? [] : head.split(':')
-  const last = tail === '' ? [] : tail.split(':')
-  const zeros = Array.from({ length: 8 - first.length - last.length }, () => '0')
-  const groups = address.includes('::') ? [...first, ...zeros, ...last] : first
-  return `${groups.slice(0, 4).join(':')}::/64`
-}
-
-/** Whether a text is an address and nothing besides. A zone (`fe80::1%eth0`) could be any text, were it left to `isIP`. */
-export function isAddress(text: string): boolean {
-  return isIP(text) !== 0 && /^[\w.:%-]+$/.test(text)
-}
-
-function parseAddress(ip: string): Omit<Rule, 'bits'> | null {
-  const bare = ip.split('%', 1)[0] ?? ''
-  const address = MAPPED.exec(bare)?.[1] ?? bare
-  const version = isIP(address)
-  return version === 0 ? null : { address, family: version === 4 ? 'ipv4' : 'ipv6' }
 }

@@ -2,7 +2,8 @@ import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkInteger, checkMethods, checkObject } from '../internal/options.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { createDigester, type DigestScheme, type Pepper } from './digest.ts'
-import { type ApiKeyListener, createEmitter } from './events.ts'
+import { createEmitter } from './emitter.ts'
+import type { ApiKeyListener } from './events.ts'
 import {
   checkFailedAttempts,
   createFailedAttempts,
@@ -156,7 +157,10 @@ export interface ApiKeysOptions {
    * @default 5_000
    */
   timeoutMs?: number
-  /** Receives every change, refusal and fault. */
+  /**
+   * Receives every change, refusal and fault. Without it, what fails is a warning of the process, `LATCHKEY_FAULT`, at most one a
+   * minute for each part that fails.
+   */
   onEvent?: ApiKeyListener
   /**
    * The time, for tests.
@@ -303,7 +307,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
 
   function verifyEager(key: string, verifyOptions: VerifyOptions = {}): Awaitable<VerifyResult> {
     checkVerifyOptions(verifyOptions)
-    if (closing) throw closedError()
+    if (closing) throw guard.toError('verify', closedError())
     const result = verifier.verify(key, verifyOptions)
     if (isPromiseLike(result)) inBackground(result)
     return result

@@ -24,7 +24,7 @@ export const systemClock: Clock = Object.freeze({
 /** Milliseconds since the process began: no correction of the machine's clock moves it. */
 export const monotonicClock: Clock = Object.freeze({ ...systemClock, now: () => performance.now() })
 
-/** Resolves once `delayMs` milliseconds have passed on `clock`. */
+/** Resolves once `delayMs` milliseconds have passed on `clock`. The process stays alive for whoever waits for it. */
 export function sleep(clock: Clock, delayMs: number): Promise<void> {
   return new Promise((resolve) => {
     clock.setTimer(resolve, delayMs)

@@ -1,4 +1,3 @@
-import { isPromiseLike } from '../internal/awaitable.ts'
 import type { ApiKey, Owner } from './record.ts'
 import type { InvalidReason } from './verify-result.ts'
 
@@ -54,10 +53,11 @@ export type ApiKeyEvent =
       readonly by: string | null
     }
   | {
-      /** A presented key was refused. */
+      /** A presented key was refused, or what looks like one in the wrong place. */
       readonly type: 'key.refused'
       readonly at: Date
       readonly code:
+        | 'missing_key'
         | 'multiple_credentials'
         | 'invalid_key'
         | 'address_not_allowed'
@@ -65,12 +65,16 @@ export type ApiKeyEvent =
         | 'rate_limited'
         | 'quota_exceeded'
         | 'too_many_failures'
-      /** Why an invalid key is invalid; null for the other codes. */
-      readonly reason: InvalidReason | null
+      /**
+       * Why an invalid key is invalid. With `missing_key` always `bearer_not_read`: something that begins as keys do came as
+       * `Authorization: Bearer`, which is not read there. Null for the other codes.
+       */
+      readonly reason: InvalidReason | 'bearer_not_read' | null
       /** The id that the key claims; null when it is malformed. It is proven for the reasons after `wrong_secret`. */
       readonly keyId: string | null
       /** The owner of the record; null when there is none. */
       readonly owner: Owner | null
+      /** The client's address, without a port; null where none can be read. */
       readonly ip: string | null
     }
   | {
@@ -109,6 +113,14 @@ export type ApiKeyEvent =
       readonly forMs: number
     }
   | {
+      /** A client's address was needed and cannot be read: `allowedIps` refuses the key, `failedAttempts` does not count it. */
+      readonly type: 'address.missing'
+      readonly at: Date
+      readonly neededFor: 'allowedIps' | 'failedAttempts'
+      /** What the framework says of the address: nothing, as on a Unix socket, or a text that is none. */
+      readonly found: 'nothing' | 'no address'
+    }
+  | {
       /** A part that Latchkey depends on failed, or failed and was made up for. */
       readonly type: 'fault'
       readonly at: Date
@@ -121,23 +133,17 @@ export type ApiKeyEvent =
         | 'owner_status'
         | 'usage'
         | 'digest_upgrade'
+        /** `resolveUser`, or a verify callback of Passport's kind. */
         | 'resolve_user'
+        /** `actor` of the management. */
+        | 'actor'
+        /** A request to manage keys, where nothing else is to blame. */
+        | 'management'
+        /** `verify` itself: it was called wrongly, or after `close()`. */
+        | 'verify'
         | 'remote'
       readonly error: unknown
     }
 
 /** Receives events. What it throws is ignored: a listener cannot break a verification. */
 export type ApiKeyListener = (event: ApiKeyEvent) => unknown
-
-/** Calls the listener so that nothing it does comes back. */
-export function createEmitter(listener: ApiKeyListener | undefined): (event: ApiKeyEvent) => void {
-  if (!listener) return () => {}
-  return (event) => {
-    try {
-      const result = listener(event)
-      if (isPromiseLike(result)) result.then(undefined, () => {})
-    } catch {
-      // A listener's failure is its own.
-    }
-  }
-}

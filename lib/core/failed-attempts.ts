@@ -1,9 +1,10 @@
 import { LRUCache } from 'lru-cache'
 import { checkInteger, checkObject, fail, isPlainObject } from '../internal/options.ts'
-import { addressGroup } from './allowed-ips.ts'
+import { addressGroup } from './client-address.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
+import { createMissingAddressNote } from './missing-address.ts'
 import { compileRateLimits } from './rate-limit.ts'
 import { checkLimitAnswer, type LimitAnswer, type RateLimiter } from './rate-limiter.ts'
 
@@ -69,6 +70,7 @@ export function createFailedAttempts(
   checkInteger('failedAttempts.windowMs', windowMs, 1_000, 86_400_000)
   checkInteger('failedAttempts.maxAddresses', maxAddresses, 1, 10_000_000)
   const limits = compileRateLimits('failedAttempts', [{ name: 'failed', limit, windowMs }])
+  const noteMissing = createMissingAddressNote(clock, emit)
   const blockedUntil = new LRUCache<string, number>({ max: maxAddresses })
   /** By address: how many are to be counted once the call under way has ended. */
   const pending = new Map<string, number>()
@@ -87,7 +89,10 @@ export function createFailedAttempts(
 
   function count(ip: string | undefined): void {
     const address = addressGroup(ip)
-    if (address === null) return
+    if (address === null) {
+      noteMissing('failedAttempts', ip)
+      return
+    }
     const waiting = pending.get(address)
     if (waiting !== undefined) pending.set(address, waiting + 1)
     else if (pending.size < MAX_PENDING) {

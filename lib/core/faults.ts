@@ -30,7 +30,9 @@ export function createFaultGuard(
   async function run<T>(part: FaultyPart, work: () => T | PromiseLike<T>, answers?: ErrorCode): Promise<T> {
     let cancel = () => {}
     const deadline = new Promise<never>((_resolve, reject) => {
-      cancel = clock.setTimer(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs)
+      const expire = () => reject(new Error(`no answer within ${timeoutMs} ms`))
+      // What still has a connection keeps the process alive; a deadline by itself must not.
+      cancel = clock.setTimer(expire, timeoutMs, { background: true })
     })
     try {
       // A late rejection of the loser is taken by the race and is nobody's unhandled one.

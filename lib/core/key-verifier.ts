@@ -59,12 +59,17 @@ export interface ApiKeyVerifier {
 export type Happening =
   | {
       readonly type: 'refused'
-      readonly code: 'multiple_credentials' | 'invalid_key' | 'insufficient_permissions'
-      readonly reason: InvalidReason | null
+      readonly code: 'missing_key' | 'multiple_credentials' | 'invalid_key' | 'insufficient_permissions'
+      readonly reason: InvalidReason | 'bearer_not_read' | null
       readonly apiKey: ApiKey | null
       readonly ip: string | undefined
     }
-  | { readonly type: 'fault'; readonly error: unknown }
+  | {
+      readonly type: 'fault'
+      /** Where it happened. */
+      readonly operation: 'resolve_user' | 'actor' | 'management' | 'verify'
+      readonly error: unknown
+    }
   /** Somebody who does not own a key was shown it. */
   | { readonly type: 'read'; readonly apiKey: ApiKey; readonly by: string | null }
 

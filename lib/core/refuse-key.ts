@@ -1,6 +1,8 @@
+import { readAddress } from './client-address.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { VerifyOptions } from './key-verifier.ts'
+import { createMissingAddressNote } from './missing-address.ts'
 import type { ApiKey } from './record.ts'
 import type { RefusedKey } from './verify-result.ts'
 
@@ -18,7 +20,8 @@ export type RefuseKey = (
 ) => RefusedKey
 
 export function createRefuseKey(clock: Clock, emit: (event: ApiKeyEvent) => void): RefuseKey {
-  return function refuse(refusal, { ip = null }: { ip?: string | null }, keyId = null, known = null) {
+  const noteMissing = createMissingAddressNote(clock, emit)
+  return function refuse(refusal, { ip }, keyId = null, known = null) {
     const apiKey = ('apiKey' in refusal ? refusal.apiKey : null) ?? known
     emit({
       type: 'key.refused',
@@ -27,8 +30,9 @@ export function createRefuseKey(clock: Clock, emit: (event: ApiKeyEvent) => void
       reason: refusal.code === 'invalid_key' ? refusal.reason : null,
       keyId: apiKey?.id ?? keyId,
       owner: apiKey?.owner ?? null,
-      ip,
+      ip: readAddress(ip)?.text ?? null,
     })
+    if (refusal.code === 'address_not_allowed') noteMissing('allowedIps', ip)
     return refusal
   }
 }

@@ -1,3 +1,4 @@
+import { readAddress } from './client-address.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { Happening } from './key-verifier.ts'
@@ -10,7 +11,7 @@ export function createReporter(
   return function report(happening) {
     const at = new Date(clock.now())
     if (happening.type === 'fault') {
-      emit({ type: 'fault', at, operation: 'resolve_user', error: happening.error })
+      emit({ type: 'fault', at, operation: happening.operation, error: happening.error })
       return
     }
     if (happening.type === 'read') {
@@ -18,7 +19,7 @@ export function createReporter(
       emit({ type: 'key.read', at, keyId: apiKey.id, owner: apiKey.owner, by })
       return
     }
-    const { code, reason, apiKey, ip = null } = happening
+    const { code, reason, apiKey, ip } = happening
     emit({
       type: 'key.refused',
       at,
@@ -26,7 +27,7 @@ export function createReporter(
       reason,
       keyId: apiKey?.id ?? null,
       owner: apiKey?.owner ?? null,
-      ip,
+      ip: readAddress(ip)?.text ?? null,
     })
   }
 }

@@ -1,3 +1,4 @@
+import { readAddress } from './client-address.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
@@ -123,6 +124,7 @@ export function createUsageLog(
       ...use,
       id,
       lastUsedAt: new Date(use.lastUsedAt),
+      lastUsedIp: readAddress(use.lastUsedIp)?.text ?? null,
     }))
     const work = (async () => store.recordUsage?.(deltas))()
     let outcome: Outcome = 'late'

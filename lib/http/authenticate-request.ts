@@ -26,8 +26,8 @@ import {
   rateLimitFields,
   retryAfterField,
 } from './header-fields.ts'
-import { rawRequest, setUser } from './raw-request.ts'
-import { type Admission, stateOf } from './request-state.ts'
+import { type RequestLike, rawRequest, setUser } from './raw-request.ts'
+import { type Admission, type MisplacedKey, stateOf } from './request-state.ts'
 
 export interface AuthenticatorOptions<User = unknown> extends CredentialOptions {
   /**
@@ -90,7 +90,10 @@ export type Authentication =
     }
 
 /** What a route asks of a key. */
-export type AskedOptions = Pick<VerifyOptions, 'permissions' | 'cost' | 'ip'>
+export interface AskedOptions extends Pick<VerifyOptions, 'permissions' | 'cost' | 'ip'> {
+  /** Whether a request without a key is not refused for it. */
+  isOptional?: boolean
+}
 
 export interface Authenticator {
   readonly keys: ApiKeyVerifier
@@ -132,16 +135,31 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
     const raw = rawRequest(request)
     stateOf(raw).isRead = true
     const credential = reader.read(raw)
-    if (credential.kind === 'none') return refuse.missing()
     const options = verifyOptions(asked, prefix)
+    if (credential.kind === 'none') return withoutKey(raw, options.ip, asked.isOptional)
     if (credential.kind === 'several') return refuse.several(options.ip)
     try {
       const verified = verifyOnce(raw, keys, credential.key, options)
       if (!isPromiseLike(verified)) return settle(verified, options.ip)
-      return verified.then((checked) => settle(checked, options.ip)).then(undefined, refuse.fault)
+      return verified
+        .then((checked) => settle(checked, options.ip))
+        .then(undefined, (error) => refuse.fault('verify', error))
     } catch (error) {
-      return refuse.fault(error)
+      return refuse.fault('verify', error)
     }
+  }
+
+  function withoutKey(
+    raw: RequestLike & object,
+    ip: string | undefined,
+    isOptional: boolean | undefined,
+  ): Authentication {
+    const hint = reader.hintFor(raw)
+    if (hint === null) return refuse.missing()
+    const misplaced = createMisplacedKey(keys, hint, ip)
+    stateOf(raw).misplaced = misplaced
+    if (!isOptional) misplaced.report()
+    return refuse.missing(hint)
   }
 
   function settle(verified: Checked, ip: string | undefined): Awaitable<Authentication> {
@@ -165,11 +183,23 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
       admission.user = user
       return admit(verified, user)
     } catch (error) {
-      return refuse.fault(error)
+      return refuse.fault('resolve_user', error)
     }
   }
 
   return { keys, rateLimitHeaders, authenticate, refuse }
+}
+
+function createMisplacedKey(keys: ApiKeyVerifier, hint: string, ip: string | undefined): MisplacedKey {
+  let isReported = false
+  return {
+    hint,
+    report() {
+      if (isReported) return
+      isReported = true
+      keys.report?.({ type: 'refused', code: 'missing_key', reason: 'bearer_not_read', apiKey: null, ip })
+    },
+  }
 }
 
 /** Makes the outcome of an authentication the request's: the mark, `apiKey`, and the user. */
@@ -187,13 +217,14 @@ export function stampRequest(request: object, keys: ApiKeyVerifier, outcome: Aut
 
 /** Each kind of refusal, as the outcome of an authentication. */
 export interface Refusals {
-  missing(): Authentication
+  /** @param hint where keys are read, if one seems to have come elsewhere */
+  missing(hint?: string): Authentication
   several(ip: string | undefined): Authentication
   key(refused: RefusedKey): Authentication
   /** The key is good, and there is no user for it. */
   user(apiKey: ApiKey, ip: string | undefined): Authentication
-  /** `cause` is what `verify` threw, or what the application threw while it looked for the user. */
-  fault(cause: unknown): Authentication
+  /** `cause` is what `verify` threw, or what the application threw when it was asked. */
+  fault(operation: 'verify' | 'resolve_user' | 'actor', cause: unknown): Authentication
 }
 
 function createRefusals(
@@ -220,7 +251,10 @@ function createRefusals(
   }
 
   return {
-    missing: () => refusal('missing_key', bare, { headers: { 'WWW-Authenticate': bare } }, false),
+    missing(hint) {
+      const details = hint === undefined ? {} : { detail: hint }
+      return refusal('missing_key', bare, { headers: { 'WWW-Authenticate': bare }, details }, false)
+    },
     several(ip) {
       keys.report?.({ type: 'refused', code: 'multiple_credentials', reason: null, apiKey: null, ip })
       return refusal('multiple_credentials', invalid)
@@ -249,11 +283,12 @@ function createRefusals(
         }
       }
     },
-    fault(cause) {
-      if (isLatchkeyError(cause) && cause.code === 'unavailable') {
+    fault(operation, cause) {
+      // What has failed in `verify` was reported there.
+      if (operation === 'verify' && isLatchkeyError(cause) && cause.code === 'unavailable') {
         return { ok: false, presented: true, error: cause, challenge: invalid }
       }
-      keys.report?.({ type: 'fault', error: cause })
+      keys.report?.({ type: 'fault', operation, error: cause })
       return refusal('unavailable', invalid, { cause })
     },
   }
@@ -333,7 +368,8 @@ function verifyOptions(
   const options: VerifyOptions = {}
   if (permissions) options.permissions = permissions
   if (cost !== undefined) options.cost = cost
-  if (ip && ip.length <= MAX_IP_LENGTH) options.ip = ip
+  // The application's own reader of addresses may answer anything.
+  if (typeof ip === 'string' && ip !== '' && ip.length <= MAX_IP_LENGTH) options.ip = ip
   if (prefix !== undefined) options.prefix = prefix
   return options
 }

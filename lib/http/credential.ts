@@ -1,5 +1,6 @@
 import type { ApiKeyVerifier } from '../core/key-verifier.ts'
 import { checkArray, checkBoolean, describe } from '../internal/options.ts'
+import { linesOf } from './header-lines.ts'
 import type { RequestLike } from './raw-request.ts'
 
 /** Where a request carries its key. Only header fields: never the query, the body or a cookie. */
@@ -38,13 +39,23 @@ export interface CredentialReader {
   /** What it reads, in a word: two readers of one form read the same. */
   readonly form: string
   read(request: RequestLike): Credential
+  /**
+   * Where to send keys, for a request in which none was read and whose `Authorization: Bearer` begins as the application's
+   * keys do. Null for any other. It goes by the text alone: whether there is such a key is not asked.
+   */
+  hintFor(request: RequestLike): string | null
 }
 
 const NONE: Credential = Object.freeze({ kind: 'none' })
 const SEVERAL: Credential = Object.freeze({ kind: 'several' })
 
 /** What names a header field or a scheme (RFC 9110 §5.6.2). */
-export const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$/
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$/
+
+/** Whether a text names a header field, and not something that every object has. */
+export function isFieldName(text: string): boolean {
+  return TOKEN.test(text) && !(text.toLowerCase() in Object.prototype)
+}
 
 const DEFAULT_HEADERS = Object.freeze(['X-Api-Key'])
 const DEFAULT_SCHEME = 'Api-Key'
@@ -80,7 +91,7 @@ function sharedReaders(): ReadersInUse {
 }
 
 /** Lets guards know how keys are presented in this process: what is a key for one middleware is none for a guard. */
-export function noteReader(reader: CredentialReader): void {
+export function noteReader(reader: Pick<CredentialReader, 'form' | 'read'>): void {
   inUse.byForm.set(reader.form, reader)
 }
 
@@ -105,8 +116,10 @@ export function createCredentialReader(
   const isForeignKey = options.bearer === true ? keys?.isForeignKey : undefined
   const readsAuthorization = scheme !== false || prefixes.length > 0
   const schemeStart = scheme === false ? null : scheme.toLowerCase()
-  const wanted = new Set(names.map((name) => name.length))
-  if (readsAuthorization) wanted.add('authorization'.length)
+  const fields = [...names, ...(readsAuthorization ? ['authorization'] : [])].map((name) => ({
+    name,
+    keyOf: (line: string) => readLine(name, line),
+  }))
 
   /** The credential in one header line; null if it holds none. */
   function readLine(name: string, value: string): string | null {
@@ -122,39 +135,43 @@ export function createCredentialReader(
     return prefixes.some((start) => rest.startsWith(start)) || isForeignKey?.(rest) ? rest : null
   }
 
-  function add(found: Credential, name: string, value: string): Credential {
-    const key = readLine(name, value)
-    if (key === null) return found
-    return found.kind === 'none' ? { kind: 'one', key } : SEVERAL
-  }
-
-  function isRead(name: string): boolean {
-    return names.includes(name) || (readsAuthorization && name === 'authorization')
-  }
-
-  function read({ headers, rawHeaders }: RequestLike): Credential {
+  function read(request: RequestLike): Credential {
     let found = NONE
-    if (rawHeaders && rawHeaders.length > 0) {
-      // `headers` joins some repeated fields and drops others: only the raw lines tell how many there are.
-      for (let i = 0; i < rawHeaders.length; i += 2) {
-        const name = rawHeaders[i] as string
-        if (!wanted.has(name.length)) continue
-        const lower = name.toLowerCase()
-        if (isRead(lower)) found = add(found, lower, rawHeaders[i + 1] as string)
-      }
-      return found
-    }
-    for (const name of readsAuthorization ? [...names, 'authorization'] : names) {
-      const value = headers[name]
-      for (const line of Array.isArray(value) ? value : [value]) {
-        if (typeof line === 'string') found = add(found, name, line)
+    for (const { name, keyOf } of fields) {
+      for (const line of linesOf(request, name, keyOf)) {
+        const key = keyOf(line)
+        if (key === null) continue
+        if (found.kind !== 'none') return SEVERAL
+        found = { kind: 'one', key }
       }
     }
     return found
   }
 
+  const ownStart = keys?.prefix === undefined ? null : `${keys.prefix}_`
+  const hint = describePlaces(options.headers ?? DEFAULT_HEADERS, scheme)
+
+  function hintFor(request: RequestLike): string | null {
+    if (ownStart === null) return null
+    const isKeyLike = (line: string) => bearerToken(line)?.startsWith(ownStart)
+    return linesOf(request, 'authorization', bearerToken).some(isKeyLike) ? hint : null
+  }
+
   const form = JSON.stringify([names, scheme, prefixes, isForeignKey && numberOf(isForeignKey)])
-  return { scheme: scheme === false ? DEFAULT_SCHEME : scheme, form, read }
+  return { scheme: scheme === false ? DEFAULT_SCHEME : scheme, form, read, hintFor }
+}
+
+function bearerToken(line: string): string | null {
+  return /^[ \t]*bearer[ \t]+(.+)$/i.exec(line)?.[1] ?? null
+}
+
+function describePlaces(names: readonly string[], scheme: string | false): string {
+  const places = [
+    ...names.map((name) => `"${name}: <key>"`),
+    ...(scheme === false ? [] : [`"Authorization: ${scheme} <key>"`]),
+  ]
+  const advice = places.length > 0 ? `; send the key as ${places.join(' or ')}` : ''
+  return `API keys with this prefix are not read from "Authorization: Bearer"${advice}`
 }
 
 function numberOf(recogniser: object): number {
@@ -182,7 +199,7 @@ function isBlank(charCode: number): boolean {
 
 function checkHeaders(value: unknown): readonly string[] {
   const names = checkArray('headers', value, 16).map((name, i) => {
-    if (typeof name !== 'string' || !TOKEN.test(name)) {
+    if (typeof name !== 'string' || !isFieldName(name)) {
       throw new TypeError(`"headers[${i}]" must be the name of a header field, received ${describe(name)}`)
     }
     const lower = name.toLowerCase()

@@ -2,6 +2,7 @@ import type { ApiKeyVerifier } from '../core/key-verifier.ts'
 import { missingPermissions, type PermissionRequirement, resolveRequirement } from '../core/permissions.ts'
 import { type ErrorCode, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
 import { checkArray, checkBoolean, checkObject, describe } from '../internal/options.ts'
+import { warnOnce } from '../internal/process-warning.ts'
 import { type AuthMethod, getAuth, readMark } from './auth-mark.ts'
 import {
   CREDENTIAL_OPTIONS,
@@ -12,7 +13,6 @@ import {
 import { challenge } from './header-fields.ts'
 import { rawRequest } from './raw-request.ts'
 import { stateOf } from './request-state.ts'
-import { warnOnce } from './warn-once.ts'
 
 /** Looks at what earlier middlewares have proven: null lets the request pass, an error refuses it. */
 export type Guard = (request: object) => LatchkeyError | null
@@ -127,7 +127,7 @@ function createAuthGuard(options: AuthGuardOptions, name: string): Guard {
       return refusal(refusalOf(accepted))
     }
     if (auth.method === 'none')
-      return refusal(accepted.has('session') ? 'authentication_required' : 'missing_key')
+      return accepted.has('session') ? refusal('authentication_required') : missingKey(request)
     if (auth.method !== 'conflict' && accepted.has(auth.method)) return null
     if (auth.method === 'other' && !readMark(request)) warn.unmarked()
     return refusal(refusalOf(accepted))
@@ -173,8 +173,14 @@ function keyGuard(
       return permissions === undefined ? null : lacks(auth.apiKey.permissions, permissions)
     }
     if (auth.method !== 'apikey') warn.unverified(request)
-    return refusal(auth.method === 'none' ? 'missing_key' : 'api_key_required')
+    return auth.method === 'none' ? missingKey(request) : refusal('api_key_required')
   }
+}
+
+function missingKey(request: object): LatchkeyError {
+  const { misplaced } = stateOf(rawRequest(request))
+  misplaced?.report()
+  return refusal('missing_key', misplaced && { details: { detail: misplaced.hint } })
 }
 
 const USUAL_PLACES = createCredentialReader({}, undefined)

@@ -65,6 +65,7 @@ export function createMiddlewareParts<Request extends object>(
     required,
     refuseWith,
     rateLimitHeaders,
-    authenticate: (request) => authenticate(request, { permissions, cost, ip: readIp(request) }),
+    authenticate: (request) =>
+      authenticate(request, { permissions, cost, ip: readIp(request), isOptional: !required }),
   }
 }

@@ -8,6 +8,8 @@ export interface Problem {
   readonly status: number
   /** The same as the end of `type`, for programs that want a plain word. */
   readonly code: string
+  /** What to do about it, where something can be said: for `missing_key`, where keys are read. */
+  readonly detail?: unknown
   /** What the key lacks, resource by resource, for `insufficient_permissions`. */
   readonly missing?: unknown
   /** The names of the limits that refused, for `rate_limited` and `quota_exceeded`. */

@@ -28,12 +28,22 @@ export interface Admission {
   user?: unknown
 }
 
+/** What looks like a key, in a place where no key is read. Nothing of it is kept. */
+export interface MisplacedKey {
+  /** Where keys are read instead, for the client. */
+  readonly hint: string
+  /** Makes an event of it, once: whoever refuses the request for want of a key calls it. */
+  report(): void
+}
+
 /** What is known of a request. */
 export interface RequestState {
   /** Frozen. */
   mark?: AuthMark
   /** Whether something that verifies keys has looked for one here. */
   isRead?: boolean
+  /** Something that begins as keys do was sent where none is read. */
+  misplaced?: MisplacedKey
   admissions?: readonly Admission[]
   /** Verifications under way; `work` settles when one is over, and never rejects. */
   pending?:
@@ -64,6 +74,7 @@ const states = sharedStates()
 class KeptState implements RequestState {
   declare mark?: AuthMark
   declare isRead?: boolean
+  declare misplaced?: MisplacedKey
   declare admissions?: readonly Admission[]
   declare pending?: RequestState['pending']
 

@@ -60,7 +60,11 @@ export function createCallerReader<Source extends object>(
 
   return async function readCaller(source, operation) {
     const asked = askedOfKey(operation)
-    const outcome = await authenticator.authenticate(source, { ...asked, ip: readIp(source) })
+    const outcome = await authenticator.authenticate(source, {
+      ...asked,
+      ip: readIp(source),
+      isOptional: operation.action !== null,
+    })
     if (!outcome.ok && !outcome.presented) return withoutKey(source, operation, outcome.error)
     stampRequest(source, keys, outcome)
     if (!outcome.ok) throw outcome.error
@@ -102,7 +106,7 @@ export function createCallerReader<Source extends object>(
       const actor = await askActor(source)
       return actor === null || actor === undefined ? null : checkActor(actor)
     } catch (error) {
-      const failed = authenticator.refuse.fault(error)
+      const failed = authenticator.refuse.fault('actor', error)
       throw failed.ok ? error : failed.error
     }
   }

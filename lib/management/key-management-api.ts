@@ -174,7 +174,7 @@ export function createKeyManagementApi<Source extends object>(
   /** What is not ours is a fault: a broken part never becomes a wrong answer. */
   function toError(error: unknown): LatchkeyError {
     if (isLatchkeyError(error)) return error
-    keys.report({ type: 'fault', error })
+    keys.report({ type: 'fault', operation: 'management', error })
     return new LatchkeyError('unavailable', undefined, { cause: error, stack: false })
   }
 

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { isAddress } from '../core/allowed-ips.ts'
+import { readAddress } from '../core/client-address.ts'
 import { isStorable } from '../internal/options.ts'
 
 /**
@@ -117,7 +117,7 @@ export const verifyBody = z.strictObject({
     .optional()
     .describe('What the call spends where `charge` is true; 1 if left out. Otherwise nothing is spent.'),
   ip: text(64)
-    .refine(isAddress, 'an IP address')
+    .refine((ip) => readAddress(ip) !== null, 'an IP address')
     .optional()
     .describe(
       'The address of the client that presented the key. It is believed: the key that asks is trusted with it.',
@@ -219,6 +219,7 @@ export const problem = z
     title: z.string(),
     status: z.int(),
     code: z.string(),
+    detail: z.string().optional().describe('For people: what to do about it.'),
     field: z.string().optional().describe('The member that the refusal is about.'),
     accepted: z.string().optional().describe('For people: what would be accepted there.'),
   })

@@ -16,6 +16,7 @@ import { responseOf } from '../http/raw-request.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkObject, fail, isObject, nearest } from '../internal/options.ts'
 import { answerLate } from './answer-late.ts'
+import { checkSessionOptions } from './check-session-options.ts'
 import { type Actions, type PassportRequest, StrategyBase } from './strategy-base.ts'
 import { succeedWithoutSession } from './succeed-without-session.ts'
 
@@ -71,7 +72,8 @@ interface Settled {
 /**
  * A Passport strategy, named `apikey`, that authenticates a request by its API key.
  *
- * It never creates, changes or ends a login session and sets no cookie, with or without `session: false`. Where a
+ * It never creates, changes or ends a login session and sets no cookie, with or without `session: false`; a route with
+ * `failureMessage`, `failureFlash` and the like, by which Passport would, is an error. Where a
  * key is presented, it decides: a bad one is refused, and our guards go on refusing the request even if a later
  * strategy succeeds.
  *
@@ -163,7 +165,7 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     const { refuse } = this.authenticator
     const { apiKey } = outcome
     return new Promise((resolve) => {
-      const fault = (cause: unknown) => resolve({ outcome: refuse.fault(cause) })
+      const fault = (cause: unknown) => resolve({ outcome: refuse.fault('resolve_user', cause) })
       const done: VerifyDone = (error, user, info) => {
         if (error) fault(error)
         else if (user === undefined || user === null || user === false)
@@ -210,6 +212,7 @@ const routes = new WeakMap<object, ApiKeyRouteOptions>()
 function resolveRoute(options: ApiKeyRouteOptions): ApiKeyRouteOptions {
   const known = routes.get(options)
   if (known) return known
+  checkSessionOptions(options)
   for (const name of Object.keys(options)) {
     if (name === 'permissions' || !nearest(name, ['permissions'])) continue
     throw new TypeError(`"options" has no option "${name}"; did you mean "permissions"?`)

@@ -1,11 +1,10 @@
 import type { ErrorCode } from '../errors.ts'
 import { showMark, writeMark } from '../http/auth-mark.ts'
-import { noteReader, TOKEN } from '../http/credential.ts'
+import { isFieldName, noteReader } from '../http/credential.ts'
 import { challengeFailure, keepFailureUncached } from '../http/failed-response.ts'
 import { challenge } from '../http/header-fields.ts'
 import { rawRequest, responseOf, setUser } from '../http/raw-request.ts'
 import { stateOf } from '../http/request-state.ts'
-import { warnOnce } from '../http/warn-once.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import {
   checkBoolean,
@@ -15,8 +14,10 @@ import {
   fail,
   isPlainObject,
 } from '../internal/options.ts'
+import { warnOnce } from '../internal/process-warning.ts'
 import { answerLate } from './answer-late.ts'
 import { BadRequestError } from './bad-request-error.ts'
+import { checkSessionOptions } from './check-session-options.ts'
 import { createPrefixedHeaderReader, type PrefixedHeaderReader } from './prefixed-header.ts'
 import { type Actions, type PassportRequest, StrategyBase } from './strategy-base.ts'
 import { succeedWithoutSession } from './succeed-without-session.ts'
@@ -95,7 +96,8 @@ const SETTINGS = Symbol('settings')
  * application's own `verify` says whose key it is. Constructor, name, properties, order of parameters and what `done`
  * does are that package's. What differs, on purpose:
  *
- * - It never creates, changes or ends a login session, with or without `session: false`. The request's
+ * - It never creates, changes or ends a login session, with or without `session: false`; a route with `failureMessage`,
+ *   `successMessage`, their `…Flash` or `successReturnToOrRedirect`, by which Passport would, is an error. The request's
  *   `authMethod` is `'other'`. A bad key never falls back to a cookie.
  * - A 401 always has a challenge: `WWW-Authenticate: <scheme> realm="Users"`.
  * - `info` is never sent and never a status. Where it is no object, a failure gets it as `{ message }`.
@@ -180,6 +182,12 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
       }
     }
 
+    try {
+      checkSessionOptions(options)
+    } catch (mistake) {
+      error(mistake)
+      return
+    }
     const raw = rawRequest(req)
     stateOf(raw).isRead = true
     const found = reader.read(raw)
@@ -230,7 +238,7 @@ function resolveConfig(config: HeaderAPIKeyConfig): { header: string; prefix: st
   checkObject('headerConfig', config, ['header', 'prefix', 'doneLast'])
   const header = config.header || 'X-Api-Key'
   const prefix = config.prefix || ''
-  if (typeof header !== 'string' || !TOKEN.test(header)) {
+  if (typeof header !== 'string' || !isFieldName(header)) {
     fail('headerConfig.header', 'the name of a header field', header)
   }
   if (header.toLowerCase() === 'cookie') {

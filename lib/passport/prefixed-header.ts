@@ -1,5 +1,6 @@
 import { MAX_FOREIGN_KEY_LENGTH } from '../core/foreign-format.ts'
 import { type CredentialReader, trimBlanks } from '../http/credential.ts'
+import { linesOf } from '../http/header-lines.ts'
 import type { RequestLike } from '../http/raw-request.ts'
 
 /** What one header field presents. */
@@ -9,7 +10,7 @@ export type PrefixedKey =
   | { readonly kind: 'several' }
 
 /** Reads keys from one header field, each behind a prefix. */
-export interface PrefixedHeaderReader extends CredentialReader {
+export interface PrefixedHeaderReader extends Pick<CredentialReader, 'scheme' | 'form'> {
   read(request: RequestLike): PrefixedKey
 }
 
@@ -38,13 +39,19 @@ export function createPrefixedHeaderReader(header: string, prefix: string): Pref
 
   function read(request: RequestLike): PrefixedKey {
     let found = NONE
-    for (const line of linesOf(request, header)) {
+    for (const line of linesOf(request, header, keyOf)) {
       const key = readLine(line)
       if (key.kind === 'none') continue
       if (found.kind !== 'none') return SEVERAL
       found = key
     }
     return found
+  }
+
+  function keyOf(line: string): string | null {
+    const found = readLine(line)
+    if (found.kind === 'several') return trimBlanks(line)
+    return found.kind === 'one' ? found.key : null
   }
 
   function readLine(line: string): PrefixedKey {
@@ -69,25 +76,4 @@ export function createPrefixedHeaderReader(header: string, prefix: string): Pref
   }
 
   return { scheme: scheme ?? 'Api-Key', form: JSON.stringify(['prefixed', header, prefix]), read }
-}
-
-/** The lines of a header field. Where it was sent once, as the application sees it: a middleware may have put it there. */
-function linesOf({ headers, rawHeaders = [] }: RequestLike, header: string): readonly string[] {
-  const value = headers[header] ?? (rawHeaders.length === 0 ? valueInAnyCase(headers, header) : undefined)
-  if (value === undefined) return []
-  const lines: string[] = []
-  // `headers` joins some repeated fields and drops others: only the raw lines tell how many there are.
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i] as string
-    if (name.length === header.length && name.toLowerCase() === header)
-      lines.push(rawHeaders[i + 1] as string)
-  }
-  if (lines.length > 1) return lines
-  return Array.isArray(value) ? value : [value]
-}
-
-/** Requests that tests make up do not spell names as Node does. */
-function valueInAnyCase(headers: RequestLike['headers'], header: string): string | string[] | undefined {
-  const name = Object.keys(headers).find((other) => other.toLowerCase() === header)
-  return name === undefined ? undefined : headers[name]
 }

@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto'
 import type { VerificationRefusal } from '../client/verification.ts'
 import { type Clock, monotonicClock, systemClock } from '../core/clock.ts'
-import { type ApiKeyListener, createEmitter } from '../core/events.ts'
+import { createEmitter } from '../core/emitter.ts'
+import type { ApiKeyListener } from '../core/events.ts'
 import {
   checkFailedAttempts,
   createFailedAttempts,
@@ -86,7 +87,7 @@ export interface RemoteApiKeysOptions {
    * @default in the memory of this process
    */
   rateLimiter?: RateLimiter
-  /** Receives every refusal and fault. */
+  /** Receives every refusal and fault. Without it, what fails is a warning of the process, at most one a minute of each kind. */
   onEvent?: ApiKeyListener
   /**
    * The time, for tests.

@@ -1,5 +1,5 @@
 import type { Verification, VerificationRefusal, VerifyKeyRequest } from '../client/verification.ts'
-import { isAddress } from '../core/allowed-ips.ts'
+import { readAddress } from '../core/client-address.ts'
 import type { FaultGuard } from '../core/faults.ts'
 import type { VerifyOptions } from '../core/key-verifier.ts'
 import type { LimitState } from '../core/rate-limit.ts'
@@ -147,5 +147,5 @@ function chargedRequest(key: string, { permissions, cost, ip, prefix }: VerifyOp
 
 /** A proxy that is trusted too far lets clients write anything here. What is no address counts as none. */
 function shownAddress(ip: string | undefined): string | undefined {
-  return ip !== undefined && ip.length <= 64 && isAddress(ip) ? ip : undefined
+  return readAddress(ip)?.text
 }

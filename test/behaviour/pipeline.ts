@@ -1,5 +1,6 @@
 import type { ApiKey, ApiKeys } from 'latchkey'
 import type { App, GuardCall, Who } from './row.ts'
+import type { Tokens } from './tokens.ts'
 
 /** What an application is put together from. */
 export type Part =
@@ -8,6 +9,7 @@ export type Part =
   | 'session'
   | 'login'
   | 'restore'
+  | 'rewrite'
   | 'mark'
   | 'keys'
   | 'keysAgain'
@@ -22,6 +24,7 @@ export interface Surroundings {
   readonly otherKeys: ApiKeys
   /** Whom a key stands for, where the application says that. */
   readonly resolveUser: ((apiKey: ApiKey) => unknown) | undefined
+  readonly tokens: Pick<Tokens, 'fill'>
   /** Takes note of who a request is once it has been answered. */
   note(headers: Readonly<Record<string, unknown>>, who: Who): void
 }
@@ -46,12 +49,25 @@ export function partsOf(app: App): readonly Part[] {
     'observe',
     ...(app.cors ? (['cors'] as const) : []),
     ...login,
+    ...(app.rewrites ? (['rewrite'] as const) : []),
     ...(app.guardFirst ? guard : []),
     ...authentication,
     ...meanwhile,
     ...(app.guardFirst ? [] : guard),
     'route',
   ]
+}
+
+/** Does to header fields what a middleware of the application's own does. */
+export function rewriteHeaders(
+  headers: Record<string, string | string[] | undefined>,
+  { rewrites = {} }: App,
+  { tokens }: Surroundings,
+): void {
+  for (const [name, value] of Object.entries(rewrites)) {
+    if (value === null) delete headers[name]
+    else headers[name] = typeof value === 'string' ? tokens.fill(value) : value.map(tokens.fill)
+  }
 }
 
 /** The guards of a door. */

@@ -60,6 +60,7 @@ the application authenticates every request by its key, and nothing was asked be
 
 | besides | |
 | --- | --- |
+| \`rewrites\` | what a middleware before the keys makes of header fields: it deletes those that are \`null\` |
 | \`reads\`, \`finds\` | options of the middleware or the strategy; what \`resolveUser\` finds |
 | \`asks\`, \`asksAgain\` | what the route asks of a key; what a second authentication of the same request asks |
 | \`session\` | a login session, restored and marked before or behind the keys, or not marked |

@@ -46,6 +46,8 @@ export interface App {
     ApiKeyAuthOptions,
     'headers' | 'scheme' | 'bearer' | 'realm' | 'prefix' | 'rateLimitHeaders'
   >
+  /** What a middleware before the keys makes of header fields, by their names in lower case; null deletes one. */
+  readonly rewrites?: Readonly<Record<string, string | readonly string[] | null>>
   /** Whom a key stands for; its owner unless this says otherwise. */
   readonly finds?: 'a user' | 'nobody' | 'a fault'
   readonly asks?: Asked

@@ -1,4 +1,5 @@
 import { expect, vi } from 'vitest'
+import { forgetWarnings } from '../../lib/internal/process-warning.ts'
 import { settle } from '../support/fake-clock.ts'
 import { type Answer, listen } from '../support/raw-http.ts'
 import type { Adapter } from './adapters/adapter.ts'
@@ -12,6 +13,7 @@ import { createWorld, NUMBER_FIELD, type World } from './world.ts'
 /** What comes of each step of a row under an adapter. */
 export async function runRow(row: Row, adapter: Adapter): Promise<Outcome[]> {
   const world = await createWorld(row)
+  forgetWarnings()
   noteWarnings(world)
   const port = await listen(await adapter.build(row.app ?? {}, world))
   if (row.app?.session) world.tokens.set('session', await logIn(port))

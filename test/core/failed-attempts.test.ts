@@ -248,14 +248,27 @@ describe('an invalid key', () => {
   it.each([
     ['without an address', {}],
     ['from what is no address', { ip: 'nonsense' }],
-    ['from an address with a port', { ip: '203.0.113.7:443' }],
-  ])('%s is counted against nobody', async (_title, options) => {
+    ['from an address with a port that is none', { ip: '203.0.113.7:65536' }],
+  ])('%s is counted against nobody, and says so', async (_title, options) => {
+    const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
     const test = start()
     const check = vi.spyOn(test.limiter, 'check')
     await fail(test, 2 * LIMIT, options)
     expect(check).not.toHaveBeenCalled()
+    expect(test.eventsOf('address.missing')).toEqual(
+      Array(2 * LIMIT).fill({
+        type: 'address.missing',
+        at: expect.any(Date),
+        neededFor: 'failedAttempts',
+        found: 'ip' in options ? 'no address' : 'nothing',
+      }),
+    )
+    expect(warned.mock.calls).toEqual([
+      [expect.stringMatching(/"failedAttempts".*"trust proxy"/), { code: 'LATCHKEY_NO_ADDRESS' }],
+    ])
     const { key } = await issueKey(test.keys)
     expect(await test.keys.verify(key, options)).toMatchObject({ ok: true })
+    expect(test.eventsOf('address.missing')).toHaveLength(2 * LIMIT)
   })
 
   it('is counted for its own address only', async () => {

@@ -326,8 +326,12 @@ describe('a request that is not Node’s', () => {
     ['an array with an empty one', ['', 'K'], 'admitted'],
     ['an array of two', ['K', 'K'], 'multiple_credentials'],
     ['an empty array', [], 'missing_key'],
-    ['a number', 5, 'missing_key'],
-    ['an object', { toString: 'K' }, 'missing_key'],
+    ['a number', 5, 'invalid_key'],
+    ['an object', { toString: 'K' }, 'invalid_key'],
+    ['false', false, 'invalid_key'],
+    ['an array with an object beside a key', ['K', {}], 'multiple_credentials'],
+    ['an array of nothing', [null], 'missing_key'],
+    ['null', null, 'missing_key'],
     ['undefined', undefined, 'missing_key'],
   ])('may have a header that is %s', async (_what, value, expected) => {
     const { keys } = createTestKeys()

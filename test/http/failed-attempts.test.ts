@@ -166,9 +166,18 @@ describe.each(WAYS)(
       expect((await ask('/', [cold, from('2001:db8:0:2::1')])).status).toBe(200)
     })
 
+    it('is the same from every port', async () => {
+      const set = (app: Express) => app.set('trust proxy', 1)
+      const { ask, cold, blockedAddresses } = await start({ createApp, authenticate, set })
+      await fail(ask, (i) => [JUNK, from(`203.0.113.7:${40_000 + i}`)])
+      expect(blockedAddresses()).toEqual(['203.0.113.7'])
+      expect((await ask('/', [cold, from('203.0.113.7:50000')])).status).toBe(429)
+      expect((await ask('/', [cold, from('203.0.113.8:40000')])).status).toBe(200)
+    })
+
     it.each([
       ['junk', 'junk'],
-      ['an address with a port', '203.0.113.7:443'],
+      ['an address with what is no port', '203.0.113.7:https'],
       ['what is far too long', '9'.repeat(5_000)],
     ])('is none where a proxy that is trusted too far names %s', async (_what, address) => {
       const set = (app: Express) => app.set('trust proxy', true)

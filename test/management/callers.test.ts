@@ -162,7 +162,7 @@ describe('verifying for others', () => {
     expect((await verify(good.key)).body).toMatchObject({ active: true })
   })
 
-  it.each(['x', '192.0.2.1\r\nforged: yes', 'fe80::1%\r\nforged', '192.0.2.1:80', ''])(
+  it.each(['x', '192.0.2.1\r\nforged: yes', 'fe80::1%\r\nforged', '192.0.2.1:http', ''])(
     'takes nothing for an address that is none: %j',
     async (ip) => {
       const { keys, call, eventsOf } = await createWorld()
@@ -174,7 +174,14 @@ describe('verifying for others', () => {
     },
   )
 
-  it.each(['192.0.2.1', '2001:db8::1', '::ffff:192.0.2.1', 'fe80::1%eth0'])('takes %s', async (ip) => {
+  it.each([
+    '192.0.2.1',
+    '192.0.2.1:80',
+    '2001:db8::1',
+    '[2001:db8::1]:80',
+    '::ffff:192.0.2.1',
+    'fe80::1%eth0',
+  ])('takes %s', async (ip) => {
     const { keys, call } = await createWorld()
     const { key } = await keys.issue(VERIFIER)
     expect((await call('POST', '/verify', { key, json: { key, ip } })).status).toBe(200)

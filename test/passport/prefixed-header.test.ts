@@ -1,10 +1,6 @@
 import { type HeaderAPIKeyConfig, HeaderAPIKeyStrategy } from 'latchkey/passport'
 import { describe, expect, it } from 'vitest'
-
-interface MadeRequest {
-  headers: Record<string, unknown>
-  rawHeaders?: string[]
-}
+import { type MadeRequest, makeRequest } from '../support/made-request.ts'
 
 /** What a strategy reads in a request: the keys that it asks about, and what it fails with. */
 function read(config: HeaderAPIKeyConfig, request: MadeRequest) {
@@ -22,17 +18,6 @@ function read(config: HeaderAPIKeyConfig, request: MadeRequest) {
   }
   Object.assign(Object.create(strategy), actions).authenticate(request)
   return { asked, failures }
-}
-
-/** A request as Node makes it of these lines: fields of its own are joined, and of `Authorization` the first is kept. */
-function requestOf(...lines: [name: string, value: string][]): MadeRequest {
-  const headers: Record<string, string> = {}
-  for (const [name, value] of lines) {
-    const lower = name.toLowerCase()
-    if (headers[lower] === undefined) headers[lower] = value
-    else if (lower !== 'authorization') headers[lower] += `, ${value}`
-  }
-  return { headers, rawHeaders: lines.flat() }
 }
 
 const key = (text: string) => ({ asked: [text], failures: [] })
@@ -105,7 +90,7 @@ describe('a header that is there for keys alone', () => {
     ],
     ['a field with another name only', [['X-Kez', 'two']], MISSING],
   ])('reads %s', (_what, lines, expected) => {
-    expect(read(config, requestOf(...lines))).toEqual(expected)
+    expect(read(config, makeRequest(...lines))).toEqual(expected)
   })
 
   it('reads what a middleware has put in the place of the one line that was sent', () => {
@@ -122,6 +107,20 @@ describe('a header that is there for keys alone', () => {
     expect(read(config, { headers: { 'X-KEY': 'one' }, rawHeaders })).toEqual(MISSING)
   })
 
+  it('counts a field that came twice as what a middleware has put in its place', () => {
+    const rawHeaders = ['X-Key', 'one', 'X-Key', 'two']
+    expect(read(config, { headers: { 'x-key': 'put' }, rawHeaders })).toEqual(key('put'))
+    expect(read(config, { headers: { 'x-key': 'one' }, rawHeaders })).toEqual(SEVERAL)
+    expect(read(config, { headers: { 'x-key': '[two]' }, rawHeaders })).toEqual(SEVERAL)
+    expect(read(config, { headers: { 'x-key': ['put', 'put'] }, rawHeaders })).toEqual(SEVERAL)
+  })
+
+  it('takes what is no text for a malformed key', () => {
+    for (const put of [5, {}, true, Buffer.from('one')]) {
+      expect(read(config, { headers: { 'x-key': put }, rawHeaders: ['X-Key', 'one'] })).toEqual(bad)
+    }
+  })
+
   it('looks at names in any case only in requests that no server made', () => {
     expect(read(config, { headers: { 'X-KEY': 'one' } })).toEqual(key('one'))
     expect(read(config, { headers: { Host: 'a', 'X-KEY': ['one'] } })).toEqual(key('one'))
@@ -130,7 +129,7 @@ describe('a header that is there for keys alone', () => {
 })
 
 describe('a prefix', () => {
-  const value = (text: string): MadeRequest => requestOf(['X-Key', text])
+  const value = (text: string): MadeRequest => makeRequest(['X-Key', text])
   const refused = (prefix: string) =>
     malformed(`Invalid API Key, or no "${prefix}" before it, in the header x-key`)
 
@@ -166,9 +165,9 @@ describe('a prefix', () => {
 
   it.each(['Authorization', 'Proxy-Authorization'])('lets other schemes pass by in %s', (header) => {
     const config = { header, prefix: 'Key ' }
-    expect(read(config, requestOf([header, 'Bearer one']))).toEqual(MISSING)
-    expect(read(config, requestOf([header, 'Key one']))).toEqual(key('one'))
-    expect(read(config, requestOf([header, 'Bearer one'], [header, 'Key two']))).toEqual(key('two'))
-    expect(read(config, requestOf([header, 'Key one'], [header, 'Key two']))).toEqual(SEVERAL)
+    expect(read(config, makeRequest([header, 'Bearer one']))).toEqual(MISSING)
+    expect(read(config, makeRequest([header, 'Key one']))).toEqual(key('one'))
+    expect(read(config, makeRequest([header, 'Bearer one'], [header, 'Key two']))).toEqual(key('two'))
+    expect(read(config, makeRequest([header, 'Key one'], [header, 'Key two']))).toEqual(SEVERAL)
   })
 })

@@ -14,6 +14,7 @@ import {
   createGuard,
   OTHER_USER,
   type Part,
+  rewriteHeaders,
   SESSION_USER,
   type Surroundings,
 } from '../pipeline.ts'
@@ -34,6 +35,12 @@ export function createExpressParts(
     session: [session({ secret: 'test', resave: false, saveUninitialized: false })],
     login: [atLogin((req) => Object.assign(req.session, { user: SESSION_USER }))],
     restore: [restore],
+    rewrite: [
+      (req, _res, next) => {
+        rewriteHeaders(req.headers, app, surroundings)
+        next()
+      },
+    ],
     mark: [markSession({ user: loggedIn })],
     meanwhile: [meanwhile(app.meanwhile, logOut)],
     guard: app.guard ? [createGuard<RequestHandler>(GUARDS, app.guard, surroundings, refuseWith)] : [],

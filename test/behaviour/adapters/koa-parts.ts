@@ -15,6 +15,7 @@ import {
   createGuard,
   OTHER_USER,
   type Part,
+  rewriteHeaders,
   SESSION_USER,
   type Surroundings,
 } from '../pipeline.ts'
@@ -48,6 +49,12 @@ export function createKoaParts(
       }),
     ],
     restore: [restore],
+    rewrite: [
+      (ctx, next) => {
+        rewriteHeaders(ctx.request.headers, app, surroundings)
+        return next()
+      },
+    ],
     mark: [markSession({ user: (ctx) => sessionOf(ctx).user })],
     meanwhile: [meanwhile(app.meanwhile, logOut)],
     guard: app.guard

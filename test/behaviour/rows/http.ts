@@ -185,6 +185,12 @@ function notFrom(from: string, happened: Partial<Outcome> = {}): Outcome {
   return refuses('address_not_allowed', { ...happened, events: [event] })
 }
 
+/** The same where the address that a proxy names cannot be read. */
+function unknownFrom(warnings: readonly string[] = [], happened: Partial<Outcome> = {}): Outcome {
+  const refused = notFrom('', happened)
+  return { ...refused, events: [...refused.events, 'address.missing', ...warnings] }
+}
+
 export const PROXIES: readonly Row[] = [
   {
     title: 'believes no X-Forwarded-For where no proxy is trusted',
@@ -211,7 +217,7 @@ export const PROXIES: readonly Row[] = [
     app: { proxies: 1 },
     steps: [
       forwarded('::ffff:203.0.113.5', passes(BY_KEY, COLD)),
-      forwarded('::ffff:198.51.100.1', notFrom('::ffff:198.51.100.1')),
+      forwarded('::ffff:198.51.100.1', notFrom('198.51.100.1')),
     ],
   },
   {
@@ -219,8 +225,18 @@ export const PROXIES: readonly Row[] = [
     ...BOUND,
     app: { proxies: 1 },
     steps: [
-      forwarded('2'.repeat(300), notFrom('', { store: ['find'] })),
-      forwarded('203.0.113.5.evil.example', notFrom('203.0.113.5.evil.example')),
+      forwarded('2'.repeat(300), unknownFrom(['warning LATCHKEY_NO_ADDRESS'], { store: ['find'] })),
+      forwarded('203.0.113.5.evil.example', unknownFrom()),
+    ],
+  },
+  {
+    title: 'reads an address with a port and in brackets, as some proxies write it',
+    ...BOUND,
+    app: { proxies: 1 },
+    steps: [
+      forwarded('203.0.113.5:51234', passes(BY_KEY, COLD)),
+      forwarded('[::ffff:203.0.113.5]:51234', passes(BY_KEY, WARM)),
+      forwarded('[2001:db8::5]:51234', notFrom('2001:db8::5')),
     ],
   },
 ]

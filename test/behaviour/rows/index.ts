@@ -1,7 +1,7 @@
 import type { Row } from '../row.ts'
 import { CONNECTIONS, METHODS, PROXIES, RENDERING } from './http.ts'
 import { CONFUSIONS, GUARDS } from './mark.ts'
-import { ADMISSIONS, BAD_KEYS, LIMITS, READING, REFUSALS } from './verifying.ts'
+import { ADMISSIONS, BAD_KEYS, LIMITS, READING, REFUSALS, REWRITTEN } from './verifying.ts'
 
 export interface Section {
   readonly title: string
@@ -11,6 +11,7 @@ export interface Section {
 /** The table. */
 export const SECTIONS: readonly Section[] = [
   { title: 'Reading the key', rows: READING },
+  { title: 'Fields that a middleware has rewritten', rows: REWRITTEN },
   { title: 'Bad keys', rows: BAD_KEYS },
   { title: 'Other refusals', rows: REFUSALS },
   { title: 'Limits and quotas', rows: LIMITS },

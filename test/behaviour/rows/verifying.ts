@@ -1,5 +1,16 @@
 import { BOB } from '../../support/test-keys.ts'
-import { BY_KEY, COLD, NO_IO, passes, problem, refuses, WARM } from '../expected.ts'
+import {
+  BY_KEY,
+  BY_SESSION,
+  COLD,
+  guardRefuses,
+  NO_IO,
+  NOBODY,
+  passes,
+  problem,
+  refuses,
+  WARM,
+} from '../expected.ts'
 import type { Given } from '../givens.ts'
 import type { Row, Step } from '../row.ts'
 
@@ -11,6 +22,16 @@ const DAY = { name: 'day', limit: 10, per: 'day' } as const
 
 function ask(lines: readonly string[], expect: Step['expect']): Step[] {
   return [{ ask: { lines }, expect }]
+}
+
+/** A key came as a bearer token, which is not read. */
+const MISPLACED = {
+  events: ['key.refused missing_key bearer_not_read'],
+  details: {
+    detail:
+      'API keys with this prefix are not read from "Authorization: Bearer"; ' +
+      'send the key as "X-Api-Key: <key>" or "Authorization: Api-Key <key>"',
+  },
 }
 
 /** DESIGN's table "Verifying", in its order. */
@@ -33,7 +54,25 @@ export const READING: readonly Row[] = [
     steps: [{ ask: { path: '/?api_key=<key>', lines: [] }, expect: problem('missing_key') }],
   },
   { title: 'reads no key in a cookie', steps: ask(['Cookie: X-Api-Key=<key>'], problem('missing_key')) },
-  { title: 'passes by other schemes', steps: ask(['Authorization: Bearer <key>'], problem('missing_key')) },
+  {
+    title: 'passes by other schemes',
+    steps: ['Bearer e30.e30.e30', 'Basic PGtleT46', '<key>'].map((credentials) => ({
+      ask: { lines: [`Authorization: ${credentials}`] },
+      expect: problem('missing_key'),
+    })),
+  },
+  {
+    title: 'says where keys are read to who sends what begins as one as a bearer token',
+    steps: ['<key>', 'acme_test_0'].map((token) => ({
+      ask: { lines: [`Authorization: Bearer ${token}`] },
+      expect: problem('missing_key', MISPLACED),
+    })),
+  },
+  {
+    title: 'says so also where it is a guard that asks for a key',
+    app: { keys: 'optional', guard: { name: 'requireApiKey' } },
+    steps: ask(['Authorization: Bearer <key>'], guardRefuses('missing_key', NOBODY, MISPLACED)),
+  },
   { title: 'reads a key in X-Api-Key', steps: ask(KEY, passes(BY_KEY, COLD)) },
   {
     title: 'reads a key in Authorization, in any case',
@@ -66,6 +105,64 @@ export const READING: readonly Row[] = [
       { ask: { lines: [...KEY, ...KEY] }, expect: refuses('multiple_credentials') },
       { ask: { lines: [...KEY, 'X-Api-Key: junk'] }, expect: refuses('multiple_credentials') },
     ],
+  },
+]
+
+/** What a middleware of the application's own has made of header fields before. */
+export const REWRITTEN: readonly Row[] = [
+  {
+    title: 'sees no key that a middleware has taken away, however often it was sent',
+    app: { rewrites: { 'x-api-key': null } },
+    steps: [KEY, [...KEY, ...KEY]].map((lines) => ({ ask: { lines }, expect: problem('missing_key') })),
+  },
+  {
+    title: 'lets a login pass where a middleware has taken the key away',
+    app: {
+      rewrites: { 'x-api-key': null, authorization: null },
+      keys: 'optional',
+      session: 'before the keys',
+      guard: { name: 'requireSession' },
+    },
+    steps: [KEY, [...KEY, ...KEY], ['Authorization: Api-Key <key>']].map((lines) => ({
+      ask: { lines: ['Cookie: <session>', ...lines] },
+      expect: passes(BY_SESSION),
+    })),
+  },
+  {
+    title: 'reads the key that a middleware has put there, whatever was sent',
+    app: { rewrites: { 'x-api-key': '<key>' } },
+    steps: [
+      { ask: { lines: [] }, expect: passes(BY_KEY, COLD) },
+      { ask: { lines: ['X-Api-Key: junk'] }, expect: passes(BY_KEY, WARM) },
+      { ask: { lines: ['X-Api-Key: <Bob’s key>', 'X-Api-Key: junk'] }, expect: passes(BY_KEY, WARM) },
+      { ask: { lines: ['Authorization: Api-Key <Bob’s key>'] }, expect: refuses('multiple_credentials') },
+    ],
+  },
+  {
+    title: 'refuses a login with a key that a middleware has put there',
+    app: {
+      rewrites: { 'x-api-key': '<key>' },
+      keys: 'none',
+      session: 'before the keys',
+      guard: { name: 'requireSession' },
+    },
+    steps: ask(['Cookie: <session>'], guardRefuses('session_required', BY_SESSION)),
+  },
+  {
+    title: 'refuses a field that was sent twice and that a middleware has tidied up',
+    app: { rewrites: { authorization: 'Api-Key <key>' } },
+    steps: [
+      { ask: { lines: ['Authorization: API-KEY <key>'] }, expect: passes(BY_KEY, COLD) },
+      {
+        ask: { lines: ['Authorization: API-KEY <key>', 'Authorization: API-KEY <key>'] },
+        expect: refuses('multiple_credentials'),
+      },
+    ],
+  },
+  {
+    title: 'counts the texts of an array that a middleware has put there',
+    app: { rewrites: { 'x-api-key': ['<key>', '<key>'] } },
+    steps: ask([], refuses('multiple_credentials')),
   },
 ]
 

@@ -1,0 +1,15 @@
+import { isPromiseLike } from '../internal/awaitable.ts'
+import type { ApiKeyEvent, ApiKeyListener } from './events.ts'
+import { warnOfFailure } from './warn-of-failure.ts'
+
+/** Calls the listener so that nothing it does comes back. Without one, what fails is a warning of the process. */
+export function createEmitter(listener: ApiKeyListener = warnOfFailure): (event: ApiKeyEvent) => void {
+  return (event) => {
+    try {
+      const result = listener(event)
+      if (isPromiseLike(result)) result.then(undefined, () => {})
+    } catch {
+      // A listener's failure is its own.
+    }
+  }
+}

@@ -1,0 +1,121 @@
+import { warnEvery } from '../internal/process-warning.ts'
+import type { ApiKeyEvent } from './events.ts'
+
+type Operation = Extract<ApiKeyEvent, { type: 'fault' }>['operation']
+
+/** How often what goes on failing in one place is told. */
+const INTERVAL_MS = 60_000
+
+/** What failed, and what to look at. */
+interface Failure {
+  readonly what: string
+  readonly cure: string
+}
+
+const FAULTS: Readonly<Record<Operation, Failure>> = Object.freeze({
+  store: {
+    what: 'The store of API keys failed',
+    cure: 'Requests with keys are answered 503: see that it is there, can be reached, and is migrated',
+  },
+  rate_limiter: { what: 'The rate limiter failed', cure: 'See that its server is there and can be reached' },
+  invalidation: {
+    what: 'Telling other processes of changed API keys failed',
+    cure: 'They may notice as late as "cache.maxAgeMs": see that the server of "invalidation" can be reached',
+  },
+  digest: {
+    what: 'The digest of an API key could not be compared or made',
+    cure: 'See that "peppers" holds every pepper in use, and that bcrypt is installed where digests need it',
+  },
+  format: { what: 'A format of imported API keys failed', cure: 'Mend the "lookup" of your "formats"' },
+  owner_status: {
+    what: '"isOwnerActive" or "ownerPermissions" failed',
+    cure: 'Requests with keys are answered 503: see what it needs to answer',
+  },
+  usage: {
+    what: 'Uses of API keys could not be written',
+    cure: 'They are kept and written later: see that the store takes writes',
+  },
+  digest_upgrade: {
+    what: 'A digest could not be rewritten under the current scheme',
+    cure: 'The old one goes on working: see that the store takes writes',
+  },
+  resolve_user: {
+    what: 'Looking for the user of an API key failed',
+    cure: 'The request was answered 503: see "resolveUser", or the verify callback of the strategy',
+  },
+  actor: {
+    what: '"actor" of the key management failed',
+    cure: 'The request was answered 503: see what it threw',
+  },
+  management: { what: 'A request to manage API keys failed', cure: 'It was answered 503: see the cause' },
+  verify: {
+    what: 'An API key could not be verified',
+    cure: 'The request was answered 503: see how "verify" is called, and that "close()" comes after the last request',
+  },
+  remote: {
+    what: 'The service that verifies API keys failed',
+    cure: 'See that it can be reached, and that the key which the client was given may verify',
+  },
+})
+
+/**
+ * Tells of a failure where nobody listens to events: a 503 without a word would leave an operator with nothing to go by. Each
+ * kind is told at most once a minute.
+ */
+export function warnOfFailure(event: ApiKeyEvent): void {
+  const failure = failureOf(event)
+  if (!failure || !('error' in event)) return
+  const subject = event.type === 'fault' ? event.operation : event.type
+  // What a format throws may quote the text that it was asked about, in whichever form.
+  const cause = subject === 'format' ? '' : `: ${describeCause(event.error)}`
+  const message = `${failure.what}${cause}. ${failure.cure}. Pass "onEvent" to receive every failure; without it, one a minute of each kind is told`
+  warnEvery(INTERVAL_MS, event.at.getTime(), 'LATCHKEY_FAULT', subject, message)
+}
+
+function failureOf(event: ApiKeyEvent): Failure | null {
+  switch (event.type) {
+    case 'fault':
+      return FAULTS[event.operation]
+    case 'limiter.suspended':
+      return {
+        what: 'The rate limiter keeps failing and is not asked for now',
+        cure: 'Limits follow "onUnavailable": see that its server is there and can be reached',
+      }
+    case 'change.delayed':
+      return {
+        what: 'The rate limiter could not be told that an API key has changed',
+        cure: 'The change took until caches had aged: see that its server can be reached',
+      }
+    default:
+      return null
+  }
+}
+
+const MAX_CAUSE_LENGTH = 300
+
+/** What went wrong in the words of the error, on one line, without anything that may be a secret. */
+function describeCause(error: unknown): string {
+  const { message, code, errors } = (error ?? {}) as { message?: unknown; code?: unknown; errors?: unknown }
+  // Where every address of a server refuses, Node says so of each, and nothing of all.
+  if (message === '' && Array.isArray(errors) && errors.length > 0) return describeCause(errors[0])
+  const told = typeof message === 'string' && message !== '' ? message : 'an error without a message'
+  const text = withoutSecrets(told.slice(0, 2_000).replaceAll(/[\s\p{Cc}]+/gu, ' ')).slice(
+    0,
+    MAX_CAUSE_LENGTH,
+  )
+  const isNamed = typeof code === 'string' && /^\w{1,40}$/.test(code) && !text.includes(code)
+  return isNamed && !isSecretive(code) ? `${text.replace(/\.$/, '')} (${code})` : text.replace(/\.$/, '')
+}
+
+/** A run of letters and digits of the length of a key, a digest or a token; names of hosts have dots in between. */
+const SECRETIVE = /[\w+=$-]{20,}/g
+
+function isSecretive(text: string): boolean {
+  return text.length >= 20 && /\d/.test(text) && /[A-Za-z]/.test(text)
+}
+
+function withoutSecrets(text: string): string {
+  return text
+    .replaceAll(/\$2[aby]?\$\d\d\$[./\w]*/g, '…')
+    .replaceAll(SECRETIVE, (run) => (isSecretive(run) ? '…' : run))
+}

@@ -1,0 +1,66 @@
+import type { RequestLike } from './raw-request.ts'
+
+const NO_LINES: readonly string[] = Object.freeze([])
+
+/** Stands for a value that is no text. No key holds this letter, so it is a malformed one and never none. */
+const NO_TEXT = '\ufffd'
+
+/**
+ * The lines of a header field as the application has left it: a middleware that sets or deletes `req.headers[name]` is
+ * heeded. Of what was sent it reads only what `headers` does not tell, that a field came twice: Node joins most
+ * repeated fields and drops others.
+ *
+ * @param name in lower case
+ * @param keyOf the key in a line, null if it holds none
+ */
+export function linesOf(
+  { headers, rawHeaders = NO_LINES }: RequestLike,
+  name: string,
+  keyOf: (line: string) => string | null,
+): readonly string[] {
+  const value: unknown = headers[name] ?? (rawHeaders.length === 0 ? valueInAnyCase(headers, name) : null)
+  if (value === undefined || value === null) return NO_LINES
+  const left = typeof value === 'string' ? [value] : textsOf(value)
+  if (!isRepeated(rawHeaders, name)) return left
+  const sent = rawHeaders.filter((_line, i) => i % 2 === 1 && rawHeaders[i - 1]?.toLowerCase() === name)
+  return isWhatWasSent(left, sent, keyOf) ? sent : left
+}
+
+/** Requests that tests make up do not spell names as Node does. */
+function valueInAnyCase(headers: RequestLike['headers'], name: string): unknown {
+  const spelt = Object.keys(headers).find((other) => other.toLowerCase() === name)
+  return spelt === undefined ? undefined : headers[spelt]
+}
+
+function textsOf(value: unknown): readonly string[] {
+  const values: readonly unknown[] = Array.isArray(value) ? value : [value]
+  return values
+    .filter((entry) => entry !== undefined && entry !== null)
+    .map((entry) => (typeof entry === 'string' ? entry : NO_TEXT))
+}
+
+/** Every request pays for this: it makes nothing, and looks at names of the right length alone. */
+function isRepeated(rawHeaders: readonly string[], name: string): boolean {
+  let isFound = false
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const sent = rawHeaders[i] as string
+    if (sent.length !== name.length || sent.toLowerCase() !== name) continue
+    if (isFound) return true
+    isFound = true
+  }
+  return false
+}
+
+/**
+ * Whether a field that came several times is as Node has made it; or somebody has rewritten it who saw several keys as one,
+ * and what is left still shows one of them. Whoever puts another text in their place has decided.
+ */
+function isWhatWasSent(
+  left: readonly string[],
+  sent: readonly string[],
+  keyOf: (line: string) => string | null,
+): boolean {
+  if (left.length === 1 && (left[0] === sent[0] || left[0] === sent.join(', '))) return true
+  const keys = sent.map(keyOf).filter((key) => key !== null)
+  return keys.length > 1 && keys.some((key) => left.some((line) => line.includes(key)))
+}
