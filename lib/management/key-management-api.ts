@@ -19,7 +19,7 @@ import { matchRoute, methodsAt, type Operation } from './operations.ts'
 import { type PolicyOptions, resolvePolicy } from './policy.ts'
 import { checkMaxBodyBytes, readBody } from './read-body.ts'
 import { readInput, readSecretInput } from './read-input.ts'
-import { refusal } from './refusal.ts'
+import { invalidRequest, refusal } from './refusal.ts'
 import { createRequestLimits, type RequestLimitOptions } from './request-limit.ts'
 
 /** What the HTTP interface asks of the application, and what it allows. `Source` is a request of the framework. */
@@ -214,8 +214,13 @@ function splitUrl(url: string): { pathname: string; search: string } {
     : { pathname: url.slice(0, mark), search: url.slice(mark + 1) }
 }
 
-/** A parameter that is given twice is a list, which none may be. */
+const MAX_PARAMETERS = 32
+
+/** A parameter that is given twice is a list, which none may be. Strangers send queries too, so that not all of a long one is read. */
 function readQuery(search: string): Record<string, unknown> {
+  if (search.split('&', MAX_PARAMETERS + 1).length > MAX_PARAMETERS) {
+    throw invalidRequest('query', `at most ${MAX_PARAMETERS} parameters`)
+  }
   const values = new Map<string, string[]>()
   for (const [name, value] of new URLSearchParams(search)) {
     const given = values.get(name)

@@ -142,6 +142,19 @@ describe.each(DOORS)('with %s, a body is looked at', (_name, build) => {
   })
 })
 
+it('reads no query of more parameters than there could be', async () => {
+  const { call } = await createWorld()
+  const query = (count: number) => `?${Array.from({ length: count }, (_, i) => `p${i}`).join('&')}`
+  for (const path of ['/', '/self', '/openapi.json']) {
+    expect((await call('GET', path + query(32))).body).toMatchObject({ status: 400, field: 'p0' })
+    expect((await call('GET', path + query(33))).body).toMatchObject({
+      status: 400,
+      field: 'query',
+      accepted: 'at most 32 parameters',
+    })
+  }
+})
+
 it('names a forbidden member by its whole path, and what is nested too deeply', async () => {
   const { keys } = createTestKeys()
   const api = createKeyManagementApi(keys, { actor: () => ACTORS.alice as never })
