@@ -30,10 +30,10 @@ export function boundPermissions(
   return exceeded ? refusePermissions(exceeded) : accept(value)
 }
 
-export function refusePermissions(ceiling: Permissions, toDo = ''): Refusal {
+export function refusePermissions(ceiling: Permissions, purpose = ''): Refusal {
   const text = JSON.stringify(ceiling)
   const shown = text.length > MAX_SHOWN ? 'what you may grant' : text
-  return refuse('permissions_exceeded', 'permissions', `permissions within ${shown}${toDo}`)
+  return refuse('permissions_exceeded', 'permissions', `permissions within ${shown}${purpose}`)
 }
 
 /** Rate limits: each ceiling there, of the same shape, and no higher. Null has the default of the service. */

@@ -4,6 +4,7 @@ import { compileRateLimits, type RateLimit } from '../../lib/core/rate-limit.ts'
 import { type Actor, checkActor } from '../../lib/management/actor.ts'
 import type { ClientFields } from '../../lib/management/client-fields.ts'
 import { type Action, decide, resolvePolicy } from '../../lib/management/policy.ts'
+import { apiKeyAt } from '../support/api-key.ts'
 import { createWorld, ROUTERS } from '../support/management-world.ts'
 import { createTestKeys, NAME } from '../support/test-keys.ts'
 
@@ -16,37 +17,7 @@ const OWNER = { type: 'user', id: 'u_1' }
 const HELD = { projects: ['read'], billing: ['*'] }
 const SOME = { projects: ['read', 'write'] }
 
-function keyWith(members: Partial<ApiKey>): ApiKey {
-  return {
-    id: 'K0000000000000001',
-    lineageId: 'K0000000000000001',
-    name: 'CI',
-    prefix: 'acme',
-    hint: 'acme_K000',
-    owner: OWNER,
-    createdBy: 'root',
-    permissions: HELD,
-    metadata: {},
-    enabled: true,
-    rateLimits: null,
-    quota: null,
-    allowedIps: null,
-    createdAt: later(-10 * DAY),
-    updatedAt: later(-10 * DAY),
-    expiresAt: null,
-    idleExpiryMs: null,
-    usageCount: 0,
-    lastUsedAt: null,
-    lastUsedIp: null,
-    revokedAt: null,
-    revokedBy: null,
-    revokedReason: null,
-    rotatedFrom: null,
-    rotatedTo: null,
-    version: 1,
-    ...members,
-  }
-}
+const keyWith = (members: Partial<ApiKey>) => apiKeyAt(NOW, { permissions: HELD, ...members })
 
 const owner = (more: object = {}) => checkActor({ id: 'u_1', owners: [{ ...OWNER, ...more }] })
 const admin = (more: object = {}) => checkActor({ id: 'root', admin: true, ...more })

@@ -5,46 +5,15 @@ import { type Actor, checkActor } from '../../lib/management/actor.ts'
 import type { ClientFields } from '../../lib/management/client-fields.ts'
 import { keyActorId } from '../../lib/management/key-actor-id.ts'
 import { type Action, decide, resolvePolicy } from '../../lib/management/policy.ts'
+import { apiKeyAt } from '../support/api-key.ts'
 
 const DAY = 86_400_000
 const NOW = Date.UTC(2026, 5, 15)
 const later = (ms: number) => new Date(NOW + ms)
+const keyWith = (members: Partial<ApiKey> = {}) => apiKeyAt(NOW, members)
 
 /** JSON as a client sends it: `__proto__` is a member like any other. */
 const json = (text: string) => JSON.parse(text)
-
-/** A key of user u_1, without permissions, made ten days ago, that never expires. */
-function keyWith(members: Partial<ApiKey> = {}): ApiKey {
-  return Object.freeze({
-    id: 'K0000000000000001',
-    lineageId: 'K0000000000000001',
-    name: 'CI',
-    prefix: 'acme',
-    hint: 'acme_K000',
-    owner: { type: 'user', id: 'u_1' },
-    createdBy: 'u_1',
-    permissions: {},
-    metadata: {},
-    enabled: true,
-    rateLimits: null,
-    quota: null,
-    allowedIps: null,
-    createdAt: later(-10 * DAY),
-    updatedAt: later(-10 * DAY),
-    expiresAt: null,
-    idleExpiryMs: null,
-    usageCount: 0,
-    lastUsedAt: null,
-    lastUsedIp: null,
-    revokedAt: null,
-    revokedBy: null,
-    revokedReason: null,
-    rotatedFrom: null,
-    rotatedTo: null,
-    version: 1,
-    ...members,
-  })
-}
 
 const OWNERS = {
   user: { type: 'user', id: 'u_1' },
