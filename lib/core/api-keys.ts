@@ -111,10 +111,10 @@ export interface ApiKeysOptions {
   isOwnerActive?: (owner: Owner) => Awaitable<boolean>
   /**
    * Says what an owner may do now; null restricts nothing. A key then may do what it is permitted and its owner may do
-   * as well, with `*` understood on both sides; actions of `api-keys` both have to name. That is what `verify`, guards and
-   * `req.apiKey` go by, while `get` and `list` show what the key itself is permitted. It is asked after `isOwnerActive` has answered true, and both answers
-   * are remembered together; if it fails, or answers with anything but permissions or null, verification fails with
-   * `unavailable`.
+   * as well, with `*` understood on both sides; both have to name actions of `api-keys`. That is what `verify`, guards and
+   * `req.apiKey` go by, while `get` and `list` show what the key itself is permitted. It is asked after `isOwnerActive` has
+   * answered true, and both answers are remembered together; if it fails, or answers with anything but permissions or null,
+   * verification fails with `unavailable`.
    *
    * @example
    * ownerPermissions: async (owner) => permissionsOfRole(await users.roleOf(owner.id))
