@@ -16,8 +16,17 @@ export function installPeers() {
 
 /** Builds the library, unless its build is younger than every source. */
 export function buildLibrary() {
-  const doors = ['index.mjs', 'express.mjs', 'koa.mjs', 'passport.mjs', 'redis.mjs', 'sql.mjs']
-  const outputs = doors.map((file) => new URL(`dist/${file}`, root))
+  const doors = [
+    'index',
+    'express',
+    'koa',
+    'passport',
+    'redis',
+    'sql',
+    'management/express',
+    'management/koa',
+  ]
+  const outputs = doors.map((file) => new URL(`dist/${file}.mjs`, root))
   const isBuilt = outputs.every(existsSync) && Math.min(...outputs.map(changedAt)) >= latestSourceChange()
   if (!isBuilt) npm(['run', 'build'])
 }

@@ -1,10 +1,11 @@
 /** The results as text for people. */
-export function formatResults(settings, { http, verify, memory, redis, stores, list, bars }) {
+export function formatResults(settings, { http, verify, memory, strangers, redis, stores, list, bars }) {
   return [
     formatSettings(settings),
     http && formatHttp('HTTP', http),
     verify && formatVerify(verify),
     memory && formatMemory(memory),
+    strangers && formatStrangers(strangers),
     redis?.http && formatHttp(`HTTP with Redis ${redis.version}`, redis.http),
     redis && formatCheck(redis),
     stores && formatCold(stores),
@@ -70,6 +71,27 @@ function formatMemory({ keys, bytesPerCachedRecord, bytesPerCachedRecordAndLedge
       ],
       ['key in memoryStore(), and the key itself', bytesPerStoredKey.toFixed(0)],
     ]),
+  ].join('\n')
+}
+
+function formatStrangers({ bodies }) {
+  const rows = Object.entries(bodies).map(([body, figures]) => [
+    body,
+    interval(figures.jsonUs, 0),
+    interval(figures.expressUs, 0),
+    interval(figures.expressInJson, 2),
+    interval(figures.koaUs, 0),
+    interval(figures.koaInJson, 2),
+  ])
+  return [
+    'A body whose sender is nobody: server CPU for its 401',
+    formatTable([
+      ['body', 'express.json() µs', 'apiKeyRouter µs', 'times', 'apiKeyRouter of Koa µs', 'times'],
+      ...rows,
+    ]),
+    ...Object.entries(bodies).map(
+      ([body, { controlPercent }]) => `A/A control, ${body}: ${spread(controlPercent)}`,
+    ),
   ].join('\n')
 }
 

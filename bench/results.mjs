@@ -66,6 +66,27 @@ export function summariseVerify(rounds) {
   }
 }
 
+/** What the part `strangers` says: CPU microseconds for each body, and in those of `express.json()` and a 401. */
+export function summariseStrangers(rounds) {
+  const summaries = Object.keys(rounds[0]).map((body) => {
+    const valuesOf = (name) => rounds.map((round) => round[body][name])
+    const inJson = (name) => summarise(pair(valuesOf(name), valuesOf('json'), divide))
+    const control = pair(valuesOf('json-again'), valuesOf('json'), percentAbove)
+    return [
+      body,
+      {
+        jsonUs: summarise(valuesOf('json')),
+        expressUs: summarise(valuesOf('express')),
+        koaUs: summarise(valuesOf('koa')),
+        expressInJson: inJson('express'),
+        koaInJson: inJson('koa'),
+        controlPercent: { ...summarise(control), ...spreadOf(control) },
+      },
+    ]
+  })
+  return { bodies: Object.fromEntries(summaries) }
+}
+
 /** What the part `redis` says: of its servers, where any were measured, and of `check`. */
 export function summariseRedis({ version, servers, checks }) {
   return { version, ...(servers && { http: summariseHttp(servers) }), check: summariseCheck(checks) }
@@ -194,10 +215,11 @@ function summarisePeer({ statements, measured }) {
 }
 
 /** The bars of this project that the figures at hand can be held to. */
-export function judge({ http, verify, redis, stores, list }) {
+export function judge({ http, verify, strangers, redis, stores, list }) {
   const bars = {
     http: judgeHttp(http),
     verify: judgeVerify(verify),
+    strangers: judgeStrangers(strangers),
     redis: [...judgeRedisHttp(redis?.http), ...judgeCheck(redis?.check)],
     stores: judgeStores(stores),
     list: judgeList(list),
@@ -230,6 +252,13 @@ function judgeVerify(verify) {
     atMost('verify(), warm, in SHA-256 of the key', verify.verifyInHashes, 8, '×'),
     atMost('verify() of remote keys, warm, in that of local ones', verify.verifyRemoteInLocal, 1.1, '×'),
   ]
+}
+
+function judgeStrangers(strangers) {
+  return Object.entries(strangers?.bodies ?? {}).flatMap(([body, { expressInJson, koaInJson }]) => [
+    atMost(`apiKeyRouter refusing a stranger's ${body}, in express.json()`, expressInJson, 1.5, '×'),
+    atMost(`apiKeyRouter of Koa refusing a stranger's ${body}, in express.json()`, koaInJson, 1.5, '×'),
+  ])
 }
 
 function judgeRedisHttp(http) {

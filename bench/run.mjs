@@ -12,11 +12,11 @@ import { createRandom } from './statistics.mjs'
 
 const usage = `npm run bench -- [part] [options]
 
-  http, verify, memory, redis, stores, list: one part instead of all
+  http, verify, memory, strangers, redis, stores, list: one part instead of all
 
   --only part                      the same
   --targets a,b                    only these servers (see targets.mjs)
-  --rounds 25                      rounds of the comparisons over HTTP, of verify(), of check() and of list()
+  --rounds 25                      rounds of the comparisons over HTTP, of verify(), of strangers, of check() and of list()
   --starts 5                       how often the processes are started afresh in the course of the rounds
   --warmups 2                      rounds after each start that do not count
   --requests 2000                  requests to each server in each round
@@ -25,7 +25,7 @@ const usage = `npm run bench -- [part] [options]
   --seed N                         repeats the order in which the targets took their turns
   --strict                         exit 1 when a bar is missed
 `
-const parts = ['http', 'verify', 'memory', 'redis', 'stores', 'list']
+const parts = ['http', 'verify', 'memory', 'strangers', 'redis', 'stores', 'list']
 const memoryKeys = 100_000
 const resultsFile = new URL('results.json', import.meta.url)
 
@@ -44,8 +44,9 @@ async function main() {
     return true
   }
   installPeers()
-  const { summariseHttp, summariseVerify, summariseRedis, summariseStores, summariseList, judge } =
-    await import('./results.mjs')
+  const summarise = await import('./results.mjs')
+  const { summariseHttp, summariseVerify, summariseStrangers, summariseRedis } = summarise
+  const { summariseStores, summariseList, judge } = summarise
   const { targets } = await import('./targets.mjs')
   const names = readTargets(targets, options)
   const needsLibrary =
@@ -59,6 +60,7 @@ async function main() {
   if (names.http.length > 0) note('http', summariseHttp(await runHttp(names.http, options)))
   if (options.parts.includes('verify')) note('verify', summariseVerify(await runVerify(options)))
   if (options.parts.includes('memory')) note('memory', await runMemory())
+  if (options.parts.includes('strangers')) note('strangers', summariseStrangers(await runStrangers(options)))
   if (options.parts.includes('redis')) note('redis', summariseRedis(await runRedis(names.redis, options)))
   if (options.parts.includes('stores')) note('stores', summariseStores(await runStores(options)))
   if (options.parts.includes('list')) note('list', summariseList(await runList(options)))
@@ -156,6 +158,11 @@ async function runHttp(names, options, redisUrl) {
 
 async function runVerify(options) {
   const shares = await runScripts('measure-verify.mjs', [], options)
+  return shares.flat()
+}
+
+async function runStrangers(options) {
+  const shares = await runScripts('measure-strangers.mjs', [], options)
   return shares.flat()
 }
 

@@ -40,6 +40,33 @@ export function checkAllowedIps(name: string, value: unknown): readonly string[]
   })
 }
 
+/**
+ * Whether every address of `list` is one of `ceiling`; null is every address there is. An entry has to lie within a single entry of
+ * the ceiling: a block that only several of them cover together is not found to lie within.
+ */
+export function isAddressListWithin(
+  list: readonly string[] | null,
+  ceiling: readonly string[] | null,
+): boolean {
+  if (ceiling === null) return true
+  if (list === null) return false
+  const blocks = ceiling.map(parseRule)
+  return list
+    .map(parseRule)
+    .every((rule) => rule && blocks.some((block) => block && isBlockWithin(rule, block)))
+}
+
+function isBlockWithin(rule: Rule, block: Rule): boolean {
+  const list = new BlockList()
+  list.addSubnet(block.address, block.bits, block.family)
+  return bitsInIpv6(rule) >= bitsInIpv6(block) && list.check(rule.address, rule.family)
+}
+
+/** An IPv4 address is the end of an IPv4-mapped one. */
+function bitsInIpv6({ bits, family }: Rule): number {
+  return family === 'ipv4' ? bits + 96 : bits
+}
+
 function parseRule(text: string): Rule | null {
   const [ip = '', length, ...rest] = text.split('/')
   if (rest.length > 0 || isIP(ip) === 0 || ip.includes('%')) return null

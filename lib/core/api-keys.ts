@@ -1,4 +1,5 @@
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
+import { deepFreeze } from '../internal/deep-freeze.ts'
 import { checkBoolean, checkFunction, checkInteger, checkMethods, checkObject } from '../internal/options.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { createDigester, type DigestScheme, type Pepper } from './digest.ts'
@@ -111,10 +112,10 @@ export interface ApiKeysOptions {
   isOwnerActive?: (owner: Owner) => Awaitable<boolean>
   /**
    * Says what an owner may do now; null restricts nothing. A key then may do what it is permitted and its owner may do
-   * as well, with `*` understood on both sides: that is what `verify`, guards and `req.apiKey` go by, while `get` and
-   * `list` show what the key itself is permitted. It is asked after `isOwnerActive` has answered true, and both answers
-   * are remembered together; if it fails, or answers with anything but permissions or null, verification fails with
-   * `unavailable`.
+   * as well, with `*` understood on both sides; both have to name actions of `api-keys`. That is what `verify`, guards and
+   * `req.apiKey` go by, while `get` and `list` show what the key itself is permitted. It is asked after `isOwnerActive` has
+   * answered true, and both answers are remembered together; if it fails, or answers with anything but permissions or null,
+   * verification fails with `unavailable`.
    *
    * @example
    * ownerPermissions: async (owner) => permissionsOfRole(await users.roleOf(owner.id))
@@ -175,6 +176,8 @@ export interface ApiKeys
   extends KeyManagement,
     Required<Omit<ApiKeyVerifier, 'isForeignKey'>>,
     Pick<ApiKeyVerifier, 'isForeignKey'> {
+  /** The limits of keys that have none of their own: the option `rateLimits`. */
+  readonly rateLimits: readonly RateLimit[]
   /**
    * Waits for calls that are under way, writes what is still in memory, gives leased units of quotas back to the store, and
    * stops the timers. Verifications after it fail with `unavailable`. The store and the limiter stay open: they are yours.
@@ -355,6 +358,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   return Object.freeze({
     ...management,
     prefix,
+    rateLimits: deepFreeze(structuredClone(options.rateLimits ?? [])),
     verifyEager,
     ...(settings.formats.names.length > 0 && { isForeignKey }),
     report: createReporter(clock, emit),

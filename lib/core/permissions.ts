@@ -6,6 +6,8 @@ import { checkArray, describe, fail, isPlainObject } from '../internal/options.t
  *
  * `*` as an action stands for every action on that resource, `*` as a resource for every resource:
  * `{ projects: ['*'] }`, `{ '*': ['read'] }`, `{ '*': ['*'] }`. There are no other wildcards: `proj*` is a name.
+ *
+ * The resource `api-keys` belongs to Latchkey and no wildcard covers it: `{ 'api-keys': ['verify'] }` has to be spelled out.
  */
 export type Permissions = Readonly<Record<string, readonly string[]>>
 
@@ -22,6 +24,9 @@ export type PermissionRequirement =
   | readonly Alternative[]
 
 type Alternative = Readonly<Record<string, readonly string[] | undefined>>
+
+/** What Latchkey itself asks permissions for, by its literal name: a customer's `*` is meant for the customer's things. */
+export const OWN_RESOURCE = 'api-keys'
 
 const NAME = /^(?:\*|[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,63})$/
 const MAX_NAMES = 256
@@ -47,12 +52,15 @@ export function missingPermissions(
 
 /**
  * What both grant, and nothing else: it satisfies a requirement of one action exactly where `a` and `b` both do, wildcards
- * on either side understood. A name is listed once: what `*` grants is not repeated on the resources.
+ * on either side understood. A name is listed once: what `*` grants is not repeated on the resources it covers.
  */
 export function intersectPermissions(a: Permissions, b: Permissions): Permissions {
   const everywhere = commonActions(actionsOn(a, '*'), actionsOn(b, '*'))
   const common: [string, string[]][] = everywhere.length === 0 ? [] : [['*', everywhere]]
+  const own = actionsNamed(a, OWN_RESOURCE).filter((action) => actionsNamed(b, OWN_RESOURCE).includes(action))
+  if (own.length > 0) common.push([OWN_RESOURCE, [...new Set(own)]])
   for (const resource of new Set([...Object.keys(a), ...Object.keys(b)])) {
+    if (resource === OWN_RESOURCE) continue
     const actions = commonActions(actionsOn(a, resource), actionsOn(b, resource))
     const further = everywhere.includes('*') ? [] : actions.filter((action) => !everywhere.includes(action))
     if (further.length > 0) common.push([resource, further])
@@ -129,20 +137,22 @@ function missingOfAll(granted: Permissions, required: Alternative): Permissions 
 }
 
 function isGranted(granted: Permissions, resource: string, action: string): boolean {
+  if (resource === OWN_RESOURCE) return actionsNamed(granted, resource).includes(action)
   return allows(granted, resource, action) || allows(granted, '*', action)
 }
 
 function allows(granted: Permissions, resource: string, action: string): boolean {
-  if (!Object.hasOwn(granted, resource)) return false
-  const actions = granted[resource] ?? []
+  const actions = actionsNamed(granted, resource)
   return actions.includes(action) || actions.includes('*')
 }
 
 /** All that is granted on a resource, by its own name and by `*`. */
 function actionsOn(granted: Permissions, resource: string): ReadonlySet<string> {
-  const own = Object.hasOwn(granted, resource) ? granted[resource] : undefined
-  const everywhere = Object.hasOwn(granted, '*') ? granted['*'] : undefined
-  return new Set([...(own ?? []), ...(everywhere ?? [])])
+  return new Set([...actionsNamed(granted, resource), ...actionsNamed(granted, '*')])
+}
+
+function actionsNamed(granted: Permissions, resource: string): readonly string[] {
+  return (Object.hasOwn(granted, resource) && granted[resource]) || []
 }
 
 function commonActions(a: ReadonlySet<string>, b: ReadonlySet<string>): string[] {

@@ -1,5 +1,5 @@
 import { checkPermissions, type Permissions } from '../core/permissions.ts'
-import { type ApiKey, checkOwner, type Owner } from '../core/record.ts'
+import { checkOwner, type Owner } from '../core/record.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
 import { checkArray, checkBoolean, checkObject, checkText } from '../internal/options.ts'
 import { ownMember } from './own-member.ts'
@@ -28,9 +28,13 @@ export interface Actor {
    */
   readonly admin?: boolean
   /**
-   * The permissions that the actor may give to a key, those it adds and those it revives: a new key, a successor, a key that is
-   * enabled again or brought back from expiry. Give it to owners that have keys with permissions, or they can issue none
-   * and rotate none. An entry of `owners` may have its own.
+   * The permissions that the actor may give to a key. Whoever adds permissions needs those that are added. Whoever makes a key
+   * freer needs all that the key has afterwards: for a later end or none, a longer idle time, more or other addresses, higher or
+   * fewer rate limits, more quota, and to enable, revive or rotate it. Give it to owners that have keys with permissions, or they
+   * can issue none and rotate none. An entry of `owners` may have its own.
+   *
+   * No wildcard covers the permissions of the library itself: to let an actor grant `{ 'api-keys': ['verify'] }`, name it beside
+   * `{ '*': ['*'] }`.
    *
    * @default anything for an admin, nothing for everybody else
    */
@@ -54,15 +58,6 @@ export interface ActorOwner extends Owner {
    * @default the `grantable` of the actor
    */
   readonly grantable?: Permissions
-}
-
-/** A key that asks for itself: {@link decideKeyActor} makes it, an application cannot. */
-export interface KeyActor extends Actor {
-  /**
-   * The key that was presented. What the actor hands out ends no later, is allowed from nowhere else, and has rate limits that are
-   * no higher. With a quota the key issues nothing.
-   */
-  readonly presented: ApiKey
 }
 
 const ABILITIES: readonly Ability[] = Object.freeze(['read', 'create', 'update', 'revoke'])
@@ -111,16 +106,17 @@ export function isOwnerOf(actor: Actor, owner: Owner): boolean {
   return entriesOf(actor, owner).length > 0
 }
 
-const ANYTHING: Permissions = Object.freeze({ '*': Object.freeze(['*']) })
 const NOTHING: Permissions = Object.freeze({})
 
 /**
- * What the actor may grant to keys of an owner by what needs this ability. An entry says what may be done and granted together:
- * one that only reads grants nothing to a key that another lets issue.
+ * What the actor may grant to keys of an owner by what needs this ability; null is anything, which no permissions can say, since a
+ * wildcard does not cover those of the library itself. An entry says what may be done and granted together: one that only reads
+ * grants nothing to a key that another lets issue.
  */
-export function grantableBy(actor: Actor, owner: Owner, ability: Ability): Permissions {
+export function grantableBy(actor: Actor, owner: Owner, ability: Ability): Permissions | null {
   const everywhere = ownMember(actor, 'grantable') as Permissions | undefined
-  const usual = everywhere ?? (actor.admin === true ? ANYTHING : NOTHING)
+  if (everywhere === undefined && actor.admin === true) return null
+  const usual = everywhere ?? NOTHING
   const granted = entriesOf(actor, owner)
     .filter(({ can }) => (can ?? ABILITIES).includes(ability))
     .map((entry) => (ownMember(entry, 'grantable') as Permissions | undefined) ?? usual)

@@ -9,16 +9,13 @@ import { challenge, rateLimitFields } from '../http/header-fields.ts'
 import { rawRequest } from '../http/raw-request.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkFunction } from '../internal/options.ts'
-import { type Actor, checkActor, type KeyActor } from './actor.ts'
-import { decideKeyActor } from './key-actor.ts'
+import { type Actor, checkActor } from './actor.ts'
 import type { Operation } from './operations.ts'
-import { ownMember } from './own-member.ts'
-import type { Policy } from './policy.ts'
 import { refusal } from './refusal.ts'
 
 /** Who asks: an actor, or a key for itself. */
 export type Caller = { readonly fields: Readonly<Record<string, string>> } & (
-  | { readonly kind: 'actor'; readonly actor: Actor | KeyActor }
+  | { readonly kind: 'actor'; readonly actor: Actor }
   | { readonly kind: 'key'; readonly apiKey: ApiKey }
 )
 
@@ -37,15 +34,15 @@ interface Asked {
 }
 
 /**
- * Who makes a request. Where a key is presented, it decides: it is verified and refused as everywhere, and a good one may do
- * nothing but what is open to keys. The application is asked about all other requests.
+ * Who makes a request. Where a key is presented, it decides: it is verified and refused as everywhere, and a good one may
+ * show and revoke itself, and verify: a key that leaks issues and changes no others. The application is asked about all other
+ * requests.
  *
  * The function that it returns throws a LatchkeyError for every refusal.
  */
 export function createCallerReader<Source extends object>(
   keys: ApiKeys,
   options: CallerOptions<Source>,
-  policy: Policy,
   verifyPermission: PermissionRequirement,
 ): (source: Source, operation: Operation) => Promise<Caller> {
   const { actor: askActor, ip: readIp = () => undefined, realm = 'Users', headers, scheme, bearer } = options
@@ -69,22 +66,14 @@ export function createCallerReader<Source extends object>(
     stampRequest(source, keys, outcome)
     if (!outcome.ok) throw outcome.error
     const { apiKey } = outcome
-    const fields = rateLimitFields(outcome.limits, authenticator.rateLimitHeaders)
-    if (operation.action === null) return { kind: 'key', apiKey, fields }
-    const decided = decideKeyActor(apiKey, operation.action, policy)
-    if (decided.ok) return { kind: 'actor', actor: decided.actor, fields }
-    throw refusal(
-      decided.code,
-      decided.code === 'insufficient_permissions' ? { missing: decided.missing } : {},
-    )
+    if (operation.action !== null) throw refusal('session_required')
+    return { kind: 'key', apiKey, fields: rateLimitFields(outcome.limits, authenticator.rateLimitHeaders) }
   }
 
   /** A call that is refused in any case spends nothing, nor does giving a key up. */
-  function askedOfKey({ id, action }: Operation): Asked {
+  function askedOfKey({ id }: Operation): Asked {
     if (id === 'verify') return { permissions: verifyPermission, cost: 1 }
-    if (action === null) return { cost: id === 'self_revoke' ? 0 : 1 }
-    const permissions = ownMember(policy.keyActions, action) as PermissionRequirement | undefined
-    return permissions === undefined ? { cost: 0 } : { permissions, cost: 1 }
+    return { cost: id === 'self' ? 1 : 0 }
   }
 
   async function withoutKey(source: Source, operation: Operation, missing: LatchkeyError): Promise<Caller> {

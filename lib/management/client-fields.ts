@@ -8,13 +8,12 @@ import { ownMember } from './own-member.ts'
 /**
  * What an actor that is no admin may set on a key, and how far. A field that is false is refused by its name, whatever its
  * value. A value that the key has already is never beyond its ceiling; one that changes has to keep to it. `name` may always be set;
- * nobody changes `owner` and `createdBy`. A key that asks (`keyActions`) is bound by what it has itself besides, and changes neither
- * rate limits nor a quota.
+ * nobody changes `owner` and `createdBy`.
  */
 export interface ClientFields {
   /**
-   * Which permissions: `true` leaves it at what the actor may grant, permissions are a ceiling besides. Only what a change adds
-   * has to lie within; taking away is always right.
+   * Which permissions: `true` leaves it at what the actor may grant, permissions are a ceiling besides. Of a change of permissions
+   * only what it adds has to lie within; of a key that is made freer, or whose secret is handed out, all that it has.
    *
    * @default true
    */

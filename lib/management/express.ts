@@ -37,9 +37,12 @@ export function apiKeyRouter(keys: ApiKeys, options: ApiKeyRouterOptions): Reque
         // While the store was asked, somebody else may have answered.
         if (res.headersSent) return
         res.statusCode = status
-        for (const [name, value] of Object.entries(headers)) res.setHeader(name, value)
+        const { Vary: vary, ...fields } = headers
+        // Others may have said what their part of the answer varies by.
+        if (vary !== undefined) res.vary(vary)
+        for (const [name, value] of Object.entries(fields)) res.setHeader(name, value)
         // Node computes it only where the body is sent: the answer to HEAD has it as well (RFC 9110 §9.3.2).
-        res.setHeader('Content-Length', Buffer.byteLength(body))
+        if (status !== 204) res.setHeader('Content-Length', Buffer.byteLength(body))
         res.end(body)
       })
       .catch(next)

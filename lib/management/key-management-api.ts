@@ -1,6 +1,7 @@
 import type { ApiKeys } from '../core/api-keys.ts'
 import { type Clock, systemClock } from '../core/clock.ts'
-import { type PermissionRequirement, resolveRequirement } from '../core/permissions.ts'
+import { OWN_RESOURCE, type PermissionRequirement, resolveRequirement } from '../core/permissions.ts'
+import { compileRateLimits } from '../core/rate-limit.ts'
 import { isLatchkeyError, LatchkeyError } from '../errors.ts'
 import type { CredentialOptions } from '../http/credential.ts'
 import { renderProblem } from '../http/problem.ts'
@@ -10,18 +11,22 @@ import { checkFunction, checkMethods, checkObject } from '../internal/options.ts
 import type { Actor } from './actor.ts'
 import { AUTHENTICATION_OPTIONS, type Caller, createCallerReader } from './authenticate-caller.ts'
 import type { ClientFields } from './client-fields.ts'
+import { CROSS_ORIGIN_OPTIONS, type CrossOriginOptions, createCrossOrigin } from './cross-origin.ts'
 import { createHandlers, type Handlers } from './handlers.ts'
-import { keyActorId } from './key-actor.ts'
+import { keyActorId } from './key-actor-id.ts'
 import { openApiDocument } from './openapi.ts'
-import { matchRoute, type Operation } from './operations.ts'
+import { matchRoute, methodsAt, type Operation } from './operations.ts'
 import { type PolicyOptions, resolvePolicy } from './policy.ts'
 import { checkMaxBodyBytes, readBody } from './read-body.ts'
 import { readInput, readSecretInput } from './read-input.ts'
-import { refusal } from './refusal.ts'
+import { invalidRequest, refusal } from './refusal.ts'
 import { createRequestLimits, type RequestLimitOptions } from './request-limit.ts'
 
 /** What the HTTP interface asks of the application, and what it allows. `Source` is a request of the framework. */
-export interface KeyManagementApiOptions<Source> extends PolicyOptions, CredentialOptions {
+export interface KeyManagementApiOptions<Source>
+  extends PolicyOptions,
+    CredentialOptions,
+    CrossOriginOptions {
   /**
    * Who is asking: the application's own login decides. Null is nobody, 401; a failure is a 503. It is not asked about requests
    * that present a key.
@@ -33,14 +38,16 @@ export interface KeyManagementApiOptions<Source> extends PolicyOptions, Credenti
   /** What actors that are no admins may set. */
   clientFields?: ClientFields
   /**
-   * What a key needs to be permitted to ask about other keys by `POST /verify`.
+   * What a key needs to be permitted to ask about other keys by `POST /verify`: actions of `api-keys`. A key holds them only where it
+   * names them, and no wildcard does.
    *
    * @default { 'api-keys': ['verify'] }
    */
   verifyPermission?: PermissionRequirement
   /**
    * The longest body, in bytes. A body is read before it is known who sends it, so that nothing is done by a right that has ended
-   * meanwhile: what is wrong with it is told first (415, 413, 400, then 401), and strangers may have as much held in memory.
+   * meanwhile. Strangers may have as much held in memory, and are told where it is too long or no JSON (415, 413, 400, then 401);
+   * what it says is looked at only once its sender is known.
    *
    * @default 65_536
    */
@@ -102,33 +109,33 @@ export function createKeyManagementApi<Source extends object>(
   checkObject('options', options, [
     ...AUTHENTICATION_OPTIONS,
     'clientFields',
+    ...CROSS_ORIGIN_OPTIONS,
     'maxKeysPerOwner',
-    'keyActions',
     'verifyPermission',
     'maxBodyBytes',
     'requestLimit',
     'clock',
   ])
-  const { clientFields, maxKeysPerOwner, keyActions, clock = systemClock } = options
+  const { clientFields, maxKeysPerOwner, clock = systemClock } = options
   checkFunction('clock.now', clock?.now)
-  const policy = resolvePolicy({
-    ...(clientFields !== undefined && { clientFields }),
-    ...(maxKeysPerOwner !== undefined && { maxKeysPerOwner }),
-    ...(keyActions !== undefined && { keyActions }),
-  })
-  const verifyPermission = resolveRequirement(
-    'verifyPermission',
-    options.verifyPermission ?? DEFAULT_VERIFY_PERMISSION,
+  const policy = resolvePolicy(
+    {
+      ...(clientFields !== undefined && { clientFields }),
+      ...(maxKeysPerOwner !== undefined && { maxKeysPerOwner }),
+    },
+    compileRateLimits('keys.rateLimits', keys.rateLimits),
   )
+  const verifyPermission = checkVerifyPermission(options.verifyPermission ?? DEFAULT_VERIFY_PERMISSION)
+  const crossOrigin = createCrossOrigin(options)
   const maxBodyBytes = checkMaxBodyBytes(options.maxBodyBytes)
   const now = () => clock.now()
   const limits = createRequestLimits(options.requestLimit, now)
-  const readCaller = createCallerReader<Source>(keys, options, policy, verifyPermission)
+  const readCaller = createCallerReader<Source>(keys, options, verifyPermission)
   const handlers: Handlers = createHandlers({ keys, policy, limits, now })
 
   async function handle(request: ApiRequest<Source>): Promise<ApiResponse> {
-    // What a caller's key has left, which failures tell as well.
-    const fields: Record<string, string> = {}
+    // What failures tell as well: which pages may read them, and what a caller's key has left.
+    const fields: Record<string, string> = { ...crossOrigin.always }
     try {
       return await answer(request, fields)
     } catch (error) {
@@ -137,18 +144,23 @@ export function createKeyManagementApi<Source extends object>(
   }
 
   async function answer(request: ApiRequest<Source>, fields: Record<string, string>): Promise<ApiResponse> {
+    const { headers } = rawRequest(request.source)
+    Object.assign(fields, crossOrigin.fieldsOf(headers))
     const { pathname, search } = splitUrl(request.url)
+    const preflight = crossOrigin.preflightFields(request.method, headers, () => methodsAt(pathname))
+    if (preflight) return { status: 204, headers: { ...fields, ...preflight }, body: '' }
     const { operation, params } = matchRoute(request.method, pathname)
     const readShape = operation.id === 'verify' ? readSecretInput : readInput
     const query = readShape(operation.query, readQuery(search))
-    if (operation.id === 'openapi') return render(200, openApiDocument())
-    const { headers } = rawRequest(request.source)
-    if (operation.isChange && headers['sec-fetch-site'] === 'cross-site') throw refusal('cross_site')
+    if (operation.id === 'openapi') return render(200, openApiDocument(), fields)
+    if (operation.isChange && isForeign(headers)) throw refusal('cross_site')
     // Before the caller: a body may come as slowly as its sender likes, and who may do this is decided as late as can be.
-    const body = operation.body && (await readOperationBody(request, operation))
+    const given = operation.body && (await readGivenBody(request))
     const caller = await readCaller(request.source, operation)
     Object.assign(fields, caller.fields)
     countRequest(caller, operation)
+    // After the caller: a stranger's body is not walked.
+    const body = operation.body && readShape(operation.body, given, operation.fixed)
     const answered = await handlers[operation.id]({ caller, params, query, body, headers })
     return render(answered.status ?? 200, answered.body, { ...fields, ...answered.headers })
   }
@@ -161,14 +173,15 @@ export function createKeyManagementApi<Source extends object>(
     else limits.requests.spend(name)
   }
 
-  async function readOperationBody(request: ApiRequest<Source>, operation: Operation): Promise<unknown> {
+  /** Whether a page of another site, one that is not allowed, has caused the request. */
+  function isForeign(headers: ReturnType<typeof rawRequest>['headers']): boolean {
+    return headers['sec-fetch-site'] === 'cross-site' && !crossOrigin.isAllowed(headers)
+  }
+
+  async function readGivenBody(request: ApiRequest<Source>): Promise<unknown> {
     const stream = rawRequest(request.source)
     const { headers } = stream
-    const given = await readBody({ headers, stream, parsed: request.parsedBody }, maxBodyBytes)
-    if (!operation.body) return null
-    return operation.id === 'verify'
-      ? readSecretInput(operation.body, given)
-      : readInput(operation.body, given, operation.fixed)
+    return readBody({ headers, stream, parsed: request.parsedBody }, maxBodyBytes)
   }
 
   /** What is not ours is a fault: a broken part never becomes a wrong answer. */
@@ -181,6 +194,19 @@ export function createKeyManagementApi<Source extends object>(
   return Object.freeze({ handle })
 }
 
+/** Only what names `api-keys` is out of reach of every wildcard. @throws TypeError */
+function checkVerifyPermission(value: PermissionRequirement): PermissionRequirement {
+  const requirement = resolveRequirement('verifyPermission', value)
+  for (const alternative of [requirement].flat()) {
+    const [resource, ...others] = Object.keys(alternative)
+    const isOwn = resource === OWN_RESOURCE && others.length === 0
+    if (!isOwn || alternative[OWN_RESOURCE]?.includes('*')) {
+      throw new TypeError(`"verifyPermission" must name actions of "${OWN_RESOURCE}" and nothing else`)
+    }
+  }
+  return requirement
+}
+
 function splitUrl(url: string): { pathname: string; search: string } {
   const mark = url.indexOf('?')
   return mark === -1
@@ -188,8 +214,13 @@ function splitUrl(url: string): { pathname: string; search: string } {
     : { pathname: url.slice(0, mark), search: url.slice(mark + 1) }
 }
 
-/** A parameter that is given twice is a list, which none may be. */
+const MAX_PARAMETERS = 32
+
+/** A parameter that is given twice is a list, which none may be. Strangers send queries too, so that not all of a long one is read. */
 function readQuery(search: string): Record<string, unknown> {
+  if (search.split('&', MAX_PARAMETERS + 1).length > MAX_PARAMETERS) {
+    throw invalidRequest('query', `at most ${MAX_PARAMETERS} parameters`)
+  }
   const values = new Map<string, string[]>()
   for (const [name, value] of new URLSearchParams(search)) {
     const given = values.get(name)

@@ -56,7 +56,10 @@ export function apiKeyRouter(keys: ApiKeys, options: ApiKeyRouterOptions): Middl
     // While the store was asked, somebody else may have answered.
     if (context.headerSent) return
     context.status = status
-    context.set(headers)
+    const { Vary: vary, ...fields } = headers
+    // Others may have said what their part of the answer varies by.
+    if (vary !== undefined) context.vary(vary)
+    context.set(fields)
     context.body = body
     // Where the application answers by itself, Koa ends no response.
     if (context.respond === false) context.res.end(body)

@@ -25,9 +25,9 @@ export function codesOf(operation: Operation): readonly ErrorCode[] {
       ? ['missing_key' as const]
       : (['authentication_required', 'session_required'] as const)),
     ...KEY_CODES,
-    // To give a key up costs nothing.
-    ...(id === 'self_revoke' ? [] : (['rate_limited', 'quota_exceeded'] as const)),
-    ...(id === 'verify' || action !== null ? (['insufficient_permissions'] as const) : []),
+    // Nothing else costs a key anything: giving it up is free, and all that takes a session refuses it.
+    ...(id === 'verify' || id === 'self' ? (['rate_limited', 'quota_exceeded'] as const) : []),
+    ...(id === 'verify' ? (['insufficient_permissions'] as const) : []),
     ...(action !== null ? (['too_many_requests'] as const) : []),
     ...(isChange ? (['cross_site'] as const) : []),
     ...(body ? (['unsupported_media_type', 'body_too_large'] as const) : []),

@@ -123,6 +123,21 @@ export function matchRoute(
   method: string,
   pathname: string,
 ): { operation: Operation; params: { id: string } } {
+  const { first, here } = operationsAt(pathname)
+  const id = decode(first)
+  const operation = here.find((one) => one.method === (method === 'HEAD' ? 'GET' : method))
+  if (operation) return { operation, params: { id } }
+  throw refusal('method_not_allowed', {}, { Allow: methodsAt(pathname) })
+}
+
+/** The methods that a path has, as `Allow` lists them. @throws LatchkeyError `not_found` */
+export function methodsAt(pathname: string): string {
+  const { here } = operationsAt(pathname)
+  return here.flatMap((one) => (one.method === 'GET' ? ['GET', 'HEAD'] : [one.method])).join(', ')
+}
+
+/** The operations of a path, of which there is at least one, and its first segment. */
+function operationsAt(pathname: string): { first: string; here: readonly Operation[] } {
   const [first = '', second, ...more] = pathname.replace(/^\//, '').split('/')
   if (more.length > 0) throw refusal('not_found')
   const isKnown = (path: string) => OPERATIONS.some((operation) => operation.path === path)
@@ -130,11 +145,7 @@ export function matchRoute(
   const pattern = isKnown(path) ? path : second === undefined ? '/{id}' : `/{id}/${second}`
   const here = OPERATIONS.filter((operation) => operation.path === pattern)
   if (here.length === 0) throw refusal('not_found')
-  const id = decode(first)
-  const operation = here.find((one) => one.method === (method === 'HEAD' ? 'GET' : method))
-  if (operation) return { operation, params: { id } }
-  const methods = here.flatMap((one) => (one.method === 'GET' ? ['GET', 'HEAD'] : [one.method]))
-  throw refusal('method_not_allowed', {}, { Allow: methods.join(', ') })
+  return { first, here }
 }
 
 function operation(

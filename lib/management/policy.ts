@@ -1,30 +1,24 @@
 import type { IssueOptions, RotateOptions } from '../core/key-management.ts'
 import { type KeySettings, SETTINGS } from '../core/key-settings.ts'
-import {
-  isWithin,
-  type PermissionRequirement,
-  type Permissions,
-  resolveRequirement,
-} from '../core/permissions.ts'
-import { type ApiKey, keyStatus, type Owner } from '../core/record.ts'
+import { isWithin, type Permissions } from '../core/permissions.ts'
+import type { CompiledLimit } from '../core/rate-limit.ts'
+import type { ApiKey, Owner } from '../core/record.ts'
 import { checkInteger, checkObject } from '../internal/options.ts'
-import { type Ability, type Actor, abilitiesOn, grantableBy, type KeyActor, ownersWith } from './actor.ts'
+import { type Ability, type Actor, abilitiesOn, grantableBy, ownersWith } from './actor.ts'
 import {
   type Accepted,
-  boundAllowedIps,
   boundExpiry,
   boundIdleExpiry,
   boundPermissions,
   boundQuota,
   boundRateLimits,
-  boundSuccessor,
   boundSuccessorExpiry,
   type Measure,
-  refuseIssueByQuota,
   refusePermissions,
 } from './ceilings.ts'
 import { type ClientFields, type ResolvedClientFields, resolveClientFields } from './client-fields.ts'
 import { type Refusal, refuse } from './decision.ts'
+import { findLoosening, type KeyAction } from './loosening.ts'
 import { ownMember } from './own-member.ts'
 import { checkValues, type Given, isRefusal, type KnownMembers, readMembers } from './requested-change.ts'
 
@@ -60,32 +54,27 @@ export interface PolicyOptions {
    * @default null (any number)
    */
   maxKeysPerOwner?: number | null
-  /**
-   * The actions that are open to requests that present a key, each with the permissions that the key needs for it. What a key
-   * issues is bounded by its own permissions, end, idle time, addresses and rate limits, and has those where the request names
-   * none. Each new key counts its limits for itself: `maxKeysPerOwner` bounds how many there are. A key with a quota issues none,
-   * and no key changes rate limits or a quota, be they its own.
-   *
-   * @default {} (none)
-   */
-  keyActions?: { readonly [action in Action]?: PermissionRequirement }
 }
 
 /** The policy of one interface: {@link PolicyOptions}, checked and complete. */
 export interface Policy {
   readonly clientFields: ResolvedClientFields
   readonly maxKeysPerOwner: number | null
-  readonly keyActions: { readonly [action in Action]?: PermissionRequirement }
+  /** The rate limits of keys that have none of their own. */
+  readonly defaultLimits: readonly CompiledLimit[]
 }
 
 /** Checks the policy once and for all. @throws TypeError naming the option. */
-export function resolvePolicy(options: PolicyOptions = {}): Policy {
-  const given = checkObject('options', options, ['clientFields', 'maxKeysPerOwner', 'keyActions'])
+export function resolvePolicy(
+  options: PolicyOptions = {},
+  defaultLimits: readonly CompiledLimit[] = [],
+): Policy {
+  const given = checkObject('options', options, ['clientFields', 'maxKeysPerOwner'])
   const max = ownMember(given, 'maxKeysPerOwner') ?? null
   return Object.freeze({
     clientFields: resolveClientFields(ownMember(given, 'clientFields')),
     maxKeysPerOwner: max === null ? null : checkInteger('maxKeysPerOwner', max, 1, MAX_KEYS),
-    keyActions: resolveKeyActions(ownMember(given, 'keyActions')),
+    defaultLimits,
   })
 }
 
@@ -104,21 +93,19 @@ export function resolvePolicy(options: PolicyOptions = {}): Policy {
  * @param now milliseconds since the epoch
  */
 export function decide<A extends Action>(
-  actor: Actor | KeyActor,
+  actor: Actor,
   action: A,
   key: ApiKey | null,
   change: unknown,
   policy: Policy,
   now: number,
 ): Decision<A> {
-  const presented = (ownMember(actor, 'presented') as ApiKey | undefined) ?? null
   // The table holds for each action what decides it: TypeScript does not see the two agree.
-  return DECISIONS[action]({ actor, presented, key, change, policy, now }) as Decision<A>
+  return DECISIONS[action]({ actor, key, change, policy, now }) as Decision<A>
 }
 
 interface Asked {
   readonly actor: Actor
-  readonly presented: ApiKey | null
   readonly key: ApiKey | null
   readonly change: unknown
   readonly policy: Policy
@@ -131,16 +118,17 @@ const MAX_LISTED_OWNERS = 100
 const DECISIONS: { readonly [A in Action]: (asked: Asked) => Decision<A> } = {
   list: decideList,
   issue: decideIssue,
-  read: onKey(['read'], { known: [] }, () => permit({})),
-  update: onKey(['update'], { known: SETTINGS, fixed: ['owner', 'createdBy', 'prefix'] }, decideUpdate),
-  enable: onKey(['update'], { known: [] }, ({ key, actor }) => {
-    // What works again is as good as new.
-    const grantable = grantableBy(actor, key.owner, 'update')
-    return isWithin(key.permissions, grantable) ? permit({}) : refusePermissions(grantable)
-  }),
-  disable: onKey(['update'], { known: [] }, () => permit({})),
-  rotate: onKey(['create', 'update'], { known: ['graceMs', 'expiresAt'] }, decideRotate),
-  revoke: onKey(['revoke'], { known: ['reason'] }, (_asked, given) => permit(given)),
+  read: onKey('read', ['read'], { known: [] }, () => permit({})),
+  update: onKey(
+    'update',
+    ['update'],
+    { known: SETTINGS, fixed: ['owner', 'createdBy', 'prefix'] },
+    decideUpdate,
+  ),
+  enable: onKey('enable', ['update'], { known: [] }, () => permit({})),
+  disable: onKey('disable', ['update'], { known: [] }, () => permit({})),
+  rotate: onKey('rotate', ['create', 'update'], { known: ['graceMs', 'expiresAt'] }, decideRotate),
+  revoke: onKey('revoke', ['revoke'], { known: ['reason'] }, (_asked, given) => permit(given)),
   revoke_all: decideRevokeAll,
 }
 
@@ -162,53 +150,36 @@ function decideList(asked: Asked): Decision<'list'> {
 }
 
 function decideIssue(asked: Asked): Decision<'issue'> {
-  const { actor, presented } = asked
+  const { actor } = asked
   const own = ownersWith(actor, 'create')
   if (actor.admin !== true && own.length === 0) return refuse('not_permitted')
   const known = ['owner', 'prefix', ...SETTINGS]
   const given = readGiven(asked, { known, fixed: ['createdBy'] })
   if (isRefusal(given)) return given
   if (given.name === undefined) return refuse('invalid_request', 'name', 'a non-empty string')
-  const tooFree = presented && refuseIssueByQuota(presented)
-  if (tooFree) return tooFree
   const owner = (given.owner as Owner | undefined) ?? (own.length === 1 ? own[0] : undefined)
   if (!owner) return refuse('invalid_request', 'owner', 'the { type, id } of the owner')
   if (!abilitiesOn(actor, owner)?.has('create')) return refuse('not_permitted', 'owner', ownerWith('create'))
   const bounded = boundFields(
     given as Partial<IssueOptions>,
     { ...asked, key: null },
-    grantableBy(actor, owner, 'create'),
+    permissionCeilings(asked, owner, 'create'),
   )
   return bounded.ok ? permit({ ...(bounded.change as KeySettings), owner }) : bounded
 }
 
 function decideUpdate(asked: AskedOfKey, given: Given): Decision<'update'> {
-  const { actor, key, now } = asked
   const settings = given as Partial<KeySettings>
   if (Object.keys(settings).length === 0) {
     return refuse('invalid_request', undefined, `at least one of ${SETTINGS.join(', ')}`)
   }
-  const isRevived =
-    (settings.expiresAt !== undefined || settings.idleExpiryMs !== undefined) &&
-    keyStatus(key, new Date(now)) === 'expired'
-  const permissions = settings.permissions ?? key.permissions
-  const grantable = grantableBy(actor, key.owner, 'update')
-  // What works again is as good as new.
-  if (isRevived && !isWithin(permissions, grantable)) return refusePermissions(grantable)
-  return boundFields(settings, asked, grantable)
+  return boundFields(settings, asked, permissionCeilings(asked, asked.key.owner, 'update'))
 }
 
 function decideRotate(asked: AskedOfKey, given: Given): Decision<'rotate'> {
-  const { actor, presented, key, policy } = asked
+  const { actor, key, policy } = asked
   const options = given as Changes['rotate']
-  // The secret of the successor is shown to whoever rotates.
-  for (const ability of ['create', 'update'] as const) {
-    const grantable = grantableBy(actor, key.owner, ability)
-    if (!isWithin(key.permissions, grantable)) return refusePermissions(grantable)
-  }
   if (actor.admin === true) return permit(options)
-  const tooFree = presented && boundSuccessor(key, presented)
-  if (tooFree) return tooFree
   const expiry = boundSuccessorExpiry(options.expiresAt, policy.clientFields.expiresAt, key, asked)
   return expiry.ok ? permit(withMember(options, 'expiresAt', expiry.value)) : expiry
 }
@@ -237,8 +208,9 @@ function ownerWith(ability: Ability): string {
 
 type AskedOfKey = Asked & { readonly key: ApiKey }
 
-/** Decides what is about a key: first whether it is the actor's at all. */
-function onKey<A extends Action>(
+/** Decides what is about a key: first whether it is the actor's at all, and then whether the actor may make it as free. */
+function onKey<A extends KeyAction>(
+  action: A,
   needed: readonly Ability[],
   members: KnownMembers,
   next: (asked: AskedOfKey, given: Given) => Decision<A>,
@@ -249,8 +221,26 @@ function onKey<A extends Action>(
     if (!key || !abilities) return refuse('not_found')
     if (!needed.every((ability) => abilities.has(ability))) return refuse('not_permitted')
     const given = readGiven(asked, members)
-    return isRefusal(given) ? given : next({ ...asked, key }, given)
+    if (isRefusal(given)) return given
+    return refuseLoosening(action, needed, { ...asked, key }, given) ?? next({ ...asked, key }, given)
   }
+}
+
+/** To make a key freer, an actor must be allowed to grant all that it has afterwards, by each ability that the action takes. */
+function refuseLoosening(
+  action: KeyAction,
+  needed: readonly Ability[],
+  asked: AskedOfKey,
+  given: Given,
+): Refusal | null {
+  const { key, policy } = asked
+  const settings: Partial<KeySettings> = action === 'update' ? given : {}
+  const loosened = findLoosening(action, key, settings, policy.defaultLimits)
+  if (loosened === null) return null
+  const permissions = settings.permissions ?? key.permissions
+  const ceilings = needed.flatMap((ability) => permissionCeilings(asked, key.owner, ability))
+  const exceeded = ceilings.find((ceiling) => !isWithin(permissions, ceiling))
+  return exceeded ? refusePermissions(exceeded, action === 'update' ? `, to loosen "${loosened}"` : '') : null
 }
 
 /** The members of the change, each known, open to this actor, and right in itself. */
@@ -268,10 +258,9 @@ function readGiven({ actor, change, policy, now }: Asked, members: KnownMembers)
 function boundFields(
   given: Partial<IssueOptions>,
   asked: Asked,
-  grantable: Permissions,
+  ceilings: readonly Permissions[],
 ): { readonly ok: true; readonly change: Partial<IssueOptions> } | Refusal {
   const { actor, key } = asked
-  const ceilings = permissionCeilings(asked, grantable)
   const permissions = boundPermissions(given.permissions, key?.permissions ?? {}, ceilings)
   if (!permissions.ok || actor.admin === true) return permissions.ok ? permit(given) : permissions
   if (!isPrefixOpen(given.prefix, asked.policy)) {
@@ -288,20 +277,22 @@ function boundFields(
 
 function* boundedFields(
   given: Partial<IssueOptions>,
-  { key, presented, policy, now }: Asked,
+  { key, policy, now }: Asked,
 ): Generator<readonly [string, Accepted<unknown> | Refusal]> {
   const { rateLimits, quota, expiresAt, idleExpiryMs } = policy.clientFields
-  const measure: Measure = { key, presented, now }
+  const measure: Measure = { key, now }
   yield ['rateLimits', boundRateLimits(given.rateLimits, rateLimits || [], measure)]
   if (quota) yield ['quota', boundQuota(given.quota, quota, measure)]
   yield ['expiresAt', boundExpiry(given.expiresAt, expiresAt, measure)]
   yield ['idleExpiryMs', boundIdleExpiry(given.idleExpiryMs, idleExpiryMs, measure)]
-  yield ['allowedIps', boundAllowedIps(given.allowedIps, measure)]
 }
 
-function permissionCeilings({ actor, policy }: Asked, grantable: Permissions): Permissions[] {
+/** What all that the actor grants to a key of this owner has to lie within. */
+function permissionCeilings({ actor, policy }: Asked, owner: Owner, ability: Ability): Permissions[] {
   const { permissions } = policy.clientFields
-  return actor.admin === true || typeof permissions === 'boolean' ? [grantable] : [grantable, permissions]
+  const grantable = grantableBy(actor, owner, ability)
+  const isBounded = actor.admin !== true && typeof permissions !== 'boolean'
+  return [...(grantable ? [grantable] : []), ...(isBounded ? [permissions] : [])]
 }
 
 function isPrefixOpen(prefix: string | undefined, { clientFields }: Policy): boolean {
@@ -314,18 +305,4 @@ function withMember<T extends object>(object: T, name: string, value: unknown): 
 
 function permit<T>(change: T): { readonly ok: true; readonly change: T } {
   return { ok: true, change }
-}
-
-function resolveKeyActions(value: unknown = {}): Policy['keyActions'] {
-  const given = checkObject('keyActions', value, Object.keys(DECISIONS))
-  return Object.freeze(
-    Object.fromEntries(
-      Object.entries(given)
-        .filter(([, requirement]) => requirement !== undefined)
-        .map(([action, requirement]) => [
-          action,
-          resolveRequirement(`keyActions.${action}`, requirement as PermissionRequirement),
-        ]),
-    ),
-  )
 }

@@ -47,24 +47,44 @@ export function firstMember(field: string): string {
   return field.split(/[.[]/, 1)[0] ?? ''
 }
 
-/** Looks for forbidden names everywhere, without recursion: a body may be nested as deeply as it is long. */
+interface Place {
+  readonly value: object
+  readonly name: string | number
+  readonly parent: Place | null
+}
+
+/**
+ * Looks for forbidden names everywhere, without recursion: a body may be nested as deeply as it is long. A path is made only of
+ * what is refused: of every value it would cost more than all the rest.
+ */
 function refuseForbidden(given: unknown): void {
-  let level: { value: unknown; path: string }[] = [{ value: given, path: '' }]
+  let level: Place[] = isNested(given) ? [{ value: given, name: '', parent: null }] : []
   for (let depth = 0; level.length > 0; depth++) {
-    const next: typeof level = []
-    for (const { value, path } of level) {
-      if (typeof value !== 'object' || value === null) continue
-      if (depth > MAX_DEPTH) throw invalidRequest(shorten(path), 'a value that is nested less deeply')
-      for (const [name, member] of Object.entries(value)) {
-        const inner = joinPath(path, Array.isArray(value) ? Number(name) : name)
-        if (!Array.isArray(value) && FORBIDDEN.includes(name)) {
-          throw invalidRequest(shorten(inner), 'no member of this name')
+    const next: Place[] = []
+    for (const place of level) {
+      if (depth > MAX_DEPTH) throw invalidRequest(pathOf(place), 'a value that is nested less deeply')
+      const { value } = place
+      const isList = Array.isArray(value)
+      for (const name of isList ? value.keys() : Object.keys(value)) {
+        const member = (value as Record<string | number, unknown>)[name]
+        if (!isList && FORBIDDEN.includes(name as string)) {
+          throw invalidRequest(pathOf({ value, name, parent: place }), 'no member of this name')
         }
-        next.push({ value: member, path: shorten(inner) })
+        if (isNested(member)) next.push({ value: member, name, parent: place })
       }
     }
     level = next
   }
+}
+
+function isNested(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
+}
+
+function pathOf(place: Place): string {
+  const names: (string | number)[] = []
+  for (let at = place; at.parent !== null; at = at.parent) names.unshift(at.name)
+  return fieldName(names)
 }
 
 function refusalOfIssue(issue: z.core.$ZodIssue, schema: z.ZodType, fixed: readonly string[]): LatchkeyError {

@@ -85,6 +85,42 @@ describe('what a key lacks', () => {
   })
 })
 
+describe('the permissions of the library itself', () => {
+  const NEVER: readonly Permissions[] = [
+    { '*': ['*'] },
+    { 'api-keys': ['*'] },
+    { '*': ['verify'] },
+    { '*': ['*', 'verify'], 'api-keys': ['*'] },
+    { 'api-keys': ['manage'], '*': ['*'] },
+    { 'API-keys': ['verify'] },
+  ]
+  const VERIFY = { 'api-keys': ['verify'] }
+
+  it.each(NEVER.map((granted) => [granted]))('are not held by %j', (granted) => {
+    expect(missingPermissions(granted, VERIFY)).toEqual(VERIFY)
+    expect(missingPermissions(granted, [VERIFY, { 'api-keys': ['audit'] }])).toEqual(VERIFY)
+    expect(isWithin(VERIFY, granted)).toBe(false)
+    expect(intersectPermissions(VERIFY, granted)).toEqual({})
+    expect(intersectPermissions(granted, VERIFY)).toEqual({})
+  })
+
+  it('are held by naming them, beside any wildcard', () => {
+    for (const granted of [VERIFY, { ...VERIFY, '*': ['*'] }, { 'api-keys': ['*', 'verify'] }]) {
+      expect(missingPermissions(granted, VERIFY)).toBeNull()
+      expect(isWithin(VERIFY, granted)).toBe(true)
+      expect(intersectPermissions(VERIFY, granted)).toEqual(VERIFY)
+    }
+    expect(missingPermissions(VERIFY, { 'api-keys': ['verify', 'audit'] })).toEqual({ 'api-keys': ['audit'] })
+    const both = { '*': ['*'], 'api-keys': ['verify'] }
+    expect(intersectPermissions(both, both)).toEqual(both)
+  })
+
+  it('keep no wildcard from the resources of the application', () => {
+    expect(missingPermissions({ '*': ['verify'] }, { 'api-key': ['verify'], keys: ['verify'] })).toBeNull()
+    expect(isWithin({ '*': ['*'] }, { '*': ['*'] })).toBe(true)
+  })
+})
+
 describe('permissions of another shape', () => {
   const wrong: [string, unknown, string][] = [
     ['null', null, '"permissions" must be an object of resource → actions, received null'],
@@ -255,7 +291,7 @@ describe('permissions within a ceiling', () => {
   })
 })
 
-const NAMES = ['a', 'b', '__proto__', '*']
+const NAMES = ['a', 'b', '__proto__', 'api-keys', '*']
 /** Everything that the names in use can be asked for, and names that stand for all others. */
 const CASES = [...NAMES, 'other'].flatMap((resource) =>
   [...NAMES, 'another'].map((action) => [resource, action] as const),
@@ -271,7 +307,8 @@ const permissions: fc.Arbitrary<Permissions> = fc
 function grants(granted: Permissions, resource: string, action: string): boolean {
   return Object.entries(granted).some(
     ([name, actions]) =>
-      (name === resource || name === '*') && actions.some((one) => one === action || one === '*'),
+      (name === resource || (name === '*' && resource !== 'api-keys')) &&
+      actions.some((one) => one === action || (one === '*' && resource !== 'api-keys')),
   )
 }
 

@@ -2,21 +2,16 @@ import { type ClientRequest, type IncomingMessage, request } from 'node:http'
 import { text } from 'node:stream/consumers'
 import type { ApiKey } from 'latchkey'
 import { describe, expect, it } from 'vitest'
-import { type BuildApp, createWorld, ROUTERS, type WorldOptions } from '../support/management-world.ts'
+import { type BuildApp, createWorld, ROUTERS } from '../support/management-world.ts'
 import { ALICE, BOB, forgeKey, NAME } from '../support/test-keys.ts'
 
-const READ = { projects: ['read'] }
-const MANAGER = { ...NAME, permissions: { 'api-keys': ['manage'], ...READ } }
 const VERIFIER = { ...NAME, owner: BOB, permissions: { 'api-keys': ['verify'] } }
-const MANAGE = { 'api-keys': ['manage'] }
-const KEY_ACTIONS = { issue: MANAGE, update: MANAGE, rotate: MANAGE }
-const MINUTE = { name: 'minute', limit: 2, windowMs: 60_000 }
 
 describe.each(ROUTERS)('a right that ends while a body is sent, behind %s', (_name, build) => {
   it.each([
-    ['a key', (key: string) => ({ 'X-Api-Key': key })],
-    ['a login', () => ({ 'X-Actor': 'alice' })],
-  ])('of %s, does nothing more', async (_what, credential) => {
+    ['a key', '/verify', '{"ke', 'y":"x"}', (key: string) => ({ 'X-Api-Key': key })],
+    ['a login', '/', '{"nam', 'e":"x"}', () => ({ 'X-Actor': 'alice' })],
+  ])('of %s, does nothing more', async (_what, path, begin, end, credential) => {
     const arrival = withResolvers()
     const buildNoticing: BuildApp = (keys, options) => {
       const listener = build(keys, options)
@@ -27,94 +22,24 @@ describe.each(ROUTERS)('a right that ends while a body is sent, behind %s', (_na
     }
     let isLoggedIn = true
     const actor = () => (isLoggedIn ? { id: 'u_alice', owners: [ALICE] } : null)
-    const { keys, call, port } = await createWorld({ keyActions: KEY_ACTIONS, actor }, buildNoticing)
-    const { key } = await keys.issue(MANAGER)
+    const { keys, call, port } = await createWorld({ actor }, buildNoticing)
+    const { key } = await keys.issue({ ...VERIFIER, owner: ALICE })
     const other = await keys.issue(VERIFIER)
-    const slow = post(port, { ...credential(key), 'X-Slow': 'yes' }, 12)
-    slow.write('{"nam')
+    const length = begin.length + end.length
+    const slow = post(port, path, { ...credential(key), 'X-Slow': 'yes' }, length)
+    slow.write(begin)
     await arrival.promise
     // Whatever could be decided by now is decided.
     await call('GET', '/self', { key: other.key })
     isLoggedIn = false
     await keys.revokeOwner(ALICE)
-    slow.end('e":"x"}')
+    slow.end(end)
     expect(await answerOf(slow)).toMatchObject({ status: 401 })
     expect((await keys.list({ owner: ALICE, status: 'active' })).apiKeys).toEqual([])
   })
 })
 
 describe('a key that asks', () => {
-  const open: WorldOptions = {
-    keyActions: KEY_ACTIONS,
-    clientFields: { rateLimits: [{ ...MINUTE, limit: 100 }], quota: { maxRemaining: 100 } },
-  }
-
-  it('hands its rate limits on to what it issues, also where clients may set none', async () => {
-    for (const options of [open, { keyActions: KEY_ACTIONS }]) {
-      const { keys, call } = await createWorld(options)
-      const { key } = await keys.issue({ ...MANAGER, rateLimits: [{ ...MINUTE, limit: 50 }] })
-      const issued = await call('POST', '/', { key, json: { name: 'x' } })
-      expect(issued.body).toMatchObject({ apiKey: { rateLimits: [{ ...MINUTE, limit: 50 }] } })
-    }
-  })
-
-  it.each([
-    ['the default of the service', null],
-    ['none', []],
-    ['a higher one', [{ ...MINUTE, limit: 51 }]],
-    ['one of another window', [{ ...MINUTE, limit: 50, windowMs: 1_000 }]],
-  ])('loosens no rate limit: %s', async (_what, rateLimits) => {
-    const { keys, call } = await createWorld(open)
-    const own = [{ ...MINUTE, limit: 50 }]
-    const { key, apiKey } = await keys.issue({ ...MANAGER, rateLimits: own })
-    const refused = { status: 403, code: 'ceiling_exceeded', field: 'rateLimits' }
-    expect((await call('POST', '/', { key, json: { name: 'x', rateLimits } })).body).toMatchObject(refused)
-    expect((await call('PATCH', `/${apiKey.id}`, { key, json: { rateLimits } })).body).toMatchObject(refused)
-    expect((await keys.get(apiKey.id))?.rateLimits).toEqual(own)
-  })
-
-  it('issues with tighter rate limits', async () => {
-    const { keys, call } = await createWorld(open)
-    const { key } = await keys.issue({ ...MANAGER, rateLimits: [{ ...MINUTE, limit: 50 }] })
-    const rateLimits = [{ ...MINUTE, limit: 49 }]
-    expect((await call('POST', '/', { key, json: { name: 'x', rateLimits } })).status).toBe(201)
-  })
-
-  it('issues nothing where it has a quota, and sets none anew', async () => {
-    const { keys, call } = await createWorld(open)
-    const { key, apiKey } = await keys.issue({ ...MANAGER, quota: { remaining: 10 } })
-    const refused = { status: 403, code: 'ceiling_exceeded', field: 'quota' }
-    for (const given of [{}, { quota: null }, { quota: { remaining: 1 } }]) {
-      expect((await call('POST', '/', { key, json: { name: 'x', ...given } })).body).toMatchObject(refused)
-    }
-    for (const quota of [null, { remaining: 50 }, { remaining: 1 }]) {
-      expect((await call('PATCH', `/${apiKey.id}`, { key, json: { quota } })).body).toMatchObject(refused)
-    }
-    expect((await keys.list({ owner: ALICE })).apiKeys).toHaveLength(1)
-  })
-
-  it('is handed no key with higher limits or another quota by rotating it', async () => {
-    const { keys, call } = await createWorld(open)
-    const limited = await keys.issue({ ...MANAGER, rateLimits: [{ ...MINUTE, limit: 50 }] })
-    const counted = await keys.issue({ ...MANAGER, quota: { remaining: 10 } })
-    const free = await keys.issue(MANAGER)
-    const rotate = async (key: string, id: string) => (await call('POST', `/${id}/rotate`, { key })).body
-    expect(await rotate(limited.key, free.apiKey.id)).toMatchObject({
-      code: 'ceiling_exceeded',
-      field: 'rateLimits',
-    })
-    expect(await rotate(counted.key, free.apiKey.id)).toMatchObject({
-      code: 'ceiling_exceeded',
-      field: 'quota',
-    })
-    expect(await rotate(limited.key, limited.apiKey.id)).toMatchObject({
-      previous: { id: limited.apiKey.id },
-    })
-    expect(await rotate(counted.key, counted.apiKey.id)).toMatchObject({
-      previous: { id: counted.apiKey.id },
-    })
-  })
-
   it('is counted, but for giving itself up', async () => {
     const { keys, call } = await createWorld({ requestLimit: { limit: 2, verify: 1 } })
     const { key } = await keys.issue(VERIFIER)
@@ -234,21 +159,23 @@ describe('what is sent', () => {
     expect(answer.body).toMatchObject({ status: 415 })
   })
 
-  it('is told to be wrong before it is asked who sends it', async () => {
+  it('is told to be too long or no JSON before it is asked who sends it, and nothing else is', async () => {
     const { call } = await createWorld({ maxBodyBytes: 20 })
     const form = { headers: { 'Content-Type': 'text/plain' }, body: '{}' }
     expect((await call('POST', '/', form)).status).toBe(415)
     expect((await call('POST', '/', { body: ' '.repeat(21) })).status).toBe(413)
     expect((await call('POST', '/', { body: '{' })).status).toBe(400)
-    expect((await call('POST', '/', { json: { name: 'x' } })).status).toBe(401)
+    for (const json of [{ name: 'x' }, { nonsense: 1 }, [], null, { constructor: 1 }]) {
+      expect((await call('POST', '/', { json })).status).toBe(401)
+    }
   })
 })
 
-function post(port: number, headers: Record<string, string>, length: number): ClientRequest {
+function post(port: number, path: string, headers: Record<string, string>, length: number): ClientRequest {
   return request({
     port,
     host: '127.0.0.1',
-    path: '/api-keys',
+    path: `/api-keys${path}`,
     method: 'POST',
     headers: { ...headers, 'Content-Type': 'application/json', 'Content-Length': length },
   })

@@ -9,21 +9,6 @@ describe('the policy of an interface', () => {
     ['no keys at all', { maxKeysPerOwner: 0 }, '"maxKeysPerOwner" must be a positive integer, received 0'],
     ['half a key', { maxKeysPerOwner: 1.5 }, '"maxKeysPerOwner" must be an integer'],
     ['too many keys', { maxKeysPerOwner: 1_000_001 }, '"maxKeysPerOwner" must be an integer'],
-    ['actions of keys as a list', { keyActions: ['list'] }, '"keyActions" must be an object'],
-    [
-      'an action misspelt',
-      { keyActions: { lst: {} } },
-      '"keyActions" has no option "lst"; did you mean "list"?',
-    ],
-    ['an action of every object', { keyActions: { toString: {} } }, '"keyActions" has no option "toString"'],
-    ['an action that asks for nothing', { keyActions: { list: {} } }, '"keyActions.list" must name at least'],
-    ['an action without alternatives', { keyActions: { list: [] } }, '"keyActions.list" must be permissions'],
-    ['an action that is open', { keyActions: { list: true } }, '"keyActions.list" must be an object'],
-    [
-      'an action of null',
-      { keyActions: { list: null } },
-      '"keyActions.list" must be an object of resource → actions, received null',
-    ],
   ])('is refused with %s', (_what, options, message) => {
     expect(() => resolvePolicy(options as never)).toThrow(TypeError)
     expect(() => resolvePolicy(options as never)).toThrow(message)
@@ -92,9 +77,9 @@ describe('the policy of an interface', () => {
         prefix: false,
       },
       maxKeysPerOwner: null,
-      keyActions: {},
+      defaultLimits: [],
     })
-    expect(resolvePolicy({ clientFields: {}, keyActions: { list: undefined } })).toEqual(policy)
+    expect(resolvePolicy({ clientFields: {} })).toEqual(policy)
   })
 
   it('is closed by what is on a prototype only as little as it is opened', () => {
@@ -104,13 +89,10 @@ describe('the policy of an interface', () => {
 
   it('is copied and frozen: what the application changes afterwards changes nothing', () => {
     const permissions = { projects: ['read'] }
-    const list = { keys: ['list'] }
-    const policy = resolvePolicy({ clientFields: { permissions }, keyActions: { list } })
+    const policy = resolvePolicy({ clientFields: { permissions } })
     permissions.projects.push('*')
-    list.keys.pop()
     expect(policy.clientFields.permissions).toEqual({ projects: ['read'] })
-    expect(policy.keyActions.list).toEqual({ keys: ['list'] })
-    const parts = [policy, policy.clientFields, policy.clientFields.permissions, policy.keyActions]
+    const parts = [policy, policy.clientFields, policy.clientFields.permissions]
     for (const part of parts) expect(Object.isFrozen(part)).toBe(true)
   })
 })

@@ -84,30 +84,24 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       expect(eventsOf('fault')).toHaveLength(1)
     })
 
-    it('lets a key do what the application has opened to keys, within its own permissions and time', async () => {
-      const { keys, call, clock, eventsOf } = await world({
-        keyActions: { issue: { 'api-keys': ['issue'] } },
-      })
-      const permissions = { ...READ, 'api-keys': ['issue'] }
-      const expiresAt = new Date(clock.now() + 60_000)
-      const { key, apiKey } = await keys.issue({ ...NAME, permissions, expiresAt })
-      const issue = (json: object) => call('POST', '/', { key, json })
-      expect((await issue({ name: 'a', permissions: { projects: ['write'] } })).body).toMatchObject({
-        code: 'permissions_exceeded',
-        field: 'permissions',
-      })
-      expect((await issue({ name: 'a', expiresAt: null })).body).toMatchObject({ code: 'ceiling_exceeded' })
-      expect((await issue({ name: 'a', owner: BOB })).body).toMatchObject({ code: 'not_permitted' })
-      const made = (await issue({ name: 'a', permissions: READ })).body.apiKey as ApiKey
-      expect(made).toMatchObject({
-        owner: ALICE,
-        createdBy: `key:${apiKey.id}`,
-        permissions: READ,
-        expiresAt: expiresAt.toISOString(),
-      })
-      expect(eventsOf('key.issued').at(-1)).toMatchObject({ by: `key:${apiKey.id}` })
-      expect((await call('GET', '/', { key })).body).toMatchObject({ code: 'session_required' })
-    })
+    it.each(['', '/revoke', '/:id', '/:id/enable', '/:id/disable', '/:id/rotate', '/:id/revoke'])(
+      'lets no key change keys, whatever it may do: %s',
+      async (path) => {
+        const { keys, call } = await world()
+        const permissions = { '*': ['*'], 'api-keys': ['*', 'verify', 'issue', 'manage'] }
+        const { key, apiKey } = await keys.issue({ ...NAME, permissions })
+        const before = await keys.list()
+        const method = path === '/:id' ? 'PATCH' : 'POST'
+        const json =
+          path === '' || path === '/:id' ? { name: 'x' } : path === '/revoke' ? { owner: ALICE } : {}
+        const answer = await call(method, path.replace(':id', apiKey.id) || '/', { key, json })
+        expect(answer.body).toMatchObject({ status: 403, code: 'session_required' })
+        const { apiKeys } = await keys.list()
+        expect(apiKeys.map(({ id, version }) => [id, version])).toEqual(
+          before.apiKeys.map(({ id, version }) => [id, version]),
+        )
+      },
+    )
   })
 
   describe('what is sent', () => {
@@ -759,5 +753,17 @@ it('refuses wrong options by their names', async () => {
   await expect(build({ requestLimit: true })).rejects.toThrow(/"requestLimit" must be an object or false/)
   await expect(build({ maxBodyBytes: 0 })).rejects.toThrow(/"maxBodyBytes" must be/)
   await expect(build({ verifyPermission: {} })).rejects.toThrow(/"verifyPermission" must name/)
-  await expect(build({ keyActions: { self: READ } })).rejects.toThrow(/has no option "self"/)
+  // No option opens the management of keys to keys.
+  await expect(build({ keyActions: { list: READ } })).rejects.toThrow(/has no option "keyActions"/)
+  for (const verifyPermission of [
+    { services: ['verify'] },
+    { 'api-keys': ['*'] },
+    { '*': ['verify'] },
+    { 'api-keys': ['verify'], services: ['verify'] },
+    [{ 'api-keys': ['verify'] }, { services: ['verify'] }],
+  ]) {
+    await expect(build({ verifyPermission })).rejects.toThrow(
+      '"verifyPermission" must name actions of "api-keys" and nothing else',
+    )
+  }
 })

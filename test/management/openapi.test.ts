@@ -67,7 +67,6 @@ interface Given {
 }
 
 const isOfKeys = (id: OperationId) => id === 'self' || id === 'self_revoke' || id === 'verify'
-const open = (id: OperationId): WorldOptions => (isOfKeys(id) ? {} : { keyActions: { [id]: READ } })
 const MAX_LIFE = { clientFields: { expiresAt: { maxMs: 86_400_000 } } }
 
 /** A key that holds what any operation asks for, and more that is said. */
@@ -117,15 +116,14 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     },
   },
   rate_limited: {
-    options: open,
     async prepare(given) {
       const asked = await withKey({ rateLimits: [{ name: 'once', limit: 1, windowMs: 60_000 }] })(given)
       await given.world.keys.verify(asked.key)
       return asked
     },
   },
-  quota_exceeded: { options: open, prepare: withKey({ quota: { remaining: 0 } }) },
-  insufficient_permissions: { options: open, prepare: withKey({ permissions: {} }) },
+  quota_exceeded: { prepare: withKey({ quota: { remaining: 0 } }) },
+  insufficient_permissions: { prepare: withKey({ permissions: {} }) },
   too_many_requests: {
     options: () => ({ requestLimit: { limit: 1, verify: 1 } }),
     async prepare({ id, send, request }) {

@@ -1,0 +1,88 @@
+import { isDeepStrictEqual } from 'node:util'
+import { isAddressListWithin } from '../core/allowed-ips.ts'
+import type { KeySettings } from '../core/key-settings.ts'
+import type { Quota, QuotaRefill } from '../core/quota.ts'
+import { type CompiledLimit, compileRateLimits, type RateLimit } from '../core/rate-limit.ts'
+import type { ApiKey } from '../core/record.ts'
+import { exceededLimit } from './ceilings.ts'
+
+/** What may be done to one key that is there. */
+export type KeyAction = 'read' | 'update' | 'enable' | 'disable' | 'rotate' | 'revoke'
+
+/**
+ * What of an action makes a key freer than it is, if anything does: the name of the setting that does, or of the action. Whoever does
+ * that has to be allowed to grant all that the key has afterwards, since for that person it is as good as a new key.
+ *
+ * What cannot be compared counts as freer: a limit with another name, kind or window, a block of addresses that no single
+ * entry covers, a refill by another calendar.
+ *
+ * @param settings those that the action changes
+ * @param defaults the rate limits of keys that have none of their own
+ */
+export function findLoosening(
+  action: KeyAction,
+  key: ApiKey,
+  settings: Partial<KeySettings>,
+  defaults: readonly CompiledLimit[],
+): string | null {
+  if (action !== 'update') return IS_LOOSENING[action] ? action : null
+  const isFreer = (name: string) => {
+    const loosens: Loosens | null = LOOSENS[name as keyof KeySettings]
+    return loosens?.(settings, key, defaults) ?? false
+  }
+  return Object.keys(settings).find(isFreer) ?? null
+}
+
+const IS_LOOSENING: { readonly [action in Exclude<KeyAction, 'update'>]: boolean } = {
+  read: false,
+  // A key that works again is as good as new, and so is one whose secret somebody gets to know.
+  enable: true,
+  rotate: true,
+  disable: false,
+  revoke: false,
+}
+
+type Loosens = (after: Partial<KeySettings>, before: ApiKey, defaults: readonly CompiledLimit[]) => boolean
+
+const LOOSENS: { readonly [setting in keyof KeySettings]-?: Loosens | null } = {
+  name: null,
+  metadata: null,
+  // What a change adds has to be grantable by itself; with that, the rest of the key is no freer than before.
+  permissions: null,
+  expiresAt: ({ expiresAt }, before) => isHigher(expiresAt?.getTime(), before.expiresAt?.getTime()),
+  idleExpiryMs: ({ idleExpiryMs }, before) => isHigher(idleExpiryMs, before.idleExpiryMs),
+  allowedIps: ({ allowedIps = null }, before) => !isAddressListWithin(allowedIps, before.allowedIps),
+  rateLimits: ({ rateLimits = null }, before, defaults) =>
+    exceededLimit(inForce(rateLimits, defaults), inForce(before.rateLimits, defaults)) !== null,
+  quota: ({ quota = null }, before) => isMoreQuota(quota, before.quota),
+}
+
+/** Without a number nothing bounds the key. */
+function isHigher(after: number | null | undefined, before: number | null | undefined): boolean {
+  return (after ?? Infinity) > (before ?? Infinity)
+}
+
+function inForce(
+  limits: readonly RateLimit[] | null,
+  defaults: readonly CompiledLimit[],
+): readonly CompiledLimit[] {
+  return limits === null ? defaults : compileRateLimits('rateLimits', limits)
+}
+
+function isMoreQuota(after: Quota | null, before: Quota | null): boolean {
+  if (before === null) return false
+  if (after === null) return true
+  return after.remaining > before.remaining || isMoreRefill(after.refill ?? null, before.refill ?? null)
+}
+
+function isMoreRefill(after: QuotaRefill | null, before: QuotaRefill | null): boolean {
+  if (after === null || isDeepStrictEqual(after, before)) return false
+  return before === null || after.amount > before.amount || comesSooner(after, before)
+}
+
+function comesSooner(after: QuotaRefill, before: QuotaRefill): boolean {
+  if (after.everyMs !== undefined && before.everyMs !== undefined) return after.everyMs < before.everyMs
+  const isSameZone = (after.timeZone ?? 'UTC') === (before.timeZone ?? 'UTC')
+  const isRarer = after.per !== undefined && (after.per === before.per || before.per === 'day')
+  return !(isSameZone && isRarer)
+}
