@@ -2,7 +2,7 @@ import { createHmac, createSecretKey, hash, type KeyObject, timingSafeEqual } fr
 import { LatchkeyError } from '../errors.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkArray, checkInteger, checkObject, describe, fail } from '../internal/options.ts'
-import { type Bcrypt, createBcrypt } from './bcrypt.ts'
+import { type Bcrypt, createBcrypt, type Presenter } from './bcrypt.ts'
 import { coveredPart, readCoverage } from './foreign-digest.ts'
 
 /**
@@ -31,8 +31,8 @@ export interface Pepper {
 
 /** A stored digest, read once. */
 export interface PreparedDigest {
-  /** Whether `key` is the key of this digest, compared in constant time. */
-  matches(key: string): Awaitable<boolean>
+  /** Whether `key` is the key of this digest, compared in constant time. Who presents it decides whose turn bcrypt is. */
+  matches(key: string, presenter?: Presenter): Awaitable<boolean>
   /** Whether to ask costs microseconds rather than a share of a core. */
   isCheap(): boolean
   /** Whether a new digest of the key would be made the same way. */
@@ -99,9 +99,9 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
     const prepared = prepareWhole(whole)
     const readsAtMost = prepared.readsAtMost ?? Infinity
     if (coverage === '') return { ...prepared, readsAtMost, coverage }
-    const matches = (key: string) => {
+    const matches = (key: string, presenter?: Presenter) => {
       const text = coveredPart(key, coverage)
-      return text !== null && prepared.matches(text)
+      return text !== null && prepared.matches(text, presenter)
     }
     return { ...prepared, matches, readsAtMost, coverage }
   }
@@ -144,7 +144,7 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
   /** `input` is what bcrypt is given of a key. */
   function prepareBcrypt(crypt: string, input: (key: string) => string, isCurrent: boolean): WholeDigest {
     return {
-      matches: (key) => bcrypt().matches(input(key), crypt),
+      matches: (key, presenter) => bcrypt().matches(input(key), crypt, presenter),
       isCheap: () => bcrypt().isProven(crypt),
       isCurrent,
     }

@@ -145,7 +145,8 @@ export function createVerifier(parts: VerifierParts): Verifier {
     fresh: boolean,
     stale: number,
   ): Awaitable<VerifyResult> {
-    const matched = cached.digest.matches(attempt.key)
+    const presenter = { ip: attempt.options.ip, usualIp: cached.apiKey.lastUsedIp }
+    const matched = cached.digest.matches(attempt.key, presenter)
     if (!isPromiseLike(matched)) return decideUsable(matched, attempt, cached, fresh, stale)
     return guard
       .run('digest', () => matched)
