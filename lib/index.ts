@@ -25,6 +25,7 @@ export type { ImportedKey } from './core/imported-key.ts'
 export type { Invalidation, InvalidationListener, KeyVersion } from './core/invalidation.ts'
 export { secretScanningPattern } from './core/key-format.ts'
 export type {
+  AcceptedConfiguration,
   ApiKeyPage,
   ChangeOptions,
   ImportAllOptions,
@@ -43,7 +44,7 @@ export type {
   UpdateOptions,
 } from './core/key-management.ts'
 export type { KeySettings } from './core/key-settings.ts'
-export type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from './core/key-store.ts'
+export type { KeyChange, KeyFilter, KeyPosition, KeyStore, Proposal, UsageDelta } from './core/key-store.ts'
 export type { ApiKeyVerifier, Happening, VerifyOptions } from './core/key-verifier.ts'
 export { missingPermissions, type PermissionRequirement, type Permissions } from './core/permissions.ts'
 export {

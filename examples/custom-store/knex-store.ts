@@ -91,6 +91,12 @@ export function knexStore(knex: Knex): KeyStore {
         await lineage.update({ quota: JSON.stringify(next) })
         return reservation
       }),
+
+    async agree(name, proposal) {
+      const insert = knex('api_key_agreements').insert({ name, value: proposal?.value }).onConflict('name')
+      if (proposal) await (proposal.replace ? insert.merge() : insert.ignore())
+      return (await knex('api_key_agreements').where({ name }).first('value'))?.value ?? null
+    },
   }
 }
 

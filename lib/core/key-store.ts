@@ -57,6 +57,14 @@ export interface UsageDelta {
   readonly lastUsedIp: string | null
 }
 
+/** What a process holds to be agreed on. */
+export interface Proposal {
+  /** 1 to 255 characters. */
+  readonly value: string
+  /** Whether it takes the place of what is kept; otherwise it is kept only where nothing is. */
+  readonly replace: boolean
+}
+
 /**
  * Where key records live: the port that a custom adapter implements.
  *
@@ -110,4 +118,11 @@ export interface KeyStore {
    * once, whoever asks. Null when the lineage has no quota.
    */
   reserveQuota?(lineageId: string, amount: number, at: Date): Promise<QuotaReservation | null>
+
+  /**
+   * What the processes that share the keys have agreed on under a name of 1 to 255 characters: keeps the proposal, and answers
+   * what is kept then, in one atomic step. Of many that propose at once the first wins, and all are answered its value.
+   * Without a proposal it only looks, and answers null where nothing is kept. What is kept stays, whatever becomes of keys.
+   */
+  agree?(name: string, proposal: Proposal | null): Promise<string | null>
 }

@@ -176,7 +176,8 @@ export function createRedisRateLimiter(
     return `${keyPrefix}:{${lineageId}}`
   }
 
-  return { timeoutMs, check, raiseVersions, unspentQuota, refund, listen: happenings.listen }
+  const sharedAs = `keyPrefix "${keyPrefix}"`
+  return { timeoutMs, sharedAs, check, raiseVersions, unspentQuota, refund, listen: happenings.listen }
 }
 
 /** A check, and the grants that it tells of. */

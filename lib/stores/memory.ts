@@ -1,4 +1,4 @@
-import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '../core/key-store.ts'
+import type { KeyChange, KeyFilter, KeyPosition, KeyStore, Proposal, UsageDelta } from '../core/key-store.ts'
 import { decideReservation, type QuotaRecord, type QuotaReservation, startQuota } from '../core/quota.ts'
 import { type KeyRecord, keyStatus } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
@@ -17,6 +17,7 @@ export function memoryStore(): KeyStore {
   const quotas = new Map<string, QuotaRecord>()
   /** Lineages whose quota was removed; it stays in `quotas` for its epoch. */
   const unlimited = new Set<string>()
+  const agreements = new Map<string, string>()
 
   return {
     async insert(batch: readonly KeyRecord[]) {
@@ -111,6 +112,11 @@ export function memoryStore(): KeyStore {
       const { next, reservation } = decideReservation(quota, amount, at)
       quotas.set(lineageId, next)
       return structuredClone(reservation)
+    },
+
+    async agree(name: string, proposal: Proposal | null) {
+      if (proposal && (proposal.replace || !agreements.has(name))) agreements.set(name, proposal.value)
+      return agreements.get(name) ?? null
     },
   }
 

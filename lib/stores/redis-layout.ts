@@ -14,6 +14,7 @@ export function createRedisLayout(keyPrefix: string) {
     /** Of a lineage; beside its index. */
     quota: (lineageId: string) => nameOf('q', lineageId),
     batch: (token: string) => nameOf('b', token),
+    agreement: (name: string) => nameOf('a', name),
     indexes: {
       all: nameOf('x', 'all'),
       owner: ({ type, id }: Owner) => nameOf('o', JSON.stringify([type, id])),

@@ -1,4 +1,4 @@
-import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '../core/key-store.ts'
+import type { KeyChange, KeyFilter, KeyPosition, KeyStore, Proposal, UsageDelta } from '../core/key-store.ts'
 import type { QuotaRecord } from '../core/quota.ts'
 import { type KeyRecord, keyStatus } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
@@ -15,6 +15,7 @@ import { type RedisStoreOptions, resolveRedisStoreOptions } from './redis-option
 import { createRedisQuotas } from './redis-quotas.ts'
 import { fromPointer, type StoredRecord, toFields, toIntentText, toJson } from './redis-record.ts'
 import {
+  AGREE,
   LEAVE_LINEAGE,
   READ,
   READ_INDEX,
@@ -310,6 +311,15 @@ export function createRedisStore(
     return further.flat()
   }
 
+  async function agree(name: string, proposal: Proposal | null): Promise<string | null> {
+    const since = performance.now()
+    const key = layout.agreement(name)
+    const args = proposal ? [proposal.replace ? 'replace' : 'keep', proposal.value] : ['look', '']
+    const [kept, written] = await calls.run(AGREE, [key], args)
+    if (Number(written) === 1) await calls.confirm([key], since)
+    return typeof kept === 'string' ? kept : null
+  }
+
   return {
     insert,
     find,
@@ -319,6 +329,7 @@ export function createRedisStore(
     purge,
     recordUsage,
     reserveQuota: quotas.reserve,
+    agree,
   }
 }
 

@@ -95,6 +95,7 @@ export function recordingStore(inner: KeyStore = memoryStore()): RecordingStore 
     purge: wrap('purge'),
     recordUsage: wrap('recordUsage'),
     reserveQuota: wrap('reserveQuota'),
+    agree: wrap('agree'),
   } as unknown as Required<KeyStore>
 
   return {
