@@ -38,12 +38,13 @@ export type ErrorCode =
   | 'duplicate_key'
   | 'unsupported'
   | 'invalid_import'
-  // what is wrong with a store; the `cause` of `unavailable` where a call has met it
+  // what is wrong with a store or its use; the `cause` of `unavailable` where a call has met it
   | 'not_migrated'
   | 'read_only'
   | 'wrong_dialect'
   | 'malformed_record'
   | 'unknown_digest'
+  | 'configuration_drift'
 
 interface CodeMeaning {
   readonly status: number
@@ -90,6 +91,10 @@ const MEANINGS: Readonly<Record<ErrorCode, CodeMeaning>> = Object.freeze({
   unknown_digest: {
     status: 503,
     title: 'The store holds a digest of a scheme or pepper that is not known here',
+  },
+  configuration_drift: {
+    status: 503,
+    title: 'This process is configured differently from others that share its store',
   },
 })
 

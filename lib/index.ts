@@ -25,6 +25,7 @@ export type { ImportedKey } from './core/imported-key.ts'
 export type { Invalidation, InvalidationListener, KeyVersion } from './core/invalidation.ts'
 export { secretScanningPattern } from './core/key-format.ts'
 export type {
+  AcceptedConfiguration,
   ApiKeyPage,
   ChangeOptions,
   ImportAllOptions,
@@ -48,6 +49,7 @@ export type {
   KeyFilter,
   KeyPosition,
   KeyStore,
+  Proposal,
   QuotaSwap,
   QuotaSwapResult,
   UsageDelta,

@@ -88,6 +88,12 @@ export function knexStore(knex: Knex): KeyStore {
       if ((await asExpected.update({ quota: JSON.stringify(next) })) > 0) return { swapped: true }
       return { swapped: false, current: toQuota((await lineage.first('quota'))?.quota) }
     },
+
+    async agree(name, proposal) {
+      const insert = knex('api_key_agreements').insert({ name, value: proposal?.value }).onConflict('name')
+      if (proposal) await (proposal.replace ? insert.merge() : insert.ignore())
+      return (await knex('api_key_agreements').where({ name }).first('value'))?.value ?? null
+    },
   }
 }
 

@@ -41,6 +41,7 @@ export async function createTables(knex: Knex): Promise<void> {
       quota json,
       "isUnlimited" boolean not null default false
     );
+    create table if not exists api_key_agreements (name text collate "C" primary key, value text not null);
     create index if not exists api_keys_in_order on api_keys ("createdAt", id);
     create index if not exists api_keys_of_owner on api_keys ("ownerId", "ownerType", "createdAt", id);
     create index if not exists api_keys_of_lineage on api_keys ("lineageId", "createdAt", id);`)

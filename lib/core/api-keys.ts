@@ -1,6 +1,15 @@
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
-import { checkBoolean, checkFunction, checkInteger, checkMethods, checkObject } from '../internal/options.ts'
+import {
+  checkBoolean,
+  checkFunction,
+  checkInteger,
+  checkMethods,
+  checkObject,
+  checkText,
+} from '../internal/options.ts'
+import { createAcceptConfiguration } from './accept-configuration.ts'
+import { createAgreements } from './agreements.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { createDigester, type DigestScheme, type Pepper } from './digest.ts'
 import { createEmitter } from './emitter.ts'
@@ -20,14 +29,16 @@ import type { KeyStore } from './key-store.ts'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from './key-verifier.ts'
 import { createKeyManagement } from './manage-keys.ts'
 import { createOwnerStanding } from './owner-standing.ts'
+import { createPepperChecks } from './pepper-check.ts'
 import type { Permissions } from './permissions.ts'
-import { createPublishChange } from './publish-change.ts'
+import { createPublishChange, type PublishChange } from './publish-change.ts'
 import { createQuotaLeases } from './quota-leases.ts'
 import { compileRateLimits, type RateLimit } from './rate-limit.ts'
 import type { LimiterHappening, RateLimiter } from './rate-limiter.ts'
 import type { Owner } from './record.ts'
 import { createRecordCache } from './record-cache.ts'
 import { createReporter } from './report-happening.ts'
+import { createSharingCheck } from './sharing-check.ts'
 import { createStoreAccess } from './store-access.ts'
 import { createUsageLog } from './usage-log.ts'
 import { closedError, createVerifier } from './verify-key.ts'
@@ -230,7 +241,10 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const emit = createEmitter(settings.onEvent)
   const guard = createFaultGuard(clock, settings.timeoutMs, emit)
   const store = createStoreAccess(options.store, guard)
-  const digester = createDigester(options)
+  const agreements = createAgreements(store)
+  const digester = createDigester(options, createPepperChecks(agreements, clock, guard, inBackground))
+  const shared = { rateLimiter: limiter.sharedAs, invalidation: settings.invalidation?.sharedAs }
+  const sharing = createSharingCheck(agreements, shared, clock, emit)
   const ownerStanding = createOwnerStanding(settings.ownerHooks, settings.owners, clock, guard)
   const cache = createRecordCache(store, digester, settings.cache, clock, guard)
   const usage = store.recordUsage ? createUsageLog(store, clock, settings.usage, guard, emit) : null
@@ -240,7 +254,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const idleSlackMs = settings.usage.flushMs + maxAgeMs
   // A version must outlive every record that may still be held under an older one.
   const retainMs = Math.max(2 * maxAgeMs, 1_000)
-  const publish = createPublishChange(
+  const publishChange = createPublishChange(
     cache,
     limiter,
     settings.invalidation,
@@ -249,6 +263,10 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     guard,
     emit,
   )
+  const publish: PublishChange = (changed) => {
+    checkSharing()
+    return publishChange(changed)
+  }
   let underWay = 0
   let onIdle = () => {}
   const failedAttempts = settings.failedAttempts
@@ -308,9 +326,14 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
       emit({ type: 'fault', at: new Date(clock.now()), operation: 'invalidation', error })
   }
 
+  function checkSharing(): void {
+    if (sharing.isDue()) inBackground(sharing.run())
+  }
+
   function verifyEager(key: string, verifyOptions: VerifyOptions = {}): Awaitable<VerifyResult> {
     checkVerifyOptions(verifyOptions)
     if (closing) throw guard.toError('verify', closedError())
+    checkSharing()
     const result = verifier.verify(key, verifyOptions)
     if (isPromiseLike(result)) inBackground(result)
     return result
@@ -357,6 +380,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
 
   return Object.freeze({
     ...management,
+    acceptConfiguration: createAcceptConfiguration(store, digester, sharing, clock, emit),
     prefix,
     rateLimits: deepFreeze(structuredClone(options.rateLimits ?? [])),
     verifyEager,
@@ -373,6 +397,10 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   })
 }
 
+function checkSharedAs(name: string, { sharedAs }: { readonly sharedAs?: string }): void {
+  if (sharedAs !== undefined) checkText(`${name}.sharedAs`, sharedAs, 255)
+}
+
 function resolveOptions(options: ApiKeysOptions) {
   checkObject('options', options, OPTIONS)
   const { rateLimiter, clock = systemClock, onEvent, cache = {}, usage = {} } = options
@@ -385,6 +413,8 @@ function resolveOptions(options: ApiKeysOptions) {
     throw new TypeError('"revocation" must be "exact" or "bounded"')
   }
   if (invalidation !== undefined) checkMethods('invalidation', invalidation, ['publish', 'listen'])
+  checkSharedAs('rateLimiter', rateLimiter)
+  if (invalidation !== undefined) checkSharedAs('invalidation', invalidation)
   if (isOwnerActive !== undefined) checkFunction('isOwnerActive', isOwnerActive)
   if (ownerPermissions !== undefined) checkFunction('ownerPermissions', ownerPermissions)
   if (onEvent !== undefined) checkFunction('onEvent', onEvent)

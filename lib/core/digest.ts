@@ -1,9 +1,10 @@
 import { createHmac, createSecretKey, hash, type KeyObject, timingSafeEqual } from 'node:crypto'
 import { LatchkeyError } from '../errors.ts'
-import type { Awaitable } from '../internal/awaitable.ts'
+import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import { checkArray, checkInteger, checkObject, describe, fail } from '../internal/options.ts'
-import { type Bcrypt, createBcrypt } from './bcrypt.ts'
+import { type Bcrypt, createBcrypt, type Presenter } from './bcrypt.ts'
 import { coveredPart, readCoverage } from './foreign-digest.ts'
+import { type CreatePepperCheck, type PepperCheck, UNCHECKED } from './pepper-check.ts'
 
 /**
  * How digests of new keys are made. Every scheme stays verifiable whatever is chosen here, since a stored
@@ -23,16 +24,24 @@ export type DigestScheme =
 
 /** A named secret that digests are made under. */
 export interface Pepper {
-  /** Stored with each digest: 1 to 32 letters, digits, `_` and `-`. Never reuse an id for another secret. */
+  /**
+   * Stored with each digest: 1 to 32 letters, digits, `_` and `-`. Never reuse an id for another secret: a process that has
+   * another one than the rest fails with `unavailable`, and its faults name the id, rather than call good keys wrong.
+   */
   readonly id: string
-  /** At least 32 bytes; a string counts as UTF-8. */
+  /** At least 32 bytes, the same in every process to the last; a string counts as UTF-8. */
   readonly secret: string | Uint8Array
 }
 
 /** A stored digest, read once. */
 export interface PreparedDigest {
-  /** Whether `key` is the key of this digest, compared in constant time. */
-  matches(key: string): Awaitable<boolean>
+  /**
+   * Settles where a key that does not match is a wrong key, and rejects where it may be the configuration of this process
+   * that is wrong. @throws LatchkeyError `unavailable`
+   */
+  beforeBlame(): Awaitable<void>
+  /** Whether `key` is the key of this digest, compared in constant time. Who presents it decides whose turn bcrypt is. */
+  matches(key: string, presenter?: Presenter): Awaitable<boolean>
   /** Whether to ask costs microseconds rather than a share of a core. */
   isCheap(): boolean
   /** Whether a new digest of the key would be made the same way. */
@@ -47,10 +56,14 @@ export interface Digester {
   /**
    * The digest string for a key under the current scheme. One that takes the place of another covers the same part: what
    * that did not cover may differ the next time the key is presented.
+   *
+   * @throws LatchkeyError `unavailable` where other processes have another secret under the pepper.
    */
   create(key: string, coverage?: string): Awaitable<string>
   /** Reads a stored digest string. @throws LatchkeyError `unknown_digest` */
   prepare(digest: string): PreparedDigest
+  /** Says that the secret of this process is the right one. @throws TypeError where there is no such pepper */
+  acceptPepper(id: string): Promise<void>
 }
 
 const DEFAULT_BCRYPT_COST = 12
@@ -65,12 +78,17 @@ const BCRYPT_READS = 72
 const BCRYPT_SHA256 = /^\$bcrypt-sha256(\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53})$/
 
 /** @throws TypeError naming the option. */
-export function createDigester(options: { digest?: unknown; peppers?: unknown }): Digester {
-  const peppers = checkPeppers('peppers', options.peppers ?? [])
+export function createDigester(
+  options: { digest?: unknown; peppers?: unknown },
+  createCheck: CreatePepperCheck = () => UNCHECKED,
+): Digester {
+  const secrets = checkPeppers('peppers', options.peppers ?? [])
+  const peppers = new Map<string, HeldPepper>()
+  for (const [id, secret] of secrets) peppers.set(id, { secret, check: createCheck(id, secret) })
   const scheme = checkScheme(
     'digest',
-    options.digest ?? (peppers.size > 0 ? 'hmac-sha256' : 'sha256'),
-    peppers,
+    options.digest ?? (secrets.size > 0 ? 'hmac-sha256' : 'sha256'),
+    secrets,
   )
   let made: Bcrypt | undefined
   // Most never need it, and what it remembers by takes memory from the beginning.
@@ -89,21 +107,25 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
         .then((crypt) => `$bcrypt-sha256${coverage}${crypt}`)
     }
     if (scheme.name === 'sha256') return `$sha256${coverage}$${sha256Of(text)}`
-    const pepper = peppers.get(currentPepper as string) as KeyObject
-    const digest = createHmac('sha256', pepper).update(text).digest('base64url')
-    return `$hmac-sha256${coverage}$${currentPepper}$${digest}`
+    const { secret, check } = peppers.get(currentPepper as string) as HeldPepper
+    const make = () => {
+      const digest = createHmac('sha256', secret).update(text).digest('base64url')
+      return `$hmac-sha256${coverage}$${currentPepper}$${digest}`
+    }
+    const checked = check.beforeUse()
+    return isPromiseLike(checked) ? checked.then(make) : make()
   }
 
   function prepare(digest: string): PreparedDigest {
     const { whole, coverage } = readCoverage(digest)
     const prepared = prepareWhole(whole)
-    const readsAtMost = prepared.readsAtMost ?? Infinity
-    if (coverage === '') return { ...prepared, readsAtMost, coverage }
-    const matches = (key: string) => {
+    const { readsAtMost = Infinity, beforeBlame = noDoubt } = prepared
+    if (coverage === '') return { ...prepared, beforeBlame, readsAtMost, coverage }
+    const matches = (key: string, presenter?: Presenter) => {
       const text = coveredPart(key, coverage)
-      return text !== null && prepared.matches(text)
+      return text !== null && prepared.matches(text, presenter)
     }
-    return { ...prepared, matches, readsAtMost, coverage }
+    return { ...prepared, matches, beforeBlame, readsAtMost, coverage }
   }
 
   function prepareWhole(digest: string): WholeDigest {
@@ -144,7 +166,7 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
   /** `input` is what bcrypt is given of a key. */
   function prepareBcrypt(crypt: string, input: (key: string) => string, isCurrent: boolean): WholeDigest {
     return {
-      matches: (key) => bcrypt().matches(input(key), crypt),
+      matches: (key, presenter) => bcrypt().matches(input(key), crypt, presenter),
       isCheap: () => bcrypt().isProven(crypt),
       isCurrent,
     }
@@ -156,19 +178,40 @@ export function createDigester(options: { digest?: unknown; peppers?: unknown })
       const problem = `a stored digest was made under the pepper "${pepperId}", which is not configured`
       throw new LatchkeyError('unknown_digest', problem)
     }
+    const { secret, check } = pepper
     return {
-      matches: (key) => timingSafeEqual(createHmac('sha256', pepper).update(key).digest(), expected),
+      matches(key) {
+        const isRight = timingSafeEqual(createHmac('sha256', secret).update(key).digest(), expected)
+        if (isRight && !check.isSettled) check.proven()
+        return isRight
+      },
       isCheap: always,
+      beforeBlame: check.beforeBlame,
       isCurrent: scheme.name === 'hmac-sha256' && pepperId === currentPepper,
     }
   }
 
-  return { create, prepare }
+  async function acceptPepper(id: string): Promise<void> {
+    const pepper = peppers.get(id)
+    if (!pepper) throw new TypeError('"pepper" must be the id of a configured pepper')
+    await pepper.check.accept()
+  }
+
+  return { create, prepare, acceptPepper }
 }
 
-type WholeDigest = Omit<PreparedDigest, 'coverage' | 'readsAtMost'> & { readonly readsAtMost?: number }
+interface HeldPepper {
+  readonly secret: KeyObject
+  readonly check: PepperCheck
+}
+
+type WholeDigest = Omit<PreparedDigest, 'coverage' | 'readsAtMost' | 'beforeBlame'> &
+  Partial<Pick<PreparedDigest, 'readsAtMost' | 'beforeBlame'>>
 
 const always = () => true
+
+/** Only a pepper can differ from process to process. */
+const noDoubt = () => {}
 
 function sha256Of(text: string): string {
   return hash('sha256', text, 'base64url')

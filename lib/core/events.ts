@@ -1,3 +1,4 @@
+import type { AcceptedConfiguration } from './key-management.ts'
 import type { ApiKey, Owner } from './record.ts'
 import type { InvalidReason } from './verify-result.ts'
 
@@ -83,6 +84,13 @@ export type ApiKeyEvent =
       readonly at: Date
       readonly keyId: string
       readonly owner: Owner
+    }
+  | {
+      /** An operator said that what this process is configured with is right: see `keys.acceptConfiguration`. */
+      readonly type: 'configuration.accepted'
+      readonly at: Date
+      readonly accepted: AcceptedConfiguration
+      readonly by: string | null
     }
   | {
       /** A change was committed, but the limiter could not be told: it resolved only after the caches had aged. */

@@ -179,7 +179,7 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
     requireCapabilities(store, checked.settings)
     const { proof } = checked
     if ('digest' in proof) return { index, record: toRecord(checked, proof.digest, now), key: null }
-    const digest = await guard.run('digest', () => digester.create(proof.key))
+    const digest = await guard.run('digest', () => digester.create(proof.key), 'unavailable')
     return { index, record: toRecord(checked, digest, now), key: proof.key }
   }
 
@@ -202,10 +202,17 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
   async function isSame({ record, key }: Row, stored: KeyRecord): Promise<boolean> {
     if (record.lookup !== stored.lookup) return false
     if (record.digest === stored.digest) return true
-    if (key !== null) return guard.run('digest', () => digester.prepare(stored.digest).matches(key))
+    if (key !== null) return guard.run('digest', () => isKeyOf(stored, key), 'unavailable')
     const { owner } = record
     if (owner.type !== stored.owner.type || owner.id !== stored.owner.id) return false
     return schemeOf(record.digest) !== schemeOf(stored.digest)
+  }
+
+  async function isKeyOf({ digest }: KeyRecord, key: string): Promise<boolean> {
+    const prepared = digester.prepare(digest)
+    if (await prepared.matches(key)) return true
+    await prepared.beforeBlame()
+    return false
   }
 
   return { import: importOne, importAll }

@@ -19,6 +19,8 @@ export interface InvalidationListener {
  * a record that another has changed; the bound stays the age of the cache, since a message may be lost.
  */
 export interface Invalidation {
+  /** What processes must have in common to hear each other, as `sharedAs` of a `RateLimiter`. */
+  readonly sharedAs?: string
   /** Tells the others. */
   publish(keys: readonly KeyVersion[]): Awaitable<void>
   /** Hears of changes until the function it returns is called. */

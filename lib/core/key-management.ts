@@ -134,6 +134,16 @@ export interface PurgeOptions extends ChangeOptions {
   endedBefore: Date
 }
 
+/** What an operator says is right, as this process is configured; at least one of them. */
+export interface AcceptedConfiguration {
+  /** The id of a pepper: its secret. */
+  readonly pepper?: string
+  /** Where limits are counted: the `keyPrefix` of `redisRateLimiter`. */
+  readonly rateLimiter?: true
+  /** Where changes are told: the `channel` of `redisInvalidation`. */
+  readonly invalidation?: true
+}
+
 /** How far a bulk import has come. */
 export interface ImportProgress {
   /** Keys that were stored. */
@@ -303,4 +313,17 @@ export interface KeyManagement {
    * @throws LatchkeyError `unavailable` on a fault: it may be called again.
    */
   invalidateOwner(owner: Owner, options?: ChangeOptions): Promise<number>
+  /**
+   * Says that what this process is configured with is right, where others that share its store are configured differently: the fault
+   * `configuration_drift` names what. The first process that used a pepper, a key prefix or a channel has said it for
+   * all, and this alone says otherwise. Restart the others with the same configuration then. Call it after a key prefix or a
+   * channel was changed for good; for a pepper only where the secret that was used first is the wrong one: keys that
+   * were issued under that do not verify any more. To change a secret, give it a new id.
+   *
+   * @throws TypeError when nothing is named, or what is not configured here.
+   * @throws LatchkeyError `unsupported` when the store cannot keep agreements; `unavailable` on a fault.
+   * @example
+   * await keys.acceptConfiguration({ pepper: '2026' }, { by: 'u_admin' })
+   */
+  acceptConfiguration(accepted: AcceptedConfiguration, options?: ChangeOptions): Promise<void>
 }

@@ -71,6 +71,14 @@ export type QuotaSwapResult =
   | { readonly swapped: true }
   | { readonly swapped: false; readonly current: QuotaRecord | null }
 
+/** What a process holds to be agreed on. */
+export interface Proposal {
+  /** 1 to 255 characters. */
+  readonly value: string
+  /** Whether it takes the place of what is kept; otherwise it is kept only where nothing is. */
+  readonly replace: boolean
+}
+
 /**
  * Where key records live: the port that a custom adapter implements.
  *
@@ -134,4 +142,11 @@ export interface KeyStore {
    * made or refused by itself; the results are in the order of the swaps. It rejects where it does not know of any one of them.
    */
   swapQuotas?(swaps: readonly QuotaSwap[]): Promise<readonly QuotaSwapResult[]>
+
+  /**
+   * What the processes that share the keys have agreed on under a name of 1 to 255 characters: keeps the proposal, and answers
+   * what is kept then, in one atomic step. Of many that propose at once the first wins, and all are answered its value.
+   * Without a proposal it only looks, and answers null where nothing is kept. What is kept stays, whatever becomes of keys.
+   */
+  agree?(name: string, proposal: Proposal | null): Promise<string | null>
 }

@@ -48,7 +48,7 @@ export interface ManagementParts extends ChangeParts, ImportParts {
 const DEFAULT_GRACE_MS = 86_400_000
 const MAX_GRACE_MS = 366 * 86_400_000
 
-export function createKeyManagement(parts: ManagementParts): KeyManagement {
+export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement, 'acceptConfiguration'> {
   const { store, digester, cache, publish, clock, guard, emit } = parts
   const { change, changeAll, updateSurely, findById, findExisting, pages, view } = createKeyChanges(parts)
 
@@ -284,7 +284,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       ...settings,
       id: keyId,
       lookup: keyId,
-      digest: await guard.run('digest', () => digester.create(key)),
+      digest: await guard.run('digest', () => digester.create(key), 'unavailable'),
       lineageId: settings.lineageId ?? (id === null ? keyId : newKeyId()),
       hint: `${prefix}_${keyId}`,
       usageCount: 0,

@@ -80,6 +80,11 @@ export interface RateLimiter {
    * further timer watches it; where it does not, `timeoutMs` of `createApiKeys` does.
    */
   readonly timeoutMs?: number
+  /**
+   * What processes must have in common to count together, such as `keyPrefix "latchkey"`, 1 to 255 characters. Where those that share a
+   * store have another, a fault is reported.
+   */
+  readonly sharedAs?: string
   /** Decides version and limits and spends on all limits or on none, in one atomic step. */
   check(request: LimitRequest): Awaitable<LimitAnswer>
   /** Raises the kept versions to these, where they are lower. Keeps them for at least `retainMs`. */

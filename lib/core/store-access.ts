@@ -2,7 +2,7 @@ import { LatchkeyError } from '../errors.ts'
 import { checkArray, checkInteger, checkMethods } from '../internal/options.ts'
 import type { FaultGuard } from './faults.ts'
 import type { KeySettings } from './key-settings.ts'
-import type { KeyStore } from './key-store.ts'
+import type { KeyStore, Proposal } from './key-store.ts'
 import { checkRecord } from './record.ts'
 
 /**
@@ -37,14 +37,23 @@ export function createStoreAccess(store: KeyStore, guard: FaultGuard): KeyStore 
       }),
     purge: (ids, at) => run(async () => checkInteger('purged', await store.purge(ids, at), 0, ids.length)),
   }
-  const { recordUsage, swapQuota, swapQuotas } = store
+  const { recordUsage, swapQuota, swapQuotas, agree } = store
   // The deadlines of these are their callers', who have to know what becomes of a write that is late.
   if (recordUsage) access.recordUsage = (batch) => recordUsage.call(store, batch)
   if (swapQuota) {
     access.swapQuota = (lineageId, expected, next) => swapQuota.call(store, lineageId, expected, next)
     if (swapQuotas) access.swapQuotas = (swaps) => swapQuotas.call(store, swaps)
   }
+  if (agree)
+    access.agree = (name, proposal) =>
+      run(async () => checkAgreed(await agree.call(store, name, proposal), proposal))
   return access
+}
+
+/** Somebody else's value is an answer; none where one was proposed is not. */
+function checkAgreed(agreed: string | null, proposal: Proposal | null): string | null {
+  if (typeof agreed === 'string' || (agreed === null && !proposal)) return agreed
+  throw new TypeError('the store returned something it must not')
 }
 
 /** Requires that the store can keep what these settings need. @throws LatchkeyError `unsupported`, naming what it lacks */

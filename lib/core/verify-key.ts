@@ -143,7 +143,8 @@ export function createVerifier(parts: VerifierParts): Verifier {
     fresh: boolean,
     stale: number,
   ): Awaitable<VerifyResult> {
-    const matched = cached.digest.matches(attempt.key)
+    const presenter = { ip: attempt.options.ip, usualIp: cached.apiKey.lastUsedIp }
+    const matched = cached.digest.matches(attempt.key, presenter)
     if (!isPromiseLike(matched)) return decideUsable(matched, attempt, cached, fresh, stale)
     return guard
       .run('digest', () => matched)
@@ -170,10 +171,13 @@ export function createVerifier(parts: VerifierParts): Verifier {
     return shown.then((apiKey) => decideAllowed(apiKey, attempt, cached, fresh, stale))
   }
 
-  function invalidSecret({ key, keyId, options }: Attempt, cached: CachedKey): RefusedKey {
+  function invalidSecret({ key, keyId, options }: Attempt, cached: CachedKey): Awaitable<RefusedKey> {
     if (keyId !== null && !hasRightChecksum(key)) return invalid('malformed', null, null, options)
     const blocked = refuseBlocked(options)
-    return blocked ? refuse(blocked, options) : invalid('wrong_secret', keyId, cached, options)
+    if (blocked) return refuse(blocked, options)
+    const refuseSecret = () => invalid('wrong_secret', keyId, cached, options)
+    const isWrong = cached.digest.beforeBlame()
+    return isPromiseLike(isWrong) ? isWrong.then(refuseSecret) : refuseSecret()
   }
 
   function decideAllowed(

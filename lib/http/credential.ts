@@ -50,7 +50,7 @@ const NONE: Credential = Object.freeze({ kind: 'none' })
 const SEVERAL: Credential = Object.freeze({ kind: 'several' })
 
 /** What names a header field or a scheme (RFC 9110 §5.6.2). */
-const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$/
+export const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$/
 
 /** Whether a text names a header field, and not something that every object has. */
 export function isFieldName(text: string): boolean {

@@ -149,7 +149,7 @@ export function createRedisInvalidation(
     }
   }
 
-  return { publish, listen }
+  return { sharedAs: `channel "${channel}"`, publish, listen }
 }
 
 /** A connection that does not subscribe again by itself: what ioredis 5 fails at there nobody could catch. */

@@ -142,7 +142,8 @@ export function createRedisRateLimiter(
     return `${keyPrefix}:{${lineageId}}`
   }
 
-  return { timeoutMs, check, raiseVersions, refund, listen: happenings.listen }
+  const sharedAs = `keyPrefix "${keyPrefix}"`
+  return { timeoutMs, sharedAs, check, raiseVersions, refund, listen: happenings.listen }
 }
 
 const RAISING: Question<ScriptArguments, void> = {

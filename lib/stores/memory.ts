@@ -1,4 +1,4 @@
-import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '../core/key-store.ts'
+import type { KeyChange, KeyFilter, KeyPosition, KeyStore, Proposal, UsageDelta } from '../core/key-store.ts'
 import { isSameQuota, type QuotaRecord, startQuota } from '../core/quota.ts'
 import { type KeyRecord, keyStatus } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
@@ -17,6 +17,7 @@ export function memoryStore(): KeyStore {
   const quotas = new Map<string, QuotaRecord>()
   /** Lineages whose quota was removed; it stays in `quotas` for its epoch. */
   const unlimited = new Set<string>()
+  const agreements = new Map<string, string>()
 
   return {
     async insert(batch: readonly KeyRecord[]) {
@@ -112,6 +113,11 @@ export function memoryStore(): KeyStore {
       }
       quotas.set(lineageId, structuredClone(next))
       return { swapped: true as const }
+    },
+
+    async agree(name: string, proposal: Proposal | null) {
+      if (proposal && (proposal.replace || !agreements.has(name))) agreements.set(name, proposal.value)
+      return agreements.get(name) ?? null
     },
   }
 

@@ -16,6 +16,7 @@ export function createRedisLayout(keyPrefix: string) {
     /** That a swap of the quota was made. */
     swap: (lineageId: string, token: string) => `${nameOf('s', lineageId)}${token}`,
     batch: (token: string) => nameOf('b', token),
+    agreement: (name: string) => nameOf('a', name),
     indexes: {
       all: nameOf('x', 'all'),
       owner: ({ type, id }: Owner) => nameOf('o', JSON.stringify([type, id])),

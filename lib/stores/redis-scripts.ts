@@ -282,6 +282,16 @@ if stamp == ARGV[1] and intent == ARGV[2] then call('HDEL', KEYS[1], 'q') end
 return { now, online }
 `)
 
+/** KEYS: an agreement. ARGV: `look`, `keep` or `replace`, and a value. Answers what is kept, and whether that was written. */
+export const AGREE = script(`${WRITING}
+local kept, written = call('GET', KEYS[1]), 0
+if ARGV[1] == 'replace' or (ARGV[1] == 'keep' and not kept) then
+  call('SET', KEYS[1], ARGV[2])
+  kept, written = ARGV[2], 1
+end
+return { now, online, kept, written }
+`)
+
 function script(text: string): Script {
   const source = text.trim()
   const sha = createHash('sha1').update(source).digest('hex')

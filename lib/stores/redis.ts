@@ -3,6 +3,7 @@ import type {
   KeyFilter,
   KeyPosition,
   KeyStore,
+  Proposal,
   QuotaSwapResult,
   UsageDelta,
 } from '../core/key-store.ts'
@@ -22,6 +23,7 @@ import { type RedisStoreOptions, resolveRedisStoreOptions } from './redis-option
 import { createRedisQuotas } from './redis-quotas.ts'
 import { fromPointer, type StoredRecord, toFields, toIntentText, toJson } from './redis-record.ts'
 import {
+  AGREE,
   LEAVE_LINEAGE,
   READ,
   READ_INDEX,
@@ -317,6 +319,15 @@ export function createRedisStore(
     return further.flat()
   }
 
+  async function agree(name: string, proposal: Proposal | null): Promise<string | null> {
+    const since = performance.now()
+    const key = layout.agreement(name)
+    const args = proposal ? [proposal.replace ? 'replace' : 'keep', proposal.value] : ['look', '']
+    const [kept, written] = await calls.run(AGREE, [key], args)
+    if (Number(written) === 1) await calls.confirm([key], since)
+    return typeof kept === 'string' ? kept : null
+  }
+
   return {
     insert,
     find,
@@ -328,6 +339,7 @@ export function createRedisStore(
     swapQuota: async (lineageId, expected, next) =>
       (await quotas.swap([{ lineageId, expected, next }]))[0] as QuotaSwapResult,
     swapQuotas: quotas.swap,
+    agree,
   }
 }
 

@@ -12,6 +12,17 @@ export const CAPABILITY_CASES: Readonly<Record<StoreCapability, StoreCases>> = {
   swapQuota: {
     'createApiKeys refuses "quota" as unsupported': (test) => refuses(test, { quota: { remaining: 10 } }),
   },
+  agree: {
+    'createApiKeys verifies unchecked, and refuses "acceptConfiguration" as unsupported': async (test) => {
+      const { same, rejects } = test
+      const { keys, close } = lifecycleKeys(test, { peppers: [{ id: 'unchecked', secret: 'p'.repeat(32) }] })
+      const { key } = await keys.issue({ owner: OWNER, name: 'CI' })
+      same((await keys.verify(key)).ok, true, 'a store that keeps no agreements keeps keys under a pepper')
+      const promise = 'an operator is told where nothing can be agreed on'
+      await rejects(() => keys.acceptConfiguration({ pepper: 'unchecked' }), promise, 'unsupported')
+      await close()
+    },
+  },
 }
 
 async function refuses(test: StoreTest, setting: { idleExpiryMs?: number; quota?: { remaining: number } }) {

@@ -1,5 +1,6 @@
 import type { KeyStore } from '../core/key-store.ts'
 import { checkArray, checkFunction, checkMethods, checkObject } from '../internal/options.ts'
+import { AGREEMENT_CASES } from './agreement-cases.ts'
 import { CAPABILITY_CASES } from './capability-cases.ts'
 import { DIGEST_CASES } from './digest-cases.ts'
 import { FIND_CASES } from './find-cases.ts'
@@ -14,7 +15,7 @@ import { USAGE_CASES } from './usage-cases.ts'
 import { VALUE_CASES } from './value-cases.ts'
 
 /** A method that a store may do without. */
-export type StoreCapability = 'recordUsage' | 'swapQuota'
+export type StoreCapability = 'recordUsage' | 'swapQuota' | 'agree'
 
 export interface StoreConformanceOptions {
   /** Registers a test: `test` of node:test, vitest or Jest, `it` of Mocha. */
@@ -23,7 +24,7 @@ export interface StoreConformanceOptions {
   assert: TestAssert
   /**
    * The optional methods that the store does without on purpose. Their cases are left out; one test for each says so by
-   * name, and that `createApiKeys` refuses what needs it. A store that lacks a method which is not named here fails.
+   * name, and that `createApiKeys` refuses what needs it (without `agree`, keys are verified unchecked). A store that lacks a method which is not named here fails.
    *
    * @default []
    */
@@ -96,6 +97,7 @@ function casesFor(without: readonly StoreCapability[]): Record<string, StoreCase
     ...(hasQuota
       ? { swapQuota: QUOTA_CASES, 'under createApiKeys, with a quota': LIFECYCLE_QUOTA_CASES }
       : { 'without swapQuota': CAPABILITY_CASES.swapQuota }),
+    ...(without.includes('agree') ? { 'without agree': CAPABILITY_CASES.agree } : { agree: AGREEMENT_CASES }),
   }
 }
 
@@ -106,7 +108,7 @@ async function toMadeStore(makeStore: MakeStore): Promise<MadeStore> {
 }
 
 const REQUIRED = ['insert', 'find', 'update', 'replaceDigest', 'list', 'purge'] as const
-const CAPABILITIES: readonly StoreCapability[] = ['recordUsage', 'swapQuota']
+const CAPABILITIES: readonly StoreCapability[] = ['recordUsage', 'swapQuota', 'agree']
 
 function checkCapabilities(store: KeyStore, assert: TestAssert, without: readonly StoreCapability[]): void {
   for (const method of REQUIRED) {
@@ -126,7 +128,7 @@ function checkWithout(without: unknown): void {
   for (const method of checkArray('without', without, CAPABILITIES.length)) {
     if (CAPABILITIES.includes(method as StoreCapability)) continue
     throw new TypeError(
-      '"without" may name "recordUsage" and "swapQuota"; the other methods are not optional',
+      '"without" may name "recordUsage", "swapQuota" and "agree"; the other methods are not optional',
     )
   }
 }

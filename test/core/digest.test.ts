@@ -1,3 +1,4 @@
+import { hash as hashOf } from 'node:crypto'
 import bcrypt from 'bcrypt'
 import { createApiKeys, memoryRateLimiter, memoryStore } from 'latchkey'
 import { beforeEach, describe, expect, it, type MockInstance, vi } from 'vitest'
@@ -208,26 +209,192 @@ describe('bcrypt', () => {
     expect(await prepared[0]?.matches('there is room again')).toBe(true)
   })
 
-  it('does not let wrong secrets for one key keep others waiting', async () => {
-    const releases: (() => void)[] = []
-    compare.mockImplementation(() => new Promise<boolean>((resolve) => releases.push(() => resolve(false))))
-    const one = digester()
-    const [flooded, other] = [one.prepare(bcryptDigest(0)), one.prepare(bcryptDigest(1))]
-    const flood = Array.from({ length: 110 }, (_, i) => flooded.matches(`wrong ${i}`) as Promise<boolean>)
-    const outcomes = Promise.allSettled(flood)
-    const good = other.matches('another key') as Promise<boolean>
-    let settled = false
-    void outcomes.finally(() => {
-      settled = true
-    })
-    while (!settled) {
-      releases.shift()?.()
-      await new Promise(setImmediate)
+  describe('where strangers guess at an id', () => {
+    /** Each comparison that has begun waits to be ended, as right or wrong. */
+    function holdComparisons(isRight: (text: string) => boolean = () => false) {
+      const begun: { text: string; end: () => void }[] = []
+      compare.mockImplementation(
+        (text) => new Promise((resolve) => begun.push({ text, end: () => resolve(isRight(text)) })),
+      )
+      return {
+        begun,
+        async endAll() {
+          for (let quiet = 0; quiet < 3; quiet++) {
+            for (const { end } of begun.splice(0)) {
+              quiet = 0
+              end()
+            }
+            await settled()
+          }
+        },
+      }
     }
-    const refused = (await outcomes).filter(({ status }) => status === 'rejected')
-    expect(refused).toHaveLength(110 - 9)
-    for (; releases.length > 0; await new Promise(setImmediate)) releases.shift()?.()
-    expect(await good).toBe(false)
+    /** How many of these are refused, once all of them have settled. Nobody has to wait for that. */
+    const refusedOf = async (all: readonly unknown[]) =>
+      (await Promise.allSettled(all)).filter(({ status }) => status === 'rejected').length
+    const from = (ip: string | undefined, usualIp: string | null = null) => ({ ip, usualIp })
+    const settled = () => new Promise(setImmediate)
+    const good = 'the key of the owner'
+    const sha = hashOf('sha256', good, 'base64url')
+
+    it('lets wrong secrets for one key from nowhere known fill only their own line', async () => {
+      const { endAll } = holdComparisons()
+      const one = digester()
+      const [flooded, other] = [one.prepare(bcryptDigest(0)), one.prepare(bcryptDigest(1))]
+      const refused = refusedOf(Array.from({ length: 110 }, (_, i) => flooded.matches(`wrong ${i}`)))
+      const right = other.matches('another key')
+      await endAll()
+      expect(await right).toBe(false)
+      // Two that ran and eight that waited.
+      expect(await refused).toBe(100)
+    })
+
+    it.each([
+      ['12 addresses', 12, 1],
+      ['12 addresses, 50 guesses each', 12, 50],
+      ['4 addresses, 8 guesses each, which is all the room there is', 4, 8],
+    ])('does not refuse the owner while %s guess', async (_who, addresses, guesses) => {
+      const { begun, endAll } = holdComparisons((text) => text === sha)
+      const prepared = digester().prepare(bcryptDigest(0))
+      const flood = Array.from({ length: addresses * guesses }, (_, i) =>
+        prepared.matches(`wrong ${i}`, from(`198.51.100.${i % addresses}`)),
+      )
+      void refusedOf(flood)
+      await settled()
+      const owner = prepared.matches(good, from('192.0.2.1'))
+      let waited = 0
+      for (let isThere = false; !isThere; waited += 1) {
+        await settled()
+        isThere = begun.some(({ text }) => text === sha)
+        begun.shift()?.end()
+      }
+      expect(waited).toBeLessThanOrEqual(addresses + 4)
+      await endAll()
+      expect(await owner).toBe(true)
+      expect(prepared.matches(good)).toBe(true)
+    })
+
+    it('lets the address that the key was last used from go first, and make room in a full line', async () => {
+      const { begun, endAll } = holdComparisons()
+      const prepared = digester().prepare(bcryptDigest(0))
+      // As many addresses as the line has room for: nobody takes up more of it than anybody else.
+      void refusedOf(
+        Array.from({ length: 34 }, (_, i) => prepared.matches(`wrong ${i}`, from(`198.51.100.${i}`))),
+      )
+      await settled()
+      const stranger = prepared.matches('a stranger', from('203.0.113.1', '192.0.2.1'))
+      await expect(stranger).rejects.toThrow('too many bcrypt comparisons are waiting')
+      const owner = prepared.matches(good, from('::ffff:192.0.2.1', '192.0.2.1'))
+      await settled()
+      for (const { end } of begun.splice(0)) end()
+      await settled()
+      expect(begun.map(({ text }) => text)).toContain(sha)
+      await endAll()
+      expect(await owner).toBe(false)
+    })
+
+    it('lets an address that has not guessed yet go before those that have', async () => {
+      const { begun, endAll } = holdComparisons()
+      const prepared = digester().prepare(bcryptDigest(0))
+      const guess = (round: number) =>
+        void refusedOf(
+          Array.from({ length: 20 }, (_, i) => prepared.matches(`${round} ${i}`, from(`198.51.100.${i}`))),
+        )
+      guess(1)
+      await settled()
+      await endAll()
+      guess(2)
+      await settled()
+      const owner = prepared.matches(good, from('192.0.2.1'))
+      for (let i = 0; i < 3 && !begun.some(({ text }) => text === sha); i++) {
+        begun.shift()?.end()
+        await settled()
+      }
+      expect(begun.map(({ text }) => text)).toContain(sha)
+      await endAll()
+      expect(await owner).toBe(false)
+    })
+
+    it('lets a text that comes again go before guesses, where nobody has an address', async () => {
+      const { begun, endAll } = holdComparisons()
+      const prepared = digester().prepare(bcryptDigest(0))
+      void refusedOf(Array.from({ length: 20 }, (_, i) => prepared.matches(`wrong ${i}`)))
+      await settled()
+      await expect(prepared.matches(good)).rejects.toThrow('too many')
+      const owner = prepared.matches(good)
+      await settled()
+      for (const { end } of begun.splice(0)) end()
+      await settled()
+      expect(begun.map(({ text }) => text)).toContain(sha)
+      await endAll()
+      expect(await owner).toBe(false)
+    })
+
+    it('compares a wrong text once, however often it is sent', async () => {
+      const prepared = digester().prepare(aBcrypt.digest)
+      expect(await prepared.matches('wrong')).toBe(false)
+      for (let i = 0; i < 100; i++) expect(prepared.matches('wrong')).toBe(false)
+      expect(compare).toHaveBeenCalledTimes(1)
+      expect(await prepared.matches(aBcrypt.key)).toBe(true)
+    })
+
+    it('serves other keys in turn where one address guesses at very many ids', async () => {
+      const { begun, endAll } = holdComparisons()
+      const one = digester()
+      const flood = Array.from({ length: 300 }, (_, i) =>
+        one.prepare(bcryptDigest(i)).matches('wrong', from('198.51.100.1')),
+      )
+      void refusedOf(flood)
+      await settled()
+      const owner = one.prepare(bcryptDigest(1_000)).matches(good, from('192.0.2.1'))
+      void refusedOf([owner])
+      for (let i = 0; i < 4 && !begun.some(({ text }) => text === sha); i++) {
+        begun.shift()?.end()
+        await settled()
+      }
+      expect(begun.map(({ text }) => text)).toContain(sha)
+      await endAll()
+    })
+
+    it('serves other keys in turn where very many addresses guess at one id', async () => {
+      const { begun, endAll } = holdComparisons()
+      const one = digester()
+      const flooded = one.prepare(bcryptDigest(0))
+      void refusedOf(
+        Array.from({ length: 300 }, (_, i) =>
+          flooded.matches(`wrong ${i}`, from(`10.0.${i >> 8}.${i & 255}`)),
+        ),
+      )
+      await settled()
+      const owner = one.prepare(bcryptDigest(1)).matches(good, from('192.0.2.1'))
+      void refusedOf([owner])
+      for (let i = 0; i < 4 && !begun.some(({ text }) => text === sha); i++) {
+        begun.shift()?.end()
+        await settled()
+      }
+      expect(begun.map(({ text }) => text)).toContain(sha)
+      await endAll()
+    })
+
+    it('makes new digests while guesses wait', async () => {
+      const { begun, endAll } = holdComparisons()
+      const one = digester()
+      void refusedOf(
+        Array.from({ length: 300 }, (_, i) =>
+          one.prepare(bcryptDigest(i % 20)).matches(`wrong ${i}`, from(`198.51.100.${i % 50}`)),
+        ),
+      )
+      await settled()
+      const made = one.create('a new key')
+      // Each of the twenty ids and of the fifty addresses may have a turn before.
+      for (let i = 0; i < 50 && hash.mock.calls.length === 0; i++) {
+        begun.shift()?.end()
+        await settled()
+      }
+      expect(hash).toHaveBeenCalledTimes(1)
+      await endAll()
+      expect(await made).toMatch(/^\$bcrypt-sha256\$/)
+    })
   })
 
   it('remembers no failure: the next comparison is made', async () => {

@@ -25,17 +25,17 @@ afterAll(async () => {
 })
 
 storeConformance({ test, assert }, async () => {
-  await db.raw('truncate api_keys, api_key_lineages')
+  await db.raw('truncate api_keys, api_key_lineages, api_key_agreements')
   return knexStore(db)
 })
 
 describe('the example', () => {
   const source = readFileSync(new URL('../../examples/custom-store/knex-store.ts', import.meta.url), 'utf8')
 
-  it('has fewer than 120 lines of code', () => {
+  it('has fewer than 125 lines of code', () => {
     const lines = source.split('\n').filter((line) => !/^\s*($|\/\/|\/\*\*|\*)/.test(line))
     expect(lines.length).toBeGreaterThan(50)
-    expect(lines.length).toBeLessThan(120)
+    expect(lines.length).toBeLessThan(125)
   })
 
   it('has an index for whatever it finds by', async () => {

@@ -9,7 +9,7 @@ import { runSqlWorkers } from '../support/sql-workers.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
-const STEPS = ['1-create-tables', '2-index-statuses']
+const STEPS = ['1-create-tables', '2-index-statuses', '3-create-agreements']
 const DIALECTS: Record<string, SqlDialect> = { SQLite: 'sqlite', PostgreSQL: 'postgres', MariaDB: 'mariadb' }
 
 describe.each(DATABASES)('migrate on %s', (name, create) => {
@@ -174,7 +174,9 @@ describe('the published SQL', () => {
 async function describeTables(database: TestDatabase, name: string): Promise<unknown> {
   if (name === 'SQLite') return database.query('select name, sql from sqlite_schema order by name')
   if (name === 'MariaDB') {
-    const tables = ['keys', 'keys_quotas', 'keys_migrations'].map((table) => `latchkey_${table}`)
+    const tables = ['keys', 'keys_quotas', 'keys_agreements', 'keys_migrations'].map(
+      (table) => `latchkey_${table}`,
+    )
     return Promise.all(tables.map((table) => database.query(`show create table ${table}`)))
   }
   const columns = `select table_name, column_name, data_type, is_nullable, collation_name

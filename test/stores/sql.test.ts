@@ -15,6 +15,7 @@ describe.each(DATABASES)('%s', (_name, create) => {
   afterAll(() => database?.remove())
 
   storeConformance({ test, assert }, async () => {
+    await database.query('delete from latchkey_keys_agreements')
     await database.query('delete from latchkey_keys_quotas')
     await database.query('delete from latchkey_keys')
     return store

@@ -96,6 +96,7 @@ export function recordingStore(inner: KeyStore = memoryStore()): RecordingStore 
     recordUsage: wrap('recordUsage'),
     swapQuota: wrap('swapQuota'),
     ...(inner.swapQuotas && { swapQuotas: wrap('swapQuotas') }),
+    agree: wrap('agree'),
   } as unknown as Required<KeyStore>
 
   return {

@@ -964,6 +964,71 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
     'recordUsage: makes list and purge go by idleness, to the millisecond',
   ],
   [
+    'agree looks, then writes',
+    broken((inner) => ({
+      async agree(name, proposal) {
+        const kept = await inner.agree(name, null)
+        await pause()
+        return proposal && kept === null ? inner.agree(name, { ...proposal, replace: true }) : kept
+      },
+    })),
+    'agree: lets one of 50 win',
+  ],
+  [
+    'agree lets the last win',
+    broken((inner) => ({
+      agree: (name, proposal) => inner.agree(name, proposal && { ...proposal, replace: true }),
+    })),
+    'agree: keeps the first proposal, and answers it to all',
+  ],
+  [
+    'agree answers the proposal, whatever is kept',
+    broken((inner) => ({
+      agree: async (name, proposal) => {
+        const kept = await inner.agree(name, proposal)
+        return proposal?.value ?? kept
+      },
+    })),
+    'agree: keeps the first proposal, and answers it to all',
+  ],
+  [
+    'agree replaces nothing',
+    broken((inner) => ({
+      agree: (name, proposal) => inner.agree(name, proposal && { ...proposal, replace: false }),
+    })),
+    'agree: replaces what is kept where it is told to',
+  ],
+  [
+    'agree folds case',
+    broken((inner) => ({ agree: (name, proposal) => inner.agree(name.toLowerCase(), proposal) })),
+    'agree: compares names by code point, and keeps values as they are',
+  ],
+  [
+    'agree keeps what is only looked for',
+    broken((inner) => ({
+      agree: async (name, proposal) => {
+        const kept = await inner.agree(name, proposal)
+        if (kept === null) await inner.agree(name, { value: '', replace: false })
+        return kept
+      },
+    })),
+    'agree: answers null where nothing is agreed on, and writes nothing where it only looks',
+  ],
+  [
+    'agreements go with the last key',
+    broken((inner) => {
+      let isGone = false
+      return {
+        async purge(ids, at) {
+          isGone = true
+          return inner.purge(ids, at)
+        },
+        agree: async (name, proposal) => (isGone ? null : inner.agree(name, proposal)),
+      }
+    }),
+    'agree: is no key, and outlives keys',
+  ],
+  [
     'swapQuota reads, then writes',
     broken((inner) => ({
       async swapQuota(lineageId, expected, next) {
@@ -1305,30 +1370,35 @@ describe('the kit', () => {
       purge = (...args: Parameters<FullStore['purge']>) => this.store.purge(...args)
       recordUsage = (...args: Parameters<FullStore['recordUsage']>) => this.store.recordUsage(...args)
       swapQuota = (...args: Parameters<FullStore['swapQuota']>) => this.store.swapQuota(...args)
+      agree = (...args: Parameters<FullStore['agree']>) => this.store.agree(...args)
     }
     expect((await runKit(() => new Wrapper())).failures).toEqual(new Map())
   })
 
   it('leaves out the cases of what a store does without, and says so by name', async () => {
     const bare = () => {
-      const { recordUsage: _usage, swapQuota: _quota, ...store } = memoryStore() as FullStore
+      const { recordUsage: _usage, swapQuota: _quota, agree: _agree, ...store } = memoryStore() as FullStore
       return store
     }
-    const { titles, failures } = await runKit(bare, { without: ['recordUsage', 'swapQuota'] })
+    const { titles, failures } = await runKit(bare, { without: ['recordUsage', 'swapQuota', 'agree'] })
     expect(failures).toEqual(new Map())
-    expect(titles.filter((title) => /usage|quota/i.test(title))).toEqual([
+    expect(titles.filter((title) => /usage|quota|agree/i.test(title))).toEqual([
       'without recordUsage: createApiKeys refuses "idleExpiryMs" as unsupported',
       'without swapQuota: createApiKeys refuses "quota" as unsupported',
+      'without agree: createApiKeys verifies unchecked, and refuses "acceptConfiguration" as unsupported',
     ])
     const all = await runKit(memoryStore)
     expect(titles.length).toBeLessThan(all.titles.length)
   })
 
-  it.each(['recordUsage', 'swapQuota'] as const)('fails a store that lacks %s unsaid', async (method) => {
-    const { titles, failures } = await runKit(broken(() => ({ [method]: undefined })))
-    expect(failures.size).toBe(titles.length)
-    expect([...failures.values()][0]).toContain(`without: ['${method}']`)
-  })
+  it.each(['recordUsage', 'swapQuota', 'agree'] as const)(
+    'fails a store that lacks %s unsaid',
+    async (method) => {
+      const { titles, failures } = await runKit(broken(() => ({ [method]: undefined })))
+      expect(failures.size).toBe(titles.length)
+      expect([...failures.values()][0]).toContain(`without: ['${method}']`)
+    },
+  )
 
   it('fails a store that has what it is said to do without, or lacks what is not optional', async () => {
     const had = await runKit(memoryStore, { without: ['recordUsage'] })

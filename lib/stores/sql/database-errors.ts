@@ -7,6 +7,8 @@ export type FailureKind =
   | 'rolled_back'
   | 'no_table'
   | 'no_schema'
+  /** The role may not use a table, as one that was added since its rights were granted. */
+  | 'not_granted'
   | 'read_only'
   | 'not_understood'
   | 'too_long'
@@ -46,6 +48,11 @@ export function toStoreError({ kind, code, driverError }: DatabaseFailure, title
       return new LatchkeyError(
         'not_migrated',
         `${title} has no such schema or database (${code}): create it, then run migrate(store)`,
+      )
+    case 'not_granted':
+      return new LatchkeyError(
+        'not_migrated',
+        `${title} refused: ${(driverError as Error).message} (${code}): grant this role what the store needs`,
       )
     case 'read_only':
       return new LatchkeyError('read_only', `${title} takes no writes (${code})`)

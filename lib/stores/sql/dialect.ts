@@ -18,6 +18,7 @@ export interface Schema {
   keys: Record<string, Cell>
   quotas: Record<string, Cell>
   migrations: { name: string }
+  agreements: { name: string; value: string }
 }
 
 /** In what databases differ, as far as statements go. */
@@ -62,6 +63,8 @@ export const MYSQL_LENGTHS = Object.freeze({
   revoked_reason: 16_000,
   rotated_from: 255,
   rotated_to: 255,
+  // Of an agreement.
+  value: 255,
 })
 
 export const mysqlDialect: Dialect = Object.freeze({

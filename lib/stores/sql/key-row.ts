@@ -169,7 +169,7 @@ export function toChangedColumns(change: KeyChange): Record<string, Cell> {
 }
 
 /** A text as a column keeps it. @throws LatchkeyError `unsupported` for one that no database keeps. */
-export function toTextCell(value: string, member: keyof FlatRecord): Cell {
+export function toTextCell(value: string, member: string): Cell {
   return text.write(value, member)
 }
 

@@ -33,6 +33,15 @@ export const MIGRATIONS: readonly Migration[] = [
       sqlite: (names) => createStatusIndexes('sqlite', names),
     },
   },
+  {
+    name: '3-create-agreements',
+    statements: {
+      postgres: (names) => [createAgreements('postgres', names, 'text collate "C"', '')],
+      mysql: (names) => [createMysqlAgreements(names, 'utf8mb4_0900_bin')],
+      mariadb: (names) => [createMysqlAgreements(names, 'utf8mb4_nopad_bin')],
+      sqlite: (names) => [createAgreements('sqlite', names, 'text', ' strict')],
+    },
+  },
 ]
 
 /**
@@ -219,7 +228,7 @@ function createIndex(dialect: 'postgres' | 'sqlite', names: TableNames) {
 function createMysqlTables(names: TableNames, collation: string): readonly string[] {
   const [keys, quotas] = [names.keys, names.quotas].map((table) => quote('mysql', names, table))
   const varchar = (column: keyof typeof MYSQL_LENGTHS) => `${column} varchar(${MYSQL_LENGTHS[column]})`
-  const settings = `engine = InnoDB, row_format = dynamic, character set utf8mb4, collate ${collation}`
+  const settings = mysqlSettings(collation)
   return [
     `create table if not exists ${keys} (
   ${varchar('id')} primary key,
@@ -270,6 +279,22 @@ function createMysqlTables(names: TableNames, collation: string): readonly strin
   removed boolean not null
 ) ${settings}`,
   ]
+}
+
+function createAgreements(dialect: SqlDialect, names: TableNames, type: string, settings: string): string {
+  const table = quote(dialect, names, names.agreements)
+  return `create table if not exists ${table} (
+  name ${type} primary key not null,
+  value ${type} not null
+)${settings}`
+}
+
+function createMysqlAgreements(names: TableNames, collation: string): string {
+  return createAgreements('mysql', names, `varchar(${MYSQL_LENGTHS.value})`, ` ${mysqlSettings(collation)}`)
+}
+
+function mysqlSettings(collation: string): string {
+  return `engine = InnoDB, row_format = dynamic, character set utf8mb4, collate ${collation}`
 }
 
 /** Names are letters, digits and "_", which no quoting can go wrong with. */

@@ -187,6 +187,9 @@ function kindOf(errno: number, sqlState: string): FailureKind {
     case 1049:
     case 1046:
       return 'no_schema'
+    case 1142:
+    case 1143:
+      return 'not_granted'
     case 1290:
     case 1792:
     case 1836:

@@ -165,6 +165,8 @@ function kindOf(state: string): FailureKind {
     case '3F000':
     case '3D000':
       return 'no_schema'
+    case '42501':
+      return 'not_granted'
     case '25006':
       return 'read_only'
     case '42601':

@@ -3,6 +3,7 @@ import type {
   KeyFilter,
   KeyPosition,
   KeyStore,
+  Proposal,
   QuotaSwap,
   QuotaSwapResult,
   UsageDelta,
@@ -160,6 +161,18 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
       })
     },
 
+    async agree(name: string, proposal: Proposal | null): Promise<string | null> {
+      const row = [toTextCell(name, 'name'), toTextCell(proposal?.value ?? '', 'value')]
+      checkLengths(['name', 'value'], row, database)
+      // Reading first, a process gets by without a right to write.
+      const kept = await database.read(() => agreedPlan(statements, name))
+      if (!proposal || (kept !== null && !proposal.replace)) return kept
+      return database.transact(function* () {
+        yield statements.writeAgreement(name, proposal)
+        return yield* agreedPlan(statements, name)
+      })
+    },
+
     close: () => database.close(),
   }
   return Object.defineProperty(store, MIGRATE, { value: () => migrateDatabase(database, names) })
@@ -238,6 +251,11 @@ function* purgePlan(statements: Statements, ids: readonly string[], at: Date): P
   const dead = withQuota.filter((lineageId) => !living.some((row) => row.lineage_id === lineageId))
   if (dead.length > 0) yield statements.deleteQuotas(dead)
   return purged
+}
+
+function* agreedPlan(statements: Statements, name: string): Plan<string | null> {
+  const [row] = yield* rowsOf(statements.findAgreement(name))
+  return row ? String(row.value) : null
 }
 
 /** One use for each key, in the order of the keys: a key that is twice in a statement would be counted once. */

@@ -1,5 +1,5 @@
 import { type Expression, type ExpressionBuilder, type SqlBool, sql } from 'kysely'
-import type { KeyFilter, KeyPosition, UsageDelta } from '../../core/key-store.ts'
+import type { KeyFilter, KeyPosition, Proposal, UsageDelta } from '../../core/key-store.ts'
 import type { QuotaRecord } from '../../core/quota.ts'
 import type { Dialect, Schema } from './dialect.ts'
 import { keyColumnNames, QUOTA_PREFIX, quotaColumnNames } from './key-row.ts'
@@ -18,6 +18,7 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
   // The compiler of types knows the tables by their roles; the names are what is written.
   const keys = names.keys as 'keys'
   const quotas = names.quotas as 'quotas'
+  const agreements = names.agreements as 'agreements'
   const db = names.schema === undefined ? builder : builder.withSchema(names.schema)
 
   const selectKeys = db
@@ -156,6 +157,23 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
 
     removeQuota: (lineageId: string) =>
       db.updateTable(quotas).set({ removed: true }).where('lineage_id', '=', lineageId).compile(),
+
+    findAgreement: (agreement: string): Statement =>
+      db.selectFrom(agreements).select('value').where('name', '=', agreement).compile(),
+
+    /** Keeps what is there, unless it is to be replaced. */
+    writeAgreement(agreement: string, { value, replace }: Proposal): Statement {
+      const insert = db.insertInto(agreements).values({ name: agreement, value })
+      // What is there is written as it is, rather than passed over with every other mistake.
+      if (name === 'mysql')
+        return insert.onDuplicateKeyUpdate(replace ? { value } : { name: agreement }).compile()
+      return insert
+        .onConflict((conflict) => {
+          const same = conflict.column('name')
+          return replace ? same.doUpdateSet({ value }) : same.doNothing()
+        })
+        .compile()
+    },
 
     deleteQuotas: (lineageIds: readonly string[]) =>
       db.deleteFrom(quotas).where('lineage_id', 'in', padded(lineageIds)).compile(),

@@ -3,7 +3,7 @@ import { checkObject, fail } from '../../internal/options.ts'
 /** Where the tables of a store are. */
 export interface SqlTableOptions {
   /**
-   * The table of keys; the others are named after it: `<table>_quotas`, `<table>_migrations`. 1 to 48 letters, digits
+   * The table of keys; the others are named after it: `<table>_quotas`, `<table>_agreements`, `<table>_migrations`. 1 to 48 letters, digits
    * and "_", not beginning with a digit.
    *
    * @default 'latchkey_keys'
@@ -22,6 +22,7 @@ export interface TableNames {
   readonly keys: string
   readonly quotas: string
   readonly migrations: string
+  readonly agreements: string
 }
 
 /** An index is named `<table>_created_by`, a constraint `<table>_quotas_pkey`; PostgreSQL cuts off names after 63 bytes. */
@@ -37,6 +38,7 @@ export function resolveTableNames(options: unknown, known: readonly string[]): T
     keys,
     quotas: `${keys}_quotas`,
     migrations: `${keys}_migrations`,
+    agreements: `${keys}_agreements`,
   })
 }
 

@@ -1,0 +1,140 @@
+/** Whom a task is for, and who asks for it. */
+export interface Turn {
+  /** What the task is about: no subject waits for the whole of another's line. */
+  readonly subject: string
+  /** Where it was asked for; empty where that is not known. No origin waits for the whole of another's line. */
+  readonly origin: string
+  /** How much speaks for it: within its subject, more goes before less. */
+  readonly rank: number
+}
+
+export interface FairQueueBounds {
+  /** How many tasks run at a time. */
+  readonly running: number
+  /** How many wait at most. */
+  readonly waiting: number
+  /** How many of them for one subject. */
+  readonly waitingForSubject: number
+  /** How many of those from one origin. */
+  readonly waitingForOrigin: number
+}
+
+/** Runs a task when it is its turn. @throws Error at once where there is no room, or later where others need the place more */
+export type FairQueue = <T>(turn: Turn, task: () => Promise<T>) => Promise<T>
+
+interface Waiting extends Turn {
+  readonly start: () => void
+  readonly refuse: () => void
+  /** Its place among subjects, and among origins: the lower, the sooner. */
+  bySubject: number
+  readonly byOrigin: number
+}
+
+/**
+ * A bounded queue in which a flood waits behind itself. Every other place goes to the subject that has waited most, and
+ * every other to the origin: neither many origins that ask about one subject nor one origin that asks about many keep the
+ * others waiting. Where it is full, whoever takes up most of it makes room.
+ */
+export function createFairQueue(bounds: FairQueueBounds): FairQueue {
+  let waiting: Waiting[] = []
+  let active = 0
+  let isSubjectsTurn = true
+  /** The place that was served last in each order: who comes to an empty line begins there. */
+  const served = { bySubject: 0, byOrigin: 0 }
+
+  return async function enter<T>(turn: Turn, task: () => Promise<T>): Promise<T> {
+    if (active >= bounds.running) await wait(turn)
+    else active += 1
+    try {
+      return await task()
+    } finally {
+      // The place is handed on as it is: a newcomer cannot slip in between.
+      const next = takeNext()
+      if (next) next.start()
+      else active -= 1
+    }
+  }
+
+  function wait(turn: Turn): Promise<void> {
+    makeRoom(turn)
+    return new Promise<void>((resolve, reject) => {
+      const bySubject = placeBehind('bySubject', ({ subject }) => subject === turn.subject)
+      const byOrigin = placeBehind('byOrigin', ({ origin }) => origin === turn.origin)
+      waiting.push({ ...turn, bySubject, byOrigin, start: resolve, refuse: () => reject(tooMany()) })
+    })
+  }
+
+  function placeBehind(order: 'bySubject' | 'byOrigin', isMine: (one: Waiting) => boolean): number {
+    return Math.max(served[order], ...waiting.filter(isMine).map((one) => one[order])) + 1
+  }
+
+  function takeNext(): Waiting | undefined {
+    const order = isSubjectsTurn ? 'bySubject' : 'byOrigin'
+    isSubjectsTurn = !isSubjectsTurn
+    const first = lowest(waiting, order)
+    if (!first) return undefined
+    served[order] = first[order]
+    const next = order === 'bySubject' ? highestRanked(first) : first
+    remove(next)
+    return next
+  }
+
+  /** Who takes the place of the first of a subject's line. */
+  function highestRanked(first: Waiting): Waiting {
+    const line = waiting.filter(({ subject }) => subject === first.subject)
+    const highest = Math.max(...line.map(({ rank }) => rank))
+    const best = line.filter(({ rank }) => rank === highest)
+    const next = lowest(best, 'byOrigin') ?? first
+    // They change places, or the line would come before its turn the next time.
+    const place = first.bySubject
+    first.bySubject = next.bySubject
+    next.bySubject = place
+    return next
+  }
+
+  function remove(one: Waiting): void {
+    waiting = waiting.filter((other) => other !== one)
+  }
+
+  /** Finds room for a newcomer, or refuses it. */
+  function makeRoom(turn: Turn): void {
+    const line = waiting.filter(({ subject }) => subject === turn.subject)
+    const own = line.filter(({ origin }) => origin === turn.origin)
+    let victim: Waiting | undefined
+    if (own.length >= bounds.waitingForOrigin) victim = newestOfLowest(own, turn)
+    else if (line.length >= bounds.waitingForSubject) {
+      victim = newestOfMost(line, turn, 'origin') ?? newestOfLowest(line, turn)
+    } else if (waiting.length >= bounds.waiting) {
+      victim = newestOfMost(waiting, turn, 'origin') ?? newestOfMost(waiting, turn, 'subject')
+    } else return
+    if (!victim) throw tooMany()
+    remove(victim)
+    victim.refuse()
+  }
+}
+
+function lowest(among: readonly Waiting[], order: 'bySubject' | 'byOrigin'): Waiting | undefined {
+  return among.reduce<Waiting | undefined>(
+    (best, one) => (best && best[order] <= one[order] ? best : one),
+    undefined,
+  )
+}
+
+/** The last of those that least speaks for, where more speaks for the newcomer. */
+function newestOfLowest(among: readonly Waiting[], turn: Turn): Waiting | undefined {
+  const lowestRank = Math.min(...among.map(({ rank }) => rank))
+  return lowestRank < turn.rank ? among.findLast(({ rank }) => rank === lowestRank) : undefined
+}
+
+/** The last of the subject or origin that takes up most, where that is more than the newcomer's would. */
+function newestOfMost(among: readonly Waiting[], turn: Turn, by: 'subject' | 'origin'): Waiting | undefined {
+  const counts = new Map<string, number>()
+  for (const one of among) counts.set(one[by], (counts.get(one[by]) ?? 0) + 1)
+  const most = Math.max(...counts.values())
+  if (most <= (counts.get(turn[by]) ?? 0) + 1) return undefined
+  return among.findLast((one) => counts.get(one[by]) === most)
+}
+
+function tooMany(): Error {
+  return new Error('too many bcrypt comparisons are waiting')
+}
