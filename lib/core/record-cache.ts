@@ -23,6 +23,8 @@ export interface CachedKey {
   readonly expiresAtMs: number | null
   /** The latest use that is known of, or the creation. Moves on with every use. */
   lastActiveAtMs: number
+  /** The latest use that is written down, or about to be; null where there is none. */
+  writtenUseAtMs: number | null
   /** Whether a digest upgrade was begun from this copy of the record: it is not tried twice. */
   isUpgrading?: boolean
   readonly isRevoked: boolean
@@ -196,6 +198,7 @@ export function createRecordCache(
         readAt,
         expiresAtMs: expiresAt?.getTime() ?? null,
         lastActiveAtMs: Math.max(createdAt.getTime(), lastUsedAt?.getTime() ?? 0),
+        writtenUseAtMs: lastUsedAt?.getTime() ?? null,
         isRevoked: record.revokedAt !== null,
         quota: quota && {
           epoch: quota.epoch,
