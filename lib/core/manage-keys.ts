@@ -12,6 +12,7 @@ import {
   refuseOtherVersion,
 } from './change-keys.ts'
 import { isForeign } from './foreign-format.ts'
+import { beginWithGivenId } from './given-id.ts'
 import { createKeyImport, type ImportParts } from './import-keys.ts'
 import { insertSurely } from './insert-surely.ts'
 import { checkKeyId, checkPrefix, generateKey, newKeyId } from './key-format.ts'
@@ -76,7 +77,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       updatedAt: at,
     })
     await insertSurely(store, [record])
-    appeared(record)
+    cache.appeared(record.lookup)
     const apiKey = toApiKey(record)
     emit({ type: 'key.issued', at, keyId: record.id, owner, by: createdBy, before: null, apiKey })
     return { key, apiKey }
@@ -169,7 +170,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       throw outcome === 'missing' ? notFound() : conflict('The key was changed while it was being rotated')
     }
     const previous = afterChange(old, ended)
-    appeared(record)
+    cache.appeared(record.lookup)
     await publish([previous])
     const apiKey = await viewCommitted(record)
     const views = await viewChange(old, previous)
@@ -274,19 +275,20 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     return count
   }
 
-  /** `id` is one that was asked for: a key that was purged may have had it, and nothing of that one is to be inherited. */
+  /** `id` is one that was asked for. A successor stays in its lineage. */
   async function newKey(
     id: string | null,
     at: Date,
     settings: Omit<KeyRecord, OwnMember> & { lineageId?: string; rotatedFrom?: string | null },
   ): Promise<{ key: string; record: KeyRecord }> {
     const { key, keyId, prefix } = generateKey(settings.prefix, id ?? newKeyId())
+    const begin = id === null ? { lineageId: keyId, version: 1 } : beginWithGivenId(id, at, cache)
     const record: KeyRecord = {
       ...settings,
       id: keyId,
       lookup: keyId,
       digest: await guard.run('digest', () => digester.create(key)),
-      lineageId: settings.lineageId ?? (id === null ? keyId : newKeyId()),
+      lineageId: settings.lineageId ?? begin.lineageId,
       hint: `${prefix}_${keyId}`,
       usageCount: 0,
       lastUsedAt: null,
@@ -296,16 +298,9 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       revokedReason: null,
       rotatedFrom: settings.rotatedFrom ?? null,
       rotatedTo: null,
-      // Higher than any that a key of this id has had.
-      version: id === null ? 1 : Math.max(1, at.getTime()),
+      version: begin.version,
     }
     return { key, record }
-  }
-
-  /** Forgets here that there was no such key, or another one. */
-  function appeared({ id, lookup, version }: KeyRecord): void {
-    cache.appeared(lookup)
-    if (version > 1) cache.changed(id, version)
   }
 
   return {
