@@ -27,6 +27,8 @@ export { secretScanningPattern } from './core/key-format.ts'
 export type {
   ApiKeyPage,
   ChangeOptions,
+  ErasedOwner,
+  EraseOptions,
   ImportAllOptions,
   ImportProgress,
   InvalidImport,
@@ -43,7 +45,7 @@ export type {
   UpdateOptions,
 } from './core/key-management.ts'
 export type { KeySettings } from './core/key-settings.ts'
-export type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from './core/key-store.ts'
+export type { Forgetting, KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from './core/key-store.ts'
 export type { ApiKeyVerifier, Happening, VerifyOptions } from './core/key-verifier.ts'
 export { missingPermissions, type PermissionRequirement, type Permissions } from './core/permissions.ts'
 export {

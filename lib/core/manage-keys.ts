@@ -1,5 +1,5 @@
 import { LatchkeyError } from '../errors.ts'
-import { checkDate, checkInteger, checkObject, checkText } from '../internal/options.ts'
+import { checkArray, checkDate, checkInteger, checkObject, checkText, fail } from '../internal/options.ts'
 import {
   afterChange,
   type ChangeParts,
@@ -11,6 +11,7 @@ import {
   notFound,
   refuseOtherVersion,
 } from './change-keys.ts'
+import { createOwnerErasure } from './erase-owner.ts'
 import { isForeign } from './foreign-format.ts'
 import { beginWithGivenId } from './given-id.ts'
 import { createKeyImport, type ImportParts } from './import-keys.ts'
@@ -33,7 +34,15 @@ import { checkSettings, DEFAULT_SETTINGS, type KeySettings, SETTINGS } from './k
 import type { KeyChange, KeyFilter } from './key-store.ts'
 import { createKeyListing } from './list-keys.ts'
 import { startQuota } from './quota.ts'
-import { type ApiKey, checkOwner, type KeyRecord, keyStatus, type Owner, toApiKey } from './record.ts'
+import {
+  type ApiKey,
+  checkOwner,
+  endedAt,
+  type KeyRecord,
+  keyStatus,
+  type Owner,
+  toApiKey,
+} from './record.ts'
 import { requireCapabilities } from './store-access.ts'
 
 export interface ManagementParts extends ChangeParts, ImportParts {
@@ -48,6 +57,12 @@ export interface ManagementParts extends ChangeParts, ImportParts {
 
 const DEFAULT_GRACE_MS = 86_400_000
 const MAX_GRACE_MS = 366 * 86_400_000
+const MAX_PURGED_IDS = 10_000
+/** How many keys are looked up at once. */
+const LOOK_UPS = 50
+
+/** What of the keys that have ended is to be purged. */
+type EndedFilter = Pick<KeyFilter, 'owner'> & { readonly endedBefore: Date }
 
 export function createKeyManagement(parts: ManagementParts): KeyManagement {
   const { store, digester, cache, publish, clock, guard, emit } = parts
@@ -208,23 +223,36 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   }
 
   async function purge(options: PurgeOptions): Promise<number> {
-    checkObject('options', options, ['by', 'endedBefore'])
+    checkObject('options', options, ['by', 'endedBefore', 'owner', 'ids'])
     const by = checkBy(options)
-    const endedBefore = checkDate('endedBefore', options.endedBefore)
     const at = new Date(clock.now())
+    const { ids, filter } = checkPurge(options, at)
     // A key that is in use here is not idle, however late its uses are written.
     await parts.flushUsage()
     const idleAt = new Date(at.getTime() - parts.idleSlackMs)
     let count = 0
-    // Only what ended by now may go, whatever the caller asked for.
-    const filter: KeyFilter = { endedBefore: new Date(Math.min(endedBefore.getTime(), at.getTime())) }
-    for await (const records of pages(filter)) {
+    for await (const records of ids === null ? pages(filter) : endedAmong(ids, filter)) {
       // What is not written yet, since that failed, is a use all the same.
-      const ids = records.map(({ id }) => id).filter((id) => !parts.isInUse(id))
-      if (ids.length > 0) count += await store.purge(ids, idleAt)
+      const ended = records.filter(({ id, revokedAt }) => revokedAt !== null || !parts.isInUse(id))
+      const endedIds = ended.map(({ id }) => id)
+      if (endedIds.length > 0) count += await store.purge(endedIds, idleAt)
     }
     emit({ type: 'keys.purged', at, count, by })
     return count
+  }
+
+  /** The records with these ids, some at a time, for which the filter holds. */
+  async function* endedAmong(
+    ids: readonly string[],
+    { owner, endedBefore }: EndedFilter,
+  ): AsyncGenerator<KeyRecord[]> {
+    for (let from = 0; from < ids.length; from += LOOK_UPS) {
+      const found = await Promise.all(ids.slice(from, from + LOOK_UPS).map((id) => findById(id)))
+      yield found.filter((record) => {
+        if (!record || endedAt(record) >= endedBefore.getTime()) return false
+        return !owner || (record.owner.type === owner.type && record.owner.id === owner.id)
+      }) as KeyRecord[]
+    }
   }
 
   async function revokeOwner(owner: Owner, options: RevokeAllOptions = {}): Promise<number> {
@@ -247,13 +275,14 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   async function revokeAll(
     filter: KeyFilter,
     options: RevokeAllOptions,
+    event: DecidedChange['event'] = { type: 'key.revoked' },
   ): Promise<{ readonly count: number; readonly by: string | null }> {
     checkObject('options', options, ['by', 'reason'])
     const revokedReason = checkReason(options)
     const by = checkBy(options)
     const decide = (at: Date): DecidedChange => ({
       change: { revokedAt: at, revokedBy: by, revokedReason },
-      event: { type: 'key.revoked' },
+      event,
     })
     const done = new Set<string>()
     let count = 0
@@ -264,6 +293,10 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
       count += await changeAll(filter, options, decide, done)
     } while (done.size > before)
     return { count, by }
+  }
+
+  async function revokeSilently(owner: Owner, by: string | null): Promise<void> {
+    await revokeAll({ owner }, by === null ? {} : { by }, null)
   }
 
   async function invalidateOwner(owner: Owner, options: ChangeOptions = {}): Promise<number> {
@@ -314,6 +347,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     revoke,
     rotate,
     purge,
+    erase: createOwnerErasure({ ...parts, revokeSilently }, { findById, pages }),
     revokeOwner,
     revokeCreatedBy,
     invalidateOwner,
@@ -353,6 +387,28 @@ function refuseUnrotatable(record: KeyRecord, at: Date, idleSlackMs: number): vo
   const status = keyStatus(record, at, idleSlackMs)
   if (status === 'revoked' || status === 'expired') throw conflict(`The key is ${status}`)
   if (record.rotatedTo) throw conflict('The key was rotated already')
+}
+
+/** Only what has ended by now may go, whatever is asked for. */
+function checkPurge(
+  { endedBefore, owner, ids }: PurgeOptions,
+  at: Date,
+): { readonly ids: readonly string[] | null; readonly filter: EndedFilter } {
+  if (endedBefore === undefined && owner === undefined && ids === undefined) {
+    throw new TypeError('"options" must have "endedBefore", "owner" or "ids"')
+  }
+  const asked = endedBefore === undefined ? Infinity : checkDate('endedBefore', endedBefore).getTime()
+  return {
+    ids: ids === undefined ? null : [...new Set(checkArray('ids', ids, MAX_PURGED_IDS).map(checkId))],
+    filter: {
+      endedBefore: new Date(Math.min(asked, at.getTime() + 1)),
+      ...(owner !== undefined && { owner: checkOwner('owner', owner) }),
+    },
+  }
+}
+
+function checkId(value: unknown): string {
+  return typeof value === 'string' ? value : fail('ids', 'an array of strings', value)
 }
 
 function checkReason(options: RevokeAllOptions): string | null {

@@ -93,6 +93,7 @@ export function recordingStore(inner: KeyStore = memoryStore()): RecordingStore 
     replaceDigest: wrap('replaceDigest'),
     list: wrap('list'),
     purge: wrap('purge'),
+    forget: wrap('forget'),
     recordUsage: wrap('recordUsage'),
     reserveQuota: wrap('reserveQuota'),
   } as unknown as Required<KeyStore>

@@ -1,4 +1,11 @@
-import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '../../core/key-store.ts'
+import type {
+  Forgetting,
+  KeyChange,
+  KeyFilter,
+  KeyPosition,
+  KeyStore,
+  UsageDelta,
+} from '../../core/key-store.ts'
 import { decideReservation, type QuotaReservation, startQuota } from '../../core/quota.ts'
 import type { KeyRecord } from '../../core/record.ts'
 import { LatchkeyError } from '../../errors.ts'
@@ -126,6 +133,12 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
         purged += await database.transact(() => purgePlan(statements, some, until))
       }
       return purged
+    },
+
+    async forget(id: string, expectedVersion: number, forgetting: Forgetting) {
+      if (!isStorable(id)) return 'missing'
+      const update = statements.updateKey(id, expectedVersion, toChangedColumns(forgetting), undefined)
+      return database.transact(() => updatePlan(statements, id, update))
     },
 
     async recordUsage(batch: readonly UsageDelta[]) {
