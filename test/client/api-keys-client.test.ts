@@ -18,7 +18,18 @@ const DAY = 86_400_000
 const READ = { projects: ['read'] }
 const VERIFIER = { ...NAME, owner: BOB, name: 'service', permissions: { 'api-keys': ['verify'] } }
 const PER_MINUTE = { name: 'minute', limit: 1, windowMs: 60_000 }
-const KEY_ACTIONS = ['list', 'issue', 'read', 'update', 'enable', 'disable', 'rotate', 'revoke', 'revoke_all']
+const KEY_ACTIONS = [
+  'list',
+  'issue',
+  'read',
+  'update',
+  'enable',
+  'disable',
+  'rotate',
+  'revoke',
+  'revoke_all',
+  'erase',
+]
 const UNKNOWN = 'A'.repeat(16)
 
 /** An application, and clients for it. */
@@ -156,6 +167,12 @@ describe.each(ROUTERS)('%s', (_name, build) => {
       {
         what: 'a bulk revocation by somebody who is no admin',
         call: ({ as }) => as('alice').revokeCreatedBy('u_alice'),
+        code: 'not_permitted',
+        status: 403,
+      },
+      {
+        what: 'somebody who erases their own account and is no admin',
+        call: ({ as }) => as('alice').erase(ALICE),
         code: 'not_permitted',
         status: 403,
       },
@@ -437,6 +454,19 @@ describe.each(ROUTERS)('%s', (_name, build) => {
       expect(await client.revokeCreatedBy('u_gone', { reason: 'left' })).toBe(1)
       const { apiKeys } = await keys.list({ status: 'revoked' })
       expect(apiKeys.map(({ revokedReason }) => revokedReason)).toEqual(['left', 'left', 'left'])
+    })
+
+    it('is what was erased of an owner', async () => {
+      const { as, keys, eventsOf } = await place()
+      for (const owner of [ALICE, ALICE, BOB, BOB]) await keys.issue({ ...NAME, owner, createdBy: ALICE.id })
+      const client = as('admin')
+      expect(await client.erase(ALICE, { knownAs: null })).toEqual({ removed: 2, forgotten: 0 })
+      expect(await client.erase(ALICE)).toEqual({ removed: 0, forgotten: 2 })
+      expect((await keys.list()).apiKeys).toMatchObject([{ createdBy: null }, { createdBy: null }])
+      expect(eventsOf('owner.erased')).toMatchObject([
+        { owner: ALICE, by: 'u_admin', complete: true },
+        { owner: ALICE, by: 'u_admin', complete: true },
+      ])
     })
 
     it('is how many keys of one owner somebody has issued', async () => {

@@ -38,6 +38,8 @@ function requestFor(id: OperationId, apiKey: ApiKey, key: string): Request {
       return { ...own, method: 'PATCH', path, json: { name: 'renamed' } }
     case 'revoke_all':
       return { ...own, method: 'POST', path: '/revoke', json: { owner: ALICE } }
+    case 'erase':
+      return { as: 'admin', method: 'POST', path: '/erase', json: { owner: ALICE } }
     case 'self':
       return { key, method: 'GET', path: '/self' }
     case 'self_revoke':
