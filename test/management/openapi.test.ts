@@ -193,6 +193,11 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     options: () => ({ maxKeysPerOwner: 5 }),
     async prepare(given) {
       if (given.id === 'issue') return onUncounted(given)
+      if (given.id === 'erase') {
+        // A key that cannot be got rid of.
+        given.world.store.fail('purge', replies(0))
+        return undefined
+      }
       if (given.id !== 'revoke') return onRevoked(given)
       given.world.store.fail('update', replies('conflict'))
       return undefined
@@ -209,7 +214,7 @@ async function produce(id: OperationId, code: string): Promise<ApiAnswer> {
   const store = recordingStore()
   const failing = code === 'too_many_failures' ? { failedAttempts: { limit: 1 } } : {}
   const tested = createTestKeys({ store, ...failing })
-  const limited = { ...memoryStore(), reserveQuota: undefined } as never
+  const limited = { ...memoryStore(), reserveQuota: undefined, forget: undefined } as never
   const { clock } = tested
   const keys =
     code === 'unsupported'
@@ -229,6 +234,7 @@ async function produce(id: OperationId, code: string): Promise<ApiAnswer> {
   const prepared = await scenario.prepare?.(given)
   const request = { ...right, ...scenario.request?.(id), ...prepared }
   if (code === 'unsupported' && id === 'update') request.json = { quota: { remaining: 1 } }
+  if (code === 'unsupported' && id === 'erase') request.json = { owner: ALICE }
   if (code === 'invalid_request') request.path += '?nonsense=1'
   if (code === 'not_found') request.path = request.path.replace(apiKey.id, '0000000000000000')
   return send(request)
