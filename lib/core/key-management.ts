@@ -131,11 +131,7 @@ export interface ApiKeyPage {
 
 /** Which of the keys that have ended to remove. Every member given must hold, and one must be given. */
 export interface PurgeOptions extends ChangeOptions {
-  /**
-   * Only keys that were revoked or expired before this moment.
-   *
-   * @default every key that has ended by now
-   */
+  /** Only keys that were revoked or expired before this moment; left out, every one that has ended by now. */
   endedBefore?: Date
   /** Only keys of this owner. */
   owner?: Owner

@@ -864,6 +864,94 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
     'recordUsage: keeps the latest use together with its own address',
   ],
   [
+    'forget clears nothing',
+    broken((inner) => ({
+      forget: (id, version, { updatedAt }) => inner.update(id, version, { updatedAt }),
+    })),
+    'forget: clears what is given, raises the version by one and leaves the rest',
+  ],
+  [
+    'forget clears more than it is given',
+    broken((inner) => ({
+      forget: (id, version, forgetting) =>
+        inner.forget(id, version, { ...forgetting, revokedBy: null, lastUsedIp: null }),
+    })),
+    'forget: clears what is given, raises the version by one and leaves the rest',
+  ],
+  [
+    'forget leaves the version alone, and a change that was read before brings back what it cleared',
+    broken((inner) => {
+      const forgotten = new Map<string, number>()
+      return {
+        async forget(id, version, forgetting) {
+          const outcome = await inner.forget(id, version, forgetting)
+          if (outcome === 'updated') forgotten.set(id, 1)
+          return outcome
+        },
+        async update(id, version, change) {
+          return inner.update(id, version + (forgotten.get(id) ?? 0), change)
+        },
+        async find(by) {
+          const found = await inner.find(by)
+          return found && { ...found, version: found.version - (forgotten.get(found.id) ?? 0) }
+        },
+      }
+    }),
+    'forget: is one compare-and-swap beside changes: none takes back what another has done',
+  ],
+  [
+    'a list by createdBy still has what was forgotten',
+    broken((inner) => {
+      const creators = new Map<string, string>()
+      return {
+        async forget(id, version, forgetting) {
+          const before = await inner.find({ id })
+          if (before?.createdBy) creators.set(id, before.createdBy)
+          return inner.forget(id, version, forgetting)
+        },
+        async list({ createdBy, ...filter }, { limit }) {
+          const all = await inner.list(filter, ALL)
+          const creatorOf = (record: KeyRecord) => record.createdBy ?? creators.get(record.id)
+          return all
+            .filter((record) => createdBy === undefined || creatorOf(record) === createdBy)
+            .slice(0, limit)
+        },
+      }
+    }),
+    'forget: is not listed by who has issued it any more, and by everything else as before',
+  ],
+  [
+    'forget changes a key of another version',
+    broken((inner) => ({
+      async forget(id, version, forgetting) {
+        const record = await inner.find({ id })
+        return inner.forget(id, record?.version ?? version, forgetting)
+      },
+    })),
+    'forget: changes nothing for an older version',
+  ],
+  [
+    'forget writes the whole document back',
+    broken((inner) => {
+      const documents = new Map<string, KeyRecord>()
+      return {
+        async forget(id, version, forgetting) {
+          const before = await inner.find({ id })
+          await pause()
+          const outcome = await inner.forget(id, version, forgetting)
+          const now = await inner.find({ id })
+          if (before && now) documents.set(id, { ...now, usageCount: before.usageCount })
+          return outcome
+        },
+        async find(by) {
+          const found = await inner.find(by)
+          return found && (documents.get(found.id) ?? found)
+        },
+      }
+    }),
+    'forget: counts every use beside it',
+  ],
+  [
     'recordUsage reads, then writes',
     broken((inner) => {
       const counts = new Map<string, number>()
@@ -1111,6 +1199,7 @@ describe('the kit', () => {
       replaceDigest = (...args: Parameters<FullStore['replaceDigest']>) => this.store.replaceDigest(...args)
       list = (...args: Parameters<FullStore['list']>) => this.store.list(...args)
       purge = (...args: Parameters<FullStore['purge']>) => this.store.purge(...args)
+      forget = (...args: Parameters<FullStore['forget']>) => this.store.forget(...args)
       recordUsage = (...args: Parameters<FullStore['recordUsage']>) => this.store.recordUsage(...args)
       reserveQuota = (...args: Parameters<FullStore['reserveQuota']>) => this.store.reserveQuota(...args)
     }
@@ -1119,12 +1208,14 @@ describe('the kit', () => {
 
   it('leaves out the cases of what a store does without, and says so by name', async () => {
     const bare = () => {
-      const { recordUsage: _usage, reserveQuota: _quota, ...store } = memoryStore() as FullStore
+      const { forget: _, recordUsage: _usage, reserveQuota: _quota, ...store } = memoryStore() as FullStore
       return store
     }
-    const { titles, failures } = await runKit(bare, { without: ['recordUsage', 'reserveQuota'] })
+    const without = ['forget', 'recordUsage', 'reserveQuota'] as const
+    const { titles, failures } = await runKit(bare, { without })
     expect(failures).toEqual(new Map())
-    expect(titles.filter((title) => /usage|quota/i.test(title))).toEqual([
+    expect(titles.filter((title) => /forget|usage|quota/i.test(title))).toEqual([
+      'without forget: createApiKeys refuses "erase" as unsupported',
       'without recordUsage: createApiKeys refuses "idleExpiryMs" as unsupported',
       'without reserveQuota: createApiKeys refuses "quota" as unsupported',
     ])
@@ -1132,11 +1223,14 @@ describe('the kit', () => {
     expect(titles.length).toBeLessThan(all.titles.length)
   })
 
-  it.each(['recordUsage', 'reserveQuota'] as const)('fails a store that lacks %s unsaid', async (method) => {
-    const { titles, failures } = await runKit(broken(() => ({ [method]: undefined })))
-    expect(failures.size).toBe(titles.length)
-    expect([...failures.values()][0]).toContain(`without: ['${method}']`)
-  })
+  it.each(['forget', 'recordUsage', 'reserveQuota'] as const)(
+    'fails a store that lacks %s unsaid',
+    async (method) => {
+      const { titles, failures } = await runKit(broken(() => ({ [method]: undefined })))
+      expect(failures.size).toBe(titles.length)
+      expect([...failures.values()][0]).toContain(`without: ['${method}']`)
+    },
+  )
 
   it('fails a store that has what it is said to do without, or lacks what is not optional', async () => {
     const had = await runKit(memoryStore, { without: ['recordUsage'] })
