@@ -879,24 +879,16 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
     'forget: clears what is given, raises the version by one and leaves the rest',
   ],
   [
-    'forget leaves the version alone, and a change that was read before brings back what it cleared',
-    broken((inner) => {
-      const forgotten = new Map<string, number>()
-      return {
-        async forget(id, version, forgetting) {
-          const outcome = await inner.forget(id, version, forgetting)
-          if (outcome === 'updated') forgotten.set(id, 1)
-          return outcome
-        },
-        async update(id, version, change) {
-          return inner.update(id, version + (forgotten.get(id) ?? 0), change)
-        },
-        async find(by) {
-          const found = await inner.find(by)
-          return found && { ...found, version: found.version - (forgotten.get(found.id) ?? 0) }
-        },
-      }
-    }),
+    'forget reads, then writes',
+    broken((inner) => ({
+      async forget(id, version, forgetting) {
+        const before = await inner.find({ id })
+        if (before?.version !== version) return before ? 'conflict' : 'missing'
+        await pause()
+        const now = (await inner.find({ id })) as KeyRecord
+        return inner.forget(id, now.version, forgetting)
+      },
+    })),
     'forget: is one compare-and-swap beside changes: none takes back what another has done',
   ],
   [
