@@ -28,6 +28,8 @@ export type {
   AcceptedConfiguration,
   ApiKeyPage,
   ChangeOptions,
+  ErasedOwner,
+  EraseOptions,
   ImportAllOptions,
   ImportProgress,
   InvalidImport,
@@ -45,6 +47,7 @@ export type {
 } from './core/key-management.ts'
 export type { KeySettings } from './core/key-settings.ts'
 export type {
+  Forgetting,
   KeyChange,
   KeyFilter,
   KeyPosition,

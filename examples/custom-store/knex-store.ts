@@ -77,6 +77,13 @@ export function knexStore(knex: Knex): KeyStore {
         return rows.length
       }),
 
+    async forget(id, expectedVersion, forgetting) {
+      const key = knex('api_keys').where({ id })
+      const columns = { ...forgetting, version: expectedVersion + 1 }
+      if (await key.clone().where({ version: expectedVersion }).update(columns)) return 'updated'
+      return (await key.first('id')) ? 'conflict' : 'missing'
+    },
+
     recordUsage: (batch) =>
       knex.transaction(async (trx) => {
         for (const use of sorted(batch, 'id')) await trx.raw(ADD_USE, { ...use })

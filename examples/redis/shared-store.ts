@@ -99,6 +99,15 @@ export function sharedStore(redis: Redis, hash = 'latchkey-example:keys'): KeySt
       return (await Promise.all(removals)).reduce<number>((sum, removed) => sum + removed, 0)
     },
 
+    forget: (id, expectedVersion, forgetting) =>
+      transact(async ({ get, set }) => {
+        const record = await get('key', id)
+        if (!record) return 'missing'
+        if (record.version !== expectedVersion) return 'conflict'
+        set('key', id, { ...record, ...forgetting, version: expectedVersion + 1 })
+        return 'updated'
+      }),
+
     async recordUsage(batch) {
       const records = batch.map(({ id, count, lastUsedAt, lastUsedIp }) =>
         transact(async ({ get, set }) => {

@@ -1,5 +1,7 @@
 import type {
   ApiKeyPage,
+  ErasedOwner,
+  EraseOptions,
   IssuedKey,
   IssueOptions,
   ListOptions,
@@ -14,6 +16,7 @@ import { type ApiKeysClientOptions, type Call, createConnection } from './connec
 import {
   readApiKey,
   readDocument,
+  readErased,
   readIssued,
   readPage,
   readRevoked,
@@ -118,6 +121,11 @@ export interface ApiKeysClient {
     createdBy: string,
     options?: CallOptions & { owner?: Owner; reason?: string },
   ): Promise<number>
+  /**
+   * Erases an owner, for administrators: revokes and removes all its keys, and forgets it on keys of others, where `knownAs` is
+   * the identifier to forget. Ask again where it fails: what was done stays done.
+   */
+  erase(owner: Owner, options?: CallOptions & Pick<EraseOptions, 'knownAs'>): Promise<ErasedOwner>
   /** Shows the client's own `key`. */
   self(options?: CallOptions): Promise<ApiKey>
   /** Stops the client's own `key` for good. */
@@ -224,6 +232,11 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
       const whose = owner === undefined ? {} : { owner: checkOwner('owner', owner) }
       return revokeAll({ createdBy: checkText('createdBy', createdBy, 255), ...whose }, given)
     },
+    async erase(owner, given = {}) {
+      const { knownAs, signal } = checkCall(given, 'knownAs')
+      const body = writeJson({ owner: checkOwner('owner', owner), knownAs })
+      return send({ method: 'POST', path: '/erase', body, isRepeatable: false, signal, read: readErased })
+    },
     self: async (given = {}) => read('/self', { read: readApiKey }, given),
     async revokeSelf(given = {}) {
       const { reason, ...rest } = checkCall(given, 'reason')
@@ -274,7 +287,7 @@ function queryOf(request: ListKeysRequest): Record<string, string | undefined> {
 const ID = /^[A-Za-z0-9_-]{1,64}$/
 
 /** Names of routes. Only a key that was imported might have such an id, and then no route to it. */
-const RESERVED = new Set(['self', 'verify', 'revoke'])
+const RESERVED = new Set(['self', 'verify', 'revoke', 'erase'])
 
 function pathOf(id: unknown): string {
   if (typeof id !== 'string') fail('id', 'a string', id)

@@ -1,4 +1,4 @@
-export type { ApiKeyPage, IssuedKey, RotatedKey } from '../core/key-management.ts'
+export type { ApiKeyPage, ErasedOwner, IssuedKey, RotatedKey } from '../core/key-management.ts'
 export type { ApiKey, Owner } from '../core/record.ts'
 export type { ErrorCode } from '../errors.ts'
 export {

@@ -1,4 +1,4 @@
-import type { ApiKeyPage, IssuedKey, RotatedKey } from '../core/key-management.ts'
+import type { ApiKeyPage, ErasedOwner, IssuedKey, RotatedKey } from '../core/key-management.ts'
 import type { LimitState } from '../core/rate-limit.ts'
 import { type ApiKey, checkApiKey } from '../core/record.ts'
 import { isObject } from '../internal/options.ts'
@@ -48,9 +48,17 @@ export function readRotated(value: unknown): RotatedKey {
 }
 
 export function readRevoked(value: unknown): number {
-  const { revoked } = members(value)
-  if (!Number.isSafeInteger(revoked)) throw malformed('revoked')
-  return revoked as number
+  return readCount('revoked', members(value).revoked)
+}
+
+export function readErased(value: unknown): ErasedOwner {
+  const { removed, forgotten } = members(value)
+  return { removed: readCount('removed', removed), forgotten: readCount('forgotten', forgotten) }
+}
+
+function readCount(name: string, value: unknown): number {
+  if (!Number.isSafeInteger(value)) throw malformed(name)
+  return value as number
 }
 
 export function readDocument(value: unknown): Readonly<Record<string, unknown>> {

@@ -1,3 +1,4 @@
+import { LatchkeyError } from '../errors.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
 import {
@@ -10,7 +11,7 @@ import {
 } from '../internal/options.ts'
 import { createAcceptConfiguration } from './accept-configuration.ts'
 import { createAgreements } from './agreements.ts'
-import { type Clock, systemClock } from './clock.ts'
+import { type Clock, isDoneInTime, systemClock } from './clock.ts'
 import { createDigester, type DigestScheme, type Pepper } from './digest.ts'
 import { createEmitter } from './emitter.ts'
 import type { ApiKeyListener } from './events.ts'
@@ -157,10 +158,23 @@ export interface ApiKeysOptions {
   quotaLeaseMs?: number
   /** How uses are gathered before they are written to the store. */
   usage?: {
-    /** How long uses are gathered, in milliseconds, at most 30,000. @default 10_000 */
+    /**
+     * How long uses are gathered, in milliseconds, at most 30,000. The first use of a key does not wait for it, nor does one
+     * that the idle expiry of a key rests on: these are written at once.
+     *
+     * @default 10_000
+     */
     flushMs?: number
     /** How many keys may wait to be written; uses of further ones are dropped and reported. @default 100_000 */
     maxKeys?: number
+    /**
+     * Whether the address of the last use is kept with a key, as `lastUsedIp`. With `false` no address of a client is
+     * stored: one that was kept before goes with the next use of its key. Events still name the address of a refused
+     * request, and `failedAttempts` remembers addresses in the limiter until its window ends.
+     *
+     * @default true
+     */
+    addresses?: boolean
   }
   /**
    * How long the store, the limiter, or `isOwnerActive` and `ownerPermissions` together, may take before that counts as
@@ -189,6 +203,18 @@ export interface ApiKeys
     Pick<ApiKeyVerifier, 'isForeignKey'> {
   /** The limits of keys that have none of their own: the option `rateLimits`. */
   readonly rateLimits: readonly RateLimit[]
+  /**
+   * Writes what requests so far have left to be written: their uses, leased units of quotas that were not spent, failed
+   * attempts that are being counted, and digests that are being upgraded. Call it where a process may be frozen or killed once it has answered, as in serverless functions. It
+   * may be called at any time, by many at once, and after `close()`.
+   *
+   * @throws LatchkeyError `unavailable` when something could not be written within `timeoutMs`. A `fault` event says why. It is
+   * kept in memory and goes with the next write.
+   * @example
+   * const response = await app.fetch(request)
+   * await keys.flush()
+   */
+  flush(): Promise<void>
   /**
    * Waits for calls that are under way, writes what is still in memory, gives leased units of quotas back to the store, and
    * stops the timers. Verifications after it fail with `unavailable`. The store and the limiter stay open: they are yours.
@@ -269,6 +295,8 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   }
   let underWay = 0
   let onIdle = () => {}
+  /** Work that no request waits for. */
+  const unattended = new Set<Promise<unknown>>()
   const failedAttempts = settings.failedAttempts
     ? createFailedAttempts(settings.failedAttempts, limiter, clock, guard, emit, inBackground)
     : NO_FAILED_ATTEMPTS
@@ -303,7 +331,9 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     guard,
     idleSlackMs,
     emit,
-    flushUsage: async () => usage?.flush(),
+    async flushUsage() {
+      await usage?.flush()
+    },
     isInUse: (keyId) => usage?.lastUse(keyId) !== undefined,
   })
   const stopListening = [limiter.listen?.(onHappening), settings.invalidation?.listen({ changed, missed })]
@@ -335,7 +365,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     if (closing) throw guard.toError('verify', closedError())
     checkSharing()
     const result = verifier.verify(key, verifyOptions)
-    if (isPromiseLike(result)) inBackground(result)
+    if (isPromiseLike(result)) countUnderWay(result)
     return result
   }
 
@@ -350,15 +380,22 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
 
   async function refund(result: VerifiedKey): Promise<boolean> {
     const work = verifier.refund(result)
-    inBackground(work)
+    countUnderWay(work)
     const isRefunded = await work
     // Nobody else would give it back to the store any more.
     if (closing) await quotaLeases.giveBack()
     return isRefunded
   }
 
+  function inBackground(work: Promise<unknown>): void {
+    const forget = () => unattended.delete(work)
+    unattended.add(work)
+    work.then(forget, forget)
+    countUnderWay(work)
+  }
+
   /** What is under way when `close()` is called is waited for. */
-  function inBackground(work: PromiseLike<unknown>): void {
+  function countUnderWay(work: PromiseLike<unknown>): void {
     underWay += 1
     work.then(ended, ended)
   }
@@ -366,6 +403,21 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   function ended(): void {
     underWay -= 1
     if (underWay === 0) onIdle()
+  }
+
+  async function flush(): Promise<void> {
+    if (await isDoneInTime(clock, settings.timeoutMs, flushAll())) return
+    throw new LatchkeyError('unavailable', 'Not all that was gathered could be written', { stack: false })
+  }
+
+  /** Whether all of it is written. */
+  async function flushAll(): Promise<boolean> {
+    const [isWritten, isGivenBack] = await Promise.all([
+      usage?.flush() ?? true,
+      quotaLeases.giveBack(),
+      Promise.allSettled(unattended),
+    ])
+    return isWritten && isGivenBack
   }
 
   async function closeAll(): Promise<void> {
@@ -390,6 +442,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
       return verifyEager(key, verifyOptions)
     },
     refund,
+    flush,
     close() {
       closing ??= closeAll()
       return closing
@@ -419,7 +472,7 @@ function resolveOptions(options: ApiKeysOptions) {
   if (ownerPermissions !== undefined) checkFunction('ownerPermissions', ownerPermissions)
   if (onEvent !== undefined) checkFunction('onEvent', onEvent)
   checkObject('cache', cache, ['maxEntries', 'maxAgeMs', 'negativeMaxEntries', 'negativeMaxAgeMs'])
-  checkObject('usage', usage, ['flushMs', 'maxKeys'])
+  checkObject('usage', usage, ['flushMs', 'maxKeys', 'addresses'])
   const integer = (name: string, value: unknown, fallback: number, min: number, max: number) =>
     value === undefined ? fallback : checkInteger(name, value, min, max)
   const maxEntries = integer('cache.maxEntries', cache.maxEntries, 10_000, 1, 10_000_000)
@@ -445,6 +498,7 @@ function resolveOptions(options: ApiKeysOptions) {
     usage: {
       flushMs: integer('usage.flushMs', usage.flushMs, 10_000, 1, 30_000),
       maxKeys: integer('usage.maxKeys', usage.maxKeys, 100_000, 1, 10_000_000),
+      addresses: usage.addresses === undefined ? true : checkBoolean('usage.addresses', usage.addresses),
     },
     cache: {
       maxEntries,

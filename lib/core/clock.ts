@@ -30,3 +30,20 @@ export function sleep(clock: Clock, delayMs: number): Promise<void> {
     clock.setTimer(resolve, delayMs)
   })
 }
+
+/** Whether `work` has answered true within `timeoutMs`. What it rejects with is thrown. */
+export async function isDoneInTime(
+  clock: Clock,
+  timeoutMs: number,
+  work: Promise<boolean>,
+): Promise<boolean> {
+  let cancel = () => {}
+  const late = new Promise<boolean>((resolve) => {
+    cancel = clock.setTimer(() => resolve(false), timeoutMs)
+  })
+  try {
+    return await Promise.race([late, work])
+  } finally {
+    cancel()
+  }
+}

@@ -44,6 +44,19 @@ export type ApiKeyEvent =
       readonly by: string | null
     }
   | {
+      /** Everything of an owner was erased, or was begun to be. What was erased is not told. */
+      readonly type: 'owner.erased'
+      readonly at: Date
+      readonly owner: Owner
+      /** How many keys of the owner were removed. */
+      readonly removed: number
+      /** On how many keys that stay the owner was forgotten. */
+      readonly forgotten: number
+      /** False where it ended with an error, and has to be called again. */
+      readonly complete: boolean
+      readonly by: string | null
+    }
+  | {
       readonly type: 'creator.revoked'
       readonly at: Date
       /** Whose issues were revoked. */

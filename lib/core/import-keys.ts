@@ -7,6 +7,7 @@ import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
 import { readCoverage } from './foreign-digest.ts'
 import type { ForeignFormats } from './foreign-format.ts'
+import { beginWithGivenId } from './given-id.ts'
 import { type CheckedImport, checkImport, type ImportedKey } from './imported-key.ts'
 import { insertSurely } from './insert-surely.ts'
 import { newKeyId } from './key-format.ts'
@@ -178,9 +179,9 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
     const checked = check(imported, now)
     requireCapabilities(store, checked.settings)
     const { proof } = checked
-    if ('digest' in proof) return { index, record: toRecord(checked, proof.digest, now), key: null }
+    if ('digest' in proof) return { index, record: toRecord(checked, proof.digest, now, cache), key: null }
     const digest = await guard.run('digest', () => digester.create(proof.key), 'unavailable')
-    return { index, record: toRecord(checked, digest, now), key: proof.key }
+    return { index, record: toRecord(checked, digest, now, cache), key: proof.key }
   }
 
   function check(imported: unknown, now: Date): CheckedImport {
@@ -265,14 +266,16 @@ function toInvalid(error: unknown): LatchkeyError {
 }
 
 /** Member by member: to spread objects of this size costs more than to check and hash a key. */
-function toRecord(checked: CheckedImport, digest: string, now: Date): KeyRecord {
+function toRecord(checked: CheckedImport, digest: string, now: Date, cache: RecordCache): KeyRecord {
   const { settings } = checked
   const id = checked.id ?? newKeyId()
+  const { lineageId, version } =
+    checked.id === null ? { lineageId: id, version: 1 } : beginWithGivenId(id, now, cache)
   return {
     id,
     lookup: checked.lookup,
     digest,
-    lineageId: id,
+    lineageId,
     name: settings.name,
     prefix: checked.prefix,
     hint: checked.hint,
@@ -296,8 +299,7 @@ function toRecord(checked: CheckedImport, digest: string, now: Date): KeyRecord 
     revokedReason: null,
     rotatedFrom: null,
     rotatedTo: null,
-    // An id that is given may have had a life before, whose versions are remembered.
-    version: checked.id === null ? 1 : Math.max(1, Math.floor(now.getTime() / 1_000)),
+    version,
   }
 }
 

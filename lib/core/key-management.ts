@@ -129,9 +129,32 @@ export interface ApiKeyPage {
   readonly nextCursor?: string
 }
 
+/** Which of the keys that have ended to remove. Every member given must hold, and one must be given. */
 export interface PurgeOptions extends ChangeOptions {
-  /** Only keys that were revoked or expired before this moment. */
-  endedBefore: Date
+  /** Only keys that were revoked or expired before this moment; left out, every one that has ended by now. */
+  endedBefore?: Date
+  /** Only keys of this owner. */
+  owner?: Owner
+  /** Only keys with these ids, at most 10,000. An id that no key has is passed over. */
+  ids?: readonly string[]
+}
+
+export interface EraseOptions extends ChangeOptions {
+  /**
+   * The identifier that the application has given as `createdBy` and `by` for this owner. It is forgotten on the keys of
+   * others. Null forgets nothing there: for an organisation that acts through its members, whose identifiers are not its own.
+   *
+   * @default the id of the owner
+   */
+  knownAs?: string | null
+}
+
+/** What was erased. */
+export interface ErasedOwner {
+  /** How many keys of the owner were removed. */
+  readonly removed: number
+  /** On how many keys of others the owner was forgotten. */
+  readonly forgotten: number
 }
 
 /** What an operator says is right, as this process is configured; at least one of them. */
@@ -284,12 +307,32 @@ export interface KeyManagement {
    */
   rotate(id: string, options?: RotateOptions): Promise<RotatedKey>
   /**
-   * Removes keys that were revoked or had expired before a moment, for good; returns how many. One that has expired
-   * within the last seconds stays, since uses of it may not be written yet.
+   * Removes keys that were revoked or have expired, for good; returns how many. A key that works is never removed. One that has
+   * expired within the last seconds stays, since uses of it may not be written yet.
    *
+   * @throws TypeError when an option is wrong, or none says which keys.
    * @throws LatchkeyError `unavailable` on a fault.
+   * @example
+   * await keys.purge({ endedBefore: new Date(Date.now() - 90 * 86_400_000) })
+   * await keys.purge({ owner: { type: 'user', id: 'u_1' } })
+   * await keys.purge({ ids: ['XbC3f8K2mPq9TzRw'] })
    */
   purge(options: PurgeOptions): Promise<number>
+  /**
+   * Erases an owner: revokes all its keys, so that none is accepted anywhere, and then removes them, whatever their state. On
+   * keys of others that the owner has issued or revoked, it clears `createdBy` and `revokedBy`, and with `createdBy` the
+   * address of the last use. What the application has written there itself stays: `name`, `metadata`, `revokedReason`.
+   *
+   * Let the application refuse the owner first (its login, `isOwnerActive`): a key that is issued after the last look stays. Where
+   * it fails, call it again; what was done stays done.
+   *
+   * @throws TypeError when an argument is wrong.
+   * @throws LatchkeyError `unsupported` when the store has no `forget`: nothing was changed, and `knownAs: null` works with any
+   * store; `conflict` when keys of the owner keep appearing; `unavailable` on a fault.
+   * @example
+   * await keys.erase({ type: 'user', id: 'u_1' }, { by: 'u_admin' }) // { removed: 3, forgotten: 1 }
+   */
+  erase(owner: Owner, options?: EraseOptions): Promise<ErasedOwner>
   /**
    * Revokes every key of an owner; returns how many it revoked. Once it resolves, none of them is accepted.
    *

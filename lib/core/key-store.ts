@@ -28,6 +28,15 @@ export type KeyChange = Partial<
   readonly quota?: Quota | null
 }
 
+/** What is left of a person on a key that stays, and is to be cleared. A member that is absent stays as it is. */
+export interface Forgetting {
+  readonly createdBy?: null
+  readonly revokedBy?: null
+  /** The time of the last use stays. */
+  readonly lastUsedIp?: null
+  readonly updatedAt: Date
+}
+
 /** Which keys to list. Every member given must hold. */
 export interface KeyFilter {
   readonly owner?: Owner
@@ -123,6 +132,16 @@ export interface KeyStore {
 
   /** Removes those of the records that at `at` still are revoked or expired; returns how many. */
   purge(ids: readonly string[], at: Date): Promise<number>
+
+  /**
+   * Clears members of a record if the stored version is `expectedVersion`, which then becomes `expectedVersion + 1`: the
+   * compare-and-swap of `update`, for what only `erase` changes. A listing by `createdBy` no longer includes the record.
+   */
+  forget?(
+    id: string,
+    expectedVersion: number,
+    forgetting: Forgetting,
+  ): Promise<'updated' | 'conflict' | 'missing'>
 
   /** Counts add, `lastUsedAt` takes the later of both and brings its address along. Called at least once per batch. */
   recordUsage?(batch: readonly UsageDelta[]): Promise<void>

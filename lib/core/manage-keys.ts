@@ -1,5 +1,5 @@
 import { LatchkeyError } from '../errors.ts'
-import { checkDate, checkInteger, checkObject, checkText } from '../internal/options.ts'
+import { checkArray, checkDate, checkInteger, checkObject, checkText, fail } from '../internal/options.ts'
 import {
   afterChange,
   type ChangeParts,
@@ -11,7 +11,9 @@ import {
   notFound,
   refuseOtherVersion,
 } from './change-keys.ts'
+import { createOwnerErasure } from './erase-owner.ts'
 import { isForeign } from './foreign-format.ts'
+import { beginWithGivenId } from './given-id.ts'
 import { createKeyImport, type ImportParts } from './import-keys.ts'
 import { insertSurely } from './insert-surely.ts'
 import { checkKeyId, checkPrefix, generateKey, newKeyId } from './key-format.ts'
@@ -32,7 +34,15 @@ import { checkSettings, DEFAULT_SETTINGS, type KeySettings, SETTINGS } from './k
 import type { KeyChange, KeyFilter } from './key-store.ts'
 import { createKeyListing } from './list-keys.ts'
 import { startQuota } from './quota.ts'
-import { type ApiKey, checkOwner, type KeyRecord, keyStatus, type Owner, toApiKey } from './record.ts'
+import {
+  type ApiKey,
+  checkOwner,
+  endedAt,
+  type KeyRecord,
+  keyStatus,
+  type Owner,
+  toApiKey,
+} from './record.ts'
 import { requireCapabilities } from './store-access.ts'
 
 export interface ManagementParts extends ChangeParts, ImportParts {
@@ -47,6 +57,12 @@ export interface ManagementParts extends ChangeParts, ImportParts {
 
 const DEFAULT_GRACE_MS = 86_400_000
 const MAX_GRACE_MS = 366 * 86_400_000
+const MAX_PURGED_IDS = 10_000
+/** How many keys are looked up at once. */
+const LOOK_UPS = 50
+
+/** What of the keys that have ended is to be purged. */
+type EndedFilter = Pick<KeyFilter, 'owner'> & { readonly endedBefore: Date }
 
 export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement, 'acceptConfiguration'> {
   const { store, digester, cache, publish, clock, guard, emit } = parts
@@ -75,7 +91,7 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
       updatedAt: at,
     })
     await insertSurely(store, [record])
-    appeared(record)
+    cache.appeared(record.lookup)
     const apiKey = toApiKey(record)
     emit({ type: 'key.issued', at, keyId: record.id, owner, by: createdBy, before: null, apiKey })
     return { key, apiKey }
@@ -168,7 +184,7 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
       throw outcome === 'missing' ? notFound() : conflict('The key was changed while it was being rotated')
     }
     const previous = afterChange(old, ended)
-    appeared(record)
+    cache.appeared(record.lookup)
     await publish([previous])
     const apiKey = view(record)
     const views = { before: view(old), apiKey: view(previous) }
@@ -206,23 +222,36 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
   }
 
   async function purge(options: PurgeOptions): Promise<number> {
-    checkObject('options', options, ['by', 'endedBefore'])
+    checkObject('options', options, ['by', 'endedBefore', 'owner', 'ids'])
     const by = checkBy(options)
-    const endedBefore = checkDate('endedBefore', options.endedBefore)
     const at = new Date(clock.now())
+    const { ids, filter } = checkPurge(options, at)
     // A key that is in use here is not idle, however late its uses are written.
     await parts.flushUsage()
     const idleAt = new Date(at.getTime() - parts.idleSlackMs)
     let count = 0
-    // Only what ended by now may go, whatever the caller asked for.
-    const filter: KeyFilter = { endedBefore: new Date(Math.min(endedBefore.getTime(), at.getTime())) }
-    for await (const records of pages(filter)) {
+    for await (const records of ids === null ? pages(filter) : endedAmong(ids, filter)) {
       // What is not written yet, since that failed, is a use all the same.
-      const ids = records.map(({ id }) => id).filter((id) => !parts.isInUse(id))
-      if (ids.length > 0) count += await store.purge(ids, idleAt)
+      const ended = records.filter(({ id, revokedAt }) => revokedAt !== null || !parts.isInUse(id))
+      const endedIds = ended.map(({ id }) => id)
+      if (endedIds.length > 0) count += await store.purge(endedIds, idleAt)
     }
     emit({ type: 'keys.purged', at, count, by })
     return count
+  }
+
+  /** The records with these ids, some at a time, for which the filter holds. */
+  async function* endedAmong(
+    ids: readonly string[],
+    { owner, endedBefore }: EndedFilter,
+  ): AsyncGenerator<KeyRecord[]> {
+    for (let from = 0; from < ids.length; from += LOOK_UPS) {
+      const found = await Promise.all(ids.slice(from, from + LOOK_UPS).map((id) => findById(id)))
+      yield found.filter((record) => {
+        if (!record || endedAt(record) >= endedBefore.getTime()) return false
+        return !owner || (record.owner.type === owner.type && record.owner.id === owner.id)
+      }) as KeyRecord[]
+    }
   }
 
   async function revokeOwner(owner: Owner, options: RevokeAllOptions = {}): Promise<number> {
@@ -245,13 +274,14 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
   async function revokeAll(
     filter: KeyFilter,
     options: RevokeAllOptions,
+    event: DecidedChange['event'] = { type: 'key.revoked' },
   ): Promise<{ readonly count: number; readonly by: string | null }> {
     checkObject('options', options, ['by', 'reason'])
     const revokedReason = checkReason(options)
     const by = checkBy(options)
     const decide = (at: Date): DecidedChange => ({
       change: { revokedAt: at, revokedBy: by, revokedReason },
-      event: { type: 'key.revoked' },
+      event,
     })
     const done = new Set<string>()
     let count = 0
@@ -264,6 +294,10 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
     return { count, by }
   }
 
+  async function revokeSilently(owner: Owner, by: string | null): Promise<void> {
+    await revokeAll({ owner }, by === null ? {} : { by }, null)
+  }
+
   async function invalidateOwner(owner: Owner, options: ChangeOptions = {}): Promise<number> {
     const checked = checkOwner('owner', owner)
     checkObject('options', options, ['by'])
@@ -273,19 +307,20 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
     return count
   }
 
-  /** `id` is one that was asked for: a key that was purged may have had it, and nothing of that one is to be inherited. */
+  /** `id` is one that was asked for. A successor stays in its lineage. */
   async function newKey(
     id: string | null,
     at: Date,
     settings: Omit<KeyRecord, OwnMember> & { lineageId?: string; rotatedFrom?: string | null },
   ): Promise<{ key: string; record: KeyRecord }> {
     const { key, keyId, prefix } = generateKey(settings.prefix, id ?? newKeyId())
+    const begin = id === null ? { lineageId: keyId, version: 1 } : beginWithGivenId(id, at, cache)
     const record: KeyRecord = {
       ...settings,
       id: keyId,
       lookup: keyId,
       digest: await guard.run('digest', () => digester.create(key), 'unavailable'),
-      lineageId: settings.lineageId ?? (id === null ? keyId : newKeyId()),
+      lineageId: settings.lineageId ?? begin.lineageId,
       hint: `${prefix}_${keyId}`,
       usageCount: 0,
       lastUsedAt: null,
@@ -295,16 +330,9 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
       revokedReason: null,
       rotatedFrom: settings.rotatedFrom ?? null,
       rotatedTo: null,
-      // Higher than any that a key of this id has had.
-      version: id === null ? 1 : Math.max(1, at.getTime()),
+      version: begin.version,
     }
     return { key, record }
-  }
-
-  /** Forgets here that there was no such key, or another one. */
-  function appeared({ id, lookup, version }: KeyRecord): void {
-    cache.appeared(lookup)
-    if (version > 1) cache.changed(id, version)
   }
 
   return {
@@ -318,6 +346,7 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
     revoke,
     rotate,
     purge,
+    erase: createOwnerErasure({ ...parts, revokeSilently }, { findById, pages }),
     revokeOwner,
     revokeCreatedBy,
     invalidateOwner,
@@ -357,6 +386,28 @@ function refuseUnrotatable(record: KeyRecord, at: Date, idleSlackMs: number): vo
   const status = keyStatus(record, at, idleSlackMs)
   if (status === 'revoked' || status === 'expired') throw conflict(`The key is ${status}`)
   if (record.rotatedTo) throw conflict('The key was rotated already')
+}
+
+/** Only what has ended by now may go, whatever is asked for. */
+function checkPurge(
+  { endedBefore, owner, ids }: PurgeOptions,
+  at: Date,
+): { readonly ids: readonly string[] | null; readonly filter: EndedFilter } {
+  if (endedBefore === undefined && owner === undefined && ids === undefined) {
+    throw new TypeError('"options" must have "endedBefore", "owner" or "ids"')
+  }
+  const asked = endedBefore === undefined ? Infinity : checkDate('endedBefore', endedBefore).getTime()
+  return {
+    ids: ids === undefined ? null : [...new Set(checkArray('ids', ids, MAX_PURGED_IDS).map(checkId))],
+    filter: {
+      endedBefore: new Date(Math.min(asked, at.getTime() + 1)),
+      ...(owner !== undefined && { owner: checkOwner('owner', owner) }),
+    },
+  }
+}
+
+function checkId(value: unknown): string {
+  return typeof value === 'string' ? value : fail('ids', 'an array of strings', value)
 }
 
 function checkReason(options: RevokeAllOptions): string | null {

@@ -33,8 +33,8 @@ export interface QuotaLeases {
   heldOf(lineageId: string, quota: QuotaRecord): number
   /** Takes note of a quota that was just set: units of the one before are worth nothing from now on. */
   wasSet(lineageId: string, quota: QuotaRecord): void
-  /** Gives back what this process holds, of all lineages. What fails is reported, and tried again later. */
-  giveBack(): Promise<void>
+  /** Gives back what this process holds, of all lineages; false if that failed, which is reported, and tried again later. */
+  giveBack(): Promise<boolean>
   /** The same, and stops the timer. */
   close(): Promise<void>
 }
@@ -302,7 +302,11 @@ export function createQuotaLeases(
     wasSet(lineageId, quota) {
       accounts.peek(lineageId)?.learn(quota, clock.now())
     },
-    giveBack: () => giveBackAll([...holding]),
+    async giveBack() {
+      const giving = [...holding]
+      await giveBackAll(giving)
+      return giving.every(({ pending }) => pending === null)
+    },
     async close() {
       isClosed = true
       cancelTimer?.()

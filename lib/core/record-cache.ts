@@ -23,6 +23,8 @@ export interface CachedKey {
   readonly expiresAtMs: number | null
   /** The latest use that is known of, or the creation. Moves on with every use. */
   lastActiveAtMs: number
+  /** The latest use that is written down, or about to be; null where there is none. */
+  writtenUseAtMs: number | null
   /** Whether a digest upgrade was begun from this copy of the record: it is not tried twice. */
   isUpgrading?: boolean
   readonly isRevoked: boolean
@@ -60,10 +62,20 @@ export interface RecordCache {
   changed(keyId: string, version: number): void
   /** Takes over a digest that was rewritten under the current scheme, so that it is not rewritten again. */
   digestReplaced(lookup: string, digestText: string): void
-  /** Forgets that there is no such record, and believes no read of that which is under way. */
+  /** The version below which records of this id are refused here; 0 where none is known. */
+  floorOf(keyId: string): number
+  /** A new record is there: forgets that there was none, or another one, and believes no read of that which is under way. */
   appeared(lookup: string): void
   /** Forgets every record, and keeps none that is being read: changes may have been missed. */
   clear(): void
+}
+
+/** A read that others may join. */
+interface Loading {
+  readonly startedAt: number
+  /** How many records had appeared when it began. */
+  readonly appearances: number
+  readonly work: Promise<CachedKey | null>
 }
 
 /**
@@ -79,7 +91,7 @@ export function createRecordCache(
   const held = new LRUCache<string, CachedKey>({ max: options.maxEntries })
   const unknown = new LRUCache<string, number>({ max: options.negativeMaxEntries })
   const floors = new LRUCache<string, number>({ max: options.maxEntries })
-  const loading = new Map<string, { readonly startedAt: number; readonly work: Promise<CachedKey | null> }>()
+  const loading = new Map<string, Loading>()
   const loadingFresh = new Map<string, Promise<CachedKey | null>>()
   let clearings = 0
   let appearances = 0
@@ -119,17 +131,21 @@ export function createRecordCache(
   }
 
   function isOutdated({ id, version }: Pick<KeyRecord, 'id' | 'version'>): boolean {
-    return version < (floors.get(id) ?? 0)
+    return version < floorOf(id)
+  }
+
+  function floorOf(keyId: string): number {
+    return floors.get(keyId) ?? 0
   }
 
   async function load(lookup: Lookup): Promise<LoadedKey> {
     const id = idOf(lookup)
     const running = loading.get(id)
     // What it brings is as old as the read, which may be slow.
-    if (running && clock.now() - running.startedAt < options.maxAgeMs) {
+    if (running?.appearances === appearances && clock.now() - running.startedAt < options.maxAgeMs) {
       return { cached: await running.work, fresh: false }
     }
-    const started = { startedAt: clock.now(), work: read(lookup) }
+    const started = { startedAt: clock.now(), appearances, work: read(lookup) }
     loading.set(id, started)
     try {
       return { cached: await started.work, fresh: true }
@@ -172,12 +188,14 @@ export function createRecordCache(
       throw guard.toError('store', new Error(problem))
     }
     // A change has overtaken the read.
-    if (isOutdated(record)) return read(lookup, floors.get(record.id))
+    if (isOutdated(record)) return read(lookup, floorOf(record.id))
     const cached = prepare(record, readAt)
     const earlier = held.peek(record.lookup)
-    if (earlier) cached.lastActiveAtMs = Math.max(cached.lastActiveAtMs, earlier.lastActiveAtMs)
-    const isLatest = !earlier || earlier.apiKey.version <= record.version
-    if (isLatest && cleared === clearings) held.set(record.lookup, cached)
+    // Another key may have had the lookup, or the id, and been purged.
+    const isSameKey = earlier?.apiKey.id === record.id && earlier.apiKey.lineageId === record.lineageId
+    if (isSameKey) cached.lastActiveAtMs = Math.max(cached.lastActiveAtMs, earlier.lastActiveAtMs)
+    const isLatest = !isSameKey || earlier.apiKey.version <= record.version
+    if (isLatest && cleared === clearings && appeared === appearances) held.set(record.lookup, cached)
     return cached
   }
 
@@ -196,6 +214,7 @@ export function createRecordCache(
         readAt,
         expiresAtMs: expiresAt?.getTime() ?? null,
         lastActiveAtMs: Math.max(createdAt.getTime(), lastUsedAt?.getTime() ?? 0),
+        writtenUseAtMs: lastUsedAt?.getTime() ?? null,
         isRevoked: record.revokedAt !== null,
         quota,
       }
@@ -205,7 +224,7 @@ export function createRecordCache(
   }
 
   function changed(keyId: string, version: number): void {
-    floors.set(keyId, Math.max(version, floors.get(keyId) ?? 0))
+    floors.set(keyId, Math.max(version, floorOf(keyId)))
     // The id of a native key is its lookup; one that is held under another is refused by its floor.
     const cached = held.peek(keyId)
     if (cached && cached.apiKey.version < version) held.delete(keyId)
@@ -214,7 +233,7 @@ export function createRecordCache(
   function appeared(lookup: string): void {
     appearances += 1
     unknown.delete(lookup)
-    loading.delete(lookup)
+    held.delete(lookup)
   }
 
   function clear(): void {
@@ -237,6 +256,7 @@ export function createRecordCache(
     loadFresh,
     changed,
     digestReplaced,
+    floorOf,
     appeared,
     clear,
   }

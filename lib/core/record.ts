@@ -129,6 +129,11 @@ export function endOf(
   return Math.min(idleEnd, fixedEnd)
 }
 
+/** When a key was revoked or expires, whichever comes first; infinite where it does neither. */
+export function endedAt(record: KeyRecord): number {
+  return Math.min(record.revokedAt?.getTime() ?? Infinity, endOf(record) ?? Infinity)
+}
+
 /** Requires an owner. @throws TypeError naming the member. */
 export function checkOwner(name: string, value: unknown): Owner {
   const given = checkObject(name, value, ['type', 'id'])

@@ -5,6 +5,8 @@ import type { KeySettings } from './key-settings.ts'
 import type { KeyStore, Proposal } from './key-store.ts'
 import { checkRecord } from './record.ts'
 
+const OUTCOMES = ['updated', 'conflict', 'missing'] as const
+
 /**
  * The store as the core uses it: with a deadline, its failures as `unavailable`, and its records checked, so that
  * a broken store is a 503 and never a pass. @throws TypeError when `store` is not one.
@@ -25,9 +27,7 @@ export function createStoreAccess(store: KeyStore, guard: FaultGuard): KeyStore 
         return record
       }),
     update: (id, expectedVersion, change) =>
-      run(async () =>
-        oneOf(await store.update(id, expectedVersion, change), ['updated', 'conflict', 'missing']),
-      ),
+      run(async () => oneOf(await store.update(id, expectedVersion, change), OUTCOMES)),
     replaceDigest: (id, expected, next) =>
       run(async () => oneOf(await store.replaceDigest(id, expected, next), [true, false])),
     list: (filter, page) =>
@@ -37,7 +37,11 @@ export function createStoreAccess(store: KeyStore, guard: FaultGuard): KeyStore 
       }),
     purge: (ids, at) => run(async () => checkInteger('purged', await store.purge(ids, at), 0, ids.length)),
   }
-  const { recordUsage, swapQuota, swapQuotas, agree } = store
+  const { forget, recordUsage, swapQuota, swapQuotas, agree } = store
+  if (forget) {
+    access.forget = (id, expectedVersion, forgetting) =>
+      run(async () => oneOf(await forget.call(store, id, expectedVersion, forgetting), OUTCOMES))
+  }
   // The deadlines of these are their callers', who have to know what becomes of a write that is late.
   if (recordUsage) access.recordUsage = (batch) => recordUsage.call(store, batch)
   if (swapQuota) {
@@ -62,12 +66,12 @@ export function requireCapabilities(store: KeyStore, { quota, idleExpiryMs }: Pa
   if (idleExpiryMs && !store.recordUsage) throw lacks('idleExpiryMs', 'recordUsage')
 }
 
-function lacks(setting: string, method: string): LatchkeyError {
+export function lacks(setting: string, method: string): LatchkeyError {
   const problem = `"${setting}" needs a store with "${method}", which this one lacks`
   return new LatchkeyError('unsupported', problem)
 }
 
-function oneOf<T>(value: T, allowed: readonly T[]): T {
+function oneOf<T>(value: T, allowed: readonly NoInfer<T>[]): T {
   if (!allowed.includes(value)) throw new TypeError('the store returned something it must not')
   return value
 }

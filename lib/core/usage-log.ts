@@ -3,18 +3,30 @@ import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
 import type { KeyStore, UsageDelta } from './key-store.ts'
+import type { CachedKey } from './record-cache.ts'
 
 const BATCH = 500
+/** A bit less than the whole, so that a key in steady use is written by its uses alone, and not by the timer as well. */
+const SHARE_BEFORE_SOON = 0.9
 
 export interface UsageLog {
-  /** Notes a use, and counts it unless it was only a look (`count` 0). */
-  record(keyId: string, count: 0 | 1, at: number, ip: string | undefined): void
+  /** Notes a use, and counts it unless it was only a look (`count` 0). Writes it soon where idle expiry rests on it. */
+  record(key: UsedKey, count: 0 | 1, at: number, ip: string | undefined): void
   /** The last use that this process saw and has not written yet. */
   lastUse(keyId: string): number | undefined
-  /** Writes what was gathered; resolves when it is written, or has failed and is kept for the next time. */
-  flush(): Promise<void>
+  /** Writes what was gathered before the call; false where some of it could not be written and is kept for the next time. */
+  flush(): Promise<boolean>
   /** Flushes and stops the timer. */
   close(): Promise<void>
+}
+
+export type UsedKey = Pick<CachedKey, 'apiKey' | 'writtenUseAtMs'>
+
+export interface UsageLogOptions {
+  readonly flushMs: number
+  readonly maxKeys: number
+  /** Whether the addresses of clients are kept. */
+  readonly addresses: boolean
 }
 
 interface Use {
@@ -36,42 +48,74 @@ interface LateBatch {
  * Gathers uses in memory and writes them in batches, every `flushMs` at most. What a failed write held is kept
  * for the next one; at most `maxKeys` keys are remembered, and beyond that new ones are dropped and reported.
  * Nothing is written while a write is late: a database that wakes up does all that it was told, and would count twice.
+ *
+ * A process may be frozen or killed once it has answered, and never see its timer. So the first use of a key is written at
+ * once, and of a key with `idleExpiryMs` every use that is most of `flushMs` later than the last one written. What is lost
+ * with a process is then at most so much later than what is written, and idle expiry allows for that.
  */
 export function createUsageLog(
   store: KeyStore,
   clock: Clock,
-  options: { flushMs: number; maxKeys: number },
+  options: UsageLogOptions,
   guard: FaultGuard,
   emit: (event: ApiKeyEvent) => void,
 ): UsageLog {
+  const soonAfterMs = options.flushMs * SHARE_BEFORE_SOON
   let uses = new Map<string, Use>()
   let writing: Map<string, Use> | null = null
   let late: LateBatch | null = null
   let cancelTimer: (() => void) | null = null
-  let running: Promise<void> | null = null
+  let running: Promise<boolean> | null = null
+  let following: Promise<boolean> | null = null
   let dropped = 0
+  let isFailing = false
+  let isFlushingSoon = false
   let isClosed = false
 
-  function record(keyId: string, count: 0 | 1, at: number, ip: string | undefined): void {
-    add(keyId, count, at, ip ?? null)
+  function record(key: UsedKey, count: 0 | 1, at: number, ip: string | undefined): void {
+    const isKept = add(key.apiKey.id, count, at, options.addresses ? (ip ?? null) : null)
     startTimer()
+    // A store that fails is not asked again with every use.
+    if (!isKept || isFailing || !isDue(key, at)) return
+    key.writtenUseAtMs = at
+    flushSoon()
+  }
+
+  function isDue({ apiKey, writtenUseAtMs }: UsedKey, at: number): boolean {
+    if (writtenUseAtMs === null) return true
+    return apiKey.idleExpiryMs !== null && at - writtenUseAtMs >= soonAfterMs
+  }
+
+  /** In this turn of the event loop: a process may have no other. Uses of the same moment go together. */
+  function flushSoon(): void {
+    if (isFlushingSoon) return
+    isFlushingSoon = true
+    queueMicrotask(() => {
+      isFlushingSoon = false
+      void flush()
+    })
   }
 
   function startTimer(): void {
     cancelTimer ??= clock.setTimer(onTimer, options.flushMs, { background: true })
   }
 
-  function add(keyId: string, count: number, at: number, ip: string | null): void {
+  /** False where it was dropped, since too many keys are waiting. */
+  function add(keyId: string, count: number, at: number, ip: string | null): boolean {
     const use = uses.get(keyId)
-    if (!use) {
-      if (uses.size >= options.maxKeys) dropped += count
-      else uses.set(keyId, { count, lastUsedAt: at, lastUsedIp: ip })
-      return
+    if (use) {
+      use.count += count
+      if (at < use.lastUsedAt) return true
+      use.lastUsedAt = at
+      use.lastUsedIp = ip ?? use.lastUsedIp
+      return true
     }
-    use.count += count
-    if (at < use.lastUsedAt) return
-    use.lastUsedAt = at
-    use.lastUsedIp = ip ?? use.lastUsedIp
+    if (uses.size >= options.maxKeys) {
+      dropped += count
+      return false
+    }
+    uses.set(keyId, { count, lastUsedAt: at, lastUsedIp: ip })
+    return true
   }
 
   function lastUse(keyId: string): number | undefined {
@@ -80,34 +124,54 @@ export function createUsageLog(
 
   function onTimer(): void {
     cancelTimer = null
-    void flush().then(() => {
-      if (uses.size > 0) startTimer()
-    })
+    void flush()
   }
 
-  function flush(): Promise<void> {
-    running ??= writeAll().finally(() => {
+  function stopTimer(): void {
+    cancelTimer?.()
+    cancelTimer = null
+  }
+
+  /** A write under way has taken what it writes: what was gathered since goes with the next, once for all who ask. */
+  function flush(): Promise<boolean> {
+    if (!running) return start()
+    following ??= running.then(() => {
+      following = null
+      return start()
+    })
+    return following
+  }
+
+  function start(): Promise<boolean> {
+    running = writeAll().finally(() => {
       running = null
     })
     return running
   }
 
-  async function writeAll(): Promise<void> {
+  async function writeAll(): Promise<boolean> {
     reportDropped()
-    if (late && !(await isSettled(late))) return
+    isFailing = !((late === null || (await isSettled(late))) && (await writeBatches()))
+    if (uses.size > 0 && !isClosed) startTimer()
+    return !isFailing
+  }
+
+  async function writeBatches(): Promise<boolean> {
     const taken = uses
     uses = new Map()
+    stopTimer()
     writing = taken
     const entries = [...taken]
-    let hasFailed = false
+    let isWritten = true
     for (let from = 0; from < entries.length; from += BATCH) {
       const batch = new Map(entries.slice(from, from + BATCH))
       // Where one batch has failed the next would too, and a silent store would be waited for each time.
-      const outcome: Outcome = hasFailed ? 'failed' : await write(batch)
+      const outcome: Outcome = isWritten ? await write(batch) : 'failed'
       if (outcome === 'failed') keep(batch)
-      hasFailed ||= outcome !== 'written'
+      isWritten &&= outcome === 'written'
     }
     writing = null
+    return isWritten
   }
 
   async function isSettled({ settled }: LateBatch): Promise<boolean> {
@@ -168,10 +232,8 @@ export function createUsageLog(
 
   async function close(): Promise<void> {
     isClosed = true
-    await running
     await flush()
-    cancelTimer?.()
-    cancelTimer = null
+    stopTimer()
   }
 
   return { record, lastUse, flush, close }

@@ -364,7 +364,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
     const { apiKey } = attempt
     const now = clock.now()
     cached.lastActiveAtMs = now
-    usage?.record(apiKey.id, attempt.cost > 0 ? 1 : 0, now, attempt.options.ip)
+    usage?.record(cached, attempt.cost > 0 ? 1 : 0, now, attempt.options.ip)
     if (parts.upgradeDigests && !cached.isUpgrading && isUpgradable(attempt.key, cached)) {
       cached.isUpgrading = true
       parts.inBackground(upgradeDigest(attempt.key, cached))

@@ -153,6 +153,12 @@ export function createHandlers(parts: HandlerParts): Handlers {
     return { body: { revoked } }
   }
 
+  async function erase(asked: Asked): Promise<Answered> {
+    const actor = actorOf(asked)
+    const { owner, ...options } = permitted(decide(actor, 'erase', null, asked.body, policy, now()))
+    return { body: await keys.erase(owner, { ...options, by: actor.id }) }
+  }
+
   async function self(asked: Asked): Promise<Answered> {
     return { body: keyOf(asked) }
   }
@@ -273,6 +279,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     rotate,
     revoke,
     revoke_all: revokeAll,
+    erase,
     self,
     self_revoke: revokeSelf,
     verify: verifyForOthers,

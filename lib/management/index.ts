@@ -13,6 +13,8 @@ export type { RequestLimitOptions } from './request-limit.ts'
 export type {
   ApiKeyJson,
   ApiKeyPageJson,
+  ErasedOwnerJson,
+  EraseRequest,
   IssuedKeyJson,
   IssueRequest,
   ListQuery,

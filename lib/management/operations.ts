@@ -3,6 +3,7 @@ import type { ErrorCode } from '../errors.ts'
 import type { Action } from './policy.ts'
 import { refusal } from './refusal.ts'
 import {
+  eraseBody,
   issueBody,
   listQuery,
   type NAMED,
@@ -65,6 +66,11 @@ export const OPERATIONS: readonly Operation[] = [
       codes: ['not_permitted'],
     },
   ),
+  operation('erase', 'POST', '/erase', 'Erases an owner: its keys, and its traces on keys of others', {
+    body: eraseBody,
+    success: { status: 200, schema: 'ErasedOwner' },
+    codes: ['not_permitted', 'conflict', 'unsupported'],
+  }),
   operation('verify', 'POST', '/verify', 'Verifies a key for another service', {
     action: null,
     body: verifyBody,

@@ -1,4 +1,4 @@
-import type { IssueOptions, RotateOptions } from '../core/key-management.ts'
+import type { EraseOptions, IssueOptions, RotateOptions } from '../core/key-management.ts'
 import { type KeySettings, SETTINGS } from '../core/key-settings.ts'
 import { isWithin, type Permissions } from '../core/permissions.ts'
 import type { CompiledLimit } from '../core/rate-limit.ts'
@@ -41,6 +41,8 @@ export interface Changes {
     | { readonly owner: Owner; readonly createdBy?: string }
     | { readonly owner?: undefined; readonly createdBy: string }
   ) & { readonly reason?: string }
+  /** Everything of an owner, for administrators alone. */
+  erase: { readonly owner: Owner } & Pick<EraseOptions, 'knownAs'>
 }
 
 export type Decision<A extends Action = Action> = { readonly ok: true; readonly change: Changes[A] } | Refusal
@@ -130,6 +132,7 @@ const DECISIONS: { readonly [A in Action]: (asked: Asked) => Decision<A> } = {
   rotate: onKey('rotate', ['create', 'update'], { known: ['graceMs', 'expiresAt'] }, decideRotate),
   revoke: onKey('revoke', ['revoke'], { known: ['reason'] }, (_asked, given) => permit(given)),
   revoke_all: decideRevokeAll,
+  erase: decideErase,
 }
 
 function decideList(asked: Asked): Decision<'list'> {
@@ -200,6 +203,17 @@ function decideRevokeAll(asked: Asked): Decision<'revoke_all'> {
   return actor.admin === true
     ? permit({ createdBy, ...reason })
     : refuse('not_permitted', 'createdBy', 'it together with an "owner"')
+}
+
+/** What is removed cannot be looked into any more, so nobody does it to keys of their own. */
+function decideErase(asked: Asked): Decision<'erase'> {
+  if (asked.actor.admin !== true) return refuse('not_permitted')
+  const given = readGiven(asked, { known: ['owner', 'knownAs'] })
+  if (isRefusal(given)) return given
+  const { owner, ...rest } = given as Partial<Changes['erase']>
+  return owner
+    ? permit({ owner, ...rest })
+    : refuse('invalid_request', 'owner', 'the { type, id } of the owner')
 }
 
 function ownerWith(ability: Ability): string {

@@ -56,6 +56,7 @@ const CHECKS: Readonly<Record<string, (value: unknown) => unknown>> = {
   createdBy: (value) => checkText('createdBy', value, 255),
   prefix: (value) => checkPrefix('prefix', value),
   graceMs: (value) => checkInteger('graceMs', value, 0, MAX_GRACE_MS),
+  knownAs: (value) => (value === null ? null : checkText('knownAs', value, 255)),
   reason: (value) => checkText('reason', value, 1_000),
 }
 

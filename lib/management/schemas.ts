@@ -104,6 +104,16 @@ export const revokeAllBody = z.strictObject({
   reason: reason.optional(),
 })
 
+export const eraseBody = z.strictObject({
+  owner: owner.describe('Whose keys to remove, whatever their state.'),
+  knownAs: text(255)
+    .nullable()
+    .optional()
+    .describe(
+      'The identifier to forget as `createdBy` and `revokedBy` on keys of others; the id of the owner if left out, `null` for none.',
+    ),
+})
+
 const requirement = z
   .union([permissions, z.array(permissions).min(1).max(256)])
   .describe('What the key must be permitted: all of it, or of several alternatives any one.')
@@ -173,6 +183,10 @@ const secret = z.string().describe('The key itself, this once.')
 export const issued = z.strictObject({ key: secret, apiKey })
 export const rotated = z.strictObject({ key: secret, apiKey, previous: apiKey })
 export const revokedCount = z.strictObject({ revoked: z.int() })
+export const erasedOwner = z.strictObject({
+  removed: z.int().describe('How many keys of the owner were removed.'),
+  forgotten: z.int().describe('On how many keys of others the owner was forgotten.'),
+})
 
 const limitState = z.strictObject({
   type: z.enum(['rate_limit', 'quota']),
@@ -232,6 +246,7 @@ export const NAMED = {
   IssuedKey: issued,
   RotatedKey: rotated,
   RevokedCount: revokedCount,
+  ErasedOwner: erasedOwner,
   Verification: verification,
   Problem: problem,
   Owner: owner,
@@ -242,6 +257,7 @@ export const NAMED = {
   RotateRequest: rotateBody,
   RevokeRequest: revokeBody,
   RevokeAllRequest: revokeAllBody,
+  EraseRequest: eraseBody,
   VerifyRequest: verifyBody,
   EmptyRequest: noBody,
 } as const
@@ -252,6 +268,7 @@ export type ApiKeyPageJson = z.infer<typeof apiKeyPage>
 export type IssuedKeyJson = z.infer<typeof issued>
 export type RotatedKeyJson = z.infer<typeof rotated>
 export type RevokedCountJson = z.infer<typeof revokedCount>
+export type ErasedOwnerJson = z.infer<typeof erasedOwner>
 export type VerificationJson = z.infer<typeof verification>
 export type ListQuery = z.infer<typeof listQuery>
 export type IssueRequest = z.infer<typeof issueBody>
@@ -259,4 +276,5 @@ export type UpdateRequest = z.infer<typeof updateBody>
 export type RotateRequest = z.infer<typeof rotateBody>
 export type RevokeRequest = z.infer<typeof revokeBody>
 export type RevokeAllRequest = z.infer<typeof revokeAllBody>
+export type EraseRequest = z.infer<typeof eraseBody>
 export type VerifyRequest = z.infer<typeof verifyBody>

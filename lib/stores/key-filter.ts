@@ -1,5 +1,5 @@
 import type { KeyFilter } from '../core/key-store.ts'
-import { endOf, type KeyRecord, keyStatus } from '../core/record.ts'
+import { endedAt, type KeyRecord, keyStatus } from '../core/record.ts'
 
 /** Whether everything that the filter asks for holds. */
 export function matchesFilter(record: KeyRecord, filter: KeyFilter): boolean {
@@ -10,8 +10,4 @@ export function matchesFilter(record: KeyRecord, filter: KeyFilter): boolean {
   if (lineageId !== undefined && record.lineageId !== lineageId) return false
   if (status && keyStatus(record, status.at) !== status.is) return false
   return !endedBefore || endedAt(record) < endedBefore.getTime()
-}
-
-function endedAt(record: KeyRecord): number {
-  return Math.min(record.revokedAt?.getTime() ?? Infinity, endOf(record) ?? Infinity)
 }

@@ -1,4 +1,12 @@
-import type { KeyChange, KeyFilter, KeyPosition, KeyStore, Proposal, UsageDelta } from '../core/key-store.ts'
+import type {
+  Forgetting,
+  KeyChange,
+  KeyFilter,
+  KeyPosition,
+  KeyStore,
+  Proposal,
+  UsageDelta,
+} from '../core/key-store.ts'
 import { isSameQuota, type QuotaRecord, startQuota } from '../core/quota.ts'
 import { type KeyRecord, keyStatus } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
@@ -91,6 +99,14 @@ export function memoryStore(): KeyStore {
         unlimited.delete(lineageId)
       }
       return purged.length
+    },
+
+    async forget(id: string, expectedVersion: number, forgetting: Forgetting) {
+      const record = records.get(id)
+      if (!record) return 'missing'
+      if (record.version !== expectedVersion) return 'conflict'
+      records.set(id, { ...record, ...structuredClone(forgetting), version: expectedVersion + 1 })
+      return 'updated'
     },
 
     async recordUsage(batch: readonly UsageDelta[]) {

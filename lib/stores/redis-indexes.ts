@@ -21,6 +21,8 @@ export interface RedisIndexes {
   /** Everywhere a record is listed. */
   listingsOf(indexed: IndexedRecord): readonly Listing[]
   nameListing(indexed: IndexedRecord): Listing
+  /** Null where nobody is known to have issued it. */
+  creatorListing(indexed: IndexedRecord): Listing | null
   add(listings: readonly Listing[]): Promise<void>
   remove(listings: readonly Listing[]): Promise<void>
   /** Removes a record from all of them; the quota of its lineage goes with the last record that is listed there. */
@@ -42,8 +44,13 @@ export function createRedisIndexes(calls: RedisCalls, { indexes, quota }: RedisL
     const { record, stamp } = indexed
     const member = indexMember(record, record.lookup, stamp)
     const keys = [indexes.all, indexes.owner(record.owner)]
-    if (record.createdBy !== null) keys.push(indexes.createdBy(record.createdBy))
-    return [...keys.map((key) => ({ key, member })), nameListing(indexed)]
+    const byCreator = creatorListing(indexed)
+    return [...keys.map((key) => ({ key, member })), ...(byCreator ? [byCreator] : []), nameListing(indexed)]
+  }
+
+  function creatorListing({ record, stamp }: IndexedRecord): Listing | null {
+    if (record.createdBy === null) return null
+    return { key: indexes.createdBy(record.createdBy), member: indexMember(record, record.lookup, stamp) }
   }
 
   function nameListing({ record, nameStamp }: IndexedRecord): Listing {
@@ -87,7 +94,7 @@ export function createRedisIndexes(calls: RedisCalls, { indexes, quota }: RedisL
     return lineageId === undefined && !owner && createdBy === undefined && name !== undefined
   }
 
-  return { listingsOf, nameListing, add, remove, removeRecords, indexFor, isByName }
+  return { listingsOf, nameListing, creatorListing, add, remove, removeRecords, indexFor, isByName }
 }
 
 function split(listings: readonly Listing[]): [string[], string[]] {

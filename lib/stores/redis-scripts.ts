@@ -182,7 +182,10 @@ call('DEL', KEYS[1])
 return { now, online }
 `)
 
-/** KEYS: a record. ARGV: its stamp, expected and next version, token, JSON, stamp of its name, what to do to the quota. */
+/**
+ * KEYS: a record. ARGV: its stamp, expected and next version, token, JSON, stamp of its name, what to do to the quota, and `1`
+ * where the address of its last use is to be forgotten.
+ */
 export const UPDATE = script(`${WRITING}
 local stamp, version, token = unpack(call('HMGET', KEYS[1], 's', 'v', 'm'))
 if stamp ~= ARGV[1] then return { now, online, 'missing' } end
@@ -190,6 +193,7 @@ if version == ARGV[3] and token == ARGV[4] then return { now, online, 'updated' 
 if version ~= ARGV[2] then return { now, online, 'conflict' } end
 call('HSET', KEYS[1], 'v', ARGV[3], 'm', ARGV[4], 'r', ARGV[5], 'n', ARGV[6])
 if ARGV[7] ~= '' then call('HSET', KEYS[1], 'q', ARGV[7]) end
+if ARGV[8] == '1' then call('HSET', KEYS[1], 'a', 'null') end
 return { now, online, 'updated' }
 `)
 

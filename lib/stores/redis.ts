@@ -1,4 +1,5 @@
 import type {
+  Forgetting,
   KeyChange,
   KeyFilter,
   KeyPosition,
@@ -166,8 +167,9 @@ export function createRedisStore(
     return (await lookups.toRecords([found]))[0] as KeyRecord
   }
 
-  async function update(id: string, expectedVersion: number, change: KeyChange) {
-    const { quota, ...rest } = structuredClone(change)
+  async function update(id: string, expectedVersion: number, given: KeyChange | Forgetting) {
+    const { quota, ...rest }: KeyChange & Pick<Forgetting, 'createdBy' | 'lastUsedIp'> =
+      structuredClone(given)
     const found = await lookups.byId(id)
     if (!found) return 'missing'
     const { stored } = found
@@ -182,7 +184,9 @@ export function createRedisStore(
     const listing = indexes.nameListing({ record: next, stamp, nameStamp })
     const intent = quota === undefined ? null : toIntentText({ version, set: quota, at: rest.updatedAt })
     const key = layout.record(record.lookup)
-    const args = [stamp, expectedVersion, version, randomBase62(10), toJson(next), nameStamp, intent ?? '']
+    const forgotten = rest.lastUsedIp === null ? '1' : ''
+    const change = [toJson(next), nameStamp, intent ?? '', forgotten]
+    const args = [stamp, expectedVersion, version, randomBase62(10), ...change]
 
     const since = performance.now()
     if (isRenamed) await indexes.add([listing])
@@ -197,6 +201,8 @@ export function createRedisStore(
       await listAgain([listing], since)
       await indexes.remove([indexes.nameListing(stored)])
     }
+    const byCreator = next.createdBy === null ? indexes.creatorListing(stored) : null
+    if (byCreator) await indexes.remove([byCreator])
     await calls.confirm(isRenamed ? [key, listing.key] : [key], since)
     return outcome
   }
@@ -215,6 +221,7 @@ export function createRedisStore(
 
   async function list(filter: KeyFilter, { limit, after }: { limit: number; after?: KeyPosition }) {
     const index = indexes.indexFor(filter)
+    const creatorIndex = filter.createdBy === undefined ? null : layout.indexes.createdBy(filter.createdBy)
     const found: Found[] = []
     let from = after ? behind(after) : '-'
     // Where most that is read is of no use, as where the oldest keys were all revoked, more is read at a time.
@@ -224,6 +231,11 @@ export function createRedisStore(
       const listed = await readListed(members, filter)
       const strays = members.filter((_member, i) => !listed[i])
       await sweep(index, filter, strays)
+      if (index === creatorIndex) {
+        // Whoever was to forget who issued the key ended half-way: nobody is ever put in that place again.
+        const left = members.filter((_member, i) => listed[i]?.stored.record.createdBy === null)
+        await indexes.remove(left.map((member) => ({ key: index, member })))
+      }
       found.push(...listed.flatMap((one) => (one && matchesFilter(one.stored.record, filter) ? [one] : [])))
       if (members.length < size) break
       from = `(${members.at(-1)}`
@@ -335,6 +347,7 @@ export function createRedisStore(
     replaceDigest,
     list,
     purge,
+    forget: update,
     recordUsage,
     swapQuota: async (lineageId, expected, next) =>
       (await quotas.swap([{ lineageId, expected, next }]))[0] as QuotaSwapResult,

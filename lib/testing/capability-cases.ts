@@ -6,6 +6,9 @@ const OWNER = { type: 'user', id: 'u_1' }
 
 /** What is to be seen of a store that does without a method. */
 export const CAPABILITY_CASES: Readonly<Record<StoreCapability, StoreCases>> = {
+  forget: {
+    'createApiKeys refuses "erase" as unsupported': refusesErase,
+  },
   recordUsage: {
     'createApiKeys refuses "idleExpiryMs" as unsupported': (test) => refuses(test, { idleExpiryMs: 60_000 }),
   },
@@ -23,6 +26,18 @@ export const CAPABILITY_CASES: Readonly<Record<StoreCapability, StoreCases>> = {
       await close()
     },
   },
+}
+
+async function refusesErase(test: StoreTest) {
+  const { ids, same, rejects } = test
+  const { keys, close } = lifecycleKeys(test)
+  const { key } = await keys.issue({ owner: OWNER, name: 'CI' })
+  const promise = '"erase" is refused where the store cannot forget, rather than done by halves'
+  await rejects(() => keys.erase(OWNER), promise, 'unsupported')
+  same((await keys.verify(key)).ok, true, 'what is refused changes nothing')
+  same((await keys.erase(OWNER, { knownAs: null })).removed, 1, 'keys can be removed without it')
+  same(await ids(), [], 'keys can be removed without it')
+  await close()
 }
 
 async function refuses(test: StoreTest, setting: { idleExpiryMs?: number; quota?: { remaining: number } }) {

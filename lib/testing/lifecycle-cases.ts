@@ -94,12 +94,13 @@ export const LIFECYCLE_CASES: StoreCases = {
 export const LIFECYCLE_USAGE_CASES: StoreCases = {
   'writes uses down, and ends a key that is not used': async (test) => {
     const { has } = test
-    const { keys, close } = lifecycleKeys(test)
+    const { keys, move, close } = lifecycleKeys(test)
     const { key, apiKey } = await keys.issue({ ...NAME, idleExpiryMs: 3_600_000 })
     await keys.verify(key, { ip: '192.0.2.1' })
+    move(1)
     await keys.verify(key, { ip: '192.0.2.2' })
     await close()
-    const use = { usageCount: 2, lastUsedAt: new Date(T0), lastUsedIp: '192.0.2.2' }
+    const use = { usageCount: 2, lastUsedAt: new Date(T0 + 1), lastUsedIp: '192.0.2.2' }
     has(
       await test.find(apiKey.id),
       { ...use, version: 1 },

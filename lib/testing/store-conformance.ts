@@ -4,6 +4,7 @@ import { AGREEMENT_CASES } from './agreement-cases.ts'
 import { CAPABILITY_CASES } from './capability-cases.ts'
 import { DIGEST_CASES } from './digest-cases.ts'
 import { FIND_CASES } from './find-cases.ts'
+import { FORGET_CASES, FORGET_USAGE_CASES } from './forget-cases.ts'
 import { INSERT_CASES } from './insert-cases.ts'
 import { LIFECYCLE_CASES, LIFECYCLE_QUOTA_CASES, LIFECYCLE_USAGE_CASES } from './lifecycle-cases.ts'
 import { LIST_CASES } from './list-cases.ts'
@@ -15,7 +16,7 @@ import { USAGE_CASES } from './usage-cases.ts'
 import { VALUE_CASES } from './value-cases.ts'
 
 /** A method that a store may do without. */
-export type StoreCapability = 'recordUsage' | 'swapQuota' | 'agree'
+export type StoreCapability = 'forget' | 'recordUsage' | 'swapQuota' | 'agree'
 
 export interface StoreConformanceOptions {
   /** Registers a test: `test` of node:test, vitest or Jest, `it` of Mocha. */
@@ -80,6 +81,7 @@ export function storeConformance(options: StoreConformanceOptions, makeStore: Ma
 }
 
 function casesFor(without: readonly StoreCapability[]): Record<string, StoreCases> {
+  const hasForget = !without.includes('forget')
   const hasUsage = !without.includes('recordUsage')
   const hasQuota = !without.includes('swapQuota')
   return {
@@ -91,6 +93,9 @@ function casesFor(without: readonly StoreCapability[]): Record<string, StoreCase
     list: LIST_CASES,
     purge: PURGE_CASES,
     'under createApiKeys': LIFECYCLE_CASES,
+    ...(hasForget
+      ? { forget: { ...FORGET_CASES, ...(hasUsage && FORGET_USAGE_CASES) } }
+      : { 'without forget': CAPABILITY_CASES.forget }),
     ...(hasUsage
       ? { recordUsage: USAGE_CASES, 'under createApiKeys, with usage': LIFECYCLE_USAGE_CASES }
       : { 'without recordUsage': CAPABILITY_CASES.recordUsage }),
@@ -108,7 +113,7 @@ async function toMadeStore(makeStore: MakeStore): Promise<MadeStore> {
 }
 
 const REQUIRED = ['insert', 'find', 'update', 'replaceDigest', 'list', 'purge'] as const
-const CAPABILITIES: readonly StoreCapability[] = ['recordUsage', 'swapQuota', 'agree']
+const CAPABILITIES: readonly StoreCapability[] = ['forget', 'recordUsage', 'swapQuota', 'agree']
 
 function checkCapabilities(store: KeyStore, assert: TestAssert, without: readonly StoreCapability[]): void {
   for (const method of REQUIRED) {
@@ -128,7 +133,7 @@ function checkWithout(without: unknown): void {
   for (const method of checkArray('without', without, CAPABILITIES.length)) {
     if (CAPABILITIES.includes(method as StoreCapability)) continue
     throw new TypeError(
-      '"without" may name "recordUsage", "swapQuota" and "agree"; the other methods are not optional',
+      '"without" may name "forget", "recordUsage", "swapQuota" and "agree"; the other methods are not optional',
     )
   }
 }

@@ -1,5 +1,4 @@
-import type { ApiKeyEvent, ApiKeys } from 'latchkey'
-import { memoryRateLimiter } from 'latchkey'
+import { type ApiKeyEvent, type ApiKeys, type KeyStore, memoryRateLimiter, memoryStore } from 'latchkey'
 import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
 import { type RecordingStore, recordingStore } from '../support/recording-store.ts'
 import { createTestKeys } from '../support/test-keys.ts'
@@ -29,7 +28,7 @@ export const NUMBER_FIELD = 'X-Request-Number'
 
 export async function createWorld(row: Row): Promise<World> {
   const clock = fakeClock()
-  const store = recordingStore()
+  const store = recordingStore(storeOfUsedKeys())
   const limiter = countedLimiter(row.limiter ?? 'memory', clock)
   const { keys, events } = createTestKeys({ ...row.keys, clock, store, rateLimiter: limiter.limiter })
   const tokens = await createTokens(keys, row.key)
@@ -82,6 +81,15 @@ const STORE_METHODS = [
   'swapQuota',
   'swapQuotas',
 ] as const
+
+/** Its keys count as used from the start: the first use of a key is written beside its answer, and no row is about that. */
+function storeOfUsedKeys(): KeyStore {
+  const inner = memoryStore()
+  return {
+    ...inner,
+    insert: (records) => inner.insert(records.map((record) => ({ ...record, lastUsedAt: record.createdAt }))),
+  }
+}
 
 function describeEvent(event: ApiKeyEvent): string {
   if (event.type === 'key.refused') {

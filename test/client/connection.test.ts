@@ -487,6 +487,7 @@ describe('an answer that is none', () => {
     ['the record of an issued key', (client) => client.issue({ name: 'a' }), { key: 's3cret', apiKey: {} }],
     ['a rotated key', (client) => client.rotate(ID), { key: 's3cret', apiKey: API_KEY }],
     ['a number of keys', (client) => client.revokeOwner(NAME.owner), { revoked: '7' }],
+    ['what was erased', (client) => client.erase(NAME.owner), { removed: 1 }],
     ['a document', (client) => client.openApi(), []],
   ])('is not %s', async (_what, call, body) => {
     const script = answering(() => json(body))
@@ -715,6 +716,7 @@ describe('a repetition', () => {
     ['disable', false, (client) => client.disable(ID)],
     ['revokeOwner', false, (client) => client.revokeOwner(NAME.owner)],
     ['revokeCreatedBy', false, (client) => client.revokeCreatedBy('u')],
+    ['erase', false, (client) => client.erase(NAME.owner)],
     ['revokeSelf', false, (client) => client.revokeSelf()],
   ]
 

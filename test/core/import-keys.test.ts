@@ -166,7 +166,6 @@ describe('a key that was issued elsewhere', () => {
     const apiKey = await keys.import(format.read(vector?.row as never))
     expect(apiKey).toMatchObject({
       id: 'we4rPhI6NoWZ45gEznj7XyFjOZN3DV1R',
-      lineageId: 'we4rPhI6NoWZ45gEznj7XyFjOZN3DV1R',
       owner: { type: 'organization', id: 'C6JijD0zEDPULUyneyiZ3hTjmVhrTEnR' },
       name: 'CI',
       prefix: 'acme_live_',

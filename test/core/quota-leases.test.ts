@@ -585,6 +585,26 @@ describe('close()', () => {
   })
 })
 
+describe('flush()', () => {
+  it('gives back what was not spent, and the keys go on', async () => {
+    const { keys, store } = createTestKeys()
+    const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: 100 } })
+    for (let i = 0; i < 2; i++) await keys.verify(key)
+    expect(await remainingOf(store, apiKey.id)).toBeLessThan(98)
+    await keys.flush()
+    expect(await remainingOf(store, apiKey.id)).toBe(98)
+    expect(await keys.verify(key)).toMatchObject({ ok: true })
+  })
+
+  it('is unavailable where the store does not take it', async () => {
+    const { keys, store } = createTestKeys()
+    const { key } = await keys.issue({ ...NAME, quota: { remaining: 100 } })
+    for (let i = 0; i < 2; i++) await keys.verify(key)
+    store.fail('swapQuota', rejects(new Error('down')))
+    await expect(keys.flush()).rejects.toEqual(UNAVAILABLE)
+  })
+})
+
 describe('get()', () => {
   it('counts units that this process holds as remaining, and knows of no others', async () => {
     const { processes } = createProcesses(2)

@@ -2,17 +2,27 @@ import type { UsageDelta } from 'latchkey'
 import { describe, expect, it } from 'vitest'
 import { settle } from '../support/fake-clock.ts'
 import { hangs, type RecordingStore, recordingStore, rejects } from '../support/recording-store.ts'
-import { ALICE, createTestKeys } from '../support/test-keys.ts'
+import { ALICE, createTestKeys, type TestKeys } from '../support/test-keys.ts'
 
 const NAME = { owner: ALICE, name: 'CI' }
+
+/** A key whose first use is written already: what follows is gathered. */
+async function issueUsed({ keys, store }: TestKeys) {
+  const issued = await keys.issue(NAME)
+  await keys.verify(issued.key, { cost: 0 })
+  await settle()
+  store.forgetCalls()
+  return issued
+}
 
 const batchesOf = (store: RecordingStore) =>
   store.argumentsOf('recordUsage').map(([batch]) => batch as UsageDelta[])
 
 describe('a write of uses that fails', () => {
   it('harms no verification, keeps the counts, and they arrive with the next', async () => {
-    const { keys, store, clock, eventsOf } = createTestKeys()
-    const { key, apiKey } = await keys.issue(NAME)
+    const world = createTestKeys()
+    const { keys, store, clock, eventsOf } = world
+    const { key, apiKey } = await issueUsed(world)
     store.fail('recordUsage', rejects(new Error('read only')))
     for (let i = 0; i < 3; i++) {
       for (let j = 0; j < 5; j++)
@@ -20,7 +30,7 @@ describe('a write of uses that fails', () => {
       await clock.advance(10_000)
     }
     expect(eventsOf('fault').map(({ operation }) => operation)).toEqual(['usage', 'usage', 'usage'])
-    expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 0, lastUsedAt: null })
+    expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 0, lastUsedIp: null })
     store.heal()
     await clock.advance(10_000)
     expect(await keys.get(apiKey.id)).toMatchObject({
@@ -31,8 +41,9 @@ describe('a write of uses that fails', () => {
   })
 
   it('does not let older uses overwrite what was seen since', async () => {
-    const { keys, store, clock } = createTestKeys()
-    const { key, apiKey } = await keys.issue(NAME)
+    const world = createTestKeys()
+    const { keys, store, clock } = world
+    const { key, apiKey } = await issueUsed(world)
     await keys.verify(key, { ip: '192.0.2.1' })
     store.fail('recordUsage', async () => {
       await keys.verify(key, { ip: '192.0.2.2' })
@@ -46,8 +57,9 @@ describe('a write of uses that fails', () => {
   })
 
   it('is not made again while it may still be carried out, and counts once when it is', async () => {
-    const { keys, store, clock, eventsOf } = createTestKeys({ timeoutMs: 500 })
-    const { key, apiKey } = await keys.issue(NAME)
+    const world = createTestKeys({ timeoutMs: 500 })
+    const { keys, store, clock, eventsOf } = world
+    const { key, apiKey } = await issueUsed(world)
     await keys.verify(key)
     let wake = () => {}
     const asleep = new Promise<void>((resolve) => {
@@ -72,8 +84,9 @@ describe('a write of uses that fails', () => {
   })
 
   it('after a long silence is made again without another use', async () => {
-    const { keys, store, clock } = createTestKeys({ timeoutMs: 500 })
-    const { key, apiKey } = await keys.issue(NAME)
+    const world = createTestKeys({ timeoutMs: 500 })
+    const { keys, store, clock } = world
+    const { key, apiKey } = await issueUsed(world)
     await keys.verify(key)
     let end = () => {}
     const asleep = new Promise<never>((_resolve, reject) => {
@@ -89,8 +102,9 @@ describe('a write of uses that fails', () => {
   })
 
   it('by hanging ends after timeoutMs and does not hold up close() for longer', async () => {
-    const { keys, store, clock } = createTestKeys({ timeoutMs: 500 })
-    const { key } = await keys.issue(NAME)
+    const world = createTestKeys({ timeoutMs: 500 })
+    const { keys, store, clock } = world
+    const { key } = await issueUsed(world)
     await keys.verify(key)
     store.fail('recordUsage', hangs)
     let isClosed = false
@@ -106,8 +120,9 @@ describe('a write of uses that fails', () => {
 
 describe('uses', () => {
   it('are never written one by one', async () => {
-    const { keys, store, clock } = createTestKeys()
-    const { key, apiKey } = await keys.issue(NAME)
+    const world = createTestKeys()
+    const { keys, store, clock } = world
+    const { key, apiKey } = await issueUsed(world)
     for (let i = 0; i < 1_000; i++) await keys.verify(key)
     expect(store.calls('recordUsage')).toBe(0)
     await clock.advance(9_999)
@@ -123,22 +138,27 @@ describe('uses', () => {
     const { keys, store, clock } = createTestKeys()
     const issued = await Promise.all(Array.from({ length: 1_201 }, () => keys.issue(NAME)))
     for (const { key } of issued) await keys.verify(key)
+    await keys.flush()
+    store.forgetCalls()
+    for (const { key } of issued) await keys.verify(key)
     await clock.advance(10_000)
     expect(batchesOf(store).map((batch) => batch.length)).toEqual([500, 500, 201])
     expect(new Set(batchesOf(store).flatMap((batch) => batch.map(({ id }) => id))).size).toBe(1_201)
   })
 
   it('are gathered for flushMs', async () => {
-    const { keys, store, clock } = createTestKeys({ usage: { flushMs: 200 } })
-    const { key } = await keys.issue(NAME)
+    const world = createTestKeys({ usage: { flushMs: 200 } })
+    const { keys, store, clock } = world
+    const { key } = await issueUsed(world)
     await keys.verify(key)
     await clock.advance(200)
     expect(store.calls('recordUsage')).toBe(1)
   })
 
   it('keep the latest time and its address', async () => {
-    const { keys, clock, store } = createTestKeys()
-    const { key, apiKey } = await keys.issue(NAME)
+    const world = createTestKeys()
+    const { keys, clock, store } = world
+    const { key, apiKey } = await issueUsed(world)
     await keys.verify(key, { ip: '192.0.2.1' })
     await clock.advance(2_000)
     await keys.verify(key, { ip: '192.0.2.2' })
@@ -172,8 +192,9 @@ describe('uses', () => {
   })
 
   it('are written by close(), which then leaves no timer behind', async () => {
-    const { keys, store, clock } = createTestKeys()
-    const { key, apiKey } = await keys.issue(NAME)
+    const world = createTestKeys()
+    const { keys, store, clock } = world
+    const { key, apiKey } = await issueUsed(world)
     await keys.verify(key)
     await keys.close()
     expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 1 })
@@ -182,8 +203,9 @@ describe('uses', () => {
   })
 
   it('that a write under way does not hold are written by close() too', async () => {
-    const { keys, store, clock } = createTestKeys()
-    const { key, apiKey } = await keys.issue(NAME)
+    const world = createTestKeys()
+    const { keys, store, clock } = world
+    const { key, apiKey } = await issueUsed(world)
     await keys.verify(key)
     const held = store.hold('recordUsage')
     await clock.advance(10_000)
@@ -200,6 +222,11 @@ describe('uses', () => {
   it('of more than maxKeys keys are dropped, and reported', async () => {
     const { keys, store, clock, eventsOf } = createTestKeys({ usage: { maxKeys: 2 } })
     const issued = await Promise.all(Array.from({ length: 4 }, () => keys.issue(NAME)))
+    for (const { key } of issued) {
+      await keys.verify(key, { cost: 0 })
+      await keys.flush()
+    }
+    store.forgetCalls()
     for (const { key } of [...issued, ...issued]) expect(await keys.verify(key)).toMatchObject({ ok: true })
     await clock.advance(10_000)
     expect(batchesOf(store)).toEqual([

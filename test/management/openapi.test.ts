@@ -38,6 +38,8 @@ function requestFor(id: OperationId, apiKey: ApiKey, key: string): Request {
       return { ...own, method: 'PATCH', path, json: { name: 'renamed' } }
     case 'revoke_all':
       return { ...own, method: 'POST', path: '/revoke', json: { owner: ALICE } }
+    case 'erase':
+      return { as: 'admin', method: 'POST', path: '/erase', json: { owner: ALICE } }
     case 'self':
       return { key, method: 'GET', path: '/self' }
     case 'self_revoke':
@@ -189,6 +191,11 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     options: () => ({ maxKeysPerOwner: 5 }),
     async prepare(given) {
       if (given.id === 'issue') return onUncounted(given)
+      if (given.id === 'erase') {
+        // A key that cannot be got rid of.
+        given.world.store.fail('purge', replies(0))
+        return undefined
+      }
       if (given.id !== 'revoke') return onRevoked(given)
       given.world.store.fail('update', replies('conflict'))
       return undefined
@@ -205,7 +212,7 @@ async function produce(id: OperationId, code: string): Promise<ApiAnswer> {
   const store = recordingStore()
   const failing = code === 'too_many_failures' ? { failedAttempts: { limit: 1 } } : {}
   const tested = createTestKeys({ store, ...failing })
-  const limited = { ...memoryStore(), swapQuota: undefined } as never
+  const limited = { ...memoryStore(), swapQuota: undefined, forget: undefined } as never
   const { clock } = tested
   const keys =
     code === 'unsupported'
@@ -225,6 +232,7 @@ async function produce(id: OperationId, code: string): Promise<ApiAnswer> {
   const prepared = await scenario.prepare?.(given)
   const request = { ...right, ...scenario.request?.(id), ...prepared }
   if (code === 'unsupported' && id === 'update') request.json = { quota: { remaining: 1 } }
+  if (code === 'unsupported' && id === 'erase') request.json = { owner: ALICE }
   if (code === 'invalid_request') request.path += '?nonsense=1'
   if (code === 'not_found') request.path = request.path.replace(apiKey.id, '0000000000000000')
   return send(request)

@@ -43,6 +43,7 @@ const ACTIONS: readonly Action[] = [
   'rotate',
   'revoke',
   'revoke_all',
+  'erase',
 ]
 
 const ABOUT_A_KEY: readonly Action[] = ['read', 'update', 'enable', 'disable', 'rotate', 'revoke']
@@ -50,7 +51,7 @@ const ABOUT_A_KEY: readonly Action[] = ['read', 'update', 'enable', 'disable', '
 /** An innocent change for each action, about the owner of the key. */
 function changeFor(action: Action, owner: object): unknown {
   if (action === 'issue') return { owner, name: 'CI' }
-  if (action === 'list' || action === 'revoke_all') return { owner }
+  if (action === 'list' || action === 'revoke_all' || action === 'erase') return { owner }
   return action === 'update' ? { name: 'other' } : null
 }
 
@@ -92,23 +93,23 @@ const ACTORS: Record<string, Actor> = {
  * is granted as READ; the second mark of a pair is for a key that may do more.
  */
 const TABLE = `
-                            list issue read update enable disable rotate revoke revoke_all
-nobody in particular        --   --    00   00     00     00      00     00     --
-of another owner            --   --    00   00     00     00      00     00     --
-of another type             --   --    00   00     00     00      00     00     --
-owner, can nothing          --   --    --   --     --     --      --     --     --
-owner, can read             ..   --    ..   --     --     --      --     --     --
-owner, can create           --   ..    --   --     --     --      --     --     --
-owner, can update           --   --    --   ..     PP     ..      --     --     --
-owner, can revoke           --   --    --   --     --     --      --     ..     ..
-owner, create+update        --   ..    --   ..     PP     ..      PP     --     --
-owner, in two entries       ..   --    ..   --     --     --      --     ..     ..
-owner                       ..   ..    ..   ..     PP     ..      PP     ..     ..
-owner that grants read      ..   ..    ..   ..     .P     ..      .P     ..     ..
-admin                       ..   ..    ..   ..     ..     ..      ..     ..     ..
-admin that grants read      ..   ..    ..   ..     .P     ..      .P     ..     ..
-admin that grants nothing   ..   ..    ..   ..     PP     ..      PP     ..     ..
-admin that also owns        ..   ..    ..   ..     ..     ..      ..     ..     ..
+                            list issue read update enable disable rotate revoke revoke_all erase
+nobody in particular        --   --    00   00     00     00      00     00     --         --
+of another owner            --   --    00   00     00     00      00     00     --         --
+of another type             --   --    00   00     00     00      00     00     --         --
+owner, can nothing          --   --    --   --     --     --      --     --     --         --
+owner, can read             ..   --    ..   --     --     --      --     --     --         --
+owner, can create           --   ..    --   --     --     --      --     --     --         --
+owner, can update           --   --    --   ..     PP     ..      --     --     --         --
+owner, can revoke           --   --    --   --     --     --      --     ..     ..         --
+owner, create+update        --   ..    --   ..     PP     ..      PP     --     --         --
+owner, in two entries       ..   --    ..   --     --     --      --     ..     ..         --
+owner                       ..   ..    ..   ..     PP     ..      PP     ..     ..         --
+owner that grants read      ..   ..    ..   ..     .P     ..      .P     ..     ..         --
+admin                       ..   ..    ..   ..     ..     ..      ..     ..     ..         ..
+admin that grants read      ..   ..    ..   ..     .P     ..      .P     ..     ..         ..
+admin that grants nothing   ..   ..    ..   ..     PP     ..      PP     ..     ..         ..
+admin that also owns        ..   ..    ..   ..     ..     ..      ..     ..     ..         ..
 `
 
 const MARKS: Record<string, string> = {
@@ -190,6 +191,27 @@ describe('who may do what', () => {
         expect(outcome(ask(ACTORS[name] as Actor, 'revoke_all', null, change))).toBe('invalid_request')
       }
     }
+  })
+
+  it('erases an owner for an admin only, who has to name it', () => {
+    const change = { owner: { type: 'user', id: 'u_2' }, knownAs: null }
+    expect(ask(ACTORS['admin that grants nothing'] as Actor, 'erase', null, change)).toEqual({
+      ok: true,
+      change,
+    })
+    for (const given of [null, {}, { knownAs: 'u_2' }]) {
+      expect(ask(ACTORS['admin that also owns'] as Actor, 'erase', null, given)).toMatchObject({
+        code: 'invalid_request',
+        field: 'owner',
+      })
+    }
+    for (const given of [{ owner: 'u_2' }, { ...change, knownAs: '' }, { ...change, knownAs: 7 }]) {
+      expect(ask(ACTORS.admin as Actor, 'erase', null, given)).toMatchObject({ code: 'invalid_request' })
+    }
+    expect(ask(ACTORS.owner as Actor, 'erase', null, { nonsense: 1 })).toEqual({
+      ok: false,
+      code: 'not_permitted',
+    })
   })
 
   it('revokes what somebody has issued of an owner where it may revoke that owner’s keys', () => {

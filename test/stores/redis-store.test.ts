@@ -56,6 +56,23 @@ describe.each(SERVERS)('%s', (name, connect) => {
     return { keyPrefix, store: redisStore(connect(), { keyPrefix }) }
   }
 
+  it('names nobody any more who was forgotten, wherever a process ends and another goes on', async () => {
+    const outcomes = new Set<string | undefined>()
+    for (let failFrom = 1; failFrom <= 8; failFrom++) {
+      const { keyPrefix, store } = setUp()
+      await store.insert([record({ id: 'a', createdBy: 'alice' }), record({ id: 'b', createdBy: 'bob' })])
+      const crashing = redisStore(counted(connect(), failFrom).client, { keyPrefix })
+      const forgetting = { createdBy: null, lastUsedIp: null, updatedAt: at(1) }
+      outcomes.add(await crashing.forget('a', 1, forgetting).catch(() => undefined))
+      const [found] = await store.list({ createdBy: 'alice' }, { limit: 10 })
+      if (found) expect(await store.forget('a', found.version, forgetting)).toBe('updated')
+      expect(await list(store, { createdBy: 'alice' })).toEqual([])
+      expect(await list(store)).toEqual(['a', 'b'])
+      expect((await keysOf(connect(), keyPrefix)).filter((key) => key.includes('alice'))).toEqual([])
+    }
+    expect(outcomes).toEqual(new Set([undefined, 'updated']))
+  })
+
   it('keeps apart ids, lookups, owners and names that look alike, wherever they belong', async () => {
     const { keyPrefix, store } = setUp()
     const texts = [

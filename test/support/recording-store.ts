@@ -93,6 +93,7 @@ export function recordingStore(inner: KeyStore = memoryStore()): RecordingStore 
     replaceDigest: wrap('replaceDigest'),
     list: wrap('list'),
     purge: wrap('purge'),
+    forget: wrap('forget'),
     recordUsage: wrap('recordUsage'),
     swapQuota: wrap('swapQuota'),
     ...(inner.swapQuotas && { swapQuotas: wrap('swapQuotas') }),

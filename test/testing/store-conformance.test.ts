@@ -908,6 +908,86 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
     'recordUsage: keeps the latest use together with its own address',
   ],
   [
+    'forget clears nothing',
+    broken((inner) => ({
+      forget: (id, version, { updatedAt }) => inner.update(id, version, { updatedAt }),
+    })),
+    'forget: clears what is given, raises the version by one and leaves the rest',
+  ],
+  [
+    'forget clears more than it is given',
+    broken((inner) => ({
+      forget: (id, version, forgetting) =>
+        inner.forget(id, version, { ...forgetting, revokedBy: null, lastUsedIp: null }),
+    })),
+    'forget: clears what is given, raises the version by one and leaves the rest',
+  ],
+  [
+    'forget reads, then writes',
+    broken((inner) => ({
+      async forget(id, version, forgetting) {
+        const before = await inner.find({ id })
+        if (before?.version !== version) return before ? 'conflict' : 'missing'
+        await pause()
+        const now = (await inner.find({ id })) as KeyRecord
+        return inner.forget(id, now.version, forgetting)
+      },
+    })),
+    'forget: is one compare-and-swap beside changes: none takes back what another has done',
+  ],
+  [
+    'a list by createdBy still has what was forgotten',
+    broken((inner) => {
+      const creators = new Map<string, string>()
+      return {
+        async forget(id, version, forgetting) {
+          const before = await inner.find({ id })
+          if (before?.createdBy) creators.set(id, before.createdBy)
+          return inner.forget(id, version, forgetting)
+        },
+        async list({ createdBy, ...filter }, { limit }) {
+          const all = await inner.list(filter, ALL)
+          const creatorOf = (record: KeyRecord) => record.createdBy ?? creators.get(record.id)
+          return all
+            .filter((record) => createdBy === undefined || creatorOf(record) === createdBy)
+            .slice(0, limit)
+        },
+      }
+    }),
+    'forget: is not listed by who has issued it any more, and by everything else as before',
+  ],
+  [
+    'forget changes a key of another version',
+    broken((inner) => ({
+      async forget(id, version, forgetting) {
+        const record = await inner.find({ id })
+        return inner.forget(id, record?.version ?? version, forgetting)
+      },
+    })),
+    'forget: changes nothing for an older version',
+  ],
+  [
+    'forget writes the whole document back',
+    broken((inner) => {
+      const documents = new Map<string, KeyRecord>()
+      return {
+        async forget(id, version, forgetting) {
+          const before = await inner.find({ id })
+          await pause()
+          const outcome = await inner.forget(id, version, forgetting)
+          const now = await inner.find({ id })
+          if (before && now) documents.set(id, { ...now, usageCount: before.usageCount })
+          return outcome
+        },
+        async find(by) {
+          const found = await inner.find(by)
+          return found && (documents.get(found.id) ?? found)
+        },
+      }
+    }),
+    'forget: counts every use beside it',
+  ],
+  [
     'recordUsage reads, then writes',
     broken((inner) => {
       const counts = new Map<string, number>()
@@ -1368,6 +1448,7 @@ describe('the kit', () => {
       replaceDigest = (...args: Parameters<FullStore['replaceDigest']>) => this.store.replaceDigest(...args)
       list = (...args: Parameters<FullStore['list']>) => this.store.list(...args)
       purge = (...args: Parameters<FullStore['purge']>) => this.store.purge(...args)
+      forget = (...args: Parameters<FullStore['forget']>) => this.store.forget(...args)
       recordUsage = (...args: Parameters<FullStore['recordUsage']>) => this.store.recordUsage(...args)
       swapQuota = (...args: Parameters<FullStore['swapQuota']>) => this.store.swapQuota(...args)
       agree = (...args: Parameters<FullStore['agree']>) => this.store.agree(...args)
@@ -1377,12 +1458,21 @@ describe('the kit', () => {
 
   it('leaves out the cases of what a store does without, and says so by name', async () => {
     const bare = () => {
-      const { recordUsage: _usage, swapQuota: _quota, agree: _agree, ...store } = memoryStore() as FullStore
+      const {
+        forget: _forget,
+        recordUsage: _usage,
+        swapQuota: _quota,
+        agree: _agree,
+        ...store
+      } = memoryStore() as FullStore
       return store
     }
-    const { titles, failures } = await runKit(bare, { without: ['recordUsage', 'swapQuota', 'agree'] })
+    const { titles, failures } = await runKit(bare, {
+      without: ['forget', 'recordUsage', 'swapQuota', 'agree'],
+    })
     expect(failures).toEqual(new Map())
-    expect(titles.filter((title) => /usage|quota|agree/i.test(title))).toEqual([
+    expect(titles.filter((title) => /forget|usage|quota|agree/i.test(title))).toEqual([
+      'without forget: createApiKeys refuses "erase" as unsupported',
       'without recordUsage: createApiKeys refuses "idleExpiryMs" as unsupported',
       'without swapQuota: createApiKeys refuses "quota" as unsupported',
       'without agree: createApiKeys verifies unchecked, and refuses "acceptConfiguration" as unsupported',
@@ -1391,7 +1481,7 @@ describe('the kit', () => {
     expect(titles.length).toBeLessThan(all.titles.length)
   })
 
-  it.each(['recordUsage', 'swapQuota', 'agree'] as const)(
+  it.each(['forget', 'recordUsage', 'swapQuota', 'agree'] as const)(
     'fails a store that lacks %s unsaid',
     async (method) => {
       const { titles, failures } = await runKit(broken(() => ({ [method]: undefined })))

@@ -1,4 +1,4 @@
-import type { KeyChange } from '../../core/key-store.ts'
+import type { Forgetting, KeyChange } from '../../core/key-store.ts'
 import type { QuotaRecord } from '../../core/quota.ts'
 import type { KeyRecord } from '../../core/record.ts'
 import { LatchkeyError } from '../../errors.ts'
@@ -156,8 +156,12 @@ export function toQuotaRow(quota: QuotaRecord): readonly Cell[] {
 }
 
 /** The columns that a change sets, but for the version, the quota and the time of a revocation. */
-export function toChangedColumns(change: KeyChange): Record<string, Cell> {
-  const { quota: _quota, revokedAt: _revokedAt, ...rest } = change
+export function toChangedColumns(change: KeyChange | Forgetting): Record<string, Cell> {
+  const {
+    quota: _quota,
+    revokedAt: _revokedAt,
+    ...rest
+  }: KeyChange & Pick<Forgetting, 'createdBy' | 'lastUsedIp'> = change
   const given: Partial<FlatRecord> = rest
   const columns: Record<string, Cell> = {}
   for (const member of KEY_MEMBERS) {

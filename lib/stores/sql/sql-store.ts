@@ -1,4 +1,5 @@
 import type {
+  Forgetting,
   KeyChange,
   KeyFilter,
   KeyPosition,
@@ -135,6 +136,12 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
         purged += await database.transact(() => purgePlan(statements, some, until))
       }
       return purged
+    },
+
+    async forget(id: string, expectedVersion: number, forgetting: Forgetting) {
+      if (!isStorable(id)) return 'missing'
+      const update = statements.updateKey(id, expectedVersion, toChangedColumns(forgetting), undefined)
+      return database.transact(() => updatePlan(statements, id, update))
     },
 
     async recordUsage(batch: readonly UsageDelta[]) {
