@@ -1,6 +1,6 @@
 import type { ApiKeyVerifier } from '../core/key-verifier.ts'
 import { checkArray, checkBoolean, describe } from '../internal/options.ts'
-import type { RequestLike } from './raw-request.ts'
+import { headerFields, type RequestLike } from './raw-request.ts'
 
 /** Where a request carries its key. Only header fields: never the query, the body or a cookie. */
 export interface CredentialOptions {
@@ -132,7 +132,8 @@ export function createCredentialReader(
     return names.includes(name) || (readsAuthorization && name === 'authorization')
   }
 
-  function read({ headers, rawHeaders }: RequestLike): Credential {
+  function read(request: RequestLike): Credential {
+    const { rawHeaders } = request
     let found = NONE
     if (rawHeaders && rawHeaders.length > 0) {
       // `headers` joins some repeated fields and drops others: only the raw lines tell how many there are.
@@ -144,6 +145,7 @@ export function createCredentialReader(
       }
       return found
     }
+    const headers = headerFields(request)
     for (const name of readsAuthorization ? [...names, 'authorization'] : names) {
       const value = headers[name]
       for (const line of Array.isArray(value) ? value : [value]) {

@@ -4,9 +4,9 @@ import { type PermissionRequirement, resolveRequirement } from '../core/permissi
 import { isLatchkeyError, LatchkeyError } from '../errors.ts'
 import type { CredentialOptions } from '../http/credential.ts'
 import { renderProblem } from '../http/problem.ts'
-import { rawRequest } from '../http/raw-request.ts'
+import { type HeaderFields, headerFields, rawRequest } from '../http/raw-request.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
-import { checkFunction, checkMethods, checkObject } from '../internal/options.ts'
+import { checkFunction, checkMethods, checkObject, fail } from '../internal/options.ts'
 import type { Actor } from './actor.ts'
 import { AUTHENTICATION_OPTIONS, type Caller, createCallerReader } from './authenticate-caller.ts'
 import type { ClientFields } from './client-fields.ts'
@@ -18,6 +18,7 @@ import { type PolicyOptions, resolvePolicy } from './policy.ts'
 import { checkMaxBodyBytes, readBody } from './read-body.ts'
 import { readInput, readSecretInput } from './read-input.ts'
 import { refusal } from './refusal.ts'
+import { checkHeaderFields } from './request-headers.ts'
 import { createRequestLimits, type RequestLimitOptions } from './request-limit.ts'
 
 /** What the HTTP interface asks of the application, and what it allows. `Source` is a request of the framework. */
@@ -68,9 +69,12 @@ export interface ApiRequest<Source> {
   readonly method: string
   /** Path and query, relative to where the interface is mounted: `/`, `/self?…`. */
   readonly url: string
-  /** The request of the framework; its raw request has the header fields, and the body if nobody has read it. */
+  /**
+   * The request of the framework; its raw request has `headers`, and the body if nobody has read it. `headers` is an object as Node
+   * has it, by names in lower case, or a `Headers` as the `Request` of the web has it.
+   */
   readonly source: Source
-  /** What a middleware has made of the body. */
+  /** What a middleware has made of the body. With the `Request` of the web, its text. */
   readonly parsedBody?: unknown
 }
 
@@ -82,7 +86,12 @@ export interface ApiResponse {
 }
 
 export interface KeyManagementApi<Source> {
-  /** Answers a request. It never throws or rejects. */
+  /**
+   * Answers a request. What goes wrong is an answer too.
+   *
+   * @throws TypeError when the `headers` of the request are neither an object by names in lower case nor a `Headers`. What cannot
+   * be read might hold a key, and then a login must not pass.
+   */
   handle(request: ApiRequest<Source>): Promise<ApiResponse>
 }
 
@@ -129,23 +138,29 @@ export function createKeyManagementApi<Source extends object>(
   async function handle(request: ApiRequest<Source>): Promise<ApiResponse> {
     // What a caller's key has left, which failures tell as well.
     const fields: Record<string, string> = {}
+    const stream = rawRequest(checkSource(request.source))
+    checkHeaderFields(stream.headers)
+    const headers = headerFields(stream)
     try {
-      return await answer(request, fields)
+      return await answer(request, headers, fields)
     } catch (error) {
       return renderFailure(toError(error), fields)
     }
   }
 
-  async function answer(request: ApiRequest<Source>, fields: Record<string, string>): Promise<ApiResponse> {
+  async function answer(
+    request: ApiRequest<Source>,
+    headers: HeaderFields,
+    fields: Record<string, string>,
+  ): Promise<ApiResponse> {
     const { pathname, search } = splitUrl(request.url)
     const { operation, params } = matchRoute(request.method, pathname)
     const readShape = operation.id === 'verify' ? readSecretInput : readInput
     const query = readShape(operation.query, readQuery(search))
     if (operation.id === 'openapi') return render(200, openApiDocument())
-    const { headers } = rawRequest(request.source)
     if (operation.isChange && headers['sec-fetch-site'] === 'cross-site') throw refusal('cross_site')
     // Before the caller: a body may come as slowly as its sender likes, and who may do this is decided as late as can be.
-    const body = operation.body && (await readOperationBody(request, operation))
+    const body = operation.body && (await readOperationBody(request, headers, operation))
     const caller = await readCaller(request.source, operation)
     Object.assign(fields, caller.fields)
     countRequest(caller, operation)
@@ -161,9 +176,12 @@ export function createKeyManagementApi<Source extends object>(
     else limits.requests.spend(name)
   }
 
-  async function readOperationBody(request: ApiRequest<Source>, operation: Operation): Promise<unknown> {
+  async function readOperationBody(
+    request: ApiRequest<Source>,
+    headers: HeaderFields,
+    operation: Operation,
+  ): Promise<unknown> {
     const stream = rawRequest(request.source)
-    const { headers } = stream
     const given = await readBody({ headers, stream, parsed: request.parsedBody }, maxBodyBytes)
     if (!operation.body) return null
     return operation.id === 'verify'
@@ -179,6 +197,11 @@ export function createKeyManagementApi<Source extends object>(
   }
 
   return Object.freeze({ handle })
+}
+
+function checkSource<Source>(source: Source): Source {
+  if (typeof source !== 'object' || source === null) fail('source', 'the request of the framework', source)
+  return source
 }
 
 function splitUrl(url: string): { pathname: string; search: string } {

@@ -1,6 +1,6 @@
 import { MAX_FOREIGN_KEY_LENGTH } from '../core/foreign-format.ts'
 import { type CredentialReader, trimBlanks } from '../http/credential.ts'
-import type { RequestLike } from '../http/raw-request.ts'
+import { type HeaderFields, headerFields, type RequestLike } from '../http/raw-request.ts'
 
 /** What one header field presents. */
 export type PrefixedKey =
@@ -72,7 +72,9 @@ export function createPrefixedHeaderReader(header: string, prefix: string): Pref
 }
 
 /** The lines of a header field. Where it was sent once, as the application sees it: a middleware may have put it there. */
-function linesOf({ headers, rawHeaders = [] }: RequestLike, header: string): readonly string[] {
+function linesOf(request: RequestLike, header: string): readonly string[] {
+  const { rawHeaders = [] } = request
+  const headers = headerFields(request)
   const value = headers[header] ?? (rawHeaders.length === 0 ? valueInAnyCase(headers, header) : undefined)
   if (value === undefined) return []
   const lines: string[] = []
@@ -87,7 +89,7 @@ function linesOf({ headers, rawHeaders = [] }: RequestLike, header: string): rea
 }
 
 /** Requests that tests make up do not spell names as Node does. */
-function valueInAnyCase(headers: RequestLike['headers'], header: string): string | string[] | undefined {
+function valueInAnyCase(headers: HeaderFields, header: string): string | string[] | undefined {
   const name = Object.keys(headers).find((other) => other.toLowerCase() === header)
   return name === undefined ? undefined : headers[name]
 }
