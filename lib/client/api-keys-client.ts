@@ -8,7 +8,7 @@ import type {
 } from '../core/key-management.ts'
 import type { KeySettings } from '../core/key-settings.ts'
 import { type ApiKey, checkOwner, type Owner } from '../core/record.ts'
-import { checkInteger, checkObject, checkText, fail, isPlainObject } from '../internal/options.ts'
+import { checkInteger, checkObject, checkShownText, fail, isPlainObject } from '../internal/options.ts'
 import { ApiKeysClientError } from './client-error.ts'
 import { type ApiKeysClientOptions, type Call, createConnection } from './connection.ts'
 import {
@@ -222,7 +222,7 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
     async revokeCreatedBy(createdBy, given = {}) {
       const { owner } = checkCall(given, 'owner', 'reason')
       const whose = owner === undefined ? {} : { owner: checkOwner('owner', owner) }
-      return revokeAll({ createdBy: checkText('createdBy', createdBy, 255), ...whose }, given)
+      return revokeAll({ createdBy: checkShownText('createdBy', createdBy, 255), ...whose }, given)
     },
     self: async (given = {}) => read('/self', { read: readApiKey }, given),
     async revokeSelf(given = {}) {
@@ -260,7 +260,7 @@ function queryOf(request: ListKeysRequest): Record<string, string | undefined> {
   const { owner, limit, ...texts } = request
   const whose: Partial<Owner> = owner === undefined ? {} : checkOwner('owner', owner)
   for (const [name, value] of Object.entries(texts)) {
-    if (value !== undefined) checkText(name, value, 1_000)
+    if (value !== undefined) checkShownText(name, value, 1_000)
   }
   return {
     ...texts,

@@ -1,4 +1,4 @@
-import { checkDate, checkInteger, checkText } from '../internal/options.ts'
+import { checkDate, checkInteger, checkShownText } from '../internal/options.ts'
 import { checkAllowedIps } from './allowed-ips.ts'
 import { checkPermissions, type Permissions } from './permissions.ts'
 import { checkQuota, type Quota } from './quota.ts'
@@ -69,7 +69,7 @@ export const DEFAULT_SETTINGS = {
 const MAX_IDLE_MS = 3_660 * 86_400_000
 
 const CHECKS: { readonly [member in keyof KeySettings]-?: (value: unknown, now: number) => unknown } = {
-  name: (value) => checkText('name', value, 255),
+  name: (value) => checkShownText('name', value, 255),
   permissions: (value) => checkPermissions('permissions', value),
   rateLimits: orNull((value) => {
     compileRateLimits('rateLimits', value)

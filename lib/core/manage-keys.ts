@@ -1,5 +1,5 @@
 import { LatchkeyError } from '../errors.ts'
-import { checkDate, checkInteger, checkObject, checkText } from '../internal/options.ts'
+import { checkDate, checkInteger, checkObject, checkShownText } from '../internal/options.ts'
 import {
   afterChange,
   type ChangeParts,
@@ -57,9 +57,9 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     checkObject('options', options, ['id', 'owner', 'createdBy', 'prefix', ...SETTINGS])
     const at = new Date(clock.now())
     const owner = checkOwner('owner', options.owner)
-    const createdBy = options.createdBy == null ? null : checkText('createdBy', options.createdBy, 255)
+    const createdBy = options.createdBy == null ? null : checkShownText('createdBy', options.createdBy, 255)
     const prefix = options.prefix === undefined ? parts.prefix : checkPrefix('prefix', options.prefix)
-    checkText('name', options.name, 255)
+    checkShownText('name', options.name, 255)
     const settings = checkSettings(options, at.getTime())
     requireCapabilities(store, settings)
     const id = options.id === undefined ? null : checkKeyId('id', options.id)
@@ -234,7 +234,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   }
 
   async function revokeCreatedBy(createdBy: string, options: RevokeCreatedByOptions = {}): Promise<number> {
-    checkText('createdBy', createdBy, 255)
+    checkShownText('createdBy', createdBy, 255)
     checkObject('options', options, ['owner', 'by', 'reason'])
     const { owner: given, ...rest } = options
     const owner = given === undefined ? null : checkOwner('owner', given)
@@ -361,5 +361,5 @@ function refuseUnrotatable(record: KeyRecord, at: Date, idleSlackMs: number): vo
 }
 
 function checkReason(options: RevokeAllOptions): string | null {
-  return options.reason === undefined ? null : checkText('reason', options.reason, 1_000)
+  return options.reason === undefined ? null : checkShownText('reason', options.reason, 1_000)
 }

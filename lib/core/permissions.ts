@@ -1,4 +1,5 @@
 import { deepFreeze } from '../internal/deep-freeze.ts'
+import { memberPath } from '../internal/key-text.ts'
 import { checkArray, describe, fail, isPlainObject } from '../internal/options.ts'
 
 /**
@@ -74,8 +75,9 @@ export function checkPermissions(name: string, value: unknown): Permissions {
   return Object.fromEntries(
     resources.map(([resource, actions]) => {
       checkName(`${name}`, resource)
-      const names = checkArray(`${name}.${resource}`, actions, MAX_NAMES)
-      for (const action of names) checkName(`${name}.${resource}`, action)
+      const path = memberPath(name, resource)
+      const names = checkArray(path, actions, MAX_NAMES)
+      for (const action of names) checkName(path, action)
       return [resource, [...new Set(names as readonly string[])]]
     }),
   )
@@ -108,7 +110,8 @@ export function checkRequirement(name: string, value: unknown): asserts value is
     const asked = Object.entries(checkPermissions(name, alternative))
     if (asked.length === 0) throw new TypeError(`"${name}" must name at least one resource`)
     for (const [resource, actions] of asked) {
-      if (actions.length === 0) throw new TypeError(`"${name}.${resource}" must name at least one action`)
+      if (actions.length === 0)
+        throw new TypeError(`"${memberPath(name, resource)}" must name at least one action`)
     }
   }
 }

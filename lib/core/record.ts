@@ -1,6 +1,6 @@
 import { LatchkeyError } from '../errors.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
-import { checkObject, checkText, describe, fail, isObject, isPlainObject } from '../internal/options.ts'
+import { checkObject, checkShownText, describe, fail, isObject, isPlainObject } from '../internal/options.ts'
 import type { Permissions } from './permissions.ts'
 import type { QuotaRecord, QuotaRefill } from './quota.ts'
 import type { RateLimit } from './rate-limit.ts'
@@ -132,7 +132,10 @@ export function endOf(
 /** Requires an owner. @throws TypeError naming the member. */
 export function checkOwner(name: string, value: unknown): Owner {
   const given = checkObject(name, value, ['type', 'id'])
-  return { type: checkText(`${name}.type`, given.type, 64), id: checkText(`${name}.id`, given.id, 255) }
+  return {
+    type: checkShownText(`${name}.type`, given.type, 64),
+    id: checkShownText(`${name}.id`, given.id, 255),
+  }
 }
 
 const MAX_METADATA_LENGTH = 131_072

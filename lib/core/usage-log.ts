@@ -1,3 +1,4 @@
+import { isLatchkeyError } from '../errors.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
@@ -22,7 +23,7 @@ interface Use {
   lastUsedIp: string | null
 }
 
-type Outcome = 'written' | 'failed' | 'late'
+type Outcome = 'written' | 'refused' | 'failed' | 'late'
 
 /** A batch that the store was silent about for too long: it may still be written. */
 interface LateBatch {
@@ -97,14 +98,14 @@ export function createUsageLog(
     const taken = uses
     uses = new Map()
     writing = taken
-    const entries = [...taken]
+    const waiting = inBatches(taken)
     let hasFailed = false
-    for (let from = 0; from < entries.length; from += BATCH) {
-      const batch = new Map(entries.slice(from, from + BATCH))
+    for (let batch = waiting.shift(); batch; batch = waiting.shift()) {
       // Where one batch has failed the next would too, and a silent store would be waited for each time.
       const outcome: Outcome = hasFailed ? 'failed' : await write(batch)
       if (outcome === 'failed') keep(batch)
-      hasFailed ||= outcome !== 'written'
+      else if (outcome === 'refused') waiting.unshift(...apart(batch))
+      hasFailed ||= outcome === 'failed' || outcome === 'late'
     }
     writing = null
   }
@@ -116,6 +117,21 @@ export function createUsageLog(
     } catch {
       return false
     }
+  }
+
+  /** What is left to try of a batch that the store cannot keep: one address would hold up all the others, now and for ever. */
+  function apart(batch: ReadonlyMap<string, Use>): ReadonlyMap<string, Use>[] {
+    const entries = [...batch]
+    if (entries.length > 1) {
+      const half = Math.ceil(entries.length / 2)
+      return [new Map(entries.slice(0, half)), new Map(entries.slice(half))]
+    }
+    const withAddress = entries.filter(([, { lastUsedIp }]) => lastUsedIp !== null)
+    if (withAddress.length > 0) {
+      return withAddress.map(([id, use]) => new Map([[id, { ...use, lastUsedIp: null }]]))
+    }
+    guard.toError('usage', new Error('the store cannot keep the uses of a key'))
+    return []
   }
 
   async function write(batch: ReadonlyMap<string, Use>): Promise<Outcome> {
@@ -130,12 +146,12 @@ export function createUsageLog(
       () => {
         outcome = 'written'
       },
-      () => {
-        outcome = 'failed'
+      (error: unknown) => {
+        outcome = isLatchkeyError(error) && error.code === 'unsupported' ? 'refused' : 'failed'
       },
     )
     try {
-      await guard.run('usage', () => work)
+      await guard.run('usage', () => work, ['unsupported'])
     } catch {
       // The fault is reported where it happened.
     }
@@ -173,4 +189,12 @@ export function createUsageLog(
   }
 
   return { record, lastUse, flush, close }
+}
+
+function inBatches(uses: ReadonlyMap<string, Use>): ReadonlyMap<string, Use>[] {
+  const entries = [...uses]
+  return Array.from(
+    { length: Math.ceil(entries.length / BATCH) },
+    (_, i) => new Map(entries.slice(i * BATCH, (i + 1) * BATCH)),
+  )
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { isAddress } from '../core/allowed-ips.ts'
+import { holdsKey } from '../internal/key-text.ts'
 import { isStorable } from '../internal/options.ts'
 
 /**
@@ -16,7 +17,13 @@ const LAST_TIME = Date.parse('9999-12-31T23:59:59.999Z')
 const date = z.iso
   .datetime({ offset: true })
   .refine((value) => !(Date.parse(value) > LAST_TIME), 'a time up to the year 9999 in UTC')
-const text = (max: number) => z.string().min(1).max(max).refine(isStorable, 'well-formed Unicode without NUL')
+const text = (max: number) =>
+  z
+    .string()
+    .min(1)
+    .max(max)
+    .refine(isStorable, 'well-formed Unicode without NUL')
+    .refine((value) => !holdsKey(value), 'a text without a key in it')
 const units = z.int().min(0).max(MAX_UNITS)
 
 export const owner = z.strictObject({ type: text(64), id: text(255) })

@@ -10,6 +10,10 @@ export type FailureKind =
   | 'read_only'
   | 'not_understood'
   | 'too_long'
+  /** A text that the database, or a column of it, has no characters for. */
+  | 'not_encodable'
+  /** The role of the connection lacks a right. */
+  | 'denied'
   /** The database answered; its message names only what the schema names. */
   | 'refused'
   /** The database answered; its message may repeat a value. */
@@ -26,6 +30,16 @@ export class DatabaseFailure extends Error {
     readonly driverError: unknown,
   ) {
     super(kind)
+  }
+}
+
+/** The role of the connection lacks a right. The database's message names what the schema names, and no value. */
+export class DeniedError extends Error {
+  constructor(
+    message: string,
+    readonly code: string,
+  ) {
+    super(message)
   }
 }
 
@@ -56,6 +70,13 @@ export function toStoreError({ kind, code, driverError }: DatabaseFailure, title
       )
     case 'too_long':
       return new LatchkeyError('unsupported', `a text is longer than ${title} keeps it (${code})`)
+    case 'not_encodable':
+      return new LatchkeyError(
+        'unsupported',
+        `a text has characters that the encoding of ${title} cannot hold here (${code})`,
+      )
+    case 'denied':
+      return new DeniedError(`${title} refused: ${(driverError as Error).message} (${code})`, code)
     case 'connection':
       return driverError instanceof Error ? driverError : new Error(`${title} cannot be reached`)
     case 'refused':
