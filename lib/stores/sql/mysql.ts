@@ -202,6 +202,7 @@ function kindOf(errno: number, sqlState: string, error: unknown): FailureKind {
     case 1270:
     case 1271:
     case 1300:
+    case 1977:
     case 3854:
     case 3988:
       return 'not_encodable'
