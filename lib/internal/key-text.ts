@@ -30,8 +30,8 @@ export function isKeyForId(id: string): boolean {
 }
 
 const NAME = /^[A-Za-z_$][\w$-]{0,63}$/
-/** An id and some of the secret: what is left of a key that was cut to the length of a name. */
-const KEY_PART = /[0-9A-Za-z]{16}_[0-9A-Za-z]{16}/
+/** What is left of a key that was cut to the length of a name, and what most keys of others are: no word is as long. */
+const KEY_PART = /[0-9A-Za-z]{16}_[0-9A-Za-z]{16}|[0-9A-Za-z]{32}/
 
 /** Whether a name that nobody knows may be repeated: one that looks like the name of a member, and not like a key. */
 export function looksLikeName(name: string): boolean {
