@@ -1,6 +1,7 @@
 import { LatchkeyError } from '../errors.ts'
 import { compareCodePoints } from '../internal/code-points.ts'
 import { checkArray, checkInteger, checkObject, checkShownText, fail } from '../internal/options.ts'
+import { BOUNDS } from './bounds.ts'
 import type { Clock } from './clock.ts'
 import type { FaultGuard } from './faults.ts'
 import type { ForeignFormats } from './foreign-format.ts'
@@ -167,8 +168,10 @@ function checkFilter({ owner, createdBy, name, status }: ListOptions, now: numbe
   }
   return {
     ...(owner !== undefined && { owner: checkOwner('owner', owner) }),
-    ...(createdBy !== undefined && { createdBy: checkShownText('createdBy', createdBy, 255) }),
-    ...(name !== undefined && { name: checkShownText('name', name, 255) }),
+    ...(createdBy !== undefined && {
+      createdBy: checkShownText('createdBy', createdBy, BOUNDS.createdBy.max),
+    }),
+    ...(name !== undefined && { name: checkShownText('name', name, BOUNDS.name.max) }),
     ...(status !== undefined && { status: { is: status, at: new Date(now) } }),
   }
 }

@@ -1,5 +1,6 @@
 import { LatchkeyError } from '../errors.ts'
-import { checkDate, checkInteger, checkObject, checkShownText } from '../internal/options.ts'
+import { checkDate, checkObject, checkShownText } from '../internal/options.ts'
+import { BOUNDS, checkBounded } from './bounds.ts'
 import {
   afterChange,
   type ChangeParts,
@@ -46,7 +47,6 @@ export interface ManagementParts extends ChangeParts, ImportParts {
 }
 
 const DEFAULT_GRACE_MS = 86_400_000
-const MAX_GRACE_MS = 366 * 86_400_000
 
 export function createKeyManagement(parts: ManagementParts): KeyManagement {
   const { store, digester, cache, publish, clock, guard, emit } = parts
@@ -57,9 +57,10 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     checkObject('options', options, ['id', 'owner', 'createdBy', 'prefix', ...SETTINGS])
     const at = new Date(clock.now())
     const owner = checkOwner('owner', options.owner)
-    const createdBy = options.createdBy == null ? null : checkShownText('createdBy', options.createdBy, 255)
+    const createdBy =
+      options.createdBy == null ? null : checkShownText('createdBy', options.createdBy, BOUNDS.createdBy.max)
     const prefix = options.prefix === undefined ? parts.prefix : checkPrefix('prefix', options.prefix)
-    checkShownText('name', options.name, 255)
+    checkShownText('name', options.name, BOUNDS.name.max)
     const settings = checkSettings(options, at.getTime())
     requireCapabilities(store, settings)
     const id = options.id === undefined ? null : checkKeyId('id', options.id)
@@ -131,7 +132,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   async function rotate(id: string, options: RotateOptions = {}): Promise<RotatedKey> {
     checkObject('options', options, ['by', 'expectedVersion', 'graceMs', 'expiresAt', 'successorId'])
     const { graceMs = DEFAULT_GRACE_MS } = options
-    checkInteger('graceMs', graceMs, 0, MAX_GRACE_MS)
+    checkBounded('graceMs', graceMs, BOUNDS.graceMs)
     const by = checkBy(options)
     const expectedVersion = checkExpectedVersion(options)
     const at = new Date(clock.now())
@@ -234,7 +235,7 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
   }
 
   async function revokeCreatedBy(createdBy: string, options: RevokeCreatedByOptions = {}): Promise<number> {
-    checkShownText('createdBy', createdBy, 255)
+    checkShownText('createdBy', createdBy, BOUNDS.createdBy.max)
     checkObject('options', options, ['owner', 'by', 'reason'])
     const { owner: given, ...rest } = options
     const owner = given === undefined ? null : checkOwner('owner', given)
@@ -361,5 +362,5 @@ function refuseUnrotatable(record: KeyRecord, at: Date, idleSlackMs: number): vo
 }
 
 function checkReason(options: RevokeAllOptions): string | null {
-  return options.reason === undefined ? null : checkShownText('reason', options.reason, 1_000)
+  return options.reason === undefined ? null : checkShownText('reason', options.reason, BOUNDS.reason.max)
 }

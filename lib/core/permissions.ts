@@ -1,6 +1,7 @@
 import { deepFreeze } from '../internal/deep-freeze.ts'
 import { memberPath } from '../internal/key-text.ts'
 import { checkArray, describe, fail, isPlainObject } from '../internal/options.ts'
+import { BOUNDS } from './bounds.ts'
 
 /**
  * What a key may do: for each resource, the actions allowed on it.
@@ -24,8 +25,9 @@ export type PermissionRequirement =
 
 type Alternative = Readonly<Record<string, readonly string[] | undefined>>
 
-const NAME = /^(?:\*|[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,63})$/
-const MAX_NAMES = 256
+/** What a resource and an action may be called. */
+export const PERMISSION_NAME = /^(?:\*|[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,63})$/
+const MAX_NAMES = BOUNDS.permissions.max
 
 /**
  * What `granted` lacks of `required`, or null where it lacks nothing. Of several alternatives it is
@@ -158,7 +160,7 @@ function countActions(permissions: Permissions): number {
 }
 
 function checkName(name: string, value: unknown): void {
-  if (typeof value === 'string' && NAME.test(value)) return
+  if (typeof value === 'string' && PERMISSION_NAME.test(value)) return
   throw new TypeError(
     `"${name}" must use names of 1 to 64 letters, digits and "_ . : / -", or "*", received ${describe(value)}`,
   )

@@ -1,6 +1,7 @@
 import { LatchkeyError } from '../errors.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
 import { checkObject, checkShownText, describe, fail, isObject, isPlainObject } from '../internal/options.ts'
+import { BOUNDS } from './bounds.ts'
 import type { Permissions } from './permissions.ts'
 import type { QuotaRecord, QuotaRefill } from './quota.ts'
 import type { RateLimit } from './rate-limit.ts'
@@ -133,8 +134,8 @@ export function endOf(
 export function checkOwner(name: string, value: unknown): Owner {
   const given = checkObject(name, value, ['type', 'id'])
   return {
-    type: checkShownText(`${name}.type`, given.type, 64),
-    id: checkShownText(`${name}.id`, given.id, 255),
+    type: checkShownText(`${name}.type`, given.type, BOUNDS.ownerType.max),
+    id: checkShownText(`${name}.id`, given.id, BOUNDS.ownerId.max),
   }
 }
 

@@ -77,9 +77,16 @@ export function checkInteger(name: string, value: unknown, min: number, max: num
 
 export function checkText(name: string, value: unknown, maxLength: number): string {
   if (typeof value !== 'string' || value === '') fail(name, 'a non-empty string', value)
-  if (value.length > maxLength) throw new TypeError(`"${name}" must be at most ${maxLength} characters long`)
+  if (isLonger(value, maxLength))
+    throw new TypeError(`"${name}" must be at most ${maxLength} characters long`)
   if (!isStorable(value)) throw new TypeError(`"${name}" must be well-formed Unicode without NUL`)
   return value
+}
+
+/** Whether a text has more characters. As JSON Schema counts them, an emoji is one, though two units of UTF-16. */
+export function isLonger(text: string, maxLength: number): boolean {
+  if (text.length <= maxLength) return false
+  return text.length > 2 * maxLength || [...text].length > maxLength
 }
 
 /** The same for a text of people, which is stored and shown: nobody is to find a key in it. @throws TypeError */

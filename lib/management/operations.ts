@@ -62,7 +62,7 @@ export const OPERATIONS: readonly Operation[] = [
     {
       body: revokeAllBody,
       success: { status: 200, schema: 'RevokedCount' },
-      codes: ['not_permitted'],
+      codes: ['not_permitted', 'unsupported'],
     },
   ),
   operation('verify', 'POST', '/verify', 'Verifies a key for another service', {
@@ -78,6 +78,7 @@ export const OPERATIONS: readonly Operation[] = [
   operation('self_revoke', 'POST', '/self/revoke', 'Revokes the key that asks', {
     action: null,
     body: revokeBody,
+    codes: ['unsupported'],
   }),
   operation('openapi', 'GET', '/openapi.json', 'This document', {
     action: null,
@@ -105,12 +106,12 @@ export const OPERATIONS: readonly Operation[] = [
     success: { status: 201, schema: 'RotatedKey' },
     isVersioned: true,
     isIdempotent: true,
-    codes: [...FIELD_CODES, 'not_permitted', 'conflict', 'too_many_keys', 'already_done'],
+    codes: [...FIELD_CODES, 'not_permitted', 'conflict', 'too_many_keys', 'already_done', 'unsupported'],
   }),
   operation('revoke', 'POST', '/{id}/revoke', 'Stops a key for good', {
     body: revokeBody,
     isVersioned: true,
-    codes: ['not_permitted', 'conflict'],
+    codes: ['not_permitted', 'conflict', 'unsupported'],
   }),
 ]
 

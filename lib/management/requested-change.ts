@@ -1,8 +1,9 @@
+import { BOUNDS, checkBounded } from '../core/bounds.ts'
 import { checkPrefix } from '../core/key-format.ts'
 import { checkSettings, SETTINGS } from '../core/key-settings.ts'
 import { checkOwner } from '../core/record.ts'
 import { looksLikeName } from '../internal/key-text.ts'
-import { checkInteger, checkShownText, isPlainObject } from '../internal/options.ts'
+import { checkShownText, isPlainObject } from '../internal/options.ts'
 import { type Refusal, refuse } from './decision.ts'
 import { ownMember } from './own-member.ts'
 
@@ -49,14 +50,12 @@ export function isRefusal(value: Given | Refusal): value is Refusal {
   return ownMember(value, 'ok') === false
 }
 
-const MAX_GRACE_MS = 366 * 86_400_000
-
 const CHECKS: Readonly<Record<string, (value: unknown) => unknown>> = {
   owner: (value) => checkOwner('owner', value),
-  createdBy: (value) => checkShownText('createdBy', value, 255),
+  createdBy: (value) => checkShownText('createdBy', value, BOUNDS.createdBy.max),
   prefix: (value) => checkPrefix('prefix', value),
-  graceMs: (value) => checkInteger('graceMs', value, 0, MAX_GRACE_MS),
-  reason: (value) => checkShownText('reason', value, 1_000),
+  graceMs: (value) => checkBounded('graceMs', value, BOUNDS.graceMs),
+  reason: (value) => checkShownText('reason', value, BOUNDS.reason.max),
 }
 
 /** Of a message such as `"permissions.a" must be an array, received null` the field and what it must be. */
