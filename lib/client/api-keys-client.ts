@@ -8,6 +8,7 @@ import type {
 } from '../core/key-management.ts'
 import type { KeySettings } from '../core/key-settings.ts'
 import { type ApiKey, checkOwner, type Owner } from '../core/record.ts'
+import { holdsKey } from '../internal/key-text.ts'
 import { checkInteger, checkObject, checkShownText, fail, isPlainObject } from '../internal/options.ts'
 import { ApiKeysClientError } from './client-error.ts'
 import { type ApiKeysClientOptions, type Call, createConnection } from './connection.ts'
@@ -288,8 +289,8 @@ function ifMatch({ expectedVersion }: ChangeCallOptions): Record<string, string>
 }
 
 function checkIdempotencyKey(value: unknown): string {
-  if (typeof value === 'string' && /^[\x21-\x7e]{1,255}$/.test(value)) return value
-  return fail('idempotencyKey', '1 to 255 characters of visible ASCII', value)
+  if (typeof value === 'string' && /^[\x21-\x7e]{1,255}$/.test(value) && !holdsKey(value)) return value
+  return fail('idempotencyKey', '1 to 255 characters of visible ASCII, and no key', value)
 }
 
 /** 128 bits. Browsers have `randomUUID` on pages of `https:` only. */

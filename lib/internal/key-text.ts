@@ -5,10 +5,13 @@
 
 const MAX_PREFIX_LENGTH = 32
 /** From the `_` before the id to the end; the prefix stands before it. One may begin within what looks like another. */
-const TAIL = /(?=(_[0-9A-Za-z]{16}_[0-9A-Za-z]{43}[0-9A-Za-z]{6}))/g
+const TAIL = /(?=(_[0-9A-Za-z]{16}_[0-9A-Za-z]{49})(?![0-9A-Za-z]))/g
 const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 
-/** Whether a text has a whole key in it, with its checksum: what only looks like one has not, be it an id of somebody's. */
+/**
+ * Whether a text has a whole key in it, with its checksum: what only looks like one has not, be it an id of somebody's. Look at the
+ * length of a text first: a long one that is made for it takes long.
+ */
 export function holdsKey(text: string): boolean {
   for (const { index, 1: tail = '' } of text.matchAll(TAIL)) {
     const end = index + tail.length

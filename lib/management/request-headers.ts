@@ -16,7 +16,7 @@ export function checkHeaderFields(headers: unknown): void {
     if (name !== name.toLowerCase()) throw new TypeError('"headers" must have its names in lower case')
     for (const line of Array.isArray(value) ? value : [value]) {
       if (typeof line !== 'string' && line !== undefined)
-        fail('headers', 'of strings and arrays of strings', line)
+        fail('headers', 'an object of strings and arrays of strings', line)
     }
   }
 }

@@ -22,7 +22,7 @@ const text = ({ min, max }: Bounds) =>
   z
     .string()
     .min(min)
-    .refine((value) => !isLonger(value, max), `at most ${max} characters`)
+    .refine((value) => !isLonger(value, max), { error: `at most ${max} characters`, abort: true })
     .refine(isStorable, 'well-formed Unicode without NUL')
     .refine((value) => !holdsKey(value), 'a text without a key in it')
     .meta({ maxLength: max })
