@@ -10,7 +10,8 @@ import type {
 } from '../core/key-management.ts'
 import type { KeySettings } from '../core/key-settings.ts'
 import { type ApiKey, checkOwner, type Owner } from '../core/record.ts'
-import { checkInteger, checkObject, checkText, fail, isPlainObject } from '../internal/options.ts'
+import { holdsKey } from '../internal/key-text.ts'
+import { checkInteger, checkObject, checkShownText, fail, isPlainObject } from '../internal/options.ts'
 import { ApiKeysClientError } from './client-error.ts'
 import { type ApiKeysClientOptions, type Call, createConnection } from './connection.ts'
 import {
@@ -230,7 +231,7 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
     async revokeCreatedBy(createdBy, given = {}) {
       const { owner } = checkCall(given, 'owner', 'reason')
       const whose = owner === undefined ? {} : { owner: checkOwner('owner', owner) }
-      return revokeAll({ createdBy: checkText('createdBy', createdBy, 255), ...whose }, given)
+      return revokeAll({ createdBy: checkShownText('createdBy', createdBy, 255), ...whose }, given)
     },
     async erase(owner, given = {}) {
       const { knownAs, signal } = checkCall(given, 'knownAs')
@@ -273,7 +274,7 @@ function queryOf(request: ListKeysRequest): Record<string, string | undefined> {
   const { owner, limit, ...texts } = request
   const whose: Partial<Owner> = owner === undefined ? {} : checkOwner('owner', owner)
   for (const [name, value] of Object.entries(texts)) {
-    if (value !== undefined) checkText(name, value, 1_000)
+    if (value !== undefined) checkShownText(name, value, 1_000)
   }
   return {
     ...texts,
@@ -301,8 +302,8 @@ function ifMatch({ expectedVersion }: ChangeCallOptions): Record<string, string>
 }
 
 function checkIdempotencyKey(value: unknown): string {
-  if (typeof value === 'string' && /^[\x21-\x7e]{1,255}$/.test(value)) return value
-  return fail('idempotencyKey', '1 to 255 characters of visible ASCII', value)
+  if (typeof value === 'string' && /^[\x21-\x7e]{1,255}$/.test(value) && !holdsKey(value)) return value
+  return fail('idempotencyKey', '1 to 255 characters of visible ASCII, and no key', value)
 }
 
 /** 128 bits. Browsers have `randomUUID` on pages of `https:` only. */

@@ -1,4 +1,5 @@
 import { type ErrorCode, titleOf } from '../errors.ts'
+import { looksLikeName } from '../internal/key-text.ts'
 
 /** What came of a call that did not go well. */
 export interface ClientFailure {
@@ -43,17 +44,19 @@ export class ApiKeysClientError extends Error {
 
   constructor(code: ErrorCode, failure: ClientFailure = {}) {
     const { message = titleOf(code), responseStatus = null, details = {}, retryAfterMs } = failure
-    const { field, accepted } = details
+    const { accepted } = details
+    const field = isFieldName(details.field) ? details.field : undefined
     super(
-      typeof field === 'string' ? `${message} ("${field}")` : message,
+      field === undefined ? message : `${message} ("${field}")`,
       'cause' in failure ? { cause: failure.cause } : undefined,
     )
     this.code = code
     this.responseStatus = responseStatus
-    this.field = typeof field === 'string' ? field : undefined
+    this.field = field
     this.accepted = typeof accepted === 'string' ? accepted : undefined
     this.retryAfterMs = retryAfterMs
-    this.details = Object.freeze({ ...details })
+    const { field: _field, ...others } = details
+    this.details = Object.freeze({ ...others, ...(field !== undefined && { field }) })
     Object.defineProperty(this, BRAND, { value: true })
   }
 }
@@ -61,4 +64,12 @@ export class ApiKeysClientError extends Error {
 /** Whether `value` is an error of a client, whichever copy of the package made it. */
 export function isApiKeysClientError(value: unknown): value is ApiKeysClientError {
   return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[BRAND] === true
+}
+
+/** A service of an earlier release repeats whatever it was sent as a name, a key too. */
+function isFieldName(value: unknown): value is string {
+  return (
+    typeof value === 'string' &&
+    value.split(/[.[\]]+/).every((part) => /^\d*$/.test(part) || looksLikeName(part))
+  )
 }

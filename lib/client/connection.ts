@@ -1,5 +1,6 @@
 import { isErrorCode } from '../errors.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
+import { memberPath } from '../internal/key-text.ts'
 import {
   checkFunction,
   checkInteger,
@@ -289,7 +290,7 @@ function checkHeaders(value: unknown): Record<string, string> {
   for (const [name, text] of Object.entries(value)) {
     if (!FIELD_NAME.test(name)) throw new TypeError('"headers" must have names of header fields')
     if (typeof text === 'string' && FIELD_VALUE.test(text)) continue
-    fail(`headers.${name}`, 'what a header field can carry', text)
+    fail(memberPath('headers', name), 'what a header field can carry', text)
   }
   return { ...value } as Record<string, string>
 }

@@ -1,3 +1,5 @@
+import { looksLikeName } from '../internal/key-text.ts'
+
 /**
  * The JSON of a request.
  *
@@ -7,9 +9,15 @@
 export function writeJson(value: object): string {
   return JSON.stringify(value, function refuseLoss(this: Record<string, unknown>, name, shown) {
     // Dates have become texts by now, if they are any.
-    if (shown === null && this[name] !== null) throw new TypeError(`"${name}" must be a valid Date`)
+    if (shown === null && this[name] !== null) throw new TypeError(`"${nameOf(name)}" must be a valid Date`)
     const isNumber = typeof shown === 'number' || shown instanceof Number
-    if (isNumber && !Number.isFinite(Number(shown))) throw new TypeError(`"${name}" must be a finite number`)
+    if (isNumber && !Number.isFinite(Number(shown)))
+      throw new TypeError(`"${nameOf(name)}" must be a finite number`)
     return shown
   })
+}
+
+/** What does not look like a name may be a key that somebody has put there. */
+function nameOf(name: string): string {
+  return looksLikeName(name) || /^\d+$/.test(name) ? name : 'request'
 }

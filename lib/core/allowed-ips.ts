@@ -1,8 +1,7 @@
 import { BlockList, isIP } from 'node:net'
 import { checkArray, describe } from '../internal/options.ts'
+import { BOUNDS } from './bounds.ts'
 import { MAPPED, readAddress } from './client-address.ts'
-
-const MAX_RULES = 256
 
 interface Rule {
   readonly address: string
@@ -34,7 +33,7 @@ export function compileAllowedIps(rules: readonly string[]): AddressCheck {
 
 /** Requires a list of IP addresses and CIDR blocks, at most 256. @throws TypeError */
 export function checkAllowedIps(name: string, value: unknown): readonly string[] {
-  return checkArray(name, value, MAX_RULES).map((text, i) => {
+  return checkArray(name, value, BOUNDS.allowedIps.max).map((text, i) => {
     if (typeof text === 'string' && parseRule(text)) return text
     throw new TypeError(`"${name}[${i}]" must be an IP address or a CIDR block, received ${describe(text)}`)
   })

@@ -1,10 +1,12 @@
 import { isDeepStrictEqual } from 'node:util'
 import { isLatchkeyError, LatchkeyError } from '../errors.ts'
-import { checkInteger, checkText, fail, isStorable } from '../internal/options.ts'
+import { checkInteger, checkShownText, fail } from '../internal/options.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
+import type { ForeignFormats } from './foreign-format.ts'
 import { isTold } from './insert-surely.ts'
+import { mayBeId } from './key-id.ts'
 import type { ChangeOptions, UpdateOptions } from './key-management.ts'
 import type { KeyChange, KeyFilter, KeyPosition, KeyStore } from './key-store.ts'
 import type { PublishChange } from './publish-change.ts'
@@ -15,6 +17,7 @@ import { type ApiKey, type KeyRecord, toApiKey } from './record.ts'
 export interface ChangeParts {
   readonly store: KeyStore
   readonly quotaLeases: QuotaLeases
+  readonly formats: ForeignFormats
   readonly publish: PublishChange
   readonly clock: Clock
   readonly guard: FaultGuard
@@ -43,14 +46,13 @@ interface CommittedChange {
 
 const MAX_ATTEMPTS = 20
 const PAGE = 500
-const MAX_ID_LENGTH = 255
 
 /**
  * How keys are found, changed and shown: every change is decided upon the record as it is, swapped in, made known
  * everywhere, and then told of.
  */
 export function createKeyChanges(parts: ChangeParts) {
-  const { store, quotaLeases, publish, clock, emit } = parts
+  const { store, formats, quotaLeases, publish, clock, emit } = parts
 
   /**
    * Changes all of these keys that are not revoked, and makes that known page by page; returns how many. Those that are
@@ -105,6 +107,7 @@ export function createKeyChanges(parts: ChangeParts) {
     options: UpdateOptions,
     decide: (record: KeyRecord, at: Date, by: string | null) => DecidedChange | null,
   ): Promise<ApiKey> {
+    if (!checkId(id)) throw notFound()
     const committed = await commit(id, options, decide)
     await publish([committed.record])
     return announce(committed)
@@ -127,7 +130,8 @@ export function createKeyChanges(parts: ChangeParts) {
     const by = checkBy(options)
     const expectedVersion = checkExpectedVersion(options)
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const record = await findExisting(id)
+      const record = await store.find({ id })
+      if (!record) throw notFound()
       refuseOtherVersion(record, expectedVersion)
       const at = new Date(clock.now())
       const decided = decide(record, at, by)
@@ -164,10 +168,14 @@ export function createKeyChanges(parts: ChangeParts) {
     return record
   }
 
-  /** Ids often come from a client's request: one that cannot be an id is one that does not exist. */
   async function findById(id: string): Promise<KeyRecord | null> {
+    return checkId(id) ? store.find({ id }) : null
+  }
+
+  /** Whether a text that a caller gave may be an id. @throws TypeError */
+  function checkId(id: string): boolean {
     if (typeof id !== 'string') fail('id', 'a string', id)
-    return id === '' || id.length > MAX_ID_LENGTH || !isStorable(id) ? null : store.find({ id })
+    return mayBeId(id, formats)
   }
 
   /** The public view, with the units counted that this process holds. */
@@ -207,7 +215,7 @@ export function afterChange(record: KeyRecord, { quota, ...change }: KeyChange):
 }
 
 export function checkBy(options: ChangeOptions): string | null {
-  return options.by === undefined ? null : checkText('by', options.by, 255)
+  return options.by === undefined ? null : checkShownText('by', options.by, 255)
 }
 
 export function checkExpectedVersion({ expectedVersion }: UpdateOptions): number | null {

@@ -7,10 +7,10 @@ export type FaultyPart = Extract<ApiKeyEvent, { type: 'fault' }>['operation']
 
 export interface FaultGuard {
   /**
-   * Runs `work` with a deadline; what it throws, or its silence, becomes `unavailable`. An error of ours with the code
-   * `answers` is an answer, and passes.
+   * Runs `work` with a deadline; what it throws, or its silence, becomes `unavailable`. An error of ours with one of
+   * the codes `answers` is an answer, and passes.
    */
-  run<T>(part: FaultyPart, work: () => T | PromiseLike<T>, answers?: ErrorCode): Promise<T>
+  run<T>(part: FaultyPart, work: () => T | PromiseLike<T>, answers?: readonly ErrorCode[]): Promise<T>
   /** The error that stands for `cause`; reports it. */
   toError(part: FaultyPart, cause: unknown): LatchkeyError
 }
@@ -27,7 +27,11 @@ export function createFaultGuard(
     return new LatchkeyError('unavailable', message, { cause, stack: false })
   }
 
-  async function run<T>(part: FaultyPart, work: () => T | PromiseLike<T>, answers?: ErrorCode): Promise<T> {
+  async function run<T>(
+    part: FaultyPart,
+    work: () => T | PromiseLike<T>,
+    answers: readonly ErrorCode[] = [],
+  ): Promise<T> {
     let cancel = () => {}
     const deadline = new Promise<never>((_resolve, reject) => {
       const expire = () => reject(new Error(`no answer within ${timeoutMs} ms`))
@@ -38,7 +42,7 @@ export function createFaultGuard(
       // A late rejection of the loser is taken by the race and is nobody's unhandled one.
       return await Promise.race([deadline, (async () => work())()])
     } catch (error) {
-      if (isLatchkeyError(error) && error.code === answers) throw error
+      if (isLatchkeyError(error) && answers.includes(error.code)) throw error
       throw toError(part, error)
     } finally {
       cancel()

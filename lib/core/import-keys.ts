@@ -112,19 +112,40 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
       for (let tries = 1; left.length > 0; tries++) {
         const taken = await insert(left)
         if (!taken) break
+        if (taken.code === 'unsupported') return storeApart(left, refused, taken)
         if (tries >= MAX_TRIES) throw taken
         left = await withoutStored(left, refused)
       }
       return refused
     }
 
-    /** Null when all of them were stored; the error when one is there already, and then none was. */
+    /** Row by row, if need be: a text that the store cannot keep is the fault of one of them. */
+    async function storeApart(
+      rows: readonly Row[],
+      refused: Set<Row>,
+      error: LatchkeyError,
+    ): Promise<ReadonlySet<Row>> {
+      const [row, ...others] = rows
+      // Where one refusal ends the import, nothing of the batch is stored before.
+      if (!onInvalid || !row) throw error
+      if (others.length === 0) {
+        await refuse(row.index, error)
+        return refused.add(row)
+      }
+      const half = Math.ceil(rows.length / 2)
+      for (const some of [rows.slice(0, half), rows.slice(half)]) {
+        for (const one of await storeDistinct(some)) refused.add(one)
+      }
+      return refused
+    }
+
+    /** Null when all of them were stored; the error when one is there already or cannot be kept, and then none was. */
     async function insert(left: readonly Row[]): Promise<LatchkeyError | null> {
       try {
         const records = left.map(({ record }) => record)
         await insertSurely(store, records)
       } catch (error) {
-        if (isLatchkeyError(error) && error.code === 'duplicate_key') return error
+        if (isLatchkeyError(error) && ['duplicate_key', 'unsupported'].includes(error.code)) return error
         throw error
       }
       for (const { record } of left) cache.appeared(record.lookup)
@@ -180,7 +201,7 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
     requireCapabilities(store, checked.settings)
     const { proof } = checked
     if ('digest' in proof) return { index, record: toRecord(checked, proof.digest, now, cache), key: null }
-    const digest = await guard.run('digest', () => digester.create(proof.key), 'unavailable')
+    const digest = await guard.run('digest', () => digester.create(proof.key), ['unavailable'])
     return { index, record: toRecord(checked, digest, now, cache), key: proof.key }
   }
 
@@ -203,7 +224,7 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
   async function isSame({ record, key }: Row, stored: KeyRecord): Promise<boolean> {
     if (record.lookup !== stored.lookup) return false
     if (record.digest === stored.digest) return true
-    if (key !== null) return guard.run('digest', () => isKeyOf(stored, key), 'unavailable')
+    if (key !== null) return guard.run('digest', () => isKeyOf(stored, key), ['unavailable'])
     const { owner } = record
     if (owner.type !== stored.owner.type || owner.id !== stored.owner.id) return false
     return schemeOf(record.digest) !== schemeOf(stored.digest)

@@ -1,7 +1,15 @@
-import { checkBoolean, checkDate, checkInteger, checkObject, checkText } from '../internal/options.ts'
+import {
+  checkBoolean,
+  checkDate,
+  checkInteger,
+  checkObject,
+  checkShownText,
+  checkText,
+} from '../internal/options.ts'
 import { type ForeignDigest, toDigestString } from './foreign-digest.ts'
 import { type ForeignFormats, foreignLookup } from './foreign-format.ts'
 import { parseKey } from './key-format.ts'
+import { ID } from './key-id.ts'
 import { checkSettings, type KeySettings, SETTINGS } from './key-settings.ts'
 import { checkOwner, type Owner } from './record.ts'
 
@@ -70,8 +78,6 @@ const MEMBERS = Object.freeze([
   ...SETTINGS,
 ])
 
-const ID = /^[A-Za-z0-9_-]{1,64}$/
-
 /** An imported key, checked; what is not given is left to whoever makes a record of it. */
 export interface CheckedImport {
   readonly settings: Partial<KeySettings> & { name: string }
@@ -99,7 +105,7 @@ export function checkImport(value: unknown, formats: ForeignFormats, now: Date):
     throw new TypeError('"format" must be the name of one of the "formats" given to createApiKeys')
   }
   const { lookup, proof } = proofOf(format, given, formats)
-  const name = checkText('name', given.name, 255)
+  const name = checkShownText('name', given.name, 255)
   const createdAt = dateOf('createdAt', given.createdAt) ?? now
   return {
     lookup,
@@ -108,7 +114,7 @@ export function checkImport(value: unknown, formats: ForeignFormats, now: Date):
     settings: Object.assign(checkSettings(given, -Infinity), { name }),
     owner: checkOwner('owner', given.owner),
     id: idOf(given.id),
-    createdBy: given.createdBy == null ? null : checkText('createdBy', given.createdBy, 255),
+    createdBy: given.createdBy == null ? null : checkShownText('createdBy', given.createdBy, 255),
     prefix: visible('prefix', given.prefix, 32),
     hint: visible('hint', given.hint, 64),
     enabled: given.enabled === undefined ? true : checkBoolean('enabled', given.enabled),

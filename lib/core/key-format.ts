@@ -13,7 +13,8 @@ export const MAX_PREFIX_LENGTH = 32
 /** The longest text that is looked at as a key at all. */
 export const MAX_KEY_LENGTH = MAX_PREFIX_LENGTH + TAIL_LENGTH
 
-const PREFIX = /^[A-Za-z](?:[A-Za-z0-9_]{0,30}[A-Za-z0-9])?$/
+/** What a prefix may be. */
+export const PREFIX = /^[A-Za-z](?:[A-Za-z0-9_]{0,30}[A-Za-z0-9])?$/
 const KEY_ID = /^[0-9A-Za-z]{16}$/
 const TAIL = /^_[0-9A-Za-z]{16}_[0-9A-Za-z]{49}$/
 

@@ -181,7 +181,10 @@ export interface ImportProgress {
 export interface InvalidImport {
   /** Which row it is, counted from 0. */
   readonly index: number
-  /** What is wrong with it, `invalid_import` or `duplicate_key`. Its message names a member and holds no value. */
+  /**
+   * What is wrong with it: `invalid_import`, `duplicate_key`, or `unsupported` where the store cannot keep one of its texts. Its
+   * message names a member or a column and holds no value.
+   */
   readonly error: LatchkeyError
 }
 
@@ -225,7 +228,7 @@ export interface KeyManagement {
    *
    * @throws TypeError when an option is wrong.
    * @throws LatchkeyError `duplicate_key` when there is a key with the `id` given; `unsupported` when the store cannot keep
-   * a quota or idle expiry; `unavailable` on a fault.
+   * a quota, idle expiry or one of the texts; `unavailable` on a fault.
    * @example
    * const { key, apiKey } = await keys.issue({ owner: { type: 'user', id: 'u_1' }, name: 'CI' })
    */
@@ -235,7 +238,7 @@ export interface KeyManagement {
    * other; its successor, when it is rotated, is a native key.
    *
    * @throws LatchkeyError `invalid_import` when a member is wrong or missing; `duplicate_key` when its `lookup` or `id` is
-   * taken; `unsupported` when the store cannot keep a quota or idle expiry; `unavailable` on a fault.
+   * taken; `unsupported` when the store cannot keep a quota, idle expiry or one of the texts; `unavailable` on a fault.
    * @example
    * await keys.import({ format: 'legacy', key: 'k3v9…', owner: { type: 'user', id: 'u_1' }, name: 'CI' })
    */
@@ -270,7 +273,7 @@ export interface KeyManagement {
    * @throws TypeError when a setting is wrong.
    * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, when it was rotated and would last longer, when
    * `expectedVersion` is not its version, or when others keep changing it; `unsupported` when the store cannot keep a
-   * quota or idle expiry; `unavailable` on a fault.
+   * quota, idle expiry or one of the texts; `unavailable` on a fault.
    */
   update(id: string, settings: Partial<KeySettings>, options?: UpdateOptions): Promise<ApiKey>
   /**

@@ -1,5 +1,6 @@
-import { checkDate, checkInteger, checkText } from '../internal/options.ts'
+import { checkDate, checkShownText } from '../internal/options.ts'
 import { checkAllowedIps } from './allowed-ips.ts'
+import { BOUNDS, checkBounded } from './bounds.ts'
 import { checkPermissions, type Permissions } from './permissions.ts'
 import { checkQuota, type Quota } from './quota.ts'
 import { compileRateLimits, type RateLimit } from './rate-limit.ts'
@@ -66,10 +67,8 @@ export const DEFAULT_SETTINGS = {
   enabled: true,
 } as const
 
-const MAX_IDLE_MS = 3_660 * 86_400_000
-
 const CHECKS: { readonly [member in keyof KeySettings]-?: (value: unknown, now: number) => unknown } = {
-  name: (value) => checkText('name', value, 255),
+  name: (value) => checkShownText('name', value, BOUNDS.name.max),
   permissions: (value) => checkPermissions('permissions', value),
   rateLimits: orNull((value) => {
     compileRateLimits('rateLimits', value)
@@ -82,7 +81,7 @@ const CHECKS: { readonly [member in keyof KeySettings]-?: (value: unknown, now: 
     if (date.getTime() <= now) throw new TypeError('"expiresAt" must be in the future')
     return new Date(date)
   }),
-  idleExpiryMs: orNull((value) => checkInteger('idleExpiryMs', value, 60_000, MAX_IDLE_MS)),
+  idleExpiryMs: orNull((value) => checkBounded('idleExpiryMs', value, BOUNDS.idleExpiryMs)),
   metadata: (value) => checkMetadata('metadata', value),
 }
 

@@ -94,13 +94,18 @@ export interface Proposal {
  * What is returned is the caller's: an adapter hands out copies, and keeps copies of what it is handed. A method
  * that cannot do its work rejects; it never answers "not there" for "could not look". Optional members are
  * capabilities: a store without one is refused, by name, for what needs it.
+ *
+ * A text that the store cannot keep as it is, for its encoding or its length, is refused where it is to be kept, with
+ * `unsupported`, and nothing is written. Where records are looked for by it there are none: `find` answers null, `list` nothing,
+ * `update` `missing`, `replaceDigest` false. Only ids, names and other texts of people can be such: lookups and digests are ASCII.
  */
 export interface KeyStore {
   /**
    * Adds the records, all or none. A record whose lineage has a quota already joins it: its own `quota`
    * is then ignored.
    *
-   * @throws LatchkeyError `duplicate_key` when an `id` or a `lookup` exists already, in the store or in the batch.
+   * @throws LatchkeyError `duplicate_key` when an `id` or a `lookup` exists already, in the store or in the batch;
+   * `unsupported` when a text cannot be kept.
    */
   insert(records: readonly KeyRecord[]): Promise<void>
 
@@ -114,6 +119,8 @@ export interface KeyStore {
   /**
    * Applies the change if the stored version is `expectedVersion`, which then becomes `expectedVersion + 1`: one
    * compare-and-swap. A change without members but `updatedAt` still raises the version. Never clears `revokedAt`.
+   *
+   * @throws LatchkeyError `unsupported` when a text cannot be kept.
    */
   update(id: string, expectedVersion: number, change: KeyChange): Promise<'updated' | 'conflict' | 'missing'>
 
@@ -143,7 +150,12 @@ export interface KeyStore {
     forgetting: Forgetting,
   ): Promise<'updated' | 'conflict' | 'missing'>
 
-  /** Counts add, `lastUsedAt` takes the later of both and brings its address along. Called at least once per batch. */
+  /**
+   * Counts add, `lastUsedAt` takes the later of both and brings its address along. Called at least once per batch.
+   *
+   * @throws LatchkeyError `unsupported` when an address cannot be kept: then nothing of the batch was counted, and the rest of it
+   * comes again without that address.
+   */
   recordUsage?(batch: readonly UsageDelta[]): Promise<void>
 
   /**

@@ -1,14 +1,18 @@
 import { LatchkeyError } from '../errors.ts'
 import { compareCodePoints } from '../internal/code-points.ts'
-import { checkArray, checkInteger, checkObject, checkText, fail } from '../internal/options.ts'
+import { checkArray, checkInteger, checkObject, checkShownText, fail } from '../internal/options.ts'
+import { BOUNDS } from './bounds.ts'
 import type { Clock } from './clock.ts'
 import type { FaultGuard } from './faults.ts'
+import type { ForeignFormats } from './foreign-format.ts'
+import { mayBeId } from './key-id.ts'
 import type { ApiKeyPage, ListOptions } from './key-management.ts'
 import type { KeyFilter, KeyPosition, KeyStore } from './key-store.ts'
 import { type ApiKey, checkOwner, type KeyRecord, type KeyStatus, type Owner } from './record.ts'
 
 export interface ListingParts {
   readonly store: KeyStore
+  readonly formats: ForeignFormats
   readonly clock: Clock
   readonly guard: FaultGuard
   view(record: KeyRecord): ApiKey
@@ -24,7 +28,7 @@ export function createKeyListing(parts: ListingParts): (options?: ListOptions) =
   return async function list(options = {}) {
     checkObject('options', options, ['owner', 'owners', 'createdBy', 'name', 'status', 'limit', 'cursor'])
     const limit = options.limit === undefined ? 50 : checkInteger('limit', options.limit, 1, 1_000)
-    const after = options.cursor === undefined ? {} : { after: readCursor(options.cursor) }
+    const after = options.cursor === undefined ? {} : { after: readCursor(options.cursor, parts.formats) }
     const filter = checkFilter(options, clock.now())
     const owners = checkOwners(options)
     const page = { limit: limit + 1, ...after }
@@ -164,8 +168,10 @@ function checkFilter({ owner, createdBy, name, status }: ListOptions, now: numbe
   }
   return {
     ...(owner !== undefined && { owner: checkOwner('owner', owner) }),
-    ...(createdBy !== undefined && { createdBy: checkText('createdBy', createdBy, 255) }),
-    ...(name !== undefined && { name: checkText('name', name, 255) }),
+    ...(createdBy !== undefined && {
+      createdBy: checkShownText('createdBy', createdBy, BOUNDS.createdBy.max),
+    }),
+    ...(name !== undefined && { name: checkShownText('name', name, BOUNDS.name.max) }),
     ...(status !== undefined && { status: { is: status, at: new Date(now) } }),
   }
 }
@@ -176,14 +182,14 @@ function writeCursor({ createdAt, id }: KeyPosition): string {
   return Buffer.from(JSON.stringify([createdAt.getTime(), id])).toString('base64url')
 }
 
-function readCursor(cursor: string): KeyPosition {
+function readCursor(cursor: string, formats: ForeignFormats): KeyPosition {
   if (typeof cursor !== 'string') fail('cursor', 'a string', cursor)
   try {
     const [time, id] = JSON.parse(Buffer.from(cursor, 'base64url').toString())
     const createdAt = new Date(time)
-    if (typeof time === 'number' && typeof id === 'string' && !Number.isNaN(createdAt.getTime())) {
-      return { createdAt, id }
-    }
+    const isMoment = Number.isInteger(time) && !Number.isNaN(createdAt.getTime())
+    // A store may not even be able to ask for a place where no key can be.
+    if (isMoment && typeof id === 'string' && mayBeId(id, formats)) return { createdAt, id }
   } catch {
     // One answer for everything that is not a cursor.
   }

@@ -1,5 +1,6 @@
 import { LatchkeyError } from '../errors.ts'
-import { checkArray, checkDate, checkInteger, checkObject, checkText, fail } from '../internal/options.ts'
+import { checkArray, checkDate, checkObject, checkShownText, fail } from '../internal/options.ts'
+import { BOUNDS, checkBounded } from './bounds.ts'
 import {
   afterChange,
   type ChangeParts,
@@ -56,7 +57,6 @@ export interface ManagementParts extends ChangeParts, ImportParts {
 }
 
 const DEFAULT_GRACE_MS = 86_400_000
-const MAX_GRACE_MS = 366 * 86_400_000
 const MAX_PURGED_IDS = 10_000
 /** How many keys are looked up at once. */
 const LOOK_UPS = 50
@@ -72,9 +72,10 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
     checkObject('options', options, ['id', 'owner', 'createdBy', 'prefix', ...SETTINGS])
     const at = new Date(clock.now())
     const owner = checkOwner('owner', options.owner)
-    const createdBy = options.createdBy == null ? null : checkText('createdBy', options.createdBy, 255)
+    const createdBy =
+      options.createdBy == null ? null : checkShownText('createdBy', options.createdBy, BOUNDS.createdBy.max)
     const prefix = options.prefix === undefined ? parts.prefix : checkPrefix('prefix', options.prefix)
-    checkText('name', options.name, 255)
+    checkShownText('name', options.name, BOUNDS.name.max)
     const settings = checkSettings(options, at.getTime())
     requireCapabilities(store, settings)
     const id = options.id === undefined ? null : checkKeyId('id', options.id)
@@ -146,7 +147,7 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
   async function rotate(id: string, options: RotateOptions = {}): Promise<RotatedKey> {
     checkObject('options', options, ['by', 'expectedVersion', 'graceMs', 'expiresAt', 'successorId'])
     const { graceMs = DEFAULT_GRACE_MS } = options
-    checkInteger('graceMs', graceMs, 0, MAX_GRACE_MS)
+    checkBounded('graceMs', graceMs, BOUNDS.graceMs)
     const by = checkBy(options)
     const expectedVersion = checkExpectedVersion(options)
     const at = new Date(clock.now())
@@ -262,7 +263,7 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
   }
 
   async function revokeCreatedBy(createdBy: string, options: RevokeCreatedByOptions = {}): Promise<number> {
-    checkText('createdBy', createdBy, 255)
+    checkShownText('createdBy', createdBy, BOUNDS.createdBy.max)
     checkObject('options', options, ['owner', 'by', 'reason'])
     const { owner: given, ...rest } = options
     const owner = given === undefined ? null : checkOwner('owner', given)
@@ -319,7 +320,7 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
       ...settings,
       id: keyId,
       lookup: keyId,
-      digest: await guard.run('digest', () => digester.create(key), 'unavailable'),
+      digest: await guard.run('digest', () => digester.create(key), ['unavailable']),
       lineageId: settings.lineageId ?? begin.lineageId,
       hint: `${prefix}_${keyId}`,
       usageCount: 0,
@@ -411,5 +412,5 @@ function checkId(value: unknown): string {
 }
 
 function checkReason(options: RevokeAllOptions): string | null {
-  return options.reason === undefined ? null : checkText('reason', options.reason, 1_000)
+  return options.reason === undefined ? null : checkShownText('reason', options.reason, BOUNDS.reason.max)
 }

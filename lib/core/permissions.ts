@@ -1,5 +1,7 @@
 import { deepFreeze } from '../internal/deep-freeze.ts'
+import { memberPath } from '../internal/key-text.ts'
 import { checkArray, describe, fail, isPlainObject } from '../internal/options.ts'
+import { BOUNDS } from './bounds.ts'
 
 /**
  * What a key may do: for each resource, the actions allowed on it.
@@ -28,8 +30,9 @@ type Alternative = Readonly<Record<string, readonly string[] | undefined>>
 /** What Latchkey itself asks permissions for, by its literal name: a customer's `*` is meant for the customer's things. */
 export const OWN_RESOURCE = 'api-keys'
 
-const NAME = /^(?:\*|[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,63})$/
-const MAX_NAMES = 256
+/** What a resource and an action may be called. */
+export const PERMISSION_NAME = /^(?:\*|[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,63})$/
+const MAX_NAMES = BOUNDS.permissions.max
 
 /**
  * What `granted` lacks of `required`, or null where it lacks nothing. Of several alternatives it is
@@ -82,8 +85,9 @@ export function checkPermissions(name: string, value: unknown): Permissions {
   return Object.fromEntries(
     resources.map(([resource, actions]) => {
       checkName(`${name}`, resource)
-      const names = checkArray(`${name}.${resource}`, actions, MAX_NAMES)
-      for (const action of names) checkName(`${name}.${resource}`, action)
+      const path = memberPath(name, resource)
+      const names = checkArray(path, actions, MAX_NAMES)
+      for (const action of names) checkName(path, action)
       return [resource, [...new Set(names as readonly string[])]]
     }),
   )
@@ -116,7 +120,8 @@ export function checkRequirement(name: string, value: unknown): asserts value is
     const asked = Object.entries(checkPermissions(name, alternative))
     if (asked.length === 0) throw new TypeError(`"${name}" must name at least one resource`)
     for (const [resource, actions] of asked) {
-      if (actions.length === 0) throw new TypeError(`"${name}.${resource}" must name at least one action`)
+      if (actions.length === 0)
+        throw new TypeError(`"${memberPath(name, resource)}" must name at least one action`)
     }
   }
 }
@@ -165,7 +170,7 @@ function countActions(permissions: Permissions): number {
 }
 
 function checkName(name: string, value: unknown): void {
-  if (typeof value === 'string' && NAME.test(value)) return
+  if (typeof value === 'string' && PERMISSION_NAME.test(value)) return
   throw new TypeError(
     `"${name}" must use names of 1 to 64 letters, digits and "_ . : / -", or "*", received ${describe(value)}`,
   )

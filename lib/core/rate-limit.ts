@@ -1,4 +1,5 @@
-import { checkArray, checkInteger, checkObject, fail } from '../internal/options.ts'
+import { checkArray, checkObject, fail } from '../internal/options.ts'
+import { BOUNDS, checkBounded } from './bounds.ts'
 import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
 
 /**
@@ -87,12 +88,11 @@ export interface MeterReading {
 }
 
 const DAY_MS = 86_400_000
-const MAX_WINDOW_MS = 3_660 * DAY_MS
+const MAX_WINDOW_MS = BOUNDS.windowMs.max
 /** Longer than anything runs; a bucket may be so wide that it never empties. */
 const MAX_LIFETIME_MS = 10 * MAX_WINDOW_MS
-const MAX_LIMIT = 1_000_000_000_000
-const MAX_LIMITS = 16
-const NAME = /^[A-Za-z0-9_-]{1,32}$/
+/** What a limit may be called, but `quota`. */
+export const LIMIT_NAME = /^[A-Za-z0-9_-]{1,32}$/
 
 /** Reads a meter at `now` and decides whether `cost` fits. Pure: charging is {@link chargeMeter}. */
 export function readMeter(
@@ -152,7 +152,7 @@ export function lifetimeMs(limit: CompiledLimit): number {
 
 /** Checks limits and prepares them. @throws TypeError naming the member. */
 export function compileRateLimits(name: string, value: unknown): readonly CompiledLimit[] {
-  const limits = checkArray(name, value, MAX_LIMITS).map((limit, i) =>
+  const limits = checkArray(name, value, BOUNDS.rateLimits.max).map((limit, i) =>
     compileRateLimit(`${name}[${i}]`, limit),
   )
   const names = new Set<string>()
@@ -167,16 +167,16 @@ export function compileRateLimits(name: string, value: unknown): readonly Compil
 function compileRateLimit(path: string, value: unknown): CompiledLimit {
   const given = checkObject(path, value, ['name', 'limit', 'windowMs', 'burst', 'per', 'timeZone'])
   const { name } = given
-  if (typeof name !== 'string' || !NAME.test(name)) {
+  if (typeof name !== 'string' || !LIMIT_NAME.test(name)) {
     fail(`${path}.name`, '1 to 32 letters, digits, "_" and "-"', name)
   }
   if (name === 'quota') throw new TypeError(`"${path}.name" must not be "quota", which names the quota`)
-  const limit = checkInteger(`${path}.limit`, given.limit, 1, MAX_LIMIT)
+  const limit = checkBounded(`${path}.limit`, given.limit, BOUNDS.limit)
   if (given.per !== undefined) return compileCalendar(path, name, limit, given)
   if (given.timeZone !== undefined) throw new TypeError(`"${path}.timeZone" goes with "per" only`)
-  const windowMs = checkInteger(`${path}.windowMs`, given.windowMs, 1, MAX_WINDOW_MS)
+  const windowMs = checkBounded(`${path}.windowMs`, given.windowMs, BOUNDS.windowMs)
   const bucket = given.burst !== undefined
-  const capacity = bucket ? checkInteger(`${path}.burst`, given.burst, 1, MAX_LIMIT) : limit
+  const capacity = bucket ? checkBounded(`${path}.burst`, given.burst, BOUNDS.burst) : limit
   const kind = bucket ? 'bucket' : 'window'
   return Object.freeze({
     name,

@@ -1,6 +1,7 @@
 import { LatchkeyError } from '../errors.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
-import { checkObject, checkText, describe, fail, isObject, isPlainObject } from '../internal/options.ts'
+import { checkObject, checkShownText, describe, fail, isObject, isPlainObject } from '../internal/options.ts'
+import { BOUNDS } from './bounds.ts'
 import type { Permissions } from './permissions.ts'
 import type { QuotaRecord, QuotaRefill } from './quota.ts'
 import type { RateLimit } from './rate-limit.ts'
@@ -137,7 +138,10 @@ export function endedAt(record: KeyRecord): number {
 /** Requires an owner. @throws TypeError naming the member. */
 export function checkOwner(name: string, value: unknown): Owner {
   const given = checkObject(name, value, ['type', 'id'])
-  return { type: checkText(`${name}.type`, given.type, 64), id: checkText(`${name}.id`, given.id, 255) }
+  return {
+    type: checkShownText(`${name}.type`, given.type, BOUNDS.ownerType.max),
+    id: checkShownText(`${name}.id`, given.id, BOUNDS.ownerId.max),
+  }
 }
 
 const MAX_METADATA_LENGTH = 131_072

@@ -14,9 +14,11 @@ const OUTCOMES = ['updated', 'conflict', 'missing'] as const
 export function createStoreAccess(store: KeyStore, guard: FaultGuard): KeyStore {
   checkMethods('store', store, ['insert', 'find', 'update', 'replaceDigest', 'list', 'purge'])
   const run = <T>(work: () => Promise<T>) => guard.run('store', work)
+  // That a text cannot be kept is no fault of the store's: to ask again would not help.
+  const write = <T>(work: () => Promise<T>) => guard.run('store', work, ['duplicate_key', 'unsupported'])
 
   const access: KeyStore = {
-    insert: (records) => guard.run('store', () => store.insert(records), 'duplicate_key'),
+    insert: (records) => write(() => store.insert(records)),
     find: (by) =>
       run(async () => {
         const found = await store.find(by)
@@ -27,7 +29,7 @@ export function createStoreAccess(store: KeyStore, guard: FaultGuard): KeyStore 
         return record
       }),
     update: (id, expectedVersion, change) =>
-      run(async () => oneOf(await store.update(id, expectedVersion, change), OUTCOMES)),
+      write(async () => oneOf(await store.update(id, expectedVersion, change), OUTCOMES)),
     replaceDigest: (id, expected, next) =>
       run(async () => oneOf(await store.replaceDigest(id, expected, next), [true, false])),
     list: (filter, page) =>

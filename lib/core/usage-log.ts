@@ -1,3 +1,4 @@
+import { isLatchkeyError } from '../errors.ts'
 import { readAddress } from './client-address.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
@@ -35,7 +36,7 @@ interface Use {
   lastUsedIp: string | null
 }
 
-type Outcome = 'written' | 'failed' | 'late'
+type Outcome = 'written' | 'refused' | 'failed' | 'late'
 
 /** A batch that the store was silent about for too long: it may still be written. */
 interface LateBatch {
@@ -161,14 +162,14 @@ export function createUsageLog(
     uses = new Map()
     stopTimer()
     writing = taken
-    const entries = [...taken]
+    const waiting = inBatches(taken)
     let isWritten = true
-    for (let from = 0; from < entries.length; from += BATCH) {
-      const batch = new Map(entries.slice(from, from + BATCH))
+    for (let batch = waiting.shift(); batch; batch = waiting.shift()) {
       // Where one batch has failed the next would too, and a silent store would be waited for each time.
       const outcome: Outcome = isWritten ? await write(batch) : 'failed'
       if (outcome === 'failed') keep(batch)
-      isWritten &&= outcome === 'written'
+      else if (outcome === 'refused') waiting.unshift(...apart(batch))
+      isWritten &&= outcome === 'written' || outcome === 'refused'
     }
     writing = null
     return isWritten
@@ -181,6 +182,21 @@ export function createUsageLog(
     } catch {
       return false
     }
+  }
+
+  /** What is left to try of a batch that the store cannot keep: one address would hold up all the others, now and for ever. */
+  function apart(batch: ReadonlyMap<string, Use>): ReadonlyMap<string, Use>[] {
+    const entries = [...batch]
+    if (entries.length > 1) {
+      const half = Math.ceil(entries.length / 2)
+      return [new Map(entries.slice(0, half)), new Map(entries.slice(half))]
+    }
+    const withAddress = entries.filter(([, { lastUsedIp }]) => lastUsedIp !== null)
+    if (withAddress.length > 0) {
+      return withAddress.map(([id, use]) => new Map([[id, { ...use, lastUsedIp: null }]]))
+    }
+    guard.toError('usage', new Error('the store cannot keep the uses of a key'))
+    return []
   }
 
   async function write(batch: ReadonlyMap<string, Use>): Promise<Outcome> {
@@ -196,12 +212,12 @@ export function createUsageLog(
       () => {
         outcome = 'written'
       },
-      () => {
-        outcome = 'failed'
+      (error: unknown) => {
+        outcome = isLatchkeyError(error) && error.code === 'unsupported' ? 'refused' : 'failed'
       },
     )
     try {
-      await guard.run('usage', () => work)
+      await guard.run('usage', () => work, ['unsupported'])
     } catch {
       // The fault is reported where it happened.
     }
@@ -237,4 +253,12 @@ export function createUsageLog(
   }
 
   return { record, lastUse, flush, close }
+}
+
+function inBatches(uses: ReadonlyMap<string, Use>): ReadonlyMap<string, Use>[] {
+  const entries = [...uses]
+  return Array.from(
+    { length: Math.ceil(entries.length / BATCH) },
+    (_, i) => new Map(entries.slice(i * BATCH, (i + 1) * BATCH)),
+  )
 }

@@ -1,4 +1,4 @@
-import type { RequestLike } from './raw-request.ts'
+import { type HeaderFields, headerFields, type RequestLike } from './raw-request.ts'
 
 const NO_LINES: readonly string[] = Object.freeze([])
 
@@ -14,10 +14,12 @@ const NO_TEXT = '\ufffd'
  * @param keyOf the key in a line, null if it holds none
  */
 export function linesOf(
-  { headers, rawHeaders = NO_LINES }: RequestLike,
+  request: RequestLike,
   name: string,
   keyOf: (line: string) => string | null,
 ): readonly string[] {
+  const headers = headerFields(request)
+  const { rawHeaders = NO_LINES } = request
   const value: unknown = headers[name] ?? (rawHeaders.length === 0 ? valueInAnyCase(headers, name) : null)
   if (value === undefined || value === null) return NO_LINES
   const left = typeof value === 'string' ? [value] : textsOf(value)
@@ -27,7 +29,7 @@ export function linesOf(
 }
 
 /** Requests that tests make up do not spell names as Node does. */
-function valueInAnyCase(headers: RequestLike['headers'], name: string): unknown {
+function valueInAnyCase(headers: HeaderFields, name: string): unknown {
   const spelt = Object.keys(headers).find((other) => other.toLowerCase() === name)
   return spelt === undefined ? undefined : headers[spelt]
 }

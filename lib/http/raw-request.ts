@@ -2,8 +2,33 @@ import type { ServerResponse } from 'node:http'
 
 /** As much of a request as this package reads, whichever framework made it. */
 export interface RequestLike {
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  readonly headers: HeaderFields | WebHeaders
   readonly rawHeaders?: readonly string[]
+}
+
+/** Header fields as Node has them: by their names in lower case. */
+export type HeaderFields = Readonly<Record<string, string | string[] | undefined>>
+
+/** As much of a `Headers` of the web as this package reads: that of any realm, or of any package. */
+export interface WebHeaders {
+  get(name: string): string | null
+  entries(): Iterable<[string, string]>
+}
+
+/** The header fields of a request; those of a `Headers` too, where a field that came twice is one. */
+export function headerFields({ headers }: RequestLike): HeaderFields {
+  if (!isWebHeaders(headers)) return headers
+  return Object.fromEntries(Array.from(headers.entries(), ([name, value]) => [name.toLowerCase(), value]))
+}
+
+/**
+ * Whether header fields are a `Headers`. By its brand, or by its shape where a polyfill has none: a Map and a
+ * `URLSearchParams` have the same methods, and names in any case. No field that a client sends is a function.
+ */
+export function isWebHeaders(headers: unknown): headers is WebHeaders {
+  const { get, entries } = (headers ?? {}) as Partial<WebHeaders>
+  if (typeof get !== 'function' || typeof entries !== 'function') return false
+  return /^\[object (?:Headers|Object)\]$/.test(Object.prototype.toString.call(headers))
 }
 
 /** As much of Koa's context as this package reads. */

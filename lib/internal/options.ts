@@ -1,3 +1,5 @@
+import { holdsKey, looksLikeName } from './key-text.ts'
+
 /**
  * Checks of what a programmer hands in. Every message names the option and the kind of value received; the text of
  * a string is never repeated, since it may be a secret put in the wrong place.
@@ -41,6 +43,8 @@ export function checkObject(name: string, value: unknown, known: readonly string
   if (!isPlainObject(value)) fail(name, 'an object', value)
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue
+    if (!looksLikeName(key))
+      throw new TypeError(`"${name}" has an option whose name is unknown and not shown`)
     const near = nearest(key, known)
     throw new TypeError(`"${name}" has no option "${key}"${near ? `; did you mean "${near}"?` : ''}`)
   }
@@ -73,9 +77,23 @@ export function checkInteger(name: string, value: unknown, min: number, max: num
 
 export function checkText(name: string, value: unknown, maxLength: number): string {
   if (typeof value !== 'string' || value === '') fail(name, 'a non-empty string', value)
-  if (value.length > maxLength) throw new TypeError(`"${name}" must be at most ${maxLength} characters long`)
+  if (isLonger(value, maxLength))
+    throw new TypeError(`"${name}" must be at most ${maxLength} characters long`)
   if (!isStorable(value)) throw new TypeError(`"${name}" must be well-formed Unicode without NUL`)
   return value
+}
+
+/** Whether a text has more characters. As JSON Schema counts them, an emoji is one, though two units of UTF-16. */
+export function isLonger(text: string, maxLength: number): boolean {
+  if (text.length <= maxLength) return false
+  return text.length > 2 * maxLength || [...text].length > maxLength
+}
+
+/** The same for a text of people, which is stored and shown: nobody is to find a key in it. @throws TypeError */
+export function checkShownText(name: string, value: unknown, maxLength: number): string {
+  const text = checkText(name, value, maxLength)
+  if (holdsKey(text)) throw new TypeError(`"${name}" must not hold the text of a key`)
+  return text
 }
 
 /** Whether every database can hold a text as it is: none of its surrogates is alone, and there is no NUL. */

@@ -1,3 +1,4 @@
+import { BOUNDS, type Bounds, checkBounded } from '../core/bounds.ts'
 import { checkPrefix } from '../core/key-format.ts'
 import { checkPermissions, type Permissions } from '../core/permissions.ts'
 import { type CompiledLimit, compileRateLimits, type RateLimit } from '../core/rate-limit.ts'
@@ -95,9 +96,7 @@ export interface ResolvedClientFields {
 }
 
 export const DAY_MS = 86_400_000
-const MAX_IDLE_MS = 3_660 * DAY_MS
 const MAX_LIFE_MS = 100 * 366 * DAY_MS
-const MAX_UNITS = 1_000_000_000_000
 
 /** Checks the policy of fields, and fills in what is not given. @throws TypeError naming the option. */
 export function resolveClientFields(value: unknown = {}): ResolvedClientFields {
@@ -114,11 +113,13 @@ const CHECKS: { readonly [field in keyof ResolvedClientFields]: (value: unknown)
   rateLimits: (value = false) => value !== false && checkLimits('clientFields.rateLimits', value),
   quota: (value = false) => value !== false && checkQuotaCeiling('clientFields.quota', value),
   expiresAt: (value = true) =>
-    typeof value === 'boolean' ? value : checkDuration('clientFields.expiresAt', value, 1_000, MAX_LIFE_MS),
+    typeof value === 'boolean'
+      ? value
+      : checkDuration('clientFields.expiresAt', value, { min: 1_000, max: MAX_LIFE_MS }),
   idleExpiryMs: (value = true) =>
     typeof value === 'boolean'
       ? value
-      : checkDuration('clientFields.idleExpiryMs', value, 60_000, MAX_IDLE_MS),
+      : checkDuration('clientFields.idleExpiryMs', value, BOUNDS.idleExpiryMs),
   allowedIps: (value = true) => checkBoolean('clientFields.allowedIps', value),
   metadata: (value = true) => checkBoolean('clientFields.metadata', value),
   prefix: (value = false) => value !== false && checkPrefixes('clientFields.prefix', value),
@@ -137,16 +138,17 @@ function checkQuotaCeiling(name: string, value: unknown) {
   const amount = ownMember(given, 'maxRefillAmount')
   const every = ownMember(given, 'minRefillMs')
   return {
-    maxRemaining: checkInteger(`${name}.maxRemaining`, maxRemaining, 0, MAX_UNITS),
-    maxRefillAmount: amount === undefined ? 0 : checkInteger(`${name}.maxRefillAmount`, amount, 0, MAX_UNITS),
+    maxRemaining: checkBounded(`${name}.maxRemaining`, maxRemaining, BOUNDS.remaining),
+    maxRefillAmount:
+      amount === undefined ? 0 : checkInteger(`${name}.maxRefillAmount`, amount, 0, BOUNDS.refillAmount.max),
     minRefillMs:
-      every === undefined ? DAY_MS : checkInteger(`${name}.minRefillMs`, every, 1_000, MAX_IDLE_MS),
+      every === undefined ? DAY_MS : checkBounded(`${name}.minRefillMs`, every, BOUNDS.refillEveryMs),
   }
 }
 
-function checkDuration(name: string, value: unknown, min: number, max: number): DurationCeiling {
+function checkDuration(name: string, value: unknown, bounds: Bounds): DurationCeiling {
   const given = checkObject(name, value, ['maxMs'])
-  return { maxMs: checkInteger(`${name}.maxMs`, ownMember(given, 'maxMs'), min, max) }
+  return { maxMs: checkBounded(`${name}.maxMs`, ownMember(given, 'maxMs'), bounds) }
 }
 
 function checkPrefixes(name: string, value: unknown): readonly string[] {

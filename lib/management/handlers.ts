@@ -64,7 +64,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     const { owners } = permitted(decide(actor, 'list', null, owner, policy, now()))
     const page = await listPage({
       ...(rest as Omit<ListQuery, 'limit'>),
-      limit: limit === undefined ? DEFAULT_PAGE : Number(limit),
+      limit: limit ?? DEFAULT_PAGE,
       ...(owners !== null && { owners }),
     } as ListOptions)
     for (const apiKey of page.apiKeys) tellOfReading(actor, apiKey)

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { holdsKey } from '../internal/key-text.ts'
 import { invalidRequest } from './refusal.ts'
 
 /**
@@ -12,8 +13,8 @@ export function idOfRequest(
   ...parts: readonly string[]
 ): string | undefined {
   if (given === undefined) return undefined
-  if (typeof given !== 'string' || !/^[\x21-\x7e]{1,255}$/.test(given)) {
-    throw invalidRequest('Idempotency-Key', '1 to 255 visible characters of ASCII')
+  if (typeof given !== 'string' || !/^[\x21-\x7e]{1,255}$/.test(given) || holdsKey(given)) {
+    throw invalidRequest('Idempotency-Key', '1 to 255 visible characters of ASCII, and no key')
   }
   const digest = createHash('sha256')
     .update(JSON.stringify([...parts, given]))

@@ -5,9 +5,9 @@ import { compileRateLimits } from '../core/rate-limit.ts'
 import { isLatchkeyError, LatchkeyError } from '../errors.ts'
 import type { CredentialOptions } from '../http/credential.ts'
 import { renderProblem } from '../http/problem.ts'
-import { rawRequest } from '../http/raw-request.ts'
+import { type HeaderFields, headerFields, rawRequest } from '../http/raw-request.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
-import { checkFunction, checkMethods, checkObject } from '../internal/options.ts'
+import { checkFunction, checkMethods, checkObject, fail } from '../internal/options.ts'
 import type { Actor } from './actor.ts'
 import { AUTHENTICATION_OPTIONS, type Caller, createCallerReader } from './authenticate-caller.ts'
 import type { ClientFields } from './client-fields.ts'
@@ -20,6 +20,7 @@ import { type PolicyOptions, resolvePolicy } from './policy.ts'
 import { checkMaxBodyBytes, readBody } from './read-body.ts'
 import { readInput, readSecretInput } from './read-input.ts'
 import { invalidRequest, refusal } from './refusal.ts'
+import { checkHeaderFields } from './request-headers.ts'
 import { createRequestLimits, type RequestLimitOptions } from './request-limit.ts'
 
 /** What the HTTP interface asks of the application, and what it allows. `Source` is a request of the framework. */
@@ -75,9 +76,12 @@ export interface ApiRequest<Source> {
   readonly method: string
   /** Path and query, relative to where the interface is mounted: `/`, `/self?…`. */
   readonly url: string
-  /** The request of the framework; its raw request has the header fields, and the body if nobody has read it. */
+  /**
+   * The request of the framework; its raw request has `headers`, and the body if nobody has read it. `headers` is an object as Node
+   * has it, by names in lower case, or a `Headers` as the `Request` of the web has it.
+   */
   readonly source: Source
-  /** What a middleware has made of the body. */
+  /** What a middleware has made of the body. With the `Request` of the web, its text. */
   readonly parsedBody?: unknown
 }
 
@@ -89,7 +93,12 @@ export interface ApiResponse {
 }
 
 export interface KeyManagementApi<Source> {
-  /** Answers a request. It never throws or rejects. */
+  /**
+   * Answers a request. What goes wrong is an answer too.
+   *
+   * @throws TypeError when the `headers` of the request are neither an object by names in lower case nor a `Headers`. What cannot
+   * be read might hold a key, and then a login must not pass.
+   */
   handle(request: ApiRequest<Source>): Promise<ApiResponse>
 }
 
@@ -136,15 +145,21 @@ export function createKeyManagementApi<Source extends object>(
   async function handle(request: ApiRequest<Source>): Promise<ApiResponse> {
     // What failures tell as well: which pages may read them, and what a caller's key has left.
     const fields: Record<string, string> = { ...crossOrigin.always }
+    const stream = rawRequest(checkSource(request.source))
+    checkHeaderFields(stream.headers)
+    const headers = headerFields(stream)
     try {
-      return await answer(request, fields)
+      return await answer(request, headers, fields)
     } catch (error) {
       return renderFailure(toError(error), fields)
     }
   }
 
-  async function answer(request: ApiRequest<Source>, fields: Record<string, string>): Promise<ApiResponse> {
-    const { headers } = rawRequest(request.source)
+  async function answer(
+    request: ApiRequest<Source>,
+    headers: HeaderFields,
+    fields: Record<string, string>,
+  ): Promise<ApiResponse> {
     Object.assign(fields, crossOrigin.fieldsOf(headers))
     const { pathname, search } = splitUrl(request.url)
     const preflight = crossOrigin.preflightFields(request.method, headers, () => methodsAt(pathname))
@@ -155,7 +170,7 @@ export function createKeyManagementApi<Source extends object>(
     if (operation.id === 'openapi') return render(200, openApiDocument(), fields)
     if (operation.isChange && isForeign(headers)) throw refusal('cross_site')
     // Before the caller: a body may come as slowly as its sender likes, and who may do this is decided as late as can be.
-    const given = operation.body && (await readGivenBody(request))
+    const given = operation.body && (await readGivenBody(request, headers))
     const caller = await readCaller(request.source, operation)
     Object.assign(fields, caller.fields)
     countRequest(caller, operation)
@@ -174,13 +189,12 @@ export function createKeyManagementApi<Source extends object>(
   }
 
   /** Whether a page of another site, one that is not allowed, has caused the request. */
-  function isForeign(headers: ReturnType<typeof rawRequest>['headers']): boolean {
+  function isForeign(headers: HeaderFields): boolean {
     return headers['sec-fetch-site'] === 'cross-site' && !crossOrigin.isAllowed(headers)
   }
 
-  async function readGivenBody(request: ApiRequest<Source>): Promise<unknown> {
+  async function readGivenBody(request: ApiRequest<Source>, headers: HeaderFields): Promise<unknown> {
     const stream = rawRequest(request.source)
-    const { headers } = stream
     return readBody({ headers, stream, parsed: request.parsedBody }, maxBodyBytes)
   }
 
@@ -205,6 +219,11 @@ function checkVerifyPermission(value: PermissionRequirement): PermissionRequirem
     }
   }
   return requirement
+}
+
+function checkSource<Source>(source: Source): Source {
+  if (typeof source !== 'object' || source === null) fail('source', 'the request of the framework', source)
+  return source
 }
 
 function splitUrl(url: string): { pathname: string; search: string } {

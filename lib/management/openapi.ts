@@ -82,7 +82,8 @@ function describeOperation(operation: Operation): unknown {
     ...(parameters.length > 0 && { parameters }),
     ...(body && {
       requestBody: {
-        required: body.safeParse({}).success === false,
+        // A body that says nothing is `{}`: a request without one could come from a form of another site.
+        required: true,
         content: { 'application/json': { schema: { $ref: refTo(body) } } },
       },
     }),
@@ -141,7 +142,9 @@ function pathParameters({ path }: Operation): unknown[] {
 }
 
 function queryParameters({ query }: Operation): unknown[] {
-  const { properties = {} } = toJsonSchema(query) as { properties?: Record<string, { description?: string }> }
+  const { properties = {} } = toJsonSchema(query, 'output') as {
+    properties?: Record<string, { description?: string }>
+  }
   return Object.entries(properties).map(([name, { description, ...schema }]) => ({
     name,
     in: 'query',
@@ -193,8 +196,9 @@ function namedSchemas(): Record<string, unknown> {
   return Object.fromEntries(Object.entries(schemas).map(([id, schema]) => [id, withoutIds(schema)]))
 }
 
-function toJsonSchema(schema: z.ZodType): object {
-  return z.toJSONSchema(schema, { io: 'input' })
+/** `output` is what the text of a parameter stands for: a number. */
+function toJsonSchema(schema: z.ZodType, io: 'input' | 'output'): object {
+  return z.toJSONSchema(schema, { io })
 }
 
 /** An OpenAPI document has its own place for both. */

@@ -63,7 +63,7 @@ export const OPERATIONS: readonly Operation[] = [
     {
       body: revokeAllBody,
       success: { status: 200, schema: 'RevokedCount' },
-      codes: ['not_permitted'],
+      codes: ['not_permitted', 'unsupported'],
     },
   ),
   operation('erase', 'POST', '/erase', 'Erases an owner: its keys, and its traces on keys of others', {
@@ -84,6 +84,7 @@ export const OPERATIONS: readonly Operation[] = [
   operation('self_revoke', 'POST', '/self/revoke', 'Revokes the key that asks', {
     action: null,
     body: revokeBody,
+    codes: ['unsupported'],
   }),
   operation('openapi', 'GET', '/openapi.json', 'This document', {
     action: null,
@@ -111,12 +112,12 @@ export const OPERATIONS: readonly Operation[] = [
     success: { status: 201, schema: 'RotatedKey' },
     isVersioned: true,
     isIdempotent: true,
-    codes: [...FIELD_CODES, 'not_permitted', 'conflict', 'too_many_keys', 'already_done'],
+    codes: [...FIELD_CODES, 'not_permitted', 'conflict', 'too_many_keys', 'already_done', 'unsupported'],
   }),
   operation('revoke', 'POST', '/{id}/revoke', 'Stops a key for good', {
     body: revokeBody,
     isVersioned: true,
-    codes: ['not_permitted', 'conflict'],
+    codes: ['not_permitted', 'conflict', 'unsupported'],
   }),
 ]
 

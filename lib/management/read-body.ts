@@ -33,8 +33,8 @@ export async function readBody({ headers, stream, parsed }: BodySource, maxBytes
   const incoming = stream as IncomingMessage
   if (!isRead(incoming)) return parseJson(await readBytes(incoming, headers, maxBytes))
   if (parsed === undefined) {
-    // Without a length and without chunks there was nothing to read.
-    if (isEmpty(headers)) return {}
+    // Without a length and without chunks there was nothing to read; a `Request` of the web says so itself.
+    if (isEmpty(headers) && !hasBody(stream)) return {}
     throw new Error('the body was read by a middleware that left nothing of it')
   }
   return typeof parsed === 'string' || parsed instanceof Uint8Array ? parseJson(parsed) : parsed
@@ -86,11 +86,18 @@ function isPlain(encoding: unknown): boolean {
 }
 
 function isRead(stream: IncomingMessage): boolean {
+  // The `Request` of the web is no stream of Node: whoever hands it in has read it.
+  if (typeof stream.on !== 'function') return true
   return stream.readableDidRead || stream.readableEnded
 }
 
 function isEmpty(headers: BodySource['headers']): boolean {
   return headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) === 0
+}
+
+function hasBody(stream: object): boolean {
+  const { body } = stream as { body?: unknown }
+  return body !== undefined && body !== null
 }
 
 function incomplete() {

@@ -1,5 +1,6 @@
 import type { z } from 'zod'
 import { isLatchkeyError, type LatchkeyError } from '../errors.ts'
+import { looksLikeName, memberPath } from '../internal/key-text.ts'
 import { invalidRequest, refusal } from './refusal.ts'
 
 const MAX_SHOWN = 200
@@ -95,6 +96,9 @@ function refusalOfIssue(issue: z.core.$ZodIssue, schema: z.ZodType, fixed: reado
       return refusal('field_not_allowed', { field: name, accepted: 'nothing: nobody may set it' })
     }
     const known = path.length === 0 ? knownMembers(schema) : null
+    if (path.length === 0 && !looksLikeName(name)) {
+      return refusal('invalid_request', { accepted: known ?? 'no other members' })
+    }
     return invalidRequest(fieldName([...path, name]), known ?? 'no member of this name')
   }
   // Of a union the alternative that comes furthest tells most.
@@ -174,7 +178,7 @@ function fieldName(path: readonly (string | number)[]): string {
 
 function joinPath(path: string, part: string | number): string {
   if (typeof part === 'number') return `${path}[${part}]`
-  return path === '' ? part : `${path}.${part}`
+  return memberPath(path, part)
 }
 
 function shorten(text: string): string {

@@ -1,7 +1,9 @@
+import { BOUNDS, checkBounded } from '../core/bounds.ts'
 import { checkPrefix } from '../core/key-format.ts'
 import { checkSettings, SETTINGS } from '../core/key-settings.ts'
 import { checkOwner } from '../core/record.ts'
-import { checkInteger, checkText, isPlainObject } from '../internal/options.ts'
+import { looksLikeName } from '../internal/key-text.ts'
+import { checkShownText, isPlainObject } from '../internal/options.ts'
 import { type Refusal, refuse } from './decision.ts'
 import { ownMember } from './own-member.ts'
 
@@ -14,8 +16,6 @@ export interface KnownMembers {
 /** The members of a change that are given, by their names; nothing else is in it. */
 export type Given = Readonly<Record<string, unknown>>
 
-const MAX_SHOWN = 64
-
 /** The members that a change names. One that is unknown, or that nobody changes, is refused; `undefined` is not given. */
 export function readMembers(change: unknown, { known, fixed = [] }: KnownMembers): Given | Refusal {
   if (change === null || change === undefined) return {}
@@ -23,7 +23,8 @@ export function readMembers(change: unknown, { known, fixed = [] }: KnownMembers
   const given: Record<string, unknown> = {}
   for (const name of Object.keys(change)) {
     if (fixed.includes(name)) return refuse('field_not_allowed', name, 'nothing: nobody may set it')
-    if (!known.includes(name)) return refuse('invalid_request', name.slice(0, MAX_SHOWN), listOf(known))
+    if (!known.includes(name))
+      return refuse('invalid_request', looksLikeName(name) ? name : undefined, listOf(known))
     if (change[name] !== undefined) given[name] = change[name]
   }
   return given
@@ -49,20 +50,18 @@ export function isRefusal(value: Given | Refusal): value is Refusal {
   return ownMember(value, 'ok') === false
 }
 
-const MAX_GRACE_MS = 366 * 86_400_000
-
 const CHECKS: Readonly<Record<string, (value: unknown) => unknown>> = {
   owner: (value) => checkOwner('owner', value),
-  createdBy: (value) => checkText('createdBy', value, 255),
+  createdBy: (value) => checkShownText('createdBy', value, BOUNDS.createdBy.max),
   prefix: (value) => checkPrefix('prefix', value),
-  graceMs: (value) => checkInteger('graceMs', value, 0, MAX_GRACE_MS),
-  knownAs: (value) => (value === null ? null : checkText('knownAs', value, 255)),
-  reason: (value) => checkText('reason', value, 1_000),
+  graceMs: (value) => checkBounded('graceMs', value, BOUNDS.graceMs),
+  knownAs: (value) => (value === null ? null : checkShownText('knownAs', value, BOUNDS.createdBy.max)),
+  reason: (value) => checkShownText('reason', value, BOUNDS.reason.max),
 }
 
 /** Of a message such as `"permissions.a" must be an array, received null` the field and what it must be. */
 function refuseValue(name: string, message: string): Refusal {
-  const [, inner = name] = /^"([^"]{1,200})" has no option /.exec(message) ?? []
+  const [, inner = name] = /^"([^"]{1,200})" has (?:no option|an option whose) /.exec(message) ?? []
   const [, field, accepted] = /^"([^"]{1,200})" must (.{1,300}?)(?:, received [^,]*)?$/s.exec(message) ?? []
   if (field === undefined || accepted === undefined) {
     return refuse('invalid_request', inner, 'no members but those that it is known to have')

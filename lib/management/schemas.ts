@@ -1,14 +1,16 @@
 import { z } from 'zod'
+import { BOUNDS, type Bounds } from '../core/bounds.ts'
 import { readAddress } from '../core/client-address.ts'
-import { isStorable } from '../internal/options.ts'
+import { PREFIX } from '../core/key-format.ts'
+import { PERMISSION_NAME } from '../core/permissions.ts'
+import { LIMIT_NAME } from '../core/rate-limit.ts'
+import { holdsKey } from '../internal/key-text.ts'
+import { isLonger, isStorable } from '../internal/options.ts'
 
 /**
  * What travels over HTTP, in one place: bodies are checked by these schemas, and the OpenAPI document is made from them. Dates are
  * ISO 8601 texts here. What they cannot say, such as that an address is one, is checked by `keys` afterwards.
  */
-
-const MAX_MS = 100 * 366 * 86_400_000
-const MAX_UNITS = 1_000_000_000_000
 
 const LAST_TIME = Date.parse('9999-12-31T23:59:59.999Z')
 
@@ -16,58 +18,103 @@ const LAST_TIME = Date.parse('9999-12-31T23:59:59.999Z')
 const date = z.iso
   .datetime({ offset: true })
   .refine((value) => !(Date.parse(value) > LAST_TIME), 'a time up to the year 9999 in UTC')
-const text = (max: number) => z.string().min(1).max(max).refine(isStorable, 'well-formed Unicode without NUL')
-const units = z.int().min(0).max(MAX_UNITS)
+const text = ({ min, max }: Bounds) =>
+  z
+    .string()
+    .min(min)
+    .refine((value) => !isLonger(value, max), { error: `at most ${max} characters`, abort: true })
+    .refine(isStorable, 'well-formed Unicode without NUL')
+    .refine((value) => !holdsKey(value), 'a text without a key in it')
+    .meta({ maxLength: max })
+const integer = ({ min, max }: Bounds) => z.int().min(min).max(max)
 
-export const owner = z.strictObject({ type: text(64), id: text(255) })
+export const owner = z.strictObject({ type: text(BOUNDS.ownerType), id: text(BOUNDS.ownerId) })
 
-export const permissions = z
-  .record(z.string(), z.array(z.string()).max(256))
-  .describe('For each resource the actions allowed on it. `*` stands for every action, or every resource.')
+const permissionName = z.string().regex(PERMISSION_NAME)
 
-const limit = units.min(1)
-const name = z.string().regex(/^[A-Za-z0-9_-]{1,32}$/)
+/** For each resource its actions: as a key holds them, or as they are asked for, which must ask for something. */
+const namedActions = ({ min, max }: Bounds) =>
+  z
+    .record(permissionName, z.array(permissionName).min(min).max(max))
+    .refine((given) => Object.keys(given).length >= min, `at least ${min} resource`)
+    .refine((given) => Object.keys(given).length <= max, `at most ${max} resources`)
+    .meta({ ...(min > 0 && { minProperties: min }), maxProperties: max })
+
+export const permissions = namedActions(BOUNDS.permissions).describe(
+  'For each resource the actions allowed on it. `*` stands for every action, or every resource.',
+)
+
+const limit = integer(BOUNDS.limit)
+const name = z
+  .string()
+  .regex(LIMIT_NAME)
+  .refine((value) => value !== 'quota', 'another name than "quota"')
+  .meta({ not: { const: 'quota' } })
+const timeZone = z.string().describe('An IANA name such as `Europe/Berlin`, or an offset; `UTC` if left out.')
 
 export const rateLimit = z.union([
-  z.strictObject({ name, limit, windowMs: z.int().min(1), burst: limit.optional() }),
-  z.strictObject({ name, limit, per: z.enum(['day', 'month']), timeZone: z.string().optional() }),
+  z.strictObject({
+    name,
+    limit,
+    windowMs: integer(BOUNDS.windowMs),
+    burst: integer(BOUNDS.burst).optional(),
+  }),
+  z.strictObject({ name, limit, per: z.enum(['day', 'month']), timeZone: timeZone.optional() }),
 ])
 
+const amount = integer(BOUNDS.refillAmount)
 const refill = z.union([
-  z.strictObject({ amount: units, everyMs: z.int().min(1_000) }),
-  z.strictObject({ amount: units, per: z.enum(['day', 'month']), timeZone: z.string().optional() }),
+  z.strictObject({ amount, everyMs: integer(BOUNDS.refillEveryMs) }),
+  z.strictObject({ amount, per: z.enum(['day', 'month']), timeZone: timeZone.optional() }),
 ])
 
-const quota = z.strictObject({ remaining: units, refill: refill.nullable().optional() })
+const quota = z.strictObject({ remaining: integer(BOUNDS.remaining), refill: refill.nullable().optional() })
 const metadata = z
   .record(z.string(), z.unknown())
   .describe('JSON that is kept with the key; not for secrets.')
 const status = z.enum(['active', 'disabled', 'expired', 'revoked'])
-const reason = text(1_000).describe('Kept with the key.')
+const reason = text(BOUNDS.reason).describe('Kept with the key.')
+const prefix = z.string().regex(PREFIX)
+// No address and no block is shorter or longer.
+const addressRule = z.string().min(2).max(49)
 
 const settings = {
-  name: text(255).describe('For people.'),
+  name: text(BOUNDS.name).describe('For people.'),
   permissions: permissions.optional(),
-  rateLimits: z.array(rateLimit).max(16).nullable().optional().describe('`null`: the limits of the service.'),
+  rateLimits: z
+    .array(rateLimit)
+    .max(BOUNDS.rateLimits.max)
+    .nullable()
+    .optional()
+    .describe('`null`: the limits of the service.'),
   quota: quota.nullable().optional(),
-  allowedIps: z.array(z.string()).max(256).nullable().optional().describe('Addresses and CIDR blocks.'),
+  allowedIps: z
+    .array(addressRule)
+    .max(BOUNDS.allowedIps.max)
+    .nullable()
+    .optional()
+    .describe('Addresses and CIDR blocks.'),
   expiresAt: date.nullable().optional(),
-  idleExpiryMs: z.int().min(60_000).max(MAX_MS).nullable().optional(),
+  idleExpiryMs: integer(BOUNDS.idleExpiryMs).nullable().optional(),
   metadata: metadata.optional(),
 }
 
 export const listQuery = z.strictObject({
-  ownerType: text(64).optional().describe('Together with `ownerId`.'),
-  ownerId: text(255).optional(),
-  createdBy: text(255).optional(),
+  ownerType: text(BOUNDS.ownerType).optional().describe('Together with `ownerId`.'),
+  ownerId: text(BOUNDS.ownerId).optional(),
+  createdBy: text(BOUNDS.createdBy).optional(),
   status: status.optional(),
-  name: text(255).optional().describe('The exact name.'),
+  name: text(BOUNDS.name).optional().describe('The exact name.'),
   limit: z
     .string()
-    .regex(/^(?:[1-9]\d?|100)$/)
+    .regex(/^\d{1,9}$/)
+    .transform(Number)
+    .pipe(z.int().min(1).max(100))
     .optional()
-    .describe('1 to 100; 20 if left out.'),
-  cursor: text(1_000).optional().describe('The `nextCursor` of the page before, with the same filter.'),
+    .describe('20 if left out.'),
+  cursor: text({ min: 1, max: 1_000 })
+    .optional()
+    .describe('The `nextCursor` of the page before, with the same filter.'),
 })
 
 export const noQuery = z.strictObject({})
@@ -75,20 +122,14 @@ export const noBody = z.strictObject({})
 
 export const issueBody = z.strictObject({
   owner: owner.optional().describe('Left out where you have one owner.'),
-  prefix: z
-    .string()
-    .regex(/^[A-Za-z0-9_]{1,32}$/)
-    .optional(),
+  prefix: prefix.optional(),
   ...settings,
 })
 
 export const updateBody = z.strictObject({ ...settings, name: settings.name.optional() })
 
 export const rotateBody = z.strictObject({
-  graceMs: z
-    .int()
-    .min(0)
-    .max(366 * 86_400_000)
+  graceMs: integer(BOUNDS.graceMs)
     .optional()
     .describe('How long the previous key keeps working; 24 hours if left out.'),
   expiresAt: date.nullable().optional().describe('When the new key expires.'),
@@ -98,7 +139,7 @@ export const revokeBody = z.strictObject({ reason: reason.optional() })
 
 export const revokeAllBody = z.strictObject({
   owner: owner.optional().describe('Whose keys to revoke.'),
-  createdBy: text(255)
+  createdBy: text(BOUNDS.createdBy)
     .optional()
     .describe('Or: whose issues. With `owner`, those among its keys; alone it is for administrators.'),
   reason: reason.optional(),
@@ -106,7 +147,7 @@ export const revokeAllBody = z.strictObject({
 
 export const eraseBody = z.strictObject({
   owner: owner.describe('Whose keys to remove, whatever their state.'),
-  knownAs: text(255)
+  knownAs: text(BOUNDS.createdBy)
     .nullable()
     .optional()
     .describe(
@@ -114,26 +155,27 @@ export const eraseBody = z.strictObject({
     ),
 })
 
+const required = namedActions({ ...BOUNDS.permissions, min: 1 })
 const requirement = z
-  .union([permissions, z.array(permissions).min(1).max(256)])
+  .union([required, z.array(required).min(1).max(BOUNDS.permissions.max)])
   .describe('What the key must be permitted: all of it, or of several alternatives any one.')
+
+const acceptedPrefix = text({ min: 1, max: 32 })
 
 export const verifyBody = z.strictObject({
   key: z.string().describe('The key that was presented. It is neither kept nor shown.'),
   permissions: requirement.optional(),
-  cost: z
-    .int()
-    .min(0)
+  cost: integer(BOUNDS.cost)
     .optional()
     .describe('What the call spends where `charge` is true; 1 if left out. Otherwise nothing is spent.'),
-  ip: text(64)
+  ip: text({ min: 2, max: 64 })
     .refine((ip) => readAddress(ip) !== null, 'an IP address')
     .optional()
     .describe(
       'The address of the client that presented the key. It is believed: the key that asks is trusted with it.',
     ),
   prefix: z
-    .union([text(32), z.array(text(32)).min(1).max(256)])
+    .union([acceptedPrefix, z.array(acceptedPrefix).min(1).max(256)])
     .optional()
     .describe('Accepts only keys with this prefix, or one of these.'),
   charge: z.boolean().optional().describe('Whether the call counts against the limits of the key.'),

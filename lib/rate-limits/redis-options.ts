@@ -1,3 +1,4 @@
+import { memberPath } from '../internal/key-text.ts'
 import { checkInteger, checkObject, checkText, isPlainObject } from '../internal/options.ts'
 
 /**
@@ -83,7 +84,7 @@ function resolvePolicies(
   const byName = new Map<string, UnavailablePolicy>()
   if (!isPlainObject(value.limits)) throw new TypeError('"onUnavailable.limits" must be an object')
   for (const [name, policy] of Object.entries(value.limits)) {
-    byName.set(name, checkPolicy(`onUnavailable.limits.${name}`, policy))
+    byName.set(name, checkPolicy(memberPath('onUnavailable.limits', name), policy))
   }
   const fallback = checkPolicy('onUnavailable.default', value.default ?? 'local')
   return (name) => (name === null ? fallback : (byName.get(name) ?? fallback))

@@ -60,11 +60,10 @@ expectTypeOf<keyof VerifyKeyRequest>().toEqualTypeOf<keyof VerifyRequest>()
 expectTypeOf<RequiredNames<VerifyKeyRequest>>().toEqualTypeOf<RequiredNames<VerifyRequest>>()
 expectTypeOf<Json<VerifyKeyRequest>>().toExtend<VerifyRequest>()
 
-/** In the query an owner is two members, and a number is a text. */
-type Query = Omit<ListKeysRequest, 'owner' | 'limit'> & {
+/** In the query an owner is two members. */
+type Query = Omit<ListKeysRequest, 'owner'> & {
   ownerType?: string
   ownerId?: string
-  limit?: string
 }
 expectTypeOf<keyof Query>().toEqualTypeOf<keyof ListQuery>()
 expectTypeOf<Json<Query>>().toExtend<ListQuery>()

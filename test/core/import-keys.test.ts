@@ -9,6 +9,7 @@ import {
   isLatchkeyError,
   type KeyFormat,
   type KeyRecord,
+  LatchkeyError,
   plainTextFormat,
   prefixedApiKeyFormat,
   sanctumFormat,
@@ -16,7 +17,7 @@ import {
 } from 'latchkey'
 import { describe, expect, it, vi } from 'vitest'
 import golden from '../golden/imports.json' with { type: 'json' }
-import { recordingStore } from '../support/recording-store.ts'
+import { recordingStore, rejects } from '../support/recording-store.ts'
 import { ALICE, BOB, createTestKeys, NAME } from '../support/test-keys.ts'
 
 const pepper = { id: 'p1', secret: 'a pepper of at least thirty-two bytes' }
@@ -622,6 +623,37 @@ describe('keys.importAll', () => {
     const { keys } = createTestKeys({ formats: [legacy], store: methods as never })
     const all = [...rows(1), { ...legacyKey(keyOf(2)), quota: { remaining: 1 } }]
     await expect(keys.importAll(all)).rejects.toMatchObject({ code: 'unsupported', details: { index: 1 } })
+  })
+
+  it('passes by the rows whose texts the store cannot keep, and stores the others', async () => {
+    const store = recordingStore()
+    store.fail('insert', async (work, records) => {
+      const isKept = (records as KeyRecord[]).every(({ name }) => !name.includes('\u{1f511}'))
+      if (!isKept) throw new LatchkeyError('unsupported', 'a text cannot be kept')
+      return work()
+    })
+    const { keys, eventsOf } = createTestKeys({ store, formats: [legacy] })
+    const all = Array.from({ length: 40 }, (_, i) => ({
+      ...legacyKey(String(i).padStart(8, 'a').padEnd(40, 'b')),
+      name: i % 13 === 5 ? 'Prod \u{1f511}' : 'Prod',
+    }))
+    const stored = all.slice(20, 30).filter(({ name }) => name === 'Prod')
+    await keys.importAll(stored)
+    const told: [number, string][] = []
+    const report = await keys.importAll(all, {
+      onDuplicate: 'skip',
+      onInvalid: ({ index, error }) => told.push([index, error.code]),
+    })
+    expect(report).toEqual({ imported: 37 - stored.length, duplicates: stored.length, invalid: 3 })
+    expect(told.sort(([a], [b]) => a - b)).toEqual([5, 18, 31].map((index) => [index, 'unsupported']))
+    expect((await keys.list({ limit: 1_000 })).apiKeys).toHaveLength(37)
+    expect(eventsOf('fault')).toEqual([])
+    const other = createTestKeys({ store: recordingStore(), formats: [legacy] })
+    other.store.fail('insert', rejects(new LatchkeyError('unsupported')))
+    await expect(other.keys.importAll(all)).rejects.toMatchObject({
+      code: 'unsupported',
+      details: { imported: 0 },
+    })
   })
 
   it('takes a key once that stands in the table twice', async () => {

@@ -1,4 +1,4 @@
-import type { UsageDelta } from 'latchkey'
+import { LatchkeyError, type UsageDelta } from 'latchkey'
 import { describe, expect, it } from 'vitest'
 import { settle } from '../support/fake-clock.ts'
 import { hangs, type RecordingStore, recordingStore, rejects } from '../support/recording-store.ts'
@@ -252,5 +252,52 @@ describe('a store without recordUsage', () => {
     await expect(keys.update(apiKey.id, { idleExpiryMs: 60_000 })).rejects.toEqual(UNSUPPORTED)
     await keys.close()
     expect(await keys.get(apiKey.id)).toMatchObject({ usageCount: 0, idleExpiryMs: null, version: 1 })
+  })
+})
+
+describe('a use that the store cannot keep', () => {
+  const UNKEPT = 'an address without its characters'
+
+  it('goes without its address, and holds up no other', async () => {
+    const { keys, store, clock, eventsOf } = createTestKeys()
+    store.fail('recordUsage', async (work, batch) => {
+      const isKept = (batch as UsageDelta[]).every(({ lastUsedIp }) => !lastUsedIp?.startsWith(UNKEPT))
+      if (!isKept) throw new LatchkeyError('unsupported')
+      return work()
+    })
+    const ids: string[] = []
+    for (let i = 0; i < 9; i++) {
+      const { key, apiKey } = await keys.issue(NAME)
+      ids.push(apiKey.id)
+      for (let uses = 0; uses <= i; uses++)
+        await keys.verify(key, { ip: i % 4 === 2 ? `${UNKEPT} ${i}` : '192.0.2.1' })
+    }
+    await clock.advance(10_000)
+    const used = await Promise.all(ids.map((id) => keys.get(id)))
+    expect(used.map((apiKey) => apiKey?.usageCount)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9])
+    expect(used.map((apiKey) => apiKey?.lastUsedIp === null)).toEqual(ids.map((_id, i) => i % 4 === 2))
+    expect(eventsOf('fault')).toEqual([])
+    const calls = store.calls('recordUsage')
+    await clock.advance(60_000)
+    expect(store.calls('recordUsage')).toBe(calls)
+  })
+
+  it('is given up and told, where nothing of it can be kept, and the others are counted', async () => {
+    const { keys, store, clock, eventsOf } = createTestKeys()
+    const issued = await Promise.all(Array.from({ length: 5 }, () => keys.issue(NAME)))
+    store.fail('recordUsage', async (work, batch) => {
+      if ((batch as UsageDelta[]).some(({ id }) => id === issued[1]?.apiKey.id))
+        throw new LatchkeyError('unsupported')
+      return work()
+    })
+    for (const { key } of issued) await keys.verify(key, { ip: '192.0.2.1' })
+    await clock.advance(10_000)
+    const used = await Promise.all(issued.map(({ apiKey }) => keys.get(apiKey.id)))
+    expect(used.map((apiKey) => apiKey?.usageCount)).toEqual([1, 0, 1, 1, 1])
+    expect(eventsOf('fault')).toMatchObject([
+      { operation: 'usage', error: { message: expect.stringMatching(/cannot keep/) } },
+    ])
+    await keys.close()
+    expect(eventsOf('fault')).toHaveLength(1)
   })
 })

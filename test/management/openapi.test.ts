@@ -1,5 +1,5 @@
 import { Validator } from '@seriousme/openapi-schema-validator'
-import { type ApiKey, createApiKeys, memoryRateLimiter, memoryStore } from 'latchkey'
+import { type ApiKey, LatchkeyError } from 'latchkey'
 import { describe, expect, it } from 'vitest'
 import { codesOf, openApiDocument } from '../../lib/management/openapi.ts'
 import { OPERATIONS, type OperationId } from '../../lib/management/operations.ts'
@@ -203,7 +203,12 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
   invalid_cursor: { request: () => ({ path: '/?cursor=nonsense' }) },
   unsupported: {
-    request: () => ({ as: 'admin', json: { name: 'x', owner: ALICE, quota: { remaining: 1 } } }),
+    async prepare({ world }) {
+      for (const method of ['insert', 'update'] as const) {
+        world.store.fail(method, rejects(new LatchkeyError('unsupported')))
+      }
+      return undefined
+    },
   },
 }
 
@@ -212,18 +217,8 @@ async function produce(id: OperationId, code: string): Promise<ApiAnswer> {
   const store = recordingStore()
   const failing = code === 'too_many_failures' ? { failedAttempts: { limit: 1 } } : {}
   const tested = createTestKeys({ store, ...failing })
-  const limited = { ...memoryStore(), swapQuota: undefined, forget: undefined } as never
-  const { clock } = tested
-  const keys =
-    code === 'unsupported'
-      ? createApiKeys({
-          store: limited,
-          rateLimiter: memoryRateLimiter({ clock }),
-          prefix: 'acme_test',
-          clock,
-        })
-      : tested.keys
-  const world = await createWorld(scenario.options?.(id), undefined, { ...tested, keys })
+  const { keys } = tested
+  const world = await createWorld(scenario.options?.(id), undefined, tested)
   const { apiKey } = await keys.issue({ ...NAME, permissions: READ })
   const { key } = await keys.issue(VERIFIER)
   const send = ({ method, path, ...options }: Request) => world.call(method, path, options)
@@ -231,7 +226,6 @@ async function produce(id: OperationId, code: string): Promise<ApiAnswer> {
   const given: Given = { world, id, apiKey, request: right, send }
   const prepared = await scenario.prepare?.(given)
   const request = { ...right, ...scenario.request?.(id), ...prepared }
-  if (code === 'unsupported' && id === 'update') request.json = { quota: { remaining: 1 } }
   if (code === 'unsupported' && id === 'erase') request.json = { owner: ALICE }
   if (code === 'invalid_request') request.path += '?nonsense=1'
   if (code === 'not_found') request.path = request.path.replace(apiKey.id, '0000000000000000')

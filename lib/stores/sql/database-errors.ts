@@ -7,11 +7,13 @@ export type FailureKind =
   | 'rolled_back'
   | 'no_table'
   | 'no_schema'
-  /** The role may not use a table, as one that was added since its rights were granted. */
-  | 'not_granted'
   | 'read_only'
   | 'not_understood'
   | 'too_long'
+  /** A text that the database, or a column of it, has no characters for. */
+  | 'not_encodable'
+  /** The role of the connection lacks a right. */
+  | 'denied'
   /** The database answered; its message names only what the schema names. */
   | 'refused'
   /** The database answered; its message may repeat a value. */
@@ -28,6 +30,20 @@ export class DatabaseFailure extends Error {
     readonly driverError: unknown,
   ) {
     super(kind)
+  }
+}
+
+/**
+ * The role of the connection lacks a right, as on a table that a later release has added. The database's message names what the
+ * schema names, and no value.
+ */
+export class DeniedError extends LatchkeyError {
+  constructor(
+    message: string,
+    /** The database's own name for it. */
+    readonly state: string,
+  ) {
+    super('not_migrated', message)
   }
 }
 
@@ -49,11 +65,6 @@ export function toStoreError({ kind, code, driverError }: DatabaseFailure, title
         'not_migrated',
         `${title} has no such schema or database (${code}): create it, then run migrate(store)`,
       )
-    case 'not_granted':
-      return new LatchkeyError(
-        'not_migrated',
-        `${title} refused: ${(driverError as Error).message} (${code}): grant this role what the store needs`,
-      )
     case 'read_only':
       return new LatchkeyError('read_only', `${title} takes no writes (${code})`)
     case 'not_understood':
@@ -63,6 +74,16 @@ export function toStoreError({ kind, code, driverError }: DatabaseFailure, title
       )
     case 'too_long':
       return new LatchkeyError('unsupported', `a text is longer than ${title} keeps it (${code})`)
+    case 'not_encodable':
+      return new LatchkeyError(
+        'unsupported',
+        `a text has characters that the encoding of ${title} cannot hold here (${code})`,
+      )
+    case 'denied':
+      return new DeniedError(
+        `${title} refused: ${(driverError as Error).message} (${code}): grant this role what the store needs`,
+        code,
+      )
     case 'connection':
       return driverError instanceof Error ? driverError : new Error(`${title} cannot be reached`)
     case 'refused':

@@ -1,32 +1,96 @@
+import { type ErrorCode, isLatchkeyError, LatchkeyError } from '../../errors.ts'
 import type { Database } from './database.ts'
+import { DeniedError } from './database-errors.ts'
 import { createMigrationsTable, MIGRATIONS, recordMigration, type SqlDialect } from './migrations.ts'
-import { type Plan, rowsOf } from './plan.ts'
+import { type Plan, rowsOf, type Statement } from './plan.ts'
 import { createStatements } from './statements.ts'
 import type { TableNames } from './table-names.ts'
 
-/** Applies the migrations that the database does not have yet. Those of later releases, which it may have, do no harm. */
-export function migrateDatabase(
-  database: Database,
-  names: TableNames,
-): Promise<{ readonly applied: readonly string[] }> {
-  return database.alter([names.schema, names.keys].join('.'), () => migratePlan(database, names))
+interface Applied {
+  readonly applied: readonly string[]
 }
 
-function* migratePlan(
+/**
+ * Applies the migrations that the database does not have yet. Those of later releases, which it may have, do no harm. What is
+ * there is read first, so that a role which may only read needs no right to change anything.
+ */
+export async function migrateDatabase(database: Database, names: TableNames): Promise<Applied> {
+  const { migrationNames } = createStatements(database.dialect, names)
+  const before = await readMissing()
+  if (before?.length === 0) return { applied: [] }
+  try {
+    return await database.alter([names.schema, names.keys].join('.'), () =>
+      applyMissing(database, names, before),
+    )
+  } catch (error) {
+    if (!isForbidden(error)) throw error
+    // Meanwhile another process may have done it, whose role may.
+    const missing = await readMissing()
+    if (missing?.length === 0) return { applied: [] }
+    throw toInstruction(error, database, names, missing)
+  }
+
+  /** Null where there is no table that could tell, or none that this role may read. */
+  async function readMissing(): Promise<readonly string[] | null> {
+    try {
+      return await database.read(() => missingOf(migrationNames))
+    } catch (error) {
+      if (error instanceof DeniedError || hasCode(error, 'not_migrated')) return null
+      throw error
+    }
+  }
+}
+
+function* missingOf(migrationNames: Statement): Plan<readonly string[]> {
+  const known = new Set((yield* rowsOf(migrationNames)).map((row) => row.name))
+  return MIGRATIONS.map(({ name }) => name).filter((name) => !known.has(name))
+}
+
+/** `before` is what was missing before it was our turn. */
+function* applyMissing(
   { dialect }: Database,
   names: TableNames,
-): Plan<{ readonly applied: readonly string[] }> {
+  before: readonly string[] | null,
+): Plan<Applied> {
   const statement = (sql: string) => ({ sql, parameters: [] })
   const kind = dialect.name === 'mysql' ? yield* askForMysqlOrMariadb() : dialect.name
-  const { migrationNames } = createStatements(dialect, names)
-  yield statement(createMigrationsTable(kind, names))
-  const known = new Set((yield* rowsOf(migrationNames)).map((row) => row.name))
-  const missing = MIGRATIONS.filter(({ name }) => !known.has(name))
-  for (const { name, statements } of missing) {
+  if (!before) yield statement(createMigrationsTable(kind, names))
+  const missing = yield* missingOf(createStatements(dialect, names).migrationNames)
+  for (const { name, statements } of MIGRATIONS.filter((migration) => missing.includes(migration.name))) {
     for (const sql of statements[kind](names)) yield statement(sql)
     yield statement(recordMigration(name, kind, names))
   }
-  return { applied: missing.map(({ name }) => name) }
+  return { applied: missing }
+}
+
+function isForbidden(error: unknown): error is DeniedError | LatchkeyError {
+  return error instanceof DeniedError || hasCode(error, 'read_only')
+}
+
+/** What to do where something is missing and this role, or this connection, may not make it. */
+function toInstruction(
+  error: DeniedError | LatchkeyError,
+  { dialect }: Database,
+  names: TableNames,
+  missing: readonly string[] | null,
+): LatchkeyError {
+  const lack = missing
+    ? `lacks ${missing.join(' and ')}`
+    : `has no table "${names.migrations}", or none that this role may read`
+  const way = 'run migrate(store) as a role that may change the schema, or apply the published SQL'
+  return !(error instanceof DeniedError)
+    ? new LatchkeyError('read_only', `${dialect.title} ${lack}, and takes no writes here: ${way}`, {
+        cause: error,
+      })
+    : new LatchkeyError(
+        'not_migrated',
+        `${dialect.title} ${lack}, and this role may not change that (${error.state}): ${way}`,
+        { cause: error },
+      )
+}
+
+function hasCode(error: unknown, code: ErrorCode): boolean {
+  return isLatchkeyError(error) && error.code === code
 }
 
 function* askForMysqlOrMariadb(): Plan<SqlDialect> {

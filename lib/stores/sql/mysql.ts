@@ -118,10 +118,10 @@ async function checkConnection(execute: Execute): Promise<void> {
   })
   const { autocommit, client, results } = rows[0] ?? {}
   if (client !== 'utf8mb4' || results !== 'utf8mb4') {
-    throw new LatchkeyError('unsupported', 'the pool of MySQL must be created with charset "utf8mb4"')
+    throw new LatchkeyError('wrong_dialect', 'the pool of MySQL must be created with charset "utf8mb4"')
   }
   if (Number(autocommit) !== 1) {
-    throw new LatchkeyError('unsupported', 'the connections of MySQL must have autocommit on')
+    throw new LatchkeyError('wrong_dialect', 'the connections of MySQL must have autocommit on')
   }
 }
 
@@ -165,12 +165,12 @@ function lockOf(table: string): string {
 function toFailure(error: unknown): DatabaseFailure {
   const { code, errno, sqlState } = (error ?? {}) as { code?: string; errno?: number; sqlState?: string }
   return typeof sqlState === 'string' && typeof errno === 'number'
-    ? new DatabaseFailure(kindOf(errno, sqlState), code ?? sqlState, error)
+    ? new DatabaseFailure(kindOf(errno, sqlState, error), code ?? sqlState, error)
     : new DatabaseFailure('connection', 'connection', error)
 }
 
 /** By the numbers of MySQL, which MariaDB shares: https://dev.mysql.com/doc/mysql-errors/8.0/en/server-error-reference.html */
-function kindOf(errno: number, sqlState: string): FailureKind {
+function kindOf(errno: number, sqlState: string, error: unknown): FailureKind {
   switch (errno) {
     case 1062:
     case 1586:
@@ -187,9 +187,6 @@ function kindOf(errno: number, sqlState: string): FailureKind {
     case 1049:
     case 1046:
       return 'no_schema'
-    case 1142:
-    case 1143:
-      return 'not_granted'
     case 1290:
     case 1792:
     case 1836:
@@ -201,6 +198,22 @@ function kindOf(errno: number, sqlState: string): FailureKind {
       return 'not_understood'
     case 1406:
       return 'too_long'
+    case 1267:
+    case 1270:
+    case 1271:
+    case 1300:
+    case 1977:
+    case 3854:
+    case 3988:
+      return 'not_encodable'
+    // Of numbers as well, which says something else.
+    case 1366:
+      return /^Incorrect string value/.test((error as Error).message) ? 'not_encodable' : 'refused_value'
+    case 1044:
+    case 1142:
+    case 1143:
+    case 1227:
+      return 'denied'
   }
   if (sqlState.startsWith('08')) return 'connection'
   return /^(?:22|23|HY)/.test(sqlState) ? 'refused_value' : 'refused'

@@ -125,7 +125,7 @@ async function inTransaction<T>(execute: Execute, plan: Plan<T>, lock?: Statemen
 
 /** pg has turned binary results into text by now, and so destroyed numbers. */
 function refuseBinary(): never {
-  throw new LatchkeyError('unsupported', 'the pool of PostgreSQL must not ask for binary results')
+  throw new LatchkeyError('wrong_dialect', 'the pool of PostgreSQL must not ask for binary results')
 }
 
 function lockOf(table: string): string {
@@ -165,8 +165,6 @@ function kindOf(state: string): FailureKind {
     case '3F000':
     case '3D000':
       return 'no_schema'
-    case '42501':
-      return 'not_granted'
     case '25006':
       return 'read_only'
     case '42601':
@@ -175,7 +173,13 @@ function kindOf(state: string): FailureKind {
     case '0A000':
       return 'not_understood'
     case '54000':
+    case '22001':
       return 'too_long'
+    case '22021':
+    case '22P05':
+      return 'not_encodable'
+    case '42501':
+      return 'denied'
   }
   // The server is going down or coming up; it ends the connection itself.
   if (/^(?:57P|08|53)/.test(state)) return 'connection'

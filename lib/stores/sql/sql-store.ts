@@ -11,7 +11,7 @@ import type {
 } from '../../core/key-store.ts'
 import { type QuotaRecord, startQuota } from '../../core/quota.ts'
 import type { KeyRecord } from '../../core/record.ts'
-import { LatchkeyError } from '../../errors.ts'
+import { isLatchkeyError, LatchkeyError } from '../../errors.ts'
 import { compareCodePoints } from '../../internal/code-points.ts'
 import { checkInteger, isStorable } from '../../internal/options.ts'
 import type { Database } from './database.ts'
@@ -26,7 +26,7 @@ import {
   toTextCell,
 } from './key-row.ts'
 import { migrateDatabase } from './migrate.ts'
-import { affectedBy, type Cell, type Plan, rowsOf } from './plan.ts'
+import { affectedBy, type Cell, type Plan, type Row, rowsOf, type Statement } from './plan.ts'
 import { createStatements, type Statements } from './statements.ts'
 import type { TableNames } from './table-names.ts'
 
@@ -80,7 +80,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
     async find(by) {
       if ('id' in by) {
         if (!isStorable(by.id)) return null
-        const [row] = await database.read(() => rowsOf(statements.findById(by.id)))
+        const [row] = await readRows(() => statements.findById(by.id))
         return row ? toKeyRecord(row) : null
       }
       const lookups = by.lookups.filter(isStorable)
@@ -101,10 +101,10 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
       checkLengths(Object.keys(row), Object.values(row), database)
       const { quota, revokedAt, updatedAt } = change
       const update = statements.updateKey(id, expectedVersion, row, revokedAt?.getTime())
-      if (quota === undefined) return database.transact(() => updatePlan(statements, id, update))
+      if (quota === undefined) return writeTo(id, 'missing', () => updatePlan(statements, id, update))
       const setQuota = quota && structuredClone(quota)
       const at = new Date(updatedAt)
-      return database.transact(function* () {
+      return writeTo(id, 'missing', function* () {
         const outcome = yield* updatePlan(statements, id, update)
         if (outcome === 'updated') yield* setQuotaPlan(statements, id, setQuota, at)
         return outcome
@@ -114,7 +114,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
     async replaceDigest(id: string, expected: string, next: string) {
       if (!isStorable(id) || !isStorable(expected)) return false
       checkLengths(['digest'], [toTextCell(next, 'digest')], database)
-      return database.transact(function* () {
+      return writeTo(id, false, function* () {
         return (yield* affectedBy(statements.replaceDigest(id, expected, next))) > 0
       })
     },
@@ -124,7 +124,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
       const { owner, createdBy, name, lineageId } = filter
       const asked = [owner?.type, owner?.id, createdBy, name, lineageId]
       if (asked.some((value) => value !== undefined && !isStorable(value))) return []
-      const rows = await database.read(() => rowsOf(statements.list(filter, limit, after)))
+      const rows = await readRows(() => statements.list(filter, limit, after))
       return rows.slice(0, limit).map(toKeyRecord)
     },
 
@@ -133,7 +133,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
       const until = new Date(at)
       let purged = 0
       for (const some of inChunks(all, IDS_PER_STATEMENT)) {
-        purged += await database.transact(() => purgePlan(statements, some, until))
+        purged += await purge(some, until)
       }
       return purged
     },
@@ -184,6 +184,38 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
   }
   return Object.defineProperty(store, MIGRATE, { value: () => migrateDatabase(database, names) })
 
+  /** The rows that a statement finds; none where it asks for a text that the database cannot hold. */
+  async function readRows(statement: () => Statement): Promise<readonly Row[]> {
+    try {
+      return await database.read(() => rowsOf(statement()))
+    } catch (error) {
+      if (isUnsupported(error)) return []
+      throw error
+    }
+  }
+
+  /** Writes to one key; answers `missing` where its id is a text that the database cannot hold. */
+  async function writeTo<T>(id: string, missing: T, plan: () => Plan<T>): Promise<T> {
+    try {
+      return await database.transact(plan)
+    } catch (error) {
+      if (isUnsupported(error) && !(await store.find({ id }))) return missing
+      throw error
+    }
+  }
+
+  async function purge(ids: readonly string[], at: Date): Promise<number> {
+    try {
+      return await database.transact(() => purgePlan(statements, ids, at))
+    } catch (error) {
+      if (!isUnsupported(error)) throw error
+    }
+    // One of the ids is a text that the database cannot hold.
+    if (ids.length === 1) return 0
+    const half = Math.ceil(ids.length / 2)
+    return (await purge(ids.slice(0, half), at)) + (await purge(ids.slice(half), at))
+  }
+
   /**
    * Keys first, then quotas, as everywhere. A quota that is there already is locked as well: a purge of the lineage's
    * last key would otherwise not see these yet, and take their quota with it.
@@ -204,6 +236,10 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
     for (const some of inChunks([...new Set(lineageIds)].sort(compareCodePoints), IDS_PER_STATEMENT))
       yield statements.lockQuotas(some)
   }
+}
+
+function isUnsupported(error: unknown): boolean {
+  return isLatchkeyError(error) && error.code === 'unsupported'
 }
 
 function* updatePlan(

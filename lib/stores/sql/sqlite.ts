@@ -98,7 +98,7 @@ async function openConnection(fileOrDatabase: string | SqliteDatabase): Promise<
     command(database, 'pragma wal_autocheckpoint = 4000')
     // Some builds do with less for WAL, and a machine that stops would then take a revocation with it.
     command(database, 'pragma synchronous = full')
-    if (needsWal(connection)) command(database, 'pragma journal_mode = wal')
+    useWal(connection)
   } catch (error) {
     database.close?.()
     throw error
@@ -107,16 +107,15 @@ async function openConnection(fileOrDatabase: string | SqliteDatabase): Promise<
 }
 
 /** A file that cannot be written is left as it is: it can still be read. */
-function needsWal({ database, execute }: Connection): boolean {
+function useWal({ database, execute }: Connection): void {
   const [row] = execute({ sql: 'pragma journal_mode', parameters: [] }).rows
-  if (row?.journal_mode === 'wal') return false
+  if (row?.journal_mode === 'wal') return
   try {
     command(database, 'begin immediate')
     command(database, 'rollback')
-    return true
+    command(database, 'pragma journal_mode = wal')
   } catch (error) {
-    if (error instanceof DatabaseFailure && error.kind === 'read_only') return false
-    throw error
+    if (!(error instanceof DatabaseFailure) || error.kind !== 'read_only') throw error
   }
 }
 
