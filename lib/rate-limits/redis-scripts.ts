@@ -163,7 +163,7 @@ if call('HLEN', key) > ${MAX_FIELDS} then
     if kind == ${byte('v')} then
       local _, at = two(all[i + 1])
       if at + keep < now then gone[#gone + 1] = all[i] end
-    -- `q` is the quota of a process of 0.2, which needs it.
+    -- A field q holds the quota of a process of 0.2, which needs it.
     elseif kind ~= ${byte('x')} and kind ~= ${byte('q')} then
       local _, since = two(all[i + 1])
       meters[#meters + 1] = { all[i], since }

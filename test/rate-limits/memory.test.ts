@@ -37,7 +37,6 @@ function answerOf(limiter: RateLimiter, request: Partial<LimitRequest>) {
     fresh: true,
     cost: 1,
     limits: [],
-    quota: null,
     retainMs: 10_000,
     ...request,
   })
@@ -75,39 +74,12 @@ describe('a call that is refused', () => {
     }
   })
 
-  it('spends no quota where a limit refuses, and nothing of a limit where quota is short', () => {
-    const { check, limiter } = setUp()
-    const quota = { epoch: 1, allotted: 5, granted: 0 }
-    expect(check({ limits: minute, cost: 3, quota: { ...quota, granted: 5 } })).toMatchObject({
-      unspentQuota: 2,
-    })
-    expect(check({ limits: minute, quota })).toMatchObject({ outcome: 'limited', unspentQuota: 2 })
-    expect(limiter.unspentQuota('lineage', 1)).toBe(2)
-    const wide = limits({ limit: 100, windowMs: 60_000 })
-    expect(check({ limits: wide, cost: 3, quota })).toMatchObject({
-      outcome: 'short_of_quota',
-      unspentQuota: 2,
-      limits: [{ remaining: 97, exceeded: false }],
-    })
-    expect(check({ limits: wide, cost: 2, quota })).toMatchObject({
-      outcome: 'admitted',
-      unspentQuota: 0,
-      limits: [{ remaining: 95 }],
-    })
-  })
-
   it('waits for the slowest limit, and for nothing where one can never pass', () => {
     const { check } = setUp()
     const both = limits({ limit: 3, windowMs: 1_000 }, { limit: 3, windowMs: 5_000 })
     check({ limits: both, cost: 3 })
     expect(check({ limits: both })).toMatchObject({ outcome: 'limited', retryAfterMs: 5_000 })
     expect(check({ limits: both, cost: 4 })).toMatchObject({ outcome: 'limited', retryAfterMs: null })
-  })
-
-  it('is refused by the limit rather than by the quota where both are exhausted', () => {
-    const { check } = setUp()
-    check({ limits: minute, cost: 3 })
-    expect(check({ limits: minute, quota: { epoch: 1, allotted: 0, granted: 0 } }).outcome).toBe('limited')
   })
 
   it('is not refused for as long as its clock was wrong', () => {
@@ -124,17 +96,14 @@ describe('a call that is refused', () => {
 describe('a look', () => {
   it('spends nothing and passes where nothing is left', () => {
     const { check } = setUp()
-    const quota = { epoch: 1, allotted: 3, granted: 0 }
-    expect(check({ limits: minute, cost: 0, quota: { ...quota, granted: 3 } })).toMatchObject({
+    expect(check({ limits: minute, cost: 0 })).toMatchObject({
       outcome: 'admitted',
-      unspentQuota: 3,
       limits: [{ remaining: 3, resetMs: null }],
     })
-    check({ limits: minute, cost: 3, quota })
+    check({ limits: minute, cost: 3 })
     for (let i = 0; i < 5; i++) {
-      expect(check({ limits: minute, cost: 0, quota })).toMatchObject({
+      expect(check({ limits: minute, cost: 0 })).toMatchObject({
         outcome: 'admitted',
-        unspentQuota: 0,
         limits: [{ remaining: 0, exceeded: false, resetMs: 60_000 }],
       })
     }
@@ -167,7 +136,6 @@ describe('a refund', () => {
           cost,
           chargedAt: chargedAt as number,
           limits: [compiled as CompiledLimit],
-          epoch: null,
         }),
     }
   }
@@ -214,21 +182,10 @@ describe('a refund', () => {
     expect(late.remaining()).toBe(5)
   })
 
-  it('gives units back to the quota of the same epoch only', () => {
-    const { check, limiter } = setUp()
-    check({ cost: 4, quota: { epoch: 7, allotted: 9, granted: 9 } })
-    const refund = { lineageId: 'lineage', cost: 4, chargedAt: T0, limits: [] }
-    limiter.refund?.({ ...refund, epoch: 6 })
-    limiter.refund?.({ ...refund, epoch: null })
-    expect(limiter.unspentQuota('lineage', 7)).toBe(5)
-    limiter.refund?.({ ...refund, epoch: 7 })
-    expect(limiter.unspentQuota('lineage', 7)).toBe(9)
-  })
-
   it('of a lineage that nothing is kept of does nothing', () => {
-    const { limiter } = setUp()
-    limiter.refund?.({ lineageId: 'nobody', cost: 4, chargedAt: T0, limits: minute, epoch: 1 })
-    expect(limiter.unspentQuota('nobody', 1)).toBe(0)
+    const { limiter, check } = setUp()
+    limiter.refund?.({ lineageId: 'nobody', cost: 4, chargedAt: T0, limits: minute })
+    expect(check({ lineageId: 'nobody', limits: minute, cost: 4 }).outcome).toBe('limited')
   })
 })
 
@@ -316,48 +273,6 @@ describe('a lineage', () => {
   })
 })
 
-describe('a quota', () => {
-  it('is spent as far as it was granted to this limiter, whatever others were allotted', () => {
-    const { check, limiter } = setUp()
-    expect(check({ quota: { epoch: 1, allotted: 500, granted: 0 } }).outcome).toBe('short_of_quota')
-    expect(check({ quota: { epoch: 1, allotted: 502, granted: 2 } })).toMatchObject({ unspentQuota: 1 })
-    expect(limiter.unspentQuota('lineage', 1)).toBe(1)
-  })
-
-  it('drops what is left of an older epoch, and hears nothing of it any more', () => {
-    const { check, limiter } = setUp()
-    check({ cost: 0, quota: { epoch: 1, allotted: 9, granted: 9 } })
-    expect(check({ cost: 0, quota: { epoch: 2, allotted: 0, granted: 0 } })).toMatchObject({
-      unspentQuota: 0,
-    })
-    check({ cost: 0, quota: { epoch: 1, allotted: 18, granted: 9 } })
-    expect(limiter.unspentQuota('lineage', 2)).toBe(0)
-    expect(limiter.unspentQuota('lineage', 1)).toBe(0)
-    expect(check({ quota: { epoch: 2, allotted: 0, granted: 0 } }).outcome).toBe('short_of_quota')
-  })
-
-  it('hears of a grant even where the record turns out stale or a limit refuses: it comes only once', () => {
-    const { check, limiter } = setUp()
-    limiter.raiseVersions([{ lineageId: 'lineage', keyId: 'key', version: 2 }], 10_000)
-    const quota = { epoch: 1, allotted: 100, granted: 100 }
-    expect(check({ version: 1, quota }).outcome).toBe('stale')
-    expect(limiter.unspentQuota('lineage', 1)).toBe(100)
-    expect(check({ version: 2, quota, limits: minute, cost: 4 }).outcome).toBe('limited')
-    expect(limiter.unspentQuota('lineage', 1)).toBe(200)
-  })
-
-  it('is not touched by keys that have none', () => {
-    const { check, limiter } = setUp()
-    check({ cost: 0, quota: { epoch: 1, allotted: 9, granted: 9 } })
-    expect(check({ cost: 20 })).toMatchObject({ outcome: 'admitted', unspentQuota: 0 })
-    expect(limiter.unspentQuota('lineage', 1)).toBe(9)
-  })
-
-  it('is 0 for a lineage nobody knows', () => {
-    expect(setUp().limiter.unspentQuota('nobody', 1)).toBe(0)
-  })
-})
-
 describe('what is kept', () => {
   afterEach(() => void vi.useRealTimers())
 
@@ -401,25 +316,6 @@ describe('what is kept', () => {
     })
     world.pass(1)
     expect(world.check({ limits: slow })).toMatchObject({ outcome: 'admitted' })
-  })
-
-  it('holds unspent units of a quota for 400 days without a use', () => {
-    const world = setUp()
-    world.check({ cost: 1, quota: { epoch: 1, allotted: 9, granted: 9 }, retainMs: 1_000 })
-    world.pass(400 * DAY - 1)
-    churn(world, 100)
-    expect(world.limiter.unspentQuota('lineage', 1)).toBe(8)
-    world.pass(1)
-    churn(world, 100)
-    expect(world.limiter.unspentQuota('lineage', 1)).toBe(0)
-  })
-
-  it('holds them also where they came with a record that was stale', () => {
-    const world = setUp()
-    world.check({ fresh: false, quota: { epoch: 1, allotted: 9, granted: 9 }, retainMs: 1_000 })
-    world.pass(DAY)
-    churn(world, 100)
-    expect(world.limiter.unspentQuota('lineage', 1)).toBe(9)
   })
 
   it('keeps a version that was raised for as long as was asked, and never shorter than before', () => {
@@ -476,12 +372,6 @@ describe('any trace of calls', () => {
         fresh: fc.boolean(),
         cost: fc.nat(4),
         limits: fc.subarray([...all]),
-        quota: fc.option(
-          fc.record({
-            epoch: fc.constantFrom(1, 1, 1, 2),
-            granted: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(6) }),
-          }),
-        ),
       }),
     },
     {
@@ -508,15 +398,13 @@ describe('any trace of calls', () => {
             world.limiter.raiseVersions([step], FOREVER)
             model.raise(step)
           } else {
-            const quota = step.quota && { ...step.quota, allotted: step.quota.granted }
-            const request = { ...step, quota, retainMs: FOREVER }
+            const request = { ...step, retainMs: FOREVER }
             const answer = world.check(request)
             const expected = model.check(request, world.now)
             outcomes.set(answer.outcome, (outcomes.get(answer.outcome) ?? 0) + 1)
             expect(answer.outcome).toBe(expected.outcome)
             if (answer.outcome !== 'stale') {
               expect(answer.limits.map(({ remaining }) => remaining)).toEqual(expected.remaining)
-              expect(answer.unspentQuota).toBe(expected.unspent)
             }
           }
         }
@@ -524,7 +412,7 @@ describe('any trace of calls', () => {
       { numRuns: 300 },
     )
     // The traces reach every outcome, each many times.
-    for (const outcome of ['admitted', 'limited', 'short_of_quota', 'stale']) {
+    for (const outcome of ['admitted', 'limited', 'stale']) {
       expect(outcomes.get(outcome), outcome).toBeGreaterThan(100)
     }
   })
@@ -548,7 +436,6 @@ describe('the options', () => {
 function createModel() {
   const versions = new Map<string, number>()
   const meters = new Map<string, Meter>()
-  const quotas = new Map<string, { epoch: number; unspent: number }>()
   const keyOf = ({ lineageId, keyId }: { lineageId: string; keyId: string }) => `${lineageId} ${keyId}`
 
   function raise(mark: { lineageId: string; keyId: string; version: number }) {
@@ -556,28 +443,19 @@ function createModel() {
   }
 
   function check(request: LimitRequest, now: number) {
-    const { lineageId, version, fresh, cost, limits, quota } = request
-    if (quota) {
-      const kept = quotas.get(lineageId)
-      if (!kept || kept.epoch < quota.epoch)
-        quotas.set(lineageId, { epoch: quota.epoch, unspent: quota.granted })
-      else if (kept.epoch === quota.epoch) kept.unspent += quota.granted
-    }
+    const { lineageId, version, fresh, cost, limits } = request
     const kept = versions.get(keyOf(request))
     if (kept === undefined ? !fresh : version < kept) return { outcome: 'stale' }
     raise(request)
-    const purse = quota ? quotas.get(lineageId) : undefined
     const read = (limit: CompiledLimit) =>
       readMeter(limit, meters.get(`${lineageId} ${limit.name}`), cost, now)
     const fits = limits.every((limit) => read(limit).fits)
-    const outcome = !fits ? 'limited' : purse && purse.unspent < cost ? 'short_of_quota' : 'admitted'
-    if (outcome === 'admitted' && cost > 0) {
+    if (fits && cost > 0) {
       for (const limit of limits)
         meters.set(`${lineageId} ${limit.name}`, chargeMeter(read(limit).meter, cost))
-      if (purse) purse.unspent -= cost
     }
     const remaining = limits.map((limit) => Math.max(0, Math.floor(limit.capacity - read(limit).meter.used)))
-    return { outcome, remaining, unspent: purse?.unspent ?? 0 }
+    return { outcome: fits ? 'admitted' : 'limited', remaining }
   }
 
   return { raise, check }

@@ -46,28 +46,23 @@ async function setUp(
 }
 
 function ask(limiter: ReturnType<typeof redisRateLimiter>, request: object): Promise<LimitAnswer> {
-  const base = { lineageId: 'l', keyId: 'k', version: 1, fresh: true, cost: 1, limits: minute, quota: null }
+  const base = { lineageId: 'l', keyId: 'k', version: 1, fresh: true, cost: 1, limits: minute }
   return Promise.resolve(limiter.check({ ...base, retainMs: 10_000, ...request }))
 }
 
 describe('while Redis is silent', () => {
-  it('a key with a quota, or under a closed limit, is unavailable within the deadline', async () => {
+  it('a key under a closed limit is unavailable within the deadline', async () => {
     const { server, keys, key, apiKey } = await setUp({
       onUnavailable: { default: 'local', limits: { minute: 'closed' } },
     })
-    const quota = await keys.issue({ ...NAME, rateLimits: [], quota: { remaining: 10 } })
     const free = await keys.issue({ ...NAME, rateLimits: [] })
-    for (const issued of [quota, free]) expect(await keys.verify(issued.key)).toMatchObject({ ok: true })
+    expect(await keys.verify(free.key)).toMatchObject({ ok: true })
     server.pause()
     const started = performance.now()
-    const [closed, spent, open] = await Promise.allSettled(
-      [key, quota.key, free.key].map((k) => keys.verify(k)),
-    )
+    const [closed, open] = await Promise.allSettled([key, free.key].map((k) => keys.verify(k)))
     expect(performance.now() - started).toBeLessThan(1_000)
     expect(closed).toEqual({ status: 'rejected', reason: UNAVAILABLE })
-    expect(spent).toEqual({ status: 'rejected', reason: UNAVAILABLE })
     expect(open).toMatchObject({ status: 'fulfilled', value: { ok: true } })
-    await expect(keys.get(quota.apiKey.id)).rejects.toEqual(UNAVAILABLE)
     expect(await keys.get(apiKey.id)).toMatchObject({ id: apiKey.id })
   })
 
@@ -109,7 +104,6 @@ describe('while Redis is silent', () => {
       ...Array.from({ length: 10 }, () => ask(limiter, {})),
       ask(limiter, { lineageId: 'new' }),
       ask(limiter, { version: 5 }),
-      ask(limiter, { quota: { epoch: 1, allotted: 9, granted: 9 } }),
     ]
     for (const { status } of await Promise.allSettled(late)) expect(status).toBe('rejected')
     server.resume()
@@ -119,7 +113,6 @@ describe('while Redis is silent', () => {
       .poll(() => ask(limiter, { cost: 0, fresh: false }).catch(() => null))
       .toMatchObject({ outcome: 'admitted', limits: [{ remaining: 99 }] })
     expect(await client.exists('latchkey:{new}')).toBe(0)
-    expect(await limiter.unspentQuota('l', 1)).toBe(0)
   })
 
   it('a change takes until every cache has aged, and says so', async () => {

@@ -1,7 +1,7 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import { Redis } from 'ioredis'
-import { memoryRateLimiter, type QuotaTold } from 'latchkey'
+import { memoryRateLimiter } from 'latchkey'
 import { redisRateLimiter } from 'latchkey/redis'
 import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible'
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest'
@@ -41,15 +41,12 @@ interface Check {
   readonly fresh: boolean
   readonly cost: number
   readonly limits: number
-  readonly quota: 'none' | 'known' | 'granted'
 }
 
 type Step =
   | Check
   | { readonly type: 'raise'; readonly lineage: number; readonly key: number; readonly version: number }
   | { readonly type: 'refund'; readonly which: number }
-  | { readonly type: 'set quota'; readonly lineage: number }
-  | { readonly type: 'look'; readonly lineage: number }
   | { readonly type: 'pass'; readonly ms: number }
 
 /** Mostly the same, so that a trace gets somewhere. */
@@ -67,7 +64,6 @@ const anyCheck: fc.Arbitrary<Step> = fc.record({
   fresh: mostly(true, fc.constant(false)),
   cost: fc.oneof(fc.constant(1), fc.integer({ min: 0, max: 6 }), fc.constant(0)),
   limits: fc.integer({ min: 0, max: LIMITS.length - 1 }),
-  quota: fc.constantFrom('none', 'none', 'known', 'granted' as const),
 })
 
 const anyPass: fc.Arbitrary<Step> = fc.record({
@@ -87,11 +83,6 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
   { weight: 12, arbitrary: anyCheck },
   { weight: 2, arbitrary: fc.record({ type: fc.constant('raise' as const), lineage, key, version }) },
   { weight: 3, arbitrary: fc.record({ type: fc.constant('refund' as const), which: fc.nat(3) }) },
-  {
-    weight: 1,
-    arbitrary: fc.record({ type: fc.constant('set quota' as const), lineage }),
-  },
-  { weight: 1, arbitrary: fc.record({ type: fc.constant('look' as const), lineage }) },
   { weight: 4, arbitrary: anyPass },
 )
 
@@ -172,7 +163,6 @@ describe(`the script and the memory limiter (MODEL_SEED=${seed})`, () => {
             fresh: true,
             cost: 1 + (i % 3),
             limits: 4,
-            quota: 'none',
           },
     )
     expect(await runOnRedis(steps)).toEqual(await runOnMemory(steps))
@@ -180,7 +170,7 @@ describe(`the script and the memory limiter (MODEL_SEED=${seed})`, () => {
 })
 
 function use(limits: number, cost: number): Check {
-  return { type: 'check', lineage: 0, key: 0, version: 2, fresh: true, cost, limits, quota: 'none' }
+  return { type: 'check', lineage: 0, key: 0, version: 2, fresh: true, cost, limits }
 }
 
 function look(limits: number): Check {
@@ -218,7 +208,7 @@ async function runOnRedis(steps: readonly Step[]): Promise<unknown[]> {
   return run(steps, limiter, timed.setTime)
 }
 
-/** Plays the steps, and the store's part in the quota; returns every answer. */
+/** Plays the steps; returns every answer. */
 async function run(
   steps: readonly Step[],
   limiter: ReturnType<typeof redisRateLimiter>,
@@ -226,8 +216,7 @@ async function run(
 ): Promise<unknown[]> {
   let now = T0
   const answers: unknown[] = []
-  const quotas = [0, 1].map(() => ({ epoch: 1, allotted: 0 }))
-  const charges: { step: Check; chargedAt: number; epoch: number | null }[] = []
+  const charges: { step: Check; chargedAt: number }[] = []
   await setTime(now)
   for (const step of steps) {
     if (step.type === 'pass') {
@@ -235,10 +224,6 @@ async function run(
       await setTime(now)
     } else if (step.type === 'raise') {
       await limiter.raiseVersions([{ ...namesOf(step), version: step.version }], RETAIN_MS)
-    } else if (step.type === 'set quota') {
-      quotas[step.lineage] = { epoch: (quotas[step.lineage]?.epoch ?? 0) + 1, allotted: 0 }
-    } else if (step.type === 'look') {
-      answers.push(await limiter.unspentQuota(`l${step.lineage}`, quotas[step.lineage]?.epoch ?? 0))
     } else if (step.type === 'refund') {
       // One of the latest, and perhaps one that was given back before.
       const charge = charges.at(-1 - step.which)
@@ -249,22 +234,19 @@ async function run(
         cost,
         chargedAt: charge.chargedAt,
         limits: LIMITS[limits] ?? [],
-        epoch: charge.epoch,
       })
     } else {
-      const quota = tell(step, quotas)
       const answer = await limiter.check({
         ...namesOf(step),
         version: step.version,
         fresh: step.fresh,
         cost: step.cost,
         limits: LIMITS[step.limits] ?? [],
-        quota,
         retainMs: RETAIN_MS,
       })
       answers.push(answer)
       if (answer.outcome === 'admitted' && answer.chargedAt !== null) {
-        charges.push({ step, chargedAt: answer.chargedAt, epoch: quota?.epoch ?? null })
+        charges.push({ step, chargedAt: answer.chargedAt })
       }
     }
   }
@@ -273,14 +255,6 @@ async function run(
 
 function namesOf({ lineage, key }: { lineage: number; key: number }) {
   return { lineageId: `l${lineage}`, keyId: `k${lineage}${key}` }
-}
-
-function tell({ quota, lineage }: Check, quotas: { epoch: number; allotted: number }[]): QuotaTold | null {
-  const known = quotas[lineage]
-  if (quota === 'none' || !known) return null
-  const granted = quota === 'granted' ? 5 : 0
-  known.allotted += granted
-  return { ...known, granted }
 }
 
 describe('a single window', () => {
@@ -315,7 +289,6 @@ describe('a single window', () => {
             fresh: true,
             cost: 1,
             limits,
-            quota: null,
             retainMs: RETAIN_MS,
           })
           expect(ours).toMatchObject({
