@@ -1,6 +1,6 @@
 import { periodAt } from '../core/calendar.ts'
 import { type Clock, monotonicClock } from '../core/clock.ts'
-import { type CompiledLimit, lifetimeMs, type Meter, readMeter } from '../core/rate-limit.ts'
+import { type CompiledLimit, type Meter, readMeter, toldMeter } from '../core/rate-limit.ts'
 import type {
   LimitAnswer,
   LimiterHappening,
@@ -59,9 +59,8 @@ export function createRedisRateLimiter(
   const checking: Question<LimitRequest, LimitAnswer> = {
     script: CHECK,
     argumentsOf({ keyId, version, fresh, cost, limits, retainMs }, deadline, serverTime) {
-      const keepMs = Math.max(retainMs, prepare(limits).lifetimeMs)
       const args: ScriptArguments = [
-        `${deadline} ${cost} ${version} ${fresh ? 1 : 0} ${keepMs}`,
+        `${deadline} ${cost} ${version} ${fresh ? 1 : 0} ${retainMs}`,
         `v${keyId}`,
       ]
       pushLimits(args, limits, serverTime)
@@ -78,8 +77,8 @@ export function createRedisRateLimiter(
       if (isStale) return { outcome: 'stale' }
       const meters: Meter[] = []
       let next = 2
-      for (const { shape } of limits) {
-        meters.push({ shape, used: Number(reply[next]), since: Number(reply[next + 1]) })
+      for (const limit of limits) {
+        meters.push(toldMeter(limit, Number(reply[next]), Number(reply[next + 1]), now))
         next += 2
       }
       if (code === CODE.admitted) {
@@ -145,7 +144,13 @@ export function createRedisRateLimiter(
     return `${keyPrefix}:{${lineageId}}`
   }
 
-  return { timeoutMs, check, raiseVersions, refund, listen: happenings.listen }
+  /** In Redis everything ends by itself. */
+  function forget(lineageId: string): void {
+    denials.forget(lineageId)
+    local.forget(lineageId)
+  }
+
+  return { timeoutMs, check, raiseVersions, refund, forget, listen: happenings.listen }
 }
 
 const RAISING: Question<ScriptArguments, void> = {
@@ -166,7 +171,7 @@ const REFUNDING: Question<RefundRequest, void> = {
 
 /** Each limit as the scripts read it: its field, and three numbers by its kind. */
 function pushLimits(args: ScriptArguments, limits: readonly CompiledLimit[], serverTime: number): void {
-  for (const { field, numbers, calendar } of prepare(limits).words) {
+  for (const { field, numbers, calendar } of prepare(limits)) {
     if (calendar) {
       const { startsAt, endsAt } = periodAt(calendar.per, calendar.timeZone, serverTime)
       args.push(field, `${calendar.capacity} ${startsAt} ${endsAt}`)
@@ -175,33 +180,29 @@ function pushLimits(args: ScriptArguments, limits: readonly CompiledLimit[], ser
 }
 
 /** What does not change from call to call. */
-interface PreparedLimits {
-  readonly words: readonly {
-    readonly field: string
-    readonly numbers: string
-    /** The limit itself, where its numbers depend on the time. */
-    readonly calendar: CompiledLimit | null
-  }[]
-  /** How long a meter of any of these limits can matter. */
-  readonly lifetimeMs: number
+interface PreparedLimit {
+  readonly field: string
+  readonly numbers: string
+  /** The limit itself, where its numbers depend on the time. */
+  readonly calendar: CompiledLimit | null
 }
 
-const prepared = new WeakMap<readonly CompiledLimit[], PreparedLimits>()
+const prepared = new WeakMap<readonly CompiledLimit[], readonly PreparedLimit[]>()
 
-function prepare(limits: readonly CompiledLimit[]): PreparedLimits {
+function prepare(limits: readonly CompiledLimit[]): readonly PreparedLimit[] {
   let known = prepared.get(limits)
   if (!known) {
-    known = { words: limits.map(wordsOf), lifetimeMs: Math.max(0, ...limits.map(lifetimeMs)) }
+    known = limits.map(prepareLimit)
     prepared.set(limits, known)
   }
   return known
 }
 
-function wordsOf(limit: CompiledLimit): PreparedLimits['words'][number] {
+function prepareLimit(limit: CompiledLimit): PreparedLimit {
   const { kind, shape, capacity, windowMs } = limit
-  if (kind === 'calendar') return { field: `c${shape}`, numbers: '', calendar: limit }
-  if (kind === 'window') return { field: `w${shape}`, numbers: `${capacity} ${windowMs} 0`, calendar: null }
-  return { field: `b${shape}`, numbers: `${capacity} ${limit.limit} ${windowMs}`, calendar: null }
+  if (kind === 'calendar') return { field: `xc${shape}`, numbers: '', calendar: limit }
+  if (kind === 'window') return { field: `xw${shape}`, numbers: `${capacity} ${windowMs} 0`, calendar: null }
+  return { field: `xb${shape}`, numbers: `${capacity} ${limit.limit} ${windowMs}`, calendar: null }
 }
 
 /** What was counted elsewhere cannot be given back to Redis. */

@@ -452,7 +452,7 @@ function createModel() {
     const fits = limits.every((limit) => read(limit).fits)
     if (fits && cost > 0) {
       for (const limit of limits)
-        meters.set(`${lineageId} ${limit.name}`, chargeMeter(read(limit).meter, cost))
+        meters.set(`${lineageId} ${limit.name}`, chargeMeter(limit, read(limit).meter, cost))
     }
     const remaining = limits.map((limit) => Math.max(0, Math.floor(limit.capacity - read(limit).meter.used)))
     return { outcome: fits ? 'admitted' : 'limited', remaining }
