@@ -1,4 +1,5 @@
 import keySlot from 'cluster-key-slot'
+import { LRUCache } from 'lru-cache'
 import type { Clock } from '../core/clock.ts'
 import type { LimiterHappening } from '../core/rate-limiter.ts'
 import type { RedisClient } from './redis-client.ts'
@@ -25,6 +26,8 @@ const MIN_CALLS = 20
 const COUNTED_MS = 10_000
 /** How long between two calls that find out whether it answers again. */
 const PAUSE_MS = 500
+/** Nodes of a Cluster that are remembered, the latest asked. They get new addresses again and again. */
+const MAX_NODES = 1_000
 
 /** The nodes behind a client, each made when it is first needed. */
 export function createRedisNodes(
@@ -32,7 +35,7 @@ export function createRedisNodes(
   clock: Clock,
   tell: (happening: LimiterHappening) => void,
 ): (key: string) => RedisNode {
-  const nodes = new Map<string, RedisNode>()
+  const nodes = new LRUCache<string, RedisNode>({ max: MAX_NODES })
   if (!client.isCluster) {
     const only = createRedisNode(clock, tell)
     return () => only

@@ -8,6 +8,7 @@ import {
   type Meter,
   readMeter,
 } from '../../lib/core/rate-limit.ts'
+import { heapGrowth } from '../support/heap-growth.ts'
 
 const DAY = 86_400_000
 const T0 = Date.UTC(2026, 0, 15, 12)
@@ -337,6 +338,47 @@ describe('what is kept', () => {
       world.pass(1)
     }
     expect(world.check({ version: 3, fresh: true }).outcome).toBe('admitted')
+  })
+
+  it('is bounded for a key whose limits change all the time', async () => {
+    const { check, pass } = setUp()
+    const growth = await heapGrowth(() => {
+      for (let i = 0; i < 4_000; i++) {
+        const given = Array.from({ length: 15 }, (_, j) => ({
+          name: `j${15 * i + j}`,
+          limit: 9,
+          windowMs: 1,
+        }))
+        expect(check({ limits: limits({ limit: 9_000, per: 'month' }, ...given) }).outcome).toBe('admitted')
+        pass(1)
+      }
+    })
+    expect(growth).toBeLessThan(1)
+    expect(check({ limits: limits({ limit: 9_000, per: 'month' }), cost: 0 })).toMatchObject({
+      limits: [{ remaining: 5_000 }],
+    })
+  })
+
+  it('is bounded for a key that is rotated all the time, and holds the versions that matter', async () => {
+    const { check, limiter, pass } = setUp()
+    const growth = await heapGrowth(() => {
+      for (let i = 0; i < 50_000; i++) {
+        limiter.raiseVersions([{ lineageId: 'lineage', keyId: `key${i}`, version: 2 }], 100)
+        pass(1)
+      }
+    })
+    expect(growth).toBeLessThan(1)
+    for (let i = 49_901; i < 50_000; i++) expect(check({ keyId: `key${i}` }).outcome).toBe('stale')
+  })
+
+  it('is forgotten where that is asked for', () => {
+    const { check, limiter } = setUp()
+    check({ limits: minute, cost: 3 })
+    check({ lineageId: 'other', limits: minute, cost: 3 })
+    limiter.forget?.('lineage')
+    limiter.forget?.('nobody')
+    expect(check({ limits: minute, cost: 3 }).outcome).toBe('admitted')
+    expect(check({ lineageId: 'other', limits: minute }).outcome).toBe('limited')
   })
 
   it('sets no timer, whatever the window', () => {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
+import keySlot from 'cluster-key-slot'
 import { Redis } from 'ioredis'
 import { type ApiKeyEvent, type ApiKeysOptions, createApiKeys, type LimitAnswer, memoryStore } from 'latchkey'
 import { type RedisRateLimiterOptions, redisRateLimiter } from 'latchkey/redis'
@@ -7,6 +8,7 @@ import { describe, expect, inject, it, onTestFinished } from 'vitest'
 import { type CompiledLimit, compileRateLimits } from '../../lib/core/rate-limit.ts'
 import { createRedisRateLimiter } from '../../lib/rate-limits/redis.ts'
 import { fakeClock, settle } from '../support/fake-clock.ts'
+import { heapGrowth } from '../support/heap-growth.ts'
 import { startSentinel } from '../support/redis-sentinel.ts'
 import { startCluster, startRedis } from '../support/redis-server.ts'
 import { startLoad } from '../support/steady-load.ts'
@@ -193,6 +195,25 @@ describe('the suspension of a server', () => {
       for (let i = 0; i < 19; i++) await ask(limiter, {})
     }
     expect(happenings).not.toContain('suspended')
+  })
+})
+
+describe('the nodes of a Cluster', () => {
+  it('are remembered for a bounded number of addresses, however often they get new ones', async () => {
+    const slots = Array.from({ length: 16_384 }, () => [''])
+    const evalsha = async () => [1, 1_000, 1, 1_000]
+    const limiter = createRedisRateLimiter(
+      { evalsha, eval: evalsha, isCluster: true, slots },
+      { onUnavailable: 'open' },
+      fakeClock(),
+    )
+    const growth = await heapGrowth(async () => {
+      for (let i = 0; i < 20_000; i++) {
+        for (const slot of [slots[keySlot('latchkey:{l}')] ?? []]) slot[0] = `10.0.${i >> 8}.${i & 255}:6379`
+        await ask(limiter, {})
+      }
+    })
+    expect(growth).toBeLessThan(4)
   })
 })
 

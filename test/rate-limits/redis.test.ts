@@ -388,6 +388,18 @@ describe('refusals that are remembered', () => {
     expect(counter.calls).toBe(calls + 1)
   })
 
+  it('are so many as was said, and those of others are asked for again', async () => {
+    const counter = counted(redis)
+    const { check } = setUp({ denials: { maxEntries: 2 } }, counter.client)
+    const lineages = ['a', 'b', 'c']
+    for (const lineageId of lineages) for (let i = 0; i < 4; i++) await check({ lineageId, limits: minute })
+    const calls = counter.calls
+    for (const lineageId of ['b', 'c', 'a']) {
+      expect(await check({ lineageId, limits: minute })).toMatchObject({ outcome: 'limited' })
+    }
+    expect(counter.calls).toBe(calls + 1)
+  })
+
   it('are forgotten where units are given back', async () => {
     const { check, limiter } = setUp()
     const spent = await check({ limits: minute, cost: 3 })
