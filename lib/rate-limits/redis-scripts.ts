@@ -15,6 +15,9 @@ const TIDY_FROM = 16
 /** With so many fields, that happens also where a limit is counted that was not before. */
 const TIDY_TO_OPEN = 64
 
+/** Longer than any call is waited for. */
+const REFUND_ID_MS = 120_000
+
 /**
  * What every script begins with. One hash holds all of a lineage:
  *
@@ -216,13 +219,16 @@ return { ${CODE.admitted}, now }
 `
 
 /**
- * Gives back what a call has spent, as far as it still counts.
+ * Gives back what a call has spent, as far as it still counts. It does so once, however often it arrives: its id lives longer
+ * than any deadline, under a key that has the hash tag of the hash.
  *
- * ARGV: cost, when it was charged, then the limits as above.
+ * ARGV: deadline, id, cost, when it was charged, then the limits as above.
  */
 const REFUND_SOURCE = `${PRELUDE}
-local cost, at, x, w, n, keep = tonumber(args[1]), tonumber(args[2]), call('HGET', key, 'x'), { 'HSET', key }, 2, 0
-for i = 3, #args, 2 do
+if now >= tonumber(args[1]) then return { ${CODE.late}, now } end
+if not call('SET', key .. ':' .. args[2], '', 'NX', 'PX', ${REFUND_ID_MS}) then return { ${CODE.admitted}, now } end
+local cost, at, x, w, n, keep = tonumber(args[3]), tonumber(args[4]), call('HGET', key, 'x'), { 'HSET', key }, 2, 0
+for i = 5, #args, 2 do
   local kind, meter = string.byte(args[i], 2), call('HGET', key, args[i])
   local _, a, b = string.match(args[i + 1], '^(%d+) (%d+) (%d+)$')
   a, b = tonumber(a), tonumber(b)

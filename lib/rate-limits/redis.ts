@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { periodAt } from '../core/calendar.ts'
 import { type Clock, monotonicClock } from '../core/clock.ts'
 import { type CompiledLimit, type Meter, readMeter, toldMeter } from '../core/rate-limit.ts'
@@ -15,6 +16,7 @@ import { admittedAnswer, refusedAnswer } from './limit-answers.ts'
 import { memoryRateLimiter } from './memory.ts'
 import { createRedisCalls, type Question, type ScriptArguments } from './redis-calls.ts'
 import type { RedisClient } from './redis-client.ts'
+import { connectionOf } from './redis-connection.ts'
 import { createRedisNodes } from './redis-node.ts'
 import { type RedisRateLimiterOptions, resolveRedisOptions } from './redis-options.ts'
 import { CHECK, CODE, RAISE, REFUND } from './redis-scripts.ts'
@@ -49,9 +51,10 @@ export function createRedisRateLimiter(
   const settings = resolveRedisOptions(options)
   const { keyPrefix, timeoutMs, policyOf } = settings
   const happenings = createHappenings(clock)
-  const nodeOf = createRedisNodes(client, clock, happenings.tell)
-  const checks = createRedisCalls(client, timeoutMs, clock)
-  const changes = createRedisCalls(client, Math.max(timeoutMs, CHANGE_TIMEOUT_MS), clock)
+  const connection = connectionOf(client)
+  const nodeOf = createRedisNodes(connection, clock, happenings.tell)
+  const checks = createRedisCalls(connection, timeoutMs, clock)
+  const changes = createRedisCalls(connection, Math.max(timeoutMs, CHANGE_TIMEOUT_MS), clock)
   const denials = createDenials(settings.denials, clock)
   /** While Redis is away. */
   const local = memoryRateLimiter()
@@ -161,8 +164,8 @@ const RAISING: Question<ScriptArguments, void> = {
 
 const REFUNDING: Question<RefundRequest, void> = {
   script: REFUND,
-  argumentsOf({ cost, chargedAt, limits }, _deadline, serverTime) {
-    const args: ScriptArguments = [cost, chargedAt]
+  argumentsOf({ cost, chargedAt, limits }, deadline, serverTime) {
+    const args: ScriptArguments = [deadline, randomUUID(), cost, chargedAt]
     pushLimits(args, limits, serverTime)
     return args
   },

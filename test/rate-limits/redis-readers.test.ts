@@ -269,7 +269,11 @@ describe('ended meters in Redis', () => {
         const ended = Array.from({ length: 11 }, (_, i) => ({ name: `l${from + i}`, limit: 9, windowMs: 1 }))
         await check(limitsOf(...ended), 1)
       }
-      await expect.poll(() => tidy().then(() => redis.hkeys(`${key}:{l}`))).toHaveLength(4)
+      const fieldsAfterwards = async () => {
+        await tidy()
+        return redis.hkeys(`${key}:{l}`)
+      }
+      await expect.poll(fieldsAfterwards).toHaveLength(4)
       expect((await redis.hkeys(`${key}:{l}`)).sort()).toEqual([
         'vk',
         'x',
