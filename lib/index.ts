@@ -43,23 +43,23 @@ export type {
   UpdateOptions,
 } from './core/key-management.ts'
 export type { KeySettings } from './core/key-settings.ts'
-export type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from './core/key-store.ts'
+export type {
+  KeyChange,
+  KeyFilter,
+  KeyPosition,
+  KeyStore,
+  QuotaSwap,
+  QuotaSwapResult,
+  UsageDelta,
+} from './core/key-store.ts'
 export type { ApiKeyVerifier, Happening, VerifyOptions } from './core/key-verifier.ts'
 export { missingPermissions, type PermissionRequirement, type Permissions } from './core/permissions.ts'
-export {
-  decideReservation,
-  type Quota,
-  type QuotaRecord,
-  type QuotaRefill,
-  type QuotaReservation,
-  startQuota,
-} from './core/quota.ts'
+export { type Quota, type QuotaRecord, type QuotaRefill, startQuota } from './core/quota.ts'
 export type { CompiledLimit, LimitState, RateLimit } from './core/rate-limit.ts'
 export type {
   LimitAnswer,
   LimiterHappening,
   LimitRequest,
-  QuotaTold,
   RateLimiter,
   RefundRequest,
   VersionMark,

@@ -20,7 +20,7 @@ import { createKeyManagement } from './manage-keys.ts'
 import { createOwnerStanding } from './owner-standing.ts'
 import type { Permissions } from './permissions.ts'
 import { createPublishChange } from './publish-change.ts'
-import { createQuotaBlocks } from './quota-blocks.ts'
+import { createQuotaLeases } from './quota-leases.ts'
 import { compileRateLimits, type RateLimit } from './rate-limit.ts'
 import type { LimiterHappening, RateLimiter } from './rate-limiter.ts'
 import type { Owner } from './record.ts'
@@ -29,7 +29,7 @@ import { createReporter } from './report-happening.ts'
 import { createStoreAccess } from './store-access.ts'
 import { createUsageLog } from './usage-log.ts'
 import { closedError, createVerifier } from './verify-key.ts'
-import type { VerifyResult } from './verify-result.ts'
+import type { VerifiedKey, VerifyResult } from './verify-result.ts'
 
 export interface ApiKeysOptions {
   /** Where keys are kept: `memoryStore()`, or an adapter of your own. */
@@ -127,12 +127,21 @@ export interface ApiKeysOptions {
    */
   ownerMaxAgeMs?: number
   /**
-   * How many units of a quota are moved from the store to the limiter at once. A crash loses at most what
-   * was moved and not spent; 1 loses nothing and writes to the store with every call.
+   * The most units of a quota that this process leases from the store beyond what calls need right now. A lease also takes
+   * at most a sixteenth of what is left and twice what was used of the one before, so keys that are used little lease little.
+   * A crash loses at most one lease for each key. With 0 nothing is leased ahead, and every call writes to the store.
    *
-   * @default 100
+   * @default 1_000
    */
   quotaBlockSize?: number
+  /**
+   * How long this process holds units that it has leased, in milliseconds, from 100 to 600,000. What is not spent by then goes
+   * back to the store. While units are leased by other processes, a call may be refused for that long, and is told so by
+   * `Retry-After`. Longer leases need fewer writes.
+   *
+   * @default 5_000
+   */
+  quotaLeaseMs?: number
   /** How uses are gathered before they are written to the store. */
   usage?: {
     /** How long uses are gathered, in milliseconds, at most 30,000. @default 10_000 */
@@ -163,8 +172,8 @@ export interface ApiKeys
     Required<Omit<ApiKeyVerifier, 'isForeignKey'>>,
     Pick<ApiKeyVerifier, 'isForeignKey'> {
   /**
-   * Writes what is still in memory and stops the timers. Verifications after it fail with `unavailable`. The
-   * store and the limiter stay open: they are yours.
+   * Waits for calls that are under way, writes what is still in memory, gives leased units of quotas back to the store, and
+   * stops the timers. Verifications after it fail with `unavailable`. The store and the limiter stay open: they are yours.
    */
   close(): Promise<void>
 }
@@ -187,6 +196,7 @@ const OPTIONS = [
   'ownerPermissions',
   'ownerMaxAgeMs',
   'quotaBlockSize',
+  'quotaLeaseMs',
   'usage',
   'timeoutMs',
   'onEvent',
@@ -217,7 +227,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const ownerStanding = createOwnerStanding(settings.ownerHooks, settings.owners, clock, guard)
   const cache = createRecordCache(store, digester, settings.cache, clock, guard)
   const usage = store.recordUsage ? createUsageLog(store, clock, settings.usage, guard, emit) : null
-  const quotaBlocks = createQuotaBlocks(store, settings.quotaBlockSize, clock, guard)
+  const quotaLeases = createQuotaLeases(store, settings.quotaLeases, clock, guard)
   const { maxAgeMs } = settings.cache
   // A use elsewhere is written within the one and read within the other.
   const idleSlackMs = settings.usage.flushMs + maxAgeMs
@@ -244,7 +254,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     formats: settings.formats,
     ownerStanding,
     limiter,
-    quotaBlocks,
+    quotaLeases,
     usage,
     failedAttempts,
     clock,
@@ -261,7 +271,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     digester,
     formats: settings.formats,
     cache,
-    limiter,
+    quotaLeases,
     publish,
     prefix,
     clock,
@@ -308,6 +318,15 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     }
   }
 
+  async function refund(result: VerifiedKey): Promise<boolean> {
+    const work = verifier.refund(result)
+    inBackground(work)
+    const isRefunded = await work
+    // Nobody else would give it back to the store any more.
+    if (closing) await quotaLeases.giveBack()
+    return isRefunded
+  }
+
   /** What is under way when `close()` is called is waited for. */
   function inBackground(work: PromiseLike<unknown>): void {
     underWay += 1
@@ -325,7 +344,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
         onIdle = resolve
       })
     }
-    await usage?.close()
+    await Promise.all([quotaLeases.close(), usage?.close()])
     await Promise.allSettled(stopListening.map(async (stop) => stop?.()))
   }
 
@@ -338,7 +357,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     async verify(key: string, verifyOptions?: VerifyOptions) {
       return verifyEager(key, verifyOptions)
     },
-    refund: verifier.refund,
+    refund,
     close() {
       closing ??= closeAll()
       return closing
@@ -349,7 +368,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
 function resolveOptions(options: ApiKeysOptions) {
   checkObject('options', options, OPTIONS)
   const { rateLimiter, clock = systemClock, onEvent, cache = {}, usage = {} } = options
-  checkMethods('rateLimiter', rateLimiter, ['check', 'raiseVersions', 'unspentQuota'])
+  checkMethods('rateLimiter', rateLimiter, ['check', 'raiseVersions'])
   checkFunction('clock.now', clock?.now)
   checkFunction('clock.setTimer', clock?.setTimer)
   const { revocation = 'exact', invalidation, failedAttempts = false } = options
@@ -379,7 +398,11 @@ function resolveOptions(options: ApiKeysOptions) {
     upgradeDigests:
       options.upgradeDigests === undefined ? false : checkBoolean('upgradeDigests', options.upgradeDigests),
     timeoutMs: integer('timeoutMs', options.timeoutMs, 5_000, 1, DAY_MS),
-    quotaBlockSize: integer('quotaBlockSize', options.quotaBlockSize, 100, 1, 1_000_000_000),
+    quotaLeases: {
+      blockSize: integer('quotaBlockSize', options.quotaBlockSize, 1_000, 0, 1_000_000_000),
+      leaseMs: integer('quotaLeaseMs', options.quotaLeaseMs, 5_000, 100, 600_000),
+      maxEntries,
+    },
     owners: { maxAgeMs: integer('ownerMaxAgeMs', options.ownerMaxAgeMs, 5_000, 0, DAY_MS), maxEntries },
     usage: {
       flushMs: integer('usage.flushMs', usage.flushMs, 10_000, 1, 30_000),

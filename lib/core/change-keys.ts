@@ -9,12 +9,12 @@ import type { ChangeOptions, UpdateOptions } from './key-management.ts'
 import type { KeyChange, KeyFilter, KeyPosition, KeyStore } from './key-store.ts'
 import type { PublishChange } from './publish-change.ts'
 import { startQuota } from './quota.ts'
-import type { RateLimiter } from './rate-limiter.ts'
+import type { QuotaLeases } from './quota-leases.ts'
 import { type ApiKey, type KeyRecord, toApiKey } from './record.ts'
 
 export interface ChangeParts {
   readonly store: KeyStore
-  readonly limiter: RateLimiter
+  readonly quotaLeases: QuotaLeases
   readonly publish: PublishChange
   readonly clock: Clock
   readonly guard: FaultGuard
@@ -50,7 +50,7 @@ const MAX_ID_LENGTH = 255
  * everywhere, and then told of.
  */
 export function createKeyChanges(parts: ChangeParts) {
-  const { store, limiter, publish, clock, guard, emit } = parts
+  const { store, quotaLeases, publish, clock, emit } = parts
 
   /**
    * Changes all of these keys that are not revoked, and makes that known page by page; returns how many. Those that are
@@ -79,7 +79,7 @@ export function createKeyChanges(parts: ChangeParts) {
         // What was committed before a fault is made known all the same.
         await publish([...revoked, ...committed.map(({ record }) => record)])
       }
-      for (const one of committed) await announce(one)
+      for (const one of committed) announce(one)
       count += committed.filter(({ isChanged }) => isChanged).length
     }
     return count
@@ -110,8 +110,10 @@ export function createKeyChanges(parts: ChangeParts) {
     return announce(committed)
   }
 
-  async function announce({ before, record, event, at, by }: CommittedChange): Promise<ApiKey> {
-    const views = await viewChange(before, record)
+  function announce({ before, record, event, at, by }: CommittedChange): ApiKey {
+    // What this process holds of a quota that was replaced is still shown as it was.
+    const views = { before: view(before), apiKey: view(record) }
+    if (record.quota && record.quota !== before.quota) quotaLeases.wasSet(record.lineageId, record.quota)
     if (event) emit({ ...event, at, keyId: record.id, owner: record.owner, by, ...views })
     return views.apiKey
   }
@@ -168,32 +170,10 @@ export function createKeyChanges(parts: ChangeParts) {
     return id === '' || id.length > MAX_ID_LENGTH || !isStorable(id) ? null : store.find({ id })
   }
 
-  /** The public view, with the units counted that the limiter holds. */
-  async function view(record: KeyRecord): Promise<ApiKey> {
-    return toApiKey(record, await unspentOf(record))
-  }
-
-  async function unspentOf({ quota, lineageId }: KeyRecord): Promise<number> {
-    if (!quota) return 0
-    return guard.run('rate_limiter', () => limiter.unspentQuota(lineageId, quota.epoch))
-  }
-
-  /** The same after a commit, which must not fail over how it is shown: what the limiter cannot say is not counted. */
-  function viewCommitted(record: KeyRecord): Promise<ApiKey> {
-    return view(record).catch(() => toApiKey(record))
-  }
-
-  /** A key before and after a change, both with the quota that is there now unless it was set by the change. */
-  async function viewChange(
-    before: KeyRecord,
-    after: KeyRecord,
-  ): Promise<{ readonly before: ApiKey; readonly apiKey: ApiKey }> {
-    const unspent = await unspentOf(after).catch(() => 0)
-    const isSameQuota = before.quota?.epoch === after.quota?.epoch
-    return {
-      before: isSameQuota ? toApiKey(before, unspent) : await viewCommitted(before),
-      apiKey: toApiKey(after, unspent),
-    }
+  /** The public view, with the units counted that this process holds. */
+  function view(record: KeyRecord): ApiKey {
+    const { quota, lineageId } = record
+    return toApiKey(record, quota ? quotaLeases.heldOf(lineageId, quota) : 0)
   }
 
   async function* pages(filter: KeyFilter): AsyncGenerator<KeyRecord[]> {
@@ -208,7 +188,7 @@ export function createKeyChanges(parts: ChangeParts) {
     }
   }
 
-  return { change, changeAll, updateSurely, findById, findExisting, pages, view, viewCommitted, viewChange }
+  return { change, changeAll, updateSurely, findById, findExisting, pages, view }
 }
 
 /** Whether `now` is `record` after `change`, and not after somebody else's. */

@@ -145,7 +145,6 @@ export function createFailedAttempts(
       fresh: true,
       cost,
       limits,
-      quota: null,
       retainMs: windowMs,
     }
     try {

@@ -1,4 +1,4 @@
-import type { Quota, QuotaReservation } from './quota.ts'
+import type { Quota, QuotaRecord } from './quota.ts'
 import type { KeyRecord, KeyStatus, Owner } from './record.ts'
 
 /** What an administrator may change on a key. A member that is absent stays as it is. */
@@ -23,7 +23,7 @@ export type KeyChange = Partial<
   /**
    * Sets the quota of the key's lineage: what the lineage has becomes `startQuota(quota, existing, updatedAt)`,
    * in the same atomic step. Null removes it, and keeps its epoch: `existing` of the next quota is the one that was
-   * removed, so that units a limiter still holds of it are worth nothing.
+   * removed, so that units which a process still holds of it are worth nothing.
    */
   readonly quota?: Quota | null
 }
@@ -56,6 +56,20 @@ export interface UsageDelta {
   /** The address of the latest of them, where it is known. */
   readonly lastUsedIp: string | null
 }
+
+/** Units that move between a process and the quota of a lineage. */
+export interface QuotaSwap {
+  readonly lineageId: string
+  /** The quota as the process believes it to be. */
+  readonly expected: QuotaRecord
+  /** The quota that is to take its place. */
+  readonly next: QuotaRecord
+}
+
+/** What became of a swap; `current` is what the lineage has instead, null where it has no quota. */
+export type QuotaSwapResult =
+  | { readonly swapped: true }
+  | { readonly swapped: false; readonly current: QuotaRecord | null }
 
 /**
  * Where key records live: the port that a custom adapter implements.
@@ -106,8 +120,18 @@ export interface KeyStore {
   recordUsage?(batch: readonly UsageDelta[]): Promise<void>
 
   /**
-   * Applies `decideReservation` to the quota of the lineage in one atomic step: each refill that is due happens
-   * once, whoever asks. Null when the lineage has no quota.
+   * Replaces the quota of the lineage by `next` if its `epoch`, `allotted` and `remaining` still are those of `expected`: one
+   * compare-and-swap. Otherwise it answers what the lineage has now, as of a write that has resolved, never from a cache
+   * or a replica; `current` is null where the lineage has no quota, or it was removed.
+   *
+   * "Not swapped" has to be certain. Where the store cannot know, because a reply was lost or its driver may have sent
+   * the command twice, it rejects, and the same swap comes again.
    */
-  reserveQuota?(lineageId: string, amount: number, at: Date): Promise<QuotaReservation | null>
+  swapQuota?(lineageId: string, expected: QuotaRecord, next: QuotaRecord): Promise<QuotaSwapResult>
+
+  /**
+   * The same for several lineages, each at most once, for stores that do that sooner together than one by one. Each swap is
+   * made or refused by itself; the results are in the order of the swaps. It rejects where it does not know of any one of them.
+   */
+  swapQuotas?(swaps: readonly QuotaSwap[]): Promise<readonly QuotaSwapResult[]>
 }

@@ -11,7 +11,7 @@ export interface ListingParts {
   readonly store: KeyStore
   readonly clock: Clock
   readonly guard: FaultGuard
-  view(record: KeyRecord): Promise<ApiKey>
+  view(record: KeyRecord): ApiKey
 }
 
 /** Of how many owners a listing may show the keys. */
@@ -31,7 +31,7 @@ export function createKeyListing(parts: ListingParts): (options?: ListOptions) =
     const found = owners ? await listOwners(owners, filter, page) : await store.list(filter, page)
     const shown = found.slice(0, limit)
     const last = found.length > limit ? shown.at(-1) : undefined
-    return { apiKeys: await Promise.all(shown.map(view)), ...(last && { nextCursor: writeCursor(last) }) }
+    return { apiKeys: shown.map(view), ...(last && { nextCursor: writeCursor(last) }) }
   }
 
   /** The page that a store would return if it could be asked for several owners. */

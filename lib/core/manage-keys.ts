@@ -50,8 +50,7 @@ const MAX_GRACE_MS = 366 * 86_400_000
 
 export function createKeyManagement(parts: ManagementParts): KeyManagement {
   const { store, digester, cache, publish, clock, guard, emit } = parts
-  const { change, changeAll, updateSurely, findById, findExisting, pages, view, viewCommitted, viewChange } =
-    createKeyChanges(parts)
+  const { change, changeAll, updateSurely, findById, findExisting, pages, view } = createKeyChanges(parts)
 
   async function issue(options: IssueOptions): Promise<IssuedKey> {
     checkObject('options', options, ['id', 'owner', 'createdBy', 'prefix', ...SETTINGS])
@@ -171,8 +170,8 @@ export function createKeyManagement(parts: ManagementParts): KeyManagement {
     const previous = afterChange(old, ended)
     appeared(record)
     await publish([previous])
-    const apiKey = await viewCommitted(record)
-    const views = await viewChange(old, previous)
+    const apiKey = view(record)
+    const views = { before: view(old), apiKey: view(previous) }
     emit({
       type: 'key.rotated',
       at,

@@ -2,8 +2,8 @@ import { checkInteger, checkObject, fail } from '../internal/options.ts'
 import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
 
 /**
- * When and to what a quota is filled up again. A refill raises what remains to `amount`; it takes nothing away of
- * what was granted beyond, but for what a limiter holds unspent, which is at most a block (`quotaBlockSize`).
+ * When and to what a quota is filled up again. A refill raises what remains to `amount`. It takes nothing away, except
+ * the units that processes have leased and not spent (see `quotaBlockSize`).
  */
 export type QuotaRefill = {
   /** What remains after a refill, at least; a positive integer. */
@@ -39,32 +39,44 @@ export interface Quota {
 /**
  * A quota as a store keeps it, one for each lineage.
  *
- * Units travel: the store moves a block from `remaining` to `allotted`, a limiter spends what was allotted. Setting
- * or refilling the quota begins a new epoch, in which nothing is allotted yet, so that nothing written late
- * for an old epoch can change the new one.
+ * A process leases units: it moves them from `remaining` to `allotted`, spends them in memory, and moves back to
+ * `remaining` what it has not spent. `allotted` never falls, so within an epoch no state ever comes twice. Setting or refilling
+ * the quota begins a new epoch, in which leases of the old one are worth nothing.
  */
 export interface QuotaRecord {
-  /** Units not yet handed to a limiter. */
+  /** Units that no process has leased. */
   readonly remaining: number
   /** Rises with every setting and every refill that adds units. */
   readonly epoch: number
-  /** Units handed to limiters in this epoch, in all. */
+  /** Units leased in this epoch so far; those that came back stay counted. */
   readonly allotted: number
   readonly refill: QuotaRefill | null
   /** When the next refill is due. */
   readonly nextRefillAt: Date | null
 }
 
-/** What a reservation did. */
-export interface QuotaReservation {
+/** The units that a process holds, and what it wants to hold. */
+export interface QuotaWish {
+  /** The epoch of the units that the process holds. */
   readonly epoch: number
-  /** Units handed out in this epoch in all, this reservation included. */
-  readonly allotted: number
-  /** Units handed out by this reservation; 0 where nothing remained. */
+  /** Units that the process has leased and not spent. */
+  readonly held: number
+  /** What the calls that wait for units cost, in the order in which they came. */
+  readonly costs: readonly number[]
+  /** The most units to hold beyond what those calls cost. */
+  readonly maxExtra: number
+}
+
+/** What a process and the store exchange. */
+export interface QuotaExchange {
+  /** What the store is to hold afterwards; the very `quota` that was given where there is nothing to exchange. */
+  readonly next: QuotaRecord
+  /** The units that the process holds once the exchange is made. */
   readonly granted: number
-  /** Units still in the store. */
-  readonly remaining: number
-  readonly nextRefillAt: Date | null
+  /** Those of its units that the process may spend whether or not the exchange is made. */
+  readonly kept: number
+  /** Those of its units that go back to the store. */
+  readonly returned: number
 }
 
 const MAX_UNITS = 1_000_000_000_000
@@ -85,20 +97,58 @@ export function startQuota(quota: Quota, previous: QuotaRecord | null, at: Date)
   }
 }
 
+/** A lease takes at most one part in so many of what is left, so that other processes find units too. */
+const SHARE = 16
+
 /**
- * Carries out a refill that is due at `at`, then moves up to `amount` units to the allotment. Pure: a store's
- * `reserveQuota` applies it to its row in one atomic step.
+ * Decides what a process and the store exchange at `at`: a refill that is due is made, the process offers the units it
+ * holds, and leases what the waiting calls cost and something beyond. Calls that cost more than is there are passed over.
+ * Pure: `swapQuota` of the store then replaces `quota` by `next`, if it still is the same.
  */
-export function decideReservation(
+export function decideExchange(
   quota: QuotaRecord,
-  amount: number,
+  { epoch, held, costs, maxExtra }: QuotaWish,
   at: Date,
-): { readonly next: QuotaRecord; readonly reservation: QuotaReservation } {
-  const due = refillIfDue(quota, at)
-  const granted = Math.min(amount, due.remaining)
-  const next = { ...due, remaining: due.remaining - granted, allotted: due.allotted + granted }
-  const { epoch, allotted, remaining, nextRefillAt } = next
-  return { next, reservation: { epoch, allotted, granted, remaining, nextRefillAt } }
+): QuotaExchange {
+  const offered = epoch === quota.epoch ? held : 0
+  const due = refillIfDue(quota, offered, at)
+  const own = due.epoch === quota.epoch ? offered : 0
+  const available = due.remaining + own
+  let needed = 0
+  for (const cost of costs) if (needed + cost <= available) needed += cost
+  const unchanged = { next: quota, granted: own, kept: own, returned: 0 }
+  if (needed === 0 && costs.length > 0) return unchanged
+  let granted = needed + Math.min(maxExtra, Math.floor((available - needed) / SHARE))
+  // Others tell by the state of the store whether anybody still leases units: a renewed lease has to change it.
+  if (granted === own && granted > needed) granted -= 1
+  // Neither a refill that nobody waits for nor the time of the next one is worth a write of its own.
+  if (granted === own && (due.epoch === quota.epoch || offered === 0)) return unchanged
+  const leased = granted - own
+  const next = {
+    ...due,
+    remaining: due.remaining - leased,
+    allotted: due.allotted + Math.max(0, leased),
+  }
+  return { next, granted, kept: Math.min(own, granted), returned: Math.max(0, -leased) }
+}
+
+/** When `quota` is filled up next, as seen at `at`, in milliseconds since the epoch; null where nothing refills it. */
+export function nextRefillMs(quota: QuotaRecord, at: Date): number | null {
+  return refillIfDue(quota, 0, at).nextRefillAt?.getTime() ?? null
+}
+
+/** Whether a store has `quota` still in the state that was expected. */
+export function isSameQuota(quota: QuotaRecord, expected: QuotaRecord): boolean {
+  const { epoch, allotted, remaining } = expected
+  return quota.epoch === epoch && quota.allotted === allotted && quota.remaining === remaining
+}
+
+/** Whether `quota` is a later state of the store than `other`. */
+export function isLaterQuota(quota: QuotaRecord, other: QuotaRecord): boolean {
+  if (quota.epoch !== other.epoch) return quota.epoch > other.epoch
+  // Leasing leaves the sum as it is and raises what was allotted; what comes back raises the sum.
+  const [sum, otherSum] = [quota.allotted + quota.remaining, other.allotted + other.remaining]
+  return sum === otherSum ? quota.allotted > other.allotted : sum > otherSum
 }
 
 /** Requires a quota. @throws TypeError naming the member. */
@@ -123,12 +173,13 @@ function checkRefill(name: string, value: unknown): QuotaRefill {
   return { amount, per, timeZone: checkTimeZone(`${name}.timeZone`, given.timeZone ?? 'UTC') }
 }
 
-function refillIfDue(quota: QuotaRecord, at: Date): QuotaRecord {
+/** The quota after a refill that is due at `at`, where whoever asks offers `offered` units. */
+function refillIfDue(quota: QuotaRecord, offered: number, at: Date): QuotaRecord {
   const { refill, nextRefillAt } = quota
   if (!refill || !nextRefillAt || at.getTime() < nextRefillAt.getTime()) return quota
   const next = nextRefill(refill, nextRefillAt.getTime(), at.getTime())
-  // A new epoch takes back what limiters hold unspent: none begins where there is nothing to add.
-  if (quota.remaining >= refill.amount) return { ...quota, nextRefillAt: next }
+  // A new epoch ends all leases: none begins where there is nothing to add.
+  if (quota.remaining + offered >= refill.amount) return { ...quota, nextRefillAt: next }
   return { remaining: refill.amount, epoch: quota.epoch + 1, allotted: 0, refill, nextRefillAt: next }
 }
 

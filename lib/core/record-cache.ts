@@ -4,7 +4,7 @@ import type { Clock } from './clock.ts'
 import type { Digester, PreparedDigest } from './digest.ts'
 import type { FaultGuard } from './faults.ts'
 import type { KeyStore } from './key-store.ts'
-import type { QuotaReservation } from './quota.ts'
+import type { QuotaRecord } from './quota.ts'
 import { type CompiledLimit, compileRateLimits } from './rate-limit.ts'
 import { type ApiKey, type KeyRecord, toApiKey } from './record.ts'
 
@@ -26,8 +26,8 @@ export interface CachedKey {
   /** Whether a digest upgrade was begun from this copy of the record: it is not tried twice. */
   isUpgrading?: boolean
   readonly isRevoked: boolean
-  /** The lineage's quota as the store last told it; moves on with every reservation. */
-  quota: Omit<QuotaReservation, 'granted'> | null
+  /** The lineage's quota as it was read with the record. */
+  readonly quota: QuotaRecord | null
 }
 
 export interface RecordCacheOptions {
@@ -197,12 +197,7 @@ export function createRecordCache(
         expiresAtMs: expiresAt?.getTime() ?? null,
         lastActiveAtMs: Math.max(createdAt.getTime(), lastUsedAt?.getTime() ?? 0),
         isRevoked: record.revokedAt !== null,
-        quota: quota && {
-          epoch: quota.epoch,
-          allotted: quota.allotted,
-          remaining: quota.remaining,
-          nextRefillAt: quota.nextRefillAt,
-        },
+        quota,
       }
     } catch (error) {
       throw guard.toError('store', error)

@@ -74,7 +74,7 @@ export interface KeyRecord {
 
 /** The quota as everybody may see it. */
 export interface ApiKeyQuota {
-  /** Units left, those counted that a limiter holds unspent. */
+  /** Units left: what the store has, and what this process has leased and not spent. Other processes may hold more. */
   readonly remaining: number
   readonly refill: QuotaRefill | null
   readonly nextRefillAt: Date | null
@@ -89,13 +89,13 @@ export type ApiKey = Readonly<Omit<KeyRecord, 'lookup' | 'digest' | 'quota'> & {
 /** The state of a key at a moment, the strongest first: revoked, expired, disabled, active. */
 export type KeyStatus = 'active' | 'disabled' | 'expired' | 'revoked'
 
-/** The public view of a record. `unspentQuota` are the units that a limiter holds. */
-export function toApiKey(record: KeyRecord, unspentQuota = 0): ApiKey {
+/** The public view of a record. `heldUnits` are those that this process has leased of its quota and not spent. */
+export function toApiKey(record: KeyRecord, heldUnits = 0): ApiKey {
   const { lookup: _lookup, digest: _digest, quota, ...rest } = record
   return deepFreeze({
     ...rest,
     quota: quota && {
-      remaining: quota.remaining + unspentQuota,
+      remaining: quota.remaining + heldUnits,
       refill: quota.refill,
       nextRefillAt: quota.nextRefillAt,
     },
@@ -212,6 +212,12 @@ const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as num
 const isTextList = (value: unknown) =>
   Array.isArray(value) && value.every((entry) => typeof entry === 'string')
 
+/** Whether a store may answer this as a quota. */
+export function isQuotaRecord(value: unknown): value is QuotaRecord {
+  if (!isObject(value)) return false
+  return [value.remaining, value.epoch, value.allotted].every(isCount) && isDateOrNull(value.nextRefillAt)
+}
+
 const RECORD_MEMBERS: { readonly [member in keyof KeyRecord]: (value: unknown) => boolean } = {
   id: isText,
   lookup: isText,
@@ -226,13 +232,7 @@ const RECORD_MEMBERS: { readonly [member in keyof KeyRecord]: (value: unknown) =
   metadata: isObject,
   enabled: (value) => typeof value === 'boolean',
   rateLimits: (value) => value === null || Array.isArray(value),
-  quota: (value) =>
-    value === null ||
-    (isObject(value) &&
-      isCount(value.remaining) &&
-      isCount(value.epoch) &&
-      isCount(value.allotted) &&
-      isDateOrNull(value.nextRefillAt)),
+  quota: (value) => value === null || isQuotaRecord(value),
   allowedIps: (value) => value === null || isTextList(value),
   createdAt: isDate,
   updatedAt: isDate,

@@ -37,19 +37,19 @@ export function createStoreAccess(store: KeyStore, guard: FaultGuard): KeyStore 
       }),
     purge: (ids, at) => run(async () => checkInteger('purged', await store.purge(ids, at), 0, ids.length)),
   }
-  const { recordUsage, reserveQuota } = store
-  // The deadline is its caller's, who has to know what becomes of a write that is late.
+  const { recordUsage, swapQuota, swapQuotas } = store
+  // The deadlines of these are their callers', who have to know what becomes of a write that is late.
   if (recordUsage) access.recordUsage = (batch) => recordUsage.call(store, batch)
-  if (reserveQuota) {
-    access.reserveQuota = (lineageId, amount, at) =>
-      run(() => reserveQuota.call(store, lineageId, amount, at))
+  if (swapQuota) {
+    access.swapQuota = (lineageId, expected, next) => swapQuota.call(store, lineageId, expected, next)
+    if (swapQuotas) access.swapQuotas = (swaps) => swapQuotas.call(store, swaps)
   }
   return access
 }
 
 /** Requires that the store can keep what these settings need. @throws LatchkeyError `unsupported`, naming what it lacks */
 export function requireCapabilities(store: KeyStore, { quota, idleExpiryMs }: Partial<KeySettings>): void {
-  if (quota && !store.reserveQuota) throw lacks('quota', 'reserveQuota')
+  if (quota && !store.swapQuota) throw lacks('quota', 'swapQuota')
   if (idleExpiryMs && !store.recordUsage) throw lacks('idleExpiryMs', 'recordUsage')
 }
 

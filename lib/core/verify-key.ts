@@ -1,6 +1,6 @@
 import { LatchkeyError } from '../errors.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
-import { Admitted } from './admitted-key.ts'
+import { Admitted, type Charge } from './admitted-key.ts'
 import type { Clock } from './clock.ts'
 import type { Digester } from './digest.ts'
 import type { ApiKeyEvent } from './events.ts'
@@ -13,9 +13,10 @@ import type { KeyStore } from './key-store.ts'
 import { isAcceptedPrefix, type VerifyOptions } from './key-verifier.ts'
 import type { OwnerStanding } from './owner-standing.ts'
 import { missingPermissions } from './permissions.ts'
-import type { QuotaBlocks } from './quota-blocks.ts'
+import type { QuotaAnswer, QuotaLease } from './quota-account.ts'
+import type { QuotaLeases } from './quota-leases.ts'
 import type { LimitState } from './rate-limit.ts'
-import { checkLimitAnswer, type LimitAnswer, type RateLimiter, type RefundRequest } from './rate-limiter.ts'
+import { checkLimitAnswer, type LimitAnswer, type RateLimiter } from './rate-limiter.ts'
 import type { ApiKey } from './record.ts'
 import type { CachedKey, LoadedKey, Lookup, RecordCache } from './record-cache.ts'
 import { createRefuseKey } from './refuse-key.ts'
@@ -30,7 +31,7 @@ export interface VerifierParts {
   /** Null where the application has nothing to say of owners. */
   readonly ownerStanding: OwnerStanding | null
   readonly limiter: RateLimiter
-  readonly quotaBlocks: QuotaBlocks
+  readonly quotaLeases: QuotaLeases
   readonly usage: UsageLog | null
   readonly failedAttempts: FailedAttempts
   readonly clock: Clock
@@ -55,9 +56,6 @@ export interface Verifier {
 /** How often a record is read again because the limiter knows of a newer version, before that is a fault. */
 const MAX_STALE = 2
 
-/** How often a call asks for more quota before it gives up: others may spend what was just granted. */
-const MAX_RESERVATIONS = 50
-
 /** One verification on its way through the steps. */
 interface Attempt {
   readonly key: string
@@ -81,7 +79,7 @@ interface UsableAttempt extends Attempt {
  * for: a warm call is answered at once.
  */
 export function createVerifier(parts: VerifierParts): Verifier {
-  const { cache, clock, failedAttempts, guard, limiter, ownerStanding, quotaBlocks, usage } = parts
+  const { cache, clock, failedAttempts, guard, limiter, ownerStanding, quotaLeases, usage } = parts
   const refuse = createRefuseKey(clock, parts.emit)
 
   function verify(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
@@ -213,66 +211,88 @@ export function createVerifier(parts: VerifierParts): Verifier {
     return missing && refuse({ ok: false, code: 'insufficient_permissions', apiKey, missing }, options)
   }
 
-  /** The one call to the limiter; and, now and then, the store for a block of quota or a newer record. */
+  /** Units of the quota first, from memory; then the one call to the limiter, which may refuse: then they go back. */
   function spend(
     attempt: UsableAttempt,
     cached: CachedKey,
     fresh: boolean,
     stale: number,
   ): Awaitable<VerifyResult> {
-    if (parts.isBounded && cached.limits.length === 0 && !cached.quota) {
-      return admit(attempt, cached, UNLIMITED)
-    }
-    if (attempt.cost > 0 && quotaBlocks.isRefillDue(cached)) {
-      return reserveAndAsk(attempt, cached, fresh, stale, 0)
-    }
-    return askLimiter(attempt, cached, fresh, 0, (answer) => settle(answer, attempt, cached, fresh, stale, 0))
+    if (!cached.quota || attempt.cost === 0) return charge(attempt, cached, fresh, stale, null)
+    const lease = quotaLeases.takeNow(cached, attempt.cost)
+    if (lease) return charge(attempt, cached, fresh, stale, lease)
+    return quotaLeases
+      .take(cached, attempt.cost, fresh)
+      .then((answer) => afterQuota(answer, attempt, cached, fresh, stale))
   }
 
-  function settle(
-    answer: LimitAnswer,
+  function afterQuota(
+    answer: QuotaAnswer,
     attempt: UsableAttempt,
     cached: CachedKey,
     fresh: boolean,
     stale: number,
-    reservations: number,
   ): Awaitable<VerifyResult> {
-    if (answer.outcome === 'admitted') return admit(attempt, cached, answer)
-    if (answer.outcome === 'stale') return reload(attempt, stale)
-    const { apiKey } = attempt
-    if (answer.outcome === 'limited') {
-      const limits = withQuota(answer.limits, cached, answer.unspentQuota, false)
-      const { retryAfterMs } = answer
-      return refuse({ ok: false, code: 'rate_limited', apiKey, limits, retryAfterMs }, attempt.options)
+    switch (answer.outcome) {
+      case 'taken':
+        return charge(attempt, cached, fresh, stale, answer.lease)
+      case 'unknown':
+        return cache.loadFresh(attempt.lookup).then((loaded) => decideLoaded(attempt, loaded, stale))
+      case 'gone':
+        return reload(attempt, stale)
+      case 'short':
+        return refuseShort(attempt, cached, fresh, stale, answer.retryAfterMs)
     }
-    if (quotaBlocks.canReserve(cached, attempt.cost - answer.unspentQuota)) {
-      if (reservations < MAX_RESERVATIONS) {
-        return reserveAndAsk(attempt, cached, fresh, stale, reservations, answer.unspentQuota)
-      }
-      throw guard.toError(
-        'rate_limiter',
-        new Error('the quota was spent by others as fast as it was reserved'),
-      )
-    }
-    const limits = withQuota(answer.limits, cached, answer.unspentQuota, true)
-    const retryAfterMs = quotaBlocks.retryAfterMs(cached, attempt.cost)
-    return refuse({ ok: false, code: 'quota_exceeded', apiKey, limits, retryAfterMs }, attempt.options)
   }
 
-  async function reserveAndAsk(
+  /** The limiter is only asked how the limits stand, and whether the record that was decided upon is the latest. */
+  function refuseShort(
     attempt: UsableAttempt,
     cached: CachedKey,
     fresh: boolean,
     stale: number,
-    reservations: number,
-    unspent = 0,
-  ): Promise<VerifyResult> {
-    const told = await quotaBlocks.reserve(cached, attempt.cost - unspent, (granted) =>
-      askLimiter(attempt, cached, fresh, granted, (answer) => answer),
+    retryAfterMs: number | null,
+  ): Awaitable<VerifyResult> {
+    return askLimiter(
+      cached,
+      fresh,
+      0,
+      (answer) => {
+        if (answer.outcome === 'stale') return reload(attempt, stale)
+        const limits = withQuota(answer.limits, cached, true)
+        const { apiKey, options } = attempt
+        return refuse({ ok: false, code: 'quota_exceeded', apiKey, limits, retryAfterMs }, options)
+      },
+      noop,
     )
-    const answer = told ?? (await askLimiter(attempt, cached, fresh, 0, (given) => given))
-    // To have waited for somebody else's reservation is no try of one's own.
-    return settle(answer, attempt, cached, fresh, stale, told ? reservations + 1 : reservations)
+  }
+
+  function charge(
+    attempt: UsableAttempt,
+    cached: CachedKey,
+    fresh: boolean,
+    stale: number,
+    lease: QuotaLease | null,
+  ): Awaitable<VerifyResult> {
+    if (parts.isBounded && cached.limits.length === 0 && !cached.quota) {
+      return admit(attempt, cached, UNLIMITED, null)
+    }
+    const undo = lease ? () => quotaLeases.putBack(lease, attempt.cost) : noop
+    return askLimiter(
+      cached,
+      fresh,
+      attempt.cost,
+      (answer) => {
+        if (answer.outcome === 'admitted') return admit(attempt, cached, answer, lease)
+        undo()
+        if (answer.outcome === 'stale') return reload(attempt, stale)
+        const limits = withQuota(answer.limits, cached, false)
+        const { apiKey, options } = attempt
+        const { retryAfterMs } = answer
+        return refuse({ ok: false, code: 'rate_limited', apiKey, limits, retryAfterMs }, options)
+      },
+      undo,
+    )
   }
 
   async function reload(attempt: Attempt, stale: number): Promise<VerifyResult> {
@@ -285,15 +305,27 @@ export function createVerifier(parts: VerifierParts): Verifier {
     return decideLoaded(attempt, await cache.loadFresh(attempt.lookup), stale + 1)
   }
 
-  /** Asks, and goes on with the answer: at once where it is there at once. */
-  function askLimiter<T>(
-    attempt: UsableAttempt,
+  /** Asks, and goes on with the answer: at once where it is there at once. Where there is none, `undo` comes first. */
+  function askLimiter(
     cached: CachedKey,
     fresh: boolean,
-    granted: number,
-    proceed: (answer: LimitAnswer) => Awaitable<T>,
-  ): Awaitable<T> {
-    const { apiKey, limits, quota } = cached
+    cost: number,
+    proceed: (answer: LimitAnswer) => Awaitable<VerifyResult>,
+    undo: () => void,
+  ): Awaitable<VerifyResult> {
+    const { apiKey, limits } = cached
+    const giveUp = (error: unknown): never => {
+      undo()
+      throw guard.toError('rate_limiter', error)
+    }
+    const goOn = (given: LimitAnswer) => {
+      try {
+        checkLimitAnswer(given)
+      } catch (error) {
+        return giveUp(error)
+      }
+      return proceed(given)
+    }
     let answer: Awaitable<LimitAnswer>
     try {
       answer = limiter.check({
@@ -301,35 +333,29 @@ export function createVerifier(parts: VerifierParts): Verifier {
         keyId: apiKey.id,
         version: apiKey.version,
         fresh,
-        cost: attempt.cost,
+        cost,
         limits,
-        quota: quota && { epoch: quota.epoch, allotted: quota.allotted, granted },
         retainMs: parts.retainMs,
       })
     } catch (error) {
-      throw guard.toError('rate_limiter', error)
+      return giveUp(error)
     }
-    if (!isPromiseLike(answer)) return proceed(checked(answer))
-    const goOn = (given: LimitAnswer) => proceed(checked(given))
-    if (limiter.timeoutMs === undefined) return guard.run('rate_limiter', () => answer).then(goOn)
-    // It has a deadline of its own; a second timer for each call would cost more than the rest of it.
-    return answer.then(goOn, (error) => {
-      throw guard.toError('rate_limiter', error)
-    })
-  }
-
-  function checked(answer: LimitAnswer): LimitAnswer {
-    try {
-      return checkLimitAnswer(answer)
-    } catch (error) {
-      throw guard.toError('rate_limiter', error)
-    }
+    if (!isPromiseLike(answer)) return goOn(answer)
+    // One with a deadline of its own needs no second timer, which would cost more than the rest of the call.
+    if (limiter.timeoutMs !== undefined) return answer.then(goOn, giveUp)
+    return guard
+      .run('rate_limiter', () => answer)
+      .then(goOn, (error) => {
+        undo()
+        throw error
+      })
   }
 
   function admit(
     attempt: UsableAttempt,
     cached: CachedKey,
     answer: LimitAnswer & { outcome: 'admitted' },
+    lease: QuotaLease | null,
   ): VerifyResult {
     const { apiKey } = attempt
     const now = clock.now()
@@ -339,26 +365,28 @@ export function createVerifier(parts: VerifierParts): Verifier {
       cached.isUpgrading = true
       parts.inBackground(upgradeDigest(attempt.key, cached))
     }
-    const limits = withQuota(answer.limits, cached, answer.unspentQuota, false)
-    return new Admitted(apiKey, limits, limiter, chargeOf(answer, attempt.cost, cached))
+    const limits = withQuota(answer.limits, cached, false)
+    return new Admitted(apiKey, limits, limiter, chargeOf(answer, attempt.cost, cached, lease))
   }
 
   function chargeOf(
-    { chargedAt, chargedEpoch }: LimitAnswer & { outcome: 'admitted' },
+    { chargedAt }: LimitAnswer & { outcome: 'admitted' },
     cost: number,
-    { apiKey, limits, quota }: CachedKey,
-  ): RefundRequest | null {
-    if (chargedAt === null || cost === 0 || (limits.length === 0 && !quota)) return null
-    return { lineageId: apiKey.lineageId, cost, chargedAt, limits, epoch: chargedEpoch }
+    { apiKey: { lineageId }, limits }: CachedKey,
+    lease: QuotaLease | null,
+  ): Charge | null {
+    const isCounted = chargedAt !== null && cost > 0 && limits.length > 0
+    if (!isCounted && !lease) return null
+    return { limits: isCounted ? { lineageId, cost, chargedAt, limits } : null, lease, cost }
   }
 
   async function refund(result: VerifiedKey): Promise<boolean> {
-    if (!limiter.refund) {
-      throw new LatchkeyError('unsupported', '"refund" needs a limiter with "refund", which this one lacks')
-    }
     const charge = Admitted.takeCharge(result, limiter)
     if (!charge) return false
-    await guard.run('rate_limiter', () => limiter.refund?.(charge))
+    const { limits, lease, cost } = charge
+    // What is not given back to the limits stays spent of the quota too.
+    if (limits) await guard.run('rate_limiter', () => limiter.refund?.(limits))
+    if (lease) quotaLeases.putBack(lease, cost)
     return true
   }
 
@@ -384,10 +412,9 @@ export function createVerifier(parts: VerifierParts): Verifier {
   function withQuota(
     limits: readonly LimitState[],
     cached: CachedKey,
-    unspent: number,
     exceeded: boolean,
   ): readonly LimitState[] {
-    return cached.quota ? [...limits, quotaBlocks.stateOf(cached, unspent, exceeded)] : limits
+    return cached.quota ? [...limits, quotaLeases.stateOf(cached, exceeded)] : limits
   }
 
   function refuseBlocked(options: VerifyOptions): RefusedKey | null {
@@ -421,13 +448,9 @@ function withKey(attempt: Attempt, apiKey: ApiKey): UsableAttempt {
 }
 
 /** What a key without limits and quota is admitted with where nobody is asked. */
-const UNLIMITED = Object.freeze({
-  outcome: 'admitted',
-  limits: [],
-  unspentQuota: 0,
-  chargedAt: null,
-  chargedEpoch: null,
-} as const)
+const UNLIMITED = Object.freeze({ outcome: 'admitted', limits: [], chargedAt: null } as const)
+
+const noop = () => {}
 
 /** The error of every call after `close()`. */
 export function closedError(): LatchkeyError {

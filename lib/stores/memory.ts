@@ -1,5 +1,5 @@
 import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '../core/key-store.ts'
-import { decideReservation, type QuotaRecord, type QuotaReservation, startQuota } from '../core/quota.ts'
+import { isSameQuota, type QuotaRecord, startQuota } from '../core/quota.ts'
 import { type KeyRecord, keyStatus } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
 import { compareCodePoints } from '../internal/code-points.ts'
@@ -105,12 +105,13 @@ export function memoryStore(): KeyStore {
       }
     },
 
-    async reserveQuota(lineageId: string, amount: number, at: Date): Promise<QuotaReservation | null> {
-      const quota = quotaOf(lineageId)
-      if (!quota) return null
-      const { next, reservation } = decideReservation(quota, amount, at)
-      quotas.set(lineageId, next)
-      return structuredClone(reservation)
+    async swapQuota(lineageId: string, expected: QuotaRecord, next: QuotaRecord) {
+      const current = quotaOf(lineageId)
+      if (!current || !isSameQuota(current, expected)) {
+        return { swapped: false as const, current: structuredClone(current) }
+      }
+      quotas.set(lineageId, structuredClone(next))
+      return { swapped: true as const }
     },
   }
 

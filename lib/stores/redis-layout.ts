@@ -13,6 +13,8 @@ export function createRedisLayout(keyPrefix: string) {
     isPointer: (key: string) => key.startsWith(`${keyPrefix}:i:`),
     /** Of a lineage; beside its index. */
     quota: (lineageId: string) => nameOf('q', lineageId),
+    /** That a swap of the quota was made. */
+    swap: (lineageId: string, token: string) => `${nameOf('s', lineageId)}${token}`,
     batch: (token: string) => nameOf('b', token),
     indexes: {
       all: nameOf('x', 'all'),

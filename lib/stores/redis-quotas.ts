@@ -1,5 +1,7 @@
-import { decideReservation, type QuotaReservation, startQuota } from '../core/quota.ts'
+import type { QuotaSwap, QuotaSwapResult } from '../core/key-store.ts'
+import { startQuota } from '../core/quota.ts'
 import { LatchkeyError } from '../errors.ts'
+import { randomBase62 } from '../internal/base62.ts'
 import type { RedisCalls } from './redis-calls.ts'
 import type { RedisLayout } from './redis-layout.ts'
 import {
@@ -18,7 +20,7 @@ export interface RedisQuotas {
   read(lineageIds: readonly string[]): Promise<ReadonlyMap<string, StoredQuota>>
   /** Does what the record asks for, if that is not done, and then forgets that it was asked for. */
   apply(record: Pick<StoredRecord, 'stamp' | 'intent' | 'record'>, known?: StoredQuota): Promise<void>
-  reserve(lineageId: string, amount: number, at: Date): Promise<QuotaReservation | null>
+  swap(swaps: readonly QuotaSwap[]): Promise<readonly QuotaSwapResult[]>
 }
 
 /** Each time somebody else was faster. With as many at once as this, every one of them gets through. */
@@ -58,25 +60,26 @@ export function createRedisQuotas(calls: RedisCalls, layout: RedisLayout): Redis
     await calls.run(CLEAR_INTENT, [layout.record(record.lookup)], [stamp, intent])
   }
 
-  async function reserve(lineageId: string, amount: number, at: Date): Promise<QuotaReservation | null> {
+  async function swap(swaps: readonly QuotaSwap[]): Promise<readonly QuotaSwapResult[]> {
     const since = performance.now()
-    const key = layout.quota(lineageId)
-    const known = (await read([lineageId])).get(lineageId)
-    let reserved: QuotaReservation | null = null
-    await untilDone(async ({ text, isRemoved }: StoredQuota) => {
-      const quota = isRemoved ? null : fromQuotaText(text)
-      reserved = null
-      if (!quota || text === null) return DONE
-      const { next, reservation } = decideReservation(quota, amount, at)
-      reserved = reservation
-      const [isDone, now, removed] = await calls.run(SWAP_QUOTA, [key], [text, toQuotaText(next)])
-      return Number(isDone) === 1 ? DONE : { current: toStoredQuota(now, removed) }
-    }, known ?? NO_QUOTA)
-    if (reserved) await calls.confirm([key], since)
-    return reserved
+    const results = await Promise.all(swaps.map(swapOne))
+    const done = swaps
+      .filter((_swap, i) => results[i]?.swapped)
+      .map(({ lineageId }) => layout.quota(lineageId))
+    if (done.length > 0) await calls.confirm(done, since)
+    return results
   }
 
-  return { read, apply, reserve }
+  async function swapOne({ lineageId, expected, next }: QuotaSwap): Promise<QuotaSwapResult> {
+    const keys = [layout.quota(lineageId), layout.swap(lineageId, randomBase62(16))]
+    const args = [toQuotaText(expected), toQuotaText(next)]
+    const [isDone, text, removed] = await calls.run(SWAP_QUOTA, keys, args)
+    if (Number(isDone) === 1) return { swapped: true }
+    const found = toStoredQuota(text, removed)
+    return { swapped: false, current: found.isRemoved ? null : fromQuotaText(found.text) }
+  }
+
+  return { read, apply, swap }
 }
 
 const DONE = Symbol('done')

@@ -247,11 +247,16 @@ for i = 1, #KEYS do found[i] = call('HMGET', KEYS[i], 'j', 'u') end
 return { now, online, found }
 `)
 
-/** KEYS: a quota. ARGV: expected and next. */
+/**
+ * A client may send it again by itself after it has lost its connection: the second key says for a minute that it was done.
+ * KEYS: a quota, and what no other swap names. ARGV: expected and next.
+ */
 export const SWAP_QUOTA = script(`${WRITING}
+if call('EXISTS', KEYS[2]) == 1 then return { now, online, 1 } end
 local quota, removed = unpack(call('HMGET', KEYS[1], 'j', 'u'))
 if removed or quota ~= ARGV[1] then return { now, online, 0, quota, removed } end
 call('HSET', KEYS[1], 'j', ARGV[2])
+call('SET', KEYS[2], '1', 'PX', 60000)
 return { now, online, 1 }
 `)
 

@@ -1,4 +1,11 @@
-import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '../core/key-store.ts'
+import type {
+  KeyChange,
+  KeyFilter,
+  KeyPosition,
+  KeyStore,
+  QuotaSwapResult,
+  UsageDelta,
+} from '../core/key-store.ts'
 import type { QuotaRecord } from '../core/quota.ts'
 import { type KeyRecord, keyStatus } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
@@ -318,7 +325,9 @@ export function createRedisStore(
     list,
     purge,
     recordUsage,
-    reserveQuota: quotas.reserve,
+    swapQuota: async (lineageId, expected, next) =>
+      (await quotas.swap([{ lineageId, expected, next }]))[0] as QuotaSwapResult,
+    swapQuotas: quotas.swap,
   }
 }
 

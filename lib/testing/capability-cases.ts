@@ -9,7 +9,7 @@ export const CAPABILITY_CASES: Readonly<Record<StoreCapability, StoreCases>> = {
   recordUsage: {
     'createApiKeys refuses "idleExpiryMs" as unsupported': (test) => refuses(test, { idleExpiryMs: 60_000 }),
   },
-  reserveQuota: {
+  swapQuota: {
     'createApiKeys refuses "quota" as unsupported': (test) => refuses(test, { quota: { remaining: 10 } }),
   },
 }

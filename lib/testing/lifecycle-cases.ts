@@ -115,7 +115,7 @@ export const LIFECYCLE_USAGE_CASES: StoreCases = {
 export const LIFECYCLE_QUOTA_CASES: StoreCases = {
   'admits 50 calls at once as often as the quota says, through a rotation': async (test) => {
     const { same } = test
-    const { keys, close } = lifecycleKeys(test, { quotaBlockSize: 1 })
+    const { keys, close } = lifecycleKeys(test)
     const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: 30 } })
     const first = await atOnce(20, () => keys.verify(key))
     same(first.filter(({ ok }) => ok).length, 20, 'a quota admits as many calls as it has units')
@@ -124,6 +124,19 @@ export const LIFECYCLE_QUOTA_CASES: StoreCases = {
     same(both.filter(({ ok }) => ok).length, 10, 'a rotation carries the quota over, and does not double it')
     same((await keys.get(next.apiKey.id))?.quota?.remaining, 0, 'nothing is left')
     await close()
+  },
+
+  'gives back what was not spent when the keys are closed': async (test) => {
+    const { same } = test
+    const before = lifecycleKeys(test)
+    const { key, apiKey } = await before.keys.issue({ ...NAME, quota: { remaining: 100 } })
+    for (let i = 0; i < 5; i += 1) await before.keys.verify(key)
+    await before.close()
+    same((await test.read(apiKey.id)).quota?.remaining, 95, 'a clean end loses no unit')
+    const after = lifecycleKeys(test)
+    const results = await atOnce(100, () => after.keys.verify(key))
+    same(results.filter(({ ok }) => ok).length, 95, 'what was given back can be spent')
+    await after.close()
   },
 }
 

@@ -14,7 +14,7 @@ import { USAGE_CASES } from './usage-cases.ts'
 import { VALUE_CASES } from './value-cases.ts'
 
 /** A method that a store may do without. */
-export type StoreCapability = 'recordUsage' | 'reserveQuota'
+export type StoreCapability = 'recordUsage' | 'swapQuota'
 
 export interface StoreConformanceOptions {
   /** Registers a test: `test` of node:test, vitest or Jest, `it` of Mocha. */
@@ -80,7 +80,7 @@ export function storeConformance(options: StoreConformanceOptions, makeStore: Ma
 
 function casesFor(without: readonly StoreCapability[]): Record<string, StoreCases> {
   const hasUsage = !without.includes('recordUsage')
-  const hasQuota = !without.includes('reserveQuota')
+  const hasQuota = !without.includes('swapQuota')
   return {
     insert: INSERT_CASES,
     find: FIND_CASES,
@@ -94,8 +94,8 @@ function casesFor(without: readonly StoreCapability[]): Record<string, StoreCase
       ? { recordUsage: USAGE_CASES, 'under createApiKeys, with usage': LIFECYCLE_USAGE_CASES }
       : { 'without recordUsage': CAPABILITY_CASES.recordUsage }),
     ...(hasQuota
-      ? { reserveQuota: QUOTA_CASES, 'under createApiKeys, with a quota': LIFECYCLE_QUOTA_CASES }
-      : { 'without reserveQuota': CAPABILITY_CASES.reserveQuota }),
+      ? { swapQuota: QUOTA_CASES, 'under createApiKeys, with a quota': LIFECYCLE_QUOTA_CASES }
+      : { 'without swapQuota': CAPABILITY_CASES.swapQuota }),
   }
 }
 
@@ -106,7 +106,7 @@ async function toMadeStore(makeStore: MakeStore): Promise<MadeStore> {
 }
 
 const REQUIRED = ['insert', 'find', 'update', 'replaceDigest', 'list', 'purge'] as const
-const CAPABILITIES: readonly StoreCapability[] = ['recordUsage', 'reserveQuota']
+const CAPABILITIES: readonly StoreCapability[] = ['recordUsage', 'swapQuota']
 
 function checkCapabilities(store: KeyStore, assert: TestAssert, without: readonly StoreCapability[]): void {
   for (const method of REQUIRED) {
@@ -126,7 +126,7 @@ function checkWithout(without: unknown): void {
   for (const method of checkArray('without', without, CAPABILITIES.length)) {
     if (CAPABILITIES.includes(method as StoreCapability)) continue
     throw new TypeError(
-      '"without" may name "recordUsage" and "reserveQuota"; the other methods are not optional',
+      '"without" may name "recordUsage" and "swapQuota"; the other methods are not optional',
     )
   }
 }

@@ -94,7 +94,8 @@ export function recordingStore(inner: KeyStore = memoryStore()): RecordingStore 
     list: wrap('list'),
     purge: wrap('purge'),
     recordUsage: wrap('recordUsage'),
-    reserveQuota: wrap('reserveQuota'),
+    swapQuota: wrap('swapQuota'),
+    ...(inner.swapQuotas && { swapQuotas: wrap('swapQuotas') }),
   } as unknown as Required<KeyStore>
 
   return {

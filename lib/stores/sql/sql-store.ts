@@ -1,5 +1,13 @@
-import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '../../core/key-store.ts'
-import { decideReservation, type QuotaReservation, startQuota } from '../../core/quota.ts'
+import type {
+  KeyChange,
+  KeyFilter,
+  KeyPosition,
+  KeyStore,
+  QuotaSwap,
+  QuotaSwapResult,
+  UsageDelta,
+} from '../../core/key-store.ts'
+import { type QuotaRecord, startQuota } from '../../core/quota.ts'
 import type { KeyRecord } from '../../core/record.ts'
 import { LatchkeyError } from '../../errors.ts'
 import { compareCodePoints } from '../../internal/code-points.ts'
@@ -136,10 +144,20 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
       }
     },
 
-    async reserveQuota(lineageId: string, amount: number, at: Date): Promise<QuotaReservation | null> {
-      if (!isStorable(lineageId)) return null
-      const moment = new Date(at)
-      return database.transact(() => reservePlan(statements, lineageId, amount, moment))
+    async swapQuota(lineageId: string, expected: QuotaRecord, next: QuotaRecord) {
+      const swap = readSwap({ lineageId, expected, next })
+      return database.transact(() => swapPlan(statements, swap))
+    },
+
+    async swapQuotas(swaps: readonly QuotaSwap[]) {
+      const all = swaps.map(readSwap)
+      // In the order in which everything else locks quotas.
+      const inOrder = [...all].sort((a, b) => compareCodePoints(a.lineageId, b.lineageId))
+      return database.transact(function* () {
+        const results = new Map<ReadSwap, QuotaSwapResult>()
+        for (const swap of inOrder) results.set(swap, yield* swapPlan(statements, swap))
+        return all.map((swap) => results.get(swap) as QuotaSwapResult)
+      })
     },
 
     close: () => database.close(),
@@ -191,17 +209,20 @@ function* setQuotaPlan(statements: Statements, id: string, quota: KeyChange['quo
   yield statements.updateQuota(lineageId, toQuotaRow(next))
 }
 
-function* reservePlan(
-  statements: Statements,
-  lineageId: string,
-  amount: number,
-  at: Date,
-): Plan<QuotaReservation | null> {
-  const [row] = yield* rowsOf(statements.lockQuotas([lineageId]))
-  if (!row || isRemoved(row)) return null
-  const { next, reservation } = decideReservation(toQuotaRecord(row), amount, at)
-  yield statements.updateQuota(lineageId, toQuotaRow(next))
-  return reservation
+/** A swap of which nothing is the caller's any more. */
+interface ReadSwap extends Pick<QuotaSwap, 'lineageId' | 'expected'> {
+  readonly row: readonly Cell[]
+}
+
+function readSwap({ lineageId, expected, next }: QuotaSwap): ReadSwap {
+  return { lineageId, expected: structuredClone(expected), row: toQuotaRow(next) }
+}
+
+function* swapPlan(statements: Statements, { lineageId, expected, row }: ReadSwap): Plan<QuotaSwapResult> {
+  if (!isStorable(lineageId)) return { swapped: false, current: null }
+  if ((yield* affectedBy(statements.swapQuota(lineageId, expected, row))) > 0) return { swapped: true }
+  const [found] = yield* rowsOf(statements.readQuota(lineageId))
+  return { swapped: false, current: found && !isRemoved(found) ? toQuotaRecord(found) : null }
 }
 
 /** The quotas are locked before it is asked which lineages live on: who inserts a successor waits for the same lock. */

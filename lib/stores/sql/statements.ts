@@ -1,5 +1,6 @@
 import { type Expression, type ExpressionBuilder, type SqlBool, sql } from 'kysely'
 import type { KeyFilter, KeyPosition, UsageDelta } from '../../core/key-store.ts'
+import type { QuotaRecord } from '../../core/quota.ts'
 import type { Dialect, Schema } from './dialect.ts'
 import { keyColumnNames, QUOTA_PREFIX, quotaColumnNames } from './key-row.ts'
 import type { Cell, Statement } from './plan.ts'
@@ -27,12 +28,16 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
       [...quotaColumnNames, 'removed'].map((column) => `q.${column} as ${QUOTA_PREFIX}${column}` as const),
     )
 
+  const selectQuotas = db.selectFrom(quotas).select(['lineage_id', ...quotaColumnNames, 'removed'])
+
   // What every request may ask is written once, and then only given its value.
   const findById = prepare(selectKeys.where('k.id', '=', '').compile())
   const findByLookup = prepare(selectKeys.where('k.lookup', '=', '').compile())
   const insertOne = writeInserts(1)
   const insertQuotaRow = prepare(writeInsertQuota())
   const updateQuotaRow = prepare(writeUpdateQuota())
+  const swapQuotaRow = prepare(writeSwapQuota())
+  const readQuotaRow = prepare(selectQuotas.where('lineage_id', '=', '').compile())
   const useKey = prepare(writeUse())
 
   /** Each count of rows has a text of its own. */
@@ -59,6 +64,20 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
       .updateTable(quotas)
       .set(Object.fromEntries(columns.map((column) => [column, ''])))
       .where('lineage_id', '=', '')
+      .compile()
+  }
+
+  /** The time of the next refill is compared too: processes of 0.2 may move it alone. */
+  function writeSwapQuota(): Statement {
+    return db
+      .updateTable(quotas)
+      .set(Object.fromEntries(quotaColumnNames.map((column) => [column, ''])))
+      .where('lineage_id', '=', '')
+      .where('removed', '=', sql.lit(false))
+      .where('epoch', '=', '')
+      .where('allotted', '=', '')
+      .where('remaining', '=', '')
+      .where((q) => q(sql`coalesce(next_refill_at_ms, -1)`, '=', ''))
       .compile()
   }
 
@@ -122,15 +141,19 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
       insertQuotaRow([lineageId, ...row, removed]),
 
     lockQuotas(lineageIds: readonly string[]): Statement {
-      const select = db
-        .selectFrom(quotas)
-        .select(['lineage_id', ...quotaColumnNames, 'removed'])
-        .where('lineage_id', 'in', padded(lineageIds))
-        .orderBy('lineage_id')
+      const select = selectQuotas.where('lineage_id', 'in', padded(lineageIds)).orderBy('lineage_id')
       return (locksRows ? select.forUpdate() : select).compile()
     },
 
     updateQuota: (lineageId: string, row: readonly Cell[]) => updateQuotaRow([...row, false, lineageId]),
+
+    swapQuota: (
+      lineageId: string,
+      { epoch, allotted, remaining, nextRefillAt }: QuotaRecord,
+      row: readonly Cell[],
+    ) => swapQuotaRow([...row, lineageId, epoch, allotted, remaining, nextRefillAt?.getTime() ?? -1]),
+
+    readQuota: (lineageId: string) => readQuotaRow([lineageId]),
 
     removeQuota: (lineageId: string) =>
       db.updateTable(quotas).set({ removed: true }).where('lineage_id', '=', lineageId).compile(),
