@@ -1,4 +1,5 @@
 import { type Clock, monotonicClock } from '../core/clock.ts'
+import { createRenewal } from '../internal/renew-connection.ts'
 import type { RedisClient } from './redis-client.ts'
 
 /** What calls are sent over. */
@@ -9,9 +10,6 @@ export interface RedisConnection {
   failed(error: unknown): void
 }
 
-/** How often, at most, a connection is made anew because its server takes no writes. */
-const RENEW_EVERY_MS = 5_000
-
 const connections = new WeakMap<RedisClient, RedisConnection>()
 
 /**
@@ -19,9 +17,6 @@ const connections = new WeakMap<RedisClient, RedisConnection>()
  * the server may have done it already, and a call would be charged twice. So one is made by the client's settings that does
  * not. Limiters on one client share it, and it ends with the client. A client that does not send again, or that cannot be
  * duplicated, is used as it is.
- *
- * Behind some addresses another server takes over and the old one stays, as a replica that refuses all writes for ever. Then
- * the connection is left for a new one.
  */
 export function connectionOf(client: RedisClient): RedisConnection {
   let connection = connections.get(client)
@@ -35,7 +30,6 @@ export function connectionOf(client: RedisClient): RedisConnection {
 function createRedisConnection(client: RedisClient, clock: Clock): RedisConnection {
   const duplicate = sendsAgain(client) ? duplicateOf(client) : null
   let own: RedisClient | null = null
-  let renewedAt = -Infinity
 
   if (duplicate) {
     client.on?.('end', () => own?.disconnect?.())
@@ -56,14 +50,7 @@ function createRedisConnection(client: RedisClient, clock: Clock): RedisConnecti
     return made
   }
 
-  function failed(error: unknown): void {
-    const now = clock.now()
-    if (!isReadOnly(error) || now - renewedAt < RENEW_EVERY_MS) return
-    renewedAt = now
-    current().disconnect?.(true)
-  }
-
-  return { current, failed }
+  return { current, failed: createRenewal(() => current().disconnect?.(true), clock.now) }
 }
 
 function sendsAgain({ isCluster, options }: RedisClient): boolean {
@@ -81,9 +68,4 @@ function duplicateOf(client: RedisClient): (() => RedisClient) | null {
   const redisOptions = { ...client.options?.redisOptions, autoResendUnfulfilledCommands: false }
   // It is the Cluster that sends again where a node has gone.
   return () => duplicate.call(client, [], { redisOptions, retryDelayOnFailover: 0 })
-}
-
-/** Whether a server has refused to write: Redis 5 and 6 say so within what they say of a script. */
-function isReadOnly(error: unknown): boolean {
-  return error instanceof Error && /\bREADONLY\b/.test(error.message)
 }
