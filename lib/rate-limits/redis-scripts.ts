@@ -125,7 +125,7 @@ end
 
 local out, o, running = { outcome, now }, 2, nil
 if outcome ~= ${CODE.stale} then
-  local fits, before, longest, opening, moved = true, n, 0, 0, nil
+  local fits, before, longest, opening, isNew, moved = true, n, 0, 0, false, nil
   for i = 3, last, 2 do
     local field, meter, used, since = args[i], kept[(i + 3) / 2], 0, now
     local kind, cap, a, b = byte(field, 2), match(args[i + 1], '^(%d+) (%d+) (%d+)$')
@@ -138,7 +138,7 @@ if outcome ~= ${CODE.stale} then
       room = cap + min(cap * ${BUCKET_SLACK}, ${MAX_BUCKET_SLACK})
     end
     local was, from, till
-    if meter then was, from, till = read(meter, ${METER}) end
+    if meter then was, from, till = read(meter, ${METER}) else isNew = true end
     if not till or till <= now then
       opening = opening + 1
     elseif kind == ${byte('b')} then
@@ -163,7 +163,8 @@ if outcome ~= ${CODE.stale} then
     end
     out[o + 1], out[o + 2], o = used, since, o + 2
   end
-  if fits and cost > 0 and opening > 0 and call('HLEN', key) + opening > ${TIDY_TO_OPEN} then
+  -- Where every field is there already, they are no more than there may be.
+  if fits and cost > 0 and isNew and call('HLEN', key) + opening > ${TIDY_TO_OPEN} then
     ${TIDY}
     if running + opening > ${MAX_METERS} then
       -- There is no room to count them: they are as good as used up.
