@@ -254,32 +254,34 @@ describe.each(worlds)('what is counted of a key, %s', (_where, setUp) => {
 })
 
 describe('ended meters in Redis', () => {
-  it('leave the hash when it is told to live longer, by a call and by a change', async () => {
-    const key = randomUUID()
-    const limiter = limiterOn(redis, key)
-    const running = limitsOf({ name: 'day', limit: 9, per: 'day' }, { name: 'month', limit: 9, per: 'month' })
-    const check = (limits: LimitRequest['limits'], retainMs: number) =>
-      limiter.check({ lineageId: 'l', keyId: 'k', version: 1, fresh: true, cost: 1, limits, retainMs })
-    for (const tidy of [
-      () => check([], 100 * DAY),
-      () => limiter.raiseVersions([{ lineageId: 'l', keyId: 'k', version: 1 }], 1),
-    ]) {
-      await check(running, 1)
+  const mark = { lineageId: 'l', keyId: 'k', version: 1 }
+  it.each<[string, (limiter: RateLimiter) => unknown]>([
+    [
+      'by a call',
+      (limiter) => limiter.check({ ...mark, fresh: true, cost: 1, limits: [], retainMs: 100 * DAY }),
+    ],
+    ['by a change', (limiter) => limiter.raiseVersions([mark], 1)],
+  ])('leave the hash when it is told to live longer, %s', async (_how, extend) => {
+    for (const [ms, fields] of [
+      [4, 37],
+      [5, 4],
+    ] as const) {
+      const timed = timedRedis(redis, `clock-${randomUUID()}`)
+      await timed.setTime(T0)
+      const keyPrefix = randomUUID()
+      const limiter = limiterOn(timed, keyPrefix)
+      const charge = (limits: LimitRequest['limits']) =>
+        limiter.check({ ...mark, fresh: true, cost: 1, limits, retainMs: 1 })
+      await charge(limitsOf({ name: 'day', limit: 9, per: 'day' }, { name: 'month', limit: 9, per: 'month' }))
       for (let from = 0; from < 33; from += 11) {
-        const ended = Array.from({ length: 11 }, (_, i) => ({ name: `l${from + i}`, limit: 9, windowMs: 1 }))
-        await check(limitsOf(...ended), 1)
+        const short = Array.from({ length: 11 }, (_, i) => ({ name: `l${from + i}`, limit: 9, windowMs: 5 }))
+        await charge(limitsOf(...short))
       }
-      const fieldsAfterwards = async () => {
-        await tidy()
-        return redis.hkeys(`${key}:{l}`)
-      }
-      await expect.poll(fieldsAfterwards).toHaveLength(4)
-      expect((await redis.hkeys(`${key}:{l}`)).sort()).toEqual([
-        'vk',
-        'x',
-        'xcday day UTC',
-        'xcmonth month UTC',
-      ])
+      await timed.setTime(T0 + ms)
+      await extend(limiter)
+      const kept = await redis.hkeys(`${keyPrefix}:{l}`)
+      expect(kept).toHaveLength(fields)
+      expect(kept).toEqual(expect.arrayContaining(['vk', 'x', 'xcday day UTC', 'xcmonth month UTC']))
     }
   })
 })
