@@ -116,7 +116,7 @@ export function decideExchange(
   const available = due.remaining + own
   let needed = 0
   for (const cost of costs) if (needed + cost <= available) needed += cost
-  const unchanged = { next: quota, granted: own, kept: own, returned: 0 }
+  const unchanged = { next: quota, granted: offered, kept: offered, returned: 0 }
   if (needed === 0 && costs.length > 0) return unchanged
   let granted = needed + Math.min(maxExtra, Math.floor((available - needed) / SHARE))
   // Others tell by the state of the store whether anybody still leases units: a renewed lease has to change it.

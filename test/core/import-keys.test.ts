@@ -352,7 +352,7 @@ describe('keys.import', () => {
   })
 
   it('refuses what the store cannot keep', async () => {
-    const { recordUsage: _usage, reserveQuota: _quota, ...methods } = recordingStore()
+    const { recordUsage: _usage, swapQuota: _quota, ...methods } = recordingStore()
     const { keys } = createTestKeys({ formats: [legacy], store: methods as never })
     await expect(keys.import({ ...legacyKey(), quota: { remaining: 1 } })).rejects.toMatchObject({
       code: 'unsupported',
@@ -619,7 +619,7 @@ describe('keys.importAll', () => {
   })
 
   it('says which row asks for what the store cannot keep', async () => {
-    const { recordUsage: _usage, reserveQuota: _quota, ...methods } = recordingStore()
+    const { recordUsage: _usage, swapQuota: _quota, ...methods } = recordingStore()
     const { keys } = createTestKeys({ formats: [legacy], store: methods as never })
     const all = [...rows(1), { ...legacyKey(keyOf(2)), quota: { remaining: 1 } }]
     await expect(keys.importAll(all)).rejects.toMatchObject({ code: 'unsupported', details: { index: 1 } })

@@ -1233,22 +1233,6 @@ describe('a rotation that the store carries out after it was given up', () => {
   })
 })
 
-describe('a limiter that fails after the commit', () => {
-  it('loses neither a successor nor an event, and stops no revocation', async () => {
-    const { keys, limiter, eventsOf } = createTestKeys()
-    const { apiKey } = await keys.issue({ ...NAME, quota: { remaining: 5 } })
-    vi.spyOn(limiter, 'unspentQuota').mockImplementation(() => {
-      throw new Error('down')
-    })
-    const { key } = await keys.rotate(apiKey.id)
-    expect(await keys.verify(key)).toMatchObject({ ok: true })
-    expect(eventsOf('key.rotated')).toHaveLength(1)
-    expect(await keys.revokeOwner(ALICE)).toBe(2)
-    expect(eventsOf('key.revoked')).toHaveLength(2)
-    await expect(keys.get(apiKey.id)).rejects.toEqual(UNAVAILABLE)
-  })
-})
-
 describe('a key that was rotated out', () => {
   it('cannot be made to last longer, and may be cut off earlier', async () => {
     const { keys, clock } = createTestKeys()

@@ -1,7 +1,6 @@
 import fc from 'fast-check'
 import {
   createApiKeys,
-  decideReservation,
   memoryRateLimiter,
   memoryStore,
   type Quota,
@@ -9,20 +8,29 @@ import {
   startQuota,
 } from 'latchkey'
 import { describe, expect, it } from 'vitest'
-import { checkQuota } from '../../lib/core/quota.ts'
+import { checkQuota, decideExchange, isLaterQuota } from '../../lib/core/quota.ts'
 
 const DAY = 86_400_000
 const T0 = Date.UTC(2026, 0, 15, 12)
 const at = (ms: number) => new Date(T0 + ms)
 
-/** A quota as a store keeps it, from T0. */
+/** A quota as a store keeps it, from T0, and a process that leases of it. */
 function keep(quota: Quota) {
   let kept = startQuota(quota, null, at(0))
+  let lease = { epoch: kept.epoch, held: 0 }
   return {
-    reserve(amount: number, ms: number) {
-      const { next, reservation } = decideReservation(kept, amount, at(ms))
-      kept = next
-      return reservation
+    /** Exchanges units for calls of these costs, which are spent at once; what is leased beyond is held. */
+    exchange(costs: readonly number[], ms: number, maxExtra = 0) {
+      const exchange = decideExchange(kept, { ...lease, costs, maxExtra }, at(ms))
+      kept = exchange.next
+      lease = { epoch: kept.epoch, held: exchange.granted }
+      return exchange
+    },
+    spend(units: number) {
+      lease.held -= units
+    },
+    get held(): number {
+      return lease.held
     },
     get record(): QuotaRecord {
       return kept
@@ -30,31 +38,80 @@ function keep(quota: Quota) {
   }
 }
 
-describe('a reservation', () => {
-  it('hands out no more than remains, and then nothing', () => {
+describe('an exchange', () => {
+  it('leases what the waiting calls cost, and nothing once there is nothing', () => {
     const quota = keep({ remaining: 250 })
-    expect(quota.reserve(100, 0)).toEqual({
-      epoch: T0,
-      allotted: 100,
+    expect(quota.exchange([60, 40], 0)).toMatchObject({
       granted: 100,
-      remaining: 150,
-      nextRefillAt: null,
+      kept: 0,
+      returned: 0,
+      next: { remaining: 150, allotted: 100, epoch: T0 },
     })
-    expect(quota.reserve(100, 0)).toMatchObject({ allotted: 200, granted: 100, remaining: 50 })
-    expect(quota.reserve(100, 0)).toMatchObject({ allotted: 250, granted: 50, remaining: 0 })
-    expect(quota.reserve(100, 999 * DAY)).toMatchObject({ allotted: 250, granted: 0, remaining: 0 })
+    quota.spend(100)
+    expect(quota.exchange([150], 0)).toMatchObject({ granted: 150, next: { remaining: 0, allotted: 250 } })
+    quota.spend(150)
+    const { record } = quota
+    expect(quota.exchange([1], 999 * DAY)).toEqual({ next: record, granted: 0, kept: 0, returned: 0 })
+    expect(quota.record).toBe(record)
   })
 
-  it('of nothing only looks', () => {
-    const quota = keep({ remaining: 5 })
-    expect(quota.reserve(0, 0)).toMatchObject({ allotted: 0, granted: 0, remaining: 5 })
+  it('passes over calls that cost more than is left, and serves those behind them', () => {
+    const quota = keep({ remaining: 10 })
+    expect(quota.exchange([4, 11, 6, 1], 0)).toMatchObject({ granted: 10, next: { remaining: 0 } })
+  })
+
+  it('leaves all as it is where no waiting call can be served', () => {
+    const quota = keep({ remaining: 10 })
+    quota.exchange([5], 0)
+    const { record } = quota
+    expect(quota.exchange([11], 0, 1_000)).toEqual({ next: record, granted: 5, kept: 5, returned: 0 })
+  })
+
+  it('takes no more beyond than a sixteenth of what is left', () => {
+    const quota = keep({ remaining: 170 })
+    expect(quota.exchange([10], 0, 1_000)).toMatchObject({
+      granted: 20,
+      next: { remaining: 150, allotted: 20 },
+    })
+    expect(keep({ remaining: 15 }).exchange([1], 0, 1_000)).toMatchObject({ granted: 1 })
+    expect(keep({ remaining: 1_000_000 }).exchange([1], 0, 1_000)).toMatchObject({ granted: 1_001 })
+  })
+
+  it('spends the units that are held together with those in the store', () => {
+    const quota = keep({ remaining: 12 })
+    quota.exchange([5], 0)
+    expect(quota.exchange([12], 0)).toEqual({
+      granted: 12,
+      kept: 5,
+      returned: 0,
+      next: { ...quota.record, remaining: 0, allotted: 12 },
+    })
+  })
+
+  it('gives back what is not wanted any more, and lowers nothing that was allotted', () => {
+    const quota = keep({ remaining: 10 })
+    quota.exchange([6], 0)
+    expect(quota.exchange([], 0)).toEqual({
+      granted: 0,
+      kept: 0,
+      returned: 6,
+      next: { ...quota.record, remaining: 10, allotted: 6 },
+    })
+  })
+
+  it('always changes what the store has where a lease is renewed: others tell by it that it is', () => {
+    const quota = keep({ remaining: 1_000 })
+    quota.exchange([20], 0)
+    const { record } = quota
+    expect(quota.exchange([], 0, 20)).toMatchObject({ granted: 19, kept: 19, returned: 1 })
+    expect(quota.record).not.toEqual(record)
   })
 
   it('leaves the record it was given alone', () => {
     const record = Object.freeze(
       startQuota({ remaining: 5, refill: { amount: 9, everyMs: 1_000 } }, null, at(0)),
     )
-    decideReservation(record, 3, at(5_000))
+    decideExchange(record, { epoch: T0, held: 0, costs: [3], maxExtra: 9 }, at(5_000))
     expect(record).toEqual({
       remaining: 5,
       epoch: T0,
@@ -64,8 +121,13 @@ describe('a reservation', () => {
     })
   })
 
-  it('makes and loses no unit, whatever the order', () => {
-    const step = fc.record({ amount: fc.nat(40), afterMs: fc.nat(3_000) })
+  it('makes and loses no unit, and never comes back to a state, whatever the order', () => {
+    const step = fc.record({
+      costs: fc.array(fc.integer({ min: 1, max: 20 }), { maxLength: 4 }),
+      extra: fc.nat(30),
+      spend: fc.nat(40),
+      afterMs: fc.nat(3_000),
+    })
     const refills = fc.option(
       fc.record({ amount: fc.integer({ min: 1, max: 60 }), everyMs: fc.constant(1_000) }),
     )
@@ -73,17 +135,17 @@ describe('a reservation', () => {
       fc.property(fc.nat(100), refills, fc.array(step), (remaining, refill, steps) => {
         const quota = keep({ remaining, refill })
         let now = 0
-        let granted = 0
-        for (const { amount, afterMs } of steps) {
-          const before = quota.record
+        for (const { costs, extra, spend, afterMs } of steps) {
           now += afterMs
-          const reservation = quota.reserve(amount, now)
-          const isNewEpoch = reservation.epoch > before.epoch
-          const available = isNewEpoch ? (refill?.amount ?? 0) : before.remaining
-          expect(reservation.granted).toBe(Math.min(amount, available))
-          expect(reservation.remaining).toBe(available - reservation.granted)
-          granted = (isNewEpoch ? 0 : granted) + reservation.granted
-          expect(reservation.allotted).toBe(granted)
+          quota.spend(Math.min(spend, quota.held))
+          const [before, held] = [quota.record, quota.held]
+          const { next, granted, kept, returned } = quota.exchange(costs, now, extra)
+          const isNewEpoch = next.epoch > before.epoch
+          const available = isNewEpoch ? (refill?.amount ?? 0) : before.remaining + held
+          expect(next.remaining + granted).toBe(available)
+          expect(kept + returned).toBe(isNewEpoch ? 0 : held)
+          expect(next.allotted).toBeGreaterThanOrEqual(isNewEpoch ? 0 : before.allotted)
+          expect(next === before || isLaterQuota(next, before)).toBe(true)
         }
       }),
     )
@@ -95,48 +157,77 @@ describe('a refill', () => {
 
   it('does not come a millisecond early', () => {
     const quota = keep({ remaining: 0, refill })
-    expect(quota.reserve(5, 59_999)).toMatchObject({ granted: 0, epoch: T0, nextRefillAt: at(60_000) })
-    expect(quota.reserve(5, 60_000)).toMatchObject({ granted: 5, epoch: T0 + 1, nextRefillAt: at(120_000) })
+    expect(quota.exchange([5], 59_999)).toMatchObject({
+      granted: 0,
+      next: { epoch: T0, nextRefillAt: at(60_000) },
+    })
+    expect(quota.exchange([5], 60_000)).toMatchObject({
+      granted: 5,
+      next: { epoch: T0 + 1, remaining: 5, allotted: 5, nextRefillAt: at(120_000) },
+    })
   })
 
   it('tops up to its amount and adds nothing beyond it', () => {
     const quota = keep({ remaining: 7, refill })
-    expect(quota.reserve(100, 60_000)).toMatchObject({ granted: 10, allotted: 10, remaining: 0 })
+    expect(quota.exchange([10], 60_000)).toMatchObject({ granted: 10, next: { allotted: 10, remaining: 0 } })
   })
 
   it('comes once, however often it is asked for', () => {
     const quota = keep({ remaining: 0, refill })
-    const granted = [60_000, 60_000, 61_000, 119_999].map((ms) => quota.reserve(10, ms).granted)
+    const granted = [60_000, 60_000, 61_000, 119_999].map((ms) => {
+      const exchange = quota.exchange([10], ms)
+      quota.spend(exchange.granted)
+      return exchange.granted
+    })
     expect(granted).toEqual([10, 0, 0, 0])
-    expect(quota.reserve(10, 120_000).granted).toBe(10)
+    expect(quota.exchange([10], 120_000).granted).toBe(10)
   })
 
   it('counts once where several were missed, and stays in step', () => {
     const quota = keep({ remaining: 0, refill })
-    expect(quota.reserve(100, 60_000 * 1_000 + 17)).toMatchObject({
+    expect(quota.exchange([10], 60_000 * 1_000 + 17)).toMatchObject({
       granted: 10,
-      epoch: T0 + 1,
-      nextRefillAt: at(60_000 * 1_001),
+      next: { epoch: T0 + 1, nextRefillAt: at(60_000 * 1_001) },
     })
   })
 
-  it.each([10, 11, 1_000])('takes nothing away where %i remain, nor what was handed out', (remaining) => {
+  it.each([10, 11, 1_000])('takes nothing away where %i are left, and only moves on', (remaining) => {
     const quota = keep({ remaining: remaining + 3, refill })
-    quota.reserve(3, 0)
-    // A new epoch would take back the units that limiters hold.
-    expect(quota.reserve(0, 60_000)).toEqual({
-      epoch: T0,
-      allotted: 3,
-      granted: 0,
-      remaining,
-      nextRefillAt: at(120_000),
+    quota.exchange([3], 0)
+    quota.spend(3)
+    expect(quota.exchange([1], 60_000)).toMatchObject({
+      granted: 1,
+      next: { epoch: T0, allotted: 4, remaining: remaining - 1, nextRefillAt: at(120_000) },
     })
   })
 
-  it('begins a new epoch, in which nothing is handed out yet', () => {
+  it('counts the units that are offered: it takes none of them away where there are enough', () => {
+    const quota = keep({ remaining: 14, refill })
+    quota.exchange([5], 0)
+    expect(quota.exchange([6], 60_000)).toMatchObject({
+      granted: 6,
+      kept: 5,
+      next: { epoch: T0, remaining: 8, nextRefillAt: at(120_000) },
+    })
+  })
+
+  it('begins a new epoch, in which what was leased before is worth nothing', () => {
     const quota = keep({ remaining: 10, refill })
-    quota.reserve(10, 0)
-    expect(quota.reserve(0, 60_000)).toMatchObject({ epoch: T0 + 1, allotted: 0, remaining: 10 })
+    quota.exchange([6], 0)
+    quota.spend(3)
+    expect(quota.exchange([1], 60_000)).toMatchObject({
+      granted: 1,
+      kept: 0,
+      returned: 0,
+      next: { epoch: T0 + 1, allotted: 1, remaining: 9 },
+    })
+  })
+
+  it('is not made for nobody', () => {
+    const quota = keep({ remaining: 10, refill })
+    const { record } = quota
+    expect(quota.exchange([], 60_000).next).toBe(record)
+    expect(quota.exchange([11], 60_000).next).toBe(record)
   })
 
   it.each([
@@ -149,9 +240,10 @@ describe('a refill', () => {
     const quota = keep({ remaining: 0, refill: { amount: 4, per, ...(timeZone && { timeZone }) } })
     const due = new Date(first).getTime() - T0
     expect(quota.record.nextRefillAt?.toISOString()).toBe(first)
-    expect(quota.reserve(9, due - 1).granted).toBe(0)
-    expect(quota.reserve(9, due)).toMatchObject({ granted: 4, nextRefillAt: new Date(second) })
-    expect(quota.reserve(9, due).granted).toBe(0)
+    expect(quota.exchange([4], due - 1).granted).toBe(0)
+    expect(quota.exchange([4], due)).toMatchObject({ granted: 4, next: { nextRefillAt: new Date(second) } })
+    quota.spend(4)
+    expect(quota.exchange([4], due).granted).toBe(0)
   })
 })
 
@@ -173,7 +265,7 @@ describe('setting a quota', () => {
     ['with a clock that was set back', -DAY],
   ])('raises the epoch %s', (_when, ms) => {
     const quota = keep({ remaining: 5, refill: { amount: 9, everyMs: 1_000 } })
-    quota.reserve(5, 1_000)
+    quota.exchange([5], 1_000)
     const { record } = quota
     const next = startQuota({ remaining: 5 }, record, at(ms))
     expect(next.epoch).toBeGreaterThan(record.epoch)
@@ -183,7 +275,10 @@ describe('setting a quota', () => {
   it('raises the epoch also where the quota was removed in between', () => {
     const quota = keep({ remaining: 0, refill: { amount: 1, everyMs: 1_000 } })
     // The fastest that epochs can rise by refills is one a second.
-    for (let second = 1; second <= 100; second++) quota.reserve(1, second * 1_000)
+    for (let second = 1; second <= 100; second++) {
+      quota.exchange([1], second * 1_000)
+      quota.spend(1)
+    }
     const removed = quota.record
     expect(removed.epoch).toBe(T0 + 100)
     expect(startQuota({ remaining: 5 }, null, at(100_001)).epoch).toBeGreaterThan(removed.epoch)

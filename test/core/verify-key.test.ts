@@ -43,8 +43,8 @@ describe('the order of the steps', () => {
     ['owner_inactive', 'invalid_key'],
     ['address_not_allowed', 'address_not_allowed'],
     ['insufficient_permissions', 'insufficient_permissions'],
-    ['rate_limited', 'rate_limited'],
     ['quota_exceeded', 'quota_exceeded'],
+    ['rate_limited', 'rate_limited'],
   ] as const
   const names = STEPS.map(([flaw]) => flaw)
 
@@ -423,7 +423,12 @@ describe('rate limits and quota', () => {
       quota: { remaining: 2, refill: { amount: 2, everyMs: 3_600_000 } },
     })
     for (const { key } of [finite, refilled]) await keys.verify(key, { cost: 2 })
+    // Until a lease time has passed another process might give units back.
     await clock.advance(1_000)
+    for (const { key } of [finite, refilled]) {
+      expect(await keys.verify(key)).toMatchObject({ code: 'quota_exceeded', retryAfterMs: 5_000 })
+    }
+    await clock.advance(5_000)
     const quota = { type: 'quota', name: 'quota', remaining: 0, exceeded: true }
     expect(await keys.verify(finite.key)).toMatchObject({
       ok: false,
@@ -433,8 +438,8 @@ describe('rate limits and quota', () => {
     })
     expect(await keys.verify(refilled.key)).toMatchObject({
       code: 'quota_exceeded',
-      retryAfterMs: 3_599_000,
-      limits: [{ ...quota, limit: 2, resetMs: 3_599_000 }],
+      retryAfterMs: 3_594_000,
+      limits: [{ ...quota, limit: 2, resetMs: 3_594_000 }],
     })
     expect(await keys.verify(refilled.key, { cost: 3 })).toMatchObject({
       code: 'quota_exceeded',

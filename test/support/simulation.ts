@@ -17,6 +17,7 @@ import {
   memoryStore,
   type Owner,
   type Quota,
+  type QuotaRecord,
   type RateLimit,
   type RateLimiter,
   type VerifyResult,
@@ -727,7 +728,7 @@ function reachStore(world: World, host: Host): KeyStore {
     replaceDigest: (...args) => call('replaceDigest', () => store.replaceDigest(...args)),
     list: (...args) => call('list', () => store.list(...args)),
     purge: (...args) => call('purge', () => store.purge(...args)),
-    reserveQuota: (...args) => call('reserveQuota', () => store.reserveQuota(...args)),
+    swapQuota: (...args) => call('swapQuota', () => store.swapQuota(...args)),
   }
 }
 
@@ -746,22 +747,20 @@ function reachLimiter(world: World, host: Host): RateLimiter {
       `check version ${request.version}${request.fresh ? ', fresh' : ''}`,
       () => {
         if (world.clock.now() > giveUpAt) throw new Error('too late to spend anything')
-        world.store.noteTold(request)
         return world.limiter.check(request)
       },
-    ).catch((error) => {
+    ).catch(() => {
       isLocal = true
-      return fallBack(request, error)
+      return fallBack(request)
     })
     world.count(isLocal ? 'check: local' : `check: ${answer.outcome}`)
     task?.answers.push({ request, outcome: answer.outcome, isLocal, step: world.step })
     return answer
   }
 
-  /** The policy `local`: no quota without the limiter, and nobody to say whether a record is the latest. */
-  function fallBack(request: LimitRequest, error: unknown): LimitAnswer {
-    if (request.quota && request.cost > 0) throw error
-    const answer = local.check({ ...request, quota: null, fresh: true })
+  /** The policy `local`: nobody says whether a record is the latest. */
+  function fallBack(request: LimitRequest): LimitAnswer {
+    const answer = local.check({ ...request, fresh: true })
     return answer.outcome === 'admitted' ? { ...answer, chargedAt: null } : answer
   }
 
@@ -781,7 +780,6 @@ function reachLimiter(world: World, host: Host): RateLimiter {
       const text = `raise to version ${marks.map(({ version }) => version)}`
       await ask(CHANGE_MS, text, () => world.limiter.raiseVersions(marks, retainMs))
     },
-    unspentQuota: (...args) => ask(CHANGE_MS, 'unspentQuota', () => world.limiter.unspentQuota(...args)),
   }
 }
 
@@ -802,12 +800,11 @@ function reachOthers(world: World, host: Host): Invalidation {
 // The store
 
 /** `memoryStore()`, and all that it ever held. */
-interface Archive extends Omit<Required<KeyStore>, 'recordUsage'> {
+interface Archive extends Omit<Required<KeyStore>, 'recordUsage' | 'swapQuotas'> {
   /** Version 1 and all that followed it. */
   versionsOf(id: string): readonly Version[]
-  unitsOf(lineageId: string): readonly Units[]
-  /** Notes what the limiter hears of a quota. */
-  noteTold(request: LimitRequest): void
+  /** With how many units each epoch of the quota began. */
+  unitsOf(lineageId: string): ReadonlyMap<number, number>
 }
 
 interface Version {
@@ -816,20 +813,12 @@ interface Version {
   readonly step: number
 }
 
-/** The units of one epoch of a quota. */
-interface Units {
-  readonly epoch: number
-  readonly total: number
-  granted: number
-  told: number
-}
-
 function createArchive(getWorld: () => World): Archive {
   const { recordUsage: _recordUsage, ...inner } = memoryStore() as Required<KeyStore>
   const versions = new Map<string, Version[]>()
-  const units = new Map<string, Units[]>()
+  const units = new Map<string, Map<number, number>>()
   const versionsOf = (id: string) => versions.get(id) ?? []
-  const unitsOf = (lineageId: string) => units.get(lineageId) ?? []
+  const unitsOf = (lineageId: string) => units.get(lineageId) ?? new Map<number, number>()
 
   async function keep(id: string): Promise<void> {
     const { clock, step } = getWorld()
@@ -838,19 +827,12 @@ function createArchive(getWorld: () => World): Archive {
     if (record.quota) noteUnits(record.lineageId, record.quota)
   }
 
-  /** What remains and what was handed out are together what the epoch began with. */
-  function noteUnits(
-    lineageId: string,
-    { epoch, remaining, allotted }: { epoch: number; remaining: number; allotted: number },
-  ): Units {
-    const total = remaining + allotted
-    let known = unitsOf(lineageId).find((one) => one.epoch === epoch)
-    if (!known) {
-      known = { epoch, total, granted: 0, told: 0 }
-      units.set(lineageId, [...unitsOf(lineageId), known])
-    }
-    if (total !== known.total) getWorld().breach(`the store has made ${total} units of ${known.total}`)
-    return known
+  function noteUnits(lineageId: string, { epoch, remaining, allotted }: QuotaRecord): void {
+    const known = unitsOf(lineageId)
+    units.set(lineageId, known)
+    if (!known.has(epoch)) known.set(epoch, remaining + allotted)
+    if (remaining > (known.get(epoch) ?? 0))
+      getWorld().breach(`the store has ${remaining} units, more than at first`)
   }
 
   return {
@@ -864,21 +846,13 @@ function createArchive(getWorld: () => World): Archive {
       if (outcome === 'updated') await keep(id)
       return outcome
     },
-    async reserveQuota(lineageId, amount, at) {
-      const reservation = await inner.reserveQuota(lineageId, amount, at)
-      if (reservation) noteUnits(lineageId, reservation).granted += reservation.granted
-      return reservation
+    async swapQuota(lineageId, expected, next) {
+      const result = await inner.swapQuota(lineageId, expected, next)
+      if (result.swapped) noteUnits(lineageId, next)
+      return result
     },
     versionsOf,
     unitsOf,
-    noteTold({ lineageId, quota }) {
-      if (!quota?.granted) return
-      const known = unitsOf(lineageId).find(({ epoch }) => epoch === quota.epoch)
-      if (known) known.told += quota.granted
-      if (!known || known.told > known.granted) {
-        getWorld().breach(`the limiter heard of ${known?.told} units and the store granted ${known?.granted}`)
-      }
-    },
   }
 }
 
@@ -890,12 +864,10 @@ function auditedLimiter(world: World): MemoryRateLimiter {
   const limiter = memoryRateLimiter({ clock })
   const versions = new Map<string, { readonly version: number; readonly keptUntil: number }>()
   const windows = new Map<string, { readonly openedAt: number; used: number }>()
-  const quotas = new Map<string, { readonly epoch: number; unspent: number }>()
 
   function check(request: LimitRequest): LimitAnswer {
     const { limits, cost, keyId, version, fresh, retainMs } = request
     const answer = limiter.check(request)
-    const quota = hear(request)
     if (answer.outcome === 'stale') return answer
     if (versions.has(keyId) ? version < keptVersion(keyId) : !fresh) {
       breach(`the limiter took version ${version} and had ${keptVersion(keyId)}`)
@@ -903,30 +875,15 @@ function auditedLimiter(world: World): MemoryRateLimiter {
     raise(keyId, version, retainMs)
     const meters = limits.map(({ shape, windowMs }) => windowOf(`${request.lineageId} ${shape}`, windowMs))
     const isOver = cost > 0 && limits.some(({ capacity }, i) => (meters[i]?.used ?? 0) + cost > capacity)
-    const isShort = quota !== null && quota.unspent < cost
-    const outcome = isOver ? 'limited' : isShort ? 'short_of_quota' : 'admitted'
-    if (outcome === 'admitted') {
-      for (const meter of meters) meter.used += cost
-      if (quota) quota.unspent -= cost
-    }
+    const outcome = isOver ? 'limited' : 'admitted'
+    if (outcome === 'admitted') for (const meter of meters) meter.used += cost
     const left = limits.map(({ capacity }, i) => Math.max(0, capacity - (meters[i]?.used ?? 0)))
-    const account = [outcome, left, quota?.unspent ?? 0]
-    const told = [answer.outcome, answer.limits.map(({ remaining }) => remaining), answer.unspentQuota]
+    const account = [outcome, left]
+    const told = [answer.outcome, answer.limits.map(({ remaining }) => remaining)]
     if (!isDeepStrictEqual(told, account)) {
       breach(`the limiter says ${JSON.stringify(told)}, but it has come to ${JSON.stringify(account)}`)
     }
     return answer
-  }
-
-  /** Units count for the latest epoch only. */
-  function hear({ lineageId, quota: told }: LimitRequest) {
-    if (!told) return null
-    const { epoch, granted } = told
-    let known = quotas.get(lineageId)
-    if (!known || epoch > known.epoch) known = { epoch, unspent: 0 }
-    if (epoch === known.epoch) known.unspent += granted
-    quotas.set(lineageId, known)
-    return known
   }
 
   /** A window opens with the first call that is charged after the one before has ended. */
@@ -959,10 +916,10 @@ function auditedLimiter(world: World): MemoryRateLimiter {
   }
 }
 
-/** What passes for fresh was read after it was needed, and nobody tells of an older quota than his record has. */
+/** What passes for fresh was read after it was needed. */
 function judgeQuestion(world: World, task: Task | undefined, request: LimitRequest): void {
   if (!task) return
-  const { keyId, version, fresh, quota } = request
+  const { keyId, version, fresh } = request
   const versions = world.store.versionsOf(keyId)
   const neededAt = task.answers.findLast(({ outcome }) => outcome === 'stale')?.step ?? task.step
   const next = versions[version]
@@ -971,13 +928,14 @@ function judgeQuestion(world: World, task: Task | undefined, request: LimitReque
       `for ${task.text}, version ${version} passes for fresh after version ${version + 1} was there`,
     )
   }
-  const known = versions[version - 1]?.record.quota
-  if (quota && known && quota.epoch < known.epoch) world.breach(`${task.text} goes by a quota that is over`)
 }
 
 /** An admitted call was charged once, for what it asked, and any other never. */
 function judgeCharge(world: World, task: Task, cost: number, result: VerifyResult | null): void {
-  const charges = task.answers.filter(({ outcome }) => outcome === 'admitted')
+  // A call that is refused by its quota asks once more, for nothing, how the limits stand.
+  const charges = task.answers.filter(
+    ({ outcome, request }) => outcome === 'admitted' && request.cost === cost,
+  )
   if (!result?.ok) {
     if (charges.length > 0) world.breach(`${task.text} was charged and not admitted`)
     return
@@ -989,13 +947,12 @@ function judgeCharge(world: World, task: Task, cost: number, result: VerifyResul
     world.breach(`${task.text} was charged ${charges.length} times`)
     return
   }
-  const { request, isLocal } = charge
+  const { request } = charge
   const charged = [request.keyId, request.version, request.cost]
   if (!isDeepStrictEqual(charged, [apiKey.id, apiKey.version, cost])) {
     world.breach(`${task.text} was admitted by version ${apiKey.version} and charged as ${charged}`)
   }
-  if (!request.quota) return
-  if (isLocal && cost > 0) world.breach(`${task.text} spent a quota that nobody was asked about`)
+  if (!result.limits.some(({ type }) => type === 'quota')) return
   const { lineageId } = request
   world.admittedUnits.set(lineageId, (world.admittedUnits.get(lineageId) ?? 0) + cost)
 }
@@ -1044,7 +1001,7 @@ function judgeRefusal(
     owner_inactive: () => key.owner.turn > 0,
     address_not_allowed: () => records.some(({ allowedIps }) => allowedIps && !allowedIps.includes(ip)),
     rate_limited: () => true,
-    quota_exceeded: () => world.store.unitsOf(key.lineageId).length > 0,
+    quota_exceeded: () => world.store.unitsOf(key.lineageId).size > 0,
   }
   const reason = reasonOf(result)
   if (!wasSo[reason]?.()) world.breach(`${key.name} was refused as ${reason}, which it never was`)
@@ -1083,20 +1040,14 @@ async function judgeTheEnd(world: World): Promise<void> {
   }
 }
 
+/** What is held is not known here: `simulateQuota` keeps its books. */
 function judgeUnits(world: World, { lineageId, name, quota }: KeyRecord): void {
-  const epochs = world.store.unitsOf(lineageId)
-  const total = epochs.reduce((sum, units) => sum + units.total, 0)
+  const total = [...world.store.unitsOf(lineageId).values()].reduce((sum, units) => sum + units, 0)
   const admitted = world.admittedUnits.get(lineageId) ?? 0
   const remaining = quota?.remaining ?? 0
-  const unspent = quota ? world.limiter.unspentQuota(lineageId, quota.epoch) : 0
-  const sum = admitted + remaining + unspent
-  const isExact = world.isCalm && epochs.length === 1 && quota !== null
-  if (isExact && admitted > 0) world.count('quota: exact')
-  if (remaining < 0 || unspent < 0 || sum > total || (isExact && sum < total)) {
-    world.breach(
-      `of ${total} units of ${name} ${admitted} were spent, ${remaining} remain, ${unspent} are held`,
-    )
-  }
+  if (admitted > 0) world.count('quota: spent')
+  if (admitted + remaining <= total) return
+  world.breach(`of ${total} units of ${name} ${admitted} were spent, and ${remaining} remain`)
 }
 
 // Choices

@@ -1,0 +1,31 @@
+import { expect, it } from 'vitest'
+import { simulateQuota } from '../support/quota-simulation.ts'
+
+const seed = Number(process.env.QUOTA_SIMULATION_SEED ?? 1)
+const runs = Number(process.env.QUOTA_SIMULATION_RUNS ?? 300)
+
+// Which promises these are, and what may happen to them: test/support/quota-simulation.ts.
+it(`no unit is lost, spent twice or kept back in ${runs} simulations from QUOTA_SIMULATION_SEED=${seed}`, {
+  timeout: 300_000,
+}, async () => {
+  const tally = await simulateQuota(runs, seed)
+  const happened = [
+    'admitted',
+    'quota_exceeded',
+    'rate_limited',
+    'unavailable',
+    'told that it is over',
+    'told to try again',
+    'leased',
+    'given back',
+    'swap lost',
+    'reply lost',
+    'crash',
+    'clean end',
+    'refund',
+    'refill',
+    'set',
+    'lost none',
+  ]
+  if (runs >= 300) for (const what of happened) expect(tally, what).toHaveProperty([what])
+})
