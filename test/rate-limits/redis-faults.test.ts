@@ -28,6 +28,10 @@ async function setUp(
   const client = new Redis(server.port)
   client.on('error', () => {})
   const limiter = redisRateLimiter(client, limiterOptions)
+  // Once it is connected: a busy machine may take longer to that than a call may take.
+  await expect
+    .poll(() => ask(limiter, { lineageId: 'connected' }).catch(() => null))
+    .toMatchObject({ chargedAt: expect.any(Number) })
   const events: ApiKeyEvent[] = []
   const keys = createApiKeys({
     store: memoryStore(),
