@@ -68,9 +68,8 @@ function createStore() {
 /** Keeps nothing, so that what is measured is the record alone. */
 function createStatelessLimiter() {
   return {
-    check: () => ({ outcome: 'admitted', limits: [], unspentQuota: 0 }),
+    check: () => ({ outcome: 'admitted', limits: [] }),
     raiseVersions: () => {},
-    unspentQuota: () => 0,
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Knex } from 'knex'
-import { decideReservation, type KeyRecord, type KeyStore, LatchkeyError, startQuota } from 'latchkey'
+import { type KeyRecord, type KeyStore, LatchkeyError, startQuota } from 'latchkey'
 
 /** Keeps keys in the PostgreSQL that `knex` is connected to, in the tables of `tables.ts`. */
 export function knexStore(knex: Knex): KeyStore {
@@ -82,15 +82,12 @@ export function knexStore(knex: Knex): KeyStore {
         for (const use of sorted(batch, 'id')) await trx.raw(ADD_USE, { ...use })
       }),
 
-    reserveQuota: (lineageId, amount, at) =>
-      knex.transaction(async (trx) => {
-        const lineage = trx('api_key_lineages').where({ lineage: lineageId, isUnlimited: false })
-        const quota = toQuota((await lineage.clone().forUpdate().first('quota'))?.quota)
-        if (!quota) return null
-        const { next, reservation } = decideReservation(quota, amount, at)
-        await lineage.update({ quota: JSON.stringify(next) })
-        return reservation
-      }),
+    async swapQuota(lineageId, { epoch, allotted, remaining }, next) {
+      const lineage = knex('api_key_lineages').where({ lineage: lineageId, isUnlimited: false })
+      const asExpected = lineage.clone().whereRaw(IS_QUOTA, [epoch, allotted, remaining])
+      if ((await asExpected.update({ quota: JSON.stringify(next) })) > 0) return { swapped: true }
+      return { swapped: false, current: toQuota((await lineage.first('quota'))?.quota) }
+    },
   }
 }
 
@@ -102,6 +99,7 @@ const STATUS = `(case when "revokedAt" is not null then 'revoked' when ${END} <=
 const ADD_USE = `update api_keys set "usageCount" = "usageCount" + :count,
   "lastUsedIp" = case when "lastUsedAt" >= :lastUsedAt then "lastUsedIp" else :lastUsedIp end,
   "lastUsedAt" = greatest("lastUsedAt", :lastUsedAt) where id = :id`
+const IS_QUOTA = `(quota->>'epoch')::bigint = ? and (quota->>'allotted')::bigint = ? and (quota->>'remaining')::bigint = ?`
 const JSON_COLUMNS = ['permissions', 'metadata', 'rateLimits', 'allowedIps']
 
 /** A key joined with what its lineage has. */

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import {
-  decideReservation,
+  isSameQuota,
   type KeyFilter,
   type KeyPosition,
   type KeyRecord,
@@ -112,13 +112,13 @@ export function sharedStore(redis: Redis, hash = 'latchkey-example:keys'): KeySt
       await Promise.all(records)
     },
 
-    reserveQuota: (lineageId, amount, at) =>
+    swapQuota: (lineageId, expected, next) =>
       transact(async ({ get, set }) => {
         const lineage = await get('lineage', lineageId)
-        if (!lineage?.quota || lineage.isUnlimited) return null
-        const { next, reservation } = decideReservation(lineage.quota, amount, at)
+        const current = lineage?.isUnlimited ? null : (lineage?.quota ?? null)
+        if (!lineage || !current || !isSameQuota(current, expected)) return { swapped: false, current }
         set('lineage', lineageId, { ...lineage, quota: next })
-        return reservation
+        return { swapped: true }
       }),
   }
 }

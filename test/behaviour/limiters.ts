@@ -36,7 +36,6 @@ export function countedLimiter(kind: LimiterKind, clock: Clock): CountedLimiter 
       }
     },
     raiseVersions: (marks, retainMs) => inner.raiseVersions(marks, retainMs),
-    unspentQuota: (lineageId, epoch) => inner.unspentQuota(lineageId, epoch),
     listen: (listener) => inner.listen?.(listener) ?? (() => {}),
   }
   return {

@@ -79,7 +79,8 @@ const STORE_METHODS = [
   'replaceDigest',
   'list',
   'recordUsage',
-  'reserveQuota',
+  'swapQuota',
+  'swapQuotas',
 ] as const
 
 function describeEvent(event: ApiKeyEvent): string {

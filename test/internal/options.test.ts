@@ -116,7 +116,7 @@ describe('createApiKeys', () => {
       (method) =>
         ['store', without(method), `"store" must have a method "${method}"`] as [string, unknown, string],
     ),
-    ...['check', 'raiseVersions', 'unspentQuota'].map(
+    ...['check', 'raiseVersions'].map(
       (method) =>
         ['rateLimiter', without(method), `"rateLimiter" must have a method "${method}"`] as [
           string,

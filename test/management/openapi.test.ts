@@ -207,7 +207,7 @@ async function produce(id: OperationId, code: string): Promise<ApiAnswer> {
   const store = recordingStore()
   const failing = code === 'too_many_failures' ? { failedAttempts: { limit: 1 } } : {}
   const tested = createTestKeys({ store, ...failing })
-  const limited = { ...memoryStore(), reserveQuota: undefined } as never
+  const limited = { ...memoryStore(), swapQuota: undefined } as never
   const { clock } = tested
   const keys =
     code === 'unsupported'

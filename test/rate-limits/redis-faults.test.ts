@@ -57,19 +57,32 @@ function ask(limiter: ReturnType<typeof redisRateLimiter>, request: object): Pro
 }
 
 describe('while Redis is silent', () => {
-  it('a key under a closed limit is unavailable within the deadline', async () => {
+  it('a key under a closed limit is unavailable within the deadline; one with a quota goes on', async () => {
     const { server, keys, key, apiKey } = await setUp({
       onUnavailable: { default: 'local', limits: { minute: 'closed' } },
     })
+    const quota = await keys.issue({ ...NAME, rateLimits: [], quota: { remaining: 2 } })
     const free = await keys.issue({ ...NAME, rateLimits: [] })
-    expect(await keys.verify(free.key)).toMatchObject({ ok: true })
+    for (const issued of [quota, free]) expect(await keys.verify(issued.key)).toMatchObject({ ok: true })
     server.pause()
     const started = performance.now()
-    const [closed, open] = await Promise.allSettled([key, free.key].map((k) => keys.verify(k)))
+    const [closed, spent, open] = await Promise.allSettled(
+      [key, quota.key, free.key].map((k) => keys.verify(k)),
+    )
     expect(performance.now() - started).toBeLessThan(1_000)
     expect(closed).toEqual({ status: 'rejected', reason: UNAVAILABLE })
-    expect(open).toMatchObject({ status: 'fulfilled', value: { ok: true } })
+    for (const one of [spent, open]) expect(one).toMatchObject({ status: 'fulfilled', value: { ok: true } })
+    expect(await keys.verify(quota.key)).toMatchObject({ ok: false, code: 'quota_exceeded' })
+    expect(await keys.get(quota.apiKey.id)).toMatchObject({ quota: { remaining: 0 } })
     expect(await keys.get(apiKey.id)).toMatchObject({ id: apiKey.id })
+  })
+
+  it('a key that is refused by a closed limit gets its units of the quota back', async () => {
+    const { server, keys } = await setUp({ onUnavailable: 'closed' })
+    const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: 5 } })
+    server.pause()
+    await expect(keys.verify(key, { cost: 3 })).rejects.toEqual(UNAVAILABLE)
+    expect(await keys.get(apiKey.id)).toMatchObject({ quota: { remaining: 5 } })
   })
 
   it('keys without limits are closed too where that is the policy for all', async () => {

@@ -119,8 +119,8 @@ describe.each(Object.entries(CLIENTS))(
       const spent = await ask(limiter, { cost: 40 })
       const chargedAt = spent.outcome === 'admitted' ? (spent.chargedAt as number) : 0
       // The server knows the script from then on: otherwise it would say no more than that it does not.
-    await limiter.refund?.({ lineageId: 'l', cost: 0, chargedAt, limits })
-    await lose(async () => limiter.refund?.({ lineageId: 'l', cost: 10, chargedAt, limits }))
+      await limiter.refund?.({ lineageId: 'l', cost: 0, chargedAt, limits })
+      await lose(async () => limiter.refund?.({ lineageId: 'l', cost: 10, chargedAt, limits }))
       expect(await remaining()).toBe(before - 30)
     })
   },

@@ -1,7 +1,7 @@
 import type { KeyFilter } from 'latchkey'
 import { describe, expect, it } from 'vitest'
 import { nodesOf } from '../support/explained-store.ts'
-import { at, quota, record } from '../support/key-records.ts'
+import { at, leased, quota, record } from '../support/key-records.ts'
 import { testListings } from '../support/listing-cases.ts'
 import { withManyKeys } from '../support/many-keys.ts'
 
@@ -52,7 +52,7 @@ describe('PostgreSQL with 1,000,000 keys', () => {
           })),
         ),
     ],
-    ['reserveQuota', () => many.store.reserveQuota('k21', 1, at(0))],
+    ['swapQuota', () => many.store.swapQuota('k21', quota(9), leased(quota(9), 1))],
     [
       'purge',
       () =>

@@ -2,7 +2,7 @@ import type { KeyChange, KeyRecord, KeyStore } from 'latchkey'
 import { redisStore } from 'latchkey/redis'
 import { describe, expect, it } from 'vitest'
 import { createRedisStore } from '../../lib/stores/redis.ts'
-import { at, quota, record } from '../support/key-records.ts'
+import { at, lease, quota, record } from '../support/key-records.ts'
 import { counted, keysOf, newPrefix, SERVERS } from '../support/redis-store.ts'
 
 /** An insertion that has crashed is out of the way soon, and what it left in an index is old at once. */
@@ -73,13 +73,13 @@ describe.each(SERVERS)('%s', (_name, connect) => {
           const expected = BATCH.map((one) => (one.lineageId === 'l' ? { ...one, quota: quota(5) } : one))
           if (isThere) {
             expect(found).toEqual(expected)
-            expect(await store.reserveQuota('l', 1, at(0))).toMatchObject({ granted: 1 })
+            expect(await lease(store, 'l', 1)).toBe(1)
             await expect(store.insert(BATCH)).rejects.toMatchObject({ code: 'duplicate_key' })
           } else {
             expect(found).toEqual([null, null, null])
             expect(await store.find({ lookups: BATCH.map(({ lookup }) => lookup) })).toBeNull()
             expect(await list(store)).toEqual([])
-            expect(await store.reserveQuota('l', 1, at(0))).toBeNull()
+            expect(await lease(store, 'l', 1)).toBeNull()
             await store.insert(BATCH)
           }
           for (const filter of [{}, { owner }]) expect(await list(store, filter)).toEqual(['a', 'b', 'c'])

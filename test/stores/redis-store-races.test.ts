@@ -5,7 +5,7 @@ import { createApiKeys, type KeyRecord, type KeyStore } from 'latchkey'
 import { type RedisStoreClient, redisRateLimiter, redisStore } from 'latchkey/redis'
 import { describe, expect, it } from 'vitest'
 import { createRedisStore } from '../../lib/stores/redis.ts'
-import { at, quota, record } from '../support/key-records.ts'
+import { at, lease, quota, record } from '../support/key-records.ts'
 import { newPrefix, SERVERS } from '../support/redis-store.ts'
 
 const SEED = Number(process.env.MODEL_SEED ?? randomInt(2 ** 31))
@@ -77,15 +77,16 @@ describe.each(SERVERS)('%s', (_name, connect) => {
     const ended = { revokedAt: at(0), lineageId: 'l' }
     for (let round = 0; round < 10; round += 1) {
       await stores[0].insert([record({ id: 'old', quota: quota(9), ...ended })])
-      await stores[0].reserveQuota('l', 1, at(0))
+      await lease(stores[0], 'l', 1)
       const [, ...purged] = await Promise.all([
         stores[0].insert([record({ id: 'new', quota: quota(9), ...ended })]),
         ...stores.map((store) => store.purge(['old'], at(1))),
       ])
       expect(purged.toSorted()).toEqual([0, 0, 0, 0, 1])
-      expect([7, 8]).toContain((await stores[0].reserveQuota('l', 1, at(0)))?.remaining)
+      expect([8, 9]).toContain((await stores[0].find({ id: 'new' }))?.quota?.remaining)
+      expect(await lease(stores[0], 'l', 1)).toBe(1)
       expect(await stores[0].purge(['new'], at(1))).toBe(1)
-      expect(await stores[0].reserveQuota('l', 1, at(0))).toBeNull()
+      expect(await lease(stores[0], 'l', 1)).toBeNull()
     }
   })
 
@@ -135,7 +136,7 @@ describe.each(SERVERS)('%s', (_name, connect) => {
           store.find({ id: 'r' }),
           store.list({ lineageId: 'l' }, { limit: 10 }),
           store.purge(['gone'], at(1)),
-          store.reserveQuota('l', 3, at(4)),
+          lease(store, 'l', 3),
         ] as const
         // It ends when nobody sends anything any more.
         const all = Promise.all(work)

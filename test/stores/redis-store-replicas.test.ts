@@ -2,7 +2,7 @@ import { Cluster, Redis } from 'ioredis'
 import type { KeyStore } from 'latchkey'
 import { type RedisStoreClient, redisStore } from 'latchkey/redis'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
-import { at, quota, record } from '../support/key-records.ts'
+import { at, lease, leased, quota, record } from '../support/key-records.ts'
 import { type RedisCluster, type RedisServer, startCluster, startRedis } from '../support/redis-server.ts'
 import { newPrefix } from '../support/redis-store.ts'
 
@@ -37,7 +37,7 @@ describe('one server and its replica', () => {
       expect(await onReplica.list({ lineageId: id }, { limit: 1 })).toHaveLength(1)
       await store.update(id, 1, { ...change, revokedAt: at(1), quota: { remaining: 9 } })
       expect(await onReplica.find({ id })).toMatchObject({ revokedAt: at(1), quota: { remaining: 9 } })
-      await store.reserveQuota(id, 4, at(1))
+      expect(await lease(store, id, 4)).toBe(4)
       expect(await onReplica.find({ id })).toMatchObject({ quota: { remaining: 5 } })
       await store.replaceDigest(id, `$sha256$${id}`, 'next')
       expect(await onReplica.find({ id })).toMatchObject({ digest: 'next' })
@@ -56,7 +56,7 @@ describe('one server and its replica', () => {
       const unconfirmed = { code: 'unavailable', message }
       await expect(store.update('a', 1, change)).rejects.toMatchObject(unconfirmed)
       await expect(store.insert([record({ id: 'b' })])).rejects.toMatchObject(unconfirmed)
-      await expect(store.reserveQuota('a', 1, at(0))).rejects.toMatchObject(unconfirmed)
+      await expect(store.swapQuota('a', quota(5), leased(quota(5), 1))).rejects.toMatchObject(unconfirmed)
       await expect(store.replaceDigest('a', '$sha256$a', 'next')).rejects.toMatchObject(unconfirmed)
       expect(await store.find({ id: 'a' })).toMatchObject({ name: 'new', version: 2 })
       expect(await store.update('a', 1, change)).toBe('conflict')

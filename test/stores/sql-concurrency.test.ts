@@ -3,7 +3,7 @@ import { migrate, postgresStore, type SqlStore, sqliteStore } from 'latchkey/sql
 import Libsql from 'libsql'
 import { Pool } from 'pg'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { at, quota, record } from '../support/key-records.ts'
+import { at, lease, leased, quota, record } from '../support/key-records.ts'
 import { createPostgres, createSqlite, DATABASES, type TestDatabase } from '../support/sql-databases.ts'
 import { runSqlWorkers } from '../support/sql-workers.ts'
 
@@ -52,9 +52,8 @@ describe.each(DATABASES)('stores that share a database: %s', (name, create) => {
 
   it('hand out a quota to 50 at once without a unit too many', async () => {
     await storeOf(0).insert([record({ id: 'a', quota: quota(201) })])
-    const reserved = await atOnce(50, (store) => store.reserveQuota('a', 7, at(0)))
-    const granted = reserved.map((reservation) => reservation?.granted ?? 0)
-    expect(granted.reduce((sum, units) => sum + units, 0)).toBe(201)
+    const granted = await atOnce(50, (store) => lease(store, 'a', 7))
+    expect(granted.reduce<number>((sum, units) => sum + (units ?? 0), 0)).toBe(201)
     expect(granted.filter((units) => units === 7)).toHaveLength(28)
   })
 
@@ -87,7 +86,7 @@ describe.each(DATABASES)('stores that share a database: %s', (name, create) => {
     const outcomes = await atOnce(42, (store, i): Promise<unknown> => {
       if (i === 0) return store.update('a', 1, { name: 'new', updatedAt: at(1) })
       if (i === 1) return store.replaceDigest('a', '$sha256$a', '$sha256$b')
-      if (i % 2) return store.reserveQuota('a', 10, at(0))
+      if (i % 2) return lease(store, 'a', 10)
       return store.recordUsage([{ id: 'a', count: 2, lastUsedAt: at(i), lastUsedIp: null }])
     })
     expect(outcomes.slice(0, 2)).toEqual(['updated', true])
@@ -128,7 +127,7 @@ describe.each(DATABASES)('stores that share a database: %s', (name, create) => {
           i === 0 ? store.insert([record({ id: 'new', ...ended })]) : store.purge(['old'], at(1)),
       )
       expect(purged.toSorted()).toEqual([0, 0, 0, 1])
-      expect(await storeOf(1).reserveQuota('l', 1, at(0))).toMatchObject({ remaining: 8 })
+      expect(await storeOf(1).swapQuota('l', quota(9), leased(quota(9), 1))).toEqual({ swapped: true })
       expect(await storeOf(0).purge(['new'], at(1))).toBe(1)
       expect(await database.query('select * from latchkey_keys_quotas')).toEqual([])
     }

@@ -7,7 +7,7 @@ import mysql from 'mysql2'
 import mysqlPromise from 'mysql2/promise'
 import { Pool } from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest'
-import { at, quota, record } from '../support/key-records.ts'
+import { at, lease, leased, quota, record } from '../support/key-records.ts'
 import {
   createMariadb,
   createPostgres,
@@ -32,7 +32,11 @@ const CALLS: readonly (readonly [string, (store: SqlStore) => Promise<unknown>])
     'recordUsage',
     (store) => store.recordUsage([{ id: SECRET, count: 1, lastUsedAt: longAgo, lastUsedIp: SECRET }]),
   ],
-  ['reserveQuota', (store) => store.reserveQuota(SECRET, 1, longAgo)],
+  ['swapQuota', (store) => store.swapQuota(SECRET, quota(1), leased(quota(1), 1))],
+  [
+    'swapQuotas',
+    (store) => store.swapQuotas([{ lineageId: SECRET, expected: quota(1), next: leased(quota(1), 1) }]),
+  ],
 ]
 
 async function failureOf(call: Promise<unknown>): Promise<Error> {
@@ -98,13 +102,13 @@ describe.each(DATABASES)('%s', (name, create) => {
     await migrate(store)
     await store.insert([record({ id: 'a', quota: quota(5) })])
     await database.query(`update latchkey_keys_quotas set refill = '[1]'`)
-    for (const read of [() => store.find({ id: 'a' }), () => store.reserveQuota('a', 1, at(0))]) {
+    for (const read of [() => store.find({ id: 'a' }), () => store.swapQuota('a', quota(9), quota(9))]) {
       const error = await failureOf(read())
       expect(error).toMatchObject({ code: 'malformed_record' })
       expect(error.message).toContain('"refill"')
     }
     await database.query(`update latchkey_keys_quotas set refill = null`)
-    expect(await store.reserveQuota('a', 1, at(0))).toMatchObject({ granted: 1, remaining: 4 })
+    expect(await store.swapQuota('a', quota(9), quota(9))).toEqual({ swapped: false, current: quota(5) })
   })
 
   it('keeps what is in a row out of the error for a duplicate', async () => {
@@ -154,7 +158,7 @@ describe.each(DATABASES)('%s', (name, create) => {
     ])
       expect(await store.list(filter, { limit: 1 })).toEqual([])
     expect(await store.purge([text], at(1))).toBe(0)
-    expect(await store.reserveQuota(text, 1, at(1))).toBeNull()
+    expect(await store.swapQuota(text, quota(1), quota(1))).toEqual({ swapped: false, current: null })
     const use = { count: 1, lastUsedAt: at(1), lastUsedIp: null }
     await store.recordUsage([
       { id: text, ...use },
@@ -201,9 +205,7 @@ describe.each(DATABASES)('%s', (name, create) => {
     await migrate(store)
     await store.insert([record({ id: 'a', quota: quota(100) })])
     const answers = await Promise.all(
-      Array.from({ length: 60 }, (_, i) =>
-        i % 2 ? store.find({ id: 'a' }) : store.reserveQuota('a', 1, at(0)),
-      ),
+      Array.from({ length: 60 }, (_, i) => (i % 2 ? store.find({ id: 'a' }) : lease(store, 'a', 1))),
     )
     expect(answers).not.toContain(null)
   })
@@ -391,7 +393,9 @@ describe('settings of a driver', () => {
     await store.insert([full])
     expect(await store.find({ id: full.id })).toEqual(full)
     expect(await store.list({ status: { is: 'disabled', at: at(0) } }, { limit: 5 })).toEqual([full])
-    expect(await store.reserveQuota?.(full.id, 2, at(0))).toMatchObject({ granted: 2, remaining: 3 })
+    const next = leased(quota(5, 1_000), 2)
+    expect(await store.swapQuota?.(full.id, quota(5, 1_000), next)).toEqual({ swapped: true })
+    expect((await store.find({ id: full.id }))?.quota).toEqual(next)
   }
 
   it('are refused where they destroy numbers: binary results in PostgreSQL', async () => {

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { memoryStore } from 'latchkey'
 import { migrate, migrationSql, type SqlDialect, type SqlStore } from 'latchkey/sql'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { at, quota, record } from '../support/key-records.ts'
+import { at, lease, quota, record } from '../support/key-records.ts'
 import { DATABASES, type TestDatabase } from '../support/sql-databases.ts'
 import { runSqlWorkers } from '../support/sql-workers.ts'
 
@@ -87,7 +87,7 @@ describe.each(DATABASES)('migrate on %s', (name, create) => {
       await store.insert([record({ id: 'a', quota: quota(5) })])
       await store.recordUsage([{ id: 'a', count: 1, lastUsedAt: at(1), lastUsedIp: null }])
       await store.update('a', 1, { quota: { remaining: 9 }, revokedAt: at(1), updatedAt: at(1) })
-      expect(await store.reserveQuota('a', 2, at(1))).toMatchObject({ remaining: 7 })
+      expect(await lease(store, 'a', 2)).toBe(2)
       expect(await store.list({ status: { is: 'revoked', at: at(1) } }, { limit: 1 })).toMatchObject([
         { id: 'a', usageCount: 1, quota: { remaining: 7 } },
       ])

@@ -7,6 +7,7 @@
 import { migrate, mysqlStore, postgresStore, sqliteStore } from 'latchkey/sql'
 import { createPool } from 'mysql2'
 import { Pool } from 'pg'
+import { lease } from './key-records.ts'
 
 const [kind, url = '', units = '0'] = process.argv.slice(2)
 
@@ -28,8 +29,7 @@ let [asked, granted] = [0, 0]
 async function take(): Promise<void> {
   while (asked < Number(units)) {
     asked += 1
-    const reservation = await store.reserveQuota('shared', 1, new Date(0))
-    granted += reservation?.granted ?? 0
+    granted += (await lease(store, 'shared', 1)) ?? 0
   }
 }
 await Promise.all(Array.from({ length: 20 }, take))

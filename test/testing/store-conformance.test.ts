@@ -6,6 +6,8 @@ import {
   keyStatus,
   LatchkeyError,
   memoryStore,
+  type QuotaRecord,
+  type QuotaSwapResult,
   type UsageDelta,
 } from 'latchkey'
 import { type StoreConformanceOptions, storeConformance } from 'latchkey/testing'
@@ -68,6 +70,48 @@ const answering = (change: (record: KeyRecord) => KeyRecord) =>
 /** Keeps records that have gone through `change`. */
 const keeping = (change: (record: KeyRecord) => KeyRecord) =>
   broken((inner) => ({ insert: (records) => inner.insert(records.map(change)) }))
+
+/** Any quota that no store has. */
+const NONE: QuotaRecord = { remaining: 0, epoch: -1, allotted: 0, refill: null, nextRefillAt: null }
+const QUOTA_NUMBERS = ['epoch', 'allotted', 'remaining'] as const
+
+async function quotaOf(inner: FullStore, lineageId: string): Promise<QuotaRecord | null> {
+  const result = await inner.swapQuota(lineageId, NONE, NONE)
+  return result.swapped ? NONE : result.current
+}
+
+/** Writes whatever is there. */
+async function setQuota(inner: FullStore, lineageId: string, next: QuotaRecord): Promise<QuotaSwapResult> {
+  const current = await quotaOf(inner, lineageId)
+  return current ? inner.swapQuota(lineageId, current, next) : { swapped: false, current }
+}
+
+function isSame(
+  one: QuotaRecord,
+  other: QuotaRecord,
+  numbers: readonly (typeof QUOTA_NUMBERS)[number][] = QUOTA_NUMBERS,
+): boolean {
+  return numbers.every((name) => one[name] === other[name])
+}
+
+/** Swaps where these numbers are as expected, whatever the others are. */
+const swappingWhere = (...numbers: (typeof QUOTA_NUMBERS)[number][]) =>
+  broken((inner) => ({
+    async swapQuota(lineageId, expected, next) {
+      const current = await quotaOf(inner, lineageId)
+      if (!current || !isSame(current, expected, numbers)) return { swapped: false, current }
+      return inner.swapQuota(lineageId, current, next)
+    },
+  }))
+
+/** Answers swaps with results that have gone through `change`. */
+const answeringSwaps = (change: (result: QuotaSwapResult) => QuotaSwapResult) =>
+  broken((inner) => ({
+    swapQuota: async (...args) => change(await inner.swapQuota(...args)),
+  }))
+
+const LEFT_ALONE = 'swapQuota: is left alone, and answered, where any number is another'
+const TOGETHER = 'swapQuota: is swapped together with others where a store can do that'
 
 /** Compares by `fold` where it should compare as it is. */
 function folding(fold: (text: string) => string): () => KeyStore {
@@ -920,57 +964,205 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
     'recordUsage: makes list and purge go by idleness, to the millisecond',
   ],
   [
-    'reserveQuota reads, then writes',
+    'swapQuota reads, then writes',
+    broken((inner) => ({
+      async swapQuota(lineageId, expected, next) {
+        const current = await quotaOf(inner, lineageId)
+        if (!current || !isSame(current, expected)) return { swapped: false, current }
+        await pause()
+        return setQuota(inner, lineageId, next)
+      },
+    })),
+    'swapQuota: moves units once, however often the same swap is sent',
+  ],
+  [
+    'swapQuota adds what is to be moved to what it finds',
+    broken((inner) => ({
+      async swapQuota(lineageId, expected, next) {
+        for (;;) {
+          const current = await quotaOf(inner, lineageId)
+          if (!current) return { swapped: false, current }
+          const remaining = current.remaining + next.remaining - expected.remaining
+          const allotted = current.allotted + next.allotted - expected.allotted
+          const result = await inner.swapQuota(lineageId, current, { ...next, remaining, allotted })
+          if (result.swapped) return result
+        }
+      },
+    })),
+    'swapQuota: moves units once, however often the same swap is sent',
+  ],
+  ['swapQuota ignores the epoch', swappingWhere('allotted', 'remaining'), LEFT_ALONE],
+  ['swapQuota ignores what was allotted', swappingWhere('epoch', 'remaining'), LEFT_ALONE],
+  ['swapQuota ignores what remains', swappingWhere('epoch', 'allotted'), LEFT_ALONE],
+  [
+    'swapQuota does not say what is there instead',
+    answeringSwaps((result) => (result.swapped ? result : { swapped: false, current: null })),
+    LEFT_ALONE,
+  ],
+  [
+    'swapQuota answers what was there before',
     broken((inner) => {
-      const granted = new Map<string, number>()
+      const before = new Map<string, QuotaRecord>()
       return {
-        async reserveQuota(lineageId, amount, at) {
-          const before = granted.get(lineageId) ?? 0
-          const quota = await inner.reserveQuota(lineageId, 0, at)
-          if (!quota) return null
-          await pause()
-          const units = Math.min(amount, quota.remaining - before)
-          granted.set(lineageId, before + units)
-          return {
-            ...quota,
-            granted: units,
-            allotted: before + units,
-            remaining: quota.remaining - before - units,
-          }
+        async swapQuota(lineageId, expected, next) {
+          const result = await inner.swapQuota(lineageId, expected, next)
+          if (result.swapped) before.set(lineageId, expected)
+          return result.swapped ? result : { ...result, current: before.get(lineageId) ?? result.current }
         },
       }
     }),
-    'reserveQuota: grants 50 at once no unit too many, and each due refill once',
+    'swapQuota: moves units once, however often the same swap is sent',
   ],
   [
-    'reserveQuota grants all or nothing',
+    'swapQuota swaps, and says that it did not',
     broken((inner) => ({
-      async reserveQuota(lineageId, amount, at) {
-        const quota = await inner.reserveQuota(lineageId, 0, at)
-        return inner.reserveQuota(lineageId, quota && quota.remaining < amount ? 0 : amount, at)
+      async swapQuota(lineageId, expected, next) {
+        await inner.swapQuota(lineageId, expected, next)
+        return { swapped: false, current: await quotaOf(inner, lineageId) }
       },
     })),
-    'reserveQuota: moves units from what remains to what is allotted',
+    'swapQuota: is replaced where it is as expected',
   ],
   [
-    'reserveQuota refills for everybody who asks',
+    'swapQuota is a change of the key',
     broken((inner) => ({
-      async reserveQuota(lineageId, amount, at) {
-        const quota = await inner.reserveQuota(lineageId, 0, new Date(at.getTime() - 1e9))
-        const isDue = quota?.nextRefillAt && quota.nextRefillAt <= at
-        await pause()
-        const key = (await inner.list({ lineageId }, { limit: 1 }))[0]
-        const refill = key?.quota?.refill
-        if (isDue && key && refill) {
-          await inner.update(key.id, key.version, {
-            quota: { remaining: refill.amount, refill },
-            updatedAt: at,
-          })
+      async swapQuota(lineageId, expected, next) {
+        const result = await inner.swapQuota(lineageId, expected, next)
+        const [key] = await inner.list({ lineageId }, { limit: 1 })
+        if (key && result.swapped) await inner.update(key.id, key.version, { updatedAt: key.updatedAt })
+        return result
+      },
+    })),
+    'swapQuota: is replaced where it is as expected',
+  ],
+  [
+    'swapQuota leaves the next refill as it was',
+    broken((inner) => ({
+      swapQuota: (lineageId, expected, { nextRefillAt: _, ...next }) =>
+        inner.swapQuota(lineageId, expected, { ...next, nextRefillAt: expected.nextRefillAt }),
+    })),
+    'swapQuota: begins a new epoch by a swap, after which no older one is made',
+  ],
+  [
+    'swapQuota takes a new epoch for the old one',
+    broken((inner) => ({
+      swapQuota: (lineageId, expected, next) =>
+        inner.swapQuota(lineageId, expected, { ...next, epoch: expected.epoch }),
+    })),
+    'swapQuota: begins a new epoch by a swap, after which no older one is made',
+  ],
+  [
+    'swapQuota swaps a quota that was removed',
+    broken((inner) => {
+      const removed = new Map<string, QuotaRecord>()
+      return {
+        async update(id, version, change) {
+          const before = await inner.find({ id })
+          const outcome = await inner.update(id, version, change)
+          if (before?.quota && change.quota === null) removed.set(before.lineageId, before.quota)
+          return outcome
+        },
+        async swapQuota(lineageId, expected, next) {
+          const kept = removed.get(lineageId)
+          if (!kept || !isSame(kept, expected)) return inner.swapQuota(lineageId, expected, next)
+          removed.set(lineageId, next)
+          return { swapped: true }
+        },
+      }
+    }),
+    'swapQuota: is removed by null, and keeps its epoch',
+  ],
+  [
+    'swapQuota answers a quota that was removed',
+    broken((inner) => {
+      const removed = new Map<string, QuotaRecord>()
+      return {
+        async update(id, version, change) {
+          const before = await inner.find({ id })
+          const outcome = await inner.update(id, version, change)
+          if (before?.quota && change.quota === null) removed.set(before.lineageId, before.quota)
+          return outcome
+        },
+        async swapQuota(lineageId, expected, next) {
+          const result = await inner.swapQuota(lineageId, expected, next)
+          return result.swapped
+            ? result
+            : { ...result, current: result.current ?? removed.get(lineageId) ?? null }
+        },
+      }
+    }),
+    'swapQuota: is removed by null, and keeps its epoch',
+  ],
+  [
+    'swapQuota takes the id of a key for its lineage',
+    broken((inner) => ({
+      async swapQuota(id, expected, next) {
+        const record = await inner.find({ id })
+        return record ? inner.swapQuota(record.lineageId, expected, next) : { swapped: false, current: null }
+      },
+    })),
+    'swapQuota: is replaced where it is as expected',
+  ],
+  [
+    'swapQuotas swaps all or none',
+    broken((inner) => ({
+      async swapQuotas(swaps) {
+        const found = await Promise.all(swaps.map(({ lineageId }) => quotaOf(inner, lineageId)))
+        const areExpected = swaps.every(({ expected }, i) => {
+          const current = found[i]
+          return current && isSame(current, expected)
+        })
+        if (areExpected) return inner.swapQuotas(swaps)
+        return found.map((current) => ({ swapped: false, current: current ?? null }))
+      },
+    })),
+    TOGETHER,
+  ],
+  [
+    'swapQuotas stops at the first that it cannot swap',
+    broken((inner) => ({
+      async swapQuotas(swaps) {
+        const results: QuotaSwapResult[] = []
+        for (const { lineageId, expected, next } of swaps) {
+          if (results.some(({ swapped }) => !swapped)) {
+            results.push({ swapped: false, current: await quotaOf(inner, lineageId) })
+          } else results.push(await inner.swapQuota(lineageId, expected, next))
         }
-        return inner.reserveQuota(lineageId, amount, at)
+        return results
       },
     })),
-    'reserveQuota: grants 50 at once no unit too many, and each due refill once',
+    TOGETHER,
+  ],
+  [
+    'swapQuotas answers in an order of its own',
+    broken((inner) => ({
+      swapQuotas: (swaps) => inner.swapQuotas(swaps.toSorted((a, b) => (a.lineageId < b.lineageId ? -1 : 1))),
+    })),
+    TOGETHER,
+  ],
+  [
+    'swapQuotas leaves out what it has not swapped',
+    broken((inner) => ({
+      swapQuotas: async (swaps) => (await inner.swapQuotas(swaps)).filter(({ swapped }) => swapped),
+    })),
+    TOGETHER,
+  ],
+  [
+    'swapQuotas reads, then writes',
+    broken((inner) => ({
+      async swapQuotas(swaps) {
+        const found = await Promise.all(swaps.map(({ lineageId }) => quotaOf(inner, lineageId)))
+        await pause()
+        return Promise.all(
+          swaps.map(async ({ lineageId, expected, next }, i) => {
+            const current = found[i]
+            if (!current || !isSame(current, expected)) return { swapped: false, current: current ?? null }
+            return setQuota(inner, lineageId, next)
+          }),
+        )
+      },
+    })),
+    'swapQuota: is swapped by batches at once, in any order',
   ],
   [
     'a successor brings its own quota',
@@ -982,7 +1174,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         }
       },
     })),
-    'reserveQuota: is one for all keys of a lineage: a successor joins it',
+    'swapQuota: is one for all keys of a lineage: a successor joins it',
   ],
   [
     'the quota is set though the change loses',
@@ -995,7 +1187,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return inner.update(id, version, change)
       },
     })),
-    'reserveQuota: is not touched by a change that loses its race, or cannot be kept',
+    'swapQuota: is not touched by a change that loses its race, or cannot be kept',
   ],
   [
     'a new epoch begins where the last quota was forgotten',
@@ -1020,7 +1212,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         find: async (by) => shift(await inner.find(by)),
       }
     }),
-    'reserveQuota: is removed by null, and keeps its epoch',
+    'swapQuota: is removed by null, and keeps its epoch',
   ],
   [
     'the quota goes with the first key of its lineage that is purged',
@@ -1036,7 +1228,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return count
       },
     })),
-    'reserveQuota: lasts as long as one key of its lineage is left',
+    'swapQuota: lasts as long as one key of its lineage is left',
   ],
   [
     'methods fail when many call at once',
@@ -1112,27 +1304,27 @@ describe('the kit', () => {
       list = (...args: Parameters<FullStore['list']>) => this.store.list(...args)
       purge = (...args: Parameters<FullStore['purge']>) => this.store.purge(...args)
       recordUsage = (...args: Parameters<FullStore['recordUsage']>) => this.store.recordUsage(...args)
-      reserveQuota = (...args: Parameters<FullStore['reserveQuota']>) => this.store.reserveQuota(...args)
+      swapQuota = (...args: Parameters<FullStore['swapQuota']>) => this.store.swapQuota(...args)
     }
     expect((await runKit(() => new Wrapper())).failures).toEqual(new Map())
   })
 
   it('leaves out the cases of what a store does without, and says so by name', async () => {
     const bare = () => {
-      const { recordUsage: _usage, reserveQuota: _quota, ...store } = memoryStore() as FullStore
+      const { recordUsage: _usage, swapQuota: _quota, ...store } = memoryStore() as FullStore
       return store
     }
-    const { titles, failures } = await runKit(bare, { without: ['recordUsage', 'reserveQuota'] })
+    const { titles, failures } = await runKit(bare, { without: ['recordUsage', 'swapQuota'] })
     expect(failures).toEqual(new Map())
     expect(titles.filter((title) => /usage|quota/i.test(title))).toEqual([
       'without recordUsage: createApiKeys refuses "idleExpiryMs" as unsupported',
-      'without reserveQuota: createApiKeys refuses "quota" as unsupported',
+      'without swapQuota: createApiKeys refuses "quota" as unsupported',
     ])
     const all = await runKit(memoryStore)
     expect(titles.length).toBeLessThan(all.titles.length)
   })
 
-  it.each(['recordUsage', 'reserveQuota'] as const)('fails a store that lacks %s unsaid', async (method) => {
+  it.each(['recordUsage', 'swapQuota'] as const)('fails a store that lacks %s unsaid', async (method) => {
     const { titles, failures } = await runKit(broken(() => ({ [method]: undefined })))
     expect(failures.size).toBe(titles.length)
     expect([...failures.values()][0]).toContain(`without: ['${method}']`)

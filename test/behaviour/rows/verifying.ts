@@ -258,7 +258,7 @@ export const LIMITS: readonly Row[] = [
       refuses('quota_exceeded', {
         details: { exceeded: ['quota'] },
         store: ['find'],
-        limiter: ['check 1: short_of_quota'],
+        limiter: ['check 0: admitted'],
         fields: { RateLimit: '"quota";r=0' },
       }),
     ),

@@ -48,7 +48,9 @@ export type FrozenBehaviour = Readonly<Record<string, Readonly<Record<string, un
 
 /** A row that a later release changed on purpose. */
 export interface ChangedRow {
+  /** One of `behaviour.json`, or `keys` for an answer to a key: only its words may change, never whether it passes. */
   readonly section: string
+  /** For `keys` the title of the key, and which of its answers: `a quota of three, answer 4`. */
   readonly row: string
   /** What the row is now. Absent where the row is gone. */
   readonly now?: unknown
@@ -72,6 +74,20 @@ export function compareVersions(a: string, b: string): number {
 
 export function readFrozen<T>(release: string, file: string): T {
   return JSON.parse(readFileSync(`${GOLDEN_FOLDER}${release}/${file}`, 'utf8'))
+}
+
+/** What later releases have changed on purpose of this one. */
+export function readChanged(release: string): readonly ChangedRow[] {
+  return frozenFile(release, 'changed.json') === null ? [] : readFrozen(release, 'changed.json')
+}
+
+/** What a key is answered today at each of its moments. */
+export function answersToday(release: string, { title, answers }: FrozenKey): FrozenAnswer['answer'][] {
+  const changed = readChanged(release).filter(({ section }) => section === 'keys')
+  return answers.map(({ answer }, i) => {
+    const change = changed.find(({ row }) => row === `${title}, answer ${i + 1}`)
+    return change ? { ...answer, ...(change.now as object), ok: answer.ok, code: answer.code } : answer
+  })
 }
 
 /** The path of a frozen file, or null where the release has none. */

@@ -1,7 +1,7 @@
 import type { KeyRecord, KeyStore, VerifyOptions } from 'latchkey'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { askKey, openGoldenKeys } from './ask-key.ts'
-import { asJson, type FrozenKeys, type FrozenRecord, toRecord } from './releases.ts'
+import { answersToday, asJson, type FrozenKeys, type FrozenRecord, toRecord } from './releases.ts'
 
 /** A store that holds the records of a release, as a database has them after an upgrade. */
 export interface GoldenStore {
@@ -11,7 +11,7 @@ export interface GoldenStore {
 
 /** What has to hold for the keys of an earlier release, wherever their records are. */
 export function testGoldenKeys(frozen: FrozenKeys, open: () => Promise<GoldenStore>): void {
-  const { keys, options, madeAt } = frozen
+  const { release, keys, options, madeAt } = frozen
   const records = new Map(frozen.records.map((record) => [record.id as string, record]))
   let golden: GoldenStore
 
@@ -44,8 +44,9 @@ export function testGoldenKeys(frozen: FrozenKeys, open: () => Promise<GoldenSto
     await apiKeys.close()
   })
 
-  it.each(keys)('are answered as they were: $title', async ({ key, answers }) => {
-    expect(await askKey(golden.store, options, key, answers)).toEqual(answers.map(({ answer }) => answer))
+  it.each(keys)('are answered as they were: $title', async (given) => {
+    const answers = await askKey(golden.store, options, given.key, given.answers)
+    expect(answers).toEqual(answersToday(release, given))
   })
 
   it('are changed, rotated and revoked like any other', async () => {
