@@ -105,8 +105,8 @@ function readersOfOneForm(first: Pick<CredentialReader, 'form' | 'read'>): Noted
   const noted = {
     read(request: RequestLike) {
       for (const reader of readers) {
-        const inUse = reader.deref()
-        if (inUse) return inUse.read(request)
+        const held = reader.deref()
+        if (held) return held.read(request)
       }
       return NONE
     },

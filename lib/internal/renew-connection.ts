@@ -19,5 +19,5 @@ export function createRenewal(renew: () => void, now: () => number): (error: unk
 
 /** Whether a Redis has refused to write because it is a replica. Redis 5 and 6 say so within what they say of a script. */
 export function isReadOnlyError(error: unknown): boolean {
-  return error instanceof Error && /\bREADONLY\b/.test(error.message)
+  return /\bREADONLY\b/.test(String((error as { message?: unknown } | null | undefined)?.message))
 }

@@ -194,7 +194,7 @@ export function createRedisInvalidation(
 
 /** Whether this user of Redis may not run scripts. */
 function isForbidden(error: unknown): boolean {
-  return error instanceof Error && error.message.startsWith('NOPERM')
+  return String((error as { message?: unknown } | null)?.message).startsWith('NOPERM')
 }
 
 /** A connection that does not subscribe again by itself: what ioredis 5 fails at there nobody could catch. */
