@@ -9,7 +9,9 @@ export interface Period {
   readonly endsAt: number
 }
 
+/** The latest period of each kind and time zone, for so many of them. */
 const latest = new Map<string, Period>()
+const MAX_LATEST = 1_000
 
 /**
  * The day or month around `now` in a time zone. Days of 23 and 25 hours are what they are, and a day whose
@@ -23,6 +25,7 @@ export function periodAt(per: CalendarUnit, timeZone: string, now: number): Peri
   const start = per === 'day' ? day : day.with({ day: 1 }).startOfDay()
   const end = start.add(per === 'day' ? { days: 1 } : { months: 1 }).startOfDay()
   const period = { startsAt: start.epochMilliseconds, endsAt: end.epochMilliseconds }
+  if (latest.size >= MAX_LATEST) latest.clear()
   latest.set(key, period)
   return period
 }

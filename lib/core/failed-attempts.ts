@@ -23,7 +23,8 @@ export interface FailedAttemptsOptions {
    */
   windowMs?: number
   /**
-   * How many addresses are remembered at most as blocked.
+   * How many addresses are remembered at most, of those that are counted and of those that are blocked each. Beyond it, the
+   * address that was not heard of for longest is forgotten. Counts in Redis are not among them: they last for a window.
    *
    * @default 10_000
    */
@@ -72,6 +73,13 @@ export function createFailedAttempts(
   const limits = compileRateLimits('failedAttempts', [{ name: 'failed', limit, windowMs }])
   const noteMissing = createMissingAddressNote(clock, emit)
   const blockedUntil = new LRUCache<string, number>({ max: maxAddresses })
+  /** Of these the limiter holds a count. */
+  const counted = new LRUCache<string, true>({
+    max: maxAddresses,
+    dispose(_true, address, reason) {
+      if (reason === 'evict') limiter.forget?.(lineageOf(address))
+    },
+  })
   /** By address: how many are to be counted once the call under way has ended. */
   const pending = new Map<string, number>()
 
@@ -134,10 +142,9 @@ export function createFailedAttempts(
     return true
   }
 
-  function ask(address: string, cost: number): Promise<LimitAnswer> {
-    const lineageId = `failed ${address}`
+  async function ask(address: string, cost: number): Promise<LimitAnswer> {
     const request = {
-      lineageId,
+      lineageId: lineageOf(address),
       keyId: '',
       version: 1,
       fresh: true,
@@ -145,8 +152,16 @@ export function createFailedAttempts(
       limits,
       retainMs: windowMs,
     }
-    return guard.run('rate_limiter', async () => checkLimitAnswer(await limiter.check(request)))
+    try {
+      return await guard.run('rate_limiter', async () => checkLimitAnswer(await limiter.check(request)))
+    } finally {
+      counted.set(address, true)
+    }
   }
 
   return { blockedForMs, count }
+}
+
+function lineageOf(address: string): string {
+  return `failed ${address}`
 }

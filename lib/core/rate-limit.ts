@@ -70,13 +70,23 @@ export interface CompiledLimit {
   readonly shape: string
 }
 
-/** What a limiter keeps for one limit: how much is used, since when, and under which shape it was counted. */
+/**
+ * What a limiter keeps for one limit: how much is used, since when, and under which shape it was counted. None of it
+ * depends on the number of the limit or on the burst of whoever reads it, so that processes with other numbers, and a number
+ * that is changed back and forth, neither lose nor grant usage. Only a bucket's rate matters: it drains at the rate of
+ * whoever charges it next.
+ */
 export interface Meter {
   readonly shape: string
-  /** Units used. A fraction only in a bucket, which leaks. */
+  /** Units used. A fraction only in a bucket, which leaks; there it may be more than a smaller burst allows. */
   readonly used: number
-  /** When the window or period began, or the bucket was last read; milliseconds since the epoch. */
+  /** When the window or period began, or the bucket was last charged; milliseconds since the epoch. */
   readonly since: number
+  /**
+   * When it has ended: the end of the window or period, or when the bucket is empty at the rate of whoever charged it. It
+   * counts until then and not after; only then may it be dropped.
+   */
+  readonly until: number
 }
 
 export interface MeterReading {
@@ -90,9 +100,18 @@ export interface MeterReading {
 const DAY_MS = 86_400_000
 const MAX_WINDOW_MS = BOUNDS.windowMs.max
 /** Longer than anything runs; a bucket may be so wide that it never empties. */
-const MAX_LIFETIME_MS = 10 * MAX_WINDOW_MS
+export const MAX_LIFETIME_MS = 10 * MAX_WINDOW_MS
+/**
+ * How much more than its burst a bucket may hold, since what leaks are fractions, and their sums are rounded: this share of
+ * it, and never a whole call.
+ */
+export const BUCKET_SLACK = 1e-12
+export const MAX_BUCKET_SLACK = 0.5
 /** What a limit may be called, but `quota`. */
 export const LIMIT_NAME = /^[A-Za-z0-9_-]{1,32}$/
+
+/** How many meters of a lineage may run at once. A limit that there is no room to count reads as used up. */
+export const MAX_METERS = 256
 
 /** Reads a meter at `now` and decides whether `cost` fits. Pure: charging is {@link chargeMeter}. */
 export function readMeter(
@@ -102,13 +121,23 @@ export function readMeter(
   now: number,
 ): MeterReading {
   const meter = currentMeter(limit, kept, now)
-  if (cost === 0 || meter.used + cost <= limit.capacity) return { fits: true, meter, retryAfterMs: 0 }
+  if (cost === 0 || meter.used + cost <= roomOf(limit)) return { fits: true, meter, retryAfterMs: 0 }
   return { fits: false, meter, retryAfterMs: cost > limit.capacity ? null : waitFor(limit, meter, cost, now) }
 }
 
-/** The meter after `cost` was spent. */
-export function chargeMeter(meter: Meter, cost: number): Meter {
-  return { shape: meter.shape, used: meter.used + cost, since: meter.since }
+/** A meter that was read, after `cost` was spent. */
+export function chargeMeter(limit: CompiledLimit, meter: Meter, cost: number): Meter {
+  return withUsed(limit, meter, meter.used + cost)
+}
+
+/** How a limit reads at `now` where there is no room to count it. */
+export function usedUpMeter(limit: CompiledLimit, now: number): Meter {
+  return withUsed(limit, currentMeter(limit, undefined, now), limit.capacity)
+}
+
+/** A meter as it was read at `now`, of which only these two were told. */
+export function toldMeter(limit: CompiledLimit, used: number, since: number, now: number): Meter {
+  return { shape: limit.shape, used, since, until: endOf(limit, used, since, now) }
 }
 
 /**
@@ -122,12 +151,12 @@ export function refundMeter(
   chargedAt: number,
   now: number,
 ): Meter | null {
-  if (!kept) return null
+  if (!isRunning(limit, kept, now)) return null
   const meter = currentMeter(limit, kept, now)
   const leaked = limit.kind === 'bucket' ? (Math.max(0, now - chargedAt) * limit.limit) / limit.windowMs : 0
   const isOver = limit.kind !== 'bucket' && (meter.since !== kept.since || chargedAt < kept.since)
   const back = isOver ? 0 : Math.max(0, cost - leaked)
-  return back === 0 ? null : { ...meter, used: Math.max(0, meter.used - back) }
+  return back === 0 ? null : withUsed(limit, meter, Math.max(0, meter.used - back))
 }
 
 /** How a limit stands, from its meter as of now. */
@@ -136,18 +165,11 @@ export function limitState(limit: CompiledLimit, meter: Meter, exceeded: boolean
     type: 'rate_limit',
     name: limit.name,
     limit: limit.limit,
-    remaining: Math.max(0, Math.floor(limit.capacity - meter.used)),
+    remaining: Math.min(limit.capacity, Math.max(0, Math.floor(roomOf(limit) - meter.used))),
     windowMs: limit.kind === 'calendar' ? periodLength(limit, now) : limit.windowMs,
     resetMs: resetMs(limit, meter, now),
     exceeded,
   }
-}
-
-/** How long a meter of this limit can matter, in milliseconds. */
-export function lifetimeMs(limit: CompiledLimit): number {
-  if (limit.kind === 'calendar') return (limit.per === 'day' ? 2 : 32) * DAY_MS
-  const lifetime = Math.ceil((limit.windowMs * limit.capacity) / Math.min(limit.capacity, limit.limit))
-  return Math.min(lifetime, MAX_LIFETIME_MS)
 }
 
 /** Checks limits and prepares them. @throws TypeError naming the member. */
@@ -215,38 +237,56 @@ function compileCalendar(
 }
 
 function currentMeter(limit: CompiledLimit, kept: Meter | undefined, now: number): Meter {
-  const meter = kept?.shape === limit.shape ? kept : undefined
-  if (limit.kind === 'bucket') return leak(limit, meter, now)
-  const isWindow = limit.kind === 'window'
-  const opensAt = isWindow ? now : periodAt(limit.per, limit.timeZone, now).startsAt
-  const hasEnded = meter && (isWindow ? now - meter.since >= limit.windowMs : meter.since < opensAt)
-  if (!meter || hasEnded) return { shape: limit.shape, used: 0, since: opensAt }
+  const running = isRunning(limit, kept, now) ? kept : undefined
+  if (limit.kind === 'bucket') return toldMeter(limit, running ? leak(limit, running, now) : 0, now, now)
+  const opensAt = limit.kind === 'window' ? now : periodAt(limit.per, limit.timeZone, now).startsAt
+  if (!running) return toldMeter(limit, 0, opensAt, now)
   // A clock that was set back must not stretch a window beyond its length.
-  return meter.since > opensAt ? { ...meter, since: opensAt } : meter
+  return running.since > opensAt ? toldMeter(limit, running.used, opensAt, now) : running
 }
 
-function leak(limit: CompiledLimit, meter: Meter | undefined, now: number): Meter {
-  if (!meter) return { shape: limit.shape, used: 0, since: now }
-  const elapsed = Math.max(0, now - meter.since)
-  const used = Math.max(0, Math.min(meter.used, limit.capacity) - (elapsed * limit.limit) / limit.windowMs)
-  return { shape: limit.shape, used, since: now }
+function isRunning(limit: CompiledLimit, kept: Meter | undefined, now: number): kept is Meter {
+  return kept?.shape === limit.shape && kept.until > now
+}
+
+/** What is left in a bucket. More than its burst stays what it is: another reader's may be larger. */
+function leak(limit: CompiledLimit, meter: Meter, now: number): number {
+  return Math.max(0, meter.used - (Math.max(0, now - meter.since) * limit.limit) / limit.windowMs)
+}
+
+function withUsed(limit: CompiledLimit, { shape, since, until }: Meter, used: number): Meter {
+  return { shape, used, since, until: limit.kind === 'bucket' ? emptyAt(limit, used, since) : until }
+}
+
+function endOf(limit: CompiledLimit, used: number, since: number, now: number): number {
+  if (limit.kind === 'bucket') return emptyAt(limit, used, since)
+  if (limit.kind === 'window') return since + limit.windowMs
+  return periodAt(limit.per, limit.timeZone, now).endsAt
+}
+
+/** When a bucket is empty. */
+function emptyAt(limit: CompiledLimit, used: number, since: number): number {
+  return since + Math.min(Math.ceil((used * limit.windowMs) / limit.limit), MAX_LIFETIME_MS)
+}
+
+/** Up to where a limit may be used. */
+function roomOf({ kind, capacity }: CompiledLimit): number {
+  return kind === 'bucket' ? capacity + Math.min(capacity * BUCKET_SLACK, MAX_BUCKET_SLACK) : capacity
 }
 
 function waitFor(limit: CompiledLimit, meter: Meter, cost: number, now: number): number {
-  if (limit.kind !== 'bucket') return Math.max(1, windowEnd(limit, meter, now) - now)
-  return Math.max(1, Math.ceil(((meter.used + cost - limit.capacity) * limit.windowMs) / limit.limit))
+  if (limit.kind !== 'bucket') return Math.max(1, meter.until - now)
+  return Math.max(1, Math.ceil(((meter.used + cost - roomOf(limit)) * limit.windowMs) / limit.limit))
 }
 
 function resetMs(limit: CompiledLimit, meter: Meter, now: number): number | null {
   if (meter.used <= 0) return null
-  if (limit.kind !== 'bucket') return Math.max(1, windowEnd(limit, meter, now) - now)
-  const toNextUnit = meter.used - (Math.ceil(meter.used) - 1)
+  if (limit.kind !== 'bucket') return Math.max(1, meter.until - now)
+  // As above: what is only a rounding away from the next whole call has reached it.
+  const used = meter.used - (roomOf(limit) - limit.capacity)
+  if (used <= 0) return null
+  const toNextUnit = used - (Math.ceil(used) - 1)
   return Math.max(1, Math.ceil((toNextUnit * limit.windowMs) / limit.limit))
-}
-
-function windowEnd(limit: CompiledLimit, meter: Meter, now: number): number {
-  if (limit.kind === 'window') return meter.since + limit.windowMs
-  return periodAt(limit.per, limit.timeZone, now).endsAt
 }
 
 function periodLength(limit: CompiledLimit, now: number): number {

@@ -94,6 +94,8 @@ export interface RateLimiter {
    * since. Never more than was spent.
    */
   refund?(request: RefundRequest): Awaitable<void>
+  /** Drops what this process holds of a lineage. Called for counts that may be lost, so that they stay within a bound. */
+  forget?(lineageId: string): void
   /** Tells `listener` of what happens beside the answers, until the function it returns is called. */
   listen?(listener: (happening: LimiterHappening) => void): () => void
 }

@@ -70,10 +70,14 @@ export const CREDENTIAL_OPTIONS: readonly (keyof CredentialOptions)[] = Object.f
 /** How keys are read in this process. */
 interface ReadersInUse {
   /** By their form. */
-  readonly byForm: Map<string, Pick<CredentialReader, 'read'>>
+  readonly byForm: Map<string, NotedReaders>
   /** Numbers those who recognise keys of other products, for the forms. */
   readonly recognisers: WeakMap<object, number>
   recogniserCount: number
+}
+
+interface NotedReaders extends Pick<CredentialReader, 'read'> {
+  add?(reader: Pick<CredentialReader, 'read'>): void
 }
 
 /** Under `Symbol.for`: a guard of one copy of the package sees the keys that the middleware of another reads. */
@@ -90,9 +94,41 @@ function sharedReaders(): ReadersInUse {
   return scope[READERS] as ReadersInUse
 }
 
-/** Lets guards know how keys are presented in this process: what is a key for one middleware is none for a guard. */
+/**
+ * Lets guards know how keys are presented in this process: what is a key for one middleware is none for a guard. A form is
+ * known for as long as anybody holds a reader of it: an application may make middlewares anew for every request.
+ */
 export function noteReader(reader: Pick<CredentialReader, 'form' | 'read'>): void {
-  inUse.byForm.set(reader.form, reader)
+  const known = inUse.byForm.get(reader.form)
+  if (!known) inUse.byForm.set(reader.form, readersOfOneForm(reader))
+  // That of a release which held every reader for ever has no such method.
+  else known.add?.(reader)
+}
+
+/** Reads as any of the readers does that are still in use; they are all alike. */
+function readersOfOneForm(first: Pick<CredentialReader, 'form' | 'read'>): NotedReaders {
+  const { form } = first
+  const readers = new Set<WeakRef<Pick<CredentialReader, 'read'>>>()
+  const dropped = new FinalizationRegistry<WeakRef<Pick<CredentialReader, 'read'>>>((reader) => {
+    readers.delete(reader)
+    if (readers.size === 0 && inUse.byForm.get(form) === noted) inUse.byForm.delete(form)
+  })
+  const noted = {
+    read(request: RequestLike) {
+      for (const reader of readers) {
+        const held = reader.deref()
+        if (held) return held.read(request)
+      }
+      return NONE
+    },
+    add(reader: Pick<CredentialReader, 'read'>) {
+      const reference = new WeakRef(reader)
+      readers.add(reference)
+      dropped.register(reader, reference)
+    },
+  }
+  noted.add(first)
+  return noted
 }
 
 /** Whether a request presents a key in any way that a middleware of this process reads. */

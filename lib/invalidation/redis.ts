@@ -2,18 +2,22 @@ import { randomUUID } from 'node:crypto'
 import { type Clock, monotonicClock } from '../core/clock.ts'
 import type { Invalidation, InvalidationListener, KeyVersion } from '../core/invalidation.ts'
 import { checkFunction, checkInteger, checkMethods, checkObject, checkText } from '../internal/options.ts'
+import { createRenewal } from '../internal/renew-connection.ts'
 
 /** A connection that hears messages, as ioredis has it. */
 export interface RedisSubscriber {
   subscribe(...channels: string[]): Promise<unknown>
   on(event: 'message', listener: (channel: string, message: string) => void): unknown
   on(event: 'ready' | 'error' | 'close', listener: (error?: unknown) => void): unknown
-  disconnect(): void
+  disconnect(reconnect?: boolean): void
 }
 
 /** As much of an ioredis client, 5 or 6, as is used to tell others: `new Redis()`, one behind Sentinel, or `new Cluster()`. */
 export interface RedisPublisher {
   publish(channel: string, message: string): Promise<unknown>
+  /** With it, a server that has become a replica is noticed: it would take messages that nobody hears elsewhere. */
+  eval?(script: string, numberOfKeys: number, ...args: string[]): Promise<unknown>
+  disconnect?(reconnect?: boolean): void
   /** A connection of its own, by the same settings: one that hears messages can do little else. */
   duplicate(): RedisSubscriber
   readonly isCluster?: boolean
@@ -34,6 +38,12 @@ const HEARTBEAT_MS = 1_000
 const SILENCE_MS = 3_000
 /** Keys in one message. */
 const BATCH = 500
+
+/**
+ * Publishes, and writes nothing: but a replica refuses the command that would. What is published on one goes to no other
+ * server, so that a process which was left there by a failover would tell nobody.
+ */
+const PUBLISH = `redis.call('DEL', KEYS[1]) return redis.call('PUBLISH', ARGV[1], ARGV[2])`
 
 /**
  * Tells processes of changes through Redis's publish and subscribe, on a connection of its own. Every process hears its own
@@ -68,6 +78,13 @@ export function createRedisInvalidation(
   checkObject('options', options, ['channel'])
   const { channel = 'latchkey:changes' } = options
   checkText('channel', channel, 100)
+  /** A key that nobody has. */
+  const nothing = `${channel}:${randomUUID()}`
+  let mayRunScripts = true
+  const subscribers = new Set<RedisSubscriber>()
+  const noteFailure = createRenewal(() => {
+    for (const one of [client, ...subscribers]) one.disconnect?.(true)
+  }, clock.now)
 
   async function publish(keys: readonly KeyVersion[]): Promise<void> {
     const messages: string[] = []
@@ -76,7 +93,22 @@ export function createRedisInvalidation(
         JSON.stringify(keys.slice(from, from + BATCH).map(({ keyId, version }) => [keyId, version])),
       )
     }
-    await Promise.all(messages.map((message) => client.publish(channel, message)))
+    await Promise.all(messages.map((message) => say(channel, message)))
+  }
+
+  async function say(to: string, message: string): Promise<void> {
+    if (!client.eval || !mayRunScripts) {
+      await client.publish(to, message)
+      return
+    }
+    try {
+      await client.eval(PUBLISH, 1, nothing, to, message)
+    } catch (error) {
+      noteFailure(error)
+      if (!isForbidden(error)) throw error
+      mayRunScripts = false
+      await client.publish(to, message)
+    }
   }
 
   function listen(listener: InvalidationListener): () => void {
@@ -93,6 +125,7 @@ export function createRedisInvalidation(
     let isStopped = false
     let isSubscribed = false
     let isRefused = false
+    let isReady = false
     let cancelBeat = () => {}
 
     subscriber.on('message', (from, message) => {
@@ -105,9 +138,13 @@ export function createRedisInvalidation(
         beatsHeard = Number(message)
       }
     })
-    subscriber.on('ready', () => void subscribe())
+    subscriber.on('ready', () => {
+      isReady = true
+      void subscribe()
+    })
     // Reported where it leads to silence; without a listener it would end the process.
     subscriber.on('error', () => {})
+    subscribers.add(subscriber)
     void subscribe()
     beat()
 
@@ -121,8 +158,10 @@ export function createRedisInvalidation(
       } catch (error) {
         // The next connection tries again, or the next beat.
         isSubscribed = false
-        if (!isRefused && !isStopped) listener.missed(error)
+        // A client that queues nothing refuses until it is connected; what never comes to that ends in silence.
+        if (!isReady || isRefused || isStopped) return
         isRefused = true
+        listener.missed(error)
       }
     }
 
@@ -135,7 +174,7 @@ export function createRedisInvalidation(
     function beat(): void {
       cancelBeat = clock.setTimer(beat, HEARTBEAT_MS, { background: true })
       beats += 1
-      client.publish(heartbeat, String(beats)).catch(() => {})
+      say(heartbeat, String(beats)).catch(() => {})
       if (!isSubscribed) void subscribe()
       if (isSilent || clock.now() - heardAt < SILENCE_MS) return
       isSilent = true
@@ -144,12 +183,18 @@ export function createRedisInvalidation(
 
     return function stop() {
       isStopped = true
+      subscribers.delete(subscriber)
       cancelBeat()
       subscriber.disconnect()
     }
   }
 
   return { sharedAs: `channel "${channel}"`, publish, listen }
+}
+
+/** Whether this user of Redis may not run scripts. */
+function isForbidden(error: unknown): boolean {
+  return String((error as { message?: unknown } | null)?.message).startsWith('NOPERM')
 }
 
 /** A connection that does not subscribe again by itself: what ioredis 5 fails at there nobody could catch. */

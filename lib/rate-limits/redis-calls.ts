@@ -1,5 +1,5 @@
 import type { Clock } from '../core/clock.ts'
-import type { RedisClient } from './redis-client.ts'
+import type { RedisConnection } from './redis-connection.ts'
 import type { RedisNode } from './redis-node.ts'
 import { CODE, type Script } from './redis-scripts.ts'
 
@@ -37,7 +37,7 @@ export interface RedisCalls {
 const MAX_SENDS = 4
 
 /** Sends scripts, each with the same deadline. */
-export function createRedisCalls(client: RedisClient, timeoutMs: number, clock: Clock): RedisCalls {
+export function createRedisCalls(connection: RedisConnection, timeoutMs: number, clock: Clock): RedisCalls {
   const deadlines = createDeadlines(timeoutMs, clock)
 
   return {
@@ -59,6 +59,7 @@ export function createRedisCalls(client: RedisClient, timeoutMs: number, clock: 
     const deadline = Math.floor(node.toServerTime(call.dueAt) ?? 0)
     const serverTime = Math.floor(node.toServerTime(now) ?? Date.now())
     const { sha, source } = question.script
+    const client = connection.current()
     try {
       const args = question.argumentsOf(request, deadline, serverTime)
       const answer = withSource ? client.eval(source, 1, key, ...args) : client.evalsha(sha, 1, key, ...args)
@@ -99,6 +100,7 @@ export function createRedisCalls(client: RedisClient, timeoutMs: number, clock: 
   function fail(call: Call, error: unknown): void {
     if (call.isSettled) return
     deadlines.end(call)
+    connection.failed(error)
     if (!isAboutOneKey(error)) call.node.failed(error)
     const { question } = call
     if (question.recover) settle(call, () => question.recover?.(call.request, error))
@@ -144,7 +146,8 @@ export function createRedisCalls(client: RedisClient, timeoutMs: number, clock: 
 
     function arm(delayMs: number): void {
       isArmed = true
-      clock.setTimer(() => setImmediate(expire, clock.now()), Math.max(1, Math.ceil(delayMs)))
+      const expireSoon = () => setImmediate(expire, clock.now())
+      clock.setTimer(expireSoon, Math.max(1, Math.ceil(delayMs)), { background: true })
     }
 
     /** Ends the calls that were due when the timer ran; those that began since have not had their chance. */

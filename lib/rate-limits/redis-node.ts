@@ -1,7 +1,9 @@
 import keySlot from 'cluster-key-slot'
+import { LRUCache } from 'lru-cache'
 import type { Clock } from '../core/clock.ts'
 import type { LimiterHappening } from '../core/rate-limiter.ts'
 import type { RedisClient } from './redis-client.ts'
+import type { RedisConnection } from './redis-connection.ts'
 
 /** One server that answers calls: what is known of its clock, and whether it is worth asking. */
 export interface RedisNode {
@@ -25,21 +27,23 @@ const MIN_CALLS = 20
 const COUNTED_MS = 10_000
 /** How long between two calls that find out whether it answers again. */
 const PAUSE_MS = 500
+/** Nodes of a Cluster that are remembered, the latest asked. They get new addresses again and again. */
+const MAX_NODES = 1_000
 
-/** The nodes behind a client, each made when it is first needed. */
+/** The nodes behind a connection, each made when it is first needed. */
 export function createRedisNodes(
-  client: RedisClient,
+  connection: RedisConnection,
   clock: Clock,
   tell: (happening: LimiterHappening) => void,
 ): (key: string) => RedisNode {
-  const nodes = new Map<string, RedisNode>()
-  if (!client.isCluster) {
+  const nodes = new LRUCache<string, RedisNode>({ max: MAX_NODES })
+  if (!connection.current().isCluster) {
     const only = createRedisNode(clock, tell)
     return () => only
   }
 
   return function nodeOf(key) {
-    const name = nodeName(client, key)
+    const name = nodeName(connection.current(), key)
     let node = nodes.get(name)
     if (!node) {
       node = createRedisNode(clock, tell)

@@ -1,6 +1,7 @@
+import { randomUUID } from 'node:crypto'
 import { periodAt } from '../core/calendar.ts'
 import { type Clock, monotonicClock } from '../core/clock.ts'
-import { type CompiledLimit, lifetimeMs, type Meter, readMeter } from '../core/rate-limit.ts'
+import { type CompiledLimit, type Meter, readMeter, toldMeter } from '../core/rate-limit.ts'
 import type {
   LimitAnswer,
   LimiterHappening,
@@ -15,6 +16,7 @@ import { admittedAnswer, refusedAnswer } from './limit-answers.ts'
 import { memoryRateLimiter } from './memory.ts'
 import { createRedisCalls, type Question, type ScriptArguments } from './redis-calls.ts'
 import type { RedisClient } from './redis-client.ts'
+import { connectionOf } from './redis-connection.ts'
 import { createRedisNodes } from './redis-node.ts'
 import { type RedisRateLimiterOptions, resolveRedisOptions } from './redis-options.ts'
 import { CHECK, CODE, RAISE, REFUND } from './redis-scripts.ts'
@@ -49,9 +51,10 @@ export function createRedisRateLimiter(
   const settings = resolveRedisOptions(options)
   const { keyPrefix, timeoutMs, policyOf } = settings
   const happenings = createHappenings(clock)
-  const nodeOf = createRedisNodes(client, clock, happenings.tell)
-  const checks = createRedisCalls(client, timeoutMs, clock)
-  const changes = createRedisCalls(client, Math.max(timeoutMs, CHANGE_TIMEOUT_MS), clock)
+  const connection = connectionOf(client)
+  const nodeOf = createRedisNodes(connection, clock, happenings.tell)
+  const checks = createRedisCalls(connection, timeoutMs, clock)
+  const changes = createRedisCalls(connection, Math.max(timeoutMs, CHANGE_TIMEOUT_MS), clock)
   const denials = createDenials(settings.denials, clock)
   /** While Redis is away. */
   const local = memoryRateLimiter()
@@ -59,8 +62,10 @@ export function createRedisRateLimiter(
   const checking: Question<LimitRequest, LimitAnswer> = {
     script: CHECK,
     argumentsOf({ keyId, version, fresh, cost, limits, retainMs }, deadline, serverTime) {
-      const keepMs = Math.max(retainMs, prepare(limits).lifetimeMs)
-      const args: ScriptArguments = [`${deadline} ${cost} ${version} ${fresh ? 1 : 0} ${keepMs}`, `v${keyId}`]
+      const args: ScriptArguments = [
+        `${deadline} ${cost} ${version} ${fresh ? 1 : 0} ${retainMs}`,
+        `v${keyId}`,
+      ]
       pushLimits(args, limits, serverTime)
       return args
     },
@@ -75,8 +80,8 @@ export function createRedisRateLimiter(
       if (isStale) return { outcome: 'stale' }
       const meters: Meter[] = []
       let next = 2
-      for (const { shape } of limits) {
-        meters.push({ shape, used: Number(reply[next]), since: Number(reply[next + 1]) })
+      for (const limit of limits) {
+        meters.push(toldMeter(limit, Number(reply[next]), Number(reply[next + 1]), now))
         next += 2
       }
       if (code === CODE.admitted) {
@@ -143,7 +148,14 @@ export function createRedisRateLimiter(
   }
 
   const sharedAs = `keyPrefix "${keyPrefix}"`
-  return { timeoutMs, sharedAs, check, raiseVersions, refund, listen: happenings.listen }
+
+  /** In Redis everything ends by itself. */
+  function forget(lineageId: string): void {
+    denials.forget(lineageId)
+    local.forget(lineageId)
+  }
+
+  return { timeoutMs, sharedAs, check, raiseVersions, refund, forget, listen: happenings.listen }
 }
 
 const RAISING: Question<ScriptArguments, void> = {
@@ -154,8 +166,8 @@ const RAISING: Question<ScriptArguments, void> = {
 
 const REFUNDING: Question<RefundRequest, void> = {
   script: REFUND,
-  argumentsOf({ cost, chargedAt, limits }, _deadline, serverTime) {
-    const args: ScriptArguments = [cost, chargedAt]
+  argumentsOf({ cost, chargedAt, limits }, deadline, serverTime) {
+    const args: ScriptArguments = [deadline, randomUUID(), cost, chargedAt]
     pushLimits(args, limits, serverTime)
     return args
   },
@@ -164,7 +176,7 @@ const REFUNDING: Question<RefundRequest, void> = {
 
 /** Each limit as the scripts read it: its field, and three numbers by its kind. */
 function pushLimits(args: ScriptArguments, limits: readonly CompiledLimit[], serverTime: number): void {
-  for (const { field, numbers, calendar } of prepare(limits).words) {
+  for (const { field, numbers, calendar } of prepare(limits)) {
     if (calendar) {
       const { startsAt, endsAt } = periodAt(calendar.per, calendar.timeZone, serverTime)
       args.push(field, `${calendar.capacity} ${startsAt} ${endsAt}`)
@@ -173,33 +185,29 @@ function pushLimits(args: ScriptArguments, limits: readonly CompiledLimit[], ser
 }
 
 /** What does not change from call to call. */
-interface PreparedLimits {
-  readonly words: readonly {
-    readonly field: string
-    readonly numbers: string
-    /** The limit itself, where its numbers depend on the time. */
-    readonly calendar: CompiledLimit | null
-  }[]
-  /** How long a meter of any of these limits can matter. */
-  readonly lifetimeMs: number
+interface PreparedLimit {
+  readonly field: string
+  readonly numbers: string
+  /** The limit itself, where its numbers depend on the time. */
+  readonly calendar: CompiledLimit | null
 }
 
-const prepared = new WeakMap<readonly CompiledLimit[], PreparedLimits>()
+const prepared = new WeakMap<readonly CompiledLimit[], readonly PreparedLimit[]>()
 
-function prepare(limits: readonly CompiledLimit[]): PreparedLimits {
+function prepare(limits: readonly CompiledLimit[]): readonly PreparedLimit[] {
   let known = prepared.get(limits)
   if (!known) {
-    known = { words: limits.map(wordsOf), lifetimeMs: Math.max(0, ...limits.map(lifetimeMs)) }
+    known = limits.map(prepareLimit)
     prepared.set(limits, known)
   }
   return known
 }
 
-function wordsOf(limit: CompiledLimit): PreparedLimits['words'][number] {
+function prepareLimit(limit: CompiledLimit): PreparedLimit {
   const { kind, shape, capacity, windowMs } = limit
-  if (kind === 'calendar') return { field: `c${shape}`, numbers: '', calendar: limit }
-  if (kind === 'window') return { field: `w${shape}`, numbers: `${capacity} ${windowMs} 0`, calendar: null }
-  return { field: `b${shape}`, numbers: `${capacity} ${limit.limit} ${windowMs}`, calendar: null }
+  if (kind === 'calendar') return { field: `xc${shape}`, numbers: '', calendar: limit }
+  if (kind === 'window') return { field: `xw${shape}`, numbers: `${capacity} ${windowMs} 0`, calendar: null }
+  return { field: `xb${shape}`, numbers: `${capacity} ${limit.limit} ${windowMs}`, calendar: null }
 }
 
 /** What was counted elsewhere cannot be given back to Redis. */

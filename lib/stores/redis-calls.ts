@@ -1,5 +1,6 @@
 import keySlot from 'cluster-key-slot'
 import { LatchkeyError } from '../errors.ts'
+import { createRenewal, isReadOnlyError } from '../internal/renew-connection.ts'
 import type { RedisStoreClient } from './redis-client.ts'
 import type { RedisStoreSettings } from './redis-options.ts'
 import { CLOCK, type Script, TOUCH } from './redis-scripts.ts'
@@ -30,6 +31,10 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
   /** What is known of the servers that were written to: in a Cluster by slot, since slots change servers. */
   const servers = new Map<number, Server>()
   let clockOffset: number | null = null
+  const noteFailure = createRenewal(
+    () => client.disconnect?.(true),
+    () => performance.now(),
+  )
 
   async function run(script: Script, keys: readonly string[], args: readonly (string | number)[] = []) {
     const given = [...keys, ...args]
@@ -40,6 +45,7 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
         return client.eval(script.source, keys.length, ...given)
       })
     } catch (error) {
+      noteFailure(error)
       throw toError(error)
     }
     if (!Array.isArray(reply) || !Number.isFinite(Number(reply[0]))) {
@@ -128,7 +134,10 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
       throw toError(error)
     }
     const failure = replies?.find(([error]) => error)
-    if (failure) throw toError(failure[0])
+    if (failure) {
+      noteFailure(failure[0])
+      throw toError(failure[0])
+    }
     const touch = replies?.[0]?.[1]
     const { history } = learn(key, Array.isArray(touch) ? touch[1] : '')
     return { acknowledged: Number(replies?.[1]?.[1] ?? 0), history }
@@ -186,7 +195,7 @@ function toError(error: unknown): Error {
       },
     )
   }
-  if (/\bREADONLY\b/.test(message)) {
+  if (isReadOnlyError(error)) {
     return new LatchkeyError('read_only', 'This Redis is a replica: it takes no writes', { cause })
   }
   return new Error(`Redis failed: ${words}`)

@@ -9,6 +9,7 @@ import {
 } from 'latchkey'
 import { describe, expect, it, vi } from 'vitest'
 import { fakeClock, settle } from '../support/fake-clock.ts'
+import { heapGrowth } from '../support/heap-growth.ts'
 import { issueKey, issueWarmKey } from '../support/issue-key.ts'
 import { recordingStore } from '../support/recording-store.ts'
 import { createTestKeys, forgeKey, type TestKeys } from '../support/test-keys.ts'
@@ -145,7 +146,7 @@ describe('an address that has sent too many invalid keys', () => {
     expect(await test.keys.verify(key, FROM_HERE)).toMatchObject({ ok: true })
   })
 
-  it('is one of maxAddresses that are remembered, and is found again by its next invalid key', async () => {
+  it('is one of maxAddresses that are remembered, and is counted anew once it was forgotten for others', async () => {
     const test = start({ failedAttempts: { limit: LIMIT, maxAddresses: 2 } })
     const { key } = await issueKey(test.keys)
     const addresses = ['192.0.2.1', '192.0.2.2', '192.0.2.3']
@@ -156,7 +157,9 @@ describe('an address that has sent too many invalid keys', () => {
     const ip = addresses[0] as string
     expect(await test.keys.verify(unknownTo(key), { ip })).toMatchObject({ reason: 'unknown' })
     await settle()
-    expect(await test.keys.verify(key, { ip })).toMatchObject(BLOCKED)
+    expect(await test.keys.verify(key, { ip })).toMatchObject({ ok: true })
+    await fail(test, LIMIT - 1, { ip })
+    expect(await test.keys.verify(unknownTo(key), { ip })).toMatchObject(BLOCKED)
   })
 })
 
@@ -503,6 +506,36 @@ describe('counting', () => {
       expect(keys.verifyEager('junk', { ip: `10.0.${i >> 8}.${i & 255}` })).toEqual(MALFORMED)
     }
     expect(rateLimiter.calls).toHaveLength(1_000)
+  })
+
+  it('is remembered for a bounded number of addresses, and costs no more memory than they do', async () => {
+    const { keys } = start({
+      failedAttempts: { limit: LIMIT, windowMs: 86_400_000, maxAddresses: 500 },
+      onEvent: () => {},
+    })
+    const growth = await heapGrowth(async () => {
+      for (let i = 0; i < 40_000; i++) {
+        keys.verifyEager('junk', { ip: `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}` })
+        if (i % 500 === 0) await settle()
+      }
+    })
+    expect(growth).toBeLessThan(2)
+  })
+
+  it('is counted on while it is one of the addresses that were heard of last', async () => {
+    const test = start({ failedAttempts: { limit: LIMIT, maxAddresses: 2 } })
+    const { key } = await issueKey(test.keys)
+    await fail(test, LIMIT - 1)
+    await fail(test, 1, FROM_ELSEWHERE)
+    await fail(test, 1)
+    expect(await test.keys.verify(key, FROM_HERE)).toMatchObject(BLOCKED)
+    const [first, second, third] = ['192.0.2.1', '192.0.2.2', '192.0.2.3'].map((ip) => ({ ip }))
+    await fail(test, LIMIT - 1, first)
+    await fail(test, 1, second)
+    await fail(test, 1, third)
+    // The first was forgotten for the third.
+    await fail(test, 1, first)
+    expect(await test.keys.verify(key, first)).toMatchObject({ ok: true })
   })
 
   it('is waited for by close(), for no longer than a limiter may take', async () => {

@@ -5,7 +5,6 @@ import {
   type CompiledLimit,
   chargeMeter,
   compileRateLimits,
-  lifetimeMs,
   limitState,
   type Meter,
   readMeter,
@@ -31,7 +30,7 @@ function counter(first: CompiledLimit) {
     },
     spend(now: number, cost = 1): boolean {
       const { fits, meter } = readMeter(limit, kept, cost, now)
-      if (fits) kept = chargeMeter(meter, cost)
+      if (fits) kept = chargeMeter(limit, meter, cost)
       return fits
     },
     read: (now: number, cost = 1) => readMeter(limit, kept, cost, now),
@@ -212,7 +211,7 @@ describe('a clock that was set back', () => {
     ['a day', daily(3), DAY / 2],
   ])('gives nothing back and stretches nothing beyond its length: %s', (_what, limit, longestMs) => {
     const now = T0 - 365 * DAY
-    const full = chargeMeter(readMeter(limit, undefined, 3, T0).meter, 3)
+    const full = chargeMeter(limit, readMeter(limit, undefined, 3, T0).meter, 3)
     const read = readMeter(limit, full, 1, now)
     expect(read.fits).toBe(false)
     expect(read.retryAfterMs).toBe(longestMs)
@@ -222,8 +221,8 @@ describe('a clock that was set back', () => {
 
   it('does not make a later day pay for an earlier one', () => {
     const day = daily(3)
-    const tomorrow = chargeMeter(readMeter(day, undefined, 1, T0 + DAY).meter, 1)
-    const today = chargeMeter(readMeter(day, tomorrow, 2, T0 + hour).meter, 2)
+    const tomorrow = chargeMeter(day, readMeter(day, undefined, 1, T0 + DAY).meter, 1)
+    const today = chargeMeter(day, readMeter(day, tomorrow, 2, T0 + hour).meter, 2)
     expect(readMeter(day, today, 3, T0 + DAY).fits).toBe(true)
   })
 })
@@ -257,7 +256,7 @@ describe('the state of a limit', () => {
 })
 
 describe('how long a meter matters', () => {
-  it('is at least until it has run empty, for every kind', () => {
+  it('is until it has run empty, for every kind', () => {
     const limits = fc.oneof(
       fc
         .tuple(fc.integer({ min: 1, max: 99 }), fc.integer({ min: 1, max: 9_999 }))
@@ -274,8 +273,14 @@ describe('how long a meter matters', () => {
     const moment = fc.integer({ min: T0, max: T0 + 400 * DAY })
     fc.assert(
       fc.property(limits, moment, (limit, now) => {
-        const full = chargeMeter(readMeter(limit, undefined, limit.capacity, now).meter, limit.capacity)
-        expect(readMeter(limit, full, 0, now + lifetimeMs(limit)).meter.used).toBeCloseTo(0)
+        const full = chargeMeter(
+          limit,
+          readMeter(limit, undefined, limit.capacity, now).meter,
+          limit.capacity,
+        )
+        expect(full.until).toBeGreaterThan(now)
+        expect(readMeter(limit, full, 0, full.until - 1).meter.used).toBeGreaterThan(0)
+        expect(readMeter(limit, full, 0, full.until).meter.used).toBe(0)
       }),
     )
   })

@@ -317,6 +317,43 @@ describe('a client', () => {
   ])('%s hears of changes', async (_title, options) => {
     const client = clientOf(new Redis(inject('redisUrl'), options))
     if (!options.lazyConnect) await vi.waitFor(() => expect(client.status).toBe('ready'), SOON)
+    const { connected, hear, missed } = listenOn(client)
+    await connected(AFTER_SILENCE)
+    await hear(CHANGE)
+    // That it has to connect first is no fault.
+    for (const [error] of missed.mock.calls) expect(error).toBeUndefined()
+  })
+
+  it.each([
+    ['Redis', () => new Redis(inject('redisUrl'), { enableOfflineQueue: false })],
+    ['Cluster', () => new Cluster(inject('clusterNodes'), { enableOfflineQueue: false })],
+  ])(
+    '%s that keeps no command raises no alarm where it is used before it is connected',
+    async (_name, connect) => {
+      const { connected, hear, missed } = listenOn(clientOf(connect()))
+      await connected(AFTER_SILENCE)
+      await hear(CHANGE)
+      for (const [error] of missed.mock.calls) expect(error).toBeUndefined()
+    },
+  )
+
+  it('that may publish and run no script hears of changes', async () => {
+    const admin = clientOf(new Redis(inject('redisUrl')))
+    const username = randomUUID()
+    await admin.call(
+      'ACL',
+      'SETUSER',
+      username,
+      'on',
+      '>secret',
+      'allchannels',
+      '+@connection',
+      '+info',
+      '+publish',
+      '+subscribe',
+    )
+    onTestFinished(async () => void (await admin.call('ACL', 'DELUSER', username)))
+    const client = clientOf(new Redis(inject('redisUrl'), { username, password: 'secret' }))
     const { connected, hear } = listenOn(client)
     await connected(AFTER_SILENCE)
     await hear(CHANGE)
@@ -537,10 +574,14 @@ describe('a connection', () => {
     const clock = fakeClock()
     const { client, subscriber, subscribe } = fakeRedis()
     const failure = new Error('NOPERM')
-    subscribe.mockImplementationOnce(() => Promise.reject(failure))
+    for (let i = 0; i < 2; i++) subscribe.mockImplementationOnce(() => Promise.reject(failure))
     const [changed, missed] = [vi.fn(), vi.fn()]
     const invalidation = createRedisInvalidation(client, {}, clock)
     invalidation.listen({ changed, missed })
+    await clock.advance(0)
+    // What fails before it is connected is tried again then.
+    expect(missed).not.toHaveBeenCalled()
+    subscriber.emit('ready')
     await clock.advance(0)
     expect(missed.mock.calls).toEqual([[failure]])
     subscriber.emit('ready')

@@ -8,6 +8,7 @@ import {
   type Meter,
   readMeter,
 } from '../../lib/core/rate-limit.ts'
+import { heapGrowth } from '../support/heap-growth.ts'
 
 const DAY = 86_400_000
 const T0 = Date.UTC(2026, 0, 15, 12)
@@ -183,9 +184,9 @@ describe('a refund', () => {
   })
 
   it('of a lineage that nothing is kept of does nothing', () => {
-    const { limiter } = setUp()
+    const { limiter, check } = setUp()
     limiter.refund?.({ lineageId: 'nobody', cost: 4, chargedAt: T0, limits: minute })
-    expect(answerOf(limiter, { lineageId: 'nobody', fresh: false })).toEqual({ outcome: 'stale' })
+    expect(check({ lineageId: 'nobody', limits: minute, cost: 4 }).outcome).toBe('limited')
   })
 })
 
@@ -339,6 +340,49 @@ describe('what is kept', () => {
     expect(world.check({ version: 3, fresh: true }).outcome).toBe('admitted')
   })
 
+  it('is bounded for keys whose limits change all the time', async () => {
+    const { check, pass } = setUp()
+    const month = { limit: 9_000, per: 'month' }
+    const growth = await heapGrowth(() => {
+      for (let i = 0; i < 6_000; i++) {
+        const given = Array.from({ length: 15 }, (_, j) => ({
+          name: `j${15 * i + j}`,
+          limit: 9,
+          windowMs: 1,
+        }))
+        const request = { lineageId: `lineage${i % 150}`, limits: limits(month, ...given) }
+        expect(check(request).outcome).toBe('admitted')
+        pass(1)
+      }
+    })
+    expect(growth).toBeLessThan(4)
+    expect(check({ lineageId: 'lineage0', limits: limits(month), cost: 0 })).toMatchObject({
+      limits: [{ remaining: 9_000 - 40 }],
+    })
+  })
+
+  it('is bounded for a key that is rotated all the time, and holds the versions that matter', async () => {
+    const { check, limiter, pass } = setUp()
+    const growth = await heapGrowth(() => {
+      for (let i = 0; i < 50_000; i++) {
+        limiter.raiseVersions([{ lineageId: 'lineage', keyId: `key${i}`, version: 2 }], 100)
+        pass(1)
+      }
+    })
+    expect(growth).toBeLessThan(1)
+    for (let i = 49_901; i < 50_000; i++) expect(check({ keyId: `key${i}` }).outcome).toBe('stale')
+  })
+
+  it('is forgotten where that is asked for', () => {
+    const { check, limiter } = setUp()
+    check({ limits: minute, cost: 3 })
+    check({ lineageId: 'other', limits: minute, cost: 3 })
+    limiter.forget?.('lineage')
+    limiter.forget?.('nobody')
+    expect(check({ limits: minute, cost: 3 }).outcome).toBe('admitted')
+    expect(check({ lineageId: 'other', limits: minute }).outcome).toBe('limited')
+  })
+
   it('sets no timer, whatever the window', () => {
     vi.useFakeTimers()
     const limiter = memoryRateLimiter()
@@ -450,13 +494,12 @@ function createModel() {
     const read = (limit: CompiledLimit) =>
       readMeter(limit, meters.get(`${lineageId} ${limit.name}`), cost, now)
     const fits = limits.every((limit) => read(limit).fits)
-    const outcome = fits ? 'admitted' : 'limited'
-    if (outcome === 'admitted' && cost > 0) {
+    if (fits && cost > 0) {
       for (const limit of limits)
-        meters.set(`${lineageId} ${limit.name}`, chargeMeter(read(limit).meter, cost))
+        meters.set(`${lineageId} ${limit.name}`, chargeMeter(limit, read(limit).meter, cost))
     }
     const remaining = limits.map((limit) => Math.max(0, Math.floor(limit.capacity - read(limit).meter.used)))
-    return { outcome, remaining }
+    return { outcome: fits ? 'admitted' : 'limited', remaining }
   }
 
   return { raise, check }

@@ -23,6 +23,7 @@ const LIMITS: readonly (readonly CompiledLimit[])[] = [
   [{ name: 'minute', limit: 3, windowMs: 60_000 }],
   [{ name: 'minute', limit: 5, windowMs: 61_000 }],
   [{ name: 'bucket', limit: 7, windowMs: 60_000, burst: 4 }],
+  // The same bucket as others read it: smaller, larger and faster, slower.
   [{ name: 'bucket', limit: 7, windowMs: 60_000, burst: 2 }],
   [{ name: 'day', limit: 6, per: 'day', timeZone: 'Europe/Berlin' }],
   [
@@ -31,6 +32,8 @@ const LIMITS: readonly (readonly CompiledLimit[])[] = [
     { name: 'day', limit: 11, per: 'day', timeZone: 'Europe/Berlin' },
     { name: 'month', limit: 20, per: 'month' },
   ],
+  [{ name: 'bucket', limit: 90, windowMs: 60_000, burst: 30 }],
+  [{ name: 'bucket', limit: 1, windowMs: 60_000, burst: 4 }],
 ].map((limits) => compileRateLimits('rateLimits', limits))
 
 interface Check {
@@ -62,7 +65,7 @@ const anyCheck: fc.Arbitrary<Step> = fc.record({
   key,
   version,
   fresh: mostly(true, fc.constant(false)),
-  cost: fc.oneof(fc.constant(1), fc.integer({ min: 0, max: 6 }), fc.constant(0)),
+  cost: fc.oneof(fc.constant(1), fc.integer({ min: 0, max: 6 }), fc.constant(0), fc.constant(25)),
   limits: fc.integer({ min: 0, max: LIMITS.length - 1 }),
 })
 
@@ -127,6 +130,24 @@ describe(`the script and the memory limiter (MODEL_SEED=${seed})`, () => {
     [
       'a bucket becomes smaller before a refund',
       [use(4, 2), use(4, 2), pass(1_000), refund(), look(5), use(5, 1)],
+    ],
+    [
+      'a bucket has readers of many kinds',
+      [
+        use(8, 30),
+        look(5),
+        use(4, 1),
+        pass(9_000),
+        use(5, 1),
+        use(9, 1),
+        pass(15_000),
+        look(9),
+        use(4, 4),
+        look(5),
+        use(8, 20),
+        pass(21_000),
+        look(9),
+      ],
     ],
     ['a limit is looked at beyond its number', [use(1, 5), look(2), use(2, 0), pass(60_000), look(2)]],
     [

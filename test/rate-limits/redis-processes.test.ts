@@ -21,16 +21,6 @@ describe('four processes that use one key at once', () => {
     expect(sumOf(tallies)).toEqual({ admitted: 300, refused: { rate_limited: 500 } })
   })
 
-  it('are admitted exactly as often as the quota says, whatever blocks it comes in', async () => {
-    const [first] = started.workers
-    const { key, apiKey } = await first.run('issue', { owner: ALICE, name: 'CI', quota: { remaining: 450 } })
-    const tallies = await Promise.all(
-      started.workers.map((worker) => worker.run('exhaust', { key, inFlight: 10 })),
-    )
-    expect(sumOf(tallies)).toEqual({ admitted: 450, refused: { quota_exceeded: 40 } })
-    expect(await first.run('get', apiKey.id)).toMatchObject({ quota: { remaining: 0 } })
-  })
-
   it('are refused by every call that begins once one of them has revoked it', async () => {
     for (const revoking of started.workers) {
       const { key, apiKey } = await revoking.run('issue', { owner: ALICE, name: 'CI' })

@@ -4,6 +4,7 @@ import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
 import { createApiKeys, type LimitAnswer, type LimitRequest, memoryStore, type RateLimiter } from 'latchkey'
 import { type RedisClient, type RedisRateLimiterOptions, redisRateLimiter } from 'latchkey/redis'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { periodAt } from '../../lib/core/calendar.ts'
 import { type CompiledLimit, compileRateLimits } from '../../lib/core/rate-limit.ts'
 import { NAME } from '../support/test-keys.ts'
 
@@ -105,19 +106,23 @@ describe('options', () => {
   })
 })
 
+/** The field of `minute`. */
+const METER = 'xwl0 window 60000'
+
 describe('a value that is not ours', () => {
   const admitted = { outcome: 'admitted' }
 
   it.each<[string, (key: string) => Promise<unknown>]>([
     ['the key holds a string', (key) => redis.set(key, 'x')],
     ['the key holds a list', (key) => redis.rpush(key, 'x')],
-    ['a meter is text', (key) => redis.hset(key, 'wl0 window 60000', 'unlimited')],
-    ['a meter is cut off', (key) => redis.hset(key, 'wl0 window 60000', Buffer.alloc(15))],
-    ['a meter is not a number', (key) => redis.hset(key, 'wl0 window 60000', doubles(Number.NaN, 1))],
-    ['a meter is negative', (key) => redis.hset(key, 'wl0 window 60000', doubles(-5, 1))],
+    ['a meter is text', (key) => redis.hset(key, METER, 'unlimited')],
+    ['a meter is cut off', (key) => redis.hset(key, METER, Buffer.alloc(23))],
+    ['a meter is not a number', (key) => redis.hset(key, METER, doubles(Number.NaN, 1, 2))],
+    ['a meter is negative', (key) => redis.hset(key, METER, doubles(-5, 1, 2))],
+    ['a meter is infinite', (key) => redis.hset(key, METER, doubles(1, Number.POSITIVE_INFINITY, 2))],
     [
-      'a meter is infinite',
-      (key) => redis.hset(key, 'wl0 window 60000', doubles(1, Number.POSITIVE_INFINITY)),
+      'the end of a meter is infinite',
+      (key) => redis.hset(key, METER, doubles(1, 2, Number.POSITIVE_INFINITY)),
     ],
     ['a version is text', (key) => redis.hset(key, 'vkey', '1')],
     ['a version is not a number', (key) => redis.hset(key, 'vkey', doubles(Number.NaN, 1))],
@@ -264,24 +269,31 @@ describe('limits', () => {
 })
 
 describe('the hash of a lineage', () => {
-  it('lives twice the age of the cache, and as long as any limit may matter', async () => {
+  it('lives twice the age of the cache, and until the last of its limits has ended', async () => {
+    const untilMonthEnds = () => periodAt('month', 'UTC', Date.now()).endsAt - Date.now()
     for (const [given, leastMs] of [
-      [{ limits: [], retainMs: 10_000 }, 10_000],
-      [{ limits: limits({ limit: 1, windowMs: 3_600_000 }), retainMs: 10_000 }, 3_600_000],
-      [{ limits: limits({ limit: 1, per: 'month' }), retainMs: 10_000 }, 31 * DAY],
-      [{ limits: limits({ limit: 1, windowMs: 60_000, burst: 60 }), retainMs: 10_000 }, 3_600_000],
+      [{ limits: [], retainMs: 10_000 }, () => 10_000],
+      [{ limits: limits({ limit: 1, windowMs: 3_600_000 }), retainMs: 10_000 }, () => 3_600_000],
+      [{ limits: limits({ limit: 1, per: 'month' }), retainMs: 10_000 }, untilMonthEnds],
+      [{ limits: limits({ limit: 1, windowMs: 60_000, burst: 60 }), cost: 60 }, () => 3_600_000],
     ] as const) {
       const { check, key } = setUp()
       await check(given)
       const ttl = await redis.pttl(key)
-      expect(ttl).toBeGreaterThan(leastMs)
-      expect(ttl).toBeLessThanOrEqual(2 * Math.max(leastMs, 10_000) + 2 * DAY)
+      expect(ttl).toBeGreaterThan(leastMs())
+      expect(ttl).toBeLessThanOrEqual(2 * Math.max(leastMs(), 10_000) + DAY)
     }
+  })
+
+  it('lives no longer for a call that was refused, whatever it would have cost', async () => {
+    const { check, key } = setUp()
+    await check({ limits: limits({ limit: 1, windowMs: DAY, burst: 2 }), cost: 1_000, retainMs: 10_000 })
+    expect(await redis.pttl(key)).toBeLessThanOrEqual(20_000)
   })
 
   it('is never made to live shorter', async () => {
     const { check, limiter, key } = setUp()
-    await check({ limits: limits({ limit: 1, per: 'month' }) })
+    await check({ limits: limits({ limit: 1, windowMs: 31 * DAY }) })
     await check({ cost: 0, retainMs: 1_000 })
     await limiter.raiseVersions([{ lineageId: 'lineage', keyId: 'key', version: 2 }], 1_000)
     expect(await redis.pttl(key)).toBeGreaterThan(31 * DAY)
@@ -289,16 +301,30 @@ describe('the hash of a lineage', () => {
 
   it('does not grow without bound as limits change and keys are rotated', async () => {
     const { check, limiter, key } = setUp()
-    for (let i = 1; i <= 200; i++) {
+    for (let i = 1; i <= 300; i++) {
       const mark = { lineageId: 'lineage', keyId: `key${i}`, version: 1 }
-      // Rotated long enough ago that nobody holds the old record any more.
+      // Rotated long enough ago that nobody holds the old record any more, and a limit that has ended by then.
       await limiter.raiseVersions([mark], 1)
-      await check({ keyId: `key${i}`, limits: limits({ limit: 5, windowMs: 60_000 + i }), retainMs: 1 })
+      await check({ keyId: `key${i}`, limits: limits({ name: `l${i}`, limit: 5, windowMs: 1 }), retainMs: 1 })
     }
-    await limiter.raiseVersions([{ lineageId: 'lineage', keyId: 'last', version: 1 }], 1)
     expect(await redis.hlen(key)).toBeLessThan(100)
-    const latest = await check({ keyId: 'key200', limits: limits({ limit: 5, windowMs: 60_200 }), cost: 0 })
-    expect(latest).toMatchObject({ limits: [{ remaining: 4 }] })
+  })
+
+  it('does not grow without bound either where a limit of a month has it live long', async () => {
+    const { check, key } = setUp()
+    for (let i = 1; i <= 300; i++) {
+      const given = limits(
+        { name: 'long', limit: 999, windowMs: 31 * DAY },
+        { name: `l${i}`, limit: 5, windowMs: 1 },
+      )
+      await check({ limits: given })
+    }
+    expect(await redis.hlen(key)).toBeLessThan(100)
+    expect(
+      await check({ limits: limits({ name: 'long', limit: 999, windowMs: 31 * DAY }), cost: 0 }),
+    ).toMatchObject({
+      limits: [{ remaining: 699 }],
+    })
   })
 
   it('keeps every version that may still matter, however many there are', async () => {
@@ -362,6 +388,18 @@ describe('refusals that are remembered', () => {
     expect(counter.calls).toBe(calls + 1)
   })
 
+  it('are so many as was said, and those of others are asked for again', async () => {
+    const counter = counted(redis)
+    const { check } = setUp({ denials: { maxEntries: 2 } }, counter.client)
+    const lineages = ['a', 'b', 'c']
+    for (const lineageId of lineages) for (let i = 0; i < 4; i++) await check({ lineageId, limits: minute })
+    const calls = counter.calls
+    for (const lineageId of ['b', 'c', 'a']) {
+      expect(await check({ lineageId, limits: minute })).toMatchObject({ outcome: 'limited' })
+    }
+    expect(counter.calls).toBe(calls + 1)
+  })
+
   it('are forgotten where units are given back', async () => {
     const { check, limiter } = setUp()
     const spent = await check({ limits: minute, cost: 3 })
@@ -375,6 +413,7 @@ describe('refusals that are remembered', () => {
 describe('one call', () => {
   it('is all that a verification sends, for three limits and the version, whatever quota the key has', async () => {
     const client = new Redis(inject('redisUrl'))
+    const keyPrefix = randomUUID()
     const rateLimits = [
       { name: 'minute', limit: 1_000, windowMs: 60_000 },
       { name: 'burst', limit: 6_000, windowMs: 60_000, burst: 200 },
@@ -382,7 +421,7 @@ describe('one call', () => {
     ]
     const keys = createApiKeys({
       store: memoryStore(),
-      rateLimiter: redisRateLimiter(client, { keyPrefix: randomUUID(), timeoutMs: 5_000 }),
+      rateLimiter: redisRateLimiter(client, { keyPrefix, timeoutMs: 5_000 }),
       prefix: 'acme',
       rateLimits,
     })
@@ -390,14 +429,14 @@ describe('one call', () => {
     for (let i = 0; i < 3; i++) expect(await keys.verify(key)).toMatchObject({ ok: true })
     const seen: string[] = []
     const monitor = await redis.monitor()
-    const { localPort } = (client as unknown as { stream: { localPort: number } }).stream
-    monitor.on('monitor', (_time: string, [command = '']: string[], source: string) => {
-      if (source.endsWith(`:${localPort}`)) seen.push(command.toLowerCase())
+    monitor.on('monitor', (_time: string, [command = '', ...args]: string[], source: string) => {
+      // What a script does comes from no connection.
+      if (source !== 'lua' && args.join(' ').includes(keyPrefix)) seen.push(command.toLowerCase())
     })
     for (let i = 0; i < 20; i++) expect(await keys.verify(key)).toMatchObject({ ok: true })
-    await client.ping()
-    await expect.poll(() => seen.at(-1)).toBe('ping')
-    expect(seen).toEqual([...Array(20).fill('evalsha'), 'ping'])
+    await client.echo(keyPrefix)
+    await expect.poll(() => seen.at(-1)).toBe('echo')
+    expect(seen).toEqual([...Array(20).fill('evalsha'), 'echo'])
     monitor.disconnect()
     client.disconnect()
     await keys.close()
@@ -419,16 +458,19 @@ describe.each<[string, () => RedisClient & { disconnect(): void }]>([
     const lineages = Array.from({ length: 20 }, (_, i) => `lineage${i}`)
     for (const lineageId of lineages) {
       const [first] = await Promise.all([
-        check({ lineageId, limits: three, cost: 15 }),
+        check({ lineageId, limits: three, cost: 3 }),
         check({ lineageId: `other ${lineageId}`, limits: three }),
       ])
       expect(first).toMatchObject({
         outcome: 'admitted',
-        limits: [{ remaining: 85 }, { remaining: 5 }, { remaining: 985 }],
+        limits: [{ remaining: 97 }, { remaining: 17 }, { remaining: 997 }],
       })
-      expect(await check({ lineageId, limits: three, cost: 9 })).toMatchObject({ outcome: 'limited' })
+      expect(await check({ lineageId, limits: three, cost: 18 })).toMatchObject({
+        outcome: 'limited',
+        limits: [{ exceeded: false }, { exceeded: true }, { exceeded: false }],
+      })
       const chargedAt = first.outcome === 'admitted' ? (first.chargedAt as number) : 0
-      await limiter.refund?.({ lineageId, cost: 15, chargedAt, limits: three })
+      await limiter.refund?.({ lineageId, cost: 3, chargedAt, limits: three })
       expect(await check({ lineageId, limits: three, cost: 0 })).toMatchObject({
         limits: [{ remaining: 100 }, { remaining: 20 }, { remaining: 1_000 }],
       })

@@ -42,26 +42,6 @@ describe.each(servers)('processes that share %s', (_what, limiter) => {
     expect(tallies.filter(({ admitted }) => admitted > 0).length).toBeGreaterThan(1)
   })
 
-  it('admit a key exactly as often as its quota says, with reservations racing for its blocks', async () => {
-    const { key, apiKey } = await issue({ quota: { remaining: 2_500 } })
-    const tallies = await Promise.all(
-      workers.slice(0, 4).map((worker) => worker.run('exhaust', { key, inFlight: 50 })),
-    )
-    expect(sumOf(tallies)).toEqual({ admitted: 2_500, refused: { quota_exceeded: 200 } })
-    expect(tallies.filter(({ admitted }) => admitted > 0).length).toBeGreaterThan(1)
-    expect(await workerAt(7).run('get', apiKey.id)).toMatchObject({ quota: { remaining: 0 } })
-  })
-
-  it('do so whatever the size of the blocks', async () => {
-    const others = await startRedisWorkers(4, { ...settings, quotaBlockSize: 7 })
-    onTestFinished(() => others.stop())
-    const { key } = await issue({ quota: { remaining: 2_500 } })
-    const tallies = await Promise.all(
-      others.workers.map((worker) => worker.run('exhaust', { key, inFlight: 50 })),
-    )
-    expect(sumOf(tallies)).toEqual({ admitted: 2_500, refused: { quota_exceeded: 200 } })
-  })
-
   it('admit no call that begins once a revocation has resolved: 50,000 calls', async () => {
     const { key, apiKey } = await issue()
     const load = { given: [key], calls: 3_200, inFlight: IN_FLIGHT }

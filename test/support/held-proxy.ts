@@ -8,11 +8,16 @@ export interface HeldProxy {
   hold(): Promise<void>
   /** Lets them go. */
   release(): void
+  /** Ends every connection, with the answers that are kept, and takes new ones. */
+  cut(): void
+  /** Passes new connections on to another port. */
+  turnTo(target: number): void
   stop(): void
 }
 
 /** Starts one before a port of this machine. */
-export async function startHeldProxy(target: number): Promise<HeldProxy> {
+export async function startHeldProxy(firstTarget: number): Promise<HeldProxy> {
+  let target = firstTarget
   const sockets = new Set<Socket>()
   const kept: (() => void)[] = []
   let onHeld: (() => void) | null = null
@@ -47,6 +52,14 @@ export async function startHeldProxy(target: number): Promise<HeldProxy> {
     release() {
       onHeld = null
       for (const letGo of kept.splice(0)) letGo()
+    },
+    cut() {
+      onHeld = null
+      kept.length = 0
+      for (const socket of sockets) socket.destroy()
+    },
+    turnTo(next) {
+      target = next
     },
     stop() {
       server.close()

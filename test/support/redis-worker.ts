@@ -12,8 +12,6 @@ export interface WorkerSettings {
   readonly clusterNodes?: readonly { host: string; port: number }[]
   /** What the names of everything in Redis begin with. Workers with the same name share all of it. */
   readonly name: string
-  /** @default 100 */
-  readonly quotaBlockSize?: number
   /**
    * How long a record is held.
    *
@@ -136,12 +134,7 @@ const keys = createKeys(settings)
 
 answerTasks(tasks)
 
-function createKeys({
-  clusterNodes,
-  name,
-  quotaBlockSize = 100,
-  maxAgeMs = 3_600_000,
-}: WorkerSettings): ApiKeys {
+function createKeys({ clusterNodes, name, maxAgeMs = 3_600_000 }: WorkerSettings): ApiKeys {
   const counting = clusterNodes ? new Cluster([...clusterNodes]) : redis
   return createApiKeys({
     store: sharedStore(redis, `${name}:keys`),
@@ -151,7 +144,6 @@ function createKeys({
     cache: { maxAgeMs },
     ownerMaxAgeMs: maxAgeMs,
     isOwnerActive: async (owner) => (await redis.sismember(`${name}:inactive`, owner.id)) === 0,
-    quotaBlockSize,
     timeoutMs: 60_000,
   })
 }

@@ -34,12 +34,18 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
   // What every request may ask is written once, and then only given its value.
   const findById = prepare(selectKeys.where('k.id', '=', '').compile())
   const findByLookup = prepare(selectKeys.where('k.lookup', '=', '').compile())
-  const insertsByCount = new Map<number, string>()
+  const insertOne = writeInserts(1)
   const insertQuotaRow = prepare(writeInsertQuota())
   const updateQuotaRow = prepare(writeUpdateQuota())
   const swapQuotaRow = prepare(writeSwapQuota())
   const readQuotaRow = prepare(selectQuotas.where('lineage_id', '=', '').compile())
   const useKey = prepare(writeUse())
+
+  /** Each count of rows has a text of its own. */
+  function writeInserts(count: number): string {
+    const row = toKeyColumns(keyColumnNames.map(() => ''))
+    return db.insertInto(keys).columns(keyColumnNames).values(Array(count).fill(row)).compile().sql
+  }
 
   /** What is there is not changed but locked: left unlocked, it could be purged before this transaction ends. */
   function writeInsertQuota(): Statement {
@@ -126,14 +132,9 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
         .compile()
     },
 
-    /** Each count of rows has a text of its own. */
     insertKeys(rows: readonly (readonly Cell[])[]): Statement {
-      let text = insertsByCount.get(rows.length)
-      if (text === undefined) {
-        text = db.insertInto(keys).columns(keyColumnNames).values(rows.map(toKeyColumns)).compile().sql
-        insertsByCount.set(rows.length, text)
-      }
-      return { sql: text, parameters: rows.flat() }
+      const sql = rows.length === 1 ? insertOne : writeInserts(rows.length)
+      return { sql, parameters: rows.flat() }
     },
 
     /** Keeps, and locks, the one that the lineage has. */

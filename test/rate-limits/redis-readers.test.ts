@@ -1,0 +1,364 @@
+import { randomUUID } from 'node:crypto'
+import fc from 'fast-check'
+import { Redis } from 'ioredis'
+import { type LimitAnswer, type LimitRequest, memoryRateLimiter, type RateLimiter } from 'latchkey'
+import { redisRateLimiter } from 'latchkey/redis'
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { compileRateLimits } from '../../lib/core/rate-limit.ts'
+import { importOldRelease } from '../support/old-release.ts'
+import { timedRedis } from '../support/redis-time.ts'
+
+const SECOND = 1_000
+const HOUR = 3_600_000
+const DAY = 86_400_000
+const T0 = Date.UTC(2026, 0, 15, 12)
+
+let redis: Redis
+
+beforeAll(() => {
+  redis = new Redis(inject('redisUrl'))
+})
+afterAll(() => redis.disconnect())
+
+interface World {
+  readonly limiter: RateLimiter
+  pass(ms: number): Promise<void>
+}
+
+const worlds: [string, () => Promise<World>][] = [
+  [
+    'in memory',
+    async () => {
+      let now = T0
+      const limiter = memoryRateLimiter({ clock: { now: () => now } })
+      return {
+        limiter,
+        async pass(ms) {
+          now += ms
+        },
+      }
+    },
+  ],
+  [
+    'in Redis',
+    async () => {
+      let now = T0
+      const timed = timedRedis(redis, `clock-${randomUUID()}`)
+      await timed.setTime(now)
+      return {
+        limiter: limiterOn(timed),
+        async pass(ms) {
+          now += ms
+          await timed.setTime(now)
+        },
+      }
+    },
+  ],
+]
+
+function limiterOn(client: Parameters<typeof redisRateLimiter>[0], keyPrefix: string = randomUUID()) {
+  return redisRateLimiter(client, {
+    keyPrefix,
+    onUnavailable: 'closed',
+    timeoutMs: 10_000,
+    denials: { maxAgeMs: 0 },
+  })
+}
+
+const limitsOf = (...limits: object[]) => compileRateLimits('rateLimits', limits)
+const bucket = (burst: number, limit = 60) =>
+  limitsOf({ name: 'bucket', limit, windowMs: 60 * SECOND, burst })
+const window = (limit: number) => limitsOf({ name: 'window', limit, windowMs: HOUR })
+const day = (limit: number) => limitsOf({ name: 'day', limit, per: 'day' })
+
+/** One call by whoever reads the limits so. */
+async function ask(limiter: RateLimiter, limits: LimitRequest['limits'], cost = 1): Promise<LimitAnswer> {
+  const request = { lineageId: 'l', keyId: 'k', version: 1, fresh: true, cost, limits, retainMs: 1_000 * DAY }
+  return limiter.check(request)
+}
+
+async function remaining(limiter: RateLimiter, limits: LimitRequest['limits']): Promise<number | undefined> {
+  const answer = await ask(limiter, limits, 0)
+  return answer.outcome === 'admitted' ? answer.limits[0]?.remaining : undefined
+}
+
+/** As many single calls as are admitted. */
+async function drain(limiter: RateLimiter, limits: LimitRequest['limits']): Promise<number> {
+  let admitted = 0
+  while ((await ask(limiter, limits)).outcome === 'admitted') admitted += 1
+  return admitted
+}
+
+describe.each(worlds)('a limit that is read in different ways, %s', (_where, setUp) => {
+  it.each([
+    ['a bucket', bucket(50), bucket(1)],
+    ['a window', window(50), window(1)],
+    ['a day', day(50), day(1)],
+  ])('keeps what was used as its number goes down and up again: %s', async (_what, high, low) => {
+    const { limiter } = await setUp()
+    await ask(limiter, high, 49)
+    for (let i = 0; i < 5; i++) {
+      expect(await ask(limiter, low)).toMatchObject({ outcome: 'limited' })
+      expect(await remaining(limiter, low)).toBe(0)
+      expect(await remaining(limiter, high)).toBe(1)
+    }
+    expect(await drain(limiter, high)).toBe(1)
+  })
+
+  it('is a bucket that admits its burst and what leaks, whoever else reads it meanwhile', async () => {
+    const { limiter, pass } = await setUp()
+    let admitted = await drain(limiter, bucket(100))
+    for (let second = 0; second < 20; second++) {
+      await pass(SECOND)
+      // As a process with the settings of before, during a deploy.
+      if ((await ask(limiter, bucket(5))).outcome === 'admitted') admitted += 1
+      admitted += await drain(limiter, bucket(100))
+    }
+    expect(admitted).toBe(120)
+  })
+
+  it('holds a debt for as long as it takes to be paid, and tells the true wait', async () => {
+    const { limiter, pass } = await setUp()
+    await ask(limiter, bucket(6_000), 6_000)
+    await pass(HOUR)
+    expect(await ask(limiter, bucket(60))).toMatchObject({
+      outcome: 'limited',
+      retryAfterMs: (6_000 - 3_600 + 1 - 60) * SECOND,
+      limits: [{ remaining: 0 }],
+    })
+    await pass((6_000 - 3_600 + 1 - 60) * SECOND - 1)
+    expect(await ask(limiter, bucket(60))).toMatchObject({ outcome: 'limited', retryAfterMs: 1 })
+    await pass(1)
+    expect(await ask(limiter, bucket(60))).toMatchObject({ outcome: 'admitted' })
+  })
+
+  it('is written by what it admits alone: refusals and looks at another rate leave the level as it is', async () => {
+    const { limiter, pass } = await setUp()
+    const [slow, fast] = [bucket(10), bucket(10, 60_000)]
+    await ask(limiter, slow, 10)
+    for (let i = 0; i < 10; i++) {
+      await pass(SECOND / 2)
+      await ask(limiter, fast, 0)
+      expect(await ask(limiter, fast, 11)).toMatchObject({ outcome: 'limited', retryAfterMs: null })
+    }
+    expect(await remaining(limiter, slow)).toBe(5)
+  })
+
+  it('admits whatever is said to remain, and no more, though what leaks are fractions', async () => {
+    const rates = fc.record({
+      limit: fc.integer({ min: 1, max: 97 }),
+      burst: fc.integer({ min: 1, max: 97 }),
+    })
+    const waits = fc.array(fc.integer({ min: 1, max: 2_000 }), { minLength: 1, maxLength: 20 })
+    await fc.assert(
+      fc.asyncProperty(rates, waits, async ({ limit, burst }, gaps) => {
+        const { limiter, pass } = await setUp()
+        const limits = bucket(burst, limit)
+        for (const gap of gaps) {
+          const left = (await remaining(limiter, limits)) as number
+          expect(await ask(limiter, limits, left + 1)).toMatchObject({ outcome: 'limited' })
+          expect(await ask(limiter, limits, left)).toMatchObject({ outcome: 'admitted' })
+          await pass(gap)
+        }
+      }),
+      { numRuns: 60 },
+    )
+  })
+
+  it('has a level that no burst changes: any trace of two readers with one rate', async () => {
+    const step = fc.record({ gap: fc.nat(5_000), reader: fc.nat(1), cost: fc.nat(12) })
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
+        const { limiter, pass } = await setUp()
+        const bursts = [4, 30] as const
+        let level = 0
+        for (const { gap, reader, cost } of steps) {
+          await pass(gap)
+          level = Math.max(0, level - gap / SECOND)
+          const burst = bursts[reader] as number
+          const { outcome } = await ask(limiter, bucket(burst), cost)
+          const fits = cost === 0 || level + cost <= burst + 1e-9
+          expect(outcome).toBe(fits ? 'admitted' : 'limited')
+          if (fits) level += cost
+        }
+      }),
+      { numRuns: 60 },
+    )
+  })
+
+  it('has a level between that of the slow rate and that of the fast one, where readers differ in it', async () => {
+    const step = fc.record({ gap: fc.nat(5_000), reader: fc.nat(1), cost: fc.nat(12) })
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
+        const { limiter, pass } = await setUp()
+        const readers = [bucket(1_000, 60), bucket(1_000, 240)]
+        let [most, least] = [0, 0]
+        for (const { gap, reader, cost } of steps) {
+          await pass(gap)
+          most = Math.max(0, most - gap / SECOND) + cost
+          least = Math.max(0, least - (4 * gap) / SECOND) + cost
+          await ask(limiter, readers[reader] ?? [], cost)
+          const left = (await remaining(limiter, readers[reader] ?? [])) as number
+          expect(left).toBeGreaterThanOrEqual(Math.floor(1_000 - most - 1e-6))
+          expect(left).toBeLessThanOrEqual(Math.floor(1_000 - least + 1e-6))
+        }
+      }),
+      { numRuns: 60 },
+    )
+  })
+})
+
+describe.each(worlds)('what is counted of a key, %s', (_where, setUp) => {
+  const short = (name: string, windowMs = 1) => ({ name, limit: 9, windowMs })
+  const names = (count: number, from = 0) => Array.from({ length: count }, (_, i) => `l${from + i}`)
+  const long = [
+    { name: 'day', limit: 100, per: 'day' },
+    { name: 'month', limit: 100, per: 'month' },
+    { name: 'years', limit: 100, windowMs: 1_000 * DAY },
+    { name: 'slow', limit: 1, windowMs: 300 * DAY, burst: 100 },
+  ]
+
+  it('is dropped once it has ended, and only then, however many limits come and go', async () => {
+    const { limiter, pass } = await setUp()
+    await ask(limiter, limitsOf(...long), 40)
+    for (let round = 0; round < 60; round++) {
+      await pass(2)
+      const some = names(15, 15 * round).map((name) => short(name))
+      expect(await ask(limiter, limitsOf(...some))).toMatchObject({ outcome: 'admitted' })
+    }
+    for (const limit of long) expect(await remaining(limiter, limitsOf(limit))).toBe(60)
+  })
+
+  it('is at most 256 limits that run: another one is refused, and none of them is forgotten', async () => {
+    const { limiter, pass } = await setUp()
+    await ask(limiter, limitsOf(...long), 40)
+    for (let round = 0; round < 63; round++) {
+      const some = names(4, 4 * round).map((name) => short(name, HOUR))
+      expect(await ask(limiter, limitsOf(...some), 2)).toMatchObject({ outcome: 'admitted' })
+    }
+    const another = limitsOf(short('l0', HOUR), short('another', HOUR))
+    expect(await ask(limiter, another)).toEqual({
+      outcome: 'limited',
+      retryAfterMs: HOUR,
+      limits: [
+        expect.objectContaining({ name: 'l0', remaining: 7, exceeded: false }),
+        expect.objectContaining({ name: 'another', remaining: 0, exceeded: true, resetMs: HOUR }),
+      ],
+    })
+    expect(await ask(limiter, another, 0)).toMatchObject({ outcome: 'admitted' })
+    for (const limit of long) expect(await remaining(limiter, limitsOf(limit))).toBe(60)
+    expect(await remaining(limiter, limitsOf(short('l0', HOUR)))).toBe(7)
+    await pass(HOUR)
+    expect(await ask(limiter, another)).toMatchObject({ outcome: 'admitted' })
+  })
+})
+
+describe('ended meters in Redis', () => {
+  const mark = { lineageId: 'l', keyId: 'k', version: 1 }
+  it.each<[string, (limiter: RateLimiter) => unknown]>([
+    [
+      'by a call',
+      (limiter) => limiter.check({ ...mark, fresh: true, cost: 1, limits: [], retainMs: 100 * DAY }),
+    ],
+    ['by a change', (limiter) => limiter.raiseVersions([mark], 1)],
+  ])('leave the hash when it is told to live longer, %s', async (_how, extend) => {
+    for (const [ms, fields] of [
+      [4, 37],
+      [5, 4],
+    ] as const) {
+      const timed = timedRedis(redis, `clock-${randomUUID()}`)
+      await timed.setTime(T0)
+      const keyPrefix = randomUUID()
+      const limiter = limiterOn(timed, keyPrefix)
+      const charge = (limits: LimitRequest['limits']) =>
+        limiter.check({ ...mark, fresh: true, cost: 1, limits, retainMs: 1 })
+      await charge(limitsOf({ name: 'day', limit: 9, per: 'day' }, { name: 'month', limit: 9, per: 'month' }))
+      for (let from = 0; from < 33; from += 11) {
+        const short = Array.from({ length: 11 }, (_, i) => ({ name: `l${from + i}`, limit: 9, windowMs: 5 }))
+        await charge(limitsOf(...short))
+      }
+      await timed.setTime(T0 + ms)
+      await extend(limiter)
+      const kept = await redis.hkeys(`${keyPrefix}:{l}`)
+      expect(kept).toHaveLength(fields)
+      expect(kept).toEqual(expect.arrayContaining(['vk', 'x', 'xcday day UTC', 'xcmonth month UTC']))
+    }
+  })
+})
+
+describe('0.2 beside this release, on one Redis', () => {
+  const limits = limitsOf(
+    { name: 'window', limit: 20, windowMs: HOUR },
+    { name: 'bucket', limit: 1, windowMs: HOUR, burst: 30 },
+    { name: 'day', limit: 40, per: 'day' },
+  )
+
+  async function both() {
+    const { redisRateLimiter: oldLimiter } = await importOldRelease<{
+      redisRateLimiter: typeof redisRateLimiter
+    }>('0.2.0', 'redis')
+    const keyPrefix = randomUUID()
+    const options = {
+      keyPrefix,
+      onUnavailable: 'closed',
+      timeoutMs: 10_000,
+      denials: { maxAgeMs: 0 },
+    } as const
+    const old = oldLimiter(redis, options)
+    /** What 0.2 asks has a quota as well. */
+    const oldAsk = (given: Partial<LimitRequest> = {}) => {
+      const request = {
+        lineageId: 'l',
+        keyId: 'k',
+        version: 1,
+        fresh: true,
+        cost: 1,
+        limits,
+        retainMs: 10_000,
+      }
+      return Promise.resolve(old.check({ ...request, ...given, quota: null } as LimitRequest))
+    }
+    return { old, oldAsk, next: limiterOn(redis, keyPrefix), hash: `${keyPrefix}:{l}` }
+  }
+
+  it('grants each its own limit once, in any order', async () => {
+    const { oldAsk, next } = await both()
+    const admitted = { old: 0, next: 0 }
+    for (let i = 0; i < 60; i++) {
+      if ((await oldAsk()).outcome === 'admitted') admitted.old += 1
+      if ((await ask(next, limits)).outcome === 'admitted') admitted.next += 1
+    }
+    expect(admitted).toEqual({ old: 20, next: 20 })
+  })
+
+  it('shares versions both ways', async () => {
+    const { old, oldAsk, next } = await both()
+    await old.raiseVersions([{ lineageId: 'l', keyId: 'k', version: 2 }], 10_000)
+    expect(await ask(next, limits)).toEqual({ outcome: 'stale' })
+    await next.raiseVersions([{ lineageId: 'l', keyId: 'k', version: 3 }], 10_000)
+    expect(await oldAsk({ version: 2 })).toEqual({ outcome: 'stale' })
+  })
+
+  it('neither drops what the other counts nor fails at it, however much there is', async () => {
+    const { old, oldAsk, next, hash } = await both()
+    await oldAsk({ cost: 11 })
+    await ask(next, limits, 12)
+    for (let i = 0; i < 70; i += 10) {
+      const many = limitsOf(
+        ...Array.from({ length: 10 }, (_, j) => ({ name: `l${i + j}`, limit: 9, windowMs: HOUR })),
+      )
+      await ask(next, many)
+      expect(await oldAsk({ limits: i < 20 ? many : [] })).toMatchObject({ outcome: 'admitted' })
+    }
+    for (const limiter of [old, next]) {
+      await limiter.raiseVersions([{ lineageId: 'l', keyId: 'k', version: 1 }], 1)
+    }
+    expect(await redis.hlen(hash)).toBeGreaterThan(90)
+    expect(await oldAsk({ cost: 0 })).toMatchObject({
+      limits: [{ remaining: 9 }, { remaining: 19 }, { remaining: 29 }],
+    })
+    expect(await ask(next, limits, 0)).toMatchObject({
+      limits: [{ remaining: 8 }, { remaining: 18 }, { remaining: 28 }],
+    })
+  })
+})

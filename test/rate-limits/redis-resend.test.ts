@@ -1,0 +1,217 @@
+import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { promisify } from 'node:util'
+import { Cluster, Redis } from 'ioredis'
+import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
+import type { LimitAnswer, LimitRequest, RateLimiter } from 'latchkey'
+import { type RedisClient, redisRateLimiter } from 'latchkey/redis'
+import { describe, expect, inject, it, onTestFinished } from 'vitest'
+import { compileRateLimits } from '../../lib/core/rate-limit.ts'
+import { type HeldProxy, startHeldProxy } from '../support/held-proxy.ts'
+
+const limits = compileRateLimits('rateLimits', [{ name: 'hour', limit: 100, windowMs: 3_600_000 }])
+
+function ask(limiter: RateLimiter, request: Partial<LimitRequest> = {}): Promise<LimitAnswer> {
+  const base = { lineageId: 'l', keyId: 'k', version: 1, fresh: true, cost: 1, limits, retainMs: 10_000 }
+  return Promise.resolve(limiter.check({ ...base, ...request }))
+}
+
+async function proxyTo(port: number): Promise<HeldProxy> {
+  const proxy = await startHeldProxy(port)
+  onTestFinished(() => proxy.stop())
+  return proxy
+}
+
+type Client = RedisClient & { on(event: 'error', listener: () => void): unknown; disconnect(): void }
+
+/** A client of each kind, on proxies. */
+const CLIENTS: Record<string, () => Promise<{ client: Client; proxies: HeldProxy[] }>> = {
+  'ioredis 6': () => onRedis((port) => new Redis(port)),
+  'ioredis 6 that connects again at once': () =>
+    onRedis((port) => new Redis(port, { retryStrategy: () => 0 })),
+  'ioredis 6 that sends nothing again': () =>
+    onRedis((port) => new Redis(port, { autoResendUnfulfilledCommands: false })),
+  'ioredis 6 that connects when it is first needed': () =>
+    onRedis((port) => new Redis(port, { lazyConnect: true })),
+  'ioredis 5': () => onRedis((port) => new Redis5(port)),
+  'a Cluster of ioredis 6': () => onCluster((nodes, options) => new Cluster(nodes, options)),
+  'a Cluster of ioredis 5': () => onCluster((nodes, options) => new Cluster5(nodes, options)),
+}
+
+async function onRedis(connect: (port: number) => Client) {
+  const proxy = await proxyTo(Number(new URL(inject('redisUrl')).port))
+  return { client: connect(proxy.port), proxies: [proxy] }
+}
+
+type Address = { host: string; port: number }
+
+async function onCluster(
+  connect: (
+    nodes: Address[],
+    options: { natMap: Record<string, Address>; slotsRefreshTimeout: number },
+  ) => Client,
+) {
+  const nodes = inject('clusterNodes')
+  const proxies = await Promise.all(nodes.map(({ port }) => proxyTo(port)))
+  const natMap = Object.fromEntries(
+    nodes.map(({ host, port }, i) => [`${host}:${port}`, { host: '127.0.0.1', port: proxies[i]?.port ?? 0 }]),
+  )
+  return { client: connect(nodes, { natMap, slotsRefreshTimeout: 5_000 }), proxies }
+}
+
+describe.each(Object.entries(CLIENTS))(
+  'with %s, a call whose reply is lost with the connection',
+  (_what, start) => {
+    async function setUp() {
+      const { client, proxies } = await start()
+      client.on('error', () => {})
+      onTestFinished(() => client.disconnect())
+      const limiter = redisRateLimiter(client, {
+        keyPrefix: randomUUID(),
+        timeoutMs: 1_000,
+        onUnavailable: 'closed',
+        denials: { maxAgeMs: 0 },
+      })
+      await expect.poll(() => ask(limiter).catch(() => null)).toMatchObject({ outcome: 'admitted' })
+
+      /** Does something whose reply is kept back; the server has done it by then. */
+      async function lose(act: () => Promise<unknown>): Promise<PromiseSettledResult<unknown>> {
+        const held = Promise.race(proxies.map((proxy) => proxy.hold()))
+        const [settled] = [Promise.allSettled([act()])]
+        await held
+        for (const proxy of proxies) proxy.cut()
+        const [outcome] = await settled
+        return outcome as PromiseSettledResult<unknown>
+      }
+
+      /** What is left, once the connection is there again. */
+      async function remaining(): Promise<number | undefined> {
+        let answer: LimitAnswer | null = null
+        await expect
+          .poll(
+            async () => {
+              answer = await ask(limiter, { cost: 0, fresh: false }).catch(() => null)
+              return answer?.outcome
+            },
+            { timeout: 8_000 },
+          )
+          .toBe('admitted')
+        return (answer as LimitAnswer | null)?.outcome === 'admitted'
+          ? (answer as unknown as { limits: { remaining: number }[] }).limits[0]?.remaining
+          : undefined
+      }
+
+      return { limiter, lose, remaining }
+    }
+
+    it('is charged once, and admits nobody', async () => {
+      const { limiter, lose, remaining } = await setUp()
+      const before = (await remaining()) as number
+      for (let i = 1; i <= 3; i++) {
+        expect(await lose(() => ask(limiter, { cost: 10 }))).toMatchObject({ status: 'rejected' })
+        expect(await remaining()).toBe(before - 10 * i)
+      }
+    })
+
+    it('gives back once what it gives back', async () => {
+      const { limiter, lose, remaining } = await setUp()
+      const before = (await remaining()) as number
+      const spent = await ask(limiter, { cost: 40 })
+      const chargedAt = spent.outcome === 'admitted' ? (spent.chargedAt as number) : 0
+      // The server knows the script from then on: otherwise it would say no more than that it does not.
+      await limiter.refund?.({ lineageId: 'l', cost: 0, chargedAt, limits })
+      await lose(async () => limiter.refund?.({ lineageId: 'l', cost: 10, chargedAt, limits }))
+      expect(await remaining()).toBe(before - 30)
+    })
+  },
+)
+
+describe('a client that sends everything twice', () => {
+  it('gives back once', async () => {
+    const redis = new Redis(inject('redisUrl'))
+    onTestFinished(() => redis.disconnect())
+    const twice: RedisClient = {
+      async eval(...args) {
+        await redis.eval(...args)
+        return redis.eval(...args)
+      },
+      async evalsha(...args) {
+        await redis.evalsha(...args)
+        return redis.evalsha(...args)
+      },
+    }
+    const keyPrefix = randomUUID()
+    const limiter = redisRateLimiter(redis, { keyPrefix, timeoutMs: 5_000, onUnavailable: 'closed' })
+    const repeating = redisRateLimiter(twice, { keyPrefix, timeoutMs: 5_000, onUnavailable: 'closed' })
+    const spent = await ask(limiter, { cost: 40 })
+    const chargedAt = spent.outcome === 'admitted' ? (spent.chargedAt as number) : 0
+    for (let i = 0; i < 2; i++) await repeating.refund?.({ lineageId: 'l', cost: 10, chargedAt, limits })
+    expect(await ask(limiter, { cost: 0 })).toMatchObject({ limits: [{ remaining: 80 }] })
+  })
+})
+
+describe('the connection of the limiters', () => {
+  const connections = async (admin: Redis, name: string) =>
+    String(await admin.client('LIST'))
+      .split('\n')
+      .filter((line) => line.includes(` name=${name} `)).length
+
+  it('is one for each client, and ends when it does', async () => {
+    const admin = new Redis(inject('redisUrl'))
+    const connectionName = randomUUID()
+    const client = new Redis(inject('redisUrl'), { connectionName })
+    onTestFinished(() => admin.disconnect())
+    for (let i = 0; i < 20; i++)
+      await ask(redisRateLimiter(client, { keyPrefix: randomUUID(), timeoutMs: 5_000 }))
+    expect(await connections(admin, connectionName)).toBe(2)
+    client.disconnect()
+    await expect.poll(() => connections(admin, connectionName)).toBe(0)
+  })
+
+  it('is made anew where the client is connected again after its end', async () => {
+    const client = new Redis(inject('redisUrl'))
+    onTestFinished(() => client.disconnect())
+    const limiter = redisRateLimiter(client, {
+      keyPrefix: randomUUID(),
+      onUnavailable: 'closed',
+      timeoutMs: 5_000,
+    })
+    await ask(limiter)
+    await client.quit()
+    await expect.poll(() => client.status).toBe('end')
+    await expect(ask(limiter)).rejects.toThrow('Connection is closed')
+    await client.connect()
+    expect(await ask(limiter)).toMatchObject({ outcome: 'admitted', limits: [{ remaining: 98 }] })
+  })
+
+  it('keeps no process alive, nor does a call that waits for an answer, however long it may take', async () => {
+    const proxy = await proxyTo(Number(new URL(inject('redisUrl')).port))
+    const program = `
+      import { Redis } from 'ioredis'
+      import { createApiKeys, memoryStore } from 'latchkey'
+      import { redisRateLimiter } from 'latchkey/redis'
+      const redis = new Redis(${proxy.port})
+      const rateLimiter = redisRateLimiter(redis, { timeoutMs: 60_000 })
+      const keys = createApiKeys({ store: memoryStore(), rateLimiter, prefix: 'acme' })
+      const { key } = await keys.issue({ owner: { type: 'user', id: 'u' }, name: 'n' })
+      await keys.verify(key)
+      process.stdout.write('verified\\n')
+      await new Promise((resolve) => process.stdin.once('data', resolve))
+      process.stdin.destroy()
+      keys.verify(key).catch(() => {})
+      redis.disconnect()
+    `
+    const running = promisify(execFile)(process.execPath, [
+      '--import',
+      'tsx',
+      '--input-type=module',
+      '-e',
+      program,
+    ])
+    const { stdin, stdout } = running.child
+    await new Promise((resolve) => stdout?.once('data', resolve))
+    void proxy.hold()
+    stdin?.end('go on')
+    expect(await running).toMatchObject({ stderr: '' })
+  })
+})
