@@ -9,7 +9,7 @@ import type {
 import type { KeySettings } from '../core/key-settings.ts'
 import { type ApiKey, checkOwner, type Owner } from '../core/record.ts'
 import { checkInteger, checkObject, checkText, fail, isPlainObject } from '../internal/options.ts'
-import { ApiKeysClientError } from './client-error.ts'
+import { ApiKeysClientError, isApiKeysClientError } from './client-error.ts'
 import { type ApiKeysClientOptions, type Call, createConnection } from './connection.ts'
 import {
   readApiKey,
@@ -196,7 +196,7 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
       try {
         return await read(pathOf(id), { read: readApiKey }, given)
       } catch (error) {
-        if (error instanceof ApiKeysClientError && error.code === 'not_found') return null
+        if (isApiKeysClientError(error) && error.code === 'not_found') return null
         throw error
       }
     },

@@ -1,4 +1,5 @@
 import { checkDate, checkInteger, checkText } from '../internal/options.ts'
+import { copyData } from '../internal/plain-data.ts'
 import { checkAllowedIps } from './allowed-ips.ts'
 import { checkPermissions, type Permissions } from './permissions.ts'
 import { checkQuota, type Quota } from './quota.ts'
@@ -73,7 +74,7 @@ const CHECKS: { readonly [member in keyof KeySettings]-?: (value: unknown, now: 
   permissions: (value) => checkPermissions('permissions', value),
   rateLimits: orNull((value) => {
     compileRateLimits('rateLimits', value)
-    return structuredClone(value)
+    return copyData(value)
   }),
   quota: orNull((value) => checkQuota('quota', value)),
   allowedIps: orNull((value) => checkAllowedIps('allowedIps', value)),

@@ -1,5 +1,6 @@
 import { deepFreeze } from '../internal/deep-freeze.ts'
 import { checkArray, describe, fail, isPlainObject } from '../internal/options.ts'
+import { copyData } from '../internal/plain-data.ts'
 
 /**
  * What a key may do: for each resource, the actions allowed on it.
@@ -91,7 +92,7 @@ const resolved = new WeakSet<object>()
 export function resolveRequirement(name: string, value: PermissionRequirement): PermissionRequirement {
   if (typeof value === 'object' && value !== null && resolved.has(value)) return value
   checkRequirement(name, value)
-  const copy = deepFreeze(structuredClone(value))
+  const copy = deepFreeze(copyData(value))
   resolved.add(copy)
   return copy
 }

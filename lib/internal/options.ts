@@ -1,3 +1,5 @@
+import { isDate, isValidDate } from './any-realm.ts'
+
 /**
  * Checks of what a programmer hands in. Every message names the option and the kind of value received; the text of
  * a string is never repeated, since it may be a secret put in the wrong place.
@@ -7,7 +9,7 @@
 export function describe(value: unknown): string {
   if (value === null) return 'null'
   if (Array.isArray(value)) return 'an array'
-  if (value instanceof Date) return Number.isNaN(value.getTime()) ? 'an invalid date' : 'a date'
+  if (isDate(value)) return isValidDate(value) ? 'a date' : 'an invalid date'
   switch (typeof value) {
     case 'undefined':
       return 'undefined'
@@ -85,7 +87,7 @@ export function isStorable(text: string): boolean {
 }
 
 export function checkDate(name: string, value: unknown): Date {
-  if (!(value instanceof Date) || Number.isNaN(value.getTime())) fail(name, 'a valid Date', value)
+  if (!isValidDate(value)) fail(name, 'a valid Date', value)
   return value
 }
 

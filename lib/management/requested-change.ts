@@ -1,6 +1,7 @@
 import { checkPrefix } from '../core/key-format.ts'
 import { checkSettings, SETTINGS } from '../core/key-settings.ts'
 import { checkOwner } from '../core/record.ts'
+import { messageOf } from '../internal/any-realm.ts'
 import { checkInteger, checkText, isPlainObject } from '../internal/options.ts'
 import { type Refusal, refuse } from './decision.ts'
 import { ownMember } from './own-member.ts'
@@ -39,7 +40,7 @@ export function checkValues(given: Given, now: number): Given | Refusal {
         : CHECKS[name]?.(value)
     } catch (error) {
       // The checks refuse by throwing, and their messages hold no value.
-      return refuseValue(name, error instanceof Error ? error.message : '')
+      return refuseValue(name, messageOf(error))
     }
   }
   return checked

@@ -3,6 +3,7 @@ import { decideReservation, type QuotaRecord, type QuotaReservation, startQuota 
 import { type KeyRecord, keyStatus } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
 import { compareCodePoints } from '../internal/code-points.ts'
+import { copyData } from '../internal/plain-data.ts'
 import { matchesFilter } from './key-filter.ts'
 
 /**
@@ -29,7 +30,7 @@ export function memoryStore(): KeyStore {
         ids.add(id)
         lookups.add(lookup)
       }
-      for (const { quota, ...rest } of structuredClone(batch)) {
+      for (const { quota, ...rest } of copyData(batch)) {
         records.set(rest.id, { ...rest, quota: null })
         idsByLookup.set(rest.lookup, rest.id)
         if (quota && !quotas.has(rest.lineageId)) quotas.set(rest.lineageId, quota)
@@ -49,7 +50,7 @@ export function memoryStore(): KeyStore {
       const record = records.get(id)
       if (!record) return 'missing'
       if (record.version !== expectedVersion) return 'conflict'
-      const { quota, ...rest } = structuredClone(change)
+      const { quota, ...rest } = copyData(change)
       const revokedAt = record.revokedAt ?? rest.revokedAt ?? null
       records.set(id, { ...record, ...rest, revokedAt, version: expectedVersion + 1 })
       if (quota === null) unlimited.add(record.lineageId)
@@ -110,12 +111,12 @@ export function memoryStore(): KeyStore {
       if (!quota) return null
       const { next, reservation } = decideReservation(quota, amount, at)
       quotas.set(lineageId, next)
-      return structuredClone(reservation)
+      return copyData(reservation)
     },
   }
 
   function copyOut(record: KeyRecord): KeyRecord {
-    return structuredClone({ ...record, quota: quotaOf(record.lineageId) })
+    return copyData({ ...record, quota: quotaOf(record.lineageId) })
   }
 
   function quotaOf(lineageId: string): QuotaRecord | null {

@@ -1,9 +1,10 @@
 import type { KeyChange, KeyFilter, KeyPosition, KeyStore, UsageDelta } from '../core/key-store.ts'
 import type { QuotaRecord } from '../core/quota.ts'
 import { type KeyRecord, keyStatus } from '../core/record.ts'
-import { LatchkeyError } from '../errors.ts'
+import { isLatchkeyError, LatchkeyError } from '../errors.ts'
 import { randomBase62 } from '../internal/base62.ts'
 import { checkMethods } from '../internal/options.ts'
+import { copyData } from '../internal/plain-data.ts'
 import { matchesFilter } from './key-filter.ts'
 import { createRedisBatches, type Entry, OPEN_MS } from './redis-batches.ts'
 import { createRedisCalls } from './redis-calls.ts'
@@ -85,7 +86,7 @@ export function createRedisStore(
     refuseTwins(records)
     if (records.length === 0) return
     // Everything is written out before anything is sent: what cannot be written is noticed in time.
-    const copies = withSharedQuotas(structuredClone(records))
+    const copies = withSharedQuotas(copyData(records))
     const drafts = await Promise.all(copies.map((record) => draft(record)))
     const listings = drafts.flatMap(({ indexed }) => indexes.listingsOf(indexed))
     const listedAt = performance.now()
@@ -95,7 +96,7 @@ export function createRedisStore(
     try {
       await batches.write(entries, indexKeys, listedAt)
     } catch (error) {
-      if (error instanceof LatchkeyError && error.code === 'duplicate_key') {
+      if (isLatchkeyError(error) && error.code === 'duplicate_key') {
         await indexes.removeRecords(drafts.map(({ indexed }) => indexed))
       }
       throw error
@@ -158,7 +159,7 @@ export function createRedisStore(
   }
 
   async function update(id: string, expectedVersion: number, change: KeyChange) {
-    const { quota, ...rest } = structuredClone(change)
+    const { quota, ...rest } = copyData(change)
     const found = await lookups.byId(id)
     if (!found) return 'missing'
     const { stored } = found

@@ -1,4 +1,5 @@
 import { LatchkeyError } from '../../errors.ts'
+import { isError } from '../../internal/any-realm.ts'
 
 /** What the error of a driver means here. */
 export type FailureKind =
@@ -57,7 +58,7 @@ export function toStoreError({ kind, code, driverError }: DatabaseFailure, title
     case 'too_long':
       return new LatchkeyError('unsupported', `a text is longer than ${title} keeps it (${code})`)
     case 'connection':
-      return driverError instanceof Error ? driverError : new Error(`${title} cannot be reached`)
+      return isError(driverError) ? driverError : new Error(`${title} cannot be reached`)
     case 'refused':
       return withCode(`${title} refused: ${(driverError as Error).message}`, code)
     default:

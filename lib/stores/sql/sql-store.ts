@@ -4,6 +4,7 @@ import type { KeyRecord } from '../../core/record.ts'
 import { LatchkeyError } from '../../errors.ts'
 import { compareCodePoints } from '../../internal/code-points.ts'
 import { checkInteger, isStorable } from '../../internal/options.ts'
+import { copyData } from '../../internal/plain-data.ts'
 import type { Database } from './database.ts'
 import {
   isRemoved,
@@ -92,7 +93,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
       const { quota, revokedAt, updatedAt } = change
       const update = statements.updateKey(id, expectedVersion, row, revokedAt?.getTime())
       if (quota === undefined) return database.transact(() => updatePlan(statements, id, update))
-      const setQuota = quota && structuredClone(quota)
+      const setQuota = quota && copyData(quota)
       const at = new Date(updatedAt)
       return database.transact(function* () {
         const outcome = yield* updatePlan(statements, id, update)
