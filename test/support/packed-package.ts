@@ -10,6 +10,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 
 export interface Manifest {
   exports: Record<string, unknown>
+  typesVersions: { '*': Record<string, readonly string[]> }
   dependencies: Record<string, string>
   peerDependencies: Record<string, string>
 }
