@@ -1,21 +1,24 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { defineConfig } from 'tsdown'
 
+// One entry for each door in package.json "exports".
+const entry = {
+  index: 'lib/index.ts',
+  passport: 'lib/passport/index.ts',
+  express: 'lib/express/index.ts',
+  koa: 'lib/koa/index.ts',
+  redis: 'lib/redis.ts',
+  testing: 'lib/testing/index.ts',
+  sql: 'lib/sql.ts',
+  management: 'lib/management/index.ts',
+  'management/express': 'lib/management/express.ts',
+  'management/koa': 'lib/management/koa.ts',
+  client: 'lib/client/index.ts',
+  remote: 'lib/remote/index.ts',
+}
+
 export default defineConfig({
-  // One entry for each door in package.json "exports".
-  entry: {
-    index: 'lib/index.ts',
-    passport: 'lib/passport/index.ts',
-    express: 'lib/express/index.ts',
-    koa: 'lib/koa/index.ts',
-    redis: 'lib/redis.ts',
-    testing: 'lib/testing/index.ts',
-    sql: 'lib/sql.ts',
-    management: 'lib/management/index.ts',
-    'management/express': 'lib/management/express.ts',
-    'management/koa': 'lib/management/koa.ts',
-    client: 'lib/client/index.ts',
-    remote: 'lib/remote/index.ts',
-  },
+  entry,
   format: ['esm', 'cjs'],
   platform: 'node',
   target: 'node20.19',
@@ -30,4 +33,24 @@ export default defineConfig({
   dts: { sourcemap: false },
   // Both formats are shipped on purpose.
   checks: { legacyCjs: false },
+  plugins: [{ name: 'require-in-commonjs', renderChunk: requireInCommonJs }],
+  hooks: { 'build:done': () => writeFolders(Object.keys(entry)) },
 })
+
+/**
+ * Jest runs CommonJS where `import()` fails. `dynamicImportInCjs: false` would do the same inside a function of its own, where
+ * bundlers do not see that a `try` stands around it.
+ */
+function requireInCommonJs(code: string, _chunk: unknown, { format }: { format: string }): string {
+  return format === 'cjs' ? code.replace(/\bawait import\((?=")/g, 'require(') : code
+}
+
+/** Bundlers that do not read "exports" look for a folder that is called like the door. */
+function writeFolders(doors: readonly string[]): void {
+  for (const door of doors.filter((name) => name !== 'index')) {
+    const dist = `${'../'.repeat(door.split('/').length)}dist`
+    const main = { main: `${dist}/${door}.cjs`, module: `${dist}/${door}.mjs` }
+    mkdirSync(door, { recursive: true })
+    writeFileSync(`${door}/package.json`, `${JSON.stringify(main, null, 2)}\n`)
+  }
+}

@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { findViolations } from './support/house-rules.ts'
 import { readImports, walkImports } from './support/import-graph.ts'
+import { findRealmTraps, realmTrapsIn } from './support/realm-rules.ts'
 
 const lib = fileURLToPath(new URL('../lib', import.meta.url))
 
@@ -126,6 +127,42 @@ describe('the rules of the house', () => {
   it('name the arrow and what is wrong with it', () => {
     expect(violationsOf({ 'core/verify.ts': `import { mark } from '../http/mark.ts'` })).toEqual([
       'core/verify.ts → http/mark.ts: core lies before http, the arrow runs back',
+    ])
+  })
+})
+
+describe('values of another realm', () => {
+  it('are judged by no class of the one that lib/ runs in', () => {
+    expect(findRealmTraps(lib)).toEqual([])
+  })
+
+  it.each([
+    ['a class of the language', 'value instanceof Date'],
+    ['a class of the platform', 'value instanceof Headers'],
+    ['a class behind a name', 'value instanceof globalThis.Error'],
+    ['a class of a package', `import { Decimal } from 'decimal'\nvalue instanceof Decimal`],
+    [
+      'a class that has a brand',
+      `import { LatchkeyError } from './errors.ts'\nvalue instanceof LatchkeyError`,
+    ],
+    ['a constructor', 'value.constructor === Object'],
+    ['a prototype', 'Object.getPrototypeOf(value) !== Object.prototype'],
+    ['a copy made of other classes', 'structuredClone(value)'],
+    ['an equality of classes', `import { isDeepStrictEqual } from 'node:util'`],
+    ['a hidden instanceof', 'Buffer.isBuffer(value)'],
+  ])('are not judged by %s', (_what, text) => {
+    expect(realmTrapsIn('core/verify.ts', text)).toHaveLength(1)
+  })
+
+  it('leave a class of this package to itself', () => {
+    const imported = `import { Failure } from './failure.ts'\nerror instanceof Failure`
+    const declared = 'class Failure {}\nerror instanceof Failure'
+    expect([imported, declared].flatMap((text) => realmTrapsIn('core/verify.ts', text))).toEqual([])
+  })
+
+  it('are named with the place', () => {
+    expect(realmTrapsIn('core/verify.ts', '\nif (at instanceof Date) end()')).toEqual([
+      'core/verify.ts:2: at instanceof Date',
     ])
   })
 })

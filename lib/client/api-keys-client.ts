@@ -12,7 +12,7 @@ import type { KeySettings } from '../core/key-settings.ts'
 import { type ApiKey, checkOwner, type Owner } from '../core/record.ts'
 import { holdsKey } from '../internal/key-text.ts'
 import { checkInteger, checkObject, checkShownText, fail, isPlainObject } from '../internal/options.ts'
-import { ApiKeysClientError } from './client-error.ts'
+import { ApiKeysClientError, isApiKeysClientError } from './client-error.ts'
 import { type ApiKeysClientOptions, type Call, createConnection } from './connection.ts'
 import {
   readApiKey,
@@ -205,7 +205,7 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
       try {
         return await read(pathOf(id), { read: readApiKey }, given)
       } catch (error) {
-        if (error instanceof ApiKeysClientError && error.code === 'not_found') return null
+        if (isApiKeysClientError(error) && error.code === 'not_found') return null
         throw error
       }
     },

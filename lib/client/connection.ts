@@ -10,7 +10,7 @@ import {
   isObject,
   isPlainObject,
 } from '../internal/options.ts'
-import { ApiKeysClientError } from './client-error.ts'
+import { ApiKeysClientError, isApiKeysClientError } from './client-error.ts'
 import { type Deadline, startDeadline } from './deadline.ts'
 import { readApiKey } from './read-answers.ts'
 import { readText } from './read-text.ts'
@@ -141,7 +141,7 @@ export function createConnection(options: ApiKeysClientOptions): Send {
       response = await fetch(url, init)
       text = await readText(response)
     } catch (cause) {
-      if (cause instanceof ApiKeysClientError) throw cause
+      if (isApiKeysClientError(cause)) throw cause
       throw new ApiKeysClientError('unavailable', { message: 'the service could not be reached', cause })
     }
     return readResponse(call, response, text)
@@ -177,12 +177,11 @@ function readResponse<T>(call: Call<T>, response: Response, text: string): T {
   const { status } = response
   if (status < 200 || status > 299) throw refusalIn(response, text)
   try {
-    return call.read(JSON.parse(text))
+    const body = parse(text)
+    if (body === undefined) throw new Error('the service answered no JSON')
+    return call.read(body)
   } catch (cause) {
-    // What JSON.parse says of a text repeats some of it, and a key may stand there.
-    const isNoJson = cause instanceof SyntaxError
-    const message = isNoJson ? 'the service answered no JSON' : (cause as Error).message
-    throw new ApiKeysClientError('unavailable', { message, responseStatus: status })
+    throw new ApiKeysClientError('unavailable', { message: (cause as Error).message, responseStatus: status })
   }
 }
 
@@ -213,6 +212,7 @@ function withKey({ apiKey, ...details }: Record<string, unknown>): Record<string
   }
 }
 
+/** Without what `JSON.parse` says of a text that is none: it repeats some of it, and a key may stand there. */
 function parse(text: string): unknown {
   try {
     return JSON.parse(text)
@@ -223,7 +223,7 @@ function parse(text: string): unknown {
 
 /** How long to wait before the call is repeated, in milliseconds; null where it is not. */
 function pauseBefore(call: Call<unknown>, error: unknown, attempt: number): number | null {
-  if (!call.isRepeatable || !(error instanceof ApiKeysClientError)) return null
+  if (!call.isRepeatable || !isApiKeysClientError(error)) return null
   const { code, responseStatus, retryAfterMs = 0 } = error
   const isUnreached = responseStatus === null && code === 'unavailable'
   // The first request, whose answer was lost, may still be under way.

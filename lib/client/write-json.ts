@@ -1,3 +1,4 @@
+import { isNumber } from '../internal/any-realm.ts'
 import { looksLikeName } from '../internal/key-text.ts'
 
 /**
@@ -10,9 +11,9 @@ export function writeJson(value: object): string {
   return JSON.stringify(value, function refuseLoss(this: Record<string, unknown>, name, shown) {
     // Dates have become texts by now, if they are any.
     if (shown === null && this[name] !== null) throw new TypeError(`"${nameOf(name)}" must be a valid Date`)
-    const isNumber = typeof shown === 'number' || shown instanceof Number
-    if (isNumber && !Number.isFinite(Number(shown)))
+    if (isNumber(shown) && !Number.isFinite(Number(shown))) {
       throw new TypeError(`"${nameOf(name)}" must be a finite number`)
+    }
     return shown
   })
 }

@@ -9,6 +9,7 @@ import {
   checkObject,
   checkText,
 } from '../internal/options.ts'
+import { copyData } from '../internal/plain-data.ts'
 import { createAcceptConfiguration } from './accept-configuration.ts'
 import { createAgreements } from './agreements.ts'
 import { type Clock, isDoneInTime, systemClock } from './clock.ts'
@@ -434,7 +435,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     ...management,
     acceptConfiguration: createAcceptConfiguration(store, digester, sharing, clock, emit),
     prefix,
-    rateLimits: deepFreeze(structuredClone(options.rateLimits ?? [])),
+    rateLimits: deepFreeze(copyData(options.rateLimits ?? [])),
     verifyEager,
     ...(settings.formats.names.length > 0 && { isForeignKey }),
     report: createReporter(clock, emit),

@@ -1,6 +1,6 @@
-import { isDeepStrictEqual } from 'node:util'
 import { isLatchkeyError, LatchkeyError } from '../errors.ts'
 import { checkInteger, checkShownText, fail } from '../internal/options.ts'
+import { isSameData } from '../internal/plain-data.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 import type { FaultGuard } from './faults.ts'
@@ -202,9 +202,7 @@ export function createKeyChanges(parts: ChangeParts) {
 /** Whether `now` is `record` after `change`, and not after somebody else's. */
 function isAfter(now: KeyRecord, record: KeyRecord, { quota: _quota, ...change }: KeyChange): boolean {
   if (now.version !== record.version + 1) return false
-  return Object.entries(change).every(([member, value]) =>
-    isDeepStrictEqual(now[member as keyof KeyRecord], value),
-  )
+  return Object.entries(change).every(([member, value]) => isSameData(now[member as keyof KeyRecord], value))
 }
 
 /** The record as the store has it after the change. */

@@ -1,5 +1,6 @@
 import { createHmac, createSecretKey, hash, type KeyObject, timingSafeEqual } from 'node:crypto'
 import { LatchkeyError } from '../errors.ts'
+import { isUint8Array } from '../internal/any-realm.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import { checkArray, checkInteger, checkObject, describe, fail } from '../internal/options.ts'
 import { type Bcrypt, createBcrypt, type Presenter } from './bcrypt.ts'
@@ -255,7 +256,7 @@ function checkPeppers(name: string, value: unknown): Map<string, KeyObject> {
       fail(`${path}.id`, '1 to 32 letters, digits, "_" and "-"', id)
     }
     if (peppers.has(id)) throw new TypeError(`"${path}.id" must be unique among the peppers`)
-    if (typeof secret !== 'string' && !(secret instanceof Uint8Array)) {
+    if (typeof secret !== 'string' && !isUint8Array(secret)) {
       throw new TypeError(`"${path}.secret" must be a string or a Uint8Array, received ${describe(secret)}`)
     }
     const bytes = Buffer.from(secret as string)

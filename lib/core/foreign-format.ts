@@ -1,3 +1,4 @@
+import { isRegExp } from '../internal/any-realm.ts'
 import { checkArray, checkFunction, describe, fail } from '../internal/options.ts'
 import type { ImportedKey } from './imported-key.ts'
 import type { KeyRecord } from './record.ts'
@@ -94,7 +95,7 @@ export function foreignLookup(format: string, value: unknown): string {
 
 /** Requires a pattern that answers the same each time it is asked. @throws TypeError */
 export function checkShape(name: string, value: unknown): void {
-  if (value instanceof RegExp && !value.global && !value.sticky) return
+  if (isRegExp(value) && !value.global && !value.sticky) return
   throw new TypeError(`"${name}" must be a regular expression without the flags "g" and "y"`)
 }
 

@@ -1,4 +1,5 @@
 import { isLatchkeyError, LatchkeyError } from '../errors.ts'
+import { isTypeError } from '../internal/any-realm.ts'
 import { checkFunction, checkInteger, checkObject, fail } from '../internal/options.ts'
 import { checkBy } from './change-keys.ts'
 import type { Clock } from './clock.ts'
@@ -282,7 +283,7 @@ function described(error: LatchkeyError, details: { index?: number; imported: nu
 /** What is wrong with a row is no mistake of the program: its message is kept, and the code is that of a bad row. */
 function toInvalid(error: unknown): LatchkeyError {
   if (isLatchkeyError(error)) return error
-  const message = error instanceof TypeError ? error.message : undefined
+  const message = isTypeError(error) ? error.message : undefined
   return new LatchkeyError('invalid_import', message, { cause: error, stack: false })
 }
 

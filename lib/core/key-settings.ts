@@ -1,4 +1,5 @@
 import { checkDate, checkShownText } from '../internal/options.ts'
+import { copyData } from '../internal/plain-data.ts'
 import { checkAllowedIps } from './allowed-ips.ts'
 import { BOUNDS, checkBounded } from './bounds.ts'
 import { checkPermissions, type Permissions } from './permissions.ts'
@@ -72,7 +73,7 @@ const CHECKS: { readonly [member in keyof KeySettings]-?: (value: unknown, now: 
   permissions: (value) => checkPermissions('permissions', value),
   rateLimits: orNull((value) => {
     compileRateLimits('rateLimits', value)
-    return structuredClone(value)
+    return copyData(value)
   }),
   quota: orNull((value) => checkQuota('quota', value)),
   allowedIps: orNull((value) => checkAllowedIps('allowedIps', value)),

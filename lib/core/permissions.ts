@@ -1,6 +1,7 @@
 import { deepFreeze } from '../internal/deep-freeze.ts'
 import { memberPath } from '../internal/key-text.ts'
 import { checkArray, describe, fail, isPlainObject } from '../internal/options.ts'
+import { copyData } from '../internal/plain-data.ts'
 import { BOUNDS } from './bounds.ts'
 
 /**
@@ -103,7 +104,7 @@ const resolved = new WeakSet<object>()
 export function resolveRequirement(name: string, value: PermissionRequirement): PermissionRequirement {
   if (typeof value === 'object' && value !== null && resolved.has(value)) return value
   checkRequirement(name, value)
-  const copy = deepFreeze(structuredClone(value))
+  const copy = deepFreeze(copyData(value))
   resolved.add(copy)
   return copy
 }

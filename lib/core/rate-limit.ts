@@ -97,7 +97,6 @@ export interface MeterReading {
   readonly retryAfterMs: number | null
 }
 
-const DAY_MS = 86_400_000
 const MAX_WINDOW_MS = BOUNDS.windowMs.max
 /** Longer than anything runs; a bucket may be so wide that it never empties. */
 export const MAX_LIFETIME_MS = 10 * MAX_WINDOW_MS

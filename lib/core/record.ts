@@ -1,4 +1,5 @@
 import { LatchkeyError } from '../errors.ts'
+import { isValidDate } from '../internal/any-realm.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
 import { checkObject, checkShownText, describe, fail, isObject, isPlainObject } from '../internal/options.ts'
 import { BOUNDS } from './bounds.ts'
@@ -215,8 +216,7 @@ function copyMembers(
 
 const isText = (value: unknown) => typeof value === 'string' && value !== ''
 const isTextOrNull = (value: unknown) => value === null || typeof value === 'string'
-const isDate = (value: unknown) => value instanceof Date && !Number.isNaN(value.getTime())
-const isDateOrNull = (value: unknown) => value === null || isDate(value)
+const isDateOrNull = (value: unknown) => value === null || isValidDate(value)
 const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0
 const isTextList = (value: unknown) =>
   Array.isArray(value) && value.every((entry) => typeof entry === 'string')
@@ -243,8 +243,8 @@ const RECORD_MEMBERS: { readonly [member in keyof KeyRecord]: (value: unknown) =
   rateLimits: (value) => value === null || Array.isArray(value),
   quota: (value) => value === null || isQuotaRecord(value),
   allowedIps: (value) => value === null || isTextList(value),
-  createdAt: isDate,
-  updatedAt: isDate,
+  createdAt: isValidDate,
+  updatedAt: isValidDate,
   expiresAt: isDateOrNull,
   idleExpiryMs: (value) => value === null || isCount(value),
   usageCount: isCount,

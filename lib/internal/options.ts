@@ -1,3 +1,4 @@
+import { isDate, isValidDate } from './any-realm.ts'
 import { holdsKey, looksLikeName } from './key-text.ts'
 
 /**
@@ -9,7 +10,7 @@ import { holdsKey, looksLikeName } from './key-text.ts'
 export function describe(value: unknown): string {
   if (value === null) return 'null'
   if (Array.isArray(value)) return 'an array'
-  if (value instanceof Date) return Number.isNaN(value.getTime()) ? 'an invalid date' : 'a date'
+  if (isDate(value)) return isValidDate(value) ? 'a date' : 'an invalid date'
   switch (typeof value) {
     case 'undefined':
       return 'undefined'
@@ -103,7 +104,7 @@ export function isStorable(text: string): boolean {
 }
 
 export function checkDate(name: string, value: unknown): Date {
-  if (!(value instanceof Date) || Number.isNaN(value.getTime())) fail(name, 'a valid Date', value)
+  if (!isValidDate(value)) fail(name, 'a valid Date', value)
   return value
 }
 

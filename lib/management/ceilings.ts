@@ -1,8 +1,8 @@
-import { isDeepStrictEqual } from 'node:util'
 import { isWithin, missingPermissions, type Permissions } from '../core/permissions.ts'
 import type { Quota, QuotaRefill } from '../core/quota.ts'
 import { type CompiledLimit, compileRateLimits, type RateLimit } from '../core/rate-limit.ts'
 import type { ApiKey } from '../core/record.ts'
+import { isSameData } from '../internal/plain-data.ts'
 import { DAY_MS, type DurationCeiling, type ResolvedClientFields } from './client-fields.ts'
 import { type Refusal, refuse } from './decision.ts'
 
@@ -130,7 +130,7 @@ function accept<T>(value: T | undefined): Accepted<T> {
 }
 
 function isUnchanged(value: unknown, current: unknown): boolean {
-  return value !== undefined && isDeepStrictEqual(value, current)
+  return value !== undefined && isSameData(value, current)
 }
 
 /**

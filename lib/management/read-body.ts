@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import getRawBody from 'raw-body'
+import { isUint8Array } from '../internal/any-realm.ts'
 import { checkInteger } from '../internal/options.ts'
 import { invalidRequest, refusal } from './refusal.ts'
 
@@ -37,7 +38,7 @@ export async function readBody({ headers, stream, parsed }: BodySource, maxBytes
     if (isEmpty(headers) && !hasBody(stream)) return {}
     throw new Error('the body was read by a middleware that left nothing of it')
   }
-  return typeof parsed === 'string' || parsed instanceof Uint8Array ? parseJson(parsed) : parsed
+  return typeof parsed === 'string' || isUint8Array(parsed) ? parseJson(parsed) : parsed
 }
 
 async function readBytes(

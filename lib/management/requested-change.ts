@@ -2,6 +2,7 @@ import { BOUNDS, checkBounded } from '../core/bounds.ts'
 import { checkPrefix } from '../core/key-format.ts'
 import { checkSettings, SETTINGS } from '../core/key-settings.ts'
 import { checkOwner } from '../core/record.ts'
+import { messageOf } from '../internal/any-realm.ts'
 import { looksLikeName } from '../internal/key-text.ts'
 import { checkShownText, isPlainObject } from '../internal/options.ts'
 import { type Refusal, refuse } from './decision.ts'
@@ -40,7 +41,7 @@ export function checkValues(given: Given, now: number): Given | Refusal {
         : CHECKS[name]?.(value)
     } catch (error) {
       // The checks refuse by throwing, and their messages hold no value.
-      return refuseValue(name, error instanceof Error ? error.message : '')
+      return refuseValue(name, messageOf(error))
     }
   }
   return checked

@@ -1,4 +1,5 @@
 import type { Clock } from '../core/clock.ts'
+import { messageOf } from '../internal/any-realm.ts'
 import type { RedisConnection } from './redis-connection.ts'
 import type { RedisNode } from './redis-node.ts'
 import { CODE, type Script } from './redis-scripts.ts'
@@ -212,8 +213,4 @@ function isNumberText(part: unknown): boolean {
 /** A value under one key that is not ours says nothing of the server. */
 function isAboutOneKey(error: unknown): boolean {
   return /WRONGTYPE|LATCHKEY/.test(messageOf(error))
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : ''
 }

@@ -11,6 +11,7 @@ import { isSameQuota, type QuotaRecord, startQuota } from '../core/quota.ts'
 import { type KeyRecord, keyStatus } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
 import { compareCodePoints } from '../internal/code-points.ts'
+import { copyData } from '../internal/plain-data.ts'
 import { matchesFilter } from './key-filter.ts'
 
 /**
@@ -38,7 +39,7 @@ export function memoryStore(): KeyStore {
         ids.add(id)
         lookups.add(lookup)
       }
-      for (const { quota, ...rest } of structuredClone(batch)) {
+      for (const { quota, ...rest } of copyData(batch)) {
         records.set(rest.id, { ...rest, quota: null })
         idsByLookup.set(rest.lookup, rest.id)
         if (quota && !quotas.has(rest.lineageId)) quotas.set(rest.lineageId, quota)
@@ -58,7 +59,7 @@ export function memoryStore(): KeyStore {
       const record = records.get(id)
       if (!record) return 'missing'
       if (record.version !== expectedVersion) return 'conflict'
-      const { quota, ...rest } = structuredClone(change)
+      const { quota, ...rest } = copyData(change)
       const revokedAt = record.revokedAt ?? rest.revokedAt ?? null
       records.set(id, { ...record, ...rest, revokedAt, version: expectedVersion + 1 })
       if (quota === null) unlimited.add(record.lineageId)
@@ -105,7 +106,7 @@ export function memoryStore(): KeyStore {
       const record = records.get(id)
       if (!record) return 'missing'
       if (record.version !== expectedVersion) return 'conflict'
-      records.set(id, { ...record, ...structuredClone(forgetting), version: expectedVersion + 1 })
+      records.set(id, { ...record, ...copyData(forgetting), version: expectedVersion + 1 })
       return 'updated'
     },
 
@@ -125,9 +126,9 @@ export function memoryStore(): KeyStore {
     async swapQuota(lineageId: string, expected: QuotaRecord, next: QuotaRecord) {
       const current = quotaOf(lineageId)
       if (!current || !isSameQuota(current, expected)) {
-        return { swapped: false as const, current: structuredClone(current) }
+        return { swapped: false as const, current: copyData(current) }
       }
-      quotas.set(lineageId, structuredClone(next))
+      quotas.set(lineageId, copyData(next))
       return { swapped: true as const }
     },
 
@@ -138,7 +139,7 @@ export function memoryStore(): KeyStore {
   }
 
   function copyOut(record: KeyRecord): KeyRecord {
-    return structuredClone({ ...record, quota: quotaOf(record.lineageId) })
+    return copyData({ ...record, quota: quotaOf(record.lineageId) })
   }
 
   function quotaOf(lineageId: string): QuotaRecord | null {

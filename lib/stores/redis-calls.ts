@@ -1,5 +1,6 @@
 import keySlot from 'cluster-key-slot'
 import { LatchkeyError } from '../errors.ts'
+import { messageOf } from '../internal/any-realm.ts'
 import { createRenewal, isReadOnlyError } from '../internal/renew-connection.ts'
 import type { RedisStoreClient } from './redis-client.ts'
 import type { RedisStoreSettings } from './redis-options.ts'
@@ -199,8 +200,4 @@ function toError(error: unknown): Error {
     return new LatchkeyError('read_only', 'This Redis is a replica: it takes no writes', { cause })
   }
   return new Error(`Redis failed: ${words}`)
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : ''
 }

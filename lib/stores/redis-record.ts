@@ -1,6 +1,7 @@
 import type { Quota, QuotaRecord } from '../core/quota.ts'
 import { checkRecord, type KeyRecord } from '../core/record.ts'
 import { LatchkeyError } from '../errors.ts'
+import { isDate } from '../internal/any-realm.ts'
 
 /** A record as Redis holds it. */
 export interface StoredRecord {
@@ -137,7 +138,7 @@ export function fromIntentText(text: string): QuotaIntent {
   if (typeof version !== 'number') malformed()
   if (join !== undefined) return { version, join: toQuotaRecord(join) }
   const date = toDate(at)
-  if (!(date instanceof Date) || typeof set !== 'object') malformed()
+  if (!isDate(date) || typeof set !== 'object') malformed()
   return { version, set: set as Quota | null, at: date }
 }
 

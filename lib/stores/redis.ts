@@ -10,9 +10,10 @@ import type {
 } from '../core/key-store.ts'
 import type { QuotaRecord } from '../core/quota.ts'
 import { type KeyRecord, keyStatus } from '../core/record.ts'
-import { LatchkeyError } from '../errors.ts'
+import { isLatchkeyError, LatchkeyError } from '../errors.ts'
 import { randomBase62 } from '../internal/base62.ts'
 import { checkMethods } from '../internal/options.ts'
+import { copyData } from '../internal/plain-data.ts'
 import { matchesFilter } from './key-filter.ts'
 import { createRedisBatches, type Entry, OPEN_MS } from './redis-batches.ts'
 import { createRedisCalls } from './redis-calls.ts'
@@ -95,7 +96,7 @@ export function createRedisStore(
     refuseTwins(records)
     if (records.length === 0) return
     // Everything is written out before anything is sent: what cannot be written is noticed in time.
-    const copies = withSharedQuotas(structuredClone(records))
+    const copies = withSharedQuotas(copyData(records))
     const drafts = await Promise.all(copies.map((record) => draft(record)))
     const listings = drafts.flatMap(({ indexed }) => indexes.listingsOf(indexed))
     const listedAt = performance.now()
@@ -105,7 +106,7 @@ export function createRedisStore(
     try {
       await batches.write(entries, indexKeys, listedAt)
     } catch (error) {
-      if (error instanceof LatchkeyError && error.code === 'duplicate_key') {
+      if (isLatchkeyError(error) && error.code === 'duplicate_key') {
         await indexes.removeRecords(drafts.map(({ indexed }) => indexed))
       }
       throw error
@@ -168,8 +169,7 @@ export function createRedisStore(
   }
 
   async function update(id: string, expectedVersion: number, given: KeyChange | Forgetting) {
-    const { quota, ...rest }: KeyChange & Pick<Forgetting, 'createdBy' | 'lastUsedIp'> =
-      structuredClone(given)
+    const { quota, ...rest }: KeyChange & Pick<Forgetting, 'createdBy' | 'lastUsedIp'> = copyData(given)
     const found = await lookups.byId(id)
     if (!found) return 'missing'
     const { stored } = found

@@ -1,4 +1,5 @@
 import type { KeyRecord } from '../core/record.ts'
+import { isDate } from '../internal/any-realm.ts'
 import { at, keyRecord } from './key-records.ts'
 import { quote, type StoreCases } from './store-test.ts'
 import { DISTINCT_TEXTS } from './texts.ts'
@@ -230,10 +231,10 @@ function fullRecord(): KeyRecord {
 /** Changes everything that can be reached in it. */
 export function vandalise(value: object): void {
   for (const member of Object.values(value)) {
-    if (member instanceof Date) member.setTime(0)
+    if (isDate(member)) member.setTime(0)
     else if (typeof member === 'object' && member !== null) vandalise(member)
   }
-  if (Object.isFrozen(value) || value instanceof Date) return
+  if (Object.isFrozen(value) || isDate(value)) return
   if (Array.isArray(value)) value.push('vandal')
   else Object.assign(value, { vandal: true, name: 'vandal', id: 'vandal' })
 }

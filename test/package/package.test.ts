@@ -20,13 +20,17 @@ async function evaluate(consumer: Consumer, type: 'module' | 'commonjs', program
 }
 
 describe('the tarball', () => {
-  it('holds dist, the published SQL and four files beside them', () => {
-    expect(packed.files.filter((file) => !/^(?:dist|sql)\//.test(file))).toEqual([
-      'CHANGELOG.md',
-      'LICENSE',
-      'README.md',
-      'package.json',
-    ])
+  it('holds dist, the published SQL, a folder for each door and four files beside them', () => {
+    const folders = packed.doors.filter((door) => door !== 'latchkey').map((door) => `${door}/package.json`)
+    expect(packed.files.filter((file) => !/^dist\/|\.sql$/.test(file))).toEqual(
+      [
+        'CHANGELOG.md',
+        'LICENSE',
+        'README.md',
+        'package.json',
+        ...folders.map((file) => file.slice('latchkey/'.length)),
+      ].sort(),
+    )
     expect(packed.files).toContain('sql/1-create-tables.postgres.sql')
   })
 
@@ -50,6 +54,11 @@ describe('the tarball', () => {
     const { entry } = tsdownConfig as { entry: Record<string, string> }
     const built = Object.keys(entry).map((name) => (name === 'index' ? 'latchkey' : `latchkey/${name}`))
     expect(built.sort()).toEqual([...doors].sort())
+    const classic = Object.entries(packed.manifest.typesVersions['*']).map(([name, [file]]) => {
+      expect(file).toBe(`./dist/${name}.d.cts`)
+      return `latchkey/${name}`
+    })
+    expect(['latchkey', ...classic].sort()).toEqual([...doors].sort())
   })
 })
 

@@ -136,7 +136,10 @@ describe('migrate', () => {
 })
 
 describe('the published SQL', () => {
-  const files = readdirSync(`${root}sql`).sort()
+  // The build leads bundlers from this folder to the door of the same name.
+  const files = readdirSync(`${root}sql`)
+    .filter((file) => file !== 'package.json')
+    .sort()
 
   it.each(['postgres', 'mysql', 'mariadb', 'sqlite'] as const)(
     'is what migrationSql answers for %s',

@@ -3,12 +3,14 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { installTools, type Tool } from './consumer-tools.ts'
 import { type Program, startProgram } from './program.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
 export interface Manifest {
   exports: Record<string, unknown>
+  typesVersions: { '*': Record<string, readonly string[]> }
   dependencies: Record<string, string>
   peerDependencies: Record<string, string>
 }
@@ -26,10 +28,10 @@ export interface PackedPackage {
   /** `latchkey`, `latchkey/passport`, …: what `exports` opens, without `package.json`. */
   doors: string[]
   /**
-   * A fresh folder in which the tarball is installed with its dependencies and, beside them, only the packages named:
-   * whatever the package forgot to declare is not there.
+   * A fresh folder in which the tarball is installed with its dependencies and, beside them, only the packages and tools
+   * named: whatever the package forgot to declare is not there.
    */
-  createConsumer(packages?: readonly string[]): Consumer
+  createConsumer(packages?: readonly string[], tools?: readonly Tool[]): Consumer
   remove(): void
 }
 
@@ -60,13 +62,15 @@ export function packPackage(): PackedPackage {
     doors: Object.keys(manifest.exports)
       .filter((path) => path !== './package.json')
       .map((path) => `latchkey${path.slice(1)}`),
-    createConsumer(packages = []) {
+    createConsumer(packages = [], tools = []) {
       consumers += 1
       const folder = join(scratch, `consumer-${consumers}`)
       const installed = join(folder, 'node_modules/latchkey')
       mkdirSync(installed, { recursive: true })
       execFileSync('tar', ['-xzf', join(scratch, packed.filename), '-C', installed, '--strip-components=1'])
-      for (const name of [...Object.keys(manifest.dependencies), ...packages]) link(folder, name)
+      const here = join(root, 'node_modules')
+      for (const name of [...Object.keys(manifest.dependencies), ...packages]) link(folder, here, name)
+      for (const name of tools) link(folder, installTools(), name)
       return {
         read: (file) => readFileSync(join(installed, file), 'utf8'),
         write(file, text) {
@@ -86,15 +90,10 @@ interface PackReport {
   files: { path: string }[]
 }
 
-interface PackReport {
-  filename: string
-  files: { path: string }[]
-}
-
-function link(folder: string, name: string): void {
+function link(folder: string, modules: string, name: string): void {
   const path = join(folder, 'node_modules', name)
   mkdirSync(dirname(path), { recursive: true })
-  symlinkSync(join(root, 'node_modules', name), path, 'junction')
+  symlinkSync(join(modules, name), path, 'junction')
 }
 
 function run(cwd: string, args: string[]): Promise<ProcessResult> {

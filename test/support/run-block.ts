@@ -15,15 +15,20 @@ export function runBlock(
   scope: Record<string, unknown>,
   wanted: readonly string[] = [],
 ): Promise<Record<string, unknown>> {
-  const code = text.replace(/^import (.+) from ('[^']+')$/gm, (_line, names: string, from: string) => {
-    const [, whole, , parts = ''] = /^(\w+)?(, )?(?:\{ (.+) \})?$/.exec(names) ?? []
-    const members = [...(whole ? [`default: ${whole}`] : []), ...(parts ? [parts] : [])]
-    return `const { ${members.join(', ')} } = await load(${from})`
-  })
+  const code = withoutImports(text)
   const { outputText } = ts.transpileModule(
     `(async ({ ${Object.keys(scope).join(', ')} }, load) => {\n${code}\nreturn { ${wanted.join(', ')} }\n})`,
     { compilerOptions: { target: ts.ScriptTarget.ESNext, module: ts.ModuleKind.ESNext } },
   )
   const run = runInThisContext(outputText) as Block
   return run(scope, (name) => import(name))
+}
+
+/** A block with its imports written as calls of `load`, which is asked by name and answers the promise of a module. */
+export function withoutImports(text: string): string {
+  return text.replace(/^import (.+) from ('[^']+')$/gm, (_line, names: string, from: string) => {
+    const [, whole, , parts = ''] = /^(\w+)?(, )?(?:\{ (.+) \})?$/.exec(names) ?? []
+    const members = [...(whole ? [`default: ${whole}`] : []), ...(parts ? [parts] : [])]
+    return `const { ${members.join(', ')} } = await load(${from})`
+  })
 }

@@ -1,3 +1,4 @@
+import { isDate } from '../../internal/any-realm.ts'
 import { describe, isPlainObject } from '../../internal/options.ts'
 
 /*
@@ -11,8 +12,8 @@ const DATE = /^(\d{4})-(\d\d)-(\d\d)[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?/
 /** A date, or null. Text without a zone is UTC. @throws TypeError */
 export function readDate(column: string, value: unknown): Date | null {
   if (value === null || value === undefined) return null
-  if (value instanceof Date || typeof value === 'number' || typeof value === 'bigint') {
-    return validDate(column, new Date(value instanceof Date ? value : Number(value)), value)
+  if (isDate(value) || typeof value === 'number' || typeof value === 'bigint') {
+    return validDate(column, new Date(isDate(value) ? value : Number(value)), value)
   }
   if (typeof value !== 'string' || !DATE.test(value)) fail(column, 'a date', value)
   // JavaScript takes the 30th of February for the 1st of March, and knows no zone without minutes.

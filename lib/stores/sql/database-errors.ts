@@ -1,4 +1,5 @@
 import { LatchkeyError } from '../../errors.ts'
+import { isError } from '../../internal/any-realm.ts'
 
 /** What the error of a driver means here. */
 export type FailureKind =
@@ -85,7 +86,7 @@ export function toStoreError({ kind, code, driverError }: DatabaseFailure, title
         code,
       )
     case 'connection':
-      return driverError instanceof Error ? driverError : new Error(`${title} cannot be reached`)
+      return isError(driverError) ? driverError : new Error(`${title} cannot be reached`)
     case 'refused':
       return withCode(`${title} refused: ${(driverError as Error).message}`, code)
     default:

@@ -2,6 +2,7 @@ import type { Forgetting, KeyChange } from '../../core/key-store.ts'
 import type { QuotaRecord } from '../../core/quota.ts'
 import type { KeyRecord } from '../../core/record.ts'
 import { LatchkeyError } from '../../errors.ts'
+import { isValidDate } from '../../internal/any-realm.ts'
 import { describe, isObject, isStorable } from '../../internal/options.ts'
 import type { Cell, Row } from './plan.ts'
 
@@ -36,7 +37,7 @@ const integer: Kind = {
 /** Milliseconds since the epoch: no time zone, parser or setting of a driver changes them. */
 const time: Kind = {
   write(value, member) {
-    if (value instanceof Date && !Number.isNaN(value.getTime())) return value.getTime()
+    if (isValidDate(value)) return value.getTime()
     throw new TypeError(`"${member}" must be a valid Date`)
   },
   read(cell) {

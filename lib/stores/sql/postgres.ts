@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { isLatchkeyError, LatchkeyError } from '../../errors.ts'
+import { messageOf } from '../../internal/any-realm.ts'
 import { checkMethods } from '../../internal/options.ts'
 import { attempt, type Database } from './database.ts'
 import { DatabaseFailure, type FailureKind } from './database-errors.ts'
@@ -138,7 +139,7 @@ function toFailure(error: unknown): DatabaseFailure {
   const isAnswer = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && 'severity' in (error as object)
   if (isAnswer) return new DatabaseFailure(kindOf(code), code, error)
   // What pg says where something else than PostgreSQL is listening.
-  const isOther = error instanceof Error && /^Received unexpected \w+ message/.test(error.message)
+  const isOther = /^Received unexpected \w+ message/.test(messageOf(error))
   return new DatabaseFailure(
     isOther ? 'not_understood' : 'connection',
     isOther ? 'protocol' : 'connection',

@@ -14,6 +14,7 @@ import type { KeyRecord } from '../../core/record.ts'
 import { isLatchkeyError, LatchkeyError } from '../../errors.ts'
 import { compareCodePoints } from '../../internal/code-points.ts'
 import { checkInteger, isStorable } from '../../internal/options.ts'
+import { copyData } from '../../internal/plain-data.ts'
 import type { Database } from './database.ts'
 import {
   isRemoved,
@@ -102,7 +103,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
       const { quota, revokedAt, updatedAt } = change
       const update = statements.updateKey(id, expectedVersion, row, revokedAt?.getTime())
       if (quota === undefined) return writeTo(id, 'missing', () => updatePlan(statements, id, update))
-      const setQuota = quota && structuredClone(quota)
+      const setQuota = quota && copyData(quota)
       const at = new Date(updatedAt)
       return writeTo(id, 'missing', function* () {
         const outcome = yield* updatePlan(statements, id, update)
@@ -271,7 +272,7 @@ interface ReadSwap extends Pick<QuotaSwap, 'lineageId' | 'expected'> {
 }
 
 function readSwap({ lineageId, expected, next }: QuotaSwap): ReadSwap {
-  return { lineageId, expected: structuredClone(expected), row: toQuotaRow(next) }
+  return { lineageId, expected: copyData(expected), row: toQuotaRow(next) }
 }
 
 function* swapPlan(statements: Statements, { lineageId, expected, row }: ReadSwap): Plan<QuotaSwapResult> {

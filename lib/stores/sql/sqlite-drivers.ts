@@ -16,6 +16,9 @@ export interface SqliteStatement {
 
 type Opener = (file: string) => SqliteDatabase
 
+/** A driver, or why there is none. */
+type Loaded = Opener | Error
+
 /**
  * Opens a file with the first driver that is there: that of Node, better-sqlite3, libsql.
  *
@@ -24,14 +27,9 @@ type Opener = (file: string) => SqliteDatabase
 export async function openSqliteFile(file: string): Promise<SqliteDatabase> {
   const reasons: string[] = []
   for (const load of [loadNodeSqlite, loadBetterSqlite, loadLibsql]) {
-    let open: Opener | null
-    try {
-      open = await load()
-    } catch (error) {
-      reasons.push((error as Error).message)
-      continue
-    }
-    if (open) return open(file)
+    const loaded = await load()
+    if (typeof loaded === 'function') return loaded(file)
+    reasons.push(loaded.message)
   }
   throw new Error(
     `no driver of SQLite was found: run Node 22.13 or later, or install better-sqlite3 or libsql (${reasons.join('; ')})`,
@@ -39,19 +37,35 @@ export async function openSqliteFile(file: string): Promise<SqliteDatabase> {
 }
 
 /** Not by an import: older versions of Node have no such module, and bundlers would look for it. */
-async function loadNodeSqlite(): Promise<Opener | null> {
+function loadNodeSqlite(): Loaded {
   const builtin = process.getBuiltinModule?.('node:sqlite' as 'node:module') as unknown as
     | { DatabaseSync: new (file: string) => SqliteDatabase }
     | undefined
-  return builtin ? (file) => new builtin.DatabaseSync(file) : null
+  return builtin ? (file) => new builtin.DatabaseSync(file) : new Error('this Node has no node:sqlite')
 }
 
-async function loadBetterSqlite(): Promise<Opener> {
-  const { default: Database } = await import('better-sqlite3')
-  return (file) => new Database(file)
+// Bundlers forgive a package that is missing where it is loaded right inside a `try`.
+
+async function loadBetterSqlite(): Promise<Loaded> {
+  try {
+    return openerOf(await import('better-sqlite3'))
+  } catch (error) {
+    return error as Error
+  }
 }
 
-async function loadLibsql(): Promise<Opener> {
-  const { default: Database } = await import('libsql')
+async function loadLibsql(): Promise<Loaded> {
+  try {
+    return openerOf(await import('libsql'))
+  } catch (error) {
+    return error as Error
+  }
+}
+
+type DatabaseClass = new (file: string) => SqliteDatabase
+
+/** A CommonJS module: its class hangs on `default`, or is the module, by how this file was built. */
+function openerOf(module: object): Opener {
+  const { default: Database = module as DatabaseClass } = module as { default?: DatabaseClass }
   return (file) => new Database(file)
 }

@@ -1,3 +1,4 @@
+import { messageOf } from '../../internal/any-realm.ts'
 import { checkMethods, fail } from '../../internal/options.ts'
 import { attempt, type Database } from './database.ts'
 import { DatabaseFailure, type FailureKind } from './database-errors.ts'
@@ -202,7 +203,7 @@ function isSqliteError(error: unknown): boolean {
 
 function toFailure(error: unknown): DatabaseFailure {
   const code = codeOf(error)
-  const message = error instanceof Error ? error.message : ''
+  const message = messageOf(error)
   return new DatabaseFailure(kindOf(code, message), code || 'SQLITE', error)
 }
 
