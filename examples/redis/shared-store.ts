@@ -129,6 +129,14 @@ export function sharedStore(redis: Redis, hash = 'latchkey-example:keys'): KeySt
         set('lineage', lineageId, { ...lineage, quota: next })
         return { swapped: true }
       }),
+
+    agree: (name, proposal) =>
+      transact(async ({ get, set }) => {
+        const kept = await get('agreement', name)
+        if (!proposal || (kept !== null && !proposal.replace)) return kept
+        set('agreement', name, proposal.value)
+        return proposal.value
+      }),
   }
 }
 
@@ -143,18 +151,20 @@ interface Lineage {
 
 const NO_LINEAGE: Lineage = { keyIds: [], quota: null, isUnlimited: false }
 
-/** What is in the hash, by the word its field begins with: `key:<id>`, `lookup:<lookup>`, `lineage:<lineageId>`. */
+/** What is in the hash, by the word its field begins with: `key:<id>`, `lookup:<lookup>`, `lineage:<lineageId>`, `agreement:<name>`. */
 interface Kinds {
   key: StoredRecord
   /** The id. */
   lookup: string
   lineage: Lineage
+  agreement: string
 }
 
 const parse: { [K in keyof Kinds]: (text: string) => Kinds[K] } = {
   key: (text) =>
     reviveDates(JSON.parse(text), ['createdAt', 'updatedAt', 'expiresAt', 'lastUsedAt', 'revokedAt']),
   lookup: (text) => JSON.parse(text),
+  agreement: (text) => JSON.parse(text),
   lineage(text) {
     const lineage: Lineage = JSON.parse(text)
     return { ...lineage, quota: lineage.quota && reviveDates(lineage.quota, ['nextRefillAt']) }
