@@ -5,7 +5,7 @@ import { type LimitAnswer, type LimitRequest, memoryRateLimiter, type RateLimite
 import { redisRateLimiter } from 'latchkey/redis'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { compileRateLimits } from '../../lib/core/rate-limit.ts'
-import { importOldRelease } from '../support/old-release.ts'
+import { importRelease } from '../support/old-release.ts'
 import { timedRedis } from '../support/redis-time.ts'
 
 const SECOND = 1_000
@@ -294,7 +294,7 @@ describe('0.2 beside this release, on one Redis', () => {
   )
 
   async function both() {
-    const { redisRateLimiter: oldLimiter } = await importOldRelease<{
+    const { redisRateLimiter: oldLimiter } = await importRelease<{
       redisRateLimiter: typeof redisRateLimiter
     }>('0.2.0', 'redis')
     const keyPrefix = randomUUID()

@@ -7,9 +7,10 @@ import {
   type RateLimiter,
 } from 'latchkey'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { type FakeClock, fakeClock, settle } from './fake-clock.ts'
+import { type FakeClock, fakeClock } from './fake-clock.ts'
 import { type RecordingStore, recordingStore, rejects, type StoreFault } from './recording-store.ts'
 import { createTestKeys, NAME } from './test-keys.ts'
+import { watchStores } from './watch-stores.ts'
 
 /** Stores that share their keys, as those of several processes do. */
 export interface SharedStores {
@@ -35,8 +36,6 @@ interface World {
 }
 
 const LEASE_MS = 5_000
-/** No call takes so long that it would be given up. */
-const STEP_MS = 200
 
 /** The store has done it, and nobody hears of it. */
 const losesReply: StoreFault = async (work) => {
@@ -50,30 +49,30 @@ const losesCommand = rejects(new Error('connection refused'))
 /** What has to hold for quotas that processes spend together, whatever is lost, late, or sent twice. */
 export function proveQuotas(create: () => Promise<SharedStores>): void {
   let stores: SharedStores
-  let watched: WatchedStores
+  const watched = watchStores()
   beforeAll(async () => {
     stores = await create()
-    watched = watchStores(stores)
   })
   afterAll(() => stores?.close())
 
   const open = (): World => {
     const clock = fakeClock()
-    const look = watched.open().store
+    const look = stores.open()
     return {
       clock,
       start({ clock: own = clock, ...options } = {}) {
-        const { store, swapped } = watched.open()
-        const recording = recordingStore(store)
-        const { keys } = createTestKeys({ ...options, clock: own, store: recording })
-        return { keys, store: recording, swapped }
-      },
-      async pass(ms) {
-        for (let left = ms; left > 0; left -= STEP_MS) {
-          await clock.advance(Math.min(left, STEP_MS))
-          await watched.settled()
+        let swapped = 0
+        const inner = watched.watch(stores.open() as Required<KeyStore>)
+        const swapQuota: typeof inner.swapQuota = async (...args) => {
+          const result = await inner.swapQuota(...args)
+          if (result.swapped) swapped += 1
+          return result
         }
+        const store = recordingStore({ ...inner, swapQuota })
+        const { keys } = createTestKeys({ ...options, clock: own, store })
+        return { keys, store, swapped: () => swapped }
       },
+      pass: (ms) => watched.pass(clock, ms),
       remainingOf: async (id) => (await look.find({ id }))?.quota?.remaining ?? Number.NaN,
     }
   }
@@ -306,56 +305,6 @@ function heldLimiter(): RateLimiter & { reached(calls: number): Promise<void>; r
     raiseVersions: inner.raiseVersions,
     reached: (count) => expect.poll(() => calls).toBe(count),
     release: () => release(),
-  }
-}
-
-interface WatchedStores {
-  open(): { store: KeyStore; swapped(): number }
-  /** Resolves once nothing is asked of any of them. */
-  settled(): Promise<void>
-}
-
-/** Knows of every call that is under way. */
-function watchStores(stores: SharedStores): WatchedStores {
-  const underWay = new Set<Promise<unknown>>()
-  return {
-    open() {
-      const inner = stores.open()
-      let swapped = 0
-      const watch = <Args extends unknown[], T>(method: (...args: Args) => Promise<T>) => {
-        return (...args: Args): Promise<T> => {
-          const work = method.apply(inner, args)
-          const ended = () => void underWay.delete(work)
-          underWay.add(work)
-          work.then(ended, ended)
-          return work
-        }
-      }
-      const { swapQuota, swapQuotas, recordUsage } = inner as Required<KeyStore>
-      const store: KeyStore = {
-        insert: watch(inner.insert),
-        find: watch(inner.find),
-        update: watch(inner.update),
-        replaceDigest: watch(inner.replaceDigest),
-        list: watch(inner.list),
-        purge: watch(inner.purge),
-        recordUsage: watch(recordUsage),
-        swapQuotas: watch(swapQuotas),
-        swapQuota: watch(async (...args) => {
-          const result = await swapQuota.apply(inner, args)
-          if (result.swapped) swapped += 1
-          return result
-        }),
-      }
-      return { store, swapped: () => swapped }
-    },
-    async settled() {
-      await settle()
-      while (underWay.size > 0) {
-        await Promise.allSettled(underWay)
-        await settle()
-      }
-    },
   }
 }
 

@@ -1,7 +1,9 @@
+import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { KeyStore } from 'latchkey'
 import { makeGoldenKeys } from './make-keys.ts'
+import { packRelease } from './pack-release.ts'
 import { probeBehaviour } from './probe-behaviour.ts'
 import { GOLDEN_FOLDER } from './releases.ts'
 
@@ -29,6 +31,9 @@ if (existsSync(folder)) {
 }
 
 async function freeze(): Promise<void> {
+  // What is packed is this checkout, and not what was built of another.
+  execFileSync('npm', ['run', '--silent', 'build'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
+  packRelease(root, `${folder}/package.tgz`)
   const hasSql = existsSync(`${root}lib/sql.ts`)
   writeJson('keys.json', hasSql ? await withSqlite(makeKeys) : await makeKeys())
   const behaviour = await probeBehaviour(version)
