@@ -16,28 +16,24 @@ export function createAcceptConfiguration(
   emit: (event: ApiKeyEvent) => void,
 ): KeyManagement['acceptConfiguration'] {
   return async function acceptConfiguration(given, options = {}) {
-    checkObject('accepted', given, ['pepper', 'rateLimiter', 'invalidation'])
+    const named = checkObject('accepted', given, ['pepper', 'rateLimiter', 'invalidation'])
     checkObject('options', options, ['by'])
     const by = checkBy(options)
     const accepted = Object.freeze({ ...given })
-    for (const part of ['rateLimiter', 'invalidation'] as const) {
-      if (accepted[part] !== undefined && accepted[part] !== true)
-        throw new TypeError(`"${part}" must be true`)
+    if (Object.keys(named).length !== 1) {
+      throw new TypeError('"accepted" must name one of "pepper", "rateLimiter" and "invalidation"')
     }
-    const { pepper, rateLimiter, invalidation } = accepted
-    if (pepper !== undefined) checkText('pepper', pepper, 32)
-    if (pepper === undefined && !rateLimiter && !invalidation) {
-      throw new TypeError('"accepted" must name "pepper", "rateLimiter" or "invalidation"')
-    }
+    const pepper = 'pepper' in named ? checkText('pepper', named.pepper, 32) : null
+    const part = 'rateLimiter' in named ? 'rateLimiter' : 'invalidation'
+    if (pepper === null && named[part] !== true) throw new TypeError(`"${part}" must be true`)
     if (!store.agree) {
       throw new LatchkeyError(
         'unsupported',
         '"acceptConfiguration" needs a store with "agree", which this one lacks',
       )
     }
-    if (pepper !== undefined) await digester.acceptPepper(pepper)
-    if (rateLimiter) await sharing.accept('rateLimiter')
-    if (invalidation) await sharing.accept('invalidation')
+    if (pepper === null) await sharing.accept(part)
+    else await digester.acceptPepper(pepper)
     emit({ type: 'configuration.accepted', at: new Date(clock.now()), accepted, by })
   }
 }

@@ -157,15 +157,14 @@ export interface ErasedOwner {
   readonly forgotten: number
 }
 
-/** What an operator says is right, as this process is configured; at least one of them. */
-export interface AcceptedConfiguration {
-  /** The id of a pepper: its secret. */
-  readonly pepper?: string
+/** What an operator says is right, as this process is configured; one thing at a time. */
+export type AcceptedConfiguration =
+  /** The secret of the pepper with this id. */
+  | { readonly pepper: string }
   /** Where limits are counted: the `keyPrefix` of `redisRateLimiter`. */
-  readonly rateLimiter?: true
+  | { readonly rateLimiter: true }
   /** Where changes are told: the `channel` of `redisInvalidation`. */
-  readonly invalidation?: true
-}
+  | { readonly invalidation: true }
 
 /** How far a bulk import has come. */
 export interface ImportProgress {
@@ -366,7 +365,7 @@ export interface KeyManagement {
    * channel was changed for good; for a pepper only where the secret that was used first is the wrong one: keys that
    * were issued under that do not verify any more. To change a secret, give it a new id.
    *
-   * @throws TypeError when nothing is named, or what is not configured here.
+   * @throws TypeError when not exactly one thing is named, or one that is not configured here.
    * @throws LatchkeyError `unsupported` when the store cannot keep agreements; `unavailable` on a fault.
    * @example
    * await keys.acceptConfiguration({ pepper: '2026' }, { by: 'u_admin' })

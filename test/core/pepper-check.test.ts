@@ -282,6 +282,9 @@ describe('an operator', () => {
     const { keys, store } = start()
     for (const [given, message] of [
       [{}, '"accepted" must name'],
+      [{ pepper: '2026', rateLimiter: true }, '"accepted" must name one'],
+      [{ pepper: undefined }, '"pepper" must be a non-empty string'],
+      [{ invalidation: 1 }, '"invalidation" must be true'],
       [{ peper: '2026' }, 'did you mean "pepper"'],
       [{ pepper: '2025' }, '"pepper" must be the id of a configured pepper'],
       [{ pepper: '' }, '"pepper" must be a non-empty string'],
@@ -289,7 +292,7 @@ describe('an operator', () => {
       [{ rateLimiter: true }, '"rateLimiter" has nothing'],
       [{ invalidation: true }, '"invalidation" has nothing'],
     ] as const) {
-      await expect(keys.acceptConfiguration(given as object)).rejects.toThrow(message)
+      await expect(keys.acceptConfiguration(given as never)).rejects.toThrow(message)
     }
     expect(store.calls('agree')).toBe(0)
     store.fail('agree', rejects(new Error('connection refused')))

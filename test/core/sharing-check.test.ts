@@ -103,7 +103,9 @@ describe('an operator who has changed it for good', () => {
       { ...limiter('keyPrefix "b"'), ...channel('channel "b"') },
     ]
     await faultsOf(start(old))
-    await start(next).keys.acceptConfiguration({ rateLimiter: true, invalidation: true })
+    const { keys } = start(next)
+    await keys.acceptConfiguration({ rateLimiter: true })
+    await keys.acceptConfiguration({ invalidation: true })
     expect(await faultsOf(start(next))).toEqual([])
     expect(await faultsOf(start(old))).toHaveLength(2)
   })
