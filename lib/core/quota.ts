@@ -1,4 +1,5 @@
-import { checkInteger, checkObject, fail } from '../internal/options.ts'
+import { checkObject, fail } from '../internal/options.ts'
+import { BOUNDS, checkBounded } from './bounds.ts'
 import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
 
 /**
@@ -79,9 +80,6 @@ export interface QuotaExchange {
   readonly returned: number
 }
 
-const MAX_UNITS = 1_000_000_000_000
-const MAX_EVERY_MS = 3_660 * 86_400_000
-
 /**
  * The quota record that setting `quota` makes, at `at`, after `previous`. The epoch is at least the time, so
  * that it rises even where the previous quota was removed in between.
@@ -157,19 +155,19 @@ export function isLaterQuota(quota: QuotaRecord, other: QuotaRecord): boolean {
 /** Requires a quota. @throws TypeError naming the member. */
 export function checkQuota(name: string, value: unknown): Quota {
   const given = checkObject(name, value, ['remaining', 'refill'])
-  const remaining = checkInteger(`${name}.remaining`, given.remaining, 0, MAX_UNITS)
+  const remaining = checkBounded(`${name}.remaining`, given.remaining, BOUNDS.remaining)
   if (given.refill === undefined || given.refill === null) return { remaining, refill: null }
   return { remaining, refill: checkRefill(`${name}.refill`, given.refill) }
 }
 
 function checkRefill(name: string, value: unknown): QuotaRefill {
   const given = checkObject(name, value, ['amount', 'everyMs', 'per', 'timeZone'])
-  const amount = checkInteger(`${name}.amount`, given.amount, 1, MAX_UNITS)
+  const amount = checkBounded(`${name}.amount`, given.amount, BOUNDS.refillAmount)
   if (given.everyMs !== undefined) {
     if (given.per !== undefined)
       throw new TypeError(`"${name}" must have either "everyMs" or "per", not both`)
     if (given.timeZone !== undefined) throw new TypeError(`"${name}.timeZone" goes with "per" only`)
-    return { amount, everyMs: checkInteger(`${name}.everyMs`, given.everyMs, 1_000, MAX_EVERY_MS) }
+    return { amount, everyMs: checkBounded(`${name}.everyMs`, given.everyMs, BOUNDS.refillEveryMs) }
   }
   const { per } = given
   if (per !== 'day' && per !== 'month') fail(`${name}.per`, '"day" or "month" (or give "everyMs")', per)

@@ -1,9 +1,9 @@
-import { isDeepStrictEqual } from 'node:util'
 import { isAddressListWithin } from '../core/allowed-ips.ts'
 import type { KeySettings } from '../core/key-settings.ts'
 import type { Quota, QuotaRefill } from '../core/quota.ts'
 import { type CompiledLimit, compileRateLimits, type RateLimit } from '../core/rate-limit.ts'
 import type { ApiKey } from '../core/record.ts'
+import { isSameData } from '../internal/plain-data.ts'
 import { exceededLimit } from './ceilings.ts'
 
 /** What may be done to one key that is there. */
@@ -76,7 +76,7 @@ function isMoreQuota(after: Quota | null, before: Quota | null): boolean {
 }
 
 function isMoreRefill(after: QuotaRefill | null, before: QuotaRefill | null): boolean {
-  if (after === null || isDeepStrictEqual(after, before)) return false
+  if (after === null || isSameData(after, before)) return false
   return before === null || after.amount > before.amount || comesSooner(after, before)
 }
 
