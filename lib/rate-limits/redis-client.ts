@@ -16,10 +16,10 @@ export interface RedisClient {
   on?(event: 'end' | 'error', listener: () => void): unknown
   readonly status?: string
   readonly options?: {
-    readonly autoResendUnfulfilledCommands?: boolean
-    readonly lazyConnect?: boolean
+    readonly autoResendUnfulfilledCommands?: boolean | undefined
+    readonly lazyConnect?: boolean | undefined
     /** Of a Cluster: those of its nodes. */
-    readonly redisOptions?: object
+    readonly redisOptions?: object | undefined
   }
   readonly isCluster?: boolean
   /** Of a Cluster: the nodes of each slot, the primary first. */
