@@ -35,7 +35,7 @@ function programOf(kind: Kind, uses: readonly (keyof typeof USES)[]): string {
     process.getBuiltinModule = () => undefined
     const flow = async (store, options) => {
       if (!options) await migrate(store)
-      const keys = createApiKeys({ store, rateLimiter: memoryRateLimiter(), prefix: 'acme', ...options })
+      const keys = createApiKeys({ store, rateLimiter: memoryRateLimiter(), prefix: 'acme', onEvent() {}, ...options })
       const { key } = await keys.issue({ owner: { type: 'user', id: 'u_1' }, name: 'CI' })
       return (await keys.verify(key)).ok
     }

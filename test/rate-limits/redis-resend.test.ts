@@ -192,7 +192,7 @@ describe('the connection of the limiters', () => {
       import { redisRateLimiter } from 'latchkey/redis'
       const redis = new Redis(${proxy.port})
       const rateLimiter = redisRateLimiter(redis, { timeoutMs: 60_000 })
-      const keys = createApiKeys({ store: memoryStore(), rateLimiter, prefix: 'acme' })
+      const keys = createApiKeys({ store: memoryStore(), rateLimiter, prefix: 'acme', onEvent() {} })
       const { key } = await keys.issue({ owner: { type: 'user', id: 'u' }, name: 'n' })
       await keys.verify(key)
       process.stdout.write('verified\\n')
