@@ -8,8 +8,13 @@ import { GOLDEN_FOLDER } from './golden/releases.ts'
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const folders = new Map<string, string>()
 
+/** Loads a door of an earlier release, such as `index` or `redis`, as it was packed. */
+export function importOldRelease<Door>(version: string, door: string): Promise<Door> {
+  return import(pathToFileURL(join(unpackRelease(version), `dist/${door}.mjs`)).href)
+}
+
 /** The folder of a release as it was packed, unpacked once, with the packages that it depends on beside it. */
-export function unpackRelease(version: string): string {
+function unpackRelease(version: string): string {
   const known = folders.get(version)
   if (known !== undefined) return known
   const modules = join(temporaryFolder(`latchkey-${version}`), 'node_modules')
@@ -24,9 +29,4 @@ export function unpackRelease(version: string): string {
   }
   folders.set(version, folder)
   return folder
-}
-
-/** Loads a door of a release, such as `index` or `redis`. */
-export function importRelease(version: string, door: string): Promise<Record<string, unknown>> {
-  return import(pathToFileURL(join(unpackRelease(version), `dist/${door}.mjs`)).href)
 }
