@@ -54,7 +54,7 @@ export type {
 } from './core/key-store.ts'
 export type { ApiKeyVerifier, Happening, VerifyOptions } from './core/key-verifier.ts'
 export { missingPermissions, type PermissionRequirement, type Permissions } from './core/permissions.ts'
-export { type Quota, type QuotaRecord, type QuotaRefill, startQuota } from './core/quota.ts'
+export { isSameQuota, type Quota, type QuotaRecord, type QuotaRefill, startQuota } from './core/quota.ts'
 export type { CompiledLimit, LimitState, RateLimit } from './core/rate-limit.ts'
 export type {
   LimitAnswer,

@@ -82,15 +82,12 @@ export function knexStore(knex: Knex): KeyStore {
         for (const use of sorted(batch, 'id')) await trx.raw(ADD_USE, { ...use })
       }),
 
-    swapQuota: (lineageId, { epoch, allotted, remaining }, next) =>
-      knex.transaction(async (trx) => {
-        const lineage = trx('api_key_lineages').where({ lineage: lineageId, isUnlimited: false })
-        const quota = toQuota((await lineage.clone().forUpdate().first('quota'))?.quota)
-        if (quota?.epoch !== epoch || quota.allotted !== allotted || quota.remaining !== remaining)
-          return { swapped: false, current: quota }
-        await lineage.update({ quota: JSON.stringify(next) })
-        return { swapped: true }
-      }),
+    async swapQuota(lineageId, { epoch, allotted, remaining }, next) {
+      const lineage = knex('api_key_lineages').where({ lineage: lineageId, isUnlimited: false })
+      const asExpected = lineage.clone().whereRaw(IS_QUOTA, [epoch, allotted, remaining])
+      if ((await asExpected.update({ quota: JSON.stringify(next) })) > 0) return { swapped: true }
+      return { swapped: false, current: toQuota((await lineage.first('quota'))?.quota) }
+    },
   }
 }
 
@@ -102,6 +99,7 @@ const STATUS = `(case when "revokedAt" is not null then 'revoked' when ${END} <=
 const ADD_USE = `update api_keys set "usageCount" = "usageCount" + :count,
   "lastUsedIp" = case when "lastUsedAt" >= :lastUsedAt then "lastUsedIp" else :lastUsedIp end,
   "lastUsedAt" = greatest("lastUsedAt", :lastUsedAt) where id = :id`
+const IS_QUOTA = `(quota->>'epoch')::bigint = ? and (quota->>'allotted')::bigint = ? and (quota->>'remaining')::bigint = ?`
 const JSON_COLUMNS = ['permissions', 'metadata', 'rateLimits', 'allowedIps']
 
 /** A key joined with what its lineage has. */

@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis'
 import {
+  isSameQuota,
   type KeyFilter,
   type KeyPosition,
   type KeyRecord,
@@ -111,14 +112,11 @@ export function sharedStore(redis: Redis, hash = 'latchkey-example:keys'): KeySt
       await Promise.all(records)
     },
 
-    swapQuota: (lineageId, { epoch, allotted, remaining }, next) =>
+    swapQuota: (lineageId, expected, next) =>
       transact(async ({ get, set }) => {
         const lineage = await get('lineage', lineageId)
-        if (!lineage?.quota || lineage.isUnlimited) return { swapped: false, current: null }
-        const { quota } = lineage
-        const isExpected =
-          quota.epoch === epoch && quota.allotted === allotted && quota.remaining === remaining
-        if (!isExpected) return { swapped: false, current: quota }
+        const current = lineage?.isUnlimited ? null : (lineage?.quota ?? null)
+        if (!lineage || !current || !isSameQuota(current, expected)) return { swapped: false, current }
         set('lineage', lineageId, { ...lineage, quota: next })
         return { swapped: true }
       }),

@@ -22,7 +22,7 @@ export interface KeySettings {
    */
   rateLimits?: readonly RateLimit[] | null
   /**
-   * How many calls the key has in all. Needs a store with `reserveQuota`.
+   * How many calls the key has in all. Needs a store with `swapQuota`.
    *
    * @default null (unlimited)
    */

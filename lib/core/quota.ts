@@ -137,7 +137,10 @@ export function nextRefillMs(quota: QuotaRecord, at: Date): number | null {
   return refillIfDue(quota, 0, at).nextRefillAt?.getTime() ?? null
 }
 
-/** Whether a store has `quota` still in the state that was expected. */
+/**
+ * Whether `quota` still is as `expected`: what `swapQuota` of a store asks before it swaps, for one that does not ask its
+ * database. Compares `epoch`, `allotted` and `remaining`.
+ */
 export function isSameQuota(quota: QuotaRecord, expected: QuotaRecord): boolean {
   const { epoch, allotted, remaining } = expected
   return quota.epoch === epoch && quota.allotted === allotted && quota.remaining === remaining

@@ -45,7 +45,7 @@ describe('the guide to stores', () => {
     const sections = [...guide.matchAll(/^## `(\w+)`(.*)$/gm)].map(([, name]) => name)
     expect(sections).toEqual(methods.map(({ name }) => name))
     const optional = [...guide.matchAll(/^## `(\w+)`, optional$/gm)].map(([, name]) => name)
-    expect(optional).toEqual(['recordUsage', 'reserveQuota'])
+    expect(optional).toEqual(['recordUsage', 'swapQuota', 'swapQuotas'])
   })
 
   it('has links that lead somewhere, and is linked from the README', () => {

@@ -465,6 +465,10 @@ async function comeToRest(world: World): Promise<void> {
   world.isFaulty = false
   world.say('no more faults')
   for (let i = 0; i < 20; i++) await clock.advance(LEASE_MS)
+  for (const host of hosts) {
+    const held = sumSince(host.leased, 0) - sumSince(host.spent, 0)
+    if (held > host.mayLose) world.breach(`${host.name} holds ${held} that nobody has used for many lease times`)
+  }
   for (const host of [...hosts]) end(world, host)
   for (let i = 0; i < 10; i++) await clock.advance(LEASE_MS)
   await settle()
