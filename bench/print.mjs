@@ -211,7 +211,7 @@ function formatList({ postgresVersion, filled, lists }) {
 
 function formatBars(bars) {
   const lines = bars.map(({ name, figure, low, high, sense, bar, aim, unit, passed, isClose }) => {
-    const digits = unit === '×' ? 2 : 1
+    const digits = bar < 0.1 && bar > 0 ? 4 : unit === '×' ? 2 : 1
     const range = `[${low.toFixed(digits)}, ${high.toFixed(digits)}]`
     const aimed = aim === undefined ? '' : `, aim ${aim}${unit}: ${figure <= aim ? 'met' : 'missed'}`
     const close = isClose ? ' (the interval holds the bar)' : ''
