@@ -90,7 +90,6 @@ async function createCheck(name, limits) {
     fresh,
     cost: 1,
     limits: compiled,
-    quota: null,
     retainMs: 10_000,
   })
   // Only the first check, which follows a read of the record, may say which version is the latest.

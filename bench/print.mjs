@@ -1,5 +1,8 @@
 /** The results as text for people. */
-export function formatResults(settings, { http, verify, memory, strangers, redis, stores, list, bars }) {
+export function formatResults(
+  settings,
+  { http, verify, memory, strangers, redis, stores, list, quota, bars },
+) {
   return [
     formatSettings(settings),
     http && formatHttp('HTTP', http),
@@ -11,6 +14,7 @@ export function formatResults(settings, { http, verify, memory, strangers, redis
     stores && formatCold(stores),
     stores && formatPeer(stores),
     list && formatList(list),
+    quota && formatQuota(quota),
     bars.length > 0 && formatBars(bars),
   ]
     .filter(Boolean)
@@ -147,6 +151,49 @@ function formatCold({ postgresVersion, cold, import: imports }) {
   ].join('\n')
 }
 
+function formatQuota({ driven, lease }) {
+  const rows = driven.map((row) => [
+    row.pace,
+    String(row.processes),
+    row.quota === null ? 'none' : row.quota.toLocaleString('en'),
+    row.requests.toLocaleString('en'),
+    row.admitted.toLocaleString('en'),
+    row.swapsPerRequest.toFixed(4),
+    row.readsPerRequest.toFixed(4),
+    row.callsPerRequest.toFixed(4),
+    row.cpuUsPerRequest.toFixed(1),
+  ])
+  const header = [
+    'pace',
+    'processes',
+    'quota',
+    'requests',
+    'admitted',
+    'swaps',
+    'reads',
+    'store calls',
+    'CPU µs',
+  ]
+  return [
+    'Quotas in PostgreSQL: what each request costs, until the quota is spent or 10 minutes (busy) or an hour (slow) have gone by',
+    formatTable([header, ...rows]),
+    '',
+    'verify() with a lease in hand: CPU per call',
+    formatTable([
+      ['', 'ns/call', 'over the same without a quota, %'],
+      ['no limit, no quota', interval(lease.plainNs, 0), ''],
+      ['no limit, a lease in hand', interval(lease.leasedNs, 0), interval(lease.leasedPercent, 1)],
+      ['one limit, no quota', interval(lease.limitedNs, 0), ''],
+      [
+        'one limit, a lease in hand',
+        interval(lease.limitedLeasedNs, 0),
+        interval(lease.limitedLeasedPercent, 1),
+      ],
+    ]),
+    `A/A control, no limit: ${spread(lease.controlPercent)}`,
+  ].join('\n')
+}
+
 function formatPeer({ postgresVersion, peer }) {
   const labels = {
     'better-auth': 'better-auth, verifyApiKey',
@@ -189,7 +236,7 @@ function formatList({ postgresVersion, filled, lists }) {
 
 function formatBars(bars) {
   const lines = bars.map(({ name, figure, low, high, sense, bar, aim, unit, passed, isClose }) => {
-    const digits = unit === '×' ? 2 : 1
+    const digits = bar < 0.1 && bar > 0 ? 4 : unit === '×' ? 2 : 1
     const range = `[${low.toFixed(digits)}, ${high.toFixed(digits)}]`
     const aimed = aim === undefined ? '' : `, aim ${aim}${unit}: ${figure <= aim ? 'met' : 'missed'}`
     const close = isClose ? ' (the interval holds the bar)' : ''

@@ -160,6 +160,25 @@ export function summariseList({ version, filled, names, measured }) {
   return { postgresVersion: version, filled, lists: Object.fromEntries(summaries) }
 }
 
+/** What the part `quota` says: what is asked of the store, and what a lease in hand costs beside no quota. */
+export function summariseQuota({ driven, leases }) {
+  const valuesOf = (name) => leases.map((round) => round[name])
+  const above = (name, other) => summarise(pair(valuesOf(name), valuesOf(other), percentAbove))
+  const control = pair(valuesOf('plain-again'), valuesOf('plain'), percentAbove)
+  return {
+    driven,
+    lease: {
+      plainNs: summarise(valuesOf('plain')),
+      leasedNs: summarise(valuesOf('leased')),
+      limitedNs: summarise(valuesOf('limited')),
+      limitedLeasedNs: summarise(valuesOf('limited-leased')),
+      leasedPercent: above('leased', 'plain'),
+      limitedLeasedPercent: above('limited-leased', 'limited'),
+      controlPercent: { ...summarise(control), ...spreadOf(control) },
+    },
+  }
+}
+
 function summariseSizes(rounds) {
   const sizes = Object.keys(rounds[0])
   const valuesOf = (size, figure) => rounds.map((round) => round[size][figure])
@@ -215,7 +234,7 @@ function summarisePeer({ statements, measured }) {
 }
 
 /** The bars of this project that the figures at hand can be held to. */
-export function judge({ http, verify, strangers, redis, stores, list }) {
+export function judge({ http, verify, strangers, redis, stores, list, quota }) {
   const bars = {
     http: judgeHttp(http),
     verify: judgeVerify(verify),
@@ -223,6 +242,7 @@ export function judge({ http, verify, strangers, redis, stores, list }) {
     redis: [...judgeRedisHttp(redis?.http), ...judgeCheck(redis?.check)],
     stores: judgeStores(stores),
     list: judgeList(list),
+    quota: judgeQuota(quota),
   }
   return Object.entries(bars).flatMap(([part, ofPart]) => ofPart.map((bar) => ({ part, ...bar })))
 }
@@ -309,6 +329,23 @@ function judgeList(list) {
     const name = `list() with ${largest} keys, p50 in that with ${smallest}: ${what}`
     return atMost(name, largestInSmallest, 1.5, '×')
   })
+}
+
+function judgeQuota(quota) {
+  if (!quota) return []
+  const { driven, lease } = quota
+  const bars = driven
+    .filter(({ pace, quota: units }) => units === 1_000_000 || (pace === 'slow' && units !== null))
+    .map(({ pace, processes, quota: units, callsPerRequest }) => {
+      const figure = { median: callsPerRequest, low: callsPerRequest, high: callsPerRequest }
+      const name = `store calls a request, ${pace}, ${processes} × on ${withCommas(units)} units`
+      return atMost(name, figure, pace === 'busy' ? 0.01 : 1.3, '')
+    })
+  return [
+    ...bars,
+    atMost('verify() with a lease in hand over verify() without a quota', lease.leasedPercent, 3, '%'),
+    atMost('the same with one limit', lease.limitedLeasedPercent, 3, '%'),
+  ]
 }
 
 function withCommas(count) {

@@ -12,7 +12,7 @@ import { createRandom } from './statistics.mjs'
 
 const usage = `npm run bench -- [part] [options]
 
-  http, verify, memory, strangers, redis, stores, list: one part instead of all
+  http, verify, memory, strangers, redis, stores, list, quota: one part instead of all
 
   --only part                      the same
   --targets a,b                    only these servers (see targets.mjs)
@@ -25,7 +25,7 @@ const usage = `npm run bench -- [part] [options]
   --seed N                         repeats the order in which the targets took their turns
   --strict                         exit 1 when a bar is missed
 `
-const parts = ['http', 'verify', 'memory', 'strangers', 'redis', 'stores', 'list']
+const parts = ['http', 'verify', 'memory', 'strangers', 'redis', 'stores', 'list', 'quota']
 const memoryKeys = 100_000
 const resultsFile = new URL('results.json', import.meta.url)
 
@@ -46,7 +46,7 @@ async function main() {
   installPeers()
   const summarise = await import('./results.mjs')
   const { summariseHttp, summariseVerify, summariseStrangers, summariseRedis } = summarise
-  const { summariseStores, summariseList, judge } = summarise
+  const { summariseStores, summariseList, summariseQuota, judge } = summarise
   const { targets } = await import('./targets.mjs')
   const names = readTargets(targets, options)
   const needsLibrary =
@@ -64,6 +64,7 @@ async function main() {
   if (options.parts.includes('redis')) note('redis', summariseRedis(await runRedis(names.redis, options)))
   if (options.parts.includes('stores')) note('stores', summariseStores(await runStores(options)))
   if (options.parts.includes('list')) note('list', summariseList(await runList(options)))
+  if (options.parts.includes('quota')) note('quota', summariseQuota(await runQuota(options)))
   results.bars = judge(results)
   console.log(formatResults(describeRun(options), results))
   writeFileSync(resultsFile, `${JSON.stringify(withLastReport(results), roundNumber, 2)}\n`)
@@ -229,6 +230,16 @@ async function runList({ rounds, seed, sizes }) {
   const { withPostgres } = await import('./postgres.mjs')
   showProgress('measure-list.mjs')
   return withPostgres((postgresUrl) => runScript('measure-list.mjs', [rounds, seed, postgresUrl, sizes]))
+}
+
+async function runQuota(options) {
+  const { withPostgres } = await import('./postgres.mjs')
+  const shares = await runScripts('measure-lease.mjs', [], options)
+  showProgress('measure-quota.mjs')
+  const driven = await withPostgres((postgresUrl) =>
+    runScript('measure-quota.mjs', [options.seed, postgresUrl]),
+  )
+  return { driven, leases: shares.flat() }
 }
 
 /** Runs a script in a process of its own; resolves with what it sends. */

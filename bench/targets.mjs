@@ -166,6 +166,7 @@ export async function createKeys({ rateLimits, quota = null, rateLimiter }) {
     rateLimits,
     cache: { maxEntries: 100_000, maxAgeMs: 3_600_000 },
     quotaBlockSize: 1_000_000_000,
+    quotaLeaseMs: 600_000,
   })
   const { key } = await keys.issue({ owner: { type: 'user', id: 'u_1' }, name: 'bench', quota })
   return { keys, key }
