@@ -65,6 +65,7 @@ export async function useEverything(baseUrl: string, login: string, key: string)
   const verify = await service.POST('/verify', { body: { key: text, permissions: { projects: ['read'] }, ip: '127.0.0.1', cost: 1 } })
   const revoke = await people.POST('/{id}/revoke', { params: { path }, body: { reason: 'done' } })
   const revokeAll = await people.POST('/revoke', { body: { owner: { type: 'user', id: 'u_alice' } } })
+  const erase = await people.POST('/erase', { body: { owner: { type: 'user', id: 'u_gone' } } })
   const self = await service.GET('/self')
   const revokeSelf = await service.POST('/self/revoke', { body: {} })
   const document = await people.GET('/openapi.json')
@@ -82,6 +83,7 @@ export async function useEverything(baseUrl: string, login: string, key: string)
       verify: verify.data?.active,
       revoke: revoke.data?.revokedReason,
       revoke_all: count,
+      erase: erase.data,
       self: self.data?.permissions,
       self_revoke: typeof revokeSelf.data?.revokedAt,
       openapi: Object.keys(document.data ?? {}).includes('paths'),
@@ -135,6 +137,7 @@ describe('a client that is generated from the document', () => {
       verify: true,
       revoke: 'done',
       revoke_all: 2,
+      erase: { removed: 0, forgotten: 0 },
       self: { 'api-keys': ['verify'] },
       self_revoke: 'string',
       openapi: true,

@@ -13,7 +13,7 @@ import { migrate, postgresStore } from 'latchkey/sql'
 import { Pool } from 'pg'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { fakeClock } from '../support/fake-clock.ts'
-import { importOldRelease } from '../support/old-release.ts'
+import { importRelease } from '../support/old-release.ts'
 import { createPostgres, type TestDatabase } from '../support/sql-databases.ts'
 import { NAME } from '../support/test-keys.ts'
 import { watchStores } from '../support/watch-stores.ts'
@@ -42,7 +42,7 @@ describe('release 0.2 and this one, over one PostgreSQL and one Redis', () => {
   const pools: Pool[] = []
   beforeAll(async () => {
     database = await createPostgres()
-    const doors = ['index', 'sql', 'redis'].map((door) => importOldRelease<object>('0.2.0', door))
+    const doors = ['index', 'sql', 'redis'].map((door) => importRelease<object>('0.2.0', door))
     old = Object.assign({}, ...(await Promise.all(doors)))
   })
   afterAll(async () => {
