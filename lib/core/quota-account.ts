@@ -176,12 +176,13 @@ export class QuotaAccount {
 
   /** The exchange that is to be made for those who wait, or to give units back; null where there is nothing to exchange. */
   propose(at: Date, blockSize: number, isReturn: boolean): PendingSwap | null {
-    const isYoung = at.getTime() - this.#leasedAt < 2 * this.#leaseMs
+    // Where the last lease has ended before this call, what is leased ahead would go back unused as well.
+    const isInUse = at.getTime() - this.#leasedAt < this.#leaseMs
     const wish = {
       epoch: this.lease.epoch,
       held: this.lease.units,
       costs: isReturn ? [] : this.waiting.map(({ cost }) => cost),
-      maxExtra: isReturn || !isYoung ? 0 : Math.min(blockSize, 2 * this.#spent),
+      maxExtra: isReturn || !isInUse ? 0 : Math.min(blockSize, 2 * this.#spent),
     }
     const exchange = decideExchange(this.#known, wish, at)
     if (exchange.next === this.#known) {

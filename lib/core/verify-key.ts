@@ -369,7 +369,9 @@ export function createVerifier(parts: VerifierParts): Verifier {
       cached.isUpgrading = true
       parts.inBackground(upgradeDigest(attempt.key, cached))
     }
-    const limits = withQuota(answer.limits, cached, false)
+    const limits = lease
+      ? [...answer.limits, lease.account.state(now, false)]
+      : withQuota(answer.limits, cached, false)
     return new Admitted(apiKey, limits, limiter, chargeOf(answer, attempt.cost, cached, lease))
   }
 
