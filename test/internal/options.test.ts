@@ -84,7 +84,8 @@ describe('createApiKeys', () => {
     ...(
       [
         ['ownerMaxAgeMs', 0, DAY],
-        ['quotaBlockSize', 1, 1_000_000_000],
+        ['quotaBlockSize', 0, 1_000_000_000],
+        ['quotaLeaseMs', 100, 600_000],
         ['timeoutMs', 1, DAY],
         ['cache.maxEntries', 1, 10_000_000],
         ['cache.maxAgeMs', 0, DAY],
@@ -157,7 +158,7 @@ describe('createApiKeys', () => {
   })
 
   const names =
-    'store rateLimiter revocation invalidation failedAttempts prefix digest peppers upgradeDigests rateLimits cache isOwnerActive ownerPermissions ownerMaxAgeMs quotaBlockSize usage timeoutMs onEvent clock'
+    'store rateLimiter revocation invalidation failedAttempts prefix digest peppers upgradeDigests rateLimits cache isOwnerActive ownerPermissions ownerMaxAgeMs quotaBlockSize quotaLeaseMs usage timeoutMs onEvent clock'
   const wrongPlaces = names.split(' ').flatMap((name) => [
     [name, SECRET],
     [name, [SECRET]],
@@ -201,7 +202,8 @@ describe('createApiKeys', () => {
     expect(() =>
       createWith({
         ownerMaxAgeMs: 0,
-        quotaBlockSize: 1,
+        quotaBlockSize: 0,
+        quotaLeaseMs: 100,
         timeoutMs: 1,
         cache: least,
         usage: { flushMs: 1, maxKeys: 1 },
