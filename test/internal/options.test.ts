@@ -202,7 +202,8 @@ describe('createApiKeys', () => {
     expect(() =>
       createWith({
         ownerMaxAgeMs: 0,
-        quotaBlockSize: 1,
+        quotaBlockSize: 0,
+        quotaLeaseMs: 100,
         timeoutMs: 1,
         cache: least,
         usage: { flushMs: 1, maxKeys: 1 },

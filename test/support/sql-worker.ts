@@ -29,8 +29,8 @@ let [asked, granted] = [0, 0]
 async function take(): Promise<void> {
   while (asked < Number(units)) {
     asked += 1
-    const units = await lease(store, 'shared', 1)
-    granted += units ?? 0
+    const leased = await lease(store, 'shared', 1)
+    granted += leased ?? 0
   }
 }
 await Promise.all(Array.from({ length: 20 }, take))
