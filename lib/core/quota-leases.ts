@@ -53,6 +53,8 @@ const TOGETHER_WITHIN = 0.2
 const BATCH = 100
 /** Each time somebody else was faster. With as many at once as this, every one of them gets through. */
 const MAX_TRIES = 100
+/** How often a process that ends tries to give back what it holds. */
+const CLOSING_TRIES = 3
 
 /**
  * Leases units of quotas from the store and spends them in memory. A quota lives in the store and nowhere else. Units move by
@@ -311,7 +313,9 @@ export function createQuotaLeases(
       isClosed = true
       cancelTimer?.()
       cancelTimer = null
-      await giveBackAll([...holding])
+      // A fault that passes must not cost what nobody will give back later.
+      for (let tries = 0; tries < CLOSING_TRIES && holding.size > 0; tries += 1)
+        await giveBackAll([...holding])
     },
   }
 }

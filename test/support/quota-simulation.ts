@@ -30,7 +30,8 @@ export type QuotaTally = Record<string, number>
  *   refused at all while it had them for a lease time before that.
  *
  * And when all has come to rest: a process that lost no reply and did not crash holds nothing. What the others have lost is
- * at most what they held, and what they moved by swaps whose outcome they never learned.
+ * at most what they held, and what they moved by swaps whose outcome they never learned. One whose store fails while it ends may
+ * lose what it holds.
  *
  * @throws Error with the seed and the story of the first simulation in which something else happens.
  */
@@ -399,7 +400,7 @@ async function swap(
     world.count('swap lost')
     world.say(`${host.name} loses a swap`)
     // It cannot tell this from a reply that was lost.
-    host.mayLose += Math.abs(units)
+    noteUnknown(host, units)
     if (random.chance(0.5)) throw new Error('the connection was refused')
     // It may still arrive, long after its sender has given up.
     await delayed(world, random.of([100, TIMEOUT_MS, 3 * TIMEOUT_MS, Infinity]))
@@ -415,13 +416,18 @@ async function swap(
   if (fails()) {
     world.count('reply lost')
     world.say(`${host.name} does not hear of it`)
-    host.mayLose += Math.abs(units)
+    noteUnknown(host, units)
     if (random.chance(0.5)) throw new Error('the connection was reset')
     await delayed(world, random.of([TIMEOUT_MS, 3 * TIMEOUT_MS, Infinity]))
   }
   await delayed(world, random.below(50))
   if (result.swapped) host.epoch = Math.max(host.epoch, next.epoch)
   return result
+}
+
+/** What was moved may be lost; and where the process is about to end, what it still holds. */
+function noteUnknown(host: Host, units: number): void {
+  host.mayLose += host.hasEnded ? Infinity : Math.abs(units)
 }
 
 /** Units that leave the store. */
