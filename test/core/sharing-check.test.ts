@@ -143,7 +143,12 @@ describe('where the store cannot be asked', () => {
 })
 
 describe('what Redis is shared as', () => {
-  const client = { eval: async () => {}, evalsha: async () => {}, publish: async () => {}, duplicate() {} }
+  const client = {
+    eval: async () => {},
+    evalsha: async () => {},
+    publish: async () => {},
+    duplicate: () => client,
+  }
 
   it.each([
     [redisRateLimiter(client as never), 'keyPrefix "latchkey"'],

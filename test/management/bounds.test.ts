@@ -249,7 +249,8 @@ describe('the document says of every body and parameter what the interface takes
     const least: Record<string, unknown> = operationId === 'verify' ? { key: 'k' } : {}
     if (operationId === 'issue') Object.assign(least, { name: 'n', owner: ALICE })
     if (operationId === 'update') Object.assign(least, { name: 'n' })
-    if (operationId === 'revoke_all') Object.assign(least, { owner: { type: 'user', id: 'nobody' } })
+    if (['revoke_all', 'erase'].includes(operationId))
+      Object.assign(least, { owner: { type: 'user', id: 'nobody' } })
     const world = await createWorld({ maxBodyBytes: 1_000_000, requestLimit: false })
     const wrong: unknown[] = []
     let tried = 0
