@@ -151,8 +151,8 @@ export interface ApiKeysOptions {
   quotaBlockSize?: number
   /**
    * How long this process holds units that it has leased, in milliseconds, from 100 to 600,000. What is not spent by then goes
-   * back to the store. While units are leased by other processes, a call may be refused for that long, and is told so by
-   * `Retry-After`. Longer leases need fewer writes.
+   * back to the store. While other processes lease what is left, a call may be refused for that long; `Retry-After` says
+   * so. Longer leases need fewer writes.
    *
    * @default 5_000
    */

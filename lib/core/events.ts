@@ -138,7 +138,7 @@ export type ApiKeyEvent =
       readonly type: 'address.missing'
       readonly at: Date
       readonly neededFor: 'allowedIps' | 'failedAttempts'
-      /** What the framework says of the address: nothing, as on a Unix socket, or a text that is none. */
+      /** What the framework says of the address: nothing, as on a Unix socket, or no address. */
       readonly found: 'nothing' | 'no address'
     }
   | {
