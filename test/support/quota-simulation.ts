@@ -336,6 +336,7 @@ function startHost(world: World, name: string): Host {
     cache: { maxAgeMs: world.maxAgeMs },
     timeoutMs: TIMEOUT_MS,
     clock: ownClock,
+    onEvent() {},
   })
   world.hosts.push(host)
   return Object.assign(host, { keys })

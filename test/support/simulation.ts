@@ -317,6 +317,7 @@ function startHost(world: World, name: string): Host {
     cache: { maxEntries: 20, maxAgeMs, negativeMaxEntries: 10 },
     timeoutMs: TIMEOUT_MS,
     clock: host.clock,
+    onEvent() {},
   })
   return Object.assign(host, { keys })
 }
