@@ -55,6 +55,8 @@ export class QuotaAccount {
   pending: PendingSwap | null = null
   /** The exchange that is under way. */
   running: Promise<void> | null = null
+  /** The return of units that is under way, or waits for its turn. */
+  returning: Promise<void> | null = null
   /** When what is held has to go back, or what is pending is sent again; null where there is neither. */
   dueAt: number | null = null
   /** The quota that was looked at last; the same object needs no second look. */

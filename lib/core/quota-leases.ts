@@ -123,9 +123,15 @@ export function createQuotaLeases(
    * wait were told.
    */
   function exchange(account: QuotaAccount, isReturn = false): Promise<void> {
+    if (isReturn && account.returning) return account.returning
     const before = account.running
     const run = () => exchangeAll(account, isReturn)
-    return occupy(account, before ? before.then(run) : run())
+    const running = occupy(account, before ? before.then(run) : run())
+    if (!isReturn) return running
+    account.returning = running.then(() => {
+      account.returning = null
+    })
+    return account.returning
   }
 
   /** Keeps an account for `work` alone, and goes on with those who came meanwhile. */
@@ -210,12 +216,12 @@ export function createQuotaLeases(
     return store.swapQuotas?.(swaps.map(({ lineageId, expected, next }) => ({ lineageId, expected, next })))
   }
 
-  /** A late refusal says nothing where the swap was sent again since. */
+  /** A late refusal says nothing: the swap may have been made by then, and forgotten. */
   function concludeLate(swaps: readonly PendingSwap[], results: readonly QuotaSwapResult[]): void {
     for (const [i, swap] of swaps.entries()) {
       const { account } = swap
       const result = results[i] as QuotaSwapResult
-      if (account.pending !== swap || (!result.swapped && swap.copies > 1)) continue
+      if (account.pending !== swap || !result.swapped) continue
       account.conclude(swap, result)
       watch(account)
     }
@@ -249,8 +255,16 @@ export function createQuotaLeases(
 
   function onTimer(): void {
     cancelTimer = null
-    const until = clock.now() + leaseMs * TOGETHER_WITHIN
-    void giveBackAll([...holding].filter(({ dueAt }) => dueAt !== null && dueAt <= until)).then(startTimer)
+    const now = clock.now()
+    const until = now + leaseMs * TOGETHER_WITHIN
+    const due = [...holding].filter(({ dueAt }) => dueAt !== null && dueAt <= until)
+    // They have their turn now: a store that hangs is not asked about them again and again.
+    for (const account of due) {
+      holding.delete(account)
+      account.dueAt = now + leaseMs
+      holding.add(account)
+    }
+    void giveBackAll(due).then(startTimer)
   }
 
   async function giveBackAll(giving: readonly QuotaAccount[]): Promise<void> {
