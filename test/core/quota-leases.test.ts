@@ -505,6 +505,29 @@ describe('a lease', () => {
     expect(left.slice(0, 3)).toEqual([98, 98, 98])
   })
 
+  it('is offered once in a while to a store that hangs, and close() comes to an end', async () => {
+    const { keys, store, clock } = createTestKeys({ timeoutMs: 3_000, quotaLeaseMs: 200 })
+    const issued = []
+    for (let i = 0; i < 6; i++) issued.push(await keys.issue({ ...NAME, quota: { remaining: 1_000 } }))
+    for (const { key } of issued) for (let i = 0; i < 5; i++) await keys.verify(key)
+    const last = issued.at(-1) as (typeof issued)[number]
+    store.fail('swapQuota', (work, lineageId) => (lineageId === last.apiKey.lineageId ? work() : hangs(work)))
+    store.forgetCalls()
+    // One that is well and in use ends exchanges all the time.
+    for (let i = 0; i < 60; i++) {
+      await keys.verify(last.key)
+      await clock.advance(100)
+    }
+    const hung = store.argumentsOf('swapQuota').filter(([lineageId]) => lineageId !== last.apiKey.lineageId)
+    expect(hung.length).toBeLessThanOrEqual(5 * 3)
+    let isClosed = false
+    void keys.close().then(() => {
+      isClosed = true
+    })
+    await clock.advance(15_000)
+    expect(isClosed).toBe(true)
+  })
+
   it('ends with its clock set back: units are neither lost nor held for ever', async () => {
     const { keys, store, clock } = createTestKeys()
     const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: 100 } })
