@@ -67,6 +67,8 @@ export class QuotaAccount {
   /** When the call to the store began that saw this state first, and when the latest one began that still did. */
   #knownSince: number
   #confirmedAt: number
+  /** A call to the store that begins after this sees this state or a later one, unless the store was set back. */
+  #settledAt: number
   /** When the lease began. It ages from when it was asked for. */
   #leasedAt = -Infinity
   #refillAtMs: number
@@ -80,6 +82,7 @@ export class QuotaAccount {
     this.#known = quota
     this.#knownSince = readAt
     this.#confirmedAt = readAt
+    this.#settledAt = readAt
     this.#refillAtMs = quota.nextRefillAt?.getTime() ?? Infinity
   }
 
@@ -127,6 +130,15 @@ export class QuotaAccount {
   learn(quota: QuotaRecord, readAt: number): void {
     if (isLaterQuota(quota, this.#known)) this.#adopt(quota, readAt)
     else if (!isLaterQuota(this.#known, quota)) this.#confirmedAt = Math.max(this.#confirmedAt, readAt)
+    else if (this.#wasSetBack(readAt)) this.#adopt(quota, readAt)
+  }
+
+  /**
+   * Whether an earlier state that was read now is what the store holds: it was restored from a backup. Where units are held or a
+   * swap is open, the next swap finds that out, and nothing is lost by a late read.
+   */
+  #wasSetBack(readAt: number): boolean {
+    return readAt > this.#settledAt && this.lease.units === 0 && this.pending === null
   }
 
   #adopt(quota: QuotaRecord, readAt: number): void {
@@ -137,6 +149,7 @@ export class QuotaAccount {
     this.#known = quota
     this.#knownSince = readAt
     this.#confirmedAt = readAt
+    this.#settledAt = Math.max(this.#settledAt, readAt)
     this.#refillAtMs = quota.nextRefillAt?.getTime() ?? Infinity
   }
 
@@ -206,8 +219,9 @@ export class QuotaAccount {
     return this.pending
   }
 
-  /** Takes note of what has become of a swap. */
-  conclude(swap: PendingSwap, result: QuotaSwapResult): 'swapped' | 'conflict' | 'gone' {
+  /** Takes note of what has become of a swap, as was answered at `now`. */
+  conclude(swap: PendingSwap, result: QuotaSwapResult, now: number): 'swapped' | 'conflict' | 'gone' {
+    this.#settledAt = Math.max(this.#settledAt, now)
     // An answer that came late may have said it already.
     const isOpen = this.pending === swap
     if (isOpen) this.pending = null

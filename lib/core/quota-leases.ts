@@ -81,6 +81,7 @@ export function createQuotaLeases(
   })
   /** Those with a `dueAt`, as a rule the earliest first. */
   const holding = new Set<QuotaAccount>()
+  const exchanging = new Set<QuotaAccount>()
   let cancelTimer: (() => void) | null = null
   let isClosed = false
 
@@ -139,6 +140,7 @@ export function createQuotaLeases(
     const end = (hasFailed: boolean) => {
       if (account.running !== running) return
       account.running = null
+      exchanging.delete(account)
       watch(account, hasFailed)
       if (account.waiting.length > 0) void exchange(account)
     }
@@ -150,6 +152,7 @@ export function createQuotaLeases(
       },
     )
     account.running = running
+    exchanging.add(account)
     return running
   }
 
@@ -184,7 +187,7 @@ export function createQuotaLeases(
     const [result] = await send([swap])
     // The store was looked at after these had come.
     for (const call of asking) call.hasLooked = true
-    const outcome = account.conclude(swap, result as QuotaSwapResult)
+    const outcome = account.conclude(swap, result as QuotaSwapResult, clock.now())
     if (outcome === 'gone') {
       for (const call of account.waiting.splice(0)) call.answer({ outcome: 'gone' })
     }
@@ -222,7 +225,7 @@ export function createQuotaLeases(
       const { account } = swap
       const result = results[i] as QuotaSwapResult
       if (account.pending !== swap || !result.swapped) continue
-      account.conclude(swap, result)
+      account.conclude(swap, result, clock.now())
       watch(account)
     }
   }
@@ -284,7 +287,8 @@ export function createQuotaLeases(
     const swaps = atRest.flatMap((account) => account.propose(new Date(clock.now()), blockSize, true) ?? [])
     if (swaps.length === 0) return []
     const work = send(swaps).then((results) => {
-      for (const [i, swap] of swaps.entries()) swap.account.conclude(swap, results[i] as QuotaSwapResult)
+      const now = clock.now()
+      for (const [i, swap] of swaps.entries()) swap.account.conclude(swap, results[i] as QuotaSwapResult, now)
     })
     const done = swaps.map(({ account }) => occupy(account, work))
     try {
@@ -295,6 +299,11 @@ export function createQuotaLeases(
     } finally {
       await Promise.all(done)
     }
+  }
+
+  /** Resolves once what is being exchanged now is held, and so can be given back. */
+  async function exchangesUnderWay(): Promise<void> {
+    await Promise.all(Array.from(exchanging, ({ running }) => running))
   }
 
   return {
@@ -319,6 +328,7 @@ export function createQuotaLeases(
       accounts.peek(lineageId)?.learn(quota, clock.now())
     },
     async giveBack() {
+      await exchangesUnderWay()
       const giving = [...holding]
       await giveBackAll(giving)
       return giving.every(({ pending }) => pending === null)
@@ -327,6 +337,7 @@ export function createQuotaLeases(
       isClosed = true
       cancelTimer?.()
       cancelTimer = null
+      await exchangesUnderWay()
       // A fault that passes must not cost what nobody will give back later.
       for (let tries = 0; tries < CLOSING_TRIES && holding.size > 0; tries += 1)
         await giveBackAll([...holding])

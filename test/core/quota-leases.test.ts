@@ -608,7 +608,35 @@ describe('close()', () => {
   })
 })
 
+describe('a store that was set back to an earlier state', () => {
+  it('decides again at the next reading, though nothing was left before', async () => {
+    const { keys, store, clock } = createTestKeys()
+    const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: 5 } })
+    const earlier = (await store.find({ id: apiKey.id }))?.quota as QuotaRecord
+    for (let i = 0; i < 5; i++) await keys.verify(key)
+    expect(await keys.verify(key)).toMatchObject({ ok: false, code: 'quota_exceeded' })
+    const spent = (await store.find({ id: apiKey.id }))?.quota as QuotaRecord
+    expect(await store.swapQuota(apiKey.lineageId, spent, earlier)).toEqual({ swapped: true })
+    await clock.advance(LEASE_MS)
+    expect(countAdmitted(await verifyTimes(keys, key, 7))).toBe(5)
+  })
+})
+
 describe('flush()', () => {
+  it('gives back units whose limiter refuses while they are under way', async () => {
+    const { keys, store } = createTestKeys({ rateLimits: [{ name: 'one', limit: 1, windowMs: HOUR }] })
+    const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: 100 } })
+    await keys.verify(key)
+    await keys.flush()
+    const held = store.hold('swapQuota')
+    const call = keys.verify(key)
+    await held.reached
+    const flushed = keys.flush()
+    held.release()
+    await Promise.all([call, flushed])
+    expect(await remainingOf(store, apiKey.id)).toBe(99)
+  })
+
   it('gives back what was not spent, and the keys go on', async () => {
     const { keys, store } = createTestKeys()
     const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: 100 } })
