@@ -31,6 +31,9 @@ export const common = defineConfig({
   },
 })
 
+/** Builds the package, where its build is not of these sources. */
+export const builtPackage = fromRoot('./test/support/build-package.ts')
+
 /** Starts Redis, PostgreSQL and MariaDB for the tests that need them. */
 export const services = {
   globalSetup: fromRoot('./test/support/start-services.ts'),
@@ -60,7 +63,7 @@ export default mergeConfig(
           test: {
             name: 'package',
             include: ['test/package/**/*.test.ts'],
-            globalSetup: fromRoot('./test/support/build-package.ts'),
+            globalSetup: builtPackage,
             testTimeout: 120_000,
             hookTimeout: 180_000,
           },

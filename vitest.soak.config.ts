@@ -1,5 +1,5 @@
 import { defineConfig, mergeConfig } from 'vitest/config'
-import { common, services } from './vitest.config.ts'
+import { builtPackage, common, services } from './vitest.config.ts'
 
 /** Long runs under load, apart from `npm test`: one file after the other, so that none disturbs what another measures. */
 export default mergeConfig(
@@ -9,6 +9,7 @@ export default mergeConfig(
       name: 'soak',
       include: ['test/soak/**/*.test.ts'],
       ...services,
+      globalSetup: [builtPackage, services.globalSetup],
       fileParallelism: false,
       testTimeout: 300_000,
     },

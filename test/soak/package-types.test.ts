@@ -1,0 +1,42 @@
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { type PackedPackage, packPackage } from '../support/packed-package.ts'
+import { compileAlone, complaintsOf, EXPRESS, STRICT, TYPED_PROGRAMS } from '../support/typed-programs.ts'
+
+let packed: PackedPackage
+
+beforeAll(() => {
+  expect(inject('buildFailure')).toBe('')
+  packed = packPackage()
+})
+
+afterAll(() => packed?.remove())
+
+describe.each(['typescript5', 'typescript', 'typescript7'] as const)(
+  'a strict application compiled by %s',
+  (compiler) => {
+    it.each(TYPED_PROGRAMS)('$title', async (program) => {
+      expect(await compileAlone(packed, compiler, program)).toEqual([])
+    })
+  },
+)
+
+/** What Nest projects and Express starters had for years; TypeScript 7 has left it behind. */
+const CLASSIC = [
+  ['typescript5', 'by default', {}],
+  ['typescript', 'on request', { moduleResolution: 'node10', ignoreDeprecations: '6.0' }],
+] as const
+
+describe.each(CLASSIC)('an application of "module": "commonjs" compiled by %s', (compiler, how, options) => {
+  it(`finds every door and its types, resolved classically ${how}, and runs`, async () => {
+    const consumer = packed.createConsumer(['@types/node', '@types/express', '@types/koa', 'express'])
+    const doors = packed.doors.map((door, i) => `import * as door${i} from '${door}'`)
+    const names = packed.doors.map((_door, i) => `Object.keys(door${i}).length > 0`)
+    consumer.write('app.ts', `${doors.join('\n')}\nconsole.log(JSON.stringify([${names}]))\n${EXPRESS}`)
+    const compilerOptions = { ...STRICT, noEmit: false, outDir: 'out', module: 'commonjs', ...options }
+    consumer.write('tsconfig.json', JSON.stringify({ compilerOptions, files: ['app.ts'] }))
+    expect(await complaintsOf(compiler, consumer)).toEqual([])
+    const { status, stdout, stderr } = await consumer.run('out/app.js')
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    expect(JSON.parse(stdout)).toEqual(packed.doors.map(() => true))
+  })
+})

@@ -1,0 +1,370 @@
+import { type Compiler, type Consumer, compilerOf, type PackedPackage } from './packed-package.ts'
+
+/** A program of an application, and the packages that it has beside ours. */
+export interface TypedProgram {
+  readonly title: string
+  /** Its files. */
+  readonly sources: readonly string[]
+  readonly packages: readonly string[]
+  /** Compiler options beyond `STRICT`. */
+  readonly options?: Readonly<Record<string, unknown>>
+}
+
+/** Strict in every way that a door could stumble over; `skipLibCheck` is off, so our declarations are checked as well. */
+export const STRICT = {
+  target: 'es2022',
+  module: 'nodenext',
+  strict: true,
+  exactOptionalPropertyTypes: true,
+  noUncheckedIndexedAccess: true,
+  esModuleInterop: true,
+  skipLibCheck: false,
+  noEmit: true,
+  types: ['node'],
+}
+
+const SERVICE = `
+  import { type ApiKey, createApiKeys, memoryRateLimiter, memoryStore } from 'latchkey'
+  const keys = createApiKeys({ store: memoryStore(), rateLimiter: memoryRateLimiter(), prefix: 'acme_live' })`
+
+export const EXPRESS = `${SERVICE}
+  import express from 'express'
+  import { apiKeyAuth, type ApiKeyRequest, getAuth, markSession, requireApiKey, requireSession, withApiKey } from 'latchkey/express'
+  const app = express()
+  app.use(markSession(), apiKeyAuth(keys, { required: false }))
+  app.get('/settings', requireSession(), (req, res) => {
+    const auth = getAuth(req)
+    if (auth.method === 'session') res.json(auth.user)
+    // @ts-expect-error nobody has proven that there is one
+    res.json(req.apiKey.id)
+  })
+  app.get('/projects', requireApiKey(), withApiKey((req, res) => void res.json([req.apiKey.owner.id, req.user])))
+  app.route('/projects/:id').get(withApiKey((req, res) => {
+    const id: string = req.params.id
+    const method: 'apikey' = req.authMethod
+    res.json({ id, method })
+  }))
+  app.get('/projects/:id/keys', withApiKey<{ id: string }>((req, res) => void res.json(req.params.id)))
+  const show = (req: ApiKeyRequest, res: express.Response) => void res.json(req.apiKey.id)
+  app.get('/key', withApiKey(show, { permissions: { projects: ['read'] } }))
+  // @ts-expect-error it answers only requests that a key has authenticated
+  app.get('/key', show)`
+
+const KOA = `${SERVICE}
+  import Koa from 'koa'
+  import { apiKeyAuth, markSession, requireApiKey, withApiKey } from 'latchkey/koa'
+  new Koa().use(markSession()).use(apiKeyAuth(keys)).use((ctx) => {
+    const apiKey: ApiKey | undefined = ctx.state.apiKey
+    ctx.body = { id: apiKey?.id, by: ctx.state.authMethod, tenant: ctx.state.tenant }
+    // @ts-expect-error there is no such way of authenticating
+    if (ctx.state.authMethod === 'telepathy') return
+  })
+  new Koa<{ tenant: string }, { log(text: string): void }>().use(apiKeyAuth(keys)).use(requireApiKey()).use((ctx) => {
+    const tenant: string = ctx.state.tenant
+    ctx.log(tenant)
+    // @ts-expect-error nobody has put that there
+    ctx.state.other
+    // @ts-expect-error nor that
+    ctx.other
+  })
+  new Koa().use(withApiKey((ctx) => {
+    ctx.body = ctx.state.apiKey.id
+    // @ts-expect-error a key as everybody may see it has no digest
+    ctx.state.apiKey.digest
+  }))`
+
+const NEIGHBOURS = `${EXPRESS}
+  import { clerkMiddleware, getAuth as getClerkAuth } from '@clerk/express'
+  import { expressjwt, type Request as JwtRequest } from 'express-jwt'
+  import session from 'express-session'
+  import { ApiKeyStrategy, getAuth as getAuthByPassport } from 'latchkey/passport'
+  import passport from 'passport'
+  interface Account { id: string; admin: boolean }
+  declare module 'express-session' { interface SessionData { account: Account } }
+  declare global {
+    namespace Express {
+      interface User extends Account {}
+      interface AuthInfo { scope?: string }
+    }
+  }
+  app.use(session({ secret: 's' }), passport.initialize(), passport.session(), clerkMiddleware())
+  app.use(markSession({ user: (req) => req.session.account }))
+  app.use(expressjwt({ secret: 's', algorithms: ['HS256'] }))
+  passport.use(new ApiKeyStrategy({ keys, resolveUser: (): Account => ({ id: 'u_1', admin: false }) }))
+  app.get('/all', passport.authenticate('apikey', { permissions: { projects: ['read'] } }), withApiKey((req, res) => {
+    const admin: boolean = req.user.admin
+    const scope: string | undefined = req.authInfo?.scope
+    const subject: string | undefined = (req as JwtRequest).auth?.sub
+    const auth = getAuth(req)
+    if (auth.method === 'apikey') res.json([auth.user.id, getAuthByPassport(req).method, getClerkAuth(req)])
+    if (req.isAuthenticated()) res.json([admin, scope, subject, req.session.account])
+    // @ts-expect-error the user's type is the application's
+    req.user.telephone
+  }))`
+
+const PASSPORT_ALONE = `${SERVICE}
+  import { ApiKeyStrategy, getAuth } from 'latchkey/passport'
+  export const strategy = new ApiKeyStrategy({ keys }, (apiKey, done) => done(null, apiKey.owner))
+  const auth = getAuth({ headers: {} })
+  if (auth.method === 'apikey') auth.apiKey.owner.id`
+
+const REGISTERED = `${EXPRESS}
+  import Koa from 'koa'
+  import { type ApiKeyState, getAuth as getAuthOfKoa, withApiKey as withApiKeyOfKoa } from 'latchkey/koa'
+  interface Member { id: string; admin: boolean }
+  declare global {
+    namespace Latchkey { interface Register { user: Member } }
+  }
+  app.get('/member', withApiKey((req, res) => {
+    const admin: boolean = req.user.admin
+    const member: Member = req.user
+    res.json([admin, member])
+  }))
+  new Koa<ApiKeyState>().use(withApiKeyOfKoa((ctx) => {
+    const admin: boolean = ctx.state.user.admin
+    const auth = getAuthOfKoa(ctx)
+    if (auth.method === 'session') ctx.body = [auth.user.admin, admin]
+    // @ts-expect-error the user's type is the application's
+    ctx.state.user.telephone
+  }))`
+
+const KOA_SESSION = `${SERVICE}
+  import Koa from 'koa'
+  import session from 'koa-session'
+  import { markSession } from 'latchkey/koa'
+  const app = new Koa()
+  app.use(session(app)).use(markSession({ user: (ctx) => {
+    // @ts-expect-error a session may have ended
+    ctx.session.user
+    return ctx.session?.user
+  } }))`
+
+const ISSUE = `${SERVICE}
+  export async function issueKey(): Promise<ApiKey> {
+    const issued = await keys.issue({
+      owner: { type: 'user', id: 'u_1' },
+      name: 'CI',
+      permissions: { projects: ['read'] },
+    })
+    const result = await keys.verify(issued.key, { permissions: { projects: ['read'] } })
+    if (!result.ok) throw new Error(result.code)
+    // @ts-expect-error a key has no secret to show
+    result.apiKey.digest
+    return result.apiKey
+  }
+  // @ts-expect-error a prefix is text
+  createApiKeys({ store: memoryStore(), rateLimiter: memoryRateLimiter(), prefix: 1 })`
+
+const PASSPORT = `${SERVICE}
+  import express from 'express'
+  import { ApiKeyStrategy } from 'latchkey/passport'
+  import passport from 'passport'
+  const users = new Map([['u_1', { name: 'Ada' }]])
+  passport.use(new ApiKeyStrategy({ keys, resolveUser: (apiKey: ApiKey) => users.get(apiKey.owner.id) ?? null }))
+  const app = express()
+  app.get('/projects', passport.authenticate('apikey', { permissions: { projects: ['read'] } }))
+  // @ts-expect-error a strategy needs its keys
+  new ApiKeyStrategy({})`
+
+const REDIS = `${SERVICE}
+  import { type RedisClient, redisRateLimiter } from 'latchkey/redis'
+  declare const client: RedisClient
+  createApiKeys({ store: memoryStore(), rateLimiter: redisRateLimiter(client), prefix: 'acme' })`
+
+const redisWith = (name: string) => `${REDIS}
+  import { Cluster, Redis } from '${name}'
+  import { redisInvalidation } from 'latchkey/redis'
+  redisInvalidation(new Redis())
+  createApiKeys({ store: memoryStore(), rateLimiter: redisRateLimiter(new Cluster([])), prefix: 'acme' })
+  // @ts-expect-error an address is no client
+  redisRateLimiter('redis://localhost')`
+
+const SQL = `
+  import { migrate, type PostgresPool, postgresStore, type SqlStore, sqliteStore } from 'latchkey/sql'
+  declare const pool: PostgresPool
+  const stores: SqlStore[] = [postgresStore(pool), sqliteStore('keys.db')]
+  stores.map(migrate)`
+
+const SQL_POOLS = `${SQL}
+  import Libsql from 'libsql'
+  import { createPool } from 'mysql2'
+  import { createPool as createPromisePool } from 'mysql2/promise'
+  import { Pool } from 'pg'
+  import { mysqlStore } from 'latchkey/sql'
+  stores.push(postgresStore(new Pool(), { schema: 'auth' }), sqliteStore(new Libsql('keys.db')))
+  stores.push(mysqlStore(createPool('')), mysqlStore(createPromisePool(''), { table: 'api_keys' }))
+  // @ts-expect-error an address is no pool
+  postgresStore('postgres://localhost')
+  // @ts-expect-error SQLite has no schemas
+  sqliteStore('keys.db', { schema: 'auth' })`
+
+const MANAGEMENT = `${SERVICE}
+  import { type Actor, createKeyManagementApi } from 'latchkey/management'
+  const api = createKeyManagementApi<{ user: string }>(keys, {
+    actor: ({ user }): Actor => ({ id: user, owners: [{ type: 'user', id: user, can: ['read'] }] }),
+    clientFields: { rateLimits: [{ name: 'minute', limit: 10, windowMs: 60_000 }] },
+  })
+  // @ts-expect-error nobody says who asks
+  createKeyManagementApi(keys, {})`
+
+const EXPRESS_ROUTER = `${SERVICE}
+  import express from 'express'
+  import { apiKeyRouter } from 'latchkey/management/express'
+  express().use('/api-keys', apiKeyRouter(keys, {
+    actor: (req) => (req.get('x') ? { id: 'u_1', admin: true } : null),
+    // @ts-expect-error nothing opens the management of keys to keys
+    keyActions: { issue: { projects: ['read'] } },
+  }))`
+
+const KOA_ROUTER = `${SERVICE}
+  import Koa from 'koa'
+  import { apiKeyRouter } from 'latchkey/management/koa'
+  new Koa().use(apiKeyRouter(keys, {
+    path: '/keys',
+    actor: async (ctx) => ctx.state.user && { id: ctx.state.user.id, admin: true },
+  }))`
+
+const DROP_IN = `
+  import Default, { BadRequestError, HeaderAPIKeyStrategy } from 'latchkey/passport'
+  import passport from 'passport'
+  for (const Strategy of [Default, HeaderAPIKeyStrategy]) {
+    passport.use(new Strategy({ header: 'Authorization', prefix: 'Api-Key ' }, true, (apiKey, done, req) => {
+      if (apiKey === '') return done(new BadRequestError('no key'))
+      done(null, { apiKey, path: req?.path }, { message: 'welcome' })
+    }))
+  }
+  export class Own extends HeaderAPIKeyStrategy {
+    constructor(private readonly settings: { key: string }) {
+      super({ header: 'X-Key' }, false, (apiKey, done) => done(null, apiKey === this.settings.key))
+    }
+  }
+  // @ts-expect-error options of another strategy
+  new HeaderAPIKeyStrategy({ keys: {} }, false, () => {})
+  // @ts-expect-error there has to be somebody who verifies
+  new HeaderAPIKeyStrategy({}, false)`
+
+/** Programs that say nothing of the types of all others, so that one compilation may hold them together. */
+const TOGETHER: readonly TypedProgram[] = [
+  { title: 'uses the main door without the types of any peer', sources: [ISSUE], packages: [] },
+  { title: 'uses the Express door', sources: [EXPRESS], packages: ['@types/express'] },
+  { title: 'uses the Koa door', sources: [KOA], packages: ['@types/koa'] },
+  { title: 'uses the Passport door', sources: [PASSPORT], packages: ['@types/express', '@types/passport'] },
+  { title: 'uses the Passport door without the types of Passport', sources: [PASSPORT_ALONE], packages: [] },
+  {
+    title: 'used passport-headerapikey',
+    sources: [DROP_IN],
+    packages: ['@types/express', '@types/passport'],
+  },
+  { title: 'uses the Redis door without ioredis', sources: [REDIS], packages: [] },
+  { title: 'uses the Redis door with ioredis', sources: [redisWith('ioredis')], packages: ['ioredis'] },
+  { title: 'uses the Redis door with ioredis 5', sources: [redisWith('ioredis5')], packages: ['ioredis5'] },
+  { title: 'uses the SQL door without a driver', sources: [SQL], packages: [] },
+  {
+    title: 'uses the SQL door with any pool',
+    sources: [SQL_POOLS],
+    packages: ['@types/pg', 'pg', 'mysql2', 'libsql'],
+  },
+  { title: 'manages keys', sources: [MANAGEMENT], packages: [] },
+  { title: 'has the router of Express', sources: [EXPRESS_ROUTER], packages: ['@types/express'] },
+  { title: 'has the router of Koa', sources: [KOA_ROUTER], packages: ['@types/koa'] },
+]
+
+const KOA_TYPES = ['@types/koa', '@types/koa-session']
+const BOTH_TYPES = ['@types/express', '@types/koa']
+
+/** Each changes types for the whole program, or is compiled with options of its own. */
+export const SINGLE_PROGRAMS: readonly TypedProgram[] = [
+  { title: 'has its own user type at every door', sources: [REGISTERED], packages: BOTH_TYPES },
+  {
+    title: 'reads the session that the types of koa-session know of',
+    sources: [KOA_SESSION],
+    packages: KOA_TYPES,
+  },
+  {
+    title: 'has Passport, express-session, express-jwt and Clerk beside it',
+    sources: [NEIGHBOURS],
+    packages: [
+      '@types/express',
+      '@types/express-session',
+      '@types/passport',
+      'express-jwt',
+      '@clerk/express',
+    ],
+  },
+  {
+    title: 'is resolved as by a bundler',
+    sources: [EXPRESS, KOA],
+    packages: BOTH_TYPES,
+    options: { module: 'esnext', moduleResolution: 'bundler' },
+  },
+  {
+    title: 'is resolved as by Node 16',
+    sources: [EXPRESS, KOA],
+    packages: BOTH_TYPES,
+    options: { module: 'node16', moduleResolution: 'node16' },
+  },
+  {
+    title: 'imports verbatim',
+    sources: [EXPRESS, KOA],
+    packages: BOTH_TYPES,
+    options: { verbatimModuleSyntax: true, isolatedModules: true },
+  },
+]
+
+export const TYPED_PROGRAMS = [...TOGETHER, ...SINGLE_PROGRAMS]
+
+/** What a compiler says of one program, in a folder that has its packages and no others. */
+export function compileAlone(
+  packed: PackedPackage,
+  compiler: Compiler,
+  program: TypedProgram,
+): Promise<string[]> {
+  return compile(packed, compiler, [program])
+}
+
+/** What a compiler says of all programs that get on with each other, compiled as one. */
+export function compileTogether(packed: PackedPackage, compiler: Compiler): Promise<string[]> {
+  return compile(packed, compiler, TOGETHER)
+}
+
+/** Each program as ESM and as CommonJS; each complaint is a line that begins with its file. */
+async function compile(
+  packed: PackedPackage,
+  compiler: Compiler,
+  programs: readonly TypedProgram[],
+): Promise<string[]> {
+  const packages = new Set(['@types/node', ...programs.flatMap((program) => program.packages)])
+  const options = programs[0]?.options
+  const consumer = packed.createConsumer([...packages])
+  // With these, a CommonJS file may not use `import`, or there is no telling the two apart.
+  const isEsmOnly = options?.verbatimModuleSyntax === true || options?.moduleResolution === 'bundler'
+  const files = programs
+    .flatMap(({ sources }) => sources)
+    .flatMap((source, i) => {
+      const names = isEsmOnly ? [`esm${i}.mts`] : [`esm${i}.mts`, `cjs${i}.cts`]
+      for (const name of names) consumer.write(name, source)
+      return names
+    })
+  consumer.write('tsconfig.json', JSON.stringify({ compilerOptions: { ...STRICT, ...options }, files }))
+  return complaintsOf(compiler, consumer)
+}
+
+/** What a compiler says of the project in a folder. */
+export async function complaintsOf(compiler: Compiler, consumer: Consumer): Promise<string[]> {
+  const result = await consumer.run(compilerOf(compiler), '--project', 'tsconfig.json', '--pretty', 'false')
+  // A complaint goes on in lines that are indented.
+  const complaints = (result.stdout + result.stderr).split(/\n(?! )/)
+  return complaints.filter((complaint) => complaint !== '' && !isAboutOthers(complaint))
+}
+
+/**
+ * Whether a complaint is about a file of a package that does not compile strictly by itself, which is the package's to
+ * mend: `@types/koa` 3.0.3 takes a type from `@types/content-disposition` that newer versions of `content-disposition`,
+ * with types of their own, call otherwise; `@clerk/shared` declares index signatures twice.
+ */
+function isAboutOthers(complaint: string): boolean {
+  const [file = ''] = complaint.split('(')
+  return ['@types/koa', '@clerk/shared', '@clerk/backend', '@clerk/express'].some((name) =>
+    file.includes(`/node_modules/${name}/`),
+  )
+}
