@@ -5,7 +5,7 @@ import tsconfig from './tsconfig.json' with { type: 'json' }
 const fromRoot = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
 const packageTests = 'test/package/**'
-const soakTests = 'test/soak/**'
+const soakTests = 'test/{soak,long}/**'
 const servicesTests = [
   'test/**/redis*.test.ts',
   'test/**/sql*.test.ts',

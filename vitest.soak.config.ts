@@ -7,7 +7,14 @@ export default mergeConfig(
   defineConfig({
     test: {
       name: 'soak',
-      include: ['test/soak/**/*.test.ts'],
+      include: [
+        'test/soak/**/*.test.ts',
+        // The same as in `npm test`, for longer.
+        'test/core/{simulation,quota-simulation}.test.ts',
+        'test/management/http-fuzz.test.ts',
+        'test/rate-limits/redis-model.test.ts',
+      ],
+      env: { TEST_LENGTH: 'soak' },
       ...services,
       globalSetup: [builtPackage, services.globalSetup],
       fileParallelism: false,

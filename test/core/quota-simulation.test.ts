@@ -1,12 +1,13 @@
 import { expect, it } from 'vitest'
+import { firstSeed, times } from '../support/long-run.ts'
 import { simulateQuota } from '../support/quota-simulation.ts'
 
-const seed = Number(process.env.QUOTA_SIMULATION_SEED ?? 1)
-const runs = Number(process.env.QUOTA_SIMULATION_RUNS ?? 300)
+const seed = Number(process.env.QUOTA_SIMULATION_SEED ?? firstSeed)
+const runs = Number(process.env.QUOTA_SIMULATION_RUNS ?? times({ short: 60, soak: 500, long: 20_000 }))
 
 // Which promises these are, and what may happen to them: test/support/quota-simulation.ts.
 it(`no unit is lost, spent twice or kept back in ${runs} simulations from QUOTA_SIMULATION_SEED=${seed}`, {
-  timeout: 300_000,
+  timeout: 3_600_000,
 }, async () => {
   const tally = await simulateQuota(runs, seed)
   const happened = [
@@ -27,5 +28,5 @@ it(`no unit is lost, spent twice or kept back in ${runs} simulations from QUOTA_
     'set',
     'lost none',
   ]
-  if (runs >= 300) for (const what of happened) expect(tally, what).toHaveProperty([what])
+  if (runs >= 60) for (const what of happened) expect(tally, what).toHaveProperty([what])
 })

@@ -3,39 +3,15 @@ import express from 'express'
 import Koa from 'koa'
 import { getAuth } from 'latchkey/express'
 import { getAuth as getAuthOfKoa } from 'latchkey/koa'
-import { describe, expect, it, vi } from 'vitest'
-import { compile } from '../support/compiler.ts'
+import { describe, expect, it } from 'vitest'
 import { issueKey } from '../support/issue-key.ts'
 import { type CodeBlock, deadLinks, readCodeBlocks } from '../support/markdown.ts'
 import { type Ask, serve } from '../support/raw-http.ts'
 import { runBlock } from '../support/run-block.ts'
 import { createTestKeys } from '../support/test-keys.ts'
 
-// The compiler is slow where much else runs.
-vi.setConfig({ testTimeout: 60_000 })
-
 const page = new URL('../../docs/headers.md', import.meta.url)
 const blocks = readCodeBlocks(readFileSync(page, 'utf8'))
-
-const APPLICATION = `
-import type { Express } from 'express'
-import type Koa from 'koa'
-import type { ApiKeys } from 'latchkey'
-
-declare global {
-  const app: Express
-  const koa: Koa
-  const keys: ApiKeys
-}
-`
-
-it('compiles', () => {
-  expect(new Set(blocks.map(({ language }) => language))).toEqual(new Set(['ts']))
-  const files = blocks.map(({ line, text }) => [`test/docs/headers-line-${line}.ts`, `${text}\nexport {}\n`])
-  expect(compile({ 'test/docs/headers-application.ts': APPLICATION, ...Object.fromEntries(files) })).toEqual(
-    [],
-  )
-})
 
 it('links to what exists, and is linked from the README', () => {
   expect(deadLinks(page)).toEqual([])

@@ -17,7 +17,7 @@ import {
 import { migrationSql } from 'latchkey/sql'
 import request from 'supertest'
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
-import { compile, type PublicTypes, readPublicTypes } from '../support/compiler.ts'
+import { type PublicTypes, readPublicTypes } from '../support/compiler.ts'
 import { type CurlAnswer, fetcher } from '../support/curl.ts'
 import { type CodeBlock, codeIn, deadLinks, readCodeBlocks, readTable } from '../support/markdown.ts'
 import { startProgram } from '../support/program.ts'
@@ -30,40 +30,9 @@ const readme = readFileSync(`${root}README.md`, 'utf8')
 const blocks = readCodeBlocks(readme)
 const firstScreen = blocks.filter(({ heading }) => heading === 'Latchkey')
 
-/** What the blocks take from the application that they are part of. */
-const APPLICATION = `
-import type { Express, RequestHandler } from 'express'
-import type { ApiKeys, BetterAuthRow, KeyStore, Owner } from 'latchkey'
-
-declare global {
-  const app: Express
-  const keys: ApiKeys
-  const users: { find(id: string): { id: string } | null; isActive(id: string): boolean }
-  const list: RequestHandler
-  const create: RequestHandler
-  const secret: string
-  const pepper: string
-  const exportAll: () => Promise<boolean>
-  const store: KeyStore
-  const yourStore: () => KeyStore
-  const rows: AsyncIterable<BetterAuthRow>
-  const owner: Owner
-  const id: string
-  const key: string
-}
-`
-
 describe('the code of the README', () => {
   it('is of a kind that is checked here', () => {
     expect(new Set(blocks.map(({ language }) => language))).toEqual(new Set(['ts', 'sh', 'http']))
-  })
-
-  it('compiles', () => {
-    const files = blocks
-      .filter(({ language }) => language === 'ts')
-      .map(({ heading, line, text }) => [`test/docs/${heading} (line ${line}).ts`, text])
-    expect(files.length).toBeGreaterThan(5)
-    expect(compile({ 'test/docs/application.ts': APPLICATION, ...Object.fromEntries(files) })).toEqual([])
   })
 })
 

@@ -6,6 +6,7 @@ import { redisRateLimiter } from 'latchkey/redis'
 import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible'
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest'
 import { type CompiledLimit, compileRateLimits } from '../../lib/core/rate-limit.ts'
+import { times } from '../support/long-run.ts'
 import { type TimedRedis, timedRedis } from '../support/redis-time.ts'
 
 const DAY = 86_400_000
@@ -14,7 +15,7 @@ const RETAIN_MS = 1_000 * DAY
 /** An hour before Berlin leaves summer time, and a day of 25 hours begins there. */
 const T0 = Date.UTC(2026, 9, 24, 21)
 const seed = Number(process.env.MODEL_SEED ?? randomInt(2 ** 31))
-const runs = Number(process.env.MODEL_RUNS ?? 400)
+const runs = Number(process.env.MODEL_RUNS ?? times({ short: 100, soak: 400, long: 5_000 }))
 
 const LIMITS: readonly (readonly CompiledLimit[])[] = [
   [],

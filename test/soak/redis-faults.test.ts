@@ -4,6 +4,7 @@ import { Cluster, Redis } from 'ioredis'
 import { type ApiKeyEvent, createApiKeys, memoryStore } from 'latchkey'
 import { type RedisClient, type RedisRateLimiterOptions, redisRateLimiter } from 'latchkey/redis'
 import { describe, expect, inject, it, onTestFinished } from 'vitest'
+import { times } from '../support/long-run.ts'
 import { startCluster, startRedis } from '../support/redis-server.ts'
 import { type Answered, startLoad } from '../support/steady-load.ts'
 import { NAME } from '../support/test-keys.ts'
@@ -90,14 +91,14 @@ describe.each<['local' | 'open' | 'closed', readonly number[]]>([
     expectInTime(answered, statuses)
     expect(new Set(answered.map(({ status }) => status))).toEqual(new Set(statuses))
 
-    for (let i = 0; i < 200; i++) {
+    for (let i = 0; i < times({ soak: 50, long: 200 }); i++) {
       await client.script('FLUSH')
       await setTimeout(5)
     }
     expectInTime(load.take(), [200])
 
     await server.kill()
-    await setTimeout(8_000)
+    await setTimeout(times({ soak: 2_000, long: 8_000 }))
     await server.restart()
     await recovered()
     expectInTime(load.take(), statuses)

@@ -3,6 +3,7 @@ import { Redis } from 'ioredis'
 import type { IssueOptions, Owner } from 'latchkey'
 import { afterAll, beforeAll, describe, expect, inject, it, onTestFinished } from 'vitest'
 import { changeUnderLoad } from '../support/change-under-load.ts'
+import { times } from '../support/long-run.ts'
 import type { Change } from '../support/redis-worker.ts'
 import { type RedisWorker, type RedisWorkers, startRedisWorkers, sumOf } from '../support/redis-workers.ts'
 import { ALICE } from '../support/test-keys.ts'
@@ -90,7 +91,7 @@ describe.each(servers)('processes that share %s', (_what, limiter) => {
   it.each(changes)(
     'admit no call that begins once a change has resolved: %s',
     async (_what, outcome, count, changeOf) => {
-      for (let round = 0; round < 2 * PROCESSES; round += 1) {
+      for (let round = 0; round < times({ soak: 2, long: 2 * PROCESSES }); round += 1) {
         const owner = { type: 'user', id: randomUUID() }
         const issued = await Promise.all(Array.from({ length: count }, () => issue({ owner })))
         const change = changeOf(issued[0]?.apiKey.id ?? '', owner)
@@ -108,7 +109,7 @@ describe.each(servers)('processes that share %s', (_what, limiter) => {
   it('admit no such call either where records are read again all the time', async () => {
     const others = await startRedisWorkers(4, { ...settings, maxAgeMs: 10 })
     onTestFinished(() => others.stop())
-    for (let round = 0; round < 3 * PROCESSES; round += 1) {
+    for (let round = 0; round < times({ soak: 3, long: 3 * PROCESSES }); round += 1) {
       const { key, apiKey } = await issue()
       const load = { given: [key], calls: 60, inFlight: IN_FLIGHT }
       const seen = await changeUnderLoad(others.workers, load, () =>

@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { times } from '../support/long-run.ts'
 import { createRandom } from '../support/random.ts'
 import {
   type Breaking,
@@ -20,9 +21,9 @@ vi.setConfig({ testTimeout: 600_000, hookTimeout: 120_000 })
 const seed = Number(process.env.CRASH_SEED ?? randomInt(1_000_000))
 const random = createRandom(seed)
 
-const REVOCATIONS = 24
-const LATE_ANSWERS = 10
-const ROUNDS = 4
+const REVOCATIONS = times({ soak: 4, long: 24 })
+const LATE_ANSWERS = times({ soak: 2, long: 10 })
+const ROUNDS = times({ soak: 1, long: 4 })
 
 describe(`consumers under load and two services that they ask: seed ${seed}`, () => {
   let world: TwoServices

@@ -82,6 +82,9 @@ function partsOf(type: ts.Type): ts.Type[] {
   return type.isUnion() ? type.types : [type]
 }
 
+/** Files that exist are parsed once for all programs of a test file. */
+const parsed = new Map<string, ts.SourceFile | undefined>()
+
 function createProgram(files: Record<string, string>): ts.Program {
   const { config } = ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile)
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root)
@@ -92,9 +95,11 @@ function createProgram(files: Record<string, string>): ts.Program {
   host.readFile = (path) => virtual.get(path) ?? readFile(path)
   host.getSourceFile = (path, ...rest) => {
     const text = virtual.get(path)
-    return text === undefined
-      ? getSourceFile(path, ...rest)
-      : ts.createSourceFile(path, text, ...(rest.slice(0, 1) as [ts.CreateSourceFileOptions]), true)
+    if (text !== undefined) {
+      return ts.createSourceFile(path, text, ...(rest.slice(0, 1) as [ts.CreateSourceFileOptions]), true)
+    }
+    if (!parsed.has(path)) parsed.set(path, getSourceFile(path, ...rest))
+    return parsed.get(path)
   }
   return ts.createProgram([...virtual.keys()], options, host)
 }
