@@ -366,7 +366,7 @@ describe('a request that is not Node’s', () => {
         expect(codes).toContain(await codeOf(keys, { headers }))
         expect(codes).toContain(await codeOf(keys, { headers, rawHeaders: fields.flat() }))
       }),
-      { numRuns: 300 },
+      { numRuns: times({ short: 100, soak: 300 }) },
     )
     expect(store.calls()).toBe(0)
   })

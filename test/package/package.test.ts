@@ -163,24 +163,23 @@ describe('an application with passport, express, ioredis and bcrypt', () => {
 describe('an application without zod and raw-body', () => {
   it('opens every door but those of the management, as ESM and as CommonJS', async () => {
     const consumer = packed.createConsumer()
-    const outcomes = await evaluate(
-      consumer,
-      'commonjs',
-      `for (const name of ['zod', 'raw-body']) require('node:fs').unlinkSync('node_modules/' + name)
-       const outcomeOf = (load) => load().then(() => 'opens', ({ code }) => code)
-       Promise.all(${JSON.stringify(packed.doors)}.map(async (door) => [
-         door,
-         await outcomeOf(() => import(door)),
-         await outcomeOf(async () => require(door)),
-       ])).then((outcomes) => console.log(JSON.stringify(outcomes)))`,
-    )
-    const closed = ['ERR_MODULE_NOT_FOUND', 'MODULE_NOT_FOUND']
-    expect(outcomes).toEqual(
-      packed.doors.map((door) => [
-        door,
-        ...(door.startsWith('latchkey/management') ? closed : ['opens', 'opens']),
-      ]),
-    )
+    // Each way in a program of its own: Node 22 stumbles over a door that failed to open in the other way.
+    const outcomesOf = (open: string) => {
+      const program = `
+        if (existsSync('node_modules/zod')) for (const name of ['zod', 'raw-body']) unlinkSync('node_modules/' + name)
+        const outcomeOf = (door) => (async () => ${open})().then(() => 'opens', ({ code }) => code)
+        Promise.all(${JSON.stringify(packed.doors)}.map(outcomeOf))
+          .then((outcomes) => console.log(JSON.stringify(outcomes)))`
+      return evaluate(
+        consumer,
+        'commonjs',
+        `const { existsSync, unlinkSync } = require('node:fs')\n${program}`,
+      )
+    }
+    const expected = (closed: string) =>
+      packed.doors.map((door) => (door.startsWith('latchkey/management') ? closed : 'opens'))
+    expect(await outcomesOf('import(door)')).toEqual(expected('ERR_MODULE_NOT_FOUND'))
+    expect(await outcomesOf('require(door)')).toEqual(expected('MODULE_NOT_FOUND'))
   })
 })
 
