@@ -84,6 +84,12 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       expect(eventsOf('fault')).toHaveLength(1)
     })
 
+    it('takes an actor that is false for nobody, as Passport has it', async () => {
+      const { call, eventsOf } = await world({ actor: () => false as never })
+      expect((await call('GET', '/')).body).toMatchObject({ status: 401, code: 'authentication_required' })
+      expect(eventsOf('fault')).toEqual([])
+    })
+
     it.each(['', '/revoke', '/:id', '/:id/enable', '/:id/disable', '/:id/rotate', '/:id/revoke'])(
       'lets no key change keys, whatever it may do: %s',
       async (path) => {
@@ -700,6 +706,12 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       expect((await call('POST', '/verify', { key: elsewhere.key, json: { key } })).body).toMatchObject({
         code: 'address_not_allowed',
       })
+    })
+
+    it('reads the address as the framework tells it, also where the option is undefined', async () => {
+      const { call, keys } = await world({ ip: undefined } as object)
+      const { key } = await keys.issue({ ...NAME, allowedIps: ['127.0.0.0/8'] })
+      expect((await call('GET', '/self', { key })).status).toBe(200)
     })
 
     it('tells nothing more to a caller that asks about too many bad keys, until the window is over', async () => {
