@@ -11,6 +11,15 @@ import { rejects } from '../support/recording-store.ts'
 import { ALICE, BOB, createTestKeys, forgeKey, NAME } from '../support/test-keys.ts'
 
 const READ = { projects: ['read'] }
+
+class BoundedAdmin {
+  id = 'u_1'
+  admin = true
+  get grantable() {
+    return READ
+  }
+}
+const READER = { can: ['read'] }
 const VERIFIER = { ...NAME, owner: BOB, name: 'service', permissions: { 'api-keys': ['verify'] } }
 
 describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
@@ -72,6 +81,11 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       ['answers with nonsense', () => ({ id: 'u_1', isAdmin: true })],
       ['claims to be a key', () => ({ id: 'key:abc' })],
       ['answers with a promise of nonsense', async () => 'u_1'],
+      ['bounds an admin by its class', () => new BoundedAdmin()],
+      [
+        'bounds an owner by its class',
+        () => ({ id: 'u_1', owners: [Object.assign(Object.create(READER), ALICE)] }),
+      ],
     ])('answers 503 where the application %s, and tells nobody why', async (_what, actor) => {
       const { call, eventsOf } = await world({ actor: actor as never })
       const answer = await call('GET', '/')
