@@ -36,6 +36,8 @@ export function createSessionMarker<Request extends object>(
     }
     const user = readUser ? readUser(request) : passportUser(request)
     if (isPromiseLike(user)) {
+      // Its failure is nobody's to take, and would end the process.
+      user.then(undefined, () => {})
       throw new TypeError('"user" of markSession must answer at once: read the session before, not in it')
     }
     if (isNobody(user)) {

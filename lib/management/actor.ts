@@ -1,8 +1,8 @@
 import { checkPermissions, type Permissions } from '../core/permissions.ts'
 import { checkOwner, type Owner } from '../core/record.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
-import { checkArray, checkBoolean, checkObject, checkText } from '../internal/options.ts'
-import { ownMember } from './own-member.ts'
+import { checkArray, checkBoolean, checkText } from '../internal/options.ts'
+import { checkOwnMembers, ownMember } from './own-member.ts'
 
 /** What an actor may do with the keys of an owner. */
 export type Ability = 'read' | 'create' | 'update' | 'revoke'
@@ -70,7 +70,7 @@ const MAX_OWNERS = 10_000
  * @throws TypeError naming the member: the application has answered nonsense, which is never taken for a right.
  */
 export function checkActor(value: unknown): Actor {
-  const given = checkObject('actor', value, ['id', 'owners', 'admin', 'grantable'])
+  const given = checkOwnMembers('actor', value, ['id', 'owners', 'admin', 'grantable'])
   const id = checkText('actor.id', ownMember(given, 'id'), 255)
   if (id.startsWith('key:')) throw new TypeError('"actor.id" must not begin with "key:", which names keys')
   const owners = ownMember(given, 'owners')
@@ -146,7 +146,7 @@ function entriesOf(actor: Actor, owner: Owner): ActorOwner[] {
 function checkOwners(value: unknown): ActorOwner[] {
   return checkArray('actor.owners', value, MAX_OWNERS).map((entry, i) => {
     const name = `actor.owners[${i}]`
-    const given = checkObject(name, entry, ['type', 'id', 'can', 'grantable'])
+    const given = checkOwnMembers(name, entry, ['type', 'id', 'can', 'grantable'])
     const can = ownMember(given, 'can')
     const grantable = ownMember(given, 'grantable')
     const owner = checkOwner(name, { type: ownMember(given, 'type'), id: ownMember(given, 'id') })

@@ -2,7 +2,7 @@ import type { ApiKeys } from '../core/api-keys.ts'
 import type { PermissionRequirement } from '../core/permissions.ts'
 import type { ApiKey } from '../core/record.ts'
 import type { LatchkeyError } from '../errors.ts'
-import { readMark } from '../http/auth-mark.ts'
+import { isNobody, readMark } from '../http/auth-mark.ts'
 import { createAuthenticator, stampRequest } from '../http/authenticate-request.ts'
 import { CREDENTIAL_OPTIONS, type CredentialOptions, presentsAnyKey } from '../http/credential.ts'
 import { challenge, rateLimitFields } from '../http/header-fields.ts'
@@ -93,7 +93,7 @@ export function createCallerReader<Source extends object>(
   async function readActor(source: Source): Promise<Actor | null> {
     try {
       const actor = await askActor(source)
-      return actor === null || actor === undefined ? null : checkActor(actor)
+      return isNobody(actor) ? null : checkActor(actor)
     } catch (error) {
       const failed = authenticator.refuse.fault('actor', error)
       throw failed.ok ? error : failed.error

@@ -3,8 +3,8 @@ import { checkPrefix } from '../core/key-format.ts'
 import { checkPermissions, type Permissions } from '../core/permissions.ts'
 import { type CompiledLimit, compileRateLimits, type RateLimit } from '../core/rate-limit.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
-import { checkArray, checkBoolean, checkInteger, checkObject } from '../internal/options.ts'
-import { ownMember } from './own-member.ts'
+import { checkArray, checkBoolean, checkInteger } from '../internal/options.ts'
+import { checkOwnMembers, ownMember } from './own-member.ts'
 
 /**
  * What an actor that is no admin may set on a key, and how far. A field that is false is refused by its name, whatever its
@@ -100,7 +100,7 @@ const MAX_LIFE_MS = 100 * 366 * DAY_MS
 
 /** Checks the policy of fields, and fills in what is not given. @throws TypeError naming the option. */
 export function resolveClientFields(value: unknown = {}): ResolvedClientFields {
-  const given = checkObject('clientFields', value, Object.keys(CHECKS))
+  const given = checkOwnMembers('clientFields', value, Object.keys(CHECKS))
   const resolved: Record<string, unknown> = {}
   for (const [field, check] of Object.entries(CHECKS)) resolved[field] = check(ownMember(given, field))
   // CHECKS names every field, or it would not compile.
@@ -133,7 +133,7 @@ function checkLimits(name: string, value: unknown): readonly CompiledLimit[] {
 }
 
 function checkQuotaCeiling(name: string, value: unknown) {
-  const given = checkObject(name, value, ['maxRemaining', 'maxRefillAmount', 'minRefillMs'])
+  const given = checkOwnMembers(name, value, ['maxRemaining', 'maxRefillAmount', 'minRefillMs'])
   const maxRemaining = ownMember(given, 'maxRemaining')
   const amount = ownMember(given, 'maxRefillAmount')
   const every = ownMember(given, 'minRefillMs')
@@ -147,7 +147,7 @@ function checkQuotaCeiling(name: string, value: unknown) {
 }
 
 function checkDuration(name: string, value: unknown, bounds: Bounds): DurationCeiling {
-  const given = checkObject(name, value, ['maxMs'])
+  const given = checkOwnMembers(name, value, ['maxMs'])
   return { maxMs: checkBounded(`${name}.maxMs`, ownMember(given, 'maxMs'), bounds) }
 }
 

@@ -27,7 +27,7 @@ export interface ApiKeyRouterOptions extends KeyManagementApiOptions<Request> {
  * }))
  */
 export function apiKeyRouter(keys: ApiKeys, options: ApiKeyRouterOptions): RequestHandler {
-  const api = createKeyManagementApi<Request>(keys, { ip: (req) => req.ip, ...options })
+  const api = createKeyManagementApi<Request>(keys, { ...options, ip: options?.ip ?? ((req) => req.ip) })
 
   return function manageApiKeys(req, res, next) {
     const { method, url, body: parsedBody } = req

@@ -8,6 +8,7 @@ import type { Caller } from './authenticate-caller.ts'
 import { idOfRequest } from './idempotency.ts'
 import { keyActorId } from './key-actor-id.ts'
 import { createKeyRoom, refusalOfTaken } from './key-room.ts'
+import { findLoosening } from './loosening.ts'
 import type { OperationId } from './operations.ts'
 import { type Action, type Changes, decide, type Policy } from './policy.ts'
 import { matchesVersion, readIfMatch, writeETag } from './preconditions.ts'
@@ -15,6 +16,7 @@ import { invalidRequest, refusal, refusalOf } from './refusal.ts'
 import type { RequestLimits } from './request-limit.ts'
 import type { ListQuery, RevokeRequest, VerifyRequest } from './schemas.ts'
 import { createKeyVerification } from './verify-for-others.ts'
+import { workingRelatives } from './working-relatives.ts'
 
 /** What a handler is given: a request whose shape is right, and whoever makes it. */
 export interface Asked {
@@ -98,13 +100,27 @@ export function createHandlers(parts: HandlerParts): Handlers {
   }
 
   async function update(asked: Asked): Promise<Answered> {
-    return changeKey(asked, 'update', (apiKey, change, options) => {
+    return changeKey(asked, 'update', async (apiKey, change, options) => {
+      await requireQuotaOfRelatives(asked, apiKey, change)
       const act = () => keys.update(apiKey.id, change, options)
       const isRevived =
         (change.expiresAt !== undefined || change.idleExpiryMs !== undefined) &&
         statusOf(apiKey) === 'expired'
       return isRevived ? room.revive(apiKey, change, act) : act()
     })
+  }
+
+  /** A quota is shared: whoever gives more of it to one key gives it to its relatives, and must be allowed to. */
+  async function requireQuotaOfRelatives(
+    asked: Asked,
+    apiKey: ApiKey,
+    { quota }: Changes['update'],
+  ): Promise<void> {
+    if (quota === undefined || findLoosening('update', apiKey, { quota }, policy.defaultLimits) === null)
+      return
+    for await (const relative of workingRelatives(keys, apiKey, now())) {
+      permitted(decide(actorOf(asked), 'update', relative, { quota }, policy, now()))
+    }
   }
 
   async function enable(asked: Asked): Promise<Answered> {

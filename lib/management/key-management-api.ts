@@ -30,7 +30,7 @@ export interface KeyManagementApiOptions<Source>
     CrossOriginOptions {
   /**
    * Who is asking: the application's own login decides. Null is nobody, 401; a failure is a 503. It is not asked about requests
-   * that present a key.
+   * that present a key. It is waited for without a deadline: give its look-ups one of their own.
    *
    * @example
    * actor: (req) => req.user && { id: req.user.id, owners: [{ type: 'user', id: req.user.id }], grantable: { projects: ['read'] } }

@@ -39,7 +39,7 @@ export interface ApiKeyRouterOptions extends KeyManagementApiOptions<Context> {
 export function apiKeyRouter(keys: ApiKeys, options: ApiKeyRouterOptions): Middleware {
   const { path = '/api-keys', ...rest } = options ?? {}
   const mount = checkPath(path)
-  const api = createKeyManagementApi<Context>(keys, { ip: (ctx) => ctx.ip, ...rest })
+  const api = createKeyManagementApi<Context>(keys, { ...rest, ip: rest.ip ?? ((ctx) => ctx.ip) })
 
   return async function manageApiKeys(ctx, next) {
     const context = ctx as Context

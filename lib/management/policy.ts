@@ -3,7 +3,7 @@ import { type KeySettings, SETTINGS } from '../core/key-settings.ts'
 import { isWithin, type Permissions } from '../core/permissions.ts'
 import type { CompiledLimit } from '../core/rate-limit.ts'
 import type { ApiKey, Owner } from '../core/record.ts'
-import { checkInteger, checkObject } from '../internal/options.ts'
+import { checkInteger } from '../internal/options.ts'
 import { type Ability, type Actor, abilitiesOn, grantableBy, ownersWith } from './actor.ts'
 import {
   type Accepted,
@@ -19,7 +19,7 @@ import {
 import { type ClientFields, type ResolvedClientFields, resolveClientFields } from './client-fields.ts'
 import { type Refusal, refuse } from './decision.ts'
 import { findLoosening, type KeyAction } from './loosening.ts'
-import { ownMember } from './own-member.ts'
+import { checkOwnMembers, ownMember } from './own-member.ts'
 import { checkValues, type Given, isRefusal, type KnownMembers, readMembers } from './requested-change.ts'
 
 /** What may be done with keys over HTTP. `revoke_all` revokes those of an owner, or those that somebody has issued. */
@@ -71,7 +71,7 @@ export function resolvePolicy(
   options: PolicyOptions = {},
   defaultLimits: readonly CompiledLimit[] = [],
 ): Policy {
-  const given = checkObject('options', options, ['clientFields', 'maxKeysPerOwner'])
+  const given = checkOwnMembers('options', options, ['clientFields', 'maxKeysPerOwner'])
   const max = ownMember(given, 'maxKeysPerOwner') ?? null
   return Object.freeze({
     clientFields: resolveClientFields(ownMember(given, 'clientFields')),

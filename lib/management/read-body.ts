@@ -38,7 +38,10 @@ export async function readBody({ headers, stream, parsed }: BodySource, maxBytes
     if (isEmpty(headers) && !hasBody(stream)) return {}
     throw new Error('the body was read by a middleware that left nothing of it')
   }
-  return typeof parsed === 'string' || isUint8Array(parsed) ? parseJson(parsed) : parsed
+  if (typeof parsed !== 'string' && !isUint8Array(parsed)) return parsed
+  // Nothing need have said how long it would be.
+  if (Buffer.byteLength(parsed) > maxBytes) throw tooLarge(maxBytes)
+  return parseJson(parsed)
 }
 
 async function readBytes(

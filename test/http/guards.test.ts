@@ -13,6 +13,7 @@ import { Authenticator } from 'passport'
 import request from 'supertest'
 import { describe, expect, it, vi } from 'vitest'
 import { createTestKeys, NAME } from '../support/test-keys.ts'
+import { watchUnhandled } from '../support/unhandled.ts'
 
 const SESSION_USER = { id: 'u_session' }
 
@@ -536,6 +537,16 @@ describe('markSession a second time', () => {
     expect((await request(app).get('/')).body).toBe(
       '"user" of markSession must answer at once: read the session before, not in it',
     )
+  })
+
+  it('outlives a promise that fails', async () => {
+    const unhandled = watchUnhandled()
+    const app = express()
+    app.use(markSession({ user: () => Promise.reject(new Error('no database')) }))
+    const show: ErrorRequestHandler = (error, _req, res, _next) => void res.json(error.message)
+    app.use(show)
+    expect((await request(app).get('/')).body).toContain('must answer at once')
+    expect(await unhandled()).toEqual([])
   })
 
   it.each([[{ passport: { user: null } }], [{ passport: {} }], [{}], [null], [undefined]])(

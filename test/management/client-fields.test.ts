@@ -82,9 +82,11 @@ describe('the policy of an interface', () => {
     expect(resolvePolicy({ clientFields: {} })).toEqual(policy)
   })
 
-  it('is closed by what is on a prototype only as little as it is opened', () => {
-    const clientFields = Object.create({ prefix: ['root'], permissions: false })
-    expect(resolvePolicy({ clientFields })).toEqual(resolvePolicy())
+  it('is refused where a class closes a field, which would not count', () => {
+    const clientFields = Object.create({ permissions: false })
+    expect(() => resolvePolicy({ clientFields })).toThrow(
+      '"clientFields.permissions" must be a member of the object itself, and not of its class',
+    )
   })
 
   it('is copied and frozen: what the application changes afterwards changes nothing', () => {

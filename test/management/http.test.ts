@@ -11,6 +11,15 @@ import { rejects } from '../support/recording-store.ts'
 import { ALICE, BOB, createTestKeys, forgeKey, NAME } from '../support/test-keys.ts'
 
 const READ = { projects: ['read'] }
+
+class BoundedAdmin {
+  id = 'u_1'
+  admin = true
+  get grantable() {
+    return READ
+  }
+}
+const READER = { can: ['read'] }
 const VERIFIER = { ...NAME, owner: BOB, name: 'service', permissions: { 'api-keys': ['verify'] } }
 
 describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
@@ -72,6 +81,11 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       ['answers with nonsense', () => ({ id: 'u_1', isAdmin: true })],
       ['claims to be a key', () => ({ id: 'key:abc' })],
       ['answers with a promise of nonsense', async () => 'u_1'],
+      ['bounds an admin by its class', () => new BoundedAdmin()],
+      [
+        'bounds an owner by its class',
+        () => ({ id: 'u_1', owners: [Object.assign(Object.create(READER), ALICE)] }),
+      ],
     ])('answers 503 where the application %s, and tells nobody why', async (_what, actor) => {
       const { call, eventsOf } = await world({ actor: actor as never })
       const answer = await call('GET', '/')
@@ -82,6 +96,12 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
         code: 'unavailable',
       })
       expect(eventsOf('fault')).toHaveLength(1)
+    })
+
+    it('takes an actor that is false for nobody, as Passport has it', async () => {
+      const { call, eventsOf } = await world({ actor: () => false as never })
+      expect((await call('GET', '/')).body).toMatchObject({ status: 401, code: 'authentication_required' })
+      expect(eventsOf('fault')).toEqual([])
     })
 
     it.each(['', '/revoke', '/:id', '/:id/enable', '/:id/disable', '/:id/rotate', '/:id/revoke'])(
@@ -700,6 +720,12 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       expect((await call('POST', '/verify', { key: elsewhere.key, json: { key } })).body).toMatchObject({
         code: 'address_not_allowed',
       })
+    })
+
+    it('reads the address as the framework tells it, also where the option is undefined', async () => {
+      const { call, keys } = await world({ ip: undefined } as object)
+      const { key } = await keys.issue({ ...NAME, allowedIps: ['127.0.0.0/8'] })
+      expect((await call('GET', '/self', { key })).status).toBe(200)
     })
 
     it('tells nothing more to a caller that asks about too many bad keys, until the window is over', async () => {

@@ -330,3 +330,44 @@ describe.each(ROUTERS)('a key that was lent, behind %s', (_name, build) => {
     )
   })
 })
+
+describe.each(ROUTERS)('a quota that a key shares with its successor, behind %s', (_name, build) => {
+  const more = { quota: { remaining: 1_000 } }
+
+  async function rotated() {
+    const world = await createWorld({ clientFields: { quota: { maxRemaining: 1_000 } } }, build)
+    const { apiKey } = await world.keys.issue({
+      ...NAME,
+      permissions: { billing: ['*'] },
+      quota: { remaining: 3 },
+    })
+    const { apiKey: successor, previous } = await world.keys.rotate(apiKey.id)
+    const change = (id: string, json: object) => world.call('PATCH', `/${id}`, { as: 'alice', json })
+    return { ...world, successor, previous, change }
+  }
+
+  it('is not raised through the old key by who may not grant what the new one holds', async () => {
+    const { keys, clock, successor, previous, change } = await rotated()
+    await change(previous.id, { permissions: {} })
+    expect((await change(previous.id, more)).body).toMatchObject({ code: 'permissions_exceeded' })
+    await clock.advance(2 * DAY)
+    expect((await change(previous.id, more)).body).toMatchObject({ code: 'permissions_exceeded' })
+    expect((await change(previous.id, { quota: { remaining: 2 } })).status).toBe(200)
+    expect((await keys.get(successor.id))?.quota?.remaining).toBe(2)
+  })
+
+  it('is not raised through the new key while the old one works and holds more', async () => {
+    const { clock, successor, change } = await rotated()
+    await change(successor.id, { permissions: {} })
+    expect((await change(successor.id, more)).body).toMatchObject({ code: 'permissions_exceeded' })
+    await clock.advance(2 * DAY)
+    expect((await change(successor.id, more)).status).toBe(200)
+  })
+
+  it('is raised where the other key is revoked', async () => {
+    const { keys, successor, previous, change } = await rotated()
+    await change(previous.id, { permissions: {} })
+    await keys.revoke(successor.id)
+    expect((await change(previous.id, more)).status).toBe(200)
+  })
+})

@@ -132,6 +132,21 @@ describe('a Request of the web', () => {
     expect((await send(new Request(url, { method: 'POST', body, headers }))).status).toBe(403)
   })
 
+  it.each([
+    ['a text', (text: string) => text],
+    ['bytes', (text: string) => new TextEncoder().encode(text)],
+  ])('is refused where its body is too long, which nothing has announced: %s', async (_what, toBody) => {
+    const { api, keys } = await createApi()
+    const send = (name: string) => {
+      const source = new Request(url, { method: 'POST', headers: JSON_TYPE })
+      const parsedBody = toBody(JSON.stringify({ name, metadata: { text: 'ü'.repeat(40_000) } }))
+      return api.handle({ method: 'POST', url: '/', source, parsedBody })
+    }
+    const before = (await keys.list()).apiKeys
+    expect((await send('long')).body).toContain('"body_too_large"')
+    expect((await keys.list()).apiKeys).toEqual(before)
+  })
+
   it('whose body nobody has read is a fault, and nothing is done by what it did not say', async () => {
     const { api, keys, events } = await createApi()
     const [apiKey] = (await keys.list()).apiKeys

@@ -1,0 +1,32 @@
+import type { ApiKeys } from '../core/api-keys.ts'
+import { BOUNDS } from '../core/bounds.ts'
+import type { ApiKey } from '../core/record.ts'
+
+/** The keys that share the quota of this one and work, or may work again: those that it has replaced, and its successors. */
+export async function* workingRelatives(
+  keys: Pick<ApiKeys, 'get'>,
+  apiKey: ApiKey,
+  now: number,
+): AsyncGenerator<ApiKey> {
+  let successor = apiKey
+  // No grace is longer: what was replaced before has ended.
+  while (successor.rotatedFrom !== null && successor.createdAt.getTime() + BOUNDS.graceMs.max > now) {
+    const older = await keys.get(successor.rotatedFrom)
+    if (!older) break
+    if (mayWork(older, now)) yield older
+    successor = older
+  }
+  for (let newer = await successorOf(keys, apiKey); newer; newer = await successorOf(keys, newer)) {
+    if (mayWork(newer, now)) yield newer
+  }
+}
+
+async function successorOf(keys: Pick<ApiKeys, 'get'>, { rotatedTo }: ApiKey): Promise<ApiKey | null> {
+  return rotatedTo === null ? null : keys.get(rotatedTo)
+}
+
+/** A key that was rotated and has expired is not brought back; any other may be. */
+function mayWork({ revokedAt, rotatedTo, expiresAt }: ApiKey, now: number): boolean {
+  if (revokedAt !== null) return false
+  return rotatedTo === null || expiresAt === null || expiresAt.getTime() > now
+}
