@@ -5,6 +5,7 @@ import { type ApiKeyAuthOptions, apiKeyAuth } from 'latchkey/express'
 import { describe, expect, it } from 'vitest'
 import { EXPRESSES } from '../support/expresses.ts'
 import { issueWarmKey } from '../support/issue-key.ts'
+import { times } from '../support/long-run.ts'
 import { serve } from '../support/raw-http.ts'
 import { createTestKeys, forgeKey, NAME, partsOf } from '../support/test-keys.ts'
 

@@ -260,6 +260,8 @@ describe.each(SERVERS)('%s', (name, connect) => {
 
   it('adds the largest batch of an import, every member set, all or none', async () => {
     const { store } = setUp()
+    // As many as an import adds at once; on the others, several scripts' worth.
+    const size = name === SERVERS[0]?.[0] ? 10_000 : 1_500
     const full = (i: number) =>
       record({
         id: `k${i}`,
@@ -269,13 +271,13 @@ describe.each(SERVERS)('%s', (name, connect) => {
         expiresAt: at(9),
         quota: quota(i + 1),
       })
-    const batch = Array.from({ length: 10_000 }, (_, i) => full(i))
-    await store.insert([full(9_999)])
+    const batch = Array.from({ length: size }, (_, i) => full(i))
+    await store.insert([full(size - 1)])
     await expect(store.insert(batch)).rejects.toMatchObject({ code: 'duplicate_key' })
     expect(await store.find({ id: 'k0' })).toBeNull()
     await store.insert(batch.slice(0, -1))
-    expect(await store.find({ lookups: ['f:5000'] })).toEqual(full(5_000))
-    expect(await store.list({}, { limit: 20_000 })).toHaveLength(10_000)
+    expect(await store.find({ lookups: ['f:1000'] })).toEqual(full(1_000))
+    expect(await store.list({}, { limit: 20_000 })).toHaveLength(size)
   }, 120_000)
 
   it('keeps what was sent out of its errors', async () => {
