@@ -454,7 +454,7 @@ function withKey(attempt: Attempt, apiKey: ApiKey): UsableAttempt {
 }
 
 /** What a key without limits and quota is admitted with where nobody is asked. */
-const UNLIMITED = Object.freeze({ outcome: 'admitted', limits: [], chargedAt: null } as const)
+const UNLIMITED = Object.freeze({ outcome: 'admitted', limits: Object.freeze([]), chargedAt: null } as const)
 
 const noop = () => {}
 

@@ -1181,6 +1181,28 @@ describe('what a caller is given', () => {
     expect(await keys.verify(key)).toMatchObject({ reason: 'expired' })
   })
 
+  it('refills its quota when that is due, whatever becomes of the date that it shows', async () => {
+    const { keys, clock } = createTestKeys()
+    const quota = { remaining: 1, refill: { amount: 1, everyMs: 86_400_000 } }
+    const { key } = await keys.issue({ ...NAME, quota })
+    const first = await keys.verify(key)
+    const nextRefillAt = first.ok ? first.apiKey.quota?.nextRefillAt : null
+    expect(nextRefillAt).toEqual(new Date(clock.now() + 86_400_000))
+    nextRefillAt?.setTime(0)
+    expect(await keys.verify(key)).toMatchObject({ code: 'quota_exceeded' })
+    nextRefillAt?.setTime(clock.now() + 1e9)
+    await clock.advance(86_400_000)
+    expect(await keys.verify(key)).toMatchObject({ ok: true })
+  })
+
+  it('is shown with limits of its own: what is done to them is seen nowhere else', async () => {
+    const { keys } = createTestKeys({ revocation: 'bounded' })
+    const { key } = await keys.issue(NAME)
+    const result = await keys.verify(key)
+    if (result.ok) Reflect.set(result.limits, 0, 'mine')
+    expect(await keys.verify(key)).toMatchObject({ ok: true, limits: [] })
+  })
+
   it('has neither lookup nor digest', async () => {
     const { keys } = createTestKeys()
     const { key } = await keys.issue(NAME)
