@@ -406,7 +406,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
       const next = await parts.digester.create(key, cached.digest.coverage)
       const replaced = await parts.store.replaceDigest(cached.apiKey.id, cached.digestText, next)
       if (!replaced) return
-      cache.digestReplaced(cached.lookup, next)
+      cache.digestReplaced(cached.lookup, cached.digestText, next)
       const { id, owner } = cached.apiKey
       parts.emit({ type: 'digest.upgraded', at: new Date(clock.now()), keyId: id, owner })
     } catch (error) {

@@ -1145,6 +1145,25 @@ describe('an upgrade of digests', () => {
     expect(eventsOf('digest.upgraded')).toHaveLength(1)
   })
 
+  it('that is confirmed late does not bring a purged key back in place of another with its id', async () => {
+    const store = recordingStore()
+    const { keys } = createTestKeys({ store, ...RING, upgradeDigests: true, digest: 'sha256' })
+    const id = 'givenIdOfTwoKeys'
+    const { key } = await keys.issue({ ...NAME, id })
+    const upgrading = createTestKeys({ store, ...RING, upgradeDigests: true })
+    const held = store.hold('replaceDigest')
+    expect(await upgrading.keys.verify(key)).toMatchObject({ ok: true })
+    await held.reached
+    await upgrading.keys.revoke(id)
+    await upgrading.keys.purge({ ids: [id] })
+    const other = await upgrading.keys.issue({ ...NAME, owner: { type: 'user', id: 'u_bob' }, id })
+    expect(await upgrading.keys.verify(other.key)).toMatchObject({ ok: true })
+    held.release()
+    await settle()
+    expect(await upgrading.keys.verify(key)).toMatchObject({ reason: 'wrong_secret' })
+    expect(await upgrading.keys.verify(other.key)).toMatchObject({ ok: true })
+  })
+
   it('makes a key unavailable, not bad, to a process that does not know the pepper yet', async () => {
     const { key, store, clock, before } = await issueBefore()
     const { keys } = createTestKeys({ store, clock, ...RING, upgradeDigests: true })
