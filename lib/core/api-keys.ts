@@ -332,9 +332,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     guard,
     idleSlackMs,
     emit,
-    async flushUsage() {
-      await usage?.flush()
-    },
+    flushUsage: async () => usage?.flush() ?? true,
     isInUse: (keyId) => usage?.lastUse(keyId) !== undefined,
   })
   const stopListening = [limiter.listen?.(onHappening), settings.invalidation?.listen({ changed, missed })]

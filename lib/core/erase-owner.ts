@@ -1,3 +1,4 @@
+import { LatchkeyError } from '../errors.ts'
 import { checkObject, checkText } from '../internal/options.ts'
 import { checkBy, conflict, type createKeyChanges } from './change-keys.ts'
 import type { Clock } from './clock.ts'
@@ -13,8 +14,8 @@ export interface ErasureParts {
   readonly publish: PublishChange
   readonly clock: Clock
   emit(event: ApiKeyEvent): void
-  /** Writes the uses that are still in memory. */
-  flushUsage(): Promise<void>
+  /** Writes the uses that are still in memory; false where some could not be written. */
+  flushUsage(): Promise<boolean>
   /** Revokes every key of the owner and makes that known, without telling of each key. */
   revokeSilently(owner: Owner, by: string | null): Promise<void>
 }
@@ -39,9 +40,10 @@ export function createOwnerErasure(
     const erased = { removed: 0, forgotten: 0 }
     let complete = false
     try {
-      // Uses that this process has gathered would bring addresses back.
-      await parts.flushUsage()
+      const isWritten = await parts.flushUsage()
       await removeAll(checked, by, erased)
+      // Uses that this process has gathered would bring addresses back.
+      if (knownAs !== null && !isWritten) throw unwritten()
       if (knownAs !== null) await forgetEverywhere(knownAs, erased)
       complete = true
       return { ...erased }
@@ -98,6 +100,10 @@ export function createOwnerErasure(
     }
     throw conflict('The key is being changed too often by others')
   }
+}
+
+function unwritten(): LatchkeyError {
+  return new LatchkeyError('unavailable', 'Uses of keys could not be written', { stack: false })
 }
 
 /** What there is of a person on a key; null where there is nothing. */

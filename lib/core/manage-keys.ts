@@ -50,8 +50,8 @@ export interface ManagementParts extends ChangeParts, ImportParts {
   readonly prefix: string
   /** How long a use in another process may go unnoticed here. */
   readonly idleSlackMs: number
-  /** Writes the uses that are still in memory. */
-  flushUsage(): Promise<void>
+  /** Writes the uses that are still in memory; false where some could not be written. */
+  flushUsage(): Promise<boolean>
   /** Whether uses of a key are still in memory. */
   isInUse(keyId: string): boolean
 }

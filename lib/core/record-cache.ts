@@ -60,8 +60,8 @@ export interface RecordCache {
   loadFresh(lookup: Lookup): Promise<LoadedKey>
   /** Refuses versions of this record below `version` from now on, loads under way included. */
   changed(keyId: string, version: number): void
-  /** Takes over a digest that was rewritten under the current scheme, so that it is not rewritten again. */
-  digestReplaced(lookup: string, digestText: string): void
+  /** Takes over a digest that was rewritten under the current scheme in place of `expected`, so that it is not rewritten again. */
+  digestReplaced(lookup: string, expected: string, digestText: string): void
   /** The version below which records of this id are refused here; 0 where none is known. */
   floorOf(keyId: string): number
   /** A new record is there: forgets that there was none, or another one, and believes no read of that which is under way. */
@@ -88,7 +88,12 @@ export function createRecordCache(
   clock: Clock,
   guard: FaultGuard,
 ): RecordCache {
-  const held = new LRUCache<string, CachedKey>({ max: options.maxEntries })
+  const held = new LRUCache<string, CachedKey>({
+    max: options.maxEntries,
+    dispose: ({ apiKey }) => void heldAs.delete(apiKey.id),
+  })
+  /** The lookups of held records by the ids of their keys, where these differ. */
+  const heldAs = new Map<string, string>()
   const unknown = new LRUCache<string, number>({ max: options.negativeMaxEntries })
   const floors = new LRUCache<string, number>({ max: options.maxEntries })
   const loading = new Map<string, Loading>()
@@ -195,8 +200,14 @@ export function createRecordCache(
     const isSameKey = earlier?.apiKey.id === record.id && earlier.apiKey.lineageId === record.lineageId
     if (isSameKey) cached.lastActiveAtMs = Math.max(cached.lastActiveAtMs, earlier.lastActiveAtMs)
     const isLatest = !isSameKey || earlier.apiKey.version <= record.version
-    if (isLatest && cleared === clearings && appeared === appearances) held.set(record.lookup, cached)
+    if (isLatest && cleared === clearings && appeared === appearances) hold(cached)
     return cached
+  }
+
+  function hold(cached: CachedKey): void {
+    const { lookup, apiKey } = cached
+    held.set(lookup, cached)
+    if (lookup !== apiKey.id) heldAs.set(apiKey.id, lookup)
   }
 
   function prepare(record: KeyRecord, readAt: number): CachedKey {
@@ -225,9 +236,10 @@ export function createRecordCache(
 
   function changed(keyId: string, version: number): void {
     floors.set(keyId, Math.max(version, floorOf(keyId)))
-    // The id of a native key is its lookup; one that is held under another is refused by its floor.
-    const cached = held.peek(keyId)
-    if (cached && cached.apiKey.version < version) held.delete(keyId)
+    // A floor may be forgotten where many keys are changed, and what is held must not outlive it.
+    const lookup = heldAs.get(keyId) ?? keyId
+    const cached = held.peek(lookup)
+    if (cached && cached.apiKey.version < version) held.delete(lookup)
   }
 
   function appeared(lookup: string): void {
@@ -244,9 +256,10 @@ export function createRecordCache(
     loadingFresh.clear()
   }
 
-  function digestReplaced(lookup: string, digestText: string): void {
+  function digestReplaced(lookup: string, expected: string, digestText: string): void {
     const cached = held.peek(lookup)
-    if (cached) held.set(lookup, { ...cached, digestText, digest: digester.prepare(digestText) })
+    // By now, another key may have the lookup of one that was purged.
+    if (cached?.digestText === expected) hold({ ...cached, digestText, digest: digester.prepare(digestText) })
   }
 
   return {

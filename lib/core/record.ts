@@ -99,7 +99,8 @@ export function toApiKey(record: KeyRecord, heldUnits = 0): ApiKey {
     quota: quota && {
       remaining: quota.remaining + heldUnits,
       refill: quota.refill,
-      nextRefillAt: quota.nextRefillAt,
+      // A date cannot be frozen, and the record's decides when the quota is refilled.
+      nextRefillAt: quota.nextRefillAt && new Date(quota.nextRefillAt),
     },
   })
 }

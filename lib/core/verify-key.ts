@@ -406,7 +406,7 @@ export function createVerifier(parts: VerifierParts): Verifier {
       const next = await parts.digester.create(key, cached.digest.coverage)
       const replaced = await parts.store.replaceDigest(cached.apiKey.id, cached.digestText, next)
       if (!replaced) return
-      cache.digestReplaced(cached.lookup, next)
+      cache.digestReplaced(cached.lookup, cached.digestText, next)
       const { id, owner } = cached.apiKey
       parts.emit({ type: 'digest.upgraded', at: new Date(clock.now()), keyId: id, owner })
     } catch (error) {
@@ -454,7 +454,7 @@ function withKey(attempt: Attempt, apiKey: ApiKey): UsableAttempt {
 }
 
 /** What a key without limits and quota is admitted with where nobody is asked. */
-const UNLIMITED = Object.freeze({ outcome: 'admitted', limits: [], chargedAt: null } as const)
+const UNLIMITED = Object.freeze({ outcome: 'admitted', limits: Object.freeze([]), chargedAt: null } as const)
 
 const noop = () => {}
 

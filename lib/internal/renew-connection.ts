@@ -21,3 +21,10 @@ export function createRenewal(renew: () => void, now: () => number): (error: unk
 export function isReadOnlyError(error: unknown): boolean {
   return /\bREADONLY\b/.test(String((error as { message?: unknown } | null | undefined)?.message))
 }
+
+const UNCONNECTED = new Set(['connecting', 'connect', 'close', 'reconnecting'])
+
+/** Whether a client of Redis queues what it is given: it is not connected. One that retries for ever queues without a bound. */
+export function isQueueing({ status }: { readonly status?: string }): boolean {
+  return status !== undefined && UNCONNECTED.has(status)
+}

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { type Clock, monotonicClock } from '../core/clock.ts'
 import type { Invalidation, InvalidationListener, KeyVersion } from '../core/invalidation.ts'
 import { checkFunction, checkInteger, checkMethods, checkObject, checkText } from '../internal/options.ts'
-import { createRenewal } from '../internal/renew-connection.ts'
+import { createRenewal, isQueueing } from '../internal/renew-connection.ts'
 
 /** A connection that hears messages, as ioredis has it. */
 export interface RedisSubscriber {
@@ -20,6 +20,7 @@ export interface RedisPublisher {
   disconnect?(reconnect?: boolean): void
   /** A connection of its own, by the same settings: one that hears messages can do little else. */
   duplicate(): RedisSubscriber
+  readonly status?: string
   readonly isCluster?: boolean
 }
 
@@ -173,8 +174,10 @@ export function createRedisInvalidation(
 
     function beat(): void {
       cancelBeat = clock.setTimer(beat, HEARTBEAT_MS, { background: true })
-      beats += 1
-      say(heartbeat, String(beats)).catch(() => {})
+      if (!isQueueing(client)) {
+        beats += 1
+        say(heartbeat, String(beats)).catch(() => {})
+      }
       if (!isSubscribed) void subscribe()
       if (isSilent || clock.now() - heardAt < SILENCE_MS) return
       isSilent = true

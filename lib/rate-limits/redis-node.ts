@@ -2,6 +2,7 @@ import keySlot from 'cluster-key-slot'
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../core/clock.ts'
 import type { LimiterHappening } from '../core/rate-limiter.ts'
+import { isQueueing } from '../internal/renew-connection.ts'
 import type { RedisClient } from './redis-client.ts'
 import type { RedisConnection } from './redis-connection.ts'
 
@@ -38,7 +39,7 @@ export function createRedisNodes(
 ): (key: string) => RedisNode {
   const nodes = new LRUCache<string, RedisNode>({ max: MAX_NODES })
   if (!connection.current().isCluster) {
-    const only = createRedisNode(clock, tell)
+    const only = createRedisNode(connection, clock, tell)
     return () => only
   }
 
@@ -46,7 +47,7 @@ export function createRedisNodes(
     const name = nodeName(connection.current(), key)
     let node = nodes.get(name)
     if (!node) {
-      node = createRedisNode(clock, tell)
+      node = createRedisNode(connection, clock, tell)
       nodes.set(name, node)
     }
     return node
@@ -59,7 +60,11 @@ function nodeName(client: RedisClient, key: string): string {
   return client.slots?.[slot]?.[0] ?? String(slot)
 }
 
-function createRedisNode(clock: Clock, tell: (happening: LimiterHappening) => void): RedisNode {
+function createRedisNode(
+  connection: RedisConnection,
+  clock: Clock,
+  tell: (happening: LimiterHappening) => void,
+): RedisNode {
   const offset = createOffset()
   let countedFrom = clock.now()
   let calls = 0
@@ -101,7 +106,7 @@ function createRedisNode(clock: Clock, tell: (happening: LimiterHappening) => vo
       const now = clock.now()
       if (now < suspended.askAgainAt) return false
       suspended.askAgainAt = now + PAUSE_MS
-      return true
+      return !isQueueing(connection.current())
     },
     get lastError() {
       return lastError

@@ -139,8 +139,12 @@ export function createRedisRateLimiter(
 
   async function refund(request: RefundRequest): Promise<void> {
     const key = keyOf(request.lineageId)
-    denials.forget(request.lineageId)
-    await changes.ask(REFUNDING, request, nodeOf(key), key)
+    try {
+      await changes.ask(REFUNDING, request, nodeOf(key), key)
+    } finally {
+      // A refusal that came in the meantime was decided before the units were back.
+      denials.forget(request.lineageId)
+    }
   }
 
   function keyOf(lineageId: string): string {

@@ -98,6 +98,19 @@ describe('erase', () => {
     expect(await here.keys.get(issued.apiKey.id)).toMatchObject({ usageCount: 2, lastUsedIp: null })
   })
 
+  it('is not complete where gathered uses cannot be written: they would bring an address back', async () => {
+    const { here } = startTwo()
+    const { issued } = await leaveTraces(here)
+    here.store.fail('recordUsage', rejects(new Error('disk full')))
+    await here.keys.verify(issued.key, { ip: IP })
+    await expect(here.keys.erase(ALICE)).rejects.toEqual(UNAVAILABLE)
+    expect(here.eventsOf('owner.erased')).toMatchObject([{ removed: 6, complete: false }])
+    here.store.heal()
+    await here.keys.erase(ALICE)
+    await here.keys.close()
+    expect(await here.keys.get(issued.apiKey.id)).toMatchObject({ createdBy: null, lastUsedIp: null })
+  })
+
   it('revokes before it removes: a process that is not told keeps no key alive', async () => {
     const { here, there } = startTwo()
     const { key } = await here.keys.issue(NAME)

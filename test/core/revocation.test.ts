@@ -99,6 +99,16 @@ describe('bounded revocation', () => {
     expect(await there.keys.verify(key)).toEqual(REVOKED)
   })
 
+  it('refuses imported keys at once where they were revoked, though they are more than are held', async () => {
+    const formats = [{ name: 'legacy', lookup: (key: string) => /^(old-\d)-/.exec(key)?.[1] ?? null }]
+    const { keys } = createTestKeys({ ...BOUNDED, formats, cache: { ...BOUNDED.cache, maxEntries: 2 } })
+    const texts = [1, 2, 3, 4, 5].map((n) => `old-${n}-${'x'.repeat(40)}`)
+    for (const key of texts) await keys.import({ ...NAME, format: 'legacy', key })
+    for (const key of texts) expect(await keys.verify(key)).toEqual(VALID)
+    await keys.revokeOwner(NAME.owner)
+    for (const key of texts.toReversed()) expect(await keys.verify(key)).toEqual(REVOKED)
+  })
+
   it('works on while the limiter fails', async () => {
     const { here, check } = startBounded()
     const { key } = await here.keys.issue(NAME)

@@ -1145,6 +1145,25 @@ describe('an upgrade of digests', () => {
     expect(eventsOf('digest.upgraded')).toHaveLength(1)
   })
 
+  it('that is confirmed late does not bring a purged key back in place of another with its id', async () => {
+    const store = recordingStore()
+    const { keys } = createTestKeys({ store, ...RING, upgradeDigests: true, digest: 'sha256' })
+    const id = 'givenIdOfTwoKeys'
+    const { key } = await keys.issue({ ...NAME, id })
+    const upgrading = createTestKeys({ store, ...RING, upgradeDigests: true })
+    const held = store.hold('replaceDigest')
+    expect(await upgrading.keys.verify(key)).toMatchObject({ ok: true })
+    await held.reached
+    await upgrading.keys.revoke(id)
+    await upgrading.keys.purge({ ids: [id] })
+    const other = await upgrading.keys.issue({ ...NAME, owner: { type: 'user', id: 'u_bob' }, id })
+    expect(await upgrading.keys.verify(other.key)).toMatchObject({ ok: true })
+    held.release()
+    await settle()
+    expect(await upgrading.keys.verify(key)).toMatchObject({ reason: 'wrong_secret' })
+    expect(await upgrading.keys.verify(other.key)).toMatchObject({ ok: true })
+  })
+
   it('makes a key unavailable, not bad, to a process that does not know the pepper yet', async () => {
     const { key, store, clock, before } = await issueBefore()
     const { keys } = createTestKeys({ store, clock, ...RING, upgradeDigests: true })
@@ -1179,6 +1198,28 @@ describe('what a caller is given', () => {
     apiKey?.expiresAt?.setTime(clock.now() + 1e9)
     await clock.advance(60_000)
     expect(await keys.verify(key)).toMatchObject({ reason: 'expired' })
+  })
+
+  it('refills its quota when that is due, whatever becomes of the date that it shows', async () => {
+    const { keys, clock } = createTestKeys()
+    const quota = { remaining: 1, refill: { amount: 1, everyMs: 86_400_000 } }
+    const { key } = await keys.issue({ ...NAME, quota })
+    const first = await keys.verify(key)
+    const nextRefillAt = first.ok ? first.apiKey.quota?.nextRefillAt : null
+    expect(nextRefillAt).toEqual(new Date(clock.now() + 86_400_000))
+    nextRefillAt?.setTime(0)
+    expect(await keys.verify(key)).toMatchObject({ code: 'quota_exceeded' })
+    nextRefillAt?.setTime(clock.now() + 1e9)
+    await clock.advance(86_400_000)
+    expect(await keys.verify(key)).toMatchObject({ ok: true })
+  })
+
+  it('is shown with limits of its own: what is done to them is seen nowhere else', async () => {
+    const { keys } = createTestKeys({ revocation: 'bounded' })
+    const { key } = await keys.issue(NAME)
+    const result = await keys.verify(key)
+    if (result.ok) Reflect.set(result.limits, 0, 'mine')
+    expect(await keys.verify(key)).toMatchObject({ ok: true, limits: [] })
   })
 
   it('has neither lookup nor digest', async () => {

@@ -477,6 +477,21 @@ describe('silence', () => {
     expect(missed).toHaveBeenCalledTimes(1)
   })
 
+  it('of a client that is not connected leaves it nothing to queue', async () => {
+    const { client, clock, publish, state, missed } = await listenToFake()
+    const changing = Object.assign(client, { status: 'reconnecting' })
+    state.isConnected = false
+    publish.mockClear()
+    await clock.advance(3_600_000)
+    expect(publish).not.toHaveBeenCalled()
+    expect(missed.mock.calls).toEqual([[expect.any(Error)]])
+    changing.status = 'ready'
+    state.isConnected = true
+    await clock.advance(2_000)
+    expect(publish).toHaveBeenCalledTimes(2)
+    expect(missed.mock.calls).toEqual([[expect.any(Error)], []])
+  })
+
   it('that ends is followed by one word that what is held may be old, and silence is heard anew', async () => {
     const { clock, state, missed } = await listenToFake()
     state.isConnected = false

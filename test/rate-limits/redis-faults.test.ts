@@ -3,8 +3,8 @@ import { setTimeout } from 'node:timers/promises'
 import keySlot from 'cluster-key-slot'
 import { Redis } from 'ioredis'
 import { type ApiKeyEvent, type ApiKeysOptions, createApiKeys, type LimitAnswer, memoryStore } from 'latchkey'
-import { type RedisRateLimiterOptions, redisRateLimiter } from 'latchkey/redis'
-import { describe, expect, inject, it, onTestFinished } from 'vitest'
+import { type RedisClient, type RedisRateLimiterOptions, redisRateLimiter } from 'latchkey/redis'
+import { describe, expect, inject, it, onTestFinished, vi } from 'vitest'
 import { type CompiledLimit, compileRateLimits } from '../../lib/core/rate-limit.ts'
 import { createRedisRateLimiter } from '../../lib/rate-limits/redis.ts'
 import { fakeClock, settle } from '../support/fake-clock.ts'
@@ -187,6 +187,28 @@ describe('the suspension of a server', () => {
     isDown = false
     await clock.advance(500)
     // The first answer says what time it is, and the second is the one.
+    await ask(limiter, {})
+    await ask(limiter, {})
+    expect(happenings.at(-1)).toBe('resumed')
+  })
+
+  it('gives a client that is not connected nothing to queue, and finds out once it is', async () => {
+    const clock = fakeClock()
+    const evalsha = vi.fn<RedisClient['evalsha']>(() => Promise.reject(new Error('not connected')))
+    const client = { evalsha, eval: evalsha, status: 'reconnecting' }
+    const happenings: string[] = []
+    const limiter = createRedisRateLimiter(client, { onUnavailable: 'open' }, clock)
+    limiter.listen?.(({ type }) => happenings.push(type))
+    for (let i = 0; i < 20; i++) await ask(limiter, {})
+    expect(happenings).toEqual(['fault', 'suspended'])
+    for (let i = 0; i < 100; i++) {
+      await clock.advance(500)
+      await ask(limiter, {})
+    }
+    expect(evalsha).toHaveBeenCalledTimes(20)
+    client.status = 'ready'
+    evalsha.mockImplementation(async () => [1, clock.now(), 1, clock.now()])
+    await clock.advance(500)
     await ask(limiter, {})
     await ask(limiter, {})
     expect(happenings.at(-1)).toBe('resumed')

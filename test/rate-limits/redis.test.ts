@@ -408,6 +408,17 @@ describe('refusals that are remembered', () => {
     await limiter.refund?.({ lineageId: 'lineage', cost: 3, chargedAt, limits: minute })
     expect(await check({ limits: minute })).toMatchObject({ outcome: 'admitted', limits: [{ remaining: 2 }] })
   })
+
+  it('are forgotten where one arrives while units are being given back', async () => {
+    const { check, limiter } = setUp()
+    const spent = await check({ limits: minute, cost: 3 })
+    const chargedAt = spent.outcome === 'admitted' ? (spent.chargedAt as number) : 0
+    const refused = check({ limits: minute })
+    const refund = limiter.refund?.({ lineageId: 'lineage', cost: 3, chargedAt, limits: minute })
+    expect(await refused).toMatchObject({ outcome: 'limited' })
+    await refund
+    expect(await check({ limits: minute })).toMatchObject({ outcome: 'admitted', limits: [{ remaining: 2 }] })
+  })
 })
 
 describe('one call', () => {
