@@ -504,6 +504,84 @@ describe('a connection that was given back with a transaction open', () => {
   })
 })
 
+describe.each([
+  ['PostgreSQL', createPostgres, openOnePostgres],
+  ['MariaDB', createMariadb, openOneMariadb],
+] as const)(
+  'a connection of %s that was given back with a transaction open, which sees what there was when it began',
+  (_name, create, openOne) => {
+    let database: TestDatabase
+    let one: OneConnection
+    beforeEach(async () => {
+      database = await create()
+      one = openOne(database.url)
+      await migrate(one.store)
+      await one.store.insert([record({ id: 'a' })])
+      await one.leaveOpen()
+    })
+    afterEach(async () => {
+      await one.end()
+      await database.remove()
+    })
+
+    it('answers no key as it was before it was revoked', async () => {
+      await database.open().update('a', 1, { revokedAt: at(1), updatedAt: at(1) })
+      await expect(one.store.find({ id: 'a' })).rejects.toThrow()
+      expect(await one.store.find({ id: 'a' })).toMatchObject({ revokedAt: at(1) })
+    })
+
+    it('lists no key as it was before it was revoked', async () => {
+      await database.open().update('a', 1, { revokedAt: at(1), updatedAt: at(1) })
+      const list = () => one.store.list({ status: { is: 'active', at: at(2) } }, { limit: 1 })
+      await expect(list()).rejects.toThrow()
+      expect(await list()).toEqual([])
+    })
+
+    it('keeps no key locked that was used, so that it can be revoked', async () => {
+      const use = () => one.store.recordUsage([{ id: 'a', count: 1, lastUsedAt: at(5), lastUsedIp: null }])
+      await expect(use()).rejects.toThrow()
+      expect(await database.open().update('a', 1, { revokedAt: at(6), updatedAt: at(6) })).toBe('updated')
+      await use()
+      expect(await one.store.find({ id: 'a' })).toMatchObject({ usageCount: 1, revokedAt: at(6) })
+    })
+  },
+)
+
+interface OneConnection {
+  readonly store: SqlStore
+  /** Has the only connection of the pool left in a transaction that has read. */
+  leaveOpen(): Promise<void>
+  end(): Promise<void>
+}
+
+function openOnePostgres(url: string): OneConnection {
+  const pool = new Pool({ connectionString: url, max: 1 })
+  return {
+    store: postgresStore(pool),
+    async leaveOpen() {
+      const careless = await pool.connect()
+      await careless.query('begin isolation level repeatable read')
+      await careless.query('select * from latchkey_keys')
+      careless.release()
+    },
+    end: () => pool.end(),
+  }
+}
+
+function openOneMariadb(url: string): OneConnection {
+  const pool = mysqlPromise.createPool({ uri: url, connectionLimit: 1 })
+  return {
+    store: mysqlStore(pool),
+    async leaveOpen() {
+      const careless = await pool.getConnection()
+      await careless.query('start transaction')
+      await careless.query('select * from latchkey_keys')
+      careless.release()
+    },
+    end: () => pool.end(),
+  }
+}
+
 it('asks MySQL for few different statements, whatever is asked of the store', async () => {
   const database = await createMariadb()
   const texts = new Set<string>()
