@@ -1,7 +1,14 @@
 import { writeFileSync } from 'node:fs'
 import { inspect } from 'node:util'
 import type { KeyRecord, KeyStore } from 'latchkey'
-import { migrate, mysqlStore, postgresStore, type SqlStore, sqliteStore } from 'latchkey/sql'
+import {
+  migrate,
+  mysqlStore,
+  type PostgresClient,
+  postgresStore,
+  type SqlStore,
+  sqliteStore,
+} from 'latchkey/sql'
 import Libsql from 'libsql'
 import mysql from 'mysql2'
 import mysqlPromise from 'mysql2/promise'
@@ -581,6 +588,78 @@ function openOneMariadb(url: string): OneConnection {
     end: () => pool.end(),
   }
 }
+
+describe('a commit that was made, and whose reply is lost', () => {
+  /** Whether the next one is. What is tried again after it goes well. */
+  let isNextLost = false
+  const isLost = (text: string) => {
+    const isThis = text === 'commit' && isNextLost
+    if (isThis) isNextLost = false
+    return isThis
+  }
+
+  it.each(['08006', '57P01', '40003', undefined])(
+    'is no swap that was refused, in PostgreSQL: %s',
+    async (code) => {
+      const database = await createPostgres()
+      const inner = new Pool({ connectionString: database.url, max: 1 })
+      const lost = Object.assign(new Error('lost'), code !== undefined && { code, severity: 'ERROR' })
+      const pool = {
+        async connect() {
+          const client = await inner.connect()
+          const query: PostgresClient['query'] = async (asked) => {
+            const result = await client.query(asked)
+            if (isLost(asked.text)) throw lost
+            return result
+          }
+          return Object.assign(Object.create(client) as PostgresClient, { query })
+        },
+      }
+      try {
+        await expectUnknown(database.open(), postgresStore(pool))
+      } finally {
+        await inner.end()
+        await database.remove()
+      }
+    },
+  )
+
+  it.each([
+    ['the connection', { code: 'PROTOCOL_CONNECTION_LOST', fatal: true }],
+    ['the server', { errno: 1053, sqlState: '08S01' }],
+    ['the time', { errno: 1205, sqlState: 'HY000' }],
+  ])('is no swap that was refused, in MariaDB: %s', async (_what, members) => {
+    const database = await createMariadb()
+    const pool = mysql.createPool({ uri: database.url, connectionLimit: 1 })
+    pool.on('connection', (connection) => {
+      const query = connection.query.bind(connection) as (options: unknown, done: unknown) => unknown
+      const losing = (options: { sql: string }, done: (error: unknown, result: unknown) => void) =>
+        query(options, (error: unknown, result: unknown) =>
+          done(isLost(options.sql) ? Object.assign(new Error('lost'), members) : error, result),
+        )
+      Object.assign(connection, { query: losing })
+    })
+    try {
+      await expectUnknown(database.open(), mysqlStore(pool))
+    } finally {
+      await pool.promise().end()
+      await database.remove()
+    }
+  })
+
+  async function expectUnknown(whole: SqlStore, losing: SqlStore): Promise<void> {
+    await migrate(whole)
+    await whole.insert(['a', 'b'].map((id) => record({ id, quota: quota(5) })))
+    const swap = (lineageId: string) => ({ lineageId, expected: quota(5), next: leased(quota(5), 2) })
+    isNextLost = true
+    await expect(losing.swapQuota('a', quota(5), leased(quota(5), 2))).rejects.toThrow()
+    isNextLost = true
+    await expect(losing.swapQuotas(['a', 'b'].map(swap))).rejects.toThrow()
+    expect(isNextLost).toBe(false)
+    for (const id of ['a', 'b'])
+      expect(await whole.find({ id })).toMatchObject({ quota: leased(quota(5), 2) })
+  }
+})
 
 it('asks MySQL for few different statements, whatever is asked of the store', async () => {
   const database = await createMariadb()
