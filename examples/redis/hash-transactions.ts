@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { Redis } from 'ioredis'
 
 /** Reads and writes the values of a hash whose fields are named `<kind>:<name>`. */
@@ -37,7 +38,8 @@ export function hashTransactions<Kinds>(
       })
       if (written.size === 0) return result
       const args = [read.size, ...[...read].flat(), ...[...written].flat()]
-      if ((await redis.eval(WRITE_IF_UNCHANGED, 1, hash, ...args)) === 1) return result
+      const done = `${hash}:${randomUUID()}`
+      if ((await redis.eval(WRITE_IF_UNCHANGED, 2, hash, done, ...args)) === 1) return result
     }
   }
 }
@@ -45,8 +47,15 @@ export function hashTransactions<Kinds>(
 /** No JSON is empty. */
 const NOTHING = ''
 
-/** ARGV: how many fields were read, each of them with its text, then those to write with theirs. */
+/**
+ * ioredis sends a command again by itself whose reply was lost with the connection: the second key says for a minute that it was
+ * done. Otherwise a transaction would lose to itself, and a quota count units twice.
+ *
+ * KEYS: the hash, and what no other transaction names. ARGV: how many fields were read, each of them with its text, then those to
+ * write with theirs.
+ */
 const WRITE_IF_UNCHANGED = `
+if redis.call('EXISTS', KEYS[2]) == 1 then return 1 end
 local last = 1 + 2 * ARGV[1]
 for i = 2, last, 2 do
   if (redis.call('HGET', KEYS[1], ARGV[i]) or '') ~= ARGV[i + 1] then return 0 end
@@ -55,4 +64,5 @@ for i = last + 1, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
   else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 end
+redis.call('SET', KEYS[2], 1, 'PX', 60000)
 return 1`

@@ -63,7 +63,7 @@ export const OPERATIONS: readonly Operation[] = [
     {
       body: revokeAllBody,
       success: { status: 200, schema: 'RevokedCount' },
-      codes: ['not_permitted', 'unsupported'],
+      codes: ['not_permitted', 'conflict', 'unsupported'],
     },
   ),
   operation('erase', 'POST', '/erase', 'Erases an owner: its keys, and its traces on keys of others', {
@@ -84,7 +84,7 @@ export const OPERATIONS: readonly Operation[] = [
   operation('self_revoke', 'POST', '/self/revoke', 'Revokes the key that asks', {
     action: null,
     body: revokeBody,
-    codes: ['unsupported'],
+    codes: ['not_found', 'conflict', 'unsupported'],
   }),
   operation('openapi', 'GET', '/openapi.json', 'This document', {
     action: null,

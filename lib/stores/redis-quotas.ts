@@ -25,6 +25,8 @@ export interface RedisQuotas {
 
 /** Each time somebody else was faster. With as many at once as this, every one of them gets through. */
 const MAX_ATTEMPTS = 1_000
+/** After this, the server may have forgotten that it made a swap which a client has sent again: it remembers for a minute. */
+const CERTAIN_MS = 50_000
 const NO_QUOTA: StoredQuota = Object.freeze({ text: null, isRemoved: false })
 
 export function createRedisQuotas(calls: RedisCalls, layout: RedisLayout): RedisQuotas {
@@ -73,8 +75,12 @@ export function createRedisQuotas(calls: RedisCalls, layout: RedisLayout): Redis
   async function swapOne({ lineageId, expected, next }: QuotaSwap): Promise<QuotaSwapResult> {
     const keys = [layout.quota(lineageId), layout.swap(lineageId, randomBase62(16))]
     const args = [toQuotaText(expected), toQuotaText(next)]
+    const sentAt = performance.now()
     const [isDone, text, removed] = await calls.run(SWAP_QUOTA, keys, args)
     if (Number(isDone) === 1) return { swapped: true }
+    if (performance.now() - sentAt >= CERTAIN_MS) {
+      throw new LatchkeyError('unavailable', 'Redis took too long to tell whether the quota was swapped')
+    }
     const found = toStoredQuota(text, removed)
     return { swapped: false, current: found.isRemoved ? null : fromQuotaText(found.text) }
   }

@@ -172,6 +172,31 @@ export const LIST_CASES: StoreCases = {
     same(await list({ owner }, 2, second[1] as KeyRecord), [], promise)
   },
 
+  'filters by any members together, page by page': async (test) => {
+    const { store, list, same } = test
+    const records = MEMBERS.reduce<Partial<KeyRecord>[]>(
+      (all, { yes, no }) =>
+        all.flatMap((record) => [
+          { ...record, ...yes },
+          { ...record, ...no },
+        ]),
+      [{}],
+    ).map((members, i) => keyRecord({ ...members, id: `k${100 + i}`, createdAt: at(i >> 3) }))
+    await store.insert(records)
+    for (let asked = 0; asked < 2 ** MEMBERS.length; asked += 1) {
+      const wanted = MEMBERS.filter((_, i) => asked & (1 << i))
+      const filter: KeyFilter = Object.assign({}, ...wanted.map((member) => member.filter))
+      const expected = idsOf(records.filter((record) => wanted.every(({ has }) => has(record))))
+      const seen: KeyRecord[] = []
+      for (let page = await list(filter, 10); page.length > 0 && seen.length <= records.length; ) {
+        seen.push(...page)
+        page = page.length < 10 ? [] : await list(filter, 10, page.at(-1) as KeyRecord)
+      }
+      const promise = `list answers, page by page, the keys for which every member of the filter holds: ${JSON.stringify(filter)}`
+      same(idsOf(seen), expected, promise)
+    }
+  },
+
   'filters by texts only where they are the same': async ({ store, ids, same }) => {
     const records = DISTINCT_TEXTS.map((text, i) =>
       keyRecord({
@@ -216,6 +241,51 @@ export const LIST_CASES: StoreCases = {
     }
   },
 }
+
+/** What each member of a filter asks for, and what makes a key have that or lack it. */
+const MEMBERS: readonly {
+  readonly filter: KeyFilter
+  readonly yes: Partial<KeyRecord>
+  readonly no: Partial<KeyRecord>
+  has(record: KeyRecord): boolean
+}[] = [
+  {
+    filter: { owner: { type: 'user', id: 'u_2' } },
+    yes: { owner: { type: 'user', id: 'u_2' } },
+    no: { owner: { type: 'user', id: 'u_3' } },
+    has: ({ owner }) => owner.id === 'u_2',
+  },
+  {
+    filter: { createdBy: 'admin' },
+    yes: { createdBy: 'admin' },
+    no: { createdBy: null },
+    has: ({ createdBy }) => createdBy === 'admin',
+  },
+  {
+    filter: { name: 'nightly' },
+    yes: { name: 'nightly' },
+    no: { name: 'daily' },
+    has: ({ name }) => name === 'nightly',
+  },
+  {
+    filter: { lineageId: 'l' },
+    yes: { lineageId: 'l' },
+    no: { lineageId: 'm' },
+    has: ({ lineageId }) => lineageId === 'l',
+  },
+  {
+    filter: { status: { is: 'active', at: at(5) } },
+    yes: { enabled: true },
+    no: { enabled: false },
+    has: ({ enabled, expiresAt }) => enabled && expiresAt === null,
+  },
+  {
+    filter: { endedBefore: at(5) },
+    yes: { expiresAt: at(4) },
+    no: { expiresAt: null },
+    has: ({ expiresAt }) => expiresAt !== null,
+  },
+]
 
 /** All pages, with something done between one and the next. */
 async function pages(

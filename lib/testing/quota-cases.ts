@@ -50,6 +50,10 @@ export const QUOTA_CASES: StoreCases = {
       same(result, { swapped: false, current: quota }, promise)
       same((await read('a')).quota, quota, promise)
     }
+    const moved = leased(quota, 2)
+    await store.swapQuota('a', quota, moved)
+    const promise = 'swapQuota answers what is there now, not what it has answered before'
+    same(await store.swapQuota('a', quota, leased(quota, 1)), { swapped: false, current: moved }, promise)
   },
 
   'moves units once, however often the same swap is sent': async ({ store, read, same }) => {

@@ -5,7 +5,7 @@ import type { KeyRecord, KeyStore } from 'latchkey'
 import { storeConformance } from 'latchkey/testing'
 import { afterAll, beforeEach, describe, expect, inject, it, test } from 'vitest'
 import { sharedStore } from '../../examples/redis/shared-store.ts'
-import { at, lease, quota, record } from '../support/key-records.ts'
+import { at, lease, leased, quota, record } from '../support/key-records.ts'
 
 const CONNECTIONS = 5
 
@@ -24,6 +24,21 @@ function newHash(): string {
 }
 
 storeConformance({ test, assert }, () => sharedStore(redis, newHash()))
+
+it('takes a command that its client sends twice, since the reply was lost, for one', async () => {
+  const twice = Object.assign(Object.create(redis) as Redis, {
+    async eval(...args: Parameters<Redis['eval']>) {
+      await redis.eval(...args)
+      return redis.eval(...args)
+    },
+  })
+  const store = sharedStore(twice, newHash()) as Required<KeyStore>
+  await store.insert([record({ id: 'a', quota: quota(5) })])
+  expect(await store.swapQuota('a', quota(5), leased(quota(5), 2))).toEqual({ swapped: true })
+  expect(await store.update('a', 1, { name: 'new', updatedAt: at(1) })).toBe('updated')
+  await store.recordUsage([{ id: 'a', count: 1, lastUsedAt: at(2), lastUsedIp: null }])
+  expect(await store.find({ id: 'a' })).toMatchObject({ usageCount: 1, version: 2 })
+})
 
 describe('several processes, each with a connection of its own', () => {
   let hash: string

@@ -11,7 +11,12 @@ import {
   type World,
   type WorldOptions,
 } from '../support/management-world.ts'
-import { recordingStore, rejects, answers as replies } from '../support/recording-store.ts'
+import {
+  type RecordingStore,
+  recordingStore,
+  rejects,
+  answers as replies,
+} from '../support/recording-store.ts'
 import { ALICE, createTestKeys, forgeKey, NAME } from '../support/test-keys.ts'
 
 const document = JSON.parse(openApiDocument())
@@ -139,7 +144,13 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     options: () => ({ maxBodyBytes: 20 }),
     request: () => ({ body: ' '.repeat(21), json: undefined }),
   },
-  not_found: {},
+  not_found: {
+    async prepare({ world, id }) {
+      // It was there when it was verified.
+      if (id === 'self_revoke') world.store.fail('update', replies('missing'))
+      return undefined
+    },
+  },
   precondition_failed: { request: () => ({ headers: { 'If-Match': '"99"' } }) },
   not_permitted: { request: () => ({ as: 'nobodys' }) },
   unavailable: {
@@ -196,7 +207,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
         given.world.store.fail('purge', replies(0))
         return undefined
       }
-      if (given.id !== 'revoke') return onRevoked(given)
+      if (!['revoke', 'self_revoke', 'revoke_all'].includes(given.id)) return onRevoked(given)
       given.world.store.fail('update', replies('conflict'))
       return undefined
     },
@@ -286,6 +297,24 @@ describe.each(OPERATIONS.map((operation) => [operation.id, operation] as const))
     else expect(NAMED[success.schema].parse(answer.body)).toEqual(answer.body)
     const { headers = {} } = responses[success.status]
     if (headers.ETag) expect(answer.headers.get('etag')).toMatch(/^"\d+"$/)
+  })
+
+  it.each<[string, (store: RecordingStore) => void]>([
+    ['every change loses its race', (store) => store.fail('update', replies('conflict'))],
+    ['the key is gone before it is changed', (store) => store.fail('update', replies('missing'))],
+    ['no key can be removed', (store) => store.fail('purge', replies(0))],
+    ['the store takes no writes', (store) => store.fail('update', rejects(new LatchkeyError('read_only')))],
+  ])('answers nothing but what is documented where %s', async (_what, fail) => {
+    const store = recordingStore()
+    const tested = createTestKeys({ store })
+    const world = await createWorld({}, undefined, tested)
+    const { apiKey } = await tested.keys.issue({ ...NAME, permissions: READ })
+    const { key } = await tested.keys.issue(VERIFIER)
+    if (id === 'enable') await tested.keys.disable(apiKey.id)
+    fail(store)
+    const { method: verb, path: to, ...options } = requestFor(id, apiKey, key)
+    const { status, body } = await world.call(verb, to, options)
+    if (status !== success.status) expect(codesOf(operation)).toContain((body as { code: string }).code)
   })
 
   it('documents no status besides', () => {

@@ -3,9 +3,9 @@ import { inspect } from 'node:util'
 import type { KeyRecord, KeyStore } from 'latchkey'
 import { type RedisStoreClient, redisStore } from 'latchkey/redis'
 import { storeConformance } from 'latchkey/testing'
-import { describe, expect, it, test } from 'vitest'
+import { describe, expect, it, test, vi } from 'vitest'
 import { createRedisStore } from '../../lib/stores/redis.ts'
-import { at, quota, record } from '../support/key-records.ts'
+import { at, leased, quota, record } from '../support/key-records.ts'
 import { CLIENTS, counted, keysOf, newPrefix, SERVERS, standalone } from '../support/redis-store.ts'
 
 describe('options', () => {
@@ -223,6 +223,33 @@ describe.each(SERVERS)('%s', (name, connect) => {
     between = async () => void (await store.update('c', 1, { revokedAt: at(1), updatedAt: at(1) }))
     await resending.insert([record({ id: 'c' })])
     expect(await store.find({ id: 'c' })).toMatchObject({ version: 2, revokedAt: at(1) })
+  })
+
+  it('does not say that a swap was not made which was sent twice, and made so long before that Redis has forgotten it', async () => {
+    const { keyPrefix, store } = setUp()
+    const client = connect()
+    const late: RedisStoreClient = {
+      isCluster: name === 'a Cluster',
+      get slots() {
+        return 'slots' in client ? client.slots : []
+      },
+      eval: async (...args) => client.eval(...args),
+      evalsha: async (...args) => {
+        await client.evalsha(...args)
+        const made = String(args[3])
+        if (made.startsWith(`${keyPrefix}:s:`)) {
+          vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 61_000)
+          await client.del(made)
+        }
+        return client.evalsha(...args)
+      },
+      pipeline: (commands) => client.pipeline(commands),
+    }
+    await store.insert([record({ id: 'a', quota: quota(5) })])
+    await store.swapQuota('a', quota(5), quota(5))
+    const swap = redisStore(late, { keyPrefix }).swapQuota('a', quota(5), leased(quota(5), 2))
+    await expect(swap).rejects.toMatchObject({ code: 'unavailable' })
+    expect(await store.find({ id: 'a' })).toMatchObject({ quota: leased(quota(5), 2) })
   })
 
   it.each<[string, string, readonly string[]]>([

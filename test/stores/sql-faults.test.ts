@@ -1,7 +1,14 @@
 import { writeFileSync } from 'node:fs'
 import { inspect } from 'node:util'
 import type { KeyRecord, KeyStore } from 'latchkey'
-import { migrate, mysqlStore, postgresStore, type SqlStore, sqliteStore } from 'latchkey/sql'
+import {
+  migrate,
+  mysqlStore,
+  type PostgresClient,
+  postgresStore,
+  type SqlStore,
+  sqliteStore,
+} from 'latchkey/sql'
 import Libsql from 'libsql'
 import mysql from 'mysql2'
 import mysqlPromise from 'mysql2/promise'
@@ -502,6 +509,156 @@ describe('a connection that was given back with a transaction open', () => {
       await database.remove()
     }
   })
+})
+
+describe.each([
+  ['PostgreSQL', createPostgres, openOnePostgres],
+  ['MariaDB', createMariadb, openOneMariadb],
+] as const)(
+  'a connection of %s that was given back with a transaction open, which sees what there was when it began',
+  (_name, create, openOne) => {
+    let database: TestDatabase
+    let one: OneConnection
+    beforeEach(async () => {
+      database = await create()
+      one = openOne(database.url)
+      await migrate(one.store)
+      await one.store.insert([record({ id: 'a' })])
+      await one.leaveOpen()
+    })
+    afterEach(async () => {
+      await one.end()
+      await database.remove()
+    })
+
+    it('answers no key as it was before it was revoked', async () => {
+      await database.open().update('a', 1, { revokedAt: at(1), updatedAt: at(1) })
+      await expect(one.store.find({ id: 'a' })).rejects.toThrow()
+      expect(await one.store.find({ id: 'a' })).toMatchObject({ revokedAt: at(1) })
+    })
+
+    it('lists no key as it was before it was revoked', async () => {
+      await database.open().update('a', 1, { revokedAt: at(1), updatedAt: at(1) })
+      const list = () => one.store.list({ status: { is: 'active', at: at(2) } }, { limit: 1 })
+      await expect(list()).rejects.toThrow()
+      expect(await list()).toEqual([])
+    })
+
+    it('keeps no key locked that was used, so that it can be revoked', async () => {
+      const use = () => one.store.recordUsage([{ id: 'a', count: 1, lastUsedAt: at(5), lastUsedIp: null }])
+      await expect(use()).rejects.toThrow()
+      expect(await database.open().update('a', 1, { revokedAt: at(6), updatedAt: at(6) })).toBe('updated')
+      await use()
+      expect(await one.store.find({ id: 'a' })).toMatchObject({ usageCount: 1, revokedAt: at(6) })
+    })
+  },
+)
+
+interface OneConnection {
+  readonly store: SqlStore
+  /** Has the only connection of the pool left in a transaction that has read. */
+  leaveOpen(): Promise<void>
+  end(): Promise<void>
+}
+
+function openOnePostgres(url: string): OneConnection {
+  const pool = new Pool({ connectionString: url, max: 1 })
+  return {
+    store: postgresStore(pool),
+    async leaveOpen() {
+      const careless = await pool.connect()
+      await careless.query('begin isolation level repeatable read')
+      await careless.query('select * from latchkey_keys')
+      careless.release()
+    },
+    end: () => pool.end(),
+  }
+}
+
+function openOneMariadb(url: string): OneConnection {
+  const pool = mysqlPromise.createPool({ uri: url, connectionLimit: 1 })
+  return {
+    store: mysqlStore(pool),
+    async leaveOpen() {
+      const careless = await pool.getConnection()
+      await careless.query('start transaction')
+      await careless.query('select * from latchkey_keys')
+      careless.release()
+    },
+    end: () => pool.end(),
+  }
+}
+
+describe('a commit that was made, and whose reply is lost', () => {
+  /** Whether the next one is. What is tried again after it goes well. */
+  let isNextLost = false
+  const isLost = (text: string) => {
+    const isThis = text === 'commit' && isNextLost
+    if (isThis) isNextLost = false
+    return isThis
+  }
+
+  it.each(['08006', '57P01', '40003', undefined])(
+    'is no swap that was refused, in PostgreSQL: %s',
+    async (code) => {
+      const database = await createPostgres()
+      const inner = new Pool({ connectionString: database.url, max: 1 })
+      const lost = Object.assign(new Error('lost'), code !== undefined && { code, severity: 'ERROR' })
+      const pool = {
+        async connect() {
+          const client = await inner.connect()
+          const query: PostgresClient['query'] = async (asked) => {
+            const result = await client.query(asked)
+            if (isLost(asked.text)) throw lost
+            return result
+          }
+          return Object.assign(Object.create(client) as PostgresClient, { query })
+        },
+      }
+      try {
+        await expectUnknown(database.open(), postgresStore(pool))
+      } finally {
+        await inner.end()
+        await database.remove()
+      }
+    },
+  )
+
+  it.each([
+    ['the connection', { code: 'PROTOCOL_CONNECTION_LOST', fatal: true }],
+    ['the server', { errno: 1053, sqlState: '08S01' }],
+    ['the time', { errno: 1205, sqlState: 'HY000' }],
+  ])('is no swap that was refused, in MariaDB: %s', async (_what, members) => {
+    const database = await createMariadb()
+    const pool = mysql.createPool({ uri: database.url, connectionLimit: 1 })
+    pool.on('connection', (connection) => {
+      const query = connection.query.bind(connection) as (options: unknown, done: unknown) => unknown
+      const losing = (options: { sql: string }, done: (error: unknown, result: unknown) => void) =>
+        query(options, (error: unknown, result: unknown) =>
+          done(isLost(options.sql) ? Object.assign(new Error('lost'), members) : error, result),
+        )
+      Object.assign(connection, { query: losing })
+    })
+    try {
+      await expectUnknown(database.open(), mysqlStore(pool))
+    } finally {
+      await pool.promise().end()
+      await database.remove()
+    }
+  })
+
+  async function expectUnknown(whole: SqlStore, losing: SqlStore): Promise<void> {
+    await migrate(whole)
+    await whole.insert(['a', 'b'].map((id) => record({ id, quota: quota(5) })))
+    const swap = (lineageId: string) => ({ lineageId, expected: quota(5), next: leased(quota(5), 2) })
+    isNextLost = true
+    await expect(losing.swapQuota('a', quota(5), leased(quota(5), 2))).rejects.toThrow()
+    isNextLost = true
+    await expect(losing.swapQuotas(['a', 'b'].map(swap))).rejects.toThrow()
+    expect(isNextLost).toBe(false)
+    for (const id of ['a', 'b'])
+      expect(await whole.find({ id })).toMatchObject({ quota: leased(quota(5), 2) })
+  }
 })
 
 it('asks MySQL for few different statements, whatever is asked of the store', async () => {

@@ -631,6 +631,21 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
     'list: filters by every member, and by all that are given at once',
   ],
   [
+    'list passes over the name where it goes by the owner',
+    broken((inner) => ({
+      list: ({ name, ...filter }, page) =>
+        inner.list({ ...filter, ...(name !== undefined && !filter.owner && { name }) }, page),
+    })),
+    'list: filters by any members together, page by page',
+  ],
+  [
+    'list begins anew where it filters by status',
+    broken((inner) => ({
+      list: (filter, page) => inner.list(filter, filter.status ? { limit: page.limit } : page),
+    })),
+    'list: filters by any members together, page by page',
+  ],
+  [
     'a key expires a millisecond late',
     broken((inner) => ({
       list: ({ status, ...filter }, page) =>
@@ -1157,6 +1172,21 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
       }
     }),
     'swapQuota: moves units once, however often the same swap is sent',
+  ],
+  [
+    'swapQuota remembers what it has answered',
+    broken((inner) => {
+      let answered: QuotaRecord | null = null
+      return {
+        async swapQuota(...args) {
+          const result = await inner.swapQuota(...args)
+          if (result.swapped) return result
+          answered ??= result.current
+          return { ...result, current: answered }
+        },
+      }
+    }),
+    LEFT_ALONE,
   ],
   [
     'swapQuota swaps, and says that it did not',

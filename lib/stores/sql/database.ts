@@ -8,12 +8,12 @@ import type { Plan } from './plan.ts'
  */
 export interface Database {
   readonly dialect: Dialect
-  /** Runs statements that only read, and need not agree with each other. */
-  read<T>(plan: () => Plan<T>): Promise<T>
   /**
-   * Runs a plan whose writes each stand by themselves, and may be lost: where an application gives a connection back with a
-   * transaction open, they become part of that.
+   * Runs statements that only read, and need not agree with each other. Over a connection that an application has given back with a
+   * transaction open they would see what there was when that began: it fails, and the connection is ended.
    */
+  read<T>(plan: () => Plan<T>): Promise<T>
+  /** Runs a plan whose writes each stand by themselves, and may be lost. Such a connection is ended here too. */
   write<T>(plan: () => Plan<T>): Promise<T>
   /** Runs a plan in one transaction, all or nothing. */
   transact<T>(plan: () => Plan<T>): Promise<T>

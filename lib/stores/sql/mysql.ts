@@ -57,6 +57,7 @@ function createMysqlDatabase(pool: MysqlCallbackPool): Database {
       withConnection(pool, async (execute, connection) => {
         if (!checked.has(connection)) await checkConnection(execute)
         checked.add(connection)
+        await execute(READ_COMMITTED)
         return work(execute)
       }),
     )
@@ -125,9 +126,17 @@ async function checkConnection(execute: Execute): Promise<void> {
   }
 }
 
-/** Read committed: what is decided by is locked first and then read, which needs no more and locks no gaps. */
+/**
+ * For what comes next. What is decided by is locked first and then read, which needs no more and locks no gaps. It fails where the
+ * application has given the connection back with a transaction open: what is read there is as old as that, and what is written
+ * stays locked until it ends.
+ */
+const READ_COMMITTED: Statement = Object.freeze({
+  sql: 'set transaction isolation level read committed',
+  parameters: [],
+})
+
 async function inTransaction<T>(execute: Execute, plan: Plan<T>): Promise<T> {
-  await execute({ sql: 'set transaction isolation level read committed', parameters: [] })
   await execute({ sql: 'start transaction', parameters: [] })
   try {
     const result = await runPlan(plan, execute)

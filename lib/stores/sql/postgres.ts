@@ -20,6 +20,8 @@ export interface PostgresClient {
   release(destroy?: boolean): void
   on(event: 'error', listener: () => void): unknown
   off(event: 'error', listener: () => void): unknown
+  /** Of recent releases of pg: `T` within a transaction. */
+  getTransactionStatus?(): string | null
 }
 
 /** A query with what the store sets for itself, whatever parsers the application has registered. */
@@ -52,13 +54,13 @@ function checkPool(pool: unknown): void {
 }
 
 function createPostgresDatabase(pool: PostgresPool): Database {
-  const run = <T>(work: (execute: Execute) => Promise<T>) =>
+  const run = <T>(work: (execute: Execute, client: PostgresClient) => Promise<T>) =>
     attempt(postgresDialect, () => withClient(pool, work))
 
   return {
     dialect: postgresDialect,
-    read: (plan) => run((execute) => runPlan(plan(), execute)),
-    write: (plan) => run((execute) => runPlan(plan(), execute)),
+    read: (plan) => run((execute, client) => alone(client, runPlan(plan(), execute))),
+    write: (plan) => run((execute, client) => alone(client, runPlan(plan(), execute))),
     transact: (plan) => run((execute) => inTransaction(execute, plan())),
     alter: (table, plan) =>
       run((execute) =>
@@ -73,7 +75,10 @@ function createPostgresDatabase(pool: PostgresPool): Database {
 
 type Execute = (statement: Statement) => Promise<Answer>
 
-async function withClient<T>(pool: PostgresPool, work: (execute: Execute) => Promise<T>): Promise<T> {
+async function withClient<T>(
+  pool: PostgresPool,
+  work: (execute: Execute, client: PostgresClient) => Promise<T>,
+): Promise<T> {
   const client = await pool.connect().catch((error: unknown) => {
     throw toFailure(error)
   })
@@ -84,7 +89,7 @@ async function withClient<T>(pool: PostgresPool, work: (execute: Execute) => Pro
   // Where a connection ends under a query pg emits an event as well, which ends the process if nobody listens.
   client.on('error', onError)
   try {
-    return await work((statement) => execute(client, statement))
+    return await work((statement) => execute(client, statement), client)
   } catch (error) {
     // Whatever is still going on over this connection, nobody else may get it.
     if (!(error instanceof DatabaseFailure) || error.kind === 'connection') isBroken = true
@@ -105,6 +110,26 @@ async function execute(client: PostgresClient, { sql, parameters }: Statement): 
     return { rows: rows as Row[], affected: rowCount ?? 0 }
   } catch (error) {
     throw isLatchkeyError(error) ? error : toFailure(error)
+  }
+}
+
+/**
+ * What was done by itself, unless the application has given the connection back with a transaction open: then what was read may be
+ * old, and what was written stays locked until that ends. Looked at afterwards: before, what ends it may still be under way.
+ */
+async function alone<T>(client: PostgresClient, work: Promise<T>): Promise<T> {
+  const result = await work
+  if (!isInTransaction(client)) return result
+  const problem = 'a connection was given back to the pool with a transaction open'
+  throw new DatabaseFailure('connection', 'connection', new Error(problem))
+}
+
+function isInTransaction(client: PostgresClient): boolean {
+  try {
+    return client.getTransactionStatus?.() === 'T'
+  } catch {
+    // That of pg is there, and the one it asks, of an older pg-native, is not.
+    return false
   }
 }
 
