@@ -32,19 +32,17 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
   /** What is known of the servers that were written to: in a Cluster by slot, since slots change servers. */
   const servers = new Map<number, Server>()
   let clockOffset: number | null = null
+  /** Scripts whose source is on its way. */
+  const loading = new Map<string, Promise<unknown>>()
   const noteFailure = createRenewal(
     () => client.disconnect?.(true),
     () => performance.now(),
   )
 
   async function run(script: Script, keys: readonly string[], args: readonly (string | number)[] = []) {
-    const given = [...keys, ...args]
     let reply: unknown
     try {
-      reply = await client.evalsha(script.sha, keys.length, ...given).catch((error: unknown) => {
-        if (!messageOf(error).startsWith('NOSCRIPT')) throw error
-        return client.eval(script.source, keys.length, ...given)
-      })
+      reply = await evaluate(script, keys.length, [...keys, ...args])
     } catch (error) {
       noteFailure(error)
       throw toError(error)
@@ -56,6 +54,35 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
     clockOffset = Number(time) - performance.now()
     if (script.writes) learn(keys[0] as string, online)
     return answer
+  }
+
+  /** EVALSHA or, where the server does not know the script, EVAL: of many calls at once one sends the source. */
+  async function evaluate(
+    script: Script,
+    count: number,
+    given: readonly (string | number)[],
+  ): Promise<unknown> {
+    const call = () => client.evalsha(script.sha, count, ...given)
+    const send = () => client.eval(script.source, count, ...given)
+    const unlessUnknown = (error: unknown) => {
+      if (!messageOf(error).startsWith('NOSCRIPT')) throw error
+      return UNKNOWN_SCRIPT
+    }
+    const reply = await call().catch(unlessUnknown)
+    if (reply !== UNKNOWN_SCRIPT) return reply
+    const first = loading.get(script.sha)
+    if (first) {
+      await first.catch(() => {})
+      const second = await call().catch(unlessUnknown)
+      return second === UNKNOWN_SCRIPT ? send() : second
+    }
+    const sent = send()
+    loading.set(script.sha, sent)
+    try {
+      return await sent
+    } finally {
+      loading.delete(script.sha)
+    }
   }
 
   function byPlace<T>(items: readonly T[], keyOf: (item: T) => string): T[][] {
@@ -88,7 +115,9 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
     const keysByServer = new Map<string, string[]>()
     for (const key of new Set(keys)) {
       const name = serverOf(key)
-      keysByServer.set(name, [...(keysByServer.get(name) ?? []), key])
+      const together = keysByServer.get(name)
+      if (together) together.push(key)
+      else keysByServer.set(name, [key])
     }
     await Promise.all([...keysByServer.values()].map((some) => confirmTogether(some, since)))
   }
@@ -162,6 +191,8 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
 
   return { isCluster: client.isCluster === true, run, byPlace, confirm, now }
 }
+
+const UNKNOWN_SCRIPT = Symbol('unknown script')
 
 /** What one script does at most: the server does nothing else meanwhile, and a call has only so many arguments. */
 const MAX_ITEMS = 500

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { inspect } from 'node:util'
 import type { KeyRecord, KeyStore } from 'latchkey'
 import { type RedisStoreClient, redisStore } from 'latchkey/redis'
@@ -306,6 +307,31 @@ describe.each(SERVERS)('%s', (name, connect) => {
     expect(await store.find({ lookups: ['f:1000'] })).toEqual(full(1_000))
     expect(await store.list({}, { limit: 20_000 })).toHaveLength(size)
   }, 120_000)
+
+  it('sends the source of a script once where a server knows none, whatever is asked meanwhile', async () => {
+    const known = new Set<string>()
+    const sources: string[] = []
+    const forgetful: RedisStoreClient = {
+      ...counted(connect()).client,
+      async evalsha(sha, ...rest) {
+        if (!known.has(sha)) throw new Error('NOSCRIPT No matching script. Please use EVAL.')
+        return connect().evalsha(sha, ...rest)
+      },
+      async eval(source, ...rest) {
+        sources.push(source)
+        const reply = await connect().eval(source, ...rest)
+        known.add(createHash('sha1').update(source).digest('hex'))
+        return reply
+      },
+    }
+    const store = redisStore(forgetful, { keyPrefix: newPrefix() })
+    await store.insert(Array.from({ length: 50 }, (_, i) => record({ id: `k${i}`, quota: quota(i + 1) })))
+    expect(await Promise.all([1, 2, 3].map((i) => store.find({ id: `k${i}` })))).toMatchObject(
+      [1, 2, 3].map((i) => ({ id: `k${i}`, quota: quota(i + 1) })),
+    )
+    expect(sources.length).toBeGreaterThan(3)
+    expect(new Set(sources).size).toBe(sources.length)
+  })
 
   it('keeps what was sent out of its errors', async () => {
     const store = redisStore(connect(), { keyPrefix: newPrefix() })
