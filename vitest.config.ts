@@ -12,8 +12,6 @@ const servicesTests = [
   'test/**/postgres*.test.ts',
   'test/**/mariadb*.test.ts',
   'test/**/custom-store*.test.ts',
-  'test/remote/two-processes.test.ts',
-  'test/examples/two-services.test.ts',
   'test/services/**/*.test.ts',
   'test/invalidation/**/*.test.ts',
 ]

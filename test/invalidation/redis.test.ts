@@ -1,261 +1,30 @@
 import { randomUUID } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import { Cluster, Redis, type RedisOptions } from 'ioredis'
-import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
-import {
-  type ApiKeyEvent,
-  createApiKeys,
-  type InvalidationListener,
-  type KeyVersion,
-  memoryRateLimiter,
-  memoryStore,
-} from 'latchkey'
-import { type RedisPublisher, redisInvalidation } from 'latchkey/redis'
+import type { InvalidationListener } from 'latchkey'
+import { redisInvalidation } from 'latchkey/redis'
 import { describe, expect, inject, it, onTestFinished, vi } from 'vitest'
 import { createRedisInvalidation } from '../../lib/invalidation/redis.ts'
 import { fakeClock } from '../support/fake-clock.ts'
-import { issueKey } from '../support/issue-key.ts'
 import { startProgram } from '../support/program.ts'
-import { type RedisServer, startRedis } from '../support/redis-server.ts'
-import { NAME } from '../support/test-keys.ts'
+import {
+  AFTER_SILENCE,
+  CHANGE,
+  CLIENTS,
+  clientOf,
+  listenOn,
+  newChannel,
+  ownRedis,
+  REDISES,
+  REVOKED,
+  SOON,
+  sharedUrls,
+  startTwo,
+  untilHeard,
+  untilSteady,
+  withSubscriber,
+} from '../support/redis-listeners.ts'
 import { watchUnhandled } from '../support/unhandled.ts'
-
-const REVOKED = { ok: false, code: 'invalid_key', reason: 'revoked' }
-const CHANGE = [{ keyId: 'k', version: 2 }]
-/** How long anything may take that happens promptly. */
-const SOON = { timeout: 2_000, interval: 10 }
-const AFTER_SILENCE = { timeout: 6_000, interval: 10 }
-
-/** A client as an application has it, disconnected when the test ends. */
-function clientOf<T extends Redis | Redis5 | Cluster | Cluster5>(client: T): T {
-  // Connections are lost here on purpose; the client would print each loss that nobody listens for.
-  ;(client as EventEmitter).on('error', () => {})
-  onTestFinished(() => client.disconnect())
-  return client
-}
-
-/** Every kind of client that is supported, on the services that all tests share. */
-const CLIENTS: Record<string, (connectionName?: string) => Redis | Redis5 | Cluster | Cluster5> = {
-  'ioredis 6': (connectionName = 'test') => clientOf(new Redis(inject('redisUrl'), { connectionName })),
-  'ioredis 5': (connectionName = 'test') => clientOf(new Redis5(inject('redisUrl'), { connectionName })),
-  'a Cluster of ioredis 6': (connectionName = 'test') =>
-    clientOf(new Cluster(inject('clusterNodes'), { redisOptions: { connectionName } })),
-  'a Cluster of ioredis 5': (connectionName = 'test') =>
-    clientOf(new Cluster5(inject('clusterNodes'), { redisOptions: { connectionName } })),
-}
-
-const REDISES: [string, new (url: string, options: RedisOptions) => Redis | Redis5][] = [
-  ['ioredis 6', Redis],
-  ['ioredis 5', Redis5],
-]
-
-const newChannel = () => `test:${randomUUID()}`
-
-async function ownRedis(): Promise<RedisServer> {
-  const server = await startRedis({ binary: inject('redisBinary') })
-  onTestFinished(() => server.stop())
-  return server
-}
-
-/** Listens until the test ends, with what was heard. */
-function listenOn(client: RedisPublisher, channel = newChannel()) {
-  const invalidation = redisInvalidation(client, { channel })
-  const changed = vi.fn<InvalidationListener['changed']>()
-  const missed = vi.fn<InvalidationListener['missed']>()
-  let isConnected = false
-  const stop = invalidation.listen({
-    missed,
-    changed(keys) {
-      if (keys[0]?.keyId === 'connecting') isConnected = true
-      else changed(keys)
-    },
-  })
-  onTestFinished(() => void stop())
-
-  /** Resolves once what is published arrives. */
-  async function connected(limits = SOON): Promise<void> {
-    isConnected = false
-    await vi.waitFor(async () => {
-      await invalidation.publish([{ keyId: 'connecting', version: 1 }])
-      expect(isConnected).toBe(true)
-    }, limits)
-  }
-
-  /** Tells of a change and resolves when it was heard. */
-  async function hear(keys: readonly KeyVersion[]): Promise<void> {
-    await invalidation.publish(keys)
-    await vi.waitFor(() => expect(changed).toHaveBeenCalledWith(keys), SOON)
-  }
-
-  return { invalidation, channel, changed, missed, stop, connected, hear }
-}
-
-/** The client, and the connection that is made of it to listen on. */
-function withSubscriber(inner: Redis | Redis5) {
-  let subscriber: Redis | Redis5 | undefined
-  const client: RedisPublisher = {
-    publish: (...message) => inner.publish(...message),
-    duplicate(...options) {
-      subscriber = inner.duplicate(...options)
-      return subscriber
-    },
-  }
-  return { client, subscriber: () => subscriber as Redis }
-}
-
-/** The services that all tests share. */
-function sharedUrls(): string[] {
-  return [inject('redisUrl'), ...inject('clusterNodes').map(({ host, port }) => `redis://${host}:${port}`)]
-}
-
-/** Resolves once so many listen to the channel, wherever they do. */
-async function untilHeard(channel: string, listeners: number, urls = sharedUrls()): Promise<void> {
-  const clients = urls.map((url) => clientOf(new Redis(url)))
-  await vi.waitFor(async () => {
-    const counts = await Promise.all(clients.map((client) => client.pubsub('NUMSUB', channel)))
-    expect(counts.reduce((sum, [, count]) => sum + Number(count), 0)).toBe(listeners)
-  }, AFTER_SILENCE)
-}
-
-/**
- * Resolves once each of so many who listen has beaten twice, right after a beat: the beginning, when some may be
- * missing, is over then.
- */
-async function untilSteady(channel: string, listeners: number, urls = sharedUrls()): Promise<void> {
-  const beats = new Map<string, Set<string>>()
-  const isSteady = () => beats.size === listeners && [...beats.values()].every(({ size }) => size >= 2)
-  await new Promise<void>((resolve, reject) => {
-    for (const url of urls) {
-      const onlooker = clientOf(new Redis(url))
-      onlooker.on('pmessage', (_pattern, from, beat) => {
-        beats.set(from, (beats.get(from) ?? new Set()).add(beat))
-        if (isSteady()) resolve()
-      })
-      onlooker.psubscribe(`${channel}:*`).catch(reject)
-    }
-  })
-}
-
-/** Two processes that have the store and messages in common, and would otherwise hear of changes after a minute. */
-async function startTwo(newClient: () => RedisPublisher) {
-  const channel = newChannel()
-  const store = memoryStore()
-  const events: ApiKeyEvent[] = []
-  const start = () => {
-    const keys = createApiKeys({
-      store,
-      rateLimiter: memoryRateLimiter(),
-      invalidation: redisInvalidation(newClient(), { channel }),
-      prefix: 'acme_test',
-      cache: { maxAgeMs: 60_000 },
-      onEvent: (event) => void events.push(event),
-    })
-    onTestFinished(() => keys.close())
-    return keys
-  }
-  const [here, there] = [start(), start()]
-  const issued = await issueKey(here, NAME)
-  return { store, here, there, events, channel, ...issued }
-}
-
-describe('a Redis that is away', () => {
-  it('from the beginning ends nothing and stops nobody, and is made use of when it comes', async () => {
-    const unhandled = watchUnhandled()
-    const server = await ownRedis()
-    await server.kill()
-    const options = { retryStrategy: () => 50 }
-    const { here, there, events, channel, key, apiKey } = await startTwo(() =>
-      clientOf(new Redis(server.url, options)),
-    )
-    expect(await there.verify(key)).toMatchObject({ ok: true })
-    await vi.waitFor(() => {
-      expect(events).toContainEqual(expect.objectContaining({ type: 'fault', operation: 'invalidation' }))
-    }, AFTER_SILENCE)
-    await server.restart()
-    await untilHeard(channel, 2, [server.url])
-    expect(await there.verify(key)).toMatchObject({ ok: true })
-    await here.revoke(apiKey.id)
-    await vi.waitFor(async () => expect(await there.verify(key)).toEqual(REVOKED), SOON)
-    expect(await unhandled()).toEqual([])
-  })
-
-  it.each<[string, RedisOptions]>([
-    ['gives up a command at once', { maxRetriesPerRequest: 0 }],
-    ['never gives a command up', { maxRetriesPerRequest: null }],
-    ['keeps no command until it is connected', { enableOfflineQueue: false }],
-  ])('from the beginning is made use of when it comes by a client that %s', async (_title, options) => {
-    const unhandled = watchUnhandled()
-    const server = await ownRedis()
-    await server.kill()
-    const client = clientOf(new Redis(server.url, { retryStrategy: () => 50, ...options }))
-    const failed = new Promise((resolve) => client.once('close', resolve))
-    const { connected, hear } = listenOn(client)
-    await failed
-    await server.restart()
-    await connected(AFTER_SILENCE)
-    await hear(CHANGE)
-    expect(await unhandled()).toEqual([])
-  })
-
-  it.each<[string, RedisOptions]>([
-    ['by itself', {}],
-    ['only where it is told to', { autoResubscribe: false }],
-  ])('and comes back is heard again by a client that subscribes again %s', async (_title, options) => {
-    const server = await ownRedis()
-    const client = clientOf(new Redis(server.url, { retryStrategy: () => 50, ...options }))
-    const { connected, hear, missed } = listenOn(client)
-    await connected()
-    missed.mockClear()
-    await server.restart()
-    await vi.waitFor(() => expect(missed).toHaveBeenCalled(), SOON)
-    await connected(AFTER_SILENCE)
-    await hear(CHANGE)
-  })
-
-  it('and comes back has what is held dropped', async () => {
-    const server = await ownRedis()
-    const { store, there, channel, key, apiKey } = await startTwo(() =>
-      clientOf(new Redis(server.url, { retryStrategy: () => 50 })),
-    )
-    await untilSteady(channel, 2, [server.url])
-    expect(await there.verify(key)).toMatchObject({ ok: true })
-    // By a process that was cut off in the meantime.
-    await store.update(apiKey.id, 1, { revokedAt: new Date(), updatedAt: new Date() })
-    expect(await there.verify(key)).toMatchObject({ ok: true })
-    await server.restart()
-    await vi.waitFor(async () => expect(await there.verify(key)).toEqual(REVOKED), AFTER_SILENCE)
-  })
-
-  it('without a word is noticed after three seconds, and when it speaks again', async () => {
-    const server = await ownRedis()
-    const { missed, channel } = listenOn(clientOf(new Redis(server.url)))
-    await untilSteady(channel, 1, [server.url])
-    missed.mockClear()
-    server.pause()
-    const pausedAt = performance.now()
-    await vi.waitFor(() => expect(missed).toHaveBeenCalledWith(expect.any(Error)), AFTER_SILENCE)
-    expect(performance.now() - pausedAt).toBeGreaterThan(1_900)
-    missed.mockClear()
-    server.resume()
-    await vi.waitFor(() => expect(missed).toHaveBeenCalledWith(), SOON)
-  })
-
-  it.each(REDISES)(
-    'when a connection is made anew ends no process, with commandTimeout and %s',
-    async (_name, Client) => {
-      const unhandled = watchUnhandled()
-      const server = await ownRedis()
-      const options = { commandTimeout: 50, enableReadyCheck: false, retryStrategy: () => 50 }
-      const { client, subscriber } = withSubscriber(clientOf(new Client(server.url, options)))
-      const { connected, missed } = listenOn(client)
-      await connected()
-      server.pause()
-      subscriber().disconnect(true)
-      await vi.waitFor(() => expect(missed).toHaveBeenCalledWith(expect.any(Error)), AFTER_SILENCE)
-      expect(await unhandled()).toEqual([])
-    },
-  )
-})
 
 describe.each(Object.entries(CLIENTS))('a change told by %s', (_name, newClient) => {
   it('is heard by every other process promptly', async () => {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { Cluster, Redis } from 'ioredis'
-import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
+import { Cluster as Cluster5 } from 'ioredis5'
 import type { RedisStoreClient } from 'latchkey/redis'
 import { afterAll, inject } from 'vitest'
 
@@ -18,10 +18,9 @@ export const SERVERS: readonly (readonly [string, () => Redis | Cluster])[] = [
   ['a Cluster', cluster],
 ]
 
-/** The same with every client that it takes. */
+/** Each server by another of the clients that it takes. */
 export const CLIENTS: readonly (readonly [string, () => RedisStoreClient])[] = [
-  ...SERVERS,
-  ['one server, by ioredis 5', once(() => new Redis5(inject('redisUrl')))],
+  ['one server', standalone],
   ['a Cluster, by ioredis 5', once(() => new Cluster5(inject('clusterNodes')))],
 ]
 
