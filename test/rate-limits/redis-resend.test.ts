@@ -76,7 +76,7 @@ describe.each(Object.entries(CLIENTS))(
 
       /** Does something whose reply is kept back; the server has done it by then. */
       async function lose(act: () => Promise<unknown>): Promise<PromiseSettledResult<unknown>> {
-        const held = Promise.race(proxies.map((proxy) => proxy.hold()))
+        const held = Promise.race(proxies.map((proxy) => proxy.hold('evalsha')))
         const [settled] = [Promise.allSettled([act()])]
         await held
         for (const proxy of proxies) proxy.cut()

@@ -4,8 +4,11 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 /** What stands between two programs: it passes everything on, and keeps answers back while it is told to. */
 export interface HeldProxy {
   readonly port: number
-  /** Keeps answers back from now on; resolves with the first that has come. */
-  hold(): Promise<void>
+  /**
+   * Keeps answers back from now on; resolves with the first that has come. With `asked` only those on connections over which this
+   * text is sent from now on: a client may ask for something else meanwhile.
+   */
+  hold(asked?: string): Promise<void>
   /** Lets them go. */
   release(): void
   /** Ends every connection, with the answers that are kept, and takes new ones. */
@@ -21,6 +24,9 @@ export async function startHeldProxy(firstTarget: number): Promise<HeldProxy> {
   const sockets = new Set<Socket>()
   const kept: (() => void)[] = []
   let onHeld: (() => void) | null = null
+  /** What has to be asked for on a connection, and the connections on which it was; with '' all of them. */
+  let wanted = ''
+  const asking = new Set<Socket>()
 
   const server = createServer((near) => {
     const far = connect(target, '127.0.0.1')
@@ -32,12 +38,16 @@ export async function startHeldProxy(firstTarget: number): Promise<HeldProxy> {
       socket.on('error', () => {})
       socket.on('close', () => {
         sockets.delete(socket)
+        asking.delete(socket)
         other.destroy()
       })
     }
-    near.on('data', (chunk) => far.write(chunk))
+    near.on('data', (chunk) => {
+      if (chunk.includes(wanted)) asking.add(near)
+      far.write(chunk)
+    })
     far.on('data', (chunk) => {
-      if (!onHeld) return void near.write(chunk)
+      if (!onHeld || (wanted !== '' && !asking.has(near))) return void near.write(chunk)
       kept.push(() => near.write(chunk))
       onHeld()
     })
@@ -45,8 +55,10 @@ export async function startHeldProxy(firstTarget: number): Promise<HeldProxy> {
   await once(server.listen(0, '127.0.0.1'), 'listening')
   return {
     port: (server.address() as AddressInfo).port,
-    hold: () =>
+    hold: (asked = '') =>
       new Promise<void>((resolve) => {
+        wanted = asked
+        asking.clear()
         onHeld = resolve
       }),
     release() {
