@@ -1,17 +1,15 @@
 import { LRUCache } from 'lru-cache'
-import { type AddressCheck, compileAllowedIps } from '../core/allowed-ips.ts'
+import { compileAllowedIps } from '../core/allowed-ips.ts'
 import type { Clock } from '../core/clock.ts'
+import type { KeyFacts } from '../core/decide-key.ts'
 import type { ApiKey } from '../core/record.ts'
 
 /** What the service said of a key, ready to decide by. */
 export interface Answer {
   /** Null where the key is not valid. */
-  readonly apiKey: ApiKey | null
+  readonly facts: KeyFacts | null
   /** When the service was asked. The age of an answer counts from here, so that a slow one is not a young one. */
   readonly askedAt: number
-  readonly isAllowedIp: AddressCheck | null
-  /** A number: what an application does to the dates of `apiKey` changes nothing here. */
-  readonly expiresAtMs: number | null
   /** How long it may be used, besides what holds for all. */
   readonly maxAgeMs: number
 }
@@ -60,7 +58,7 @@ export function createAnswerCache(
     wasGood: (digest) => good.peek(digest) !== undefined,
     hold(digest, answer, asked) {
       if (asked !== generation || !isYoung(answer.askedAt)) return
-      const [here, there] = answer.apiKey ? [good, bad] : [bad, good]
+      const [here, there] = answer.facts ? [good, bad] : [bad, good]
       const known = here.peek(digest) ?? there.peek(digest)
       // The one that was asked for later knows more, unless it is from before the clock was set back.
       if (known && known.askedAt > answer.askedAt && isYoung(known.askedAt)) return
@@ -78,10 +76,13 @@ export function createAnswerCache(
 /** @throws TypeError where the service lists what is no address. */
 export function toAnswer(apiKey: ApiKey | null, askedAt: number): Answer {
   return {
-    apiKey,
+    facts: apiKey && {
+      apiKey,
+      isRevoked: apiKey.revokedAt !== null,
+      expiresAtMs: apiKey.expiresAt?.getTime() ?? null,
+      isAllowedIp: apiKey.allowedIps ? compileAllowedIps(apiKey.allowedIps) : null,
+    },
     askedAt,
-    isAllowedIp: apiKey?.allowedIps ? compileAllowedIps(apiKey.allowedIps) : null,
-    expiresAtMs: apiKey?.expiresAt?.getTime() ?? null,
     // A key that is used here must not become idle there: to be asked about is a use.
     maxAgeMs: (apiKey?.idleExpiryMs ?? Infinity) / 2,
   }

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import type { VerificationRefusal } from '../client/verification.ts'
 import { type Clock, monotonicClock, systemClock } from '../core/clock.ts'
+import { decideKey } from '../core/decide-key.ts'
 import { createEmitter } from '../core/emitter.ts'
 import type { ApiKeyListener } from '../core/events.ts'
 import {
@@ -18,7 +19,6 @@ import {
   isAcceptedPrefix,
   type VerifyOptions,
 } from '../core/key-verifier.ts'
-import { missingPermissions } from '../core/permissions.ts'
 import type { LimitState } from '../core/rate-limit.ts'
 import type { RateLimiter } from '../core/rate-limiter.ts'
 import type { ApiKey } from '../core/record.ts'
@@ -155,7 +155,7 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     const isCharged = charge && asked.cost !== 0
     const digest = hash('sha256', key, 'base64url')
     const known = isCharged ? undefined : answers.peek(digest)
-    if (known?.apiKey) return decide(known, NO_LIMITS, keyId, asked)
+    if (known?.facts) return decide(known, NO_LIMITS, keyId, asked)
     if (parsed && !hasRightChecksum(key)) return invalid('malformed', null, asked)
     if (parsed && !isAcceptedPrefix(parsed.prefix, asked.prefix)) {
       return invalid('prefix_not_accepted', keyId, asked)
@@ -168,10 +168,10 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     if (known) return decide(known, NO_LIMITS, keyId, asked)
     const question = { digest, key, keyId }
     const told = isCharged ? service.askCharged(question, asked) : service.askOnce(question, asked.ip)
-    return told.then((given) => settle(given, keyId, asked))
+    return told.then((given) => conclude(given, keyId, asked))
   }
 
-  function settle(told: Told, keyId: string | null, asked: VerifyOptions): VerifyResult {
+  function conclude(told: Told, keyId: string | null, asked: VerifyOptions): VerifyResult {
     const { answer, limits, refused, retryAfterMs } = told
     if (retryAfterMs !== undefined) {
       countFailure(asked)
@@ -184,31 +184,18 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
 
   /** Decides by what the service has said, as it would itself. */
   function decide(
-    { apiKey, isAllowedIp, expiresAtMs }: Answer,
+    { facts }: Answer,
     limits: readonly LimitState[],
     keyId: string | null,
     asked: VerifyOptions,
   ): VerifyResult {
-    if (!apiKey) return invalid('inactive', keyId, asked)
-    const reason = unusableReason(apiKey, expiresAtMs, asked)
-    if (reason) return invalid(reason, keyId, asked, apiKey)
-    if (isAllowedIp && !isAllowedIp(asked.ip)) {
-      return refuse({ ok: false, code: 'address_not_allowed', apiKey }, asked, keyId)
-    }
-    const missing = asked.permissions ? missingPermissions(apiKey.permissions, asked.permissions) : null
-    if (missing) return refuse({ ok: false, code: 'insufficient_permissions', apiKey, missing }, asked, keyId)
-    return { ok: true, apiKey, limits }
-  }
-
-  function unusableReason(
-    { revokedAt, enabled, prefix: shown }: ApiKey,
-    expiresAtMs: number | null,
-    asked: VerifyOptions,
-  ): InvalidReason | null {
-    if (revokedAt) return 'revoked'
-    if (!enabled) return 'disabled'
-    if (expiresAtMs !== null && expiresAtMs <= clock.now()) return 'expired'
-    return isAcceptedPrefix(shown, asked.prefix) ? null : 'prefix_not_accepted'
+    if (!facts) return invalid('inactive', keyId, asked)
+    const { apiKey } = facts
+    const decision = decideKey({ facts, idleAtMs: Infinity, granted: apiKey }, asked, clock.now())
+    if (decision.outcome !== 'refused') return { ok: true, apiKey, limits }
+    const { refusal } = decision
+    if (refusal.code !== 'invalid_key') return refuse(refusal, asked, keyId)
+    return invalid(refusal.reason, keyId, asked, apiKey)
   }
 
   function lookupsOf(key: string): readonly string[] {

@@ -62,7 +62,7 @@ export function createServiceQuestions(
     const generation = answers.generation()
     const told = await ask(chargedRequest(key, options), keyId)
     // What is not accepted for its prefix may be good elsewhere.
-    return told.answer.apiKey || options.prefix === undefined ? note(told, digest, generation) : told
+    return told.answer.facts || options.prefix === undefined ? note(told, digest, generation) : told
   }
 
   /** What the service says of an address it says to whoever asked with that one. */
