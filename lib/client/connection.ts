@@ -1,11 +1,11 @@
 import { isErrorCode } from '../errors.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { memberPath } from '../internal/key-text.ts'
+import { OptionError } from '../internal/option-error.ts'
 import {
   checkFunction,
   checkInteger,
   checkObject,
-  describe,
   fail,
   isObject,
   isPlainObject,
@@ -262,13 +262,13 @@ function checkBaseUrl(value: unknown): string {
   try {
     url = new URL(text, page)
   } catch {
-    throw new TypeError(`"baseUrl" must be an absolute URL, received ${describe(value)}`)
+    return fail('baseUrl', 'an absolute URL', value)
   }
   if (url.protocol !== 'https:' && url.protocol !== 'http:') {
-    throw new TypeError('"baseUrl" must begin with https:// or http://')
+    throw new OptionError('baseUrl', 'begin with https:// or http://')
   }
   if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '') {
-    throw new TypeError('"baseUrl" must have no credentials, no query and no fragment')
+    throw new OptionError('baseUrl', 'have no credentials, no query and no fragment')
   }
   // Its `href` keeps a lone `?` or `#`, behind which no path would be one.
   return url.origin + url.pathname.replace(/\/+$/, '')
@@ -288,7 +288,7 @@ function checkHeaders(value: unknown): Record<string, string> {
   // Of a `Headers` object nothing would be sent.
   if (!isPlainObject(value)) fail('headers', 'a plain object', value)
   for (const [name, text] of Object.entries(value)) {
-    if (!FIELD_NAME.test(name)) throw new TypeError('"headers" must have names of header fields')
+    if (!FIELD_NAME.test(name)) throw new OptionError('headers', 'have names of header fields')
     if (typeof text === 'string' && FIELD_VALUE.test(text)) continue
     fail(memberPath('headers', name), 'what a header field can carry', text)
   }

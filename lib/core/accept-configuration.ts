@@ -1,4 +1,5 @@
 import { LatchkeyError } from '../errors.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { checkObject, checkText } from '../internal/options.ts'
 import { checkBy } from './change-keys.ts'
 import type { Clock } from './clock.ts'
@@ -21,11 +22,11 @@ export function createAcceptConfiguration(
     const by = checkBy(options)
     const accepted = Object.freeze({ ...given })
     if (Object.keys(named).length !== 1) {
-      throw new TypeError('"accepted" must name one of "pepper", "rateLimiter" and "invalidation"')
+      throw new OptionError('accepted', 'name one of "pepper", "rateLimiter" and "invalidation"')
     }
     const pepper = 'pepper' in named ? checkText('pepper', named.pepper, 32) : null
     const part = 'rateLimiter' in named ? 'rateLimiter' : 'invalidation'
-    if (pepper === null && named[part] !== true) throw new TypeError(`"${part}" must be true`)
+    if (pepper === null && named[part] !== true) throw new OptionError(part, 'be true')
     if (!store.agree) {
       throw new LatchkeyError(
         'unsupported',

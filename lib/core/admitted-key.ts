@@ -1,4 +1,5 @@
 import { LatchkeyError } from '../errors.ts'
+import { OptionError } from '../internal/option-error.ts'
 import type { QuotaLease } from './quota-account.ts'
 import type { LimitState } from './rate-limit.ts'
 import type { RateLimiter, RefundRequest } from './rate-limiter.ts'
@@ -37,7 +38,7 @@ export class Admitted implements VerifiedKey {
    */
   static takeCharge(result: VerifiedKey, limiter: RateLimiter): Charge | null {
     if (typeof result !== 'object' || result === null || !(#charge in result)) {
-      throw new TypeError('"result" must be what "verify" returned when it admitted a key')
+      throw new OptionError('result', 'be what "verify" returned when it admitted a key')
     }
     if (result.#limiter !== limiter) {
       throw new TypeError('"result" was charged to another rate limiter than that of these keys')

@@ -1,5 +1,5 @@
 import { BlockList, isIP } from 'node:net'
-import { checkArray, describe } from '../internal/options.ts'
+import { checkArray, fail } from '../internal/options.ts'
 import { BOUNDS } from './bounds.ts'
 import { MAPPED, readAddress } from './client-address.ts'
 
@@ -35,7 +35,7 @@ export function compileAllowedIps(rules: readonly string[]): AddressCheck {
 export function checkAllowedIps(name: string, value: unknown): readonly string[] {
   return checkArray(name, value, BOUNDS.allowedIps.max).map((text, i) => {
     if (typeof text === 'string' && parseRule(text)) return text
-    throw new TypeError(`"${name}[${i}]" must be an IP address or a CIDR block, received ${describe(text)}`)
+    return fail(`${name}[${i}]`, 'an IP address or a CIDR block', text)
   })
 }
 

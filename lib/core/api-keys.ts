@@ -1,6 +1,7 @@
 import { LatchkeyError } from '../errors.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
+import { OptionError } from '../internal/option-error.ts'
 import {
   checkBoolean,
   checkFunction,
@@ -462,7 +463,7 @@ function resolveOptions(options: ApiKeysOptions) {
   const { revocation = 'exact', invalidation, failedAttempts = false } = options
   const { isOwnerActive, ownerPermissions } = options
   if (revocation !== 'exact' && revocation !== 'bounded') {
-    throw new TypeError('"revocation" must be "exact" or "bounded"')
+    throw new OptionError('revocation', 'be "exact" or "bounded"')
   }
   if (invalidation !== undefined) checkMethods('invalidation', invalidation, ['publish', 'listen'])
   checkSharedAs('rateLimiter', rateLimiter)

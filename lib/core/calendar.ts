@@ -1,4 +1,5 @@
 import { Temporal } from 'temporal-polyfill'
+import { OptionError } from '../internal/option-error.ts'
 import { fail } from '../internal/options.ts'
 
 export type CalendarUnit = 'day' | 'month'
@@ -36,6 +37,6 @@ export function checkTimeZone(name: string, value: unknown): string {
   try {
     return Temporal.Instant.fromEpochMilliseconds(0).toZonedDateTimeISO(value).timeZoneId
   } catch {
-    throw new TypeError(`"${name}" must be an IANA time zone such as "Europe/Berlin"`)
+    throw new OptionError(name, 'be an IANA time zone such as "Europe/Berlin"')
   }
 }

@@ -2,7 +2,8 @@ import { createHmac, createSecretKey, hash, type KeyObject, timingSafeEqual } fr
 import { LatchkeyError } from '../errors.ts'
 import { isUint8Array } from '../internal/any-realm.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
-import { checkArray, checkInteger, checkObject, describe, fail } from '../internal/options.ts'
+import { OptionError } from '../internal/option-error.ts'
+import { checkArray, checkInteger, checkObject, fail } from '../internal/options.ts'
 import { type Bcrypt, createBcrypt, type Presenter } from './bcrypt.ts'
 import { coveredPart, readCoverage } from './foreign-digest.ts'
 import { type CreatePepperCheck, type PepperCheck, UNCHECKED } from './pepper-check.ts'
@@ -194,7 +195,7 @@ export function createDigester(
 
   async function acceptPepper(id: string): Promise<void> {
     const pepper = peppers.get(id)
-    if (!pepper) throw new TypeError('"pepper" must be the id of a configured pepper')
+    if (!pepper) throw new OptionError('pepper', 'be the id of a configured pepper')
     await pepper.check.accept()
   }
 
@@ -255,12 +256,12 @@ function checkPeppers(name: string, value: unknown): Map<string, KeyObject> {
     if (typeof id !== 'string' || !PEPPER_ID.test(id)) {
       fail(`${path}.id`, '1 to 32 letters, digits, "_" and "-"', id)
     }
-    if (peppers.has(id)) throw new TypeError(`"${path}.id" must be unique among the peppers`)
+    if (peppers.has(id)) throw new OptionError(`${path}.id`, 'be unique among the peppers')
     if (typeof secret !== 'string' && !isUint8Array(secret)) {
-      throw new TypeError(`"${path}.secret" must be a string or a Uint8Array, received ${describe(secret)}`)
+      return fail(`${path}.secret`, 'a string or a Uint8Array', secret)
     }
     const bytes = Buffer.from(secret as string)
-    if (bytes.length < 32) throw new TypeError(`"${path}.secret" must be at least 32 bytes long`)
+    if (bytes.length < 32) throw new OptionError(`${path}.secret`, 'be at least 32 bytes long')
     peppers.set(id, createSecretKey(bytes))
   }
   return peppers

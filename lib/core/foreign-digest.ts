@@ -1,3 +1,4 @@
+import { OptionError } from '../internal/option-error.ts'
 import { checkObject, checkText, fail } from '../internal/options.ts'
 
 /** The part of a key that a digest made elsewhere covers: what follows a character, its first or its last. */
@@ -60,7 +61,7 @@ export function toDigestString(name: string, given: unknown): string {
   if (hash !== 'sha256' && hash !== 'sha512' && hash !== 'bcrypt') {
     fail(`${name}.hash`, '"sha256", "sha512" or "bcrypt"', hash)
   }
-  if (typeof value !== 'string') throw new TypeError(`"${name}.value" must be a string`)
+  if (typeof value !== 'string') throw new OptionError(`${name}.value`, 'be a string')
   const text = checkText(`${name}.value`, value, 255)
   const coverage = of === undefined ? '' : coverageOf(`${name}.of`, of)
   if (hash === 'bcrypt') {
@@ -80,7 +81,7 @@ function coverageOf(name: string, value: unknown): string {
   const separator = afterFirst ?? afterLast
   const isOne = (afterFirst === undefined) !== (afterLast === undefined)
   if (!isOne || typeof separator !== 'string' || !/^[\x21-\x7e]$/.test(separator)) {
-    throw new TypeError(`"${name}" must have either "afterFirst" or "afterLast", one visible ASCII character`)
+    throw new OptionError(name, 'have either "afterFirst" or "afterLast", one visible ASCII character')
   }
   const code = separator.charCodeAt(0).toString(16)
   return `:after-${afterFirst === undefined ? 'last' : 'first'}=${code}`

@@ -1,4 +1,5 @@
 import { isRegExp } from '../internal/any-realm.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { checkArray, checkFunction, describe, fail } from '../internal/options.ts'
 import type { ImportedKey } from './imported-key.ts'
 import type { KeyRecord } from './record.ts'
@@ -62,7 +63,7 @@ export function compileFormats(option: string, value: unknown): ForeignFormats {
     if (typeof name !== 'string' || !NAME.test(name)) {
       fail(`${path}.name`, '1 to 32 lower-case letters, digits and "-", beginning with a letter', name)
     }
-    if (formats.has(name)) throw new TypeError(`"${path}.name" must be unique among the formats`)
+    if (formats.has(name)) throw new OptionError(`${path}.name`, 'be unique among the formats')
     checkFunction(`${path}.lookup`, lookup)
     formats.set(name, entry as KeyFormat)
   }
@@ -88,7 +89,7 @@ export function compileFormats(option: string, value: unknown): ForeignFormats {
 /** The lookup of a record, of what a format derives. @throws TypeError when no format could have derived it. */
 export function foreignLookup(format: string, value: unknown): string {
   if (typeof value !== 'string' || !isLookup(value)) {
-    throw new TypeError(`"lookup" must be 1 to ${MAX_LOOKUP_LENGTH} visible ASCII characters`)
+    throw new OptionError('lookup', `be 1 to ${MAX_LOOKUP_LENGTH} visible ASCII characters`)
   }
   return `${format}:${value}`
 }
@@ -96,7 +97,7 @@ export function foreignLookup(format: string, value: unknown): string {
 /** Requires a pattern that answers the same each time it is asked. @throws TypeError */
 export function checkShape(name: string, value: unknown): void {
   if (isRegExp(value) && !value.global && !value.sticky) return
-  throw new TypeError(`"${name}" must be a regular expression without the flags "g" and "y"`)
+  throw new OptionError(name, 'be a regular expression without the flags "g" and "y"')
 }
 
 /** Whether a record is that of a key that was issued elsewhere: the lookup of a native key is its id, without `:`. */

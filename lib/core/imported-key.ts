@@ -1,3 +1,4 @@
+import { OptionError } from '../internal/option-error.ts'
 import {
   checkBoolean,
   checkDate,
@@ -102,7 +103,7 @@ export function checkImport(value: unknown, formats: ForeignFormats, now: Date):
   const given = checkObject('imported', value, MEMBERS)
   const format = checkText('format', given.format, 32)
   if (!formats.names.includes(format)) {
-    throw new TypeError('"format" must be the name of one of the "formats" given to createApiKeys')
+    throw new OptionError('format', 'be the name of one of the "formats" given to createApiKeys')
   }
   const { lookup, proof } = proofOf(format, given, formats)
   const name = checkShownText('name', given.name, 255)
@@ -135,28 +136,28 @@ function proofOf(
   if (key === undefined) {
     return { lookup: foreignLookup(format, lookup), proof: { digest: toDigestString('digest', digest) } }
   }
-  if (typeof key !== 'string') throw new TypeError('"key" must be a string')
+  if (typeof key !== 'string') throw new OptionError('key', 'be a string')
   const text = checkText('key', key, 512)
   if (parseKey(text)) throw new TypeError('"key" has the shape of a native key: no format is asked for it')
   if (lookup !== undefined || digest !== undefined) {
     throw new TypeError('"lookup" and "digest" follow from "key": give them or the key, not both')
   }
   const found = formats.lookupBy(format, text)
-  if (found === null) throw new TypeError('"key" must have the shape of its "format"')
+  if (found === null) throw new OptionError('key', 'have the shape of its "format"')
   return { lookup: found, proof: { key: text } }
 }
 
 function idOf(value: unknown): string | null {
   if (value === undefined) return null
   const id = checkText('id', value, 64)
-  if (!ID.test(id)) throw new TypeError('"id" must be 1 to 64 letters, digits, "_" and "-"')
+  if (!ID.test(id)) throw new OptionError('id', 'be 1 to 64 letters, digits, "_" and "-"')
   return id
 }
 
 function visible(name: string, value: unknown, maxLength: number): string {
   if (value === undefined || value === '') return ''
   const text = checkText(name, value, maxLength)
-  if (!/^[\x20-\x7e]+$/.test(text)) throw new TypeError(`"${name}" must be visible ASCII characters`)
+  if (!/^[\x20-\x7e]+$/.test(text)) throw new OptionError(name, 'be visible ASCII characters')
   return text
 }
 

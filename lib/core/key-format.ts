@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib'
 import { randomBase62, toBase62 } from '../internal/base62.ts'
-import { describe } from '../internal/options.ts'
+import { fail } from '../internal/options.ts'
 
 const KEY_ID_LENGTH = 16
 const SECRET_LENGTH = 43
@@ -68,15 +68,17 @@ export function hasRightChecksum(key: string): boolean {
  */
 export function checkPrefix(name: string, value: unknown): string {
   if (typeof value === 'string' && PREFIX.test(value)) return value
-  throw new TypeError(
-    `"${name}" must be 1 to ${MAX_PREFIX_LENGTH} letters, digits and "_", beginning with a letter and not ending in "_", received ${describe(value)}`,
+  return fail(
+    name,
+    `1 to ${MAX_PREFIX_LENGTH} letters, digits and "_", beginning with a letter and not ending in "_"`,
+    value,
   )
 }
 
 /** Requires an identifier of a native key: 16 base62 characters. @throws TypeError naming the option */
 export function checkKeyId(name: string, value: unknown): string {
   if (typeof value === 'string' && KEY_ID.test(value)) return value
-  throw new TypeError(`"${name}" must be ${KEY_ID_LENGTH} letters and digits, received ${describe(value)}`)
+  return fail(name, `${KEY_ID_LENGTH} letters and digits`, value)
 }
 
 /**

@@ -1,3 +1,4 @@
+import { OptionError } from '../internal/option-error.ts'
 import { checkDate, checkShownText } from '../internal/options.ts'
 import { copyData } from '../internal/plain-data.ts'
 import { checkAllowedIps } from './allowed-ips.ts'
@@ -79,7 +80,7 @@ const CHECKS: { readonly [member in keyof KeySettings]-?: (value: unknown, now: 
   allowedIps: orNull((value) => checkAllowedIps('allowedIps', value)),
   expiresAt: orNull((value, now) => {
     const date = checkDate('expiresAt', value)
-    if (date.getTime() <= now) throw new TypeError('"expiresAt" must be in the future')
+    if (date.getTime() <= now) throw new OptionError('expiresAt', 'be in the future')
     return new Date(date)
   }),
   idleExpiryMs: orNull((value) => checkBounded('idleExpiryMs', value, BOUNDS.idleExpiryMs)),

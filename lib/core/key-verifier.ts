@@ -1,5 +1,5 @@
 import type { Awaitable } from '../internal/awaitable.ts'
-import { checkInteger, checkObject, checkText, describe, fail } from '../internal/options.ts'
+import { checkInteger, checkObject, checkText, fail } from '../internal/options.ts'
 import { checkRequirement, type PermissionRequirement } from './permissions.ts'
 import type { ApiKey } from './record.ts'
 import type { InvalidReason, VerifiedKey, VerifyResult } from './verify-result.ts'
@@ -96,7 +96,5 @@ export function checkVerifyOptions(options: VerifyOptions): void {
 function checkPrefixes(name: string, value: unknown): void {
   const list = Array.isArray(value) ? value : [value]
   if (list.length > 0 && list.every((prefix) => typeof prefix === 'string' && prefix !== '')) return
-  throw new TypeError(
-    `"${name}" must be a prefix or a non-empty array of prefixes, received ${describe(value)}`,
-  )
+  fail(name, 'a prefix or a non-empty array of prefixes', value)
 }

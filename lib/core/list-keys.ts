@@ -1,5 +1,6 @@
 import { LatchkeyError } from '../errors.ts'
 import { compareCodePoints } from '../internal/code-points.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { checkArray, checkInteger, checkObject, checkShownText, fail } from '../internal/options.ts'
 import { BOUNDS } from './bounds.ts'
 import type { Clock } from './clock.ts'
@@ -164,7 +165,7 @@ function checkOwners({ owner, owners }: ListOptions): readonly Owner[] | null {
 
 function checkFilter({ owner, createdBy, name, status }: ListOptions, now: number): KeyFilter {
   if (status !== undefined && !STATUSES.includes(status)) {
-    throw new TypeError('"status" must be "active", "disabled", "expired" or "revoked"')
+    throw new OptionError('status', 'be "active", "disabled", "expired" or "revoked"')
   }
   return {
     ...(owner !== undefined && { owner: checkOwner('owner', owner) }),

@@ -1,4 +1,5 @@
 import { LatchkeyError } from '../errors.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { checkArray, checkDate, checkObject, checkShownText, fail } from '../internal/options.ts'
 import { BOUNDS, checkBounded } from './bounds.ts'
 import {
@@ -113,7 +114,7 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
     const settings = checkSettings(given, clock.now())
     requireCapabilities(store, settings)
     const changed = Object.keys(settings)
-    if (changed.length === 0) throw new TypeError('"settings" must name at least one setting to change')
+    if (changed.length === 0) throw new OptionError('settings', 'name at least one setting to change')
     const apiKey = await change(id, options, (record) => {
       refuseRevoked(record)
       refuseProlonging(record, settings.expiresAt)
@@ -395,7 +396,7 @@ function checkPurge(
   at: Date,
 ): { readonly ids: readonly string[] | null; readonly filter: EndedFilter } {
   if (endedBefore === undefined && owner === undefined && ids === undefined) {
-    throw new TypeError('"options" must have "endedBefore", "owner" or "ids"')
+    throw new OptionError('options', 'have "endedBefore", "owner" or "ids"')
   }
   const asked = endedBefore === undefined ? Infinity : checkDate('endedBefore', endedBefore).getTime()
   return {

@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
+import { OptionError } from '../internal/option-error.ts'
 import type { Clock } from './clock.ts'
 import type { FaultGuard } from './faults.ts'
 import { checkPermissions, intersectPermissions, type Permissions } from './permissions.ts'
@@ -80,7 +81,7 @@ export function createOwnerStanding(
   /** Nobody has to know what an owner holds who may use no keys. */
   async function ask(owner: Owner): Promise<Standing> {
     const isActive: unknown = isOwnerActive ? await isOwnerActive(owner) : true
-    if (typeof isActive !== 'boolean') throw new TypeError('"isOwnerActive" must answer true or false')
+    if (typeof isActive !== 'boolean') throw new OptionError('isOwnerActive', 'answer true or false')
     if (!isActive || !ownerPermissions) return { isActive, permissions: null }
     const permissions: unknown = await ownerPermissions(owner)
     // Only null says that nothing is restricted: undefined is what comes of a look-up that found nobody.

@@ -1,5 +1,6 @@
 import { deepFreeze } from '../internal/deep-freeze.ts'
 import { memberPath } from '../internal/key-text.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { checkArray, describe, fail, isPlainObject } from '../internal/options.ts'
 import { copyData } from '../internal/plain-data.ts'
 import { BOUNDS } from './bounds.ts'
@@ -82,7 +83,7 @@ export function isWithin(permissions: Permissions, ceiling: Permissions): boolea
 export function checkPermissions(name: string, value: unknown): Permissions {
   if (!isPlainObject(value)) fail(name, 'an object of resource → actions', value)
   const resources = Object.entries(value)
-  if (resources.length > MAX_NAMES) throw new TypeError(`"${name}" must name at most ${MAX_NAMES} resources`)
+  if (resources.length > MAX_NAMES) throw new OptionError(name, `name at most ${MAX_NAMES} resources`)
   return Object.fromEntries(
     resources.map(([resource, actions]) => {
       checkName(`${name}`, resource)
@@ -119,10 +120,9 @@ export function checkRequirement(name: string, value: unknown): asserts value is
   if (alternatives.length === 0) fail(name, 'permissions, or a non-empty array of alternatives', value)
   for (const alternative of alternatives) {
     const asked = Object.entries(checkPermissions(name, alternative))
-    if (asked.length === 0) throw new TypeError(`"${name}" must name at least one resource`)
+    if (asked.length === 0) throw new OptionError(name, 'name at least one resource')
     for (const [resource, actions] of asked) {
-      if (actions.length === 0)
-        throw new TypeError(`"${memberPath(name, resource)}" must name at least one action`)
+      if (actions.length === 0) throw new OptionError(memberPath(name, resource), 'name at least one action')
     }
   }
 }
@@ -172,7 +172,9 @@ function countActions(permissions: Permissions): number {
 
 function checkName(name: string, value: unknown): void {
   if (typeof value === 'string' && PERMISSION_NAME.test(value)) return
-  throw new TypeError(
+  throw new OptionError(
+    name,
+    `use names of 1 to 64 letters, digits and "_ . : / -", or "*"`,
     `"${name}" must use names of 1 to 64 letters, digits and "_ . : / -", or "*", received ${describe(value)}`,
   )
 }

@@ -1,3 +1,4 @@
+import { OptionError } from '../internal/option-error.ts'
 import { checkObject, fail } from '../internal/options.ts'
 import { BOUNDS, checkBounded } from './bounds.ts'
 import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
@@ -164,9 +165,13 @@ function checkRefill(name: string, value: unknown): QuotaRefill {
   const given = checkObject(name, value, ['amount', 'everyMs', 'per', 'timeZone'])
   const amount = checkBounded(`${name}.amount`, given.amount, BOUNDS.refillAmount)
   if (given.everyMs !== undefined) {
-    if (given.per !== undefined)
-      throw new TypeError(`"${name}" must have either "everyMs" or "per", not both`)
-    if (given.timeZone !== undefined) throw new TypeError(`"${name}.timeZone" goes with "per" only`)
+    if (given.per !== undefined) throw new OptionError(name, 'have either "everyMs" or "per", not both')
+    if (given.timeZone !== undefined)
+      throw new OptionError(
+        `${name}.timeZone`,
+        'go with "per" only',
+        `"${name}.timeZone" goes with "per" only`,
+      )
     return { amount, everyMs: checkBounded(`${name}.everyMs`, given.everyMs, BOUNDS.refillEveryMs) }
   }
   const { per } = given

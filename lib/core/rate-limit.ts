@@ -1,3 +1,4 @@
+import { OptionError } from '../internal/option-error.ts'
 import { checkArray, checkObject, fail } from '../internal/options.ts'
 import { BOUNDS, checkBounded } from './bounds.ts'
 import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
@@ -179,7 +180,7 @@ export function compileRateLimits(name: string, value: unknown): readonly Compil
   const names = new Set<string>()
   for (const [i, limit] of limits.entries()) {
     if (names.has(limit.name))
-      throw new TypeError(`"${name}[${i}].name" must be unique among the limits of a key`)
+      throw new OptionError(`${name}[${i}].name`, 'be unique among the limits of a key')
     names.add(limit.name)
   }
   return Object.freeze(limits)
@@ -191,10 +192,11 @@ function compileRateLimit(path: string, value: unknown): CompiledLimit {
   if (typeof name !== 'string' || !LIMIT_NAME.test(name)) {
     fail(`${path}.name`, '1 to 32 letters, digits, "_" and "-"', name)
   }
-  if (name === 'quota') throw new TypeError(`"${path}.name" must not be "quota", which names the quota`)
+  if (name === 'quota') throw new OptionError(`${path}.name`, 'not be "quota", which names the quota')
   const limit = checkBounded(`${path}.limit`, given.limit, BOUNDS.limit)
   if (given.per !== undefined) return compileCalendar(path, name, limit, given)
-  if (given.timeZone !== undefined) throw new TypeError(`"${path}.timeZone" goes with "per" only`)
+  if (given.timeZone !== undefined)
+    throw new OptionError(`${path}.timeZone`, 'go with "per" only', `"${path}.timeZone" goes with "per" only`)
   const windowMs = checkBounded(`${path}.windowMs`, given.windowMs, BOUNDS.windowMs)
   const bucket = given.burst !== undefined
   const capacity = bucket ? checkBounded(`${path}.burst`, given.burst, BOUNDS.burst) : limit
@@ -220,7 +222,12 @@ function compileCalendar(
   const { per } = given
   if (per !== 'day' && per !== 'month') fail(`${path}.per`, '"day" or "month"', per)
   for (const other of ['windowMs', 'burst']) {
-    if (given[other] !== undefined) throw new TypeError(`"${path}.${other}" cannot be combined with "per"`)
+    if (given[other] !== undefined)
+      throw new OptionError(
+        `${path}.${other}`,
+        'not be combined with "per"',
+        `"${path}.${other}" cannot be combined with "per"`,
+      )
   }
   const timeZone = checkTimeZone(`${path}.timeZone`, given.timeZone ?? 'UTC')
   return Object.freeze({

@@ -1,6 +1,7 @@
 import { LatchkeyError } from '../errors.ts'
 import { isValidDate } from '../internal/any-realm.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { checkObject, checkShownText, describe, fail, isObject, isPlainObject } from '../internal/options.ts'
 import { BOUNDS } from './bounds.ts'
 import type { Permissions } from './permissions.ts'
@@ -157,16 +158,16 @@ export function checkMetadata(name: string, value: unknown): Metadata {
     text = JSON.stringify(value) ?? ''
     if (text === '') fail(name, 'representable as JSON', value)
   } catch {
-    throw new TypeError(`"${name}" must be representable as JSON`)
+    throw new OptionError(name, 'be representable as JSON')
   }
   if (text.length > MAX_METADATA_LENGTH) {
-    throw new TypeError(`"${name}" must be at most ${MAX_METADATA_LENGTH} characters of JSON`)
+    throw new OptionError(name, `be at most ${MAX_METADATA_LENGTH} characters of JSON`)
   }
   // What has survived JSON may be something else than what was given.
   const metadata: unknown = JSON.parse(text)
   if (!isPlainObject(metadata)) fail(name, 'a plain object', metadata)
   if (depthOf(metadata) > MAX_METADATA_DEPTH) {
-    throw new TypeError(`"${name}" must not be nested deeper than ${MAX_METADATA_DEPTH} levels`)
+    throw new OptionError(name, `not be nested deeper than ${MAX_METADATA_DEPTH} levels`)
   }
   return metadata
 }

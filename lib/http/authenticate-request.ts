@@ -10,6 +10,7 @@ import type { ApiKey } from '../core/record.ts'
 import type { RefusedKey, VerifyResult } from '../core/verify-result.ts'
 import { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { checkFunction, checkText } from '../internal/options.ts'
 import { showMark, writeMark } from './auth-mark.ts'
 import {
@@ -120,10 +121,10 @@ export const AUTHENTICATOR_OPTIONS = Object.freeze([
  * @throws TypeError naming the option.
  */
 export function createAuthenticator(keys: ApiKeyVerifier, options: AuthenticatorOptions): Authenticator {
-  if (typeof keys?.verify !== 'function') throw new TypeError('"keys" must be what createApiKeys() returned')
+  if (typeof keys?.verify !== 'function') throw new OptionError('keys', 'be what createApiKeys() returned')
   const { resolveUser, realm = 'Users', prefix, rateLimitHeaders = 'draft-10' } = options
   if (resolveUser !== undefined) checkFunction('resolveUser', resolveUser)
-  if (typeof realm === 'string' && !isQuotable(realm)) throw new TypeError('"realm" must be printable ASCII')
+  if (typeof realm === 'string' && !isQuotable(realm)) throw new OptionError('realm', 'be printable ASCII')
   checkText('realm', realm, 255)
   checkVerifyOptions({ prefix })
   checkRateLimitHeaders(rateLimitHeaders)

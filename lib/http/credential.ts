@@ -1,5 +1,6 @@
 import type { ApiKeyVerifier } from '../core/key-verifier.ts'
-import { checkArray, checkBoolean, describe } from '../internal/options.ts'
+import { OptionError } from '../internal/option-error.ts'
+import { checkArray, checkBoolean, fail } from '../internal/options.ts'
 import { linesOf } from './header-lines.ts'
 import type { RequestLike } from './raw-request.ts'
 
@@ -236,11 +237,11 @@ function isBlank(charCode: number): boolean {
 function checkHeaders(value: unknown): readonly string[] {
   const names = checkArray('headers', value, 16).map((name, i) => {
     if (typeof name !== 'string' || !isFieldName(name)) {
-      throw new TypeError(`"headers[${i}]" must be the name of a header field, received ${describe(name)}`)
+      return fail(`headers[${i}]`, 'the name of a header field', name)
     }
     const lower = name.toLowerCase()
     if (['authorization', 'cookie', 'proxy-authorization'].includes(lower)) {
-      throw new TypeError(`"headers[${i}]" must not be "${lower}"; see "scheme" and "bearer"`)
+      throw new OptionError(`headers[${i}]`, `not be "${lower}"; see "scheme" and "bearer"`)
     }
     return lower
   })
@@ -250,10 +251,10 @@ function checkHeaders(value: unknown): readonly string[] {
 function checkScheme(value: unknown): string | false {
   if (value === false) return false
   if (typeof value !== 'string' || !TOKEN.test(value)) {
-    throw new TypeError(`"scheme" must be an authentication scheme or false, received ${describe(value)}`)
+    return fail('scheme', 'an authentication scheme or false', value)
   }
   if (['bearer', 'basic', 'digest', 'negotiate'].includes(value.toLowerCase())) {
-    throw new TypeError(`"scheme" must not be "${value}"; see "bearer"`)
+    throw new OptionError('scheme', `not be "${value}"; see "bearer"`)
   }
   return value
 }
@@ -263,11 +264,11 @@ function checkBearer(value: unknown, prefix: string | undefined): readonly strin
     if (value.length > 0 && value.every((entry) => typeof entry === 'string' && entry !== '')) {
       return value.map((entry) => `${entry}_`)
     }
-    throw new TypeError('"bearer" must be true, false or a non-empty array of prefixes')
+    throw new OptionError('bearer', 'be true, false or a non-empty array of prefixes')
   }
   if (!checkBoolean('bearer', value)) return []
   if (prefix === undefined) {
-    throw new TypeError('"bearer" must list the prefixes here: these keys do not say which one is theirs')
+    throw new OptionError('bearer', 'list the prefixes here: these keys do not say which one is theirs')
   }
   return [`${prefix}_`]
 }

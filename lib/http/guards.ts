@@ -1,7 +1,8 @@
 import type { ApiKeyVerifier } from '../core/key-verifier.ts'
 import { missingPermissions, type PermissionRequirement, resolveRequirement } from '../core/permissions.ts'
 import { type ErrorCode, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
-import { checkArray, checkBoolean, checkObject, describe } from '../internal/options.ts'
+import { OptionError } from '../internal/option-error.ts'
+import { checkArray, checkBoolean, checkObject, describe, fail } from '../internal/options.ts'
 import { warnOnce } from '../internal/process-warning.ts'
 import { type AuthMethod, getAuth, readMark } from './auth-mark.ts'
 import {
@@ -158,7 +159,7 @@ export function permissionGuard(
 /** Requires a way to refuse, or none. @throws TypeError */
 export function checkRefuseWith(value: unknown): void {
   if (value === undefined || value === 'problem' || value === 'error') return
-  throw new TypeError(`"refuseWith" must be "problem" or "error", received ${describe(value)}`)
+  fail('refuseWith', '"problem" or "error"', value)
 }
 
 function keyGuard(
@@ -229,9 +230,13 @@ function checkMethods(name: string, value: unknown, known: readonly AuthMethod[]
   for (const method of methods) {
     if (known.includes(method as AuthMethod)) continue
     const names = known.map((entry) => `"${entry}"`).join(', ')
-    throw new TypeError(`"${name}" must hold some of ${names}, received ${describe(method)}`)
+    throw new OptionError(
+      name,
+      `hold some of ${names}`,
+      `"${name}" must hold some of ${names}, received ${describe(method)}`,
+    )
   }
-  if (methods.length === 0 && known.includes('apikey')) throw new TypeError(`"${name}" must not be empty`)
+  if (methods.length === 0 && known.includes('apikey')) throw new OptionError(name, 'not be empty')
   return new Set(methods as readonly AuthMethod[])
 }
 

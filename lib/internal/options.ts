@@ -1,5 +1,6 @@
 import { isDate, isValidDate } from './any-realm.ts'
 import { holdsKey, looksLikeName } from './key-text.ts'
+import { OptionError } from './option-error.ts'
 
 /**
  * Checks of what a programmer hands in. Every message names the option and the kind of value received; the text of
@@ -27,7 +28,8 @@ export function describe(value: unknown): string {
 }
 
 export function fail(name: string, expected: string, value: unknown): never {
-  throw new TypeError(`"${name}" must be ${expected}, received ${describe(value)}`)
+  const must = `be ${expected}`
+  throw new OptionError(name, must, `"${name}" must ${must}, received ${describe(value)}`)
 }
 
 export function isObject(value: unknown): value is Record<string, unknown> {
@@ -44,12 +46,19 @@ export function checkObject(name: string, value: unknown, known: readonly string
   if (!isPlainObject(value)) fail(name, 'an object', value)
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue
-    if (!looksLikeName(key))
-      throw new TypeError(`"${name}" has an option whose name is unknown and not shown`)
-    const near = nearest(key, known)
-    throw new TypeError(`"${name}" has no option "${key}"${near ? `; did you mean "${near}"?` : ''}`)
+    throw new OptionError(
+      name,
+      'have no members but those that it is known to have',
+      unknownOption(name, key, known),
+    )
   }
   return value
+}
+
+function unknownOption(name: string, key: string, known: readonly string[]): string {
+  if (!looksLikeName(key)) return `"${name}" has an option whose name is unknown and not shown`
+  const near = nearest(key, known)
+  return `"${name}" has no option "${key}"${near ? `; did you mean "${near}"?` : ''}`
 }
 
 export function checkFunction(name: string, value: unknown): void {
@@ -60,7 +69,7 @@ export function checkFunction(name: string, value: unknown): void {
 export function checkMethods(name: string, value: unknown, methods: readonly string[]): void {
   for (const method of methods) {
     if (typeof (value as Record<string, unknown> | null | undefined)?.[method] !== 'function') {
-      throw new TypeError(`"${name}" must have a method "${method}"`)
+      throw new OptionError(name, `have a method "${method}"`)
     }
   }
 }
@@ -78,9 +87,8 @@ export function checkInteger(name: string, value: unknown, min: number, max: num
 
 export function checkText(name: string, value: unknown, maxLength: number): string {
   if (typeof value !== 'string' || value === '') fail(name, 'a non-empty string', value)
-  if (isLonger(value, maxLength))
-    throw new TypeError(`"${name}" must be at most ${maxLength} characters long`)
-  if (!isStorable(value)) throw new TypeError(`"${name}" must be well-formed Unicode without NUL`)
+  if (isLonger(value, maxLength)) throw new OptionError(name, `be at most ${maxLength} characters long`)
+  if (!isStorable(value)) throw new OptionError(name, 'be well-formed Unicode without NUL')
   return value
 }
 
@@ -93,7 +101,7 @@ export function isLonger(text: string, maxLength: number): boolean {
 /** The same for a text of people, which is stored and shown: nobody is to find a key in it. @throws TypeError */
 export function checkShownText(name: string, value: unknown, maxLength: number): string {
   const text = checkText(name, value, maxLength)
-  if (holdsKey(text)) throw new TypeError(`"${name}" must not hold the text of a key`)
+  if (holdsKey(text)) throw new OptionError(name, 'not hold the text of a key')
   return text
 }
 
@@ -110,7 +118,7 @@ export function checkDate(name: string, value: unknown): Date {
 
 export function checkArray(name: string, value: unknown, maxLength: number): readonly unknown[] {
   if (!Array.isArray(value)) fail(name, 'an array', value)
-  if (value.length > maxLength) throw new TypeError(`"${name}" must have at most ${maxLength} entries`)
+  if (value.length > maxLength) throw new OptionError(name, `have at most ${maxLength} entries`)
   // A hole becomes undefined, which every check of the entries sees.
   return [...value]
 }

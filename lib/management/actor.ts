@@ -1,6 +1,7 @@
 import { checkPermissions, type Permissions } from '../core/permissions.ts'
 import { checkOwner, type Owner } from '../core/record.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { checkArray, checkBoolean, checkText } from '../internal/options.ts'
 import { checkOwnMembers, ownMember } from './own-member.ts'
 
@@ -72,7 +73,7 @@ const MAX_OWNERS = 10_000
 export function checkActor(value: unknown): Actor {
   const given = checkOwnMembers('actor', value, ['id', 'owners', 'admin', 'grantable'])
   const id = checkText('actor.id', ownMember(given, 'id'), 255)
-  if (id.startsWith('key:')) throw new TypeError('"actor.id" must not begin with "key:", which names keys')
+  if (id.startsWith('key:')) throw new OptionError('actor.id', 'not begin with "key:", which names keys')
   const owners = ownMember(given, 'owners')
   const admin = ownMember(given, 'admin')
   const grantable = ownMember(given, 'grantable')
@@ -163,6 +164,6 @@ function checkOwners(value: unknown): ActorOwner[] {
 function checkCan(name: string, value: unknown): Ability[] {
   return checkArray(`${name}.can`, value, ABILITIES.length).map((ability) => {
     if (ABILITIES.includes(ability as Ability)) return ability as Ability
-    throw new TypeError(`"${name}.can" must name "read", "create", "update" and "revoke" only`)
+    throw new OptionError(`${name}.can`, 'name "read", "create", "update" and "revoke" only')
   })
 }

@@ -3,6 +3,7 @@ import { checkPrefix } from '../core/key-format.ts'
 import { checkPermissions, type Permissions } from '../core/permissions.ts'
 import { type CompiledLimit, compileRateLimits, type RateLimit } from '../core/rate-limit.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { checkArray, checkBoolean, checkInteger } from '../internal/options.ts'
 import { checkOwnMembers, ownMember } from './own-member.ts'
 
@@ -128,7 +129,7 @@ const CHECKS: { readonly [field in keyof ResolvedClientFields]: (value: unknown)
 function checkLimits(name: string, value: unknown): readonly CompiledLimit[] {
   const ceilings = compileRateLimits(name, value)
   // Without a ceiling a key could be given no limits at all.
-  if (ceilings.length === 0) throw new TypeError(`"${name}" must name at least one limit, or be false`)
+  if (ceilings.length === 0) throw new OptionError(name, 'name at least one limit, or be false')
   return ceilings
 }
 
@@ -153,6 +154,6 @@ function checkDuration(name: string, value: unknown, bounds: Bounds): DurationCe
 
 function checkPrefixes(name: string, value: unknown): readonly string[] {
   const prefixes = checkArray(name, value, 100)
-  if (prefixes.length === 0) throw new TypeError(`"${name}" must name at least one prefix, or be false`)
+  if (prefixes.length === 0) throw new OptionError(name, 'name at least one prefix, or be false')
   return prefixes.map((prefix, i) => checkPrefix(`${name}[${i}]`, prefix))
 }

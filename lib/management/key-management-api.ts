@@ -7,6 +7,7 @@ import type { CredentialOptions } from '../http/credential.ts'
 import { renderProblem } from '../http/problem.ts'
 import { type HeaderFields, headerFields, rawRequest } from '../http/raw-request.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { checkFunction, checkMethods, checkObject, fail } from '../internal/options.ts'
 import type { Actor } from './actor.ts'
 import { AUTHENTICATION_OPTIONS, type Caller, createCallerReader } from './authenticate-caller.ts'
@@ -215,7 +216,7 @@ function checkVerifyPermission(value: PermissionRequirement): PermissionRequirem
     const [resource, ...others] = Object.keys(alternative)
     const isOwn = resource === OWN_RESOURCE && others.length === 0
     if (!isOwn || alternative[OWN_RESOURCE]?.includes('*')) {
-      throw new TypeError(`"verifyPermission" must name actions of "${OWN_RESOURCE}" and nothing else`)
+      throw new OptionError('verifyPermission', `name actions of "${OWN_RESOURCE}" and nothing else`)
     }
   }
   return requirement

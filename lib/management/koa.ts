@@ -1,5 +1,6 @@
 import type { Context, Middleware } from 'koa'
 import type { ApiKeys } from '../core/api-keys.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { checkText } from '../internal/options.ts'
 import { createKeyManagementApi, type KeyManagementApiOptions } from './key-management-api.ts'
 
@@ -69,7 +70,7 @@ export function apiKeyRouter(keys: ApiKeys, options: ApiKeyRouterOptions): Middl
 /** Without the slash at its end. */
 function checkPath(value: unknown): string {
   const path = checkText('path', value, 1_000)
-  if (!path.startsWith('/')) throw new TypeError('"path" must begin with "/"')
+  if (!path.startsWith('/')) throw new OptionError('path', 'begin with "/"')
   return path.replace(/\/+$/, '')
 }
 

@@ -1,4 +1,5 @@
 import { isWebHeaders } from '../http/raw-request.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { fail, isPlainObject } from '../internal/options.ts'
 
 /**
@@ -13,7 +14,7 @@ export function checkHeaderFields(headers: unknown): void {
     fail('headers', 'an object of header fields, or a Headers', headers)
   }
   for (const [name, value] of Object.entries(headers)) {
-    if (name !== name.toLowerCase()) throw new TypeError('"headers" must have its names in lower case')
+    if (name !== name.toLowerCase()) throw new OptionError('headers', 'have its names in lower case')
     for (const line of Array.isArray(value) ? value : [value]) {
       if (typeof line !== 'string' && line !== undefined)
         fail('headers', 'an object of strings and arrays of strings', line)

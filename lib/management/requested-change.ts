@@ -2,8 +2,8 @@ import { BOUNDS, checkBounded } from '../core/bounds.ts'
 import { checkPrefix } from '../core/key-format.ts'
 import { checkSettings, SETTINGS } from '../core/key-settings.ts'
 import { checkOwner } from '../core/record.ts'
-import { messageOf } from '../internal/any-realm.ts'
 import { looksLikeName } from '../internal/key-text.ts'
+import { acceptedBy, OptionError } from '../internal/option-error.ts'
 import { checkShownText, isPlainObject } from '../internal/options.ts'
 import { type Refusal, refuse } from './decision.ts'
 import { ownMember } from './own-member.ts'
@@ -40,8 +40,9 @@ export function checkValues(given: Given, now: number): Given | Refusal {
         ? ownMember(checkSettings({ [name]: value }, now), name)
         : CHECKS[name]?.(value)
     } catch (error) {
-      // The checks refuse by throwing, and their messages hold no value.
-      return refuseValue(name, messageOf(error))
+      // The checks refuse by throwing, and say no value.
+      if (!OptionError.is(error)) throw error
+      return refuse('invalid_request', error.field, acceptedBy(error))
     }
   }
   return checked
@@ -58,16 +59,6 @@ const CHECKS: Readonly<Record<string, (value: unknown) => unknown>> = {
   graceMs: (value) => checkBounded('graceMs', value, BOUNDS.graceMs),
   knownAs: (value) => (value === null ? null : checkShownText('knownAs', value, BOUNDS.createdBy.max)),
   reason: (value) => checkShownText('reason', value, BOUNDS.reason.max),
-}
-
-/** Of a message such as `"permissions.a" must be an array, received null` the field and what it must be. */
-function refuseValue(name: string, message: string): Refusal {
-  const [, inner = name] = /^"([^"]{1,200})" has (?:no option|an option whose) /.exec(message) ?? []
-  const [, field, accepted] = /^"([^"]{1,200})" must (.{1,300}?)(?:, received [^,]*)?$/s.exec(message) ?? []
-  if (field === undefined || accepted === undefined) {
-    return refuse('invalid_request', inner, 'no members but those that it is known to have')
-  }
-  return refuse('invalid_request', field, accepted.replace(/^be /, ''))
 }
 
 function listOf(names: readonly string[]): string {

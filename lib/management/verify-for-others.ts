@@ -2,6 +2,7 @@ import { checkVerifyOptions, type VerifyOptions } from '../core/key-verifier.ts'
 import type { LimitState } from '../core/rate-limit.ts'
 import type { ApiKey } from '../core/record.ts'
 import type { RefusedKey, VerifyResult } from '../core/verify-result.ts'
+import { acceptedBy, OptionError } from '../internal/option-error.ts'
 import type { HandlerParts } from './handlers.ts'
 import { firstMember } from './read-input.ts'
 import { invalidRequest } from './refusal.ts'
@@ -51,10 +52,9 @@ function optionsOf({ permissions, cost = 1, ip, prefix, charge = false }: Verify
   try {
     checkVerifyOptions(options)
   } catch (error) {
-    // Its messages name the option and hold no value. Names inside of it are the client's, and may be a key by mistake.
-    const [, field = 'body', accepted = 'something else'] =
-      /^"([^"]{1,200})" must (.{1,300}?)(?:, received [^,]*)?$/s.exec((error as Error).message) ?? []
-    throw invalidRequest(firstMember(field), accepted)
+    if (!OptionError.is(error)) throw error
+    // Names inside of an option are the client's, and may be a key by mistake.
+    throw invalidRequest(firstMember(error.field), acceptedBy(error))
   }
   return options
 }

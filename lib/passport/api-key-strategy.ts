@@ -14,6 +14,7 @@ import { keepFailureFields, keepFailureUncached } from '../http/failed-response.
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { responseOf } from '../http/raw-request.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { checkBoolean, checkFunction, checkObject, fail, isObject, nearest } from '../internal/options.ts'
 import { answerLate } from './answer-late.ts'
 import { checkSessionOptions } from './check-session-options.ts'
@@ -106,7 +107,7 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
       throw new TypeError('"resolveUser" and a verify callback cannot be combined: give one of them')
     }
     if (refuseWith !== 'fail' && refuseWith !== 'error') {
-      throw new TypeError('"refuseWith" must be "fail" or "error"')
+      throw new OptionError('refuseWith', 'be "fail" or "error"')
     }
     this.authenticator = createAuthenticator(keys, options)
     this.verify = verify

@@ -6,14 +6,8 @@ import { challenge } from '../http/header-fields.ts'
 import { rawRequest, responseOf, setUser } from '../http/raw-request.ts'
 import { stateOf } from '../http/request-state.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
-import {
-  checkBoolean,
-  checkFunction,
-  checkObject,
-  describe,
-  fail,
-  isPlainObject,
-} from '../internal/options.ts'
+import { OptionError } from '../internal/option-error.ts'
+import { checkBoolean, checkFunction, checkObject, fail, isPlainObject } from '../internal/options.ts'
 import { warnOnce } from '../internal/process-warning.ts'
 import { answerLate } from './answer-late.ts'
 import { BadRequestError } from './bad-request-error.ts'
@@ -242,12 +236,10 @@ function resolveConfig(config: HeaderAPIKeyConfig): { header: string; prefix: st
     fail('headerConfig.header', 'the name of a header field', header)
   }
   if (header.toLowerCase() === 'cookie') {
-    throw new TypeError('"headerConfig.header" must not be "cookie": browsers send it by themselves')
+    throw new OptionError('headerConfig.header', 'not be "cookie": browsers send it by themselves')
   }
   if (typeof prefix !== 'string' || !/^[\x20-\x7e]{0,255}$/.test(prefix)) {
-    throw new TypeError(
-      `"headerConfig.prefix" must be at most 255 characters of printable ASCII, received ${describe(prefix)}`,
-    )
+    return fail('headerConfig.prefix', 'at most 255 characters of printable ASCII', prefix)
   }
   const doneLast = checkBoolean('headerConfig.doneLast', config.doneLast ?? false)
   return { header: header.toLowerCase(), prefix, doneLast }

@@ -1,4 +1,5 @@
 import { memberPath } from '../internal/key-text.ts'
+import { OptionError } from '../internal/option-error.ts'
 import { checkInteger, checkObject, checkText, isPlainObject } from '../internal/options.ts'
 
 /**
@@ -57,7 +58,7 @@ export function resolveRedisOptions(options: RedisRateLimiterOptions) {
   checkObject('options', options, ['keyPrefix', 'timeoutMs', 'onUnavailable', 'denials'])
   const { keyPrefix = 'latchkey', timeoutMs = 100, onUnavailable = 'local', denials = {} } = options
   if (/[{}]/.test(checkText('keyPrefix', keyPrefix, 100))) {
-    throw new TypeError('"keyPrefix" must not have braces: they say where in a Cluster a key belongs')
+    throw new OptionError('keyPrefix', 'not have braces: they say where in a Cluster a key belongs')
   }
   checkObject('denials', denials, ['maxEntries', 'maxAgeMs'])
   const { maxEntries = 10_000, maxAgeMs = 5_000 } = denials
@@ -82,7 +83,7 @@ function resolvePolicies(
   }
   checkObject('onUnavailable', value, ['default', 'limits'])
   const byName = new Map<string, UnavailablePolicy>()
-  if (!isPlainObject(value.limits)) throw new TypeError('"onUnavailable.limits" must be an object')
+  if (!isPlainObject(value.limits)) throw new OptionError('onUnavailable.limits', 'be an object')
   for (const [name, policy] of Object.entries(value.limits)) {
     byName.set(name, checkPolicy(memberPath('onUnavailable.limits', name), policy))
   }
@@ -92,5 +93,5 @@ function resolvePolicies(
 
 function checkPolicy(name: string, value: unknown): UnavailablePolicy {
   if (value === 'local' || value === 'open' || value === 'closed') return value
-  throw new TypeError(`"${name}" must be "local", "open" or "closed"`)
+  throw new OptionError(name, 'be "local", "open" or "closed"')
 }

@@ -1,3 +1,4 @@
+import { OptionError } from '../internal/option-error.ts'
 import { checkInteger, checkObject, checkText } from '../internal/options.ts'
 
 export interface RedisStoreOptions {
@@ -31,7 +32,7 @@ export function resolveRedisStoreOptions(options: RedisStoreOptions) {
   checkObject('options', options, ['keyPrefix', 'replicas', 'waitMs'])
   const { keyPrefix = 'latchkey:store', replicas, waitMs = 1_000 } = options
   if (/[{}]/.test(checkText('keyPrefix', keyPrefix, 100))) {
-    throw new TypeError('"keyPrefix" must not have braces: they say where in a Cluster a key belongs')
+    throw new OptionError('keyPrefix', 'not have braces: they say where in a Cluster a key belongs')
   }
   return Object.freeze({
     keyPrefix,

@@ -13,6 +13,7 @@ import { type QuotaRecord, startQuota } from '../../core/quota.ts'
 import type { KeyRecord } from '../../core/record.ts'
 import { isLatchkeyError, LatchkeyError } from '../../errors.ts'
 import { compareCodePoints } from '../../internal/code-points.ts'
+import { OptionError } from '../../internal/option-error.ts'
 import { checkInteger, isStorable } from '../../internal/options.ts'
 import { copyData } from '../../internal/plain-data.ts'
 import type { Database } from './database.ts'
@@ -58,7 +59,7 @@ const MIGRATE = Symbol.for('latchkey.sql.migrate')
  */
 export async function migrate(store: SqlStore): Promise<MigrationResult> {
   const run = (store as { [MIGRATE]?: () => Promise<MigrationResult> } | null)?.[MIGRATE]
-  if (!run) throw new TypeError('"store" must be made by postgresStore, mysqlStore or sqliteStore')
+  if (!run) throw new OptionError('store', 'be made by postgresStore, mysqlStore or sqliteStore')
   return run()
 }
 
