@@ -1,12 +1,23 @@
-import { mergeConfig } from 'vitest/config'
-import soak from './vitest.soak.config.ts'
+import { defineConfig, mergeConfig } from 'vitest/config'
+import { builtPackage, common, services } from './vitest.config.ts'
 
-/** All that `vitest.soak.config.ts` runs a slice of, and what takes too long for that. */
-export default mergeConfig(soak, {
-  test: {
-    name: 'long',
-    include: ['test/long/**/*.test.ts'],
-    env: { TEST_LENGTH: 'long' },
-    testTimeout: 3_600_000,
-  },
-})
+/** What `npm run test:soak` does a slice of, at full length, and what takes too long for that: an hour and more. */
+export default mergeConfig(
+  common,
+  defineConfig({
+    test: {
+      name: 'long',
+      include: [
+        'test/{soak,long}/**/*.test.ts',
+        'test/core/{simulation,quota-simulation}.test.ts',
+        'test/management/http-fuzz.test.ts',
+        'test/rate-limits/redis-model.test.ts',
+      ],
+      ...services,
+      globalSetup: [builtPackage, services.globalSetup],
+      env: { TEST_LENGTH: 'long' },
+      fileParallelism: false,
+      testTimeout: 3_600_000,
+    },
+  }),
+)

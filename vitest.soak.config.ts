@@ -1,24 +1,55 @@
 import { defineConfig, mergeConfig } from 'vitest/config'
 import { builtPackage, common, services } from './vitest.config.ts'
 
-/** Long runs under load, apart from `npm test`: one file after the other, so that none disturbs what another measures. */
+/** What measures, kills or waits: one file after the other, so that none disturbs another. */
+const measured = [
+  'test/soak/quota-processes.test.ts',
+  'test/soak/redis-{faults,invalidation,processes}.test.ts',
+  'test/soak/remote-services.test.ts',
+  'test/soak/sql-crashes.test.ts',
+]
+
+const part = {
+  ...services,
+  globalSetup: [builtPackage, services.globalSetup],
+  env: { TEST_LENGTH: 'soak' },
+  testTimeout: 300_000,
+}
+
+/** What takes longer than `npm test` may, beside it. `vitest.long.config.ts` does the same at full length. */
 export default mergeConfig(
   common,
   defineConfig({
     test: {
-      name: 'soak',
-      include: [
-        'test/soak/**/*.test.ts',
-        // The same as in `npm test`, for longer.
-        'test/core/{simulation,quota-simulation}.test.ts',
-        'test/management/http-fuzz.test.ts',
-        'test/rate-limits/redis-model.test.ts',
+      maxWorkers: 2,
+      projects: [
+        {
+          extends: true,
+          test: {
+            name: 'slow',
+            include: [
+              'test/soak/**/*.test.ts',
+              // The same as in `npm test`, for longer.
+              'test/core/{simulation,quota-simulation}.test.ts',
+              'test/management/http-fuzz.test.ts',
+              'test/rate-limits/redis-model.test.ts',
+            ],
+            exclude: measured,
+            sequence: { groupOrder: 0 },
+            ...part,
+          },
+        },
+        {
+          extends: true,
+          test: {
+            name: 'soak',
+            include: measured,
+            sequence: { groupOrder: 1 },
+            fileParallelism: false,
+            ...part,
+          },
+        },
       ],
-      env: { TEST_LENGTH: 'soak' },
-      ...services,
-      globalSetup: [builtPackage, services.globalSetup],
-      fileParallelism: false,
-      testTimeout: 300_000,
     },
   }),
 )

@@ -3,7 +3,7 @@ import { firstSeed, times } from '../support/long-run.ts'
 import { simulate } from '../support/simulation.ts'
 
 const seed = Number(process.env.SIMULATION_SEED ?? firstSeed)
-const runs = Number(process.env.SIMULATION_RUNS ?? times({ short: 300, soak: 4_000, long: 40_000 }))
+const runs = Number(process.env.SIMULATION_RUNS ?? times({ short: 300, soak: 1_500, long: 40_000 }))
 
 // Which promises these are, and what may happen to them: test/support/simulation.ts.
 it(`promises hold in ${runs} simulations from SIMULATION_SEED=${seed}`, { timeout: 1_800_000 }, async () => {

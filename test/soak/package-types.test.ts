@@ -1,6 +1,15 @@
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { isLong } from '../support/long-run.ts'
 import { type PackedPackage, packPackage } from '../support/packed-package.ts'
-import { compileAlone, complaintsOf, EXPRESS, STRICT, TYPED_PROGRAMS } from '../support/typed-programs.ts'
+import {
+  compileAlone,
+  compileTogether,
+  complaintsOf,
+  EXPRESS,
+  SINGLE_PROGRAMS,
+  STRICT,
+  TYPED_PROGRAMS,
+} from '../support/typed-programs.ts'
 
 let packed: PackedPackage
 
@@ -11,14 +20,22 @@ beforeAll(() => {
 
 afterAll(() => packed?.remove())
 
-describe.each(['typescript5', 'typescript', 'typescript7'] as const)(
-  'a strict application compiled by %s',
-  (compiler) => {
-    it.each(TYPED_PROGRAMS)('$title', async (program) => {
-      expect(await compileAlone(packed, compiler, program)).toEqual([])
-    })
-  },
-)
+describe('a strict application compiled by typescript7', () => {
+  it.each(TYPED_PROGRAMS)('$title', async (program) => {
+    expect(await compileAlone(packed, 'typescript7', program)).toEqual([])
+  })
+})
+
+describe.each(['typescript5', 'typescript'] as const)('applications compiled by %s', (compiler) => {
+  it('have every door in one program', async () => {
+    expect(await compileTogether(packed, compiler)).toEqual([])
+  })
+
+  // Each by itself is what the long run is for.
+  it.each(isLong ? TYPED_PROGRAMS : SINGLE_PROGRAMS.slice(0, 3))('$title', async (program) => {
+    expect(await compileAlone(packed, compiler, program)).toEqual([])
+  })
+})
 
 /** What Nest projects and Express starters had for years; TypeScript 7 has left it behind. */
 const CLASSIC = [

@@ -7,6 +7,7 @@ import { redisStore } from 'latchkey/redis'
 import { migrate } from 'latchkey/sql'
 import { describe, expect, inject, it, onTestFinished } from 'vitest'
 import { temporaryFolder } from '../support/cleaner.ts'
+import { times } from '../support/long-run.ts'
 import type { Death, QuotaEvent, QuotaWorkerSettings, QuotaWorkerTasks } from '../support/quota-worker.ts'
 import { createRandom, type Random } from '../support/random.ts'
 import { DATABASES } from '../support/sql-databases.ts'
@@ -15,7 +16,7 @@ import { NAME } from '../support/test-keys.ts'
 
 const SEED = Number(process.env.QUOTA_SEED ?? randomInt(2 ** 31))
 const RUNS = Number(process.env.QUOTA_RUNS ?? 1)
-const UNITS = 10_000
+const UNITS = times({ soak: 4_000, long: 10_000 })
 const PROCESSES = 4
 const LANES = 8
 const LEASE_MS = 2_000

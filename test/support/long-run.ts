@@ -10,3 +10,5 @@ export function times(counts: Readonly<Partial<Record<Length, number>>> & { read
 
 /** Where the seeds of this run begin, so that a longer one does not repeat what a shorter one has shown. */
 export const firstSeed = { short: 1, soak: 1_000_001, long: 2_000_001 }[length]
+
+export const isLong = length === 'long'
