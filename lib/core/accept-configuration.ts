@@ -22,7 +22,7 @@ export function createAcceptConfiguration(
     const by = checkBy(options)
     const accepted = Object.freeze({ ...given })
     if (Object.keys(named).length !== 1) {
-      throw new OptionError('accepted', 'name one of "pepper", "rateLimiter" and "invalidation"')
+      throw new OptionError('accepted', 'name exactly one of "pepper", "rateLimiter" and "invalidation"')
     }
     const pepper = 'pepper' in named ? checkText('pepper', named.pepper, 32) : null
     const part = 'rateLimiter' in named ? 'rateLimiter' : 'invalidation'

@@ -15,7 +15,7 @@ interface Failure {
 const FAULTS: Readonly<Record<Operation, Failure>> = Object.freeze({
   store: {
     what: 'The store of API keys failed',
-    cure: 'Requests with keys are answered 503: see that it is there, can be reached, and is migrated',
+    cure: 'Requests that need it are answered 503: see that it is there, can be reached, and is migrated',
   },
   rate_limiter: { what: 'The rate limiter failed', cure: 'See that its server is there and can be reached' },
   invalidation: {
@@ -68,7 +68,7 @@ export function warnOfFailure(event: ApiKeyEvent): void {
   const subject = event.type === 'fault' ? event.operation : event.type
   // What a format throws may quote the text that it was asked about, in whichever form.
   const cause = subject === 'format' ? '' : `: ${describeCause(event.error)}`
-  const message = `${failure.what}${cause}. ${failure.cure}. Pass "onEvent" to receive every failure; without it, one a minute of each kind is told`
+  const message = `${failure.what}${cause}. ${failure.cure}. Pass "onEvent" to receive every failure; without it, each kind is reported once a minute`
   warnEvery(INTERVAL_MS, event.at.getTime(), 'LATCHKEY_FAULT', subject, message)
 }
 

@@ -282,7 +282,7 @@ describe('an operator', () => {
     const { keys, store } = start()
     for (const [given, message] of [
       [{}, '"accepted" must name'],
-      [{ pepper: '2026', rateLimiter: true }, '"accepted" must name one'],
+      [{ pepper: '2026', rateLimiter: true }, '"accepted" must name exactly one of'],
       [{ pepper: undefined }, '"pepper" must be a non-empty string'],
       [{ invalidation: 1 }, '"invalidation" must be true'],
       [{ peper: '2026' }, 'did you mean "pepper"'],

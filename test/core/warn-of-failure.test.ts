@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createApiKeys, type LimiterHappening, memoryRateLimiter } from 'latchkey'
+import { createApiKeys, LatchkeyError, type LimiterHappening, memoryRateLimiter } from 'latchkey'
 import { remoteApiKeys } from 'latchkey/remote'
 import { sqliteStore } from 'latchkey/sql'
 import { expect, it, onTestFinished, vi } from 'vitest'
@@ -36,9 +36,9 @@ it('tells once a minute why requests are answered 503 where nobody listens', asy
   for (let i = 0; i < 20; i++)
     await expect(keys.verify(UNKNOWN)).rejects.toMatchObject({ code: 'unavailable' })
   expect(warnings()).toEqual([
-    'The store of API keys failed: connect ECONNREFUSED 127.0.0.1:5432. Requests with keys are answered 503: see that it ' +
-      'is there, can be reached, and is migrated. Pass "onEvent" to receive every failure; without it, one a minute of each ' +
-      'kind is told',
+    'The store of API keys failed: connect ECONNREFUSED 127.0.0.1:5432. Requests that need it are answered 503: see that ' +
+      'it is there, can be reached, and is migrated. Pass "onEvent" to receive every failure; without it, each kind is reported ' +
+      'once a minute',
   ])
   await clock.advance(59_999)
   await keys.verify(UNKNOWN).catch(() => {})
@@ -57,6 +57,16 @@ it('tells of a database that nobody has migrated, and what to do', async () => {
   await expect(keys.verify(UNKNOWN)).rejects.toMatchObject({ code: 'unavailable' })
   await expect(keys.list()).rejects.toThrow()
   expect(warnings()).toEqual([expect.stringMatching(/lacks tables.*run migrate\(store\).*not_migrated/)])
+})
+
+it('claims no 503 where an old table only keeps the configuration from being compared', async () => {
+  const { keys, store, warnings } = start({ peppers: [{ id: '2026', secret: 'a'.repeat(32) }] })
+  store.fail('agree', rejects(new LatchkeyError('not_migrated', 'run migrate(store)')))
+  const { key } = await issueKey(keys)
+  await expect(keys.verify(key)).resolves.toMatchObject({ ok: true })
+  expect(warnings()).toEqual([
+    expect.stringMatching(/run migrate\(store\).*Requests that need it are answered 503/),
+  ])
 })
 
 it('tells of each part by itself', async () => {

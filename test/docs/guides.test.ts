@@ -100,7 +100,10 @@ declare global {
     application: {
       'keys.ts': `import type { ApiKeys } from 'latchkey'\nexport declare const keys: ApiKeys`,
       'run-app.ts': 'export declare function runApp(event: object, context: object): Promise<object>',
-      'platform.ts': 'export declare function waitUntil(work: Promise<unknown>): void',
+      'platform.ts': `
+export declare function ipAddress(request: Request): string | undefined
+export declare function waitUntil(work: Promise<unknown>): void
+`,
       'server.ts': `import type { Server } from 'node:http'\nexport declare const server: Server`,
     },
   },
