@@ -150,7 +150,10 @@ describe(`consumers under load and two services that they ask: seed ${seed}`, ()
 
   it.each([
     ['exactly', { limit: 2_000, kills: 0 }],
-    ['while the services are killed and restarted', { limit: 4_000, kills: 3 }],
+    [
+      'while the services are killed and restarted',
+      { limit: times({ soak: 2_000, long: 4_000 }), kills: times({ soak: 2, long: 3 }) },
+    ],
   ])('share a limit %s', async (_how, { limit, kills }) => {
     const seen = await useUpLimit(world, { limit, kills })
     expect(seen).toMatchObject({ wrong: [], admittedBy: 4 })
