@@ -64,6 +64,8 @@ interface Verification extends Presented {
   isFresh: boolean
   idleAtMs: number
   granted: ApiKey | null | undefined
+  /** Also the time of the use: asking the clock once more would cost every call. */
+  decidedAt: number
   /** How often the record was read again because it was out of date. */
   staleReads: number
 }
@@ -158,6 +160,7 @@ class LocalVerifier implements Verifier {
       isFresh,
       idleAtMs: this.idleAtOf(facts),
       granted: this.parts.ownerStanding ? undefined : facts.apiKey,
+      decidedAt: 0,
       staleReads: 0,
     }
   }
@@ -189,7 +192,9 @@ class LocalVerifier implements Verifier {
 
   private decide(verification: Verification): Awaitable<VerifyResult> {
     const { keyId, options, facts } = verification
-    const decision = decideKey(verification, options, this.parts.clock.now())
+    const now = this.parts.clock.now()
+    verification.decidedAt = now
+    const decision = decideKey(verification, options, now)
     switch (decision.outcome) {
       case 'owner_unknown':
         return this.askOwner(verification)
@@ -250,12 +255,11 @@ class LocalVerifier implements Verifier {
   }
 
   private admit(
-    { key, cost, options, facts, granted }: Verification,
+    { key, cost, options, facts, granted, decidedAt }: Verification,
     { limits, charge: spent }: Spending & { outcome: 'spent' },
   ): VerifyResult {
-    const now = this.parts.clock.now()
-    facts.lastActiveAtMs = now
-    this.parts.usage?.record(facts, cost > 0 ? 1 : 0, now, options.ip)
+    facts.lastActiveAtMs = decidedAt
+    this.parts.usage?.record(facts, cost > 0 ? 1 : 0, decidedAt, options.ip)
     this.upgradeDigest(key, facts)
     return new Admitted(granted as ApiKey, limits, this.parts.limiter, spent)
   }
