@@ -1,3 +1,5 @@
+import type { KeySettings } from '../core/keys/key-settings.ts'
+import { type ApiKey, checkOwner, type Owner } from '../core/keys/record.ts'
 import type {
   ApiKeyPage,
   ErasedOwner,
@@ -7,9 +9,7 @@ import type {
   ListOptions,
   RotatedKey,
   RotateOptions,
-} from '../core/key-management.ts'
-import type { KeySettings } from '../core/key-settings.ts'
-import { type ApiKey, checkOwner, type Owner } from '../core/record.ts'
+} from '../core/manage/key-management.ts'
 import { holdsKey } from '../internal/key-text.ts'
 import { checkInteger, checkObject, checkShownText, fail, isPlainObject } from '../internal/options.ts'
 import { ApiKeysClientError, isApiKeysClientError } from './client-error.ts'

@@ -1,5 +1,5 @@
-export type { ApiKeyPage, ErasedOwner, IssuedKey, RotatedKey } from '../core/key-management.ts'
-export type { ApiKey, Owner } from '../core/record.ts'
+export type { ApiKey, Owner } from '../core/keys/record.ts'
+export type { ApiKeyPage, ErasedOwner, IssuedKey, RotatedKey } from '../core/manage/key-management.ts'
 export type { ErrorCode } from '../errors.ts'
 export {
   type ApiKeysClient,

@@ -1,6 +1,6 @@
-import type { ApiKeyPage, ErasedOwner, IssuedKey, RotatedKey } from '../core/key-management.ts'
-import type { LimitState } from '../core/rate-limit.ts'
-import { type ApiKey, checkApiKey } from '../core/record.ts'
+import { type ApiKey, checkApiKey } from '../core/keys/record.ts'
+import type { LimitState } from '../core/limits/rate-limit.ts'
+import type { ApiKeyPage, ErasedOwner, IssuedKey, RotatedKey } from '../core/manage/key-management.ts'
 import { isObject } from '../internal/options.ts'
 import type { Verification, VerificationRefusal } from './verification.ts'
 

@@ -1,7 +1,7 @@
-import type { VerifyOptions } from '../core/key-verifier.ts'
-import type { Permissions } from '../core/permissions.ts'
-import type { LimitState } from '../core/rate-limit.ts'
-import type { ApiKey } from '../core/record.ts'
+import type { Permissions } from '../core/keys/permissions.ts'
+import type { ApiKey } from '../core/keys/record.ts'
+import type { LimitState } from '../core/limits/rate-limit.ts'
+import type { VerifyOptions } from '../core/verify/key-verifier.ts'
 
 /** Which key to verify, and for what. */
 export interface VerifyKeyRequest extends VerifyOptions {

@@ -1,5 +1,5 @@
 import { isLatchkeyError } from '../errors.ts'
-import type { KeyStore, Proposal } from './key-store.ts'
+import type { KeyStore, Proposal } from './keys/key-store.ts'
 
 /**
  * How a value of this process compares with what is agreed on:

@@ -1,6 +1,6 @@
-import type { AcceptedConfiguration } from './key-management.ts'
-import type { ApiKey, Owner } from './record.ts'
-import type { InvalidReason } from './verify-result.ts'
+import type { ApiKey, Owner } from './keys/record.ts'
+import type { AcceptedConfiguration } from './manage/key-management.ts'
+import type { InvalidReason } from './verify/verify-result.ts'
 
 /** What a change is reported with. */
 interface Change {

@@ -1,9 +1,9 @@
 import { LatchkeyError } from '../errors.ts'
 import { checkArray, checkInteger, checkMethods } from '../internal/options.ts'
 import type { FaultGuard } from './faults.ts'
-import type { KeySettings } from './key-settings.ts'
-import type { KeyStore, Proposal } from './key-store.ts'
-import { checkRecord } from './record.ts'
+import type { KeySettings } from './keys/key-settings.ts'
+import type { KeyStore, Proposal } from './keys/key-store.ts'
+import { checkRecord } from './keys/record.ts'
 
 const OUTCOMES = ['updated', 'conflict', 'missing'] as const
 

@@ -1,5 +1,5 @@
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
-import type { ApiKeyVerifier } from '../core/key-verifier.ts'
+import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import { type Authentication, stampRequest } from '../http/authenticate-request.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { createMiddlewareParts, type MiddlewareOptions } from '../http/middleware.ts'

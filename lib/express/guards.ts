@@ -1,5 +1,5 @@
 import type { RequestHandler } from 'express'
-import type { PermissionRequirement } from '../core/permissions.ts'
+import type { PermissionRequirement } from '../core/keys/permissions.ts'
 import {
   type ApiKeyGuardOptions,
   type AuthGuardOptions,

@@ -1,5 +1,5 @@
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
-import type { ApiKey } from '../core/record.ts'
+import type { ApiKey } from '../core/keys/record.ts'
 import type { ApiKeyGuardOptions } from '../http/guards.ts'
 import { checkShownProof } from '../http/shown-proof.ts'
 import { checkFunction } from '../internal/options.ts'

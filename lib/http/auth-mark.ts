@@ -1,4 +1,4 @@
-import type { ApiKey } from '../core/record.ts'
+import type { ApiKey } from '../core/keys/record.ts'
 import type { ErrorCode } from '../errors.ts'
 import { propertiesOf, rawRequest, userProperty } from './raw-request.ts'
 import { type AuthMark, stateOf } from './request-state.ts'

@@ -1,13 +1,13 @@
+import { missingPermissions } from '../core/keys/permissions.ts'
+import type { ApiKey } from '../core/keys/record.ts'
+import type { LimitState } from '../core/limits/rate-limit.ts'
 import {
   type ApiKeyVerifier,
   checkVerifyOptions,
   isAcceptedPrefix,
   type VerifyOptions,
-} from '../core/key-verifier.ts'
-import { missingPermissions } from '../core/permissions.ts'
-import type { LimitState } from '../core/rate-limit.ts'
-import type { ApiKey } from '../core/record.ts'
-import type { RefusedKey, VerifyResult } from '../core/verify-result.ts'
+} from '../core/verify/key-verifier.ts'
+import type { RefusedKey, VerifyResult } from '../core/verify/verify-result.ts'
 import { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import { OptionError } from '../internal/option-error.ts'

@@ -1,4 +1,4 @@
-import type { ApiKeyVerifier } from '../core/key-verifier.ts'
+import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import { OptionError } from '../internal/option-error.ts'
 import { checkArray, checkBoolean, fail } from '../internal/options.ts'
 import { linesOf } from './header-lines.ts'

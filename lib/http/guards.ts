@@ -1,5 +1,9 @@
-import type { ApiKeyVerifier } from '../core/key-verifier.ts'
-import { missingPermissions, type PermissionRequirement, resolveRequirement } from '../core/permissions.ts'
+import {
+  missingPermissions,
+  type PermissionRequirement,
+  resolveRequirement,
+} from '../core/keys/permissions.ts'
+import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import { type ErrorCode, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
 import { OptionError } from '../internal/option-error.ts'
 import { checkArray, checkBoolean, checkObject, describe, fail } from '../internal/options.ts'

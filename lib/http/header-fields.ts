@@ -1,4 +1,4 @@
-import type { LimitState } from '../core/rate-limit.ts'
+import type { LimitState } from '../core/limits/rate-limit.ts'
 import { fail } from '../internal/options.ts'
 
 /** A revision of draft-ietf-httpapi-ratelimit-headers: each writes the same limits in its own syntax. */

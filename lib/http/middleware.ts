@@ -1,5 +1,5 @@
-import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from '../core/key-verifier.ts'
-import { resolveRequirement } from '../core/permissions.ts'
+import { resolveRequirement } from '../core/keys/permissions.ts'
+import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from '../core/verify/key-verifier.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkObject } from '../internal/options.ts'
 import {

@@ -1,6 +1,6 @@
-import type { ApiKeyVerifier } from '../core/key-verifier.ts'
-import type { ApiKey } from '../core/record.ts'
-import type { VerifiedKey } from '../core/verify-result.ts'
+import type { ApiKey } from '../core/keys/record.ts'
+import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
+import type { VerifiedKey } from '../core/verify/verify-result.ts'
 import type { ErrorCode } from '../errors.ts'
 
 /** The truth about how a request was authenticated; `req.authMethod` and `getAuth` are views of it. */

@@ -1,5 +1,5 @@
 import type { Context, Middleware, Next } from 'koa'
-import type { ApiKeyVerifier } from '../core/key-verifier.ts'
+import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import type { RegisteredUser } from '../http/auth-mark.ts'
 import { type Authentication, stampRequest } from '../http/authenticate-request.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'

@@ -1,4 +1,4 @@
-import type { ApiKey } from '../core/record.ts'
+import type { ApiKey } from '../core/keys/record.ts'
 import type { AuthMethod, RegisteredUser } from '../http/auth-mark.ts'
 
 /** What `apiKeyAuth` and `markSession` set on `ctx.state`. */

@@ -1,5 +1,5 @@
-import { checkPermissions, type Permissions } from '../core/permissions.ts'
-import { checkOwner, type Owner } from '../core/record.ts'
+import { checkPermissions, type Permissions } from '../core/keys/permissions.ts'
+import { checkOwner, type Owner } from '../core/keys/record.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
 import { OptionError } from '../internal/option-error.ts'
 import { checkArray, checkBoolean, checkText } from '../internal/options.ts'

@@ -1,6 +1,6 @@
 import type { ApiKeys } from '../core/api-keys.ts'
-import type { PermissionRequirement } from '../core/permissions.ts'
-import type { ApiKey } from '../core/record.ts'
+import type { PermissionRequirement } from '../core/keys/permissions.ts'
+import type { ApiKey } from '../core/keys/record.ts'
 import type { LatchkeyError } from '../errors.ts'
 import { isNobody, readMark } from '../http/auth-mark.ts'
 import { createAuthenticator, stampRequest } from '../http/authenticate-request.ts'

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { ApiKey } from '../core/record.ts'
+import type { ApiKey } from '../core/keys/record.ts'
 
 const MAX_ID_LENGTH = 255
 

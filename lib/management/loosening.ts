@@ -1,8 +1,8 @@
-import { isAddressListWithin } from '../core/allowed-ips.ts'
-import type { KeySettings } from '../core/key-settings.ts'
-import type { Quota, QuotaRefill } from '../core/quota.ts'
-import { type CompiledLimit, compileRateLimits, type RateLimit } from '../core/rate-limit.ts'
-import type { ApiKey } from '../core/record.ts'
+import { isAddressListWithin } from '../core/keys/allowed-ips.ts'
+import type { KeySettings } from '../core/keys/key-settings.ts'
+import type { ApiKey } from '../core/keys/record.ts'
+import type { Quota, QuotaRefill } from '../core/limits/quota.ts'
+import { type CompiledLimit, compileRateLimits, type RateLimit } from '../core/limits/rate-limit.ts'
 import { isSameData } from '../internal/plain-data.ts'
 import { exceededLimit } from './ceilings.ts'
 

@@ -1,8 +1,8 @@
-import type { EraseOptions, IssueOptions, RotateOptions } from '../core/key-management.ts'
-import { type KeySettings, SETTINGS } from '../core/key-settings.ts'
-import { isWithin, type Permissions } from '../core/permissions.ts'
-import type { CompiledLimit } from '../core/rate-limit.ts'
-import type { ApiKey, Owner } from '../core/record.ts'
+import { type KeySettings, SETTINGS } from '../core/keys/key-settings.ts'
+import { isWithin, type Permissions } from '../core/keys/permissions.ts'
+import type { ApiKey, Owner } from '../core/keys/record.ts'
+import type { CompiledLimit } from '../core/limits/rate-limit.ts'
+import type { EraseOptions, IssueOptions, RotateOptions } from '../core/manage/key-management.ts'
 import { checkInteger } from '../internal/options.ts'
 import { type Ability, type Actor, abilitiesOn, grantableBy, ownersWith } from './actor.ts'
 import {

@@ -1,4 +1,4 @@
-import type { ApiKey } from '../core/record.ts'
+import type { ApiKey } from '../core/keys/record.ts'
 import { invalidRequest } from './refusal.ts'
 
 /** The entity tag of a key: its version. */

@@ -1,6 +1,6 @@
 import type { ApiKeys } from '../core/api-keys.ts'
-import { BOUNDS } from '../core/bounds.ts'
-import type { ApiKey } from '../core/record.ts'
+import { BOUNDS } from '../core/keys/bounds.ts'
+import type { ApiKey } from '../core/keys/record.ts'
 
 /** The keys that share the quota of this one and work, or may work again: those that it has replaced, and its successors. */
 export async function* workingRelatives(

@@ -1,6 +1,6 @@
-import { type ApiKeyVerifier, checkVerifyOptions } from '../core/key-verifier.ts'
-import { type PermissionRequirement, resolveRequirement } from '../core/permissions.ts'
-import type { ApiKey } from '../core/record.ts'
+import { type PermissionRequirement, resolveRequirement } from '../core/keys/permissions.ts'
+import type { ApiKey } from '../core/keys/record.ts'
+import { type ApiKeyVerifier, checkVerifyOptions } from '../core/verify/key-verifier.ts'
 import {
   type AskedOptions,
   AUTHENTICATOR_OPTIONS,

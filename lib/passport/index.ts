@@ -1,4 +1,4 @@
-import type { ApiKey } from '../core/record.ts'
+import type { ApiKey } from '../core/keys/record.ts'
 import type { AuthMethod } from '../http/auth-mark.ts'
 import type { ApiKeyRouteOptions } from './api-key-strategy.ts'
 

@@ -1,4 +1,4 @@
-import { MAX_FOREIGN_KEY_LENGTH } from '../core/foreign-format.ts'
+import { MAX_FOREIGN_KEY_LENGTH } from '../core/keys/imported-format.ts'
 import { type CredentialReader, trimBlanks } from '../http/credential.ts'
 import { linesOf } from '../http/header-lines.ts'
 import type { RequestLike } from '../http/raw-request.ts'

@@ -4,8 +4,8 @@ import {
   limitState,
   type Meter,
   type MeterReading,
-} from '../core/rate-limit.ts'
-import type { LimitAnswer } from '../core/rate-limiter.ts'
+} from '../core/limits/rate-limit.ts'
+import type { LimitAnswer } from '../core/limits/rate-limiter.ts'
 
 /** The answer to a call that passed; `meters` are those after it was charged. */
 export function admittedAnswer(

@@ -8,14 +8,14 @@ import {
   readMeter,
   refundMeter,
   usedUpMeter,
-} from '../core/rate-limit.ts'
+} from '../core/limits/rate-limit.ts'
 import type {
   LimitAnswer,
   LimitRequest,
   RateLimiter,
   RefundRequest,
   VersionMark,
-} from '../core/rate-limiter.ts'
+} from '../core/limits/rate-limiter.ts'
 import { checkFunction, checkObject } from '../internal/options.ts'
 import { admittedAnswer, refusedAnswer } from './limit-answers.ts'
 

@@ -1,8 +1,8 @@
 import { LRUCache } from 'lru-cache'
-import { compileAllowedIps } from '../core/allowed-ips.ts'
 import type { Clock } from '../core/clock.ts'
-import type { KeyFacts } from '../core/decide-key.ts'
-import type { ApiKey } from '../core/record.ts'
+import { compileAllowedIps } from '../core/keys/allowed-ips.ts'
+import type { ApiKey } from '../core/keys/record.ts'
+import type { KeyFacts } from '../core/verify/decide-key.ts'
 
 /** What the service said of a key, ready to decide by. */
 export interface Answer {

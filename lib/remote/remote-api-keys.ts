@@ -1,30 +1,30 @@
 import { hash } from 'node:crypto'
 import type { VerificationRefusal } from '../client/verification.ts'
 import { type Clock, monotonicClock, systemClock } from '../core/clock.ts'
-import { decideKey } from '../core/decide-key.ts'
 import { createEmitter } from '../core/emitter.ts'
 import type { ApiKeyListener } from '../core/events.ts'
+import { createFaultGuard } from '../core/faults.ts'
+import { compileFormats, type KeyFormat } from '../core/keys/imported-format.ts'
+import { checkPrefix, hasRightChecksum, parseKey } from '../core/keys/key-format.ts'
+import type { ApiKey } from '../core/keys/record.ts'
+import type { LimitState } from '../core/limits/rate-limit.ts'
+import type { RateLimiter } from '../core/limits/rate-limiter.ts'
+import { decideKey } from '../core/verify/decide-key.ts'
 import {
   checkFailedAttempts,
   createFailedAttempts,
   type FailedAttemptsOptions,
   NO_FAILED_ATTEMPTS,
-} from '../core/failed-attempts.ts'
-import { createFaultGuard } from '../core/faults.ts'
-import { compileFormats, type KeyFormat } from '../core/foreign-format.ts'
-import { checkPrefix, hasRightChecksum, parseKey } from '../core/key-format.ts'
+} from '../core/verify/failed-attempts.ts'
 import {
   type ApiKeyVerifier,
   checkVerifyOptions,
   isAcceptedPrefix,
   type VerifyOptions,
-} from '../core/key-verifier.ts'
-import type { LimitState } from '../core/rate-limit.ts'
-import type { RateLimiter } from '../core/rate-limiter.ts'
-import type { ApiKey } from '../core/record.ts'
-import { createRefuseKey } from '../core/refuse-key.ts'
-import { createReporter } from '../core/report-happening.ts'
-import type { InvalidReason, RefusedKey, VerifyResult } from '../core/verify-result.ts'
+} from '../core/verify/key-verifier.ts'
+import { createRefuseKey } from '../core/verify/refuse-key.ts'
+import { createReporter } from '../core/verify/report-event.ts'
+import type { InvalidReason, RefusedKey, VerifyResult } from '../core/verify/verify-result.ts'
 import { LatchkeyError } from '../errors.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkInteger, checkMethods, checkObject } from '../internal/options.ts'

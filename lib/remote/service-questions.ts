@@ -1,8 +1,8 @@
 import type { Verification, VerificationRefusal, VerifyKeyRequest } from '../client/verification.ts'
-import { readAddress } from '../core/client-address.ts'
 import type { FaultGuard } from '../core/faults.ts'
-import type { VerifyOptions } from '../core/key-verifier.ts'
-import type { LimitState } from '../core/rate-limit.ts'
+import { readAddress } from '../core/keys/client-address.ts'
+import type { LimitState } from '../core/limits/rate-limit.ts'
+import type { VerifyOptions } from '../core/verify/key-verifier.ts'
 import { type Answer, type AnswerCache, toAnswer } from './answer-cache.ts'
 
 /** What is needed of a client: that of `createApiKeysClient`. Every call must come to an end, and so has a deadline there. */

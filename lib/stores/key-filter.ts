@@ -1,5 +1,5 @@
-import type { KeyFilter } from '../core/key-store.ts'
-import { endedAt, type KeyRecord, keyStatus } from '../core/record.ts'
+import type { KeyFilter } from '../core/keys/key-store.ts'
+import { endedAt, type KeyRecord, keyStatus } from '../core/keys/record.ts'
 
 /** Whether everything that the filter asks for holds. */
 export function matchesFilter(record: KeyRecord, filter: KeyFilter): boolean {

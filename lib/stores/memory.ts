@@ -6,9 +6,9 @@ import type {
   KeyStore,
   Proposal,
   UsageDelta,
-} from '../core/key-store.ts'
-import { isSameQuota, type QuotaRecord, startQuota } from '../core/quota.ts'
-import { type KeyRecord, keyStatus } from '../core/record.ts'
+} from '../core/keys/key-store.ts'
+import { type KeyRecord, keyStatus } from '../core/keys/record.ts'
+import { isSameQuota, type QuotaRecord, startQuota } from '../core/limits/quota.ts'
 import { LatchkeyError } from '../errors.ts'
 import { compareCodePoints } from '../internal/code-points.ts'
 import { copyData } from '../internal/plain-data.ts'

@@ -1,4 +1,4 @@
-import type { KeyChange } from '../core/key-store.ts'
+import type { KeyChange } from '../core/keys/key-store.ts'
 import { at, keyRecord } from './key-records.ts'
 import { lifecycleKeys } from './lifecycle-cases.ts'
 import { atOnce, type StoreCases, type StoreTest } from './store-test.ts'

@@ -1,4 +1,4 @@
-import type { KeyRecord } from '../core/record.ts'
+import type { KeyRecord } from '../core/keys/record.ts'
 import { keyRecord } from './key-records.ts'
 import { atOnce, quote, type StoreCases, type StoreTest } from './store-test.ts'
 import { DISTINCT_TEXTS } from './texts.ts'

@@ -1,5 +1,5 @@
-import { type QuotaRecord, startQuota } from '../core/quota.ts'
-import type { KeyRecord } from '../core/record.ts'
+import type { KeyRecord } from '../core/keys/record.ts'
+import { type QuotaRecord, startQuota } from '../core/limits/quota.ts'
 
 /** When the cases begin. */
 export const T0 = Date.UTC(2026, 0, 15, 12)

@@ -1,5 +1,5 @@
-import type { KeyFilter, KeyPosition } from '../core/key-store.ts'
-import type { KeyRecord } from '../core/record.ts'
+import type { KeyFilter, KeyPosition } from '../core/keys/key-store.ts'
+import type { KeyRecord } from '../core/keys/record.ts'
 import { at, keyRecord } from './key-records.ts'
 import { idsEndedBefore, idsWithStatus, MOMENTS, STATUSES, statusGrid } from './status-grid.ts'
 import { quote, type StoreCases, type StoreTest } from './store-test.ts'

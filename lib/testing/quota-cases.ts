@@ -1,5 +1,5 @@
-import type { QuotaSwap } from '../core/key-store.ts'
-import { type QuotaRecord, startQuota } from '../core/quota.ts'
+import type { QuotaSwap } from '../core/keys/key-store.ts'
+import { type QuotaRecord, startQuota } from '../core/limits/quota.ts'
 import { unreadable } from './insert-cases.ts'
 import { at, keyRecord, newQuota } from './key-records.ts'
 import { atOnce, quote, type StoreCases, type StoreTest } from './store-test.ts'

@@ -1,4 +1,4 @@
-import { endOf, type KeyRecord, type KeyStatus, keyStatus } from '../core/record.ts'
+import { endOf, type KeyRecord, type KeyStatus, keyStatus } from '../core/keys/record.ts'
 import { at, keyRecord } from './key-records.ts'
 
 export const STATUSES: readonly KeyStatus[] = ['active', 'disabled', 'expired', 'revoked']

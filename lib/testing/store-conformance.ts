@@ -1,4 +1,4 @@
-import type { KeyStore } from '../core/key-store.ts'
+import type { KeyStore } from '../core/keys/key-store.ts'
 import { checkArray, checkFunction, checkMethods, checkObject } from '../internal/options.ts'
 import { AGREEMENT_CASES } from './agreement-cases.ts'
 import { CAPABILITY_CASES } from './capability-cases.ts'

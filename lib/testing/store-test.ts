@@ -1,5 +1,5 @@
-import type { KeyFilter, KeyPosition, KeyStore } from '../core/key-store.ts'
-import { checkRecord, type KeyRecord } from '../core/record.ts'
+import type { KeyFilter, KeyPosition, KeyStore } from '../core/keys/key-store.ts'
+import { checkRecord, type KeyRecord } from '../core/keys/record.ts'
 import { type ErrorCode, isLatchkeyError } from '../errors.ts'
 import { copyData } from '../internal/plain-data.ts'
 

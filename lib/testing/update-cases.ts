@@ -1,5 +1,5 @@
-import type { KeyChange } from '../core/key-store.ts'
-import type { KeyRecord } from '../core/record.ts'
+import type { KeyChange } from '../core/keys/key-store.ts'
+import type { KeyRecord } from '../core/keys/record.ts'
 import { unreadable } from './insert-cases.ts'
 import { at, keyRecord } from './key-records.ts'
 import { atOnce, type StoreCases, type StoreTest } from './store-test.ts'

@@ -1,4 +1,4 @@
-import type { UsageDelta } from '../core/key-store.ts'
+import type { UsageDelta } from '../core/keys/key-store.ts'
 import { at, keyRecord } from './key-records.ts'
 import { idleGrid, idsEndedBefore, idsWithStatus, MOMENTS, STATUSES } from './status-grid.ts'
 import { atOnce, type StoreCases } from './store-test.ts'

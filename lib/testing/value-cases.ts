@@ -1,4 +1,4 @@
-import type { KeyRecord } from '../core/record.ts'
+import type { KeyRecord } from '../core/keys/record.ts'
 import { isDate } from '../internal/any-realm.ts'
 import { at, keyRecord } from './key-records.ts'
 import { quote, type StoreCases } from './store-test.ts'

@@ -73,14 +73,14 @@ describe('the door of the client', () => {
     const { files, others } = loadedBy(DOOR, edges)
     expect(others).toEqual([])
     expect(files).toContain('client/connection.ts')
-    expect(files).toContain('core/record.ts')
+    expect(files).toContain('core/keys/record.ts')
     expect(files.length).toBeLessThan(20)
   })
 
   it('would be found to load one, however far away', () => {
     const more: ImportEdge = { from: 'errors.ts', to: 'node:util', isFile: false, kind: 'static' }
     expect(loadedBy(DOOR, [...edges, more]).others).toEqual(['node:util'])
-    const later: ImportEdge = { from: 'core/record.ts', to: 'core/digest.ts', isFile: true, kind: 'dynamic' }
+    const later: ImportEdge = { from: 'core/keys/record.ts', to: 'core/digests/digest.ts', isFile: true, kind: 'dynamic' }
     expect(loadedBy(DOOR, [...edges, later]).others.some(isBuiltin)).toBe(true)
   })
 })

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { checkAllowedIps, compileAllowedIps } from '../../lib/core/allowed-ips.ts'
+import { checkAllowedIps, compileAllowedIps } from '../../lib/core/keys/allowed-ips.ts'
 import { writeAddress as write } from '../support/write-address.ts'
 
 const allows = (rules: string[], ip: string | undefined) => compileAllowedIps(rules)(ip)

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { checkTimeZone, periodAt } from '../../lib/core/calendar.ts'
+import { checkTimeZone, periodAt } from '../../lib/core/limits/calendar.ts'
 
 const HOUR = 3_600_000
 const DAY = 24 * HOUR

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { compileAllowedIps } from '../../lib/core/allowed-ips.ts'
-import { addressGroup, readAddress } from '../../lib/core/client-address.ts'
+import { compileAllowedIps } from '../../lib/core/keys/allowed-ips.ts'
+import { addressGroup, readAddress } from '../../lib/core/keys/client-address.ts'
 import { writeAddress } from '../support/write-address.ts'
 
 describe('a client’s address', () => {

@@ -2,8 +2,8 @@ import { hash as hashOf } from 'node:crypto'
 import bcrypt from 'bcrypt'
 import { createApiKeys, memoryRateLimiter, memoryStore } from 'latchkey'
 import { beforeEach, describe, expect, it, type MockInstance, vi } from 'vitest'
-import { createDigester } from '../../lib/core/digest.ts'
-import { generateKey } from '../../lib/core/key-format.ts'
+import { createDigester } from '../../lib/core/digests/digest.ts'
+import { generateKey } from '../../lib/core/keys/key-format.ts'
 import golden from '../golden/digests.json' with { type: 'json' }
 
 const peppers = golden.peppers.map(({ id, secret, secretHex }) => ({

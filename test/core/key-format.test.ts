@@ -7,7 +7,7 @@ import {
   hasRightChecksum,
   MAX_KEY_LENGTH,
   parseKey,
-} from '../../lib/core/key-format.ts'
+} from '../../lib/core/keys/key-format.ts'
 import golden from '../golden/key-format.json' with { type: 'json' }
 
 /** A key of the right shape with the right checksum; null for everything else. */

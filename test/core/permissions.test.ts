@@ -6,7 +6,7 @@ import {
   checkRequirement,
   intersectPermissions,
   isWithin,
-} from '../../lib/core/permissions.ts'
+} from '../../lib/core/keys/permissions.ts'
 
 /** Permissions as JSON brings them: `__proto__` is a member like any other. */
 const json = (text: string) => JSON.parse(text)

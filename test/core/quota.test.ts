@@ -8,7 +8,7 @@ import {
   startQuota,
 } from 'latchkey'
 import { describe, expect, it } from 'vitest'
-import { checkQuota, decideExchange, isLaterQuota } from '../../lib/core/quota.ts'
+import { checkQuota, decideExchange, isLaterQuota } from '../../lib/core/limits/quota.ts'
 
 const DAY = 86_400_000
 const T0 = Date.UTC(2026, 0, 15, 12)

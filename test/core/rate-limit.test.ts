@@ -8,7 +8,7 @@ import {
   limitState,
   type Meter,
   readMeter,
-} from '../../lib/core/rate-limit.ts'
+} from '../../lib/core/limits/rate-limit.ts'
 
 const DAY = 86_400_000
 const T0 = Date.UTC(2026, 0, 15, 12)

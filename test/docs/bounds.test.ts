@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
-import { BOUNDS } from '../../lib/core/bounds.ts'
+import { BOUNDS } from '../../lib/core/keys/bounds.ts'
 
 const PAGE = fileURLToPath(new URL('../../docs/bounds.md', import.meta.url))
 

@@ -112,7 +112,7 @@ it('is named at the place itself, wherever one is reported', () => {
     /(?:operation: |fault\()'resolve_user'/.test(readFileSync(join(lib, file), 'utf8')),
   )
   expect(naming.sort()).toEqual([
-    'core/key-verifier.ts',
+    'core/verify/key-verifier.ts',
     'http/authenticate-request.ts',
     'passport/api-key-strategy.ts',
   ])

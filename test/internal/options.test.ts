@@ -1,6 +1,6 @@
 import { createApiKeys, memoryRateLimiter, memoryStore, secretScanningPattern } from 'latchkey'
 import { describe, expect, it } from 'vitest'
-import { generateKey } from '../../lib/core/key-format.ts'
+import { generateKey } from '../../lib/core/keys/key-format.ts'
 
 const SECRET = generateKey('acme_live').key
 const DAY = 86_400_000

@@ -1,6 +1,6 @@
 import type { ApiKey } from 'latchkey'
 import { describe, expect, it } from 'vitest'
-import { compileRateLimits, type RateLimit } from '../../lib/core/rate-limit.ts'
+import { compileRateLimits, type RateLimit } from '../../lib/core/limits/rate-limit.ts'
 import { type Actor, checkActor } from '../../lib/management/actor.ts'
 import type { ClientFields } from '../../lib/management/client-fields.ts'
 import { type Action, decide, resolvePolicy } from '../../lib/management/policy.ts'

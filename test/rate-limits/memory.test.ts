@@ -7,7 +7,7 @@ import {
   compileRateLimits,
   type Meter,
   readMeter,
-} from '../../lib/core/rate-limit.ts'
+} from '../../lib/core/limits/rate-limit.ts'
 import { heapGrowth } from '../support/heap-growth.ts'
 
 const DAY = 86_400_000

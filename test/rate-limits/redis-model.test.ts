@@ -5,7 +5,7 @@ import { memoryRateLimiter } from 'latchkey'
 import { redisRateLimiter } from 'latchkey/redis'
 import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible'
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest'
-import { type CompiledLimit, compileRateLimits } from '../../lib/core/rate-limit.ts'
+import { type CompiledLimit, compileRateLimits } from '../../lib/core/limits/rate-limit.ts'
 import { times } from '../support/long-run.ts'
 import { type TimedRedis, timedRedis } from '../support/redis-time.ts'
 

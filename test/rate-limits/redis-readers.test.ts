@@ -4,7 +4,7 @@ import { Redis } from 'ioredis'
 import { type LimitAnswer, type LimitRequest, memoryRateLimiter, type RateLimiter } from 'latchkey'
 import { redisRateLimiter } from 'latchkey/redis'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
-import { compileRateLimits } from '../../lib/core/rate-limit.ts'
+import { compileRateLimits } from '../../lib/core/limits/rate-limit.ts'
 import { importRelease } from '../support/old-release.ts'
 import { timedRedis } from '../support/redis-time.ts'
 

@@ -6,7 +6,7 @@ import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
 import type { LimitAnswer, LimitRequest, RateLimiter } from 'latchkey'
 import { type RedisClient, redisRateLimiter } from 'latchkey/redis'
 import { describe, expect, inject, it, onTestFinished } from 'vitest'
-import { compileRateLimits } from '../../lib/core/rate-limit.ts'
+import { compileRateLimits } from '../../lib/core/limits/rate-limit.ts'
 import { type HeldProxy, startHeldProxy } from '../support/held-proxy.ts'
 
 const limits = compileRateLimits('rateLimits', [{ name: 'hour', limit: 100, windowMs: 3_600_000 }])

@@ -4,8 +4,8 @@ import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
 import { createApiKeys, type LimitAnswer, type LimitRequest, memoryStore, type RateLimiter } from 'latchkey'
 import { type RedisClient, type RedisRateLimiterOptions, redisRateLimiter } from 'latchkey/redis'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
-import { periodAt } from '../../lib/core/calendar.ts'
-import { type CompiledLimit, compileRateLimits } from '../../lib/core/rate-limit.ts'
+import { periodAt } from '../../lib/core/limits/calendar.ts'
+import { type CompiledLimit, compileRateLimits } from '../../lib/core/limits/rate-limit.ts'
 import { NAME } from '../support/test-keys.ts'
 
 const DAY = 86_400_000

@@ -1,7 +1,7 @@
 import type { KeyChange, KeyRecord, KeyStore } from 'latchkey'
 import { redisStore } from 'latchkey/redis'
 import { describe, expect, it } from 'vitest'
-import { createRedisStore } from '../../lib/stores/redis.ts'
+import { createRedisStore } from '../../lib/stores/redis/redis-store.ts'
 import { at, lease, quota, record } from '../support/key-records.ts'
 import { counted, keysOf, newPrefix, SERVERS } from '../support/redis-store.ts'
 

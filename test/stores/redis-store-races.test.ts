@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { createApiKeys, type KeyRecord, type KeyStore } from 'latchkey'
 import { type RedisStoreClient, redisRateLimiter, redisStore } from 'latchkey/redis'
 import { describe, expect, it } from 'vitest'
-import { createRedisStore } from '../../lib/stores/redis.ts'
+import { createRedisStore } from '../../lib/stores/redis/redis-store.ts'
 import { at, lease, quota, record } from '../support/key-records.ts'
 import { newPrefix, SERVERS } from '../support/redis-store.ts'
 

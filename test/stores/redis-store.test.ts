@@ -5,7 +5,7 @@ import type { KeyRecord, KeyStore } from 'latchkey'
 import { type RedisStoreClient, redisStore } from 'latchkey/redis'
 import { storeConformance } from 'latchkey/testing'
 import { describe, expect, it, test, vi } from 'vitest'
-import { createRedisStore } from '../../lib/stores/redis.ts'
+import { createRedisStore } from '../../lib/stores/redis/redis-store.ts'
 import { at, leased, quota, record } from '../support/key-records.ts'
 import { CLIENTS, counted, keysOf, newPrefix, SERVERS, standalone } from '../support/redis-store.ts'
 

@@ -8,9 +8,9 @@ import type {
   QuotaSwap,
   QuotaSwapResult,
   UsageDelta,
-} from '../../core/key-store.ts'
-import { type QuotaRecord, startQuota } from '../../core/quota.ts'
-import type { KeyRecord } from '../../core/record.ts'
+} from '../../core/keys/key-store.ts'
+import type { KeyRecord } from '../../core/keys/record.ts'
+import { type QuotaRecord, startQuota } from '../../core/limits/quota.ts'
 import { isLatchkeyError, LatchkeyError } from '../../errors.ts'
 import { compareCodePoints } from '../../internal/code-points.ts'
 import { OptionError } from '../../internal/option-error.ts'

@@ -1,6 +1,6 @@
 import { type Expression, type ExpressionBuilder, type SqlBool, sql } from 'kysely'
-import type { KeyFilter, KeyPosition, Proposal, UsageDelta } from '../../core/key-store.ts'
-import type { QuotaRecord } from '../../core/quota.ts'
+import type { KeyFilter, KeyPosition, Proposal, UsageDelta } from '../../core/keys/key-store.ts'
+import type { QuotaRecord } from '../../core/limits/quota.ts'
 import type { Dialect, Schema } from './dialect.ts'
 import { keyColumnNames, QUOTA_PREFIX, quotaColumnNames } from './key-row.ts'
 import type { Cell, Statement } from './plan.ts'

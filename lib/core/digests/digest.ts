@@ -1,0 +1,268 @@
+import { createHmac, createSecretKey, hash, type KeyObject, timingSafeEqual } from 'node:crypto'
+import { LatchkeyError } from '../../errors.ts'
+import { isUint8Array } from '../../internal/any-realm.ts'
+import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
+import { OptionError } from '../../internal/option-error.ts'
+import { checkArray, checkInteger, checkObject, fail } from '../../internal/options.ts'
+import { type Bcrypt, createBcrypt, type Presenter } from './bcrypt.ts'
+import { coveredPart, readCoverage } from './digest-coverage.ts'
+import { type CreatePepperCheck, type PepperCheck, UNCHECKED } from './pepper-check.ts'
+
+/**
+ * How digests of new keys are made. Every scheme stays verifiable whatever is chosen here, since a stored
+ * digest names its own.
+ *
+ * - `sha256`: one SHA-256 over the key. Right for keys of 256 random bits: there is nothing to guess.
+ * - `hmac-sha256`: the same under a pepper that the database does not hold, so that a stolen table cannot even confirm
+ *   a guess. The default where `peppers` are configured.
+ * - `bcrypt`: for those whose policy asks for it. Needs the package `bcrypt`. A process runs it once for each
+ *   key, not once for each request. `cost` is its work factor, 4 to 15.
+ */
+export type DigestScheme =
+  | 'sha256'
+  | 'hmac-sha256'
+  | 'bcrypt'
+  | { readonly scheme: 'bcrypt'; readonly cost?: number }
+
+/** A named secret that digests are made under. */
+export interface Pepper {
+  /**
+   * Stored with each digest: 1 to 32 letters, digits, `_` and `-`. Never reuse an id for another secret: a process that has
+   * another one than the rest fails with `unavailable`, and its faults name the id, rather than call good keys wrong.
+   */
+  readonly id: string
+  /** At least 32 bytes, the same in every process to the last; a string counts as UTF-8. */
+  readonly secret: string | Uint8Array
+}
+
+/** A stored digest, read once. */
+export interface PreparedDigest {
+  /**
+   * Settles where a key that does not match is a wrong key, and rejects where it may be the configuration of this process
+   * that is wrong. @throws LatchkeyError `unavailable`
+   */
+  beforeBlame(): Awaitable<void>
+  /** Whether `key` is the key of this digest, compared in constant time. Who presents it decides whose turn bcrypt is. */
+  matches(key: string, presenter?: Presenter): Awaitable<boolean>
+  /** Whether to ask costs microseconds rather than a share of a core. */
+  isCheap(): boolean
+  /** Whether a new digest of the key would be made the same way. */
+  readonly isCurrent: boolean
+  /** How many characters of it count, at most; those behind them may differ the next time. */
+  readonly readsAtMost: number
+  /** Which part of the key it covers, as its name says it; empty for the whole key. */
+  readonly coverage: string
+}
+
+export interface Digester {
+  /**
+   * The digest string for a key under the current scheme. One that takes the place of another covers the same part: what
+   * that did not cover may differ the next time the key is presented.
+   *
+   * @throws LatchkeyError `unavailable` where other processes have another secret under the pepper.
+   */
+  create(key: string, coverage?: string): Awaitable<string>
+  /** Reads a stored digest string. @throws LatchkeyError `unknown_digest` */
+  prepare(digest: string): PreparedDigest
+  /** Says that the secret of this process is the right one. @throws TypeError where there is no such pepper */
+  acceptPepper(id: string): Promise<void>
+}
+
+const DEFAULT_BCRYPT_COST = 12
+const MAX_PEPPERS = 16
+const PEPPER_ID = /^[A-Za-z0-9_-]{1,32}$/
+const SHA256 = /^\$sha256\$([A-Za-z0-9_-]{43})$/
+const HMAC_SHA256 = /^\$hmac-sha256\$([A-Za-z0-9_-]{1,32})\$([A-Za-z0-9_-]{43})$/
+const SHA512 = /^\$sha512\$([A-Za-z0-9_-]{86})$/
+const BCRYPT = /^\$bcrypt(\$2[aby]\$\d\d\$[./A-Za-z0-9]{53})$/
+/** bcrypt reads 72 bytes, and keys are ASCII. */
+const BCRYPT_READS = 72
+const BCRYPT_SHA256 = /^\$bcrypt-sha256(\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53})$/
+
+/** @throws TypeError naming the option. */
+export function createDigester(
+  options: { digest?: unknown; peppers?: unknown },
+  createCheck: CreatePepperCheck = () => UNCHECKED,
+): Digester {
+  const secrets = checkPeppers('peppers', options.peppers ?? [])
+  const peppers = new Map<string, HeldPepper>()
+  for (const [id, secret] of secrets) peppers.set(id, { secret, check: createCheck(id, secret) })
+  const scheme = checkScheme(
+    'digest',
+    options.digest ?? (secrets.size > 0 ? 'hmac-sha256' : 'sha256'),
+    secrets,
+  )
+  let made: Bcrypt | undefined
+  // Most never need it, and what it remembers by takes memory from the beginning.
+  const bcrypt = () => {
+    made ??= createBcrypt()
+    return made
+  }
+  const [currentPepper] = peppers.keys()
+
+  function create(key: string, coverage = ''): Awaitable<string> {
+    const text = coveredPart(key, coverage)
+    if (text === null) throw new Error('the key has no part that its digest could cover')
+    if (scheme.name === 'bcrypt') {
+      return bcrypt()
+        .create(sha256Of(text), scheme.cost)
+        .then((crypt) => `$bcrypt-sha256${coverage}${crypt}`)
+    }
+    if (scheme.name === 'sha256') return `$sha256${coverage}$${sha256Of(text)}`
+    const { secret, check } = peppers.get(currentPepper as string) as HeldPepper
+    const make = () => {
+      const digest = createHmac('sha256', secret).update(text).digest('base64url')
+      return `$hmac-sha256${coverage}$${currentPepper}$${digest}`
+    }
+    const checked = check.beforeUse()
+    return isPromiseLike(checked) ? checked.then(make) : make()
+  }
+
+  function prepare(digest: string): PreparedDigest {
+    const { whole, coverage } = readCoverage(digest)
+    const prepared = prepareWhole(whole)
+    const { readsAtMost = Infinity, beforeBlame = noDoubt } = prepared
+    if (coverage === '') return { ...prepared, beforeBlame, readsAtMost, coverage }
+    const matches = (key: string, presenter?: Presenter) => {
+      const text = coveredPart(key, coverage)
+      return text !== null && prepared.matches(text, presenter)
+    }
+    return { ...prepared, matches, beforeBlame, readsAtMost, coverage }
+  }
+
+  function prepareWhole(digest: string): WholeDigest {
+    const sha256 = SHA256.exec(digest)
+    if (sha256) {
+      const expected = Buffer.from(sha256[1] as string, 'latin1')
+      return {
+        matches: (key) => isSameText(sha256Of(key), expected),
+        isCheap: always,
+        isCurrent: scheme.name === 'sha256',
+      }
+    }
+    const hmac = HMAC_SHA256.exec(digest)
+    if (hmac) return prepareHmac(hmac[1] as string, Buffer.from(hmac[2] as string, 'base64url'))
+    const crypted = BCRYPT_SHA256.exec(digest)
+    if (crypted) {
+      // bcrypt reads 72 bytes at most, so it is given the 43 characters of the key's SHA-256.
+      const isCurrent = scheme.name === 'bcrypt' && Number(crypted[2]) === scheme.cost
+      return prepareBcrypt(crypted[1] as string, sha256Of, isCurrent)
+    }
+    const sha512 = SHA512.exec(digest)
+    if (sha512) {
+      const expected = Buffer.from(sha512[1] as string, 'base64url')
+      return {
+        matches: (key) => timingSafeEqual(hash('sha512', key, 'buffer'), expected),
+        isCheap: always,
+        isCurrent: false,
+      }
+    }
+    const bare = BCRYPT.exec(digest)
+    if (bare) {
+      const prepared = prepareBcrypt(bare[1] as string, (key) => key.slice(0, BCRYPT_READS), false)
+      return { ...prepared, readsAtMost: BCRYPT_READS }
+    }
+    throw new LatchkeyError('unknown_digest', 'a stored digest has a scheme that this release does not know')
+  }
+
+  /** `input` is what bcrypt is given of a key. */
+  function prepareBcrypt(crypt: string, input: (key: string) => string, isCurrent: boolean): WholeDigest {
+    return {
+      matches: (key, presenter) => bcrypt().matches(input(key), crypt, presenter),
+      isCheap: () => bcrypt().isProven(crypt),
+      isCurrent,
+    }
+  }
+
+  function prepareHmac(pepperId: string, expected: Buffer): WholeDigest {
+    const pepper = peppers.get(pepperId)
+    if (!pepper) {
+      const problem = `a stored digest was made under the pepper "${pepperId}", which is not configured`
+      throw new LatchkeyError('unknown_digest', problem)
+    }
+    const { secret, check } = pepper
+    return {
+      matches(key) {
+        const isRight = timingSafeEqual(createHmac('sha256', secret).update(key).digest(), expected)
+        if (isRight && !check.isSettled) check.proven()
+        return isRight
+      },
+      isCheap: always,
+      beforeBlame: check.beforeBlame,
+      isCurrent: scheme.name === 'hmac-sha256' && pepperId === currentPepper,
+    }
+  }
+
+  async function acceptPepper(id: string): Promise<void> {
+    const pepper = peppers.get(id)
+    if (!pepper) throw new OptionError('pepper', 'be the id of a configured pepper')
+    await pepper.check.accept()
+  }
+
+  return { create, prepare, acceptPepper }
+}
+
+interface HeldPepper {
+  readonly secret: KeyObject
+  readonly check: PepperCheck
+}
+
+type WholeDigest = Omit<PreparedDigest, 'coverage' | 'readsAtMost' | 'beforeBlame'> &
+  Partial<Pick<PreparedDigest, 'readsAtMost' | 'beforeBlame'>>
+
+const always = () => true
+
+/** Only a pepper can differ from process to process. */
+const noDoubt = () => {}
+
+function sha256Of(text: string): string {
+  return hash('sha256', text, 'base64url')
+}
+
+/** What the digest of a presented key is written into, to be compared: `hash` is three times as quick with a string. */
+const presented = Buffer.alloc(43)
+
+/** Whether a text of 43 characters is the expected one, in constant time. */
+function isSameText(text: string, expected: Buffer): boolean {
+  presented.write(text, 'latin1')
+  return timingSafeEqual(presented, expected)
+}
+
+interface ResolvedScheme {
+  readonly name: 'sha256' | 'hmac-sha256' | 'bcrypt'
+  readonly cost: number
+}
+
+function checkScheme(name: string, value: unknown, peppers: ReadonlyMap<string, KeyObject>): ResolvedScheme {
+  if (typeof value === 'object' && value !== null) {
+    const given = checkObject(name, value, ['scheme', 'cost'])
+    if (given.scheme !== 'bcrypt') fail(`${name}.scheme`, '"bcrypt" where an object is given', given.scheme)
+    return { name: 'bcrypt', cost: checkInteger(`${name}.cost`, given.cost ?? DEFAULT_BCRYPT_COST, 4, 15) }
+  }
+  if (value !== 'sha256' && value !== 'hmac-sha256' && value !== 'bcrypt') {
+    fail(name, '"sha256", "hmac-sha256" or "bcrypt"', value)
+  }
+  if (value === 'hmac-sha256' && peppers.size === 0) {
+    throw new TypeError(`"${name}" is "hmac-sha256", which needs at least one entry in "peppers"`)
+  }
+  return { name: value, cost: DEFAULT_BCRYPT_COST }
+}
+
+function checkPeppers(name: string, value: unknown): Map<string, KeyObject> {
+  const peppers = new Map<string, KeyObject>()
+  for (const [i, entry] of checkArray(name, value, MAX_PEPPERS).entries()) {
+    const path = `${name}[${i}]`
+    const { id, secret } = checkObject(path, entry, ['id', 'secret'])
+    if (typeof id !== 'string' || !PEPPER_ID.test(id)) {
+      fail(`${path}.id`, '1 to 32 letters, digits, "_" and "-"', id)
+    }
+    if (peppers.has(id)) throw new OptionError(`${path}.id`, 'be unique among the peppers')
+    if (typeof secret !== 'string' && !isUint8Array(secret)) {
+      return fail(`${path}.secret`, 'a string or a Uint8Array', secret)
+    }
+    const bytes = Buffer.from(secret as string)
+    if (bytes.length < 32) throw new OptionError(`${path}.secret`, 'be at least 32 bytes long')
+    peppers.set(id, createSecretKey(bytes))
+  }
+  return peppers
+}

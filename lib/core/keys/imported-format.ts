@@ -1,0 +1,122 @@
+import { isRegExp } from '../../internal/any-realm.ts'
+import { OptionError } from '../../internal/option-error.ts'
+import { checkArray, checkFunction, describe, fail } from '../../internal/options.ts'
+import type { ImportedKey } from '../manage/imported-key.ts'
+import type { KeyRecord } from './record.ts'
+
+/**
+ * The keys of another product: how the record of a presented key is found. Keys that were imported keep their text, and
+ * whoever holds one notices nothing.
+ *
+ * @example
+ * // Keys of a table that was searched by their first eight characters.
+ * const legacy: KeyFormat = { name: 'legacy', lookup: (key) => (/^[a-z0-9]{40}$/.test(key) ? key.slice(0, 8) : null) }
+ */
+export interface KeyFormat {
+  /**
+   * 1 to 32 lower-case letters, digits and `-`, beginning with a letter. It is kept with every imported key: never rename
+   * it, and never use it for another format.
+   */
+  readonly name: string
+  /**
+   * What finds the record of this key, 1 to 200 characters; null where it is no key of this format. It sees every text
+   * that is presented and is neither a native key nor a JWT, before any I/O: let it test the whole shape, so that other
+   * tokens pass by. It must be unique for each key, need not be secret, and must never change.
+   */
+  lookup(key: string): string | null
+}
+
+/** A format that also reads the rows of the product's own table. */
+export interface ImportFormat<Row> extends KeyFormat {
+  /**
+   * Turns a row into what `keys.import` takes. Nothing is guessed: what cannot be carried over is an error.
+   *
+   * @throws TypeError naming the column.
+   */
+  read(row: Row): ImportedKey
+}
+
+/** The longest foreign key that is looked at at all. */
+export const MAX_FOREIGN_KEY_LENGTH = 512
+const MAX_LOOKUP_LENGTH = 200
+const NAME = /^[a-z][a-z0-9-]{0,31}$/
+/** What a header field can carry and no trimming changes. */
+const VISIBLE = /^[\x21-\x7e]+$/
+/** JWS and JWE in their compact form (RFC 7515 §7.1, RFC 7516 §7.1): what comes first is a JSON object. */
+const JWT = /^eyJ[\w-]*(?:\.[\w-]*){2,4}$/
+
+export interface ForeignFormats {
+  readonly names: readonly string[]
+  /** The lookups under which a presented key may be found, by each format that knows its shape. */
+  lookupsOf(key: string): readonly string[]
+  /** The lookup that one format derives; null where the key has not its shape. */
+  lookupBy(name: string, key: string): string | null
+}
+
+/** @throws TypeError naming the option. */
+export function compileFormats(option: string, value: unknown): ForeignFormats {
+  const formats = new Map<string, KeyFormat>()
+  for (const [i, entry] of checkArray(option, value, 32).entries()) {
+    const path = `${option}[${i}]`
+    if (typeof entry !== 'object' || entry === null) fail(path, 'a format', entry)
+    const { name, lookup } = entry as Partial<KeyFormat>
+    if (typeof name !== 'string' || !NAME.test(name)) {
+      fail(`${path}.name`, '1 to 32 lower-case letters, digits and "-", beginning with a letter', name)
+    }
+    if (formats.has(name)) throw new OptionError(`${path}.name`, 'be unique among the formats')
+    checkFunction(`${path}.lookup`, lookup)
+    formats.set(name, entry as KeyFormat)
+  }
+
+  function lookupsOf(key: string): readonly string[] {
+    if (formats.size === 0 || key.length > MAX_FOREIGN_KEY_LENGTH || !VISIBLE.test(key) || JWT.test(key))
+      return []
+    return [...formats.values()].flatMap((format) => lookupOf(format, key) ?? [])
+  }
+
+  return {
+    names: [...formats.keys()],
+    lookupsOf,
+    lookupBy(name, key) {
+      const format = formats.get(name)
+      return format && key.length <= MAX_FOREIGN_KEY_LENGTH && VISIBLE.test(key)
+        ? lookupOf(format, key)
+        : null
+    },
+  }
+}
+
+/** The lookup of a record, of what a format derives. @throws TypeError when no format could have derived it. */
+export function foreignLookup(format: string, value: unknown): string {
+  if (typeof value !== 'string' || !isLookup(value)) {
+    throw new OptionError('lookup', `be 1 to ${MAX_LOOKUP_LENGTH} visible ASCII characters`)
+  }
+  return `${format}:${value}`
+}
+
+/** Requires a pattern that answers the same each time it is asked. @throws TypeError */
+export function checkShape(name: string, value: unknown): void {
+  if (isRegExp(value) && !value.global && !value.sticky) return
+  throw new OptionError(name, 'be a regular expression without the flags "g" and "y"')
+}
+
+/** Whether a record is that of a key that was issued elsewhere: the lookup of a native key is its id, without `:`. */
+export function isForeign({ lookup }: Pick<KeyRecord, 'lookup'>): boolean {
+  return lookup.includes(':')
+}
+
+function lookupOf(format: KeyFormat, key: string): string | null {
+  const value: unknown = format.lookup(key)
+  if (value === null) return null
+  if (typeof value !== 'string') {
+    throw new TypeError(
+      `the format "${format.name}" must answer a string or null, received ${describe(value)}`,
+    )
+  }
+  // What no imported key can have finds none.
+  return isLookup(value) ? `${format.name}:${value}` : null
+}
+
+function isLookup(value: string): boolean {
+  return value.length <= MAX_LOOKUP_LENGTH && VISIBLE.test(value)
+}

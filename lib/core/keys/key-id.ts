@@ -1,0 +1,29 @@
+import { isKeyForId } from '../../internal/key-text.ts'
+import { isStorable } from '../../internal/options.ts'
+import type { ForeignFormats } from './imported-format.ts'
+
+/** Stores of applications may hold ids of other forms, up to this length. */
+const MAX_ID_LENGTH = 255
+
+/** The ids that are given to keys here, at their issue or their import. */
+export const ID = /^[A-Za-z0-9_-]{1,64}$/
+
+/**
+ * Whether a text may be the id of a key. Ids often come from a client's request: one that cannot be an id is one that does not
+ * exist. So it is with the key itself in its place, which goes no further than this.
+ *
+ * A key of another product that looks like an id as well cannot be told from one.
+ */
+export function mayBeId(text: string, formats: ForeignFormats): boolean {
+  if (text === '' || text.length > MAX_ID_LENGTH || !isStorable(text) || isKeyForId(text)) return false
+  return ID.test(text) || !isForeignKey(text, formats)
+}
+
+function isForeignKey(text: string, formats: ForeignFormats): boolean {
+  try {
+    return formats.lookupsOf(text).length > 0
+  } catch {
+    // What is wrong with a format is found again, and told, when a key is verified.
+    return true
+  }
+}

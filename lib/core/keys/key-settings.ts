@@ -1,0 +1,105 @@
+import { OptionError } from '../../internal/option-error.ts'
+import { checkDate, checkShownText } from '../../internal/options.ts'
+import { copyData } from '../../internal/plain-data.ts'
+import { checkQuota, type Quota } from '../limits/quota.ts'
+import { compileRateLimits, type RateLimit } from '../limits/rate-limit.ts'
+import { checkAllowedIps } from './allowed-ips.ts'
+import { BOUNDS, checkBounded } from './bounds.ts'
+import { checkPermissions, type Permissions } from './permissions.ts'
+import { checkMetadata, type Metadata } from './record.ts'
+
+/** What may be set on a key, at its issue and afterwards. */
+export interface KeySettings {
+  /** For people, 1 to 255 characters. */
+  name: string
+  /**
+   * What the key may do.
+   *
+   * @default {} (nothing that asks for a permission)
+   */
+  permissions?: Permissions
+  /**
+   * The key's own rate limits; `null` inherits the current default, `[]` means none.
+   *
+   * @default null
+   */
+  rateLimits?: readonly RateLimit[] | null
+  /**
+   * How many calls the key has in all. Needs a store with `swapQuota`.
+   *
+   * @default null (unlimited)
+   */
+  quota?: Quota | null
+  /**
+   * Addresses and CIDR blocks, IPv4 and IPv6, from which the key may be used.
+   *
+   * @default null (from everywhere)
+   */
+  allowedIps?: readonly string[] | null
+  /**
+   * When the key expires; in the future.
+   *
+   * @default null (never)
+   */
+  expiresAt?: Date | null
+  /**
+   * The key expires when it has not been used for so many milliseconds, at least 60,000; uses being written in
+   * batches, it may live as much longer as `usage.flushMs` and `cache.maxAgeMs` together. Needs a store with
+   * `recordUsage`.
+   *
+   * @default null (it does not)
+   */
+  idleExpiryMs?: number | null
+  /**
+   * JSON that the application keeps with the key; not for secrets.
+   *
+   * @default {}
+   */
+  metadata?: Metadata
+}
+
+/** The settings of a key that names none. */
+export const DEFAULT_SETTINGS = {
+  permissions: {},
+  rateLimits: null,
+  allowedIps: null,
+  expiresAt: null,
+  idleExpiryMs: null,
+  metadata: {},
+  enabled: true,
+} as const
+
+const CHECKS: { readonly [member in keyof KeySettings]-?: (value: unknown, now: number) => unknown } = {
+  name: (value) => checkShownText('name', value, BOUNDS.name.max),
+  permissions: (value) => checkPermissions('permissions', value),
+  rateLimits: orNull((value) => {
+    compileRateLimits('rateLimits', value)
+    return copyData(value)
+  }),
+  quota: orNull((value) => checkQuota('quota', value)),
+  allowedIps: orNull((value) => checkAllowedIps('allowedIps', value)),
+  expiresAt: orNull((value, now) => {
+    const date = checkDate('expiresAt', value)
+    if (date.getTime() <= now) throw new OptionError('expiresAt', 'be in the future')
+    return new Date(date)
+  }),
+  idleExpiryMs: orNull((value) => checkBounded('idleExpiryMs', value, BOUNDS.idleExpiryMs)),
+  metadata: (value) => checkMetadata('metadata', value),
+}
+
+/** Checks the settings that are given and copies them; `undefined` counts as not given. @throws TypeError */
+export function checkSettings(given: object, now: number): Partial<KeySettings> {
+  const settings: Record<string, unknown> = {}
+  for (const member of SETTINGS) {
+    const value = (given as Record<string, unknown>)[member]
+    if (value !== undefined) settings[member] = CHECKS[member](value, now)
+  }
+  return settings
+}
+
+/** The names of all settings. */
+export const SETTINGS = Object.freeze(Object.keys(CHECKS) as (keyof KeySettings)[])
+
+function orNull(check: (value: unknown, now: number) => unknown) {
+  return (value: unknown, now: number) => (value === null ? null : check(value, now))
+}

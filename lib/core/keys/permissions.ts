@@ -1,0 +1,180 @@
+import { deepFreeze } from '../../internal/deep-freeze.ts'
+import { memberPath } from '../../internal/key-text.ts'
+import { OptionError } from '../../internal/option-error.ts'
+import { checkArray, describe, fail, isPlainObject } from '../../internal/options.ts'
+import { copyData } from '../../internal/plain-data.ts'
+import { BOUNDS } from './bounds.ts'
+
+/**
+ * What a key may do: for each resource, the actions allowed on it.
+ *
+ * `*` as an action stands for every action on that resource, `*` as a resource for every resource:
+ * `{ projects: ['*'] }`, `{ '*': ['read'] }`, `{ '*': ['*'] }`. There are no other wildcards: `proj*` is a name.
+ *
+ * The resource `api-keys` belongs to Latchkey and no wildcard covers it: `{ 'api-keys': ['verify'] }` has to be spelled out.
+ */
+export type Permissions = Readonly<Record<string, readonly string[]>>
+
+/**
+ * What a route asks for. An object asks for all it names; an array holds alternatives, any one of which is enough.
+ *
+ * @example
+ * { projects: ['read', 'write'] }                     // both
+ * [{ projects: ['read'] }, { reports: ['read'] }]     // either
+ */
+export type PermissionRequirement =
+  | Permissions
+  // Where TypeScript infers the type of an array, members of one alternative are optional in the others.
+  | readonly Alternative[]
+
+type Alternative = Readonly<Record<string, readonly string[] | undefined>>
+
+/** What Latchkey itself asks permissions for, by its literal name: a customer's `*` is meant for the customer's things. */
+export const OWN_RESOURCE = 'api-keys'
+
+/** What a resource and an action may be called. */
+export const PERMISSION_NAME = /^(?:\*|[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,63})$/
+const MAX_NAMES = BOUNDS.permissions.max
+
+/**
+ * What `granted` lacks of `required`, or null where it lacks nothing. Of several alternatives it is
+ * the one that lacks least. A required `*` is satisfied by a granted `*` only.
+ */
+export function missingPermissions(
+  granted: Permissions,
+  required: PermissionRequirement,
+): Permissions | null {
+  if (!isAlternatives(required)) return missingOfAll(granted, required)
+  let least: Permissions | null = null
+  for (const alternative of required) {
+    const missing = missingOfAll(granted, alternative)
+    if (!missing) return null
+    if (!least || countActions(missing) < countActions(least)) least = missing
+  }
+  // No alternative at all is met by nothing.
+  return least ?? {}
+}
+
+/**
+ * What both grant, and nothing else: it satisfies a requirement of one action exactly where `a` and `b` both do, wildcards
+ * on either side understood. A name is listed once: what `*` grants is not repeated on the resources it covers.
+ */
+export function intersectPermissions(a: Permissions, b: Permissions): Permissions {
+  const everywhere = commonActions(actionsOn(a, '*'), actionsOn(b, '*'))
+  const common: [string, string[]][] = everywhere.length === 0 ? [] : [['*', everywhere]]
+  const own = actionsNamed(a, OWN_RESOURCE).filter((action) => actionsNamed(b, OWN_RESOURCE).includes(action))
+  if (own.length > 0) common.push([OWN_RESOURCE, [...new Set(own)]])
+  for (const resource of new Set([...Object.keys(a), ...Object.keys(b)])) {
+    if (resource === OWN_RESOURCE) continue
+    const actions = commonActions(actionsOn(a, resource), actionsOn(b, resource))
+    const further = everywhere.includes('*') ? [] : actions.filter((action) => !everywhere.includes(action))
+    if (further.length > 0) common.push([resource, further])
+  }
+  // A resource may be called `__proto__`: this defines members, and sets nothing.
+  return Object.fromEntries(common)
+}
+
+/** Whether `ceiling` grants all that `permissions` do. What ends in `*` lies within an equal `*` only. */
+export function isWithin(permissions: Permissions, ceiling: Permissions): boolean {
+  return missingOfAll(ceiling, permissions) === null
+}
+
+/** Requires permissions as a key holds them, and returns a copy without repetitions. @throws TypeError */
+export function checkPermissions(name: string, value: unknown): Permissions {
+  if (!isPlainObject(value)) fail(name, 'an object of resource → actions', value)
+  const resources = Object.entries(value)
+  if (resources.length > MAX_NAMES) throw new OptionError(name, `name at most ${MAX_NAMES} resources`)
+  return Object.fromEntries(
+    resources.map(([resource, actions]) => {
+      checkName(`${name}`, resource)
+      const path = memberPath(name, resource)
+      const names = checkArray(path, actions, MAX_NAMES)
+      for (const action of names) checkName(path, action)
+      return [resource, [...new Set(names as readonly string[])]]
+    }),
+  )
+}
+
+const resolved = new WeakSet<object>()
+
+/**
+ * A frozen copy of what a route asks for, checked once and for all: a later change of the original changes nothing.
+ *
+ * @throws TypeError as {@link checkRequirement} does
+ */
+export function resolveRequirement(name: string, value: PermissionRequirement): PermissionRequirement {
+  if (typeof value === 'object' && value !== null && resolved.has(value)) return value
+  checkRequirement(name, value)
+  const copy = deepFreeze(copyData(value))
+  resolved.add(copy)
+  return copy
+}
+
+/**
+ * Requires what a route may ask for: as {@link checkPermissions}, but what names no resource, no action or no
+ * alternative is refused, since it reads like a demand and would demand nothing. @throws TypeError
+ */
+export function checkRequirement(name: string, value: unknown): asserts value is PermissionRequirement {
+  if (typeof value === 'object' && value !== null && resolved.has(value)) return
+  const alternatives = Array.isArray(value) ? checkArray(name, value, MAX_NAMES) : [value]
+  if (alternatives.length === 0) fail(name, 'permissions, or a non-empty array of alternatives', value)
+  for (const alternative of alternatives) {
+    const asked = Object.entries(checkPermissions(name, alternative))
+    if (asked.length === 0) throw new OptionError(name, 'name at least one resource')
+    for (const [resource, actions] of asked) {
+      if (actions.length === 0) throw new OptionError(memberPath(name, resource), 'name at least one action')
+    }
+  }
+}
+
+function isAlternatives(required: PermissionRequirement): required is readonly Alternative[] {
+  return Array.isArray(required)
+}
+
+function missingOfAll(granted: Permissions, required: Alternative): Permissions | null {
+  let missing: [string, string[]][] | null = null
+  for (const resource of Object.keys(required)) {
+    const lacking = (required[resource] ?? []).filter((action) => !isGranted(granted, resource, action))
+    if (lacking.length === 0) continue
+    missing ??= []
+    missing.push([resource, lacking])
+  }
+  return missing && Object.fromEntries(missing)
+}
+
+function isGranted(granted: Permissions, resource: string, action: string): boolean {
+  if (resource === OWN_RESOURCE) return actionsNamed(granted, resource).includes(action)
+  return allows(granted, resource, action) || allows(granted, '*', action)
+}
+
+function allows(granted: Permissions, resource: string, action: string): boolean {
+  const actions = actionsNamed(granted, resource)
+  return actions.includes(action) || actions.includes('*')
+}
+
+/** All that is granted on a resource, by its own name and by `*`. */
+function actionsOn(granted: Permissions, resource: string): ReadonlySet<string> {
+  return new Set([...actionsNamed(granted, resource), ...actionsNamed(granted, '*')])
+}
+
+function actionsNamed(granted: Permissions, resource: string): readonly string[] {
+  return (Object.hasOwn(granted, resource) && granted[resource]) || []
+}
+
+function commonActions(a: ReadonlySet<string>, b: ReadonlySet<string>): string[] {
+  if (a.has('*')) return b.has('*') ? ['*'] : [...b]
+  return b.has('*') ? [...a] : [...a].filter((action) => b.has(action))
+}
+
+function countActions(permissions: Permissions): number {
+  return Object.values(permissions).reduce((sum, actions) => sum + actions.length, 0)
+}
+
+function checkName(name: string, value: unknown): void {
+  if (typeof value === 'string' && PERMISSION_NAME.test(value)) return
+  throw new OptionError(
+    name,
+    `use names of 1 to 64 letters, digits and "_ . : / -", or "*"`,
+    `"${name}" must use names of 1 to 64 letters, digits and "_ . : / -", or "*", received ${describe(value)}`,
+  )
+}

@@ -1,0 +1,301 @@
+import { OptionError } from '../../internal/option-error.ts'
+import { checkArray, checkObject, fail } from '../../internal/options.ts'
+import { BOUNDS, checkBounded } from '../keys/bounds.ts'
+import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
+
+/**
+ * One limit on how often a key may be used. A key may have several; a call passes all of them or is charged to none.
+ *
+ * - `windowMs` alone: a fixed window that opens with the first call after the previous one ended.
+ * - `windowMs` and `burst`: a token bucket that holds `burst` calls and refills at `limit` per `windowMs`. In any
+ *   stretch of `windowMs` it admits at most `burst + limit` calls.
+ * - `per`: a calendar day or month in `timeZone`.
+ */
+export type RateLimit = {
+  /** Appears in the `RateLimit` fields and in refusals. Unique within a key: 1 to 32 letters, digits, `_` and `-`. */
+  readonly name: string
+  /** How many calls are allowed, a positive integer. */
+  readonly limit: number
+} & (
+  | {
+      /** The length of the window in milliseconds, at most 10 years. */
+      readonly windowMs: number
+      /** How many calls may come at once, a positive integer. Makes the limit a token bucket. */
+      readonly burst?: number
+      readonly per?: never
+      readonly timeZone?: never
+    }
+  | {
+      /** The calendar period. */
+      readonly per: CalendarUnit
+      /**
+       * The time zone whose midnight begins the period: an IANA name or an offset.
+       *
+       * @default 'UTC'
+       */
+      readonly timeZone?: string
+      readonly windowMs?: never
+      readonly burst?: never
+    }
+)
+
+/** How a limit, or the quota, stands after a verification. */
+export interface LimitState {
+  readonly type: 'rate_limit' | 'quota'
+  /** The limit's name; `quota` for the quota. */
+  readonly name: string
+  /** Calls per window; for a quota the refill's amount, or null where nothing refills it. */
+  readonly limit: number | null
+  /** Whole calls left. */
+  readonly remaining: number
+  /** The length of the window or calendar period in milliseconds; null for a quota. */
+  readonly windowMs: number | null
+  /** Milliseconds until `remaining` grows: the window's end, a bucket's next call, a quota's refill. Null if it is full. */
+  readonly resetMs: number | null
+  /** Whether this limit refused the call. */
+  readonly exceeded: boolean
+}
+
+/** A limit as the limiters use it: checked once, with everything computed that does not depend on the moment. */
+export interface CompiledLimit {
+  readonly name: string
+  readonly kind: 'window' | 'bucket' | 'calendar'
+  readonly limit: number
+  /** The window's length in milliseconds; for a calendar period 0, since it varies. */
+  readonly windowMs: number
+  /** The most that can be used at once: `burst` for a bucket, `limit` otherwise. */
+  readonly capacity: number
+  readonly per: CalendarUnit
+  readonly timeZone: string
+  /** What, when it changes, restarts the count: the name, the kind and the window, not the number. */
+  readonly shape: string
+}
+
+/**
+ * What a limiter keeps for one limit: how much is used, since when, and under which shape it was counted. None of it
+ * depends on the number of the limit or on the burst of whoever reads it, so that processes with other numbers, and a number
+ * that is changed back and forth, neither lose nor grant usage. Only a bucket's rate matters: it drains at the rate of
+ * whoever charges it next.
+ */
+export interface Meter {
+  readonly shape: string
+  /** Units used. A fraction only in a bucket, which leaks; there it may be more than a smaller burst allows. */
+  readonly used: number
+  /** When the window or period began, or the bucket was last charged; milliseconds since the epoch. */
+  readonly since: number
+  /**
+   * When it has ended: the end of the window or period, or when the bucket is empty at the rate of whoever charged it. It
+   * counts until then and not after; only then may it be dropped.
+   */
+  readonly until: number
+}
+
+export interface MeterReading {
+  readonly fits: boolean
+  /** The meter as of now, before the cost. */
+  readonly meter: Meter
+  /** Milliseconds until the cost would fit; 0 where it fits, null where it never will. */
+  readonly retryAfterMs: number | null
+}
+
+const MAX_WINDOW_MS = BOUNDS.windowMs.max
+/** Longer than anything runs; a bucket may be so wide that it never empties. */
+export const MAX_LIFETIME_MS = 10 * MAX_WINDOW_MS
+/**
+ * How much more than its burst a bucket may hold, since what leaks are fractions, and their sums are rounded: this share of
+ * it, and never a whole call.
+ */
+export const BUCKET_SLACK = 1e-12
+export const MAX_BUCKET_SLACK = 0.5
+/** What a limit may be called, but `quota`. */
+export const LIMIT_NAME = /^[A-Za-z0-9_-]{1,32}$/
+
+/** How many meters of a lineage may run at once. A limit that there is no room to count reads as used up. */
+export const MAX_METERS = 256
+
+/** Reads a meter at `now` and decides whether `cost` fits. Pure: charging is {@link chargeMeter}. */
+export function readMeter(
+  limit: CompiledLimit,
+  kept: Meter | undefined,
+  cost: number,
+  now: number,
+): MeterReading {
+  const meter = currentMeter(limit, kept, now)
+  if (cost === 0 || meter.used + cost <= roomOf(limit)) return { fits: true, meter, retryAfterMs: 0 }
+  return { fits: false, meter, retryAfterMs: cost > limit.capacity ? null : waitFor(limit, meter, cost, now) }
+}
+
+/** A meter that was read, after `cost` was spent. */
+export function chargeMeter(limit: CompiledLimit, meter: Meter, cost: number): Meter {
+  return withUsed(limit, meter, meter.used + cost)
+}
+
+/** How a limit reads at `now` where there is no room to count it. */
+export function usedUpMeter(limit: CompiledLimit, now: number): Meter {
+  return withUsed(limit, currentMeter(limit, undefined, now), limit.capacity)
+}
+
+/** A meter as it was read at `now`, of which only these two were told. */
+export function toldMeter(limit: CompiledLimit, used: number, since: number, now: number): Meter {
+  return { shape: limit.shape, used, since, until: endOf(limit, used, since, now) }
+}
+
+/**
+ * The meter after what was spent at `chargedAt` is given back, as far as it still counts; null where it does not. Of a
+ * bucket it takes for leaked all that can have leaked since, so that giving back never admits more than the limit.
+ */
+export function refundMeter(
+  limit: CompiledLimit,
+  kept: Meter | undefined,
+  cost: number,
+  chargedAt: number,
+  now: number,
+): Meter | null {
+  if (!isRunning(limit, kept, now)) return null
+  const meter = currentMeter(limit, kept, now)
+  const leaked = limit.kind === 'bucket' ? (Math.max(0, now - chargedAt) * limit.limit) / limit.windowMs : 0
+  const isOver = limit.kind !== 'bucket' && (meter.since !== kept.since || chargedAt < kept.since)
+  const back = isOver ? 0 : Math.max(0, cost - leaked)
+  return back === 0 ? null : withUsed(limit, meter, Math.max(0, meter.used - back))
+}
+
+/** How a limit stands, from its meter as of now. */
+export function limitState(limit: CompiledLimit, meter: Meter, exceeded: boolean, now: number): LimitState {
+  return {
+    type: 'rate_limit',
+    name: limit.name,
+    limit: limit.limit,
+    remaining: Math.min(limit.capacity, Math.max(0, Math.floor(roomOf(limit) - meter.used))),
+    windowMs: limit.kind === 'calendar' ? periodLength(limit, now) : limit.windowMs,
+    resetMs: resetMs(limit, meter, now),
+    exceeded,
+  }
+}
+
+/** Checks limits and prepares them. @throws TypeError naming the member. */
+export function compileRateLimits(name: string, value: unknown): readonly CompiledLimit[] {
+  const limits = checkArray(name, value, BOUNDS.rateLimits.max).map((limit, i) =>
+    compileRateLimit(`${name}[${i}]`, limit),
+  )
+  const names = new Set<string>()
+  for (const [i, limit] of limits.entries()) {
+    if (names.has(limit.name))
+      throw new OptionError(`${name}[${i}].name`, 'be unique among the limits of a key')
+    names.add(limit.name)
+  }
+  return Object.freeze(limits)
+}
+
+function compileRateLimit(path: string, value: unknown): CompiledLimit {
+  const given = checkObject(path, value, ['name', 'limit', 'windowMs', 'burst', 'per', 'timeZone'])
+  const { name } = given
+  if (typeof name !== 'string' || !LIMIT_NAME.test(name)) {
+    fail(`${path}.name`, '1 to 32 letters, digits, "_" and "-"', name)
+  }
+  if (name === 'quota') throw new OptionError(`${path}.name`, 'not be "quota", which names the quota')
+  const limit = checkBounded(`${path}.limit`, given.limit, BOUNDS.limit)
+  if (given.per !== undefined) return compileCalendar(path, name, limit, given)
+  if (given.timeZone !== undefined)
+    throw new OptionError(`${path}.timeZone`, 'go with "per" only', `"${path}.timeZone" goes with "per" only`)
+  const windowMs = checkBounded(`${path}.windowMs`, given.windowMs, BOUNDS.windowMs)
+  const bucket = given.burst !== undefined
+  const capacity = bucket ? checkBounded(`${path}.burst`, given.burst, BOUNDS.burst) : limit
+  const kind = bucket ? 'bucket' : 'window'
+  return Object.freeze({
+    name,
+    kind,
+    limit,
+    windowMs,
+    capacity,
+    per: 'day',
+    timeZone: 'UTC',
+    shape: `${name} ${kind} ${windowMs}`,
+  })
+}
+
+function compileCalendar(
+  path: string,
+  name: string,
+  limit: number,
+  given: Record<string, unknown>,
+): CompiledLimit {
+  const { per } = given
+  if (per !== 'day' && per !== 'month') fail(`${path}.per`, '"day" or "month"', per)
+  for (const other of ['windowMs', 'burst']) {
+    if (given[other] !== undefined)
+      throw new OptionError(
+        `${path}.${other}`,
+        'not be combined with "per"',
+        `"${path}.${other}" cannot be combined with "per"`,
+      )
+  }
+  const timeZone = checkTimeZone(`${path}.timeZone`, given.timeZone ?? 'UTC')
+  return Object.freeze({
+    name,
+    kind: 'calendar',
+    limit,
+    windowMs: 0,
+    capacity: limit,
+    per,
+    timeZone,
+    shape: `${name} ${per} ${timeZone}`,
+  })
+}
+
+function currentMeter(limit: CompiledLimit, kept: Meter | undefined, now: number): Meter {
+  const running = isRunning(limit, kept, now) ? kept : undefined
+  if (limit.kind === 'bucket') return toldMeter(limit, running ? leak(limit, running, now) : 0, now, now)
+  const opensAt = limit.kind === 'window' ? now : periodAt(limit.per, limit.timeZone, now).startsAt
+  if (!running) return toldMeter(limit, 0, opensAt, now)
+  // A clock that was set back must not stretch a window beyond its length.
+  return running.since > opensAt ? toldMeter(limit, running.used, opensAt, now) : running
+}
+
+function isRunning(limit: CompiledLimit, kept: Meter | undefined, now: number): kept is Meter {
+  return kept?.shape === limit.shape && kept.until > now
+}
+
+/** What is left in a bucket. More than its burst stays what it is: another reader's may be larger. */
+function leak(limit: CompiledLimit, meter: Meter, now: number): number {
+  return Math.max(0, meter.used - (Math.max(0, now - meter.since) * limit.limit) / limit.windowMs)
+}
+
+function withUsed(limit: CompiledLimit, { shape, since, until }: Meter, used: number): Meter {
+  return { shape, used, since, until: limit.kind === 'bucket' ? emptyAt(limit, used, since) : until }
+}
+
+function endOf(limit: CompiledLimit, used: number, since: number, now: number): number {
+  if (limit.kind === 'bucket') return emptyAt(limit, used, since)
+  if (limit.kind === 'window') return since + limit.windowMs
+  return periodAt(limit.per, limit.timeZone, now).endsAt
+}
+
+/** When a bucket is empty. */
+function emptyAt(limit: CompiledLimit, used: number, since: number): number {
+  return since + Math.min(Math.ceil((used * limit.windowMs) / limit.limit), MAX_LIFETIME_MS)
+}
+
+/** Up to where a limit may be used. */
+function roomOf({ kind, capacity }: CompiledLimit): number {
+  return kind === 'bucket' ? capacity + Math.min(capacity * BUCKET_SLACK, MAX_BUCKET_SLACK) : capacity
+}
+
+function waitFor(limit: CompiledLimit, meter: Meter, cost: number, now: number): number {
+  if (limit.kind !== 'bucket') return Math.max(1, meter.until - now)
+  return Math.max(1, Math.ceil(((meter.used + cost - roomOf(limit)) * limit.windowMs) / limit.limit))
+}
+
+function resetMs(limit: CompiledLimit, meter: Meter, now: number): number | null {
+  if (meter.used <= 0) return null
+  if (limit.kind !== 'bucket') return Math.max(1, meter.until - now)
+  // As above: what is only a rounding away from the next whole call has reached it.
+  const used = meter.used - (roomOf(limit) - limit.capacity)
+  if (used <= 0) return null
+  const toNextUnit = used - (Math.ceil(used) - 1)
+  return Math.max(1, Math.ceil((toNextUnit * limit.windowMs) / limit.limit))
+}
+
+function periodLength(limit: CompiledLimit, now: number): number {
+  const { startsAt, endsAt } = periodAt(limit.per, limit.timeZone, now)
+  return endsAt - startsAt
+}

@@ -1,0 +1,121 @@
+import { LatchkeyError } from '../../errors.ts'
+import { checkObject, checkText } from '../../internal/options.ts'
+import type { Clock } from '../clock.ts'
+import type { ApiKeyEvent } from '../events.ts'
+import type { Forgetting, KeyFilter, KeyStore } from '../keys/key-store.ts'
+import { checkOwner, type KeyRecord, type Owner } from '../keys/record.ts'
+import { lacks } from '../store-access.ts'
+import { checkBy, conflict, type createKeyChanges } from './change-keys.ts'
+import type { ErasedOwner, EraseOptions } from './key-management.ts'
+import type { ChangedKey, PublishChange } from './publish-change.ts'
+
+export interface ErasureParts {
+  readonly store: KeyStore
+  readonly publish: PublishChange
+  readonly clock: Clock
+  emit(event: ApiKeyEvent): void
+  /** Writes the uses that are still in memory; false where some could not be written. */
+  flushUsage(): Promise<boolean>
+  /** Revokes every key of the owner and makes that known, without telling of each key. */
+  revokeSilently(owner: Owner, by: string | null): Promise<void>
+}
+
+/** How often keys of the owner may appear behind our back, or a record be changed by others, before that is an error. */
+const MAX_ROUNDS = 20
+
+/**
+ * Erases owners. It revokes before it removes: a key that is only gone would go on in processes that hold it. Events of single
+ * keys would keep what is erased, so there is one of the whole.
+ */
+export function createOwnerErasure(
+  parts: ErasureParts,
+  { findById, pages }: Pick<ReturnType<typeof createKeyChanges>, 'findById' | 'pages'>,
+): (owner: Owner, options?: EraseOptions) => Promise<ErasedOwner> {
+  const { store, publish, clock, emit } = parts
+
+  return async function erase(owner, options = {}) {
+    const checked = checkOwner('owner', owner)
+    const { knownAs, by } = checkOptions(checked, options)
+    if (knownAs !== null && !store.forget) throw lacks('erase', 'forget')
+    const erased = { removed: 0, forgotten: 0 }
+    let complete = false
+    try {
+      const isWritten = await parts.flushUsage()
+      await removeAll(checked, by, erased)
+      // Uses that this process has gathered would bring addresses back.
+      if (knownAs !== null && !isWritten) throw unwritten()
+      if (knownAs !== null) await forgetEverywhere(knownAs, erased)
+      complete = true
+      return { ...erased }
+    } finally {
+      emit({ type: 'owner.erased', at: new Date(clock.now()), owner: checked, ...erased, complete, by })
+    }
+  }
+
+  async function removeAll(owner: Owner, by: string | null, erased: { removed: number }): Promise<void> {
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      await parts.revokeSilently(owner, by)
+      for await (const records of pages({ owner })) {
+        // One that was issued meanwhile is left to the next round: it has to be revoked first.
+        const ids = records.filter(({ revokedAt }) => revokedAt).map(({ id }) => id)
+        if (ids.length > 0) erased.removed += await store.purge(ids, new Date(clock.now()))
+      }
+      if ((await store.list({ owner }, { limit: 1 })).length === 0) return
+    }
+    throw conflict('Keys of the owner appear as fast as they are erased')
+  }
+
+  /** Nobody lists keys by who has revoked them: all that are revoked are read. */
+  async function forgetEverywhere(knownAs: string, erased: { forgotten: number }): Promise<void> {
+    const filters: KeyFilter[] = [
+      { createdBy: knownAs },
+      { status: { is: 'revoked', at: new Date(clock.now()) } },
+    ]
+    for (const filter of filters) {
+      for await (const records of pages(filter)) {
+        const changed: ChangedKey[] = []
+        try {
+          for (const record of records) {
+            const next = await forgetOn(record, knownAs)
+            if (next) changed.push(next)
+          }
+        } finally {
+          erased.forgotten += changed.length
+          await publish(changed)
+        }
+      }
+    }
+  }
+
+  /** The record as it is afterwards; null where nothing was to be forgotten. */
+  async function forgetOn(listed: KeyRecord, knownAs: string): Promise<ChangedKey | null> {
+    let record: KeyRecord | null = listed
+    for (let attempt = 0; attempt < MAX_ROUNDS; attempt++) {
+      const forgetting = record && traceOf(record, knownAs)
+      if (!record || !forgetting) return null
+      const { id, lineageId, version } = record
+      const outcome = await store.forget?.(id, version, { ...forgetting, updatedAt: new Date(clock.now()) })
+      if (outcome === 'updated') return { id, lineageId, version: version + 1 }
+      record = await findById(id)
+    }
+    throw conflict('The key is being changed too often by others')
+  }
+}
+
+function unwritten(): LatchkeyError {
+  return new LatchkeyError('unavailable', 'Uses of keys could not be written', { stack: false })
+}
+
+/** What there is of a person on a key; null where there is nothing. */
+function traceOf({ createdBy, revokedBy }: KeyRecord, knownAs: string): Omit<Forgetting, 'updatedAt'> | null {
+  const isCreator = createdBy === knownAs
+  const isRevoker = revokedBy === knownAs
+  if (!isCreator && !isRevoker) return null
+  return { ...(isCreator && { createdBy: null, lastUsedIp: null }), ...(isRevoker && { revokedBy: null }) }
+}
+
+function checkOptions(owner: Owner, options: EraseOptions): { knownAs: string | null; by: string | null } {
+  checkObject('options', options, ['by', 'knownAs'])
+  const { knownAs = owner.id } = options
+  return { knownAs: knownAs === null ? null : checkText('knownAs', knownAs, 255), by: checkBy(options) }
+}

@@ -1,0 +1,100 @@
+import type { Awaitable } from '../../internal/awaitable.ts'
+import { checkInteger, checkObject, checkText, fail } from '../../internal/options.ts'
+import { checkRequirement, type PermissionRequirement } from '../keys/permissions.ts'
+import type { ApiKey } from '../keys/record.ts'
+import type { InvalidReason, VerifiedKey, VerifyResult } from './verify-result.ts'
+
+export interface VerifyOptions {
+  /** What the key must be permitted. An object asks for all it names, an array for any one of its entries. */
+  permissions?: PermissionRequirement
+  /**
+   * How many units the call spends of every limit and of the quota: a non-negative integer.
+   * 0 checks the key and spends nothing.
+   *
+   * @default 1
+   */
+  cost?: number
+  /**
+   * The client's address. A key with `allowedIps` is refused without it. Take it from the framework's own
+   * trusted-proxy setting, never from a header.
+   */
+  ip?: string
+  /** Accepts only keys with this prefix, or one of these. */
+  prefix?: string | readonly string[]
+}
+
+/**
+ * What a middleware needs of whoever verifies keys: `createApiKeys()` here, or a client of another service.
+ */
+export interface ApiKeyVerifier {
+  /** The prefix of the keys issued here, by which a bearer token is recognised as a key. */
+  readonly prefix?: string
+  /**
+   * Whether a text has the shape of a key that was issued elsewhere, by the `formats` configured: what a bearer token is
+   * recognised by as well.
+   */
+  isForeignKey?(text: string): boolean
+  /**
+   * Verifies a key and spends its cost. A refusal is a value; only a fault rejects.
+   *
+   * @throws LatchkeyError `unavailable` when the store or another part cannot answer.
+   */
+  verify(key: string, options?: VerifyOptions): Promise<VerifyResult>
+  /** As `verify`, but answers at once, and throws at once, where nothing has to be waited for. */
+  verifyEager?(key: string, options?: VerifyOptions): Awaitable<VerifyResult>
+  /**
+   * Gives back what a verification has spent, once: to windows and periods that have not ended, to buckets what has
+   * not leaked since, to the quota unless it was set or refilled. False where there is nothing to give back.
+   *
+   * @throws TypeError when `result` is not what `verify` returned when it admitted a key.
+   * @throws LatchkeyError `unavailable` when the limiter cannot be told; what was spent then stays spent.
+   * @throws LatchkeyError `unsupported` when the limiter cannot give back.
+   */
+  refund?(result: VerifiedKey): Promise<boolean>
+  /** Takes note of what happened beside `verify`, a refusal, a fault, or a key that was shown: it becomes an event. */
+  report?(happening: Happening): void
+}
+
+/** What happened in a middleware, or where keys are managed, and `verify` could not see. */
+export type Happening =
+  | {
+      readonly type: 'refused'
+      readonly code: 'missing_key' | 'multiple_credentials' | 'invalid_key' | 'insufficient_permissions'
+      readonly reason: InvalidReason | 'bearer_not_read' | null
+      readonly apiKey: ApiKey | null
+      readonly ip: string | undefined
+    }
+  | {
+      readonly type: 'fault'
+      /** Where it happened. */
+      readonly operation: 'resolve_user' | 'actor' | 'management' | 'verify'
+      readonly error: unknown
+    }
+  /** Somebody who does not own a key was shown it. */
+  | { readonly type: 'read'; readonly apiKey: ApiKey; readonly by: string | null }
+
+/** Whether a key with `prefix` is accepted where only `accepted` ones are. */
+export function isAcceptedPrefix(prefix: string, accepted: string | readonly string[] | undefined): boolean {
+  if (accepted === undefined) return true
+  return typeof accepted === 'string' ? prefix === accepted : accepted.includes(prefix)
+}
+
+/** Requires options of `verify`. @throws TypeError naming the option. */
+export function checkVerifyOptions(options: VerifyOptions): void {
+  if (typeof options !== 'object' || options === null) fail('options', 'an object', options)
+  for (const name in options) {
+    const value = options[name as keyof VerifyOptions]
+    if (value === undefined) continue
+    if (name === 'permissions') checkRequirement(name, value)
+    else if (name === 'cost') checkInteger(name, value, 0, Number.MAX_SAFE_INTEGER)
+    else if (name === 'ip') checkText(name, value, 255)
+    else if (name === 'prefix') checkPrefixes(name, value)
+    else checkObject('options', options, ['permissions', 'cost', 'ip', 'prefix'])
+  }
+}
+
+function checkPrefixes(name: string, value: unknown): void {
+  const list = Array.isArray(value) ? value : [value]
+  if (list.length > 0 && list.every((prefix) => typeof prefix === 'string' && prefix !== '')) return
+  fail(name, 'a prefix or a non-empty array of prefixes', value)
+}

@@ -1,0 +1,33 @@
+import type { Clock } from '../clock.ts'
+import type { ApiKeyEvent } from '../events.ts'
+import { readAddress } from '../keys/client-address.ts'
+import type { Happening } from './key-verifier.ts'
+
+/** Makes events of what happened beside `verify`. */
+export function createReporter(
+  clock: Clock,
+  emit: (event: ApiKeyEvent) => void,
+): (happening: Happening) => void {
+  return function report(happening) {
+    const at = new Date(clock.now())
+    if (happening.type === 'fault') {
+      emit({ type: 'fault', at, operation: happening.operation, error: happening.error })
+      return
+    }
+    if (happening.type === 'read') {
+      const { apiKey, by } = happening
+      emit({ type: 'key.read', at, keyId: apiKey.id, owner: apiKey.owner, by })
+      return
+    }
+    const { code, reason, apiKey, ip } = happening
+    emit({
+      type: 'key.refused',
+      at,
+      code,
+      reason,
+      keyId: apiKey?.id ?? null,
+      owner: apiKey?.owner ?? null,
+      ip: readAddress(ip)?.text ?? null,
+    })
+  }
+}

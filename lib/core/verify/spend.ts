@@ -1,0 +1,161 @@
+import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
+import type { Clock } from '../clock.ts'
+import type { FaultGuard } from '../faults.ts'
+import type { QuotaAnswer, QuotaLease } from '../limits/quota-account.ts'
+import type { QuotaLeases } from '../limits/quota-leases.ts'
+import type { LimitState } from '../limits/rate-limit.ts'
+import { checkLimitAnswer, type LimitAnswer, type RateLimiter } from '../limits/rate-limiter.ts'
+import type { Charge } from './admitted-key.ts'
+import type { CachedKey } from './record-cache.ts'
+
+export interface SpenderParts {
+  readonly limiter: RateLimiter
+  readonly quotaLeases: QuotaLeases
+  readonly clock: Clock
+  readonly guard: FaultGuard
+  readonly retainMs: number
+  /** Whether a key without limits and quota is admitted without asking the limiter for its latest version. */
+  readonly isBounded: boolean
+}
+
+/** What a call spends, and of what. */
+export interface Purchase {
+  readonly facts: CachedKey
+  /** Whether the record was read after the call came. */
+  readonly isFresh: boolean
+  readonly cost: number
+}
+
+/** What has become of it. */
+export type Spending =
+  | { readonly outcome: 'spent'; readonly limits: readonly LimitState[]; readonly charge: Charge | null }
+  /** Nothing was spent. `retryAfterMs` is null where the same call will never pass. */
+  | {
+      readonly outcome: 'rate_limited' | 'quota_exceeded'
+      readonly limits: readonly LimitState[]
+      readonly retryAfterMs: number | null
+    }
+  /** Nothing was spent: there is a later version of the record. */
+  | { readonly outcome: 'stale' }
+  /** Nothing was spent: whether units are left shows only a record that is read anew. */
+  | { readonly outcome: 'unknown' }
+
+export type Spend = (purchase: Purchase) => Awaitable<Spending>
+
+/**
+ * Spends what a call costs: units of the quota first, from memory where it can; then the one call to the limiter, which may refuse, and
+ * knows the latest version of the record. A refusal and a fault put the units back.
+ */
+export function createSpend({
+  limiter,
+  quotaLeases,
+  clock,
+  guard,
+  retainMs,
+  isBounded,
+}: SpenderParts): Spend {
+  function spend(purchase: Purchase): Awaitable<Spending> {
+    const { facts, isFresh, cost } = purchase
+    if (!facts.quota || cost === 0) return charge(purchase, null)
+    const lease = quotaLeases.takeNow(facts, cost)
+    if (lease) return charge(purchase, lease)
+    return quotaLeases.take(facts, cost, isFresh).then((answer) => goOn(purchase, answer))
+  }
+
+  function goOn(purchase: Purchase, answer: QuotaAnswer): Awaitable<Spending> {
+    switch (answer.outcome) {
+      case 'taken':
+        return charge(purchase, answer.lease)
+      case 'unknown':
+        return UNKNOWN
+      case 'gone':
+        return STALE
+      case 'short':
+        return refuseShort(purchase, answer.retryAfterMs)
+    }
+  }
+
+  /** The limiter is only asked how the limits stand, and whether the record that was decided upon is the latest. */
+  function refuseShort({ facts, isFresh }: Purchase, retryAfterMs: number | null): Awaitable<Spending> {
+    return askLimiter(facts, isFresh, 0, null, (answer) => {
+      if (answer.outcome === 'stale') return STALE
+      return { outcome: 'quota_exceeded', limits: withQuota(answer.limits, facts, true), retryAfterMs }
+    })
+  }
+
+  function charge({ facts, isFresh, cost }: Purchase, lease: QuotaLease | null): Awaitable<Spending> {
+    if (isBounded && facts.limits.length === 0 && !facts.quota) return SPENT_NOTHING
+    return askLimiter(facts, isFresh, cost, lease, (answer) => {
+      if (answer.outcome === 'admitted') {
+        const limits = lease
+          ? [...answer.limits, lease.account.state(clock.now(), false)]
+          : withQuota(answer.limits, facts, false)
+        return { outcome: 'spent', limits, charge: chargeOf(answer.chargedAt, cost, facts, lease) }
+      }
+      if (lease) quotaLeases.putBack(lease, cost)
+      if (answer.outcome === 'stale') return STALE
+      const { retryAfterMs } = answer
+      return { outcome: 'rate_limited', limits: withQuota(answer.limits, facts, false), retryAfterMs }
+    })
+  }
+
+  /** Asks, and goes on with the answer: at once where it is there at once. Where there is none, the units go back first. */
+  function askLimiter(
+    { apiKey, limits }: CachedKey,
+    fresh: boolean,
+    cost: number,
+    lease: QuotaLease | null,
+    proceed: (answer: LimitAnswer) => Spending,
+  ): Awaitable<Spending> {
+    const giveUp = (error: unknown): never => {
+      if (lease) quotaLeases.putBack(lease, cost)
+      throw error
+    }
+    const fail = (error: unknown) => giveUp(guard.toError('rate_limiter', error))
+    const receive = (given: LimitAnswer) => {
+      try {
+        checkLimitAnswer(given)
+      } catch (error) {
+        return fail(error)
+      }
+      return proceed(given)
+    }
+    let answer: Awaitable<LimitAnswer>
+    try {
+      const { lineageId, id: keyId, version } = apiKey
+      answer = limiter.check({ lineageId, keyId, version, fresh, cost, limits, retainMs })
+    } catch (error) {
+      return fail(error)
+    }
+    if (!isPromiseLike(answer)) return receive(answer)
+    // One with a deadline of its own needs no second timer, which would cost more than the rest of the call.
+    if (limiter.timeoutMs !== undefined) return answer.then(receive, fail)
+    return guard.run('rate_limiter', () => answer).then(receive, giveUp)
+  }
+
+  function withQuota(
+    limits: readonly LimitState[],
+    facts: CachedKey,
+    exceeded: boolean,
+  ): readonly LimitState[] {
+    return facts.quota ? [...limits, quotaLeases.stateOf(facts, exceeded)] : limits
+  }
+
+  return spend
+}
+
+const STALE: Spending = Object.freeze({ outcome: 'stale' })
+const UNKNOWN: Spending = Object.freeze({ outcome: 'unknown' })
+/** A key without limits and quota, where nobody is asked. */
+const SPENT_NOTHING: Spending = Object.freeze({ outcome: 'spent', limits: Object.freeze([]), charge: null })
+
+function chargeOf(
+  chargedAt: number | null,
+  cost: number,
+  { apiKey: { lineageId }, limits }: CachedKey,
+  lease: QuotaLease | null,
+): Charge | null {
+  const isCounted = chargedAt !== null && cost > 0 && limits.length > 0
+  if (!isCounted && !lease) return null
+  return { limits: isCounted ? { lineageId, cost, chargedAt, limits } : null, lease, cost }
+}

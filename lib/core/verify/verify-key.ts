@@ -1,0 +1,291 @@
+import { LatchkeyError } from '../../errors.ts'
+import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
+import type { Digester } from '../digests/digest.ts'
+import type { ApiKeyEvent } from '../events.ts'
+import type { ForeignFormats } from '../keys/imported-format.ts'
+import { hasRightChecksum, parseKey } from '../keys/key-format.ts'
+import type { KeyStore } from '../keys/key-store.ts'
+import type { ApiKey } from '../keys/record.ts'
+import { Admitted } from './admitted-key.ts'
+import { decideKey } from './decide-key.ts'
+import type { FailedAttempts } from './failed-attempts.ts'
+import { isAcceptedPrefix, type VerifyOptions } from './key-verifier.ts'
+import type { OwnerStanding } from './owner-state.ts'
+import type { CachedKey, LoadedKey, Lookup, RecordCache } from './record-cache.ts'
+import { createRefuseKey, type RefuseKey } from './refuse-key.ts'
+import { createSpend, type Spend, type SpenderParts, type Spending } from './spend.ts'
+import { createUpgradeDigest, type UpgradeDigest } from './upgrade-digest.ts'
+import type { UsageLog } from './usage-log.ts'
+import type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './verify-result.ts'
+
+export interface VerifierParts extends SpenderParts {
+  readonly cache: RecordCache
+  readonly store: KeyStore
+  readonly digester: Digester
+  readonly formats: ForeignFormats
+  /** Null where the application has nothing to say of owners. */
+  readonly ownerStanding: OwnerStanding | null
+  readonly usage: UsageLog | null
+  readonly failedAttempts: FailedAttempts
+  /** How long a use in another process may go unnoticed here: a key is not idle before that has passed too. */
+  readonly idleSlackMs: number
+  readonly upgradeDigests: boolean
+  emit(event: ApiKeyEvent): void
+  /** Keeps work that nobody waits for until `close()`. */
+  inBackground(work: Promise<unknown>): void
+}
+
+export interface Verifier {
+  verify(key: string, options: VerifyOptions): Awaitable<VerifyResult>
+  /** Gives back what a verification has spent; false where there is nothing to give back. */
+  refund(result: VerifiedKey): Promise<boolean>
+}
+
+/** How often a record is read again because the limiter knows of a newer version, before that is a fault. */
+const MAX_STALE = 2
+
+/** What is presented. */
+interface Presented {
+  readonly key: string
+  readonly lookup: Lookup
+  /** The id that a native key claims; null for a foreign one, whose id nobody knows before its record is read. */
+  readonly keyId: string | null
+  readonly options: VerifyOptions
+}
+
+/**
+ * One verification on its way through the steps, which is also the view of the key that is decided upon. It is changed in place: a copy
+ * would cost every call, and no two steps of one verification are under way at once.
+ */
+interface Verification extends Presented {
+  readonly cost: number
+  facts: CachedKey
+  /** Whether the record was read after the call came. */
+  isFresh: boolean
+  idleAtMs: number
+  granted: ApiKey | null | undefined
+  /** Also the time of the use: asking the clock once more would cost every call. */
+  decidedAt: number
+  /** How often the record was read again because it was out of date. */
+  staleReads: number
+}
+
+/**
+ * Verification, step by step: find the record, prove the secret, decide, spend, admit. The record, the owner's status and the limiter are the
+ * only I/O, and a warm call does none of it but the limiter's. What is there already is never waited for: a warm call is answered
+ * at once.
+ */
+export function createVerifier(parts: VerifierParts): Verifier {
+  return new LocalVerifier(parts)
+}
+
+class LocalVerifier implements Verifier {
+  private readonly refuse: RefuseKey
+  private readonly spend: Spend
+  private readonly upgradeDigest: UpgradeDigest
+  private readonly parts: VerifierParts
+
+  constructor(parts: VerifierParts) {
+    this.parts = parts
+    this.refuse = createRefuseKey(parts.clock, parts.emit)
+    this.spend = createSpend(parts)
+    this.upgradeDigest = createUpgradeDigest(parts)
+  }
+
+  verify(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
+    if (typeof key !== 'string') return this.refuseInvalid('malformed', null, null, options)
+    const parsed = parseKey(key)
+    if (!parsed) return this.verifyForeign(key, options)
+    const { prefix, keyId } = parsed
+    const held = this.parts.cache.peek(keyId)
+    // For a record at hand the digest says all that a checksum could, unless asking it is dear.
+    if (!held?.digest.isCheap() && !hasRightChecksum(key)) {
+      return this.refuseInvalid('malformed', null, null, options)
+    }
+    if (!isAcceptedPrefix(prefix, options.prefix)) {
+      return this.refuseInvalid('prefix_not_accepted', keyId, null, options)
+    }
+    return this.find({ key, lookup: keyId, keyId, options }, held)
+  }
+
+  /** What has not the shape of a native key may be one that was imported. */
+  private verifyForeign(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
+    const lookup = this.lookupsOf(key)
+    if (lookup.length === 0) return this.refuseInvalid('malformed', null, null, options)
+    return this.find({ key, lookup, keyId: null, options }, this.parts.cache.peek(lookup))
+  }
+
+  private lookupsOf(key: string): readonly string[] {
+    try {
+      return this.parts.formats.lookupsOf(key)
+    } catch (error) {
+      throw this.parts.guard.toError('format', error)
+    }
+  }
+
+  /** Goes on with the record that is held, or reads it. */
+  private find(presented: Presented, held: CachedKey | null | undefined): Awaitable<VerifyResult> {
+    const { keyId, lookup, options } = presented
+    // Good keys behind a shared address keep working: where a digest is at hand, the key says for itself what it is.
+    const blocked = held?.digest.isCheap() ? null : this.findBlock(options)
+    if (blocked && !this.isKnownHere(presented)) return this.refuse(blocked, options)
+    if (held === null) return this.refuseInvalid('unknown', keyId, null, options)
+    if (held) return this.prove(this.verificationOf(presented, held, false))
+    return this.parts.cache.load(lookup).then(({ cached, fresh }) => {
+      if (!cached) return this.refuseInvalid('unknown', keyId, null, options)
+      return this.prove(this.verificationOf(presented, cached, fresh))
+    })
+  }
+
+  private findBlock(options: VerifyOptions): RefusedKey | null {
+    const retryAfterMs = this.parts.failedAttempts.blockedForMs(options.ip)
+    return retryAfterMs === 0 ? null : { ok: false, code: 'too_many_failures', retryAfterMs }
+  }
+
+  /** Whether this very key was verified here; its record may have aged. */
+  private isKnownHere({ key, lookup }: Presented): boolean {
+    const held = this.parts.cache.recall(lookup)
+    return held?.digest.isCheap() === true && held.digest.matches(key) === true
+  }
+
+  private verificationOf(presented: Presented, facts: CachedKey, isFresh: boolean): Verification {
+    const { key, lookup, keyId, options } = presented
+    return {
+      key,
+      lookup,
+      keyId,
+      options,
+      cost: options.cost ?? 1,
+      facts,
+      isFresh,
+      idleAtMs: this.idleAtOf(facts),
+      granted: this.parts.ownerStanding ? undefined : facts.apiKey,
+      decidedAt: 0,
+      staleReads: 0,
+    }
+  }
+
+  private idleAtOf({ apiKey, lastActiveAtMs }: CachedKey): number {
+    if (apiKey.idleExpiryMs === null) return Infinity
+    const lastActive = Math.max(lastActiveAtMs, this.parts.usage?.lastUse(apiKey.id) ?? 0)
+    return lastActive + apiKey.idleExpiryMs + this.parts.idleSlackMs
+  }
+
+  /** The digest says whether it is this key. */
+  private prove(verification: Verification): Awaitable<VerifyResult> {
+    const { key, options, facts } = verification
+    const presenter = { ip: options.ip, usualIp: facts.apiKey.lastUsedIp }
+    const matched = facts.digest.matches(key, presenter)
+    if (!isPromiseLike(matched)) return matched ? this.decide(verification) : this.refuseSecret(verification)
+    const isRight = this.parts.guard.run('digest', () => matched)
+    return isRight.then((right) => (right ? this.decide(verification) : this.refuseSecret(verification)))
+  }
+
+  private refuseSecret({ key, keyId, options, facts }: Verification): Awaitable<RefusedKey> {
+    if (keyId !== null && !hasRightChecksum(key)) return this.refuseInvalid('malformed', null, null, options)
+    const blocked = this.findBlock(options)
+    if (blocked) return this.refuse(blocked, options)
+    const refuseIt = () => this.refuseInvalid('wrong_secret', keyId, facts, options)
+    const isWrong = facts.digest.beforeBlame()
+    return isPromiseLike(isWrong) ? isWrong.then(refuseIt) : refuseIt()
+  }
+
+  private decide(verification: Verification): Awaitable<VerifyResult> {
+    const { keyId, options, facts } = verification
+    const now = this.parts.clock.now()
+    verification.decidedAt = now
+    const decision = decideKey(verification, options, now)
+    switch (decision.outcome) {
+      case 'owner_unknown':
+        return this.askOwner(verification)
+      case 'allowed':
+        return this.charge(verification)
+      case 'refused': {
+        const { refusal } = decision
+        if (refusal.code !== 'invalid_key') return this.refuse(refusal, options)
+        return this.refuseInvalid(refusal.reason, keyId, facts, options)
+      }
+    }
+  }
+
+  private askOwner(verification: Verification): Awaitable<VerifyResult> {
+    const proceed = (granted: ApiKey | null) => {
+      verification.granted = granted
+      return this.decide(verification)
+    }
+    const granted = this.parts.ownerStanding?.(verification.facts.apiKey) ?? null
+    return isPromiseLike(granted) ? granted.then(proceed) : proceed(granted)
+  }
+
+  private charge(verification: Verification): Awaitable<VerifyResult> {
+    const spending = this.spend(verification)
+    if (!isPromiseLike(spending)) return this.conclude(verification, spending)
+    return spending.then((known) => this.conclude(verification, known))
+  }
+
+  private conclude(verification: Verification, spending: Spending): Awaitable<VerifyResult> {
+    switch (spending.outcome) {
+      case 'spent':
+        return this.admit(verification, spending)
+      case 'stale':
+        verification.staleReads += 1
+        return this.readAgain(verification)
+      case 'unknown':
+        return this.readAgain(verification)
+      default: {
+        const { outcome: code, limits, retryAfterMs } = spending
+        const apiKey = verification.granted as ApiKey
+        return this.refuse({ ok: false, code, apiKey, limits, retryAfterMs }, verification.options)
+      }
+    }
+  }
+
+  private async readAgain(verification: Verification): Promise<VerifyResult> {
+    if (verification.staleReads > MAX_STALE) {
+      const cause = new Error('the store keeps returning a record older than its latest change')
+      throw this.parts.guard.toError('store', cause)
+    }
+    const { cached, fresh }: LoadedKey = await this.parts.cache.loadFresh(verification.lookup)
+    if (!cached) return this.refuseInvalid('unknown', verification.keyId, null, verification.options)
+    verification.facts = cached
+    verification.isFresh = fresh
+    verification.idleAtMs = this.idleAtOf(cached)
+    verification.granted = this.parts.ownerStanding ? undefined : cached.apiKey
+    return this.prove(verification)
+  }
+
+  private admit(
+    { key, cost, options, facts, granted, decidedAt }: Verification,
+    { limits, charge: spent }: Spending & { outcome: 'spent' },
+  ): VerifyResult {
+    facts.lastActiveAtMs = decidedAt
+    this.parts.usage?.record(facts, cost > 0 ? 1 : 0, decidedAt, options.ip)
+    this.upgradeDigest(key, facts)
+    return new Admitted(granted as ApiKey, limits, this.parts.limiter, spent)
+  }
+
+  private refuseInvalid(
+    reason: InvalidReason,
+    keyId: string | null,
+    facts: CachedKey | null,
+    options: VerifyOptions,
+  ): RefusedKey {
+    if (this.parts.failedAttempts.blockedForMs(options.ip) === 0) this.parts.failedAttempts.count(options.ip)
+    return this.refuse({ ok: false, code: 'invalid_key', reason }, options, keyId, facts?.apiKey)
+  }
+
+  async refund(result: VerifiedKey): Promise<boolean> {
+    const spent = Admitted.takeCharge(result, this.parts.limiter)
+    if (!spent) return false
+    const { limits, lease, cost } = spent
+    // What is not given back to the limits stays spent of the quota too.
+    if (limits) await this.parts.guard.run('rate_limiter', () => this.parts.limiter.refund?.(limits))
+    if (lease) this.parts.quotaLeases.putBack(lease, cost)
+    return true
+  }
+}
+
+/** The error of every call after `close()`. */
+export function closedError(): LatchkeyError {
+  return new LatchkeyError('unavailable', 'These API keys were closed', { stack: false })
+}

@@ -1,0 +1,61 @@
+import type { Permissions } from '../keys/permissions.ts'
+import type { ApiKey } from '../keys/record.ts'
+import type { LimitState } from '../limits/rate-limit.ts'
+
+/** Why a key is invalid. For events and logs: a client is told `invalid_key` and nothing else. */
+export type InvalidReason =
+  /** Not the shape of a key, or its checksum is wrong. Found without any I/O. */
+  | 'malformed'
+  /** `verify` was restricted to another prefix. Found without any I/O. */
+  | 'prefix_not_accepted'
+  /** There is no such key. */
+  | 'unknown'
+  /** There is such a key, with another secret. */
+  | 'wrong_secret'
+  | 'revoked'
+  | 'disabled'
+  | 'expired'
+  /** Not used for longer than its `idleExpiryMs`. */
+  | 'idle'
+  | 'owner_inactive'
+  /** Another service says that the key is not valid, which is all that it says. */
+  | 'inactive'
+  /** The application knows no user for the key. */
+  | 'no_user'
+
+/** A key was verified. */
+export interface VerifiedKey {
+  readonly ok: true
+  readonly apiKey: ApiKey
+  /** How the key's limits and quota stand, this call included. */
+  readonly limits: readonly LimitState[]
+}
+
+/** A key was refused. Nothing was spent. */
+export type RefusedKey =
+  | { readonly ok: false; readonly code: 'invalid_key'; readonly reason: InvalidReason }
+  | { readonly ok: false; readonly code: 'address_not_allowed'; readonly apiKey: ApiKey }
+  | {
+      readonly ok: false
+      readonly code: 'insufficient_permissions'
+      readonly apiKey: ApiKey
+      /** What the key lacks; of several alternatives, the one that lacks least. */
+      readonly missing: Permissions
+    }
+  | {
+      readonly ok: false
+      readonly code: 'rate_limited' | 'quota_exceeded'
+      readonly apiKey?: ApiKey
+      readonly limits: readonly LimitState[]
+      /** Milliseconds until the same call may pass; null if it never will. */
+      readonly retryAfterMs: number | null
+    }
+  | {
+      /** Too many invalid keys came from the client's address; whether this one is valid was not looked at. */
+      readonly ok: false
+      readonly code: 'too_many_failures'
+      /** Milliseconds until keys from this address are looked at again. */
+      readonly retryAfterMs: number
+    }
+
+export type VerifyResult = VerifiedKey | RefusedKey

@@ -1,0 +1,141 @@
+import keySlot from 'cluster-key-slot'
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../../core/clock.ts'
+import type { LimiterHappening } from '../../core/limits/rate-limiter.ts'
+import { isQueueing } from '../../internal/renew-connection.ts'
+import type { RedisClient } from './client.ts'
+import type { RedisConnection } from './connection.ts'
+
+/** One server that answers calls: what is known of its clock, and whether it is worth asking. */
+export interface RedisNode {
+  /**
+   * The time by its clock that has surely not passed when it is `at` here. Null before it has answered once.
+   */
+  toServerTime(at: number): number | null
+  /** Takes note of an answer: between `sentAt` and `receivedAt` its clock read `serverTime`. */
+  answered(sentAt: number, receivedAt: number, serverTime: number): void
+  /** Takes note that it failed, or was silent. */
+  failed(error: unknown): void
+  /** Whether to ask it now. While it keeps failing, a single call every now and then finds out whether that is over. */
+  isWorthAsking(): boolean
+  /** Why it failed last. */
+  readonly lastError: unknown
+}
+
+/** A share of failures among calls at which a server is no longer asked. */
+const MAX_FAILURES = 0.5
+const MIN_CALLS = 20
+const COUNTED_MS = 10_000
+/** How long between two calls that find out whether it answers again. */
+const PAUSE_MS = 500
+/** Nodes of a Cluster that are remembered, the latest asked. They get new addresses again and again. */
+const MAX_NODES = 1_000
+
+/** The nodes behind a connection, each made when it is first needed. */
+export function createRedisNodes(
+  connection: RedisConnection,
+  clock: Clock,
+  tell: (happening: LimiterHappening) => void,
+): (key: string) => RedisNode {
+  const nodes = new LRUCache<string, RedisNode>({ max: MAX_NODES })
+  if (!connection.current().isCluster) {
+    const only = createRedisNode(connection, clock, tell)
+    return () => only
+  }
+
+  return function nodeOf(key) {
+    const name = nodeName(connection.current(), key)
+    let node = nodes.get(name)
+    if (!node) {
+      node = createRedisNode(connection, clock, tell)
+      nodes.set(name, node)
+    }
+    return node
+  }
+}
+
+/** In a Cluster every primary has a clock, and troubles, of its own. */
+function nodeName(client: RedisClient, key: string): string {
+  const slot = keySlot(key)
+  return client.slots?.[slot]?.[0] ?? String(slot)
+}
+
+function createRedisNode(
+  connection: RedisConnection,
+  clock: Clock,
+  tell: (happening: LimiterHappening) => void,
+): RedisNode {
+  const offset = createOffset()
+  let countedFrom = clock.now()
+  let calls = 0
+  let failures = 0
+  let suspended: { readonly since: number; askAgainAt: number } | null = null
+  let lastError: unknown
+
+  function count(failure: 0 | 1, now: number): void {
+    if (now - countedFrom >= COUNTED_MS) {
+      countedFrom = now
+      calls = 0
+      failures = 0
+    }
+    calls += 1
+    failures += failure
+  }
+
+  return {
+    toServerTime: offset.toServerTime,
+    answered(sentAt, receivedAt, serverTime) {
+      offset.learn(sentAt, receivedAt, serverTime)
+      count(0, receivedAt)
+      if (!suspended) return
+      tell({ type: 'resumed', afterMs: Math.round(receivedAt - suspended.since) })
+      suspended = null
+      calls = 0
+      failures = 0
+    },
+    failed(error) {
+      const now = clock.now()
+      count(1, now)
+      lastError = error
+      if (suspended || calls < MIN_CALLS || failures < calls * MAX_FAILURES) return
+      suspended = { since: now, askAgainAt: now + PAUSE_MS }
+      tell({ type: 'suspended', error })
+    },
+    isWorthAsking() {
+      if (!suspended) return true
+      const now = clock.now()
+      if (now < suspended.askAgainAt) return false
+      suspended.askAgainAt = now + PAUSE_MS
+      return !isQueueing(connection.current())
+    },
+    get lastError() {
+      return lastError
+    },
+  }
+}
+
+/**
+ * How far a server's clock is ahead, as an interval that every answer narrows: it was read between sending and
+ * receiving. An answer that contradicts the interval shows that a clock was set, or that another server answers now:
+ * then only that answer counts.
+ */
+function createOffset() {
+  let least = -Infinity
+  let most = Infinity
+
+  return {
+    toServerTime: (at: number) => (least === -Infinity ? null : at + least),
+    learn(sentAt: number, receivedAt: number, serverTime: number): void {
+      const low = serverTime - receivedAt
+      // The server cuts off what is less than a millisecond.
+      const high = serverTime + 1 - sentAt
+      if (low > most || high < least) {
+        least = low
+        most = high
+        return
+      }
+      least = Math.max(least, low)
+      most = Math.min(most, high)
+    },
+  }
+}

@@ -1,0 +1,269 @@
+import { createHash } from 'node:crypto'
+import { BUCKET_SLACK, MAX_BUCKET_SLACK, MAX_LIFETIME_MS, MAX_METERS } from '../../core/limits/rate-limit.ts'
+
+/** A Lua script and the SHA-1 that Redis knows it by once it was loaded. */
+export interface Script {
+  readonly source: string
+  readonly sha: string
+}
+
+/** What a script answers, first of all; its time comes next. */
+export const CODE = Object.freeze({ refused: 0, admitted: 1, stale: 2, late: 3, otherPeriod: 4 })
+
+/** From so many fields on, a hash is looked through for what has ended: when it has to live longer, and where versions rise. */
+const TIDY_FROM = 16
+/** With so many fields, that happens also where a limit is counted that was not before. */
+const TIDY_TO_OPEN = 64
+
+/** Longer than any call is waited for. */
+const REFUND_ID_MS = 120_000
+
+/**
+ * What every script begins with. One hash holds all of a lineage:
+ *
+ * - `x`: the moment until which it was told to live, in text
+ * - `v<keyId>`: a version, and when it was written
+ * - `xw…`, `xb…`, `xc…`: a meter of a window, bucket or calendar limit: units used, since when, and when it ends
+ *
+ * Numbers are doubles of fixed order, so that a value survives exactly; whatever else is found there is an error, never
+ * a number. Times are those of Redis, in milliseconds.
+ *
+ * Processes of 0.2 share `x` and the versions. Their meters (`w…`, `b…`, `c…`) and their quota (`q`) mean something else: they
+ * are never read, and last as long as the hash. They in turn leave alone whatever begins with `x`.
+ */
+const PRELUDE = `
+local call, pack, tonumber, max, min, ceil = redis.call, struct.pack, tonumber, math.max, math.min, math.ceil
+local key, args, most = KEYS[1], ARGV, 9007199254740991
+local t = call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local function read(s, size, format)
+  local a, b, c
+  if #s == size then a, b, c = struct.unpack(format, s) end
+  if a and a >= 0 and a <= most and b >= 0 and b <= most and c >= 0 and c <= most then return a, b, c end
+  error('LATCHKEY a value that is not one of ours')
+end
+`
+const VERSION = `16, '<dd'`
+const METER = `24, '<ddd'`
+
+/** Whether the hash was told to live for too short, to do so for `keep` milliseconds. `x` is the field of that name. */
+const LIFETIME = `
+local till = x and tonumber(x) or x and -1 or 0
+if not (till >= 0 and till <= most) then read('', ${VERSION}) end
+local extended = till < now + keep
+`
+
+/**
+ * Drops what has ended, and nothing else: meters, and versions that were written so long ago that nobody holds an older
+ * record. Leaves the number of meters that run on in `running`.
+ */
+const TIDY = `
+  local all, gone = call('HGETALL', key), {}
+  running = 0
+  for i = 1, #all, 2 do
+    local field = all[i]
+    local kind = string.byte(field)
+    if kind == ${byte('v')} then
+      local _, at = read(all[i + 1], ${VERSION})
+      if at + retain < now and field ~= args[2] then gone[#gone + 1] = field end
+    elseif kind == ${byte('x')} and #field > 1 then
+      local _, _, ends = read(all[i + 1], ${METER})
+      if ends > now then running = running + 1 else gone[#gone + 1] = field end
+    end
+  end
+  for i = 1, #gone, 1000 do call('HDEL', key, unpack(gone, i, min(i + 999, #gone))) end
+`
+
+/** Writes the `n` words of the command `w`, which begins with HSET and the key, and how long the hash is to live. */
+const WRITE = `
+if extended then
+  -- Twice as long as it must, so that not every call extends it.
+  w[n + 1], w[n + 2], n = 'x', string.format('%.0f', now + 2 * keep), n + 2
+end
+if n == 4 then call('HSET', key, w[3], w[4]) elseif n > 4 then call(unpack(w, 1, n)) end
+if extended then call('PEXPIRE', key, 2 * keep) end
+`
+
+/**
+ * Version and limits, all or nothing. It writes nothing once its caller has given up, and to no meter where it refuses or
+ * only looks. The meters it returns are those after the charge where it admits, and those before it where it refuses.
+ *
+ * It runs with every request, and is written for speed: it makes no function and no table that it can do without, and
+ * numbers come several to an argument, since every argument costs the client more than it costs to read them here. What an
+ * admission writes is put together while the limits are read, and left where one of them refuses.
+ *
+ * ARGV: `deadline cost version fresh retain` (fresh: 1 or 0; retain: milliseconds for the version to live), the version
+ * field, then for each limit its field and `capacity a b` (window: its length and 0, bucket: limit and length, calendar:
+ * start and end).
+ */
+const CHECK_SOURCE = `${PRELUDE}
+local match, byte = string.match, string.byte
+local deadline, cost, version, fresh, retain = match(args[1], '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+if now >= tonumber(deadline) then return { ${CODE.late}, now } end
+cost, version, retain = tonumber(cost), tonumber(version), tonumber(retain)
+local last, kept = #args, nil
+if last == 2 then
+  kept = call('HMGET', key, 'x', args[2])
+elseif last == 4 then
+  kept = call('HMGET', key, 'x', args[2], args[3])
+else
+  local get = { 'HMGET', key, 'x', args[2] }
+  for i = 3, last, 2 do get[(i + 7) / 2] = args[i] end
+  kept = call(unpack(get))
+end
+local x, w, n, keep, outcome = kept[1], { 'HSET', key }, 2, retain, ${CODE.refused}
+
+local known
+if kept[2] then known = read(kept[2], ${VERSION}) end
+if known ~= version then
+  if known and version < known or not known and fresh == '0' then
+    outcome = ${CODE.stale}
+  else
+    w[3], w[4], n = args[2], pack('<dd', version, now), 4
+  end
+end
+
+local out, o, running = { outcome, now }, 2, nil
+if outcome ~= ${CODE.stale} then
+  local fits, before, longest, opening, isNew, moved = true, n, 0, 0, false, nil
+  for i = 3, last, 2 do
+    local field, meter, used, since = args[i], kept[(i + 3) / 2], 0, now
+    local kind, cap, a, b = byte(field, 2), match(args[i + 1], '^(%d+) (%d+) (%d+)$')
+    cap, a, b = tonumber(cap), tonumber(a), tonumber(b)
+    local room, ends = cap, now + a
+    if kind == ${byte('c')} then
+      if now < a or now >= b then return { ${CODE.otherPeriod}, now } end
+      since, ends = a, b
+    elseif kind == ${byte('b')} then
+      room = cap + min(cap * ${BUCKET_SLACK}, ${MAX_BUCKET_SLACK})
+    end
+    local was, from, till
+    if meter then was, from, till = read(meter, ${METER}) else isNew = true end
+    if not till or till <= now then
+      opening = opening + 1
+    elseif kind == ${byte('b')} then
+      used = max(0, was - (max(0, now - from) * a) / b)
+    elseif from <= since then
+      used, since, ends = was, from, till
+    else
+      used = was
+    end
+    if cost > 0 then
+      if used + cost > room then fits = false end
+      if kind == ${byte('b')} then ends = now + min(ceil((used + cost) * b / a), ${MAX_LIFETIME_MS}) end
+      w[n + 1], w[n + 2], n = field, pack('<ddd', used + cost, since, ends), n + 2
+      longest = max(longest, ends - now)
+      if from and from > since and till > now then
+        -- The clock went back: nobody has to wait for the time before.
+        if kind == ${byte('b')} then ends = now + min(ceil(used * b / a), ${MAX_LIFETIME_MS}) end
+        moved = moved or {}
+        moved[#moved + 1] = field
+        moved[#moved + 1] = pack('<ddd', used, since, ends)
+      end
+    end
+    out[o + 1], out[o + 2], o = used, since, o + 2
+  end
+  -- Where every field is there already, they are no more than there may be.
+  if fits and cost > 0 and isNew and call('HLEN', key) + opening > ${TIDY_TO_OPEN} then
+    ${TIDY}
+    if running + opening > ${MAX_METERS} then
+      -- There is no room to count them: they are as good as used up.
+      fits = false
+      for i = 3, last, 2 do
+        local meter, _, till = kept[(i + 3) / 2], nil, nil
+        if meter then _, _, till = read(meter, ${METER}) end
+        if not till or till <= now then out[i] = tonumber(match(args[i + 1], '^%d+')) end
+      end
+    end
+  end
+  if fits then
+    out[1], keep = ${CODE.admitted}, max(keep, longest)
+    -- A replica must not admit, since it may not know the latest version: a write is what it refuses.
+    if n == 2 then call('HDEL', key, '') end
+  else
+    n, cost = before, 0
+    for i = 1, moved and #moved or 0 do w[n + i] = moved[i] end
+    n = n + (moved and #moved or 0)
+  end
+  for i = 3, o, 2 do
+    local used = out[i] + cost
+    out[i] = used % 1 == 0 and used or string.format('%.17g', used)
+  end
+end
+${LIFETIME}
+if extended and not running and call('HLEN', key) > ${TIDY_FROM} then
+  ${TIDY}
+end
+${WRITE}
+return out
+`
+
+/**
+ * Raises versions, where they are lower.
+ *
+ * ARGV: milliseconds to keep the hash, then for each key: version field, version.
+ */
+const RAISE_SOURCE = `${PRELUDE}
+local retain, x, w, n, running = tonumber(args[1]), call('HGET', key, 'x'), { 'HSET', key }, 2, nil
+local keep = retain
+for i = 2, #args, 2 do
+  local known, version = call('HGET', key, args[i]), tonumber(args[i + 1])
+  if known then version = max(version, (read(known, ${VERSION}))) end
+  w[n + 1], w[n + 2], n = args[i], pack('<dd', version, now), n + 2
+end
+${LIFETIME}
+if call('HLEN', key) > ${TIDY_FROM} then
+  ${TIDY}
+end
+${WRITE}
+return { ${CODE.admitted}, now }
+`
+
+/**
+ * Gives back what a call has spent, as far as it still counts. It does so once, however often it arrives: its id lives longer
+ * than any deadline, under a key that has the hash tag of the hash.
+ *
+ * ARGV: deadline, id, cost, when it was charged, then the limits as above.
+ */
+const REFUND_SOURCE = `${PRELUDE}
+if now >= tonumber(args[1]) then return { ${CODE.late}, now } end
+if not call('SET', key .. ':' .. args[2], '', 'NX', 'PX', ${REFUND_ID_MS}) then return { ${CODE.admitted}, now } end
+local cost, at, x, w, n, keep = tonumber(args[3]), tonumber(args[4]), call('HGET', key, 'x'), { 'HSET', key }, 2, 0
+for i = 5, #args, 2 do
+  local kind, meter = string.byte(args[i], 2), call('HGET', key, args[i])
+  local _, a, b = string.match(args[i + 1], '^(%d+) (%d+) (%d+)$')
+  a, b = tonumber(a), tonumber(b)
+  local used, since, ends, back = 0, 0, 0, 0
+  if meter then used, since, ends = read(meter, ${METER}) end
+  if ends > now then
+    if kind == ${byte('b')} then
+      used = max(0, used - (max(0, now - since) * a) / b)
+      back, since = max(0, cost - (max(0, now - at) * a) / b), now
+      ends = now + min(ceil(max(0, used - back) * b / a), ${MAX_LIFETIME_MS})
+    elseif since <= at and since <= (kind == ${byte('c')} and a or now) then
+      back = cost
+    end
+  end
+  if back > 0 then
+    w[n + 1], w[n + 2], n = args[i], pack('<ddd', max(0, used - back), since, ends), n + 2
+    keep = max(keep, ends - now)
+  end
+end
+${LIFETIME}
+${WRITE}
+return { ${CODE.admitted}, now }
+`
+
+export const CHECK = script(CHECK_SOURCE)
+export const RAISE = script(RAISE_SOURCE)
+export const REFUND = script(REFUND_SOURCE)
+
+function script(text: string): Script {
+  const source = text.trim()
+  return Object.freeze({ source, sha: createHash('sha1').update(source).digest('hex') })
+}
+
+/** How Lua tells the kinds of field apart: by the first byte of their name. */
+function byte(letter: string): number {
+  return letter.charCodeAt(0)
+}

@@ -1,0 +1,127 @@
+import type { KeyRecord } from '../../core/keys/record.ts'
+import { LatchkeyError } from '../../errors.ts'
+import type { RedisBatches } from './batches.ts'
+import type { RedisCalls } from './calls.ts'
+import type { RedisLayout } from './layout.ts'
+import type { RedisQuotas } from './quotas.ts'
+import {
+  fromFields,
+  fromPointer,
+  type StoredQuota,
+  type StoredRecord,
+  toStoredQuota,
+  withQuota,
+} from './record.ts'
+import { READ } from './scripts.ts'
+
+/** A record that was found, and the quota of its lineage where that lay beside it. */
+export interface Found {
+  readonly stored: StoredRecord
+  readonly quota: StoredQuota | null
+}
+
+export interface RedisLookups {
+  byId(id: string): Promise<Found | null>
+  byLookup(lookup: string): Promise<Found | null>
+  /** Those that are there, by lookup. */
+  byLookups(lookups: readonly string[]): Promise<ReadonlyMap<string, Found>>
+  /** Completes what others have left to be done, and adds the quotas. */
+  toRecords(found: readonly Found[]): Promise<KeyRecord[]>
+}
+
+type Place = readonly ['i' | 'l', string]
+
+type Read =
+  | { readonly kind: 'record'; readonly batch: string | null; readonly found: Found }
+  | {
+      readonly kind: 'pointer'
+      readonly batch: string | null
+      readonly lookup: string
+      readonly stamp: string
+    }
+
+/** How often an entry may turn out to be another when it is looked at again. */
+const MAX_LOOKS = 20
+
+export function createRedisLookups(
+  calls: RedisCalls,
+  layout: RedisLayout,
+  batches: RedisBatches,
+  quotas: RedisQuotas,
+): RedisLookups {
+  const byId = (id: string) => look(['i', id])
+  const byLookup = (lookup: string) => look(['l', lookup])
+
+  async function look(place: Place): Promise<Found | null> {
+    for (let i = 0; i < MAX_LOOKS; i += 1) {
+      const [read] = await readAll([place])
+      if (!read) return null
+      const state = read.batch === null ? 'committed' : await batches.resolve(read.batch)
+      if (state === 'open') return null
+      if (state === 'gone') {
+        // Either it never will be, or it has been completed since: then it no longer waits.
+        const [again] = await readAll([place])
+        if (!again || again.batch === read.batch) return null
+        continue
+      }
+      if (read.kind === 'record') return read.found
+      const target = await byLookup(read.lookup)
+      return target?.stored.stamp === read.stamp ? target : null
+    }
+    throw new LatchkeyError('unavailable', 'The key is being written too often by others')
+  }
+
+  async function byLookups(lookups: readonly string[]): Promise<ReadonlyMap<string, Found>> {
+    const found = new Map<string, Found>()
+    const reads = await readAll(lookups.map((lookup) => ['l', lookup]))
+    await Promise.all(
+      reads.map(async (read, i) => {
+        const lookup = lookups[i] as string
+        if (read?.kind !== 'record') return
+        const one = read.batch === null ? read.found : await byLookup(lookup)
+        if (one) found.set(lookup, one)
+      }),
+    )
+    return found
+  }
+
+  async function readAll(wanted: readonly Place[]): Promise<(Read | null)[]> {
+    const answers = new Map<Place, Read | null>()
+    const places = calls.byPlace(wanted, ([, text]) => layout.record(text))
+    await Promise.all(
+      places.map(async (place) => {
+        const keys = place.flatMap(([, text]) => [
+          layout.record(text),
+          layout.pointer(text),
+          layout.quota(text),
+        ])
+        const modes = place.map(([mode]) => mode)
+        const [found] = (await calls.run(READ, keys, modes)) as [unknown[]]
+        for (const [i, one] of place.entries()) answers.set(one, toRead(one, found[i]))
+      }),
+    )
+    return wanted.map((one) => answers.get(one) ?? null)
+  }
+
+  async function toRecords(found: readonly Found[]): Promise<KeyRecord[]> {
+    await Promise.all(found.map(({ stored, quota }) => quotas.apply(stored, quota ?? undefined)))
+    const elsewhere = found.filter(({ stored, quota }) => !quota || stored.intent !== null)
+    const read = await quotas.read(elsewhere.map(({ stored }) => stored.record.lineageId))
+    return found.map(({ stored: { record }, quota }) => {
+      const latest = read.get(record.lineageId) ?? quota
+      return latest ? withQuota(record, latest) : record
+    })
+  }
+
+  return { byId, byLookup, byLookups, toRecords }
+}
+
+function toRead([, text]: Place, reply: unknown): Read | null {
+  if (!Array.isArray(reply)) return null
+  const [kind, fields, quota, removed] = reply
+  if (kind === 'pointer') return { kind, ...fromPointer(fields) }
+  const stored = fromFields(fields)
+  const isBeside = stored.record.lineageId === text
+  const found = { stored, quota: isBeside ? toStoredQuota(quota, removed) : null }
+  return { kind: 'record', batch: stored.batch, found }
+}

@@ -1,0 +1,116 @@
+import type { QuotaSwap, QuotaSwapResult } from '../../core/keys/key-store.ts'
+import { startQuota } from '../../core/limits/quota.ts'
+import { LatchkeyError } from '../../errors.ts'
+import { randomBase62 } from '../../internal/base62.ts'
+import type { RedisCalls } from './calls.ts'
+import type { RedisLayout } from './layout.ts'
+import {
+  fromIntentText,
+  fromQuotaText,
+  type QuotaIntent,
+  type StoredQuota,
+  type StoredRecord,
+  toQuotaText,
+  toStoredQuota,
+} from './record.ts'
+import { APPLY_TO_QUOTA, CLEAR_INTENT, READ_QUOTAS, SWAP_QUOTA } from './scripts.ts'
+
+export interface RedisQuotas {
+  /** The quotas of these lineages, by lineage. */
+  read(lineageIds: readonly string[]): Promise<ReadonlyMap<string, StoredQuota>>
+  /** Does what the record asks for, if that is not done, and then forgets that it was asked for. */
+  apply(record: Pick<StoredRecord, 'stamp' | 'intent' | 'record'>, known?: StoredQuota): Promise<void>
+  swap(swaps: readonly QuotaSwap[]): Promise<readonly QuotaSwapResult[]>
+}
+
+/** Each time somebody else was faster. With as many at once as this, every one of them gets through. */
+const MAX_ATTEMPTS = 1_000
+/** After this, the server may have forgotten that it made a swap which a client has sent again: it remembers for a minute. */
+const CERTAIN_MS = 50_000
+const NO_QUOTA: StoredQuota = Object.freeze({ text: null, isRemoved: false })
+
+export function createRedisQuotas(calls: RedisCalls, layout: RedisLayout): RedisQuotas {
+  async function read(lineageIds: readonly string[]): Promise<ReadonlyMap<string, StoredQuota>> {
+    const found = new Map<string, StoredQuota>()
+    const places = calls.byPlace([...new Set(lineageIds)], layout.quota)
+    await Promise.all(
+      places.map(async (place) => {
+        const [quotas] = (await calls.run(READ_QUOTAS, place.map(layout.quota))) as [unknown[][]]
+        for (const [i, id] of place.entries()) found.set(id, toStoredQuota(quotas[i]?.[0], quotas[i]?.[1]))
+      }),
+    )
+    return found
+  }
+
+  async function apply(
+    { stamp, intent, record }: Pick<StoredRecord, 'stamp' | 'intent' | 'record'>,
+    known = NO_QUOTA,
+  ): Promise<void> {
+    if (intent === null) return
+    const since = performance.now()
+    const quotaKey = layout.quota(record.lineageId)
+    const keys = [quotaKey, layout.indexes.lineage(record.lineageId)]
+    const asked = fromIntentText(intent)
+    await untilDone(async (current: StoredQuota) => {
+      const next = afterIntent(current, asked)
+      const args = [stamp, asked.version, ...toWords(current), ...toWords(next)]
+      const [isDone, text, removed] = await calls.run(APPLY_TO_QUOTA, keys, args)
+      return Number(isDone) === 1 ? DONE : { current: toStoredQuota(text, removed) }
+    }, known)
+    // Otherwise a failover could lose what was done and keep that it need not be done.
+    await calls.confirm([quotaKey], since)
+    await calls.run(CLEAR_INTENT, [layout.record(record.lookup)], [stamp, intent])
+  }
+
+  async function swap(swaps: readonly QuotaSwap[]): Promise<readonly QuotaSwapResult[]> {
+    const since = performance.now()
+    const results = await Promise.all(swaps.map(swapOne))
+    const done = swaps
+      .filter((_swap, i) => results[i]?.swapped)
+      .map(({ lineageId }) => layout.quota(lineageId))
+    if (done.length > 0) await calls.confirm(done, since)
+    return results
+  }
+
+  async function swapOne({ lineageId, expected, next }: QuotaSwap): Promise<QuotaSwapResult> {
+    const keys = [layout.quota(lineageId), layout.swap(lineageId, randomBase62(16))]
+    const args = [toQuotaText(expected), toQuotaText(next)]
+    const sentAt = performance.now()
+    const [isDone, text, removed] = await calls.run(SWAP_QUOTA, keys, args)
+    if (Number(isDone) === 1) return { swapped: true }
+    if (performance.now() - sentAt >= CERTAIN_MS) {
+      throw new LatchkeyError('unavailable', 'Redis took too long to tell whether the quota was swapped')
+    }
+    const found = toStoredQuota(text, removed)
+    return { swapped: false, current: found.isRemoved ? null : fromQuotaText(found.text) }
+  }
+
+  return { read, apply, swap }
+}
+
+const DONE = Symbol('done')
+
+/** Tries again with what was found instead. */
+async function untilDone(
+  attempt: (current: StoredQuota) => Promise<typeof DONE | { readonly current: StoredQuota }>,
+  known: StoredQuota,
+): Promise<void> {
+  let current = known
+  for (let i = 0; i < MAX_ATTEMPTS; i += 1) {
+    const outcome = await attempt(current)
+    if (outcome === DONE) return
+    current = outcome.current
+  }
+  throw new LatchkeyError('unavailable', 'The quota is being changed too often by others')
+}
+
+function afterIntent(current: StoredQuota, intent: QuotaIntent): StoredQuota {
+  if ('join' in intent) return { ...current, text: current.text ?? toQuotaText(intent.join) }
+  if (intent.set === null) return { ...current, isRemoved: true }
+  const next = startQuota(intent.set, fromQuotaText(current.text), intent.at)
+  return { text: toQuotaText(next), isRemoved: false }
+}
+
+function toWords({ text, isRemoved }: StoredQuota): [string, string] {
+  return [text ?? '', isRemoved ? '1' : '']
+}
