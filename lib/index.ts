@@ -1,7 +1,7 @@
 export { type ApiKeys, type ApiKeysOptions, createApiKeys } from './core/api-keys.ts'
 export type { Clock } from './core/clock.ts'
 export type { DigestScheme, Pepper } from './core/digests/digest.ts'
-export type { ForeignDigest, KeyPart } from './core/digests/digest-coverage.ts'
+export type { ImportedDigest, KeyPart } from './core/digests/digest-coverage.ts'
 export type { ApiKeyEvent, ApiKeyListener } from './core/events.ts'
 export { type BcryptFormatOptions, type BcryptRow, bcryptFormat } from './core/formats/bcrypt.ts'
 export {
@@ -54,7 +54,7 @@ export {
 export type { CompiledLimit, LimitState, RateLimit } from './core/limits/rate-limit.ts'
 export type {
   LimitAnswer,
-  LimiterHappening,
+  LimiterEvent,
   LimitRequest,
   RateLimiter,
   RefundRequest,
@@ -83,7 +83,7 @@ export type {
   UpdateOptions,
 } from './core/manage/key-management.ts'
 export type { FailedAttemptsOptions } from './core/verify/failed-attempts.ts'
-export type { ApiKeyVerifier, Happening, VerifyOptions } from './core/verify/key-verifier.ts'
+export type { ApiKeyVerifier, ReportedEvent, VerifyOptions } from './core/verify/key-verifier.ts'
 export type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './core/verify/verify-result.ts'
 export { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from './errors.ts'
 export {

@@ -17,7 +17,7 @@ import { createDigester, type DigestScheme, type Pepper } from './digests/digest
 import { createPepperChecks } from './digests/pepper-check.ts'
 import { createEmitter } from './emitter.ts'
 import type { ApiKeyListener } from './events.ts'
-import { createFaultGuard } from './faults.ts'
+import { createDependencyRunner } from './faults.ts'
 import type { Invalidation, KeyVersion } from './invalidation.ts'
 import { compileFormats, type KeyFormat } from './keys/imported-format.ts'
 import { checkPrefix } from './keys/key-format.ts'
@@ -26,7 +26,7 @@ import type { Permissions } from './keys/permissions.ts'
 import type { Owner } from './keys/record.ts'
 import { createQuotaLeases } from './limits/quota-leases.ts'
 import { compileRateLimits, type RateLimit } from './limits/rate-limit.ts'
-import type { LimiterHappening, RateLimiter } from './limits/rate-limiter.ts'
+import type { LimiterEvent, RateLimiter } from './limits/rate-limiter.ts'
 import { createAcceptConfiguration } from './manage/accept-configuration.ts'
 import type { KeyManagement } from './manage/key-management.ts'
 import { createKeyManagement } from './manage/manage-keys.ts'
@@ -40,7 +40,7 @@ import {
   NO_FAILED_ATTEMPTS,
 } from './verify/failed-attempts.ts'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from './verify/key-verifier.ts'
-import { createOwnerStanding } from './verify/owner-state.ts'
+import { createOwnerState } from './verify/owner-state.ts'
 import { createRecordCache } from './verify/record-cache.ts'
 import { createReporter } from './verify/report-event.ts'
 import { createUsageLog } from './verify/usage-log.ts'
@@ -201,8 +201,8 @@ export interface ApiKeysOptions {
 /** Issues, verifies and manages API keys. */
 export interface ApiKeys
   extends KeyManagement,
-    Required<Omit<ApiKeyVerifier, 'isForeignKey'>>,
-    Pick<ApiKeyVerifier, 'isForeignKey'> {
+    Required<Omit<ApiKeyVerifier, 'isImportedKey'>>,
+    Pick<ApiKeyVerifier, 'isImportedKey'> {
   /** The limits of keys that have none of their own: the option `rateLimits`. */
   readonly rateLimits: readonly RateLimit[]
   /**
@@ -267,13 +267,13 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const settings = resolveOptions(options)
   const { clock, limiter, prefix } = settings
   const emit = createEmitter(settings.onEvent)
-  const guard = createFaultGuard(clock, settings.timeoutMs, emit)
+  const guard = createDependencyRunner(clock, settings.timeoutMs, emit)
   const store = createStoreAccess(options.store, guard)
   const agreements = createAgreements(store)
   const digester = createDigester(options, createPepperChecks(agreements, clock, guard, inBackground))
   const shared = { rateLimiter: limiter.sharedAs, invalidation: settings.invalidation?.sharedAs }
   const sharing = createSharingCheck(agreements, shared, clock, emit)
-  const ownerStanding = createOwnerStanding(settings.ownerHooks, settings.owners, clock, guard)
+  const ownerState = createOwnerState(settings.ownerHooks, settings.owners, clock, guard)
   const cache = createRecordCache(store, digester, settings.cache, clock, guard)
   const usage = store.recordUsage ? createUsageLog(store, clock, settings.usage, guard, emit) : null
   const quotaLeases = createQuotaLeases(store, settings.quotaLeases, clock, guard)
@@ -307,7 +307,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     store,
     digester,
     formats: settings.formats,
-    ownerStanding,
+    ownerState,
     limiter,
     quotaLeases,
     usage,
@@ -336,10 +336,10 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     flushUsage: async () => usage?.flush() ?? true,
     isInUse: (keyId) => usage?.lastUse(keyId) !== undefined,
   })
-  const stopListening = [limiter.listen?.(onHappening), settings.invalidation?.listen({ changed, missed })]
+  const stopListening = [limiter.listen?.(onLimiterEvent), settings.invalidation?.listen({ changed, missed })]
   let closing: Promise<void> | null = null
 
-  function onHappening(happening: LimiterHappening): void {
+  function onLimiterEvent(happening: LimiterEvent): void {
     const at = new Date(clock.now())
     if (happening.type === 'suspended') emit({ ...happening, type: 'limiter.suspended', at })
     else if (happening.type === 'resumed') emit({ ...happening, type: 'limiter.resumed', at })
@@ -369,7 +369,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     return result
   }
 
-  function isForeignKey(text: string): boolean {
+  function isImportedKey(text: string): boolean {
     try {
       return settings.formats.lookupsOf(text).length > 0
     } catch {
@@ -436,7 +436,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     prefix,
     rateLimits: deepFreeze(copyData(options.rateLimits ?? [])),
     verifyEager,
-    ...(settings.formats.names.length > 0 && { isForeignKey }),
+    ...(settings.formats.names.length > 0 && { isImportedKey }),
     report: createReporter(clock, emit),
     async verify(key: string, verifyOptions?: VerifyOptions) {
       return verifyEager(key, verifyOptions)

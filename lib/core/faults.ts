@@ -5,7 +5,7 @@ import type { ApiKeyEvent } from './events.ts'
 /** A part that may fail: it becomes `unavailable` and an event, and never a wrong answer. */
 export type FaultyPart = Extract<ApiKeyEvent, { type: 'fault' }>['operation']
 
-export interface FaultGuard {
+export interface DependencyRunner {
   /**
    * Runs `work` with a deadline; what it throws, or its silence, becomes `unavailable`. An error of ours with one of
    * the codes `answers` is an answer, and passes.
@@ -15,11 +15,11 @@ export interface FaultGuard {
   toError(part: FaultyPart, cause: unknown): LatchkeyError
 }
 
-export function createFaultGuard(
+export function createDependencyRunner(
   clock: Clock,
   timeoutMs: number,
   emit: (event: ApiKeyEvent) => void,
-): FaultGuard {
+): DependencyRunner {
   function toError(part: FaultyPart, cause: unknown): LatchkeyError {
     emit({ type: 'fault', at: new Date(clock.now()), operation: part, error: cause })
     // What is wrong with a store the message says too: it is for whoever sets it up, and clients never see it.

@@ -1,6 +1,6 @@
 import { LatchkeyError } from '../errors.ts'
 import { checkArray, checkInteger, checkMethods } from '../internal/options.ts'
-import type { FaultGuard } from './faults.ts'
+import type { DependencyRunner } from './faults.ts'
 import type { KeySettings } from './keys/key-settings.ts'
 import type { KeyStore, Proposal } from './keys/key-store.ts'
 import { checkRecord } from './keys/record.ts'
@@ -11,7 +11,7 @@ const OUTCOMES = ['updated', 'conflict', 'missing'] as const
  * The store as the core uses it: with a deadline, its failures as `unavailable`, and its records checked, so that
  * a broken store is a 503 and never a pass. @throws TypeError when `store` is not one.
  */
-export function createStoreAccess(store: KeyStore, guard: FaultGuard): KeyStore {
+export function createStoreAccess(store: KeyStore, guard: DependencyRunner): KeyStore {
   checkMethods('store', store, ['insert', 'find', 'update', 'replaceDigest', 'list', 'purge'])
   const run = <T>(work: () => Promise<T>) => guard.run('store', work)
   // That a text cannot be kept is no fault of the store's: to ask again would not help.

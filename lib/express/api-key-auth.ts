@@ -1,6 +1,6 @@
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
-import { type Authentication, stampRequest } from '../http/authenticate-request.ts'
+import { type Authentication, applyOutcome } from '../http/authenticate-request.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { createMiddlewareParts, type MiddlewareOptions } from '../http/middleware.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
@@ -31,8 +31,8 @@ export function apiKeyAuth<User = unknown>(
 ): RequestHandler {
   const parts = createMiddlewareParts<Request>(keys, options, (req) => req.ip)
 
-  function settle(outcome: Authentication, req: Request, res: Response, next: NextFunction): void {
-    stampRequest(req, keys, outcome)
+  function respond(outcome: Authentication, req: Request, res: Response, next: NextFunction): void {
+    applyOutcome(req, keys, outcome)
     if (outcome.ok) {
       // While the store was asked, somebody else may have answered.
       if (!res.headersSent) setRateLimitFields(res, outcome.limits, parts.rateLimitHeaders)
@@ -43,7 +43,7 @@ export function apiKeyAuth<User = unknown>(
 
   return function authenticateByApiKey(req, res, next) {
     const outcome = parts.authenticate(req)
-    if (!isPromiseLike(outcome)) settle(outcome, req, res, next)
-    else outcome.then((settled) => settle(settled, req, res, next)).then(undefined, next)
+    if (!isPromiseLike(outcome)) respond(outcome, req, res, next)
+    else outcome.then((settled) => respond(settled, req, res, next)).then(undefined, next)
   }
 }

@@ -1,7 +1,7 @@
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 import type { ApiKey } from '../core/keys/record.ts'
+import { checkShownProof } from '../http/assert-auth-unchanged.ts'
 import type { ApiKeyGuardOptions } from '../http/guards.ts'
-import { checkShownProof } from '../http/shown-proof.ts'
 import { checkFunction } from '../internal/options.ts'
 import type { ExpressUser } from './get-auth.ts'
 import { requireApiKey } from './guards.ts'

@@ -17,7 +17,7 @@ import {
   CREDENTIAL_OPTIONS,
   type CredentialOptions,
   createCredentialReader,
-  noteReader,
+  registerReader,
 } from './credential.ts'
 import {
   challenge,
@@ -91,7 +91,7 @@ export type Authentication =
     }
 
 /** What a route asks of a key. */
-export interface AskedOptions extends Pick<VerifyOptions, 'permissions' | 'cost' | 'ip'> {
+export interface CheckOptions extends Pick<VerifyOptions, 'permissions' | 'cost' | 'ip'> {
   /** Whether a request without a key is not refused for it. */
   isOptional?: boolean
 }
@@ -101,7 +101,7 @@ export interface Authenticator {
   /** How the limits of an admitted request are shown. */
   readonly rateLimitHeaders: RateLimitSyntax | false
   /** Never throws or rejects, and answers at once where nothing has to be waited for. */
-  authenticate(request: object, asked: AskedOptions): Awaitable<Authentication>
+  authenticate(request: object, asked: CheckOptions): Awaitable<Authentication>
   readonly refuse: Refusals
 }
 
@@ -129,10 +129,10 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
   checkVerifyOptions({ prefix })
   checkRateLimitHeaders(rateLimitHeaders)
   const reader = createCredentialReader(options, keys)
-  noteReader(reader)
+  registerReader(reader)
   const refuse = createRefusals(reader.scheme, realm, keys, rateLimitHeaders)
 
-  function authenticate(request: object, asked: AskedOptions): Awaitable<Authentication> {
+  function authenticate(request: object, asked: CheckOptions): Awaitable<Authentication> {
     const raw = rawRequest(request)
     stateOf(raw).isRead = true
     const credential = reader.read(raw)
@@ -141,9 +141,9 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
     if (credential.kind === 'several') return refuse.several(options.ip)
     try {
       const verified = verifyOnce(raw, keys, credential.key, options)
-      if (!isPromiseLike(verified)) return settle(verified, options.ip)
+      if (!isPromiseLike(verified)) return conclude(verified, options.ip)
       return verified
-        .then((checked) => settle(checked, options.ip))
+        .then((checked) => conclude(checked, options.ip))
         .then(undefined, (error) => refuse.fault('verify', error))
     } catch (error) {
       return refuse.fault('verify', error)
@@ -163,7 +163,7 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
     return refuse.missing(hint)
   }
 
-  function settle(verified: Checked, ip: string | undefined): Awaitable<Authentication> {
+  function conclude(verified: Checked, ip: string | undefined): Awaitable<Authentication> {
     if (!verified.ok) return refuse.key(verified)
     const { admission } = verified
     if (!resolveUser) return admit(verified, admission.apiKey.owner)
@@ -204,7 +204,7 @@ function createMisplacedKey(keys: ApiKeyVerifier, hint: string, ip: string | und
 }
 
 /** Makes the outcome of an authentication the request's: the mark, `apiKey`, and the user. */
-export function stampRequest(request: object, keys: ApiKeyVerifier, outcome: Authentication): void {
+export function applyOutcome(request: object, keys: ApiKeyVerifier, outcome: Authentication): void {
   if (outcome.ok) {
     const { user, apiKey } = outcome
     writeMark(request, { method: 'apikey', user, apiKey, keys })
@@ -363,7 +363,7 @@ function admit({ admission, limits }: Extract<Checked, { ok: true }>, user: unkn
 const MAX_IP_LENGTH = 255
 
 function verifyOptions(
-  { permissions, cost, ip }: AskedOptions,
+  { permissions, cost, ip }: CheckOptions,
   prefix: VerifyOptions['prefix'],
 ): VerifyOptions {
   const options: VerifyOptions = {}

@@ -99,7 +99,7 @@ function sharedReaders(): ReadersInUse {
  * Lets guards know how keys are presented in this process: what is a key for one middleware is none for a guard. A form is
  * known for as long as anybody holds a reader of it: an application may make middlewares anew for every request.
  */
-export function noteReader(reader: Pick<CredentialReader, 'form' | 'read'>): void {
+export function registerReader(reader: Pick<CredentialReader, 'form' | 'read'>): void {
   const known = inUse.byForm.get(reader.form)
   if (!known) inUse.byForm.set(reader.form, readersOfOneForm(reader))
   // That of a release which held every reader for ever has no such method.
@@ -145,12 +145,12 @@ export function presentsAnyKey(request: RequestLike): boolean {
  */
 export function createCredentialReader(
   options: CredentialOptions,
-  keys: Pick<ApiKeyVerifier, 'prefix' | 'isForeignKey'> | undefined,
+  keys: Pick<ApiKeyVerifier, 'prefix' | 'isImportedKey'> | undefined,
 ): CredentialReader {
   const names = checkHeaders(options.headers ?? DEFAULT_HEADERS)
   const scheme = checkScheme(options.scheme ?? DEFAULT_SCHEME)
   const prefixes = checkBearer(options.bearer ?? false, keys?.prefix)
-  const isForeignKey = options.bearer === true ? keys?.isForeignKey : undefined
+  const isImportedKey = options.bearer === true ? keys?.isImportedKey : undefined
   const readsAuthorization = scheme !== false || prefixes.length > 0
   const schemeStart = scheme === false ? null : scheme.toLowerCase()
   const fields = [...names, ...(readsAuthorization ? ['authorization'] : [])].map((name) => ({
@@ -169,7 +169,7 @@ export function createCredentialReader(
     if (rest === '') return null
     if (given === schemeStart) return rest
     if (given !== 'bearer' || prefixes.length === 0) return null
-    return prefixes.some((start) => rest.startsWith(start)) || isForeignKey?.(rest) ? rest : null
+    return prefixes.some((start) => rest.startsWith(start)) || isImportedKey?.(rest) ? rest : null
   }
 
   function read(request: RequestLike): Credential {
@@ -194,7 +194,7 @@ export function createCredentialReader(
     return linesOf(request, 'authorization', bearerToken).some(isKeyLike) ? hint : null
   }
 
-  const form = JSON.stringify([names, scheme, prefixes, isForeignKey && numberOf(isForeignKey)])
+  const form = JSON.stringify([names, scheme, prefixes, isImportedKey && numberOf(isImportedKey)])
   return { scheme: scheme === false ? DEFAULT_SCHEME : scheme, form, read, hintFor }
 }
 

@@ -1,7 +1,7 @@
 import type { Context, Middleware, Next } from 'koa'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import type { RegisteredUser } from '../http/auth-mark.ts'
-import { type Authentication, stampRequest } from '../http/authenticate-request.ts'
+import { type Authentication, applyOutcome } from '../http/authenticate-request.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { createMiddlewareParts, type MiddlewareOptions } from '../http/middleware.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
@@ -34,8 +34,8 @@ export function apiKeyAuth<User = RegisteredUser>(
 ): Middleware<ApiKeyState<User>, unknown> {
   const parts = createMiddlewareParts<Context>(keys, options, (ctx) => ctx.ip)
 
-  function settle(outcome: Authentication, ctx: Context, next: Next): unknown {
-    stampRequest(ctx, keys, outcome)
+  function respond(outcome: Authentication, ctx: Context, next: Next): unknown {
+    applyOutcome(ctx, keys, outcome)
     if (outcome.ok) {
       // While the store was asked, somebody else may have answered.
       if (!ctx.headerSent) setRateLimitFields(ctx.res, outcome.limits, parts.rateLimitHeaders)
@@ -48,7 +48,7 @@ export function apiKeyAuth<User = RegisteredUser>(
   return function authenticateByApiKey(ctx, next) {
     const context = ctx as Context
     const outcome = parts.authenticate(context)
-    if (!isPromiseLike(outcome)) return settle(outcome, context, next)
-    return outcome.then((settled) => settle(settled, context, next))
+    if (!isPromiseLike(outcome)) return respond(outcome, context, next)
+    return outcome.then((settled) => respond(settled, context, next))
   }
 }

@@ -1,7 +1,7 @@
 import type { Context, DefaultContext, DefaultState, Middleware, Next, ParameterizedContext } from 'koa'
+import { checkShownProof } from '../http/assert-auth-unchanged.ts'
 import type { RegisteredUser } from '../http/auth-mark.ts'
 import type { ApiKeyGuardOptions } from '../http/guards.ts'
-import { checkShownProof } from '../http/shown-proof.ts'
 import { checkFunction } from '../internal/options.ts'
 import { requireApiKey } from './guards.ts'
 import type { ProvenApiKeyState } from './state.ts'

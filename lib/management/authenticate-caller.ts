@@ -3,7 +3,7 @@ import type { PermissionRequirement } from '../core/keys/permissions.ts'
 import type { ApiKey } from '../core/keys/record.ts'
 import type { LatchkeyError } from '../errors.ts'
 import { isNobody, readMark } from '../http/auth-mark.ts'
-import { createAuthenticator, stampRequest } from '../http/authenticate-request.ts'
+import { applyOutcome, createAuthenticator } from '../http/authenticate-request.ts'
 import { CREDENTIAL_OPTIONS, type CredentialOptions, presentsAnyKey } from '../http/credential.ts'
 import { challenge, rateLimitFields } from '../http/header-fields.ts'
 import { rawRequest } from '../http/raw-request.ts'
@@ -28,7 +28,7 @@ interface CallerOptions<Source> extends CredentialOptions {
 export const AUTHENTICATION_OPTIONS: readonly string[] = [...CREDENTIAL_OPTIONS, 'actor', 'realm', 'ip']
 
 /** How a request with a key is verified. */
-interface Asked {
+interface CallerRequest {
   readonly permissions?: PermissionRequirement
   readonly cost: number
 }
@@ -63,7 +63,7 @@ export function createCallerReader<Source extends object>(
       isOptional: operation.action !== null,
     })
     if (!outcome.ok && !outcome.presented) return withoutKey(source, operation, outcome.error)
-    stampRequest(source, keys, outcome)
+    applyOutcome(source, keys, outcome)
     if (!outcome.ok) throw outcome.error
     const { apiKey } = outcome
     if (operation.action !== null) throw refusal('session_required')
@@ -71,7 +71,7 @@ export function createCallerReader<Source extends object>(
   }
 
   /** A call that is refused in any case spends nothing, nor does giving a key up. */
-  function askedOfKey({ id }: Operation): Asked {
+  function askedOfKey({ id }: Operation): CallerRequest {
     if (id === 'verify') return { permissions: verifyPermission, cost: 1 }
     return { cost: id === 'self' ? 1 : 0 }
   }

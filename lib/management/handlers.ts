@@ -7,7 +7,7 @@ import { type Actor, isOwnerOf } from './actor.ts'
 import type { Caller } from './authenticate-caller.ts'
 import { idOfRequest } from './idempotency.ts'
 import { keyActorId } from './key-actor-id.ts'
-import { createKeyRoom, refusalOfTaken } from './key-room.ts'
+import { createKeyCountLimit, refusalOfTaken } from './key-count-limit.ts'
 import { findLoosening } from './loosening.ts'
 import type { OperationId } from './operations.ts'
 import { type Action, type Changes, decide, type Policy } from './policy.ts'
@@ -19,7 +19,7 @@ import { createKeyVerification } from './verify-for-others.ts'
 import { workingRelatives } from './working-relatives.ts'
 
 /** What a handler is given: a request whose shape is right, and whoever makes it. */
-export interface Asked {
+export interface OperationRequest {
   readonly caller: Caller
   readonly params: { readonly id: string }
   readonly query: unknown
@@ -34,7 +34,9 @@ export interface Answered {
 }
 
 /** One for each operation but the document, which is the same for everybody. */
-export type Handlers = Readonly<Record<Exclude<OperationId, 'openapi'>, (asked: Asked) => Promise<Answered>>>
+export type Handlers = Readonly<
+  Record<Exclude<OperationId, 'openapi'>, (asked: OperationRequest) => Promise<Answered>>
+>
 
 export interface HandlerParts {
   readonly keys: ApiKeys
@@ -50,10 +52,10 @@ const MAX_ATTEMPTS = 10
 /** What answers each operation: a decision of the policy, and the call on `keys` that it permits. */
 export function createHandlers(parts: HandlerParts): Handlers {
   const { keys, policy, now } = parts
-  const room = createKeyRoom(parts)
+  const room = createKeyCountLimit(parts)
   const verify = createKeyVerification(parts)
 
-  async function list(asked: Asked): Promise<Answered> {
+  async function list(asked: OperationRequest): Promise<Answered> {
     const actor = actorOf(asked)
     const { ownerType, ownerId, limit, ...rest } = asked.query as ListQuery
     if ((ownerType === undefined) !== (ownerId === undefined)) {
@@ -82,7 +84,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     }
   }
 
-  async function issue(asked: Asked): Promise<Answered> {
+  async function issue(asked: OperationRequest): Promise<Answered> {
     const actor = actorOf(asked)
     const id = idOfRequest(asked.headers['idempotency-key'], actor.id, 'issue')
     await refuseDone(actor, id)
@@ -92,14 +94,14 @@ export function createHandlers(parts: HandlerParts): Handlers {
     return { status: 201, body: issued, headers: { ETag: writeETag(issued.apiKey) } }
   }
 
-  async function read(asked: Asked): Promise<Answered> {
+  async function read(asked: OperationRequest): Promise<Answered> {
     const actor = actorOf(asked)
     const apiKey = await keys.get(asked.params.id)
     permitted(decide(actor, 'read', apiKey, null, policy, now()))
     return show(actor, apiKey as ApiKey)
   }
 
-  async function update(asked: Asked): Promise<Answered> {
+  async function update(asked: OperationRequest): Promise<Answered> {
     return changeKey(asked, 'update', async (apiKey, change, options) => {
       await requireQuotaOfRelatives(asked, apiKey, change)
       const act = () => keys.update(apiKey.id, change, options)
@@ -112,7 +114,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
 
   /** A quota is shared: whoever gives more of it to one key gives it to its relatives, and must be allowed to. */
   async function requireQuotaOfRelatives(
-    asked: Asked,
+    asked: OperationRequest,
     apiKey: ApiKey,
     { quota }: Changes['update'],
   ): Promise<void> {
@@ -123,21 +125,21 @@ export function createHandlers(parts: HandlerParts): Handlers {
     }
   }
 
-  async function enable(asked: Asked): Promise<Answered> {
+  async function enable(asked: OperationRequest): Promise<Answered> {
     return changeKey(asked, 'enable', ({ id, owner }, _change, options) =>
       room.enable(owner, () => keys.enable(id, options)),
     )
   }
 
-  async function disable(asked: Asked): Promise<Answered> {
+  async function disable(asked: OperationRequest): Promise<Answered> {
     return changeKey(asked, 'disable', ({ id }, _change, options) => keys.disable(id, options))
   }
 
-  async function revoke(asked: Asked): Promise<Answered> {
+  async function revoke(asked: OperationRequest): Promise<Answered> {
     return changeKey(asked, 'revoke', ({ id }, change, options) => keys.revoke(id, { ...change, ...options }))
   }
 
-  async function rotate(asked: Asked): Promise<Answered> {
+  async function rotate(asked: OperationRequest): Promise<Answered> {
     const actor = actorOf(asked)
     const successorId = idOfRequest(asked.headers['idempotency-key'], actor.id, 'rotate', asked.params.id)
     const previousId = asked.params.id
@@ -156,7 +158,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     return { status: 201, body: rotated, headers: { ETag: writeETag(rotated.apiKey) } }
   }
 
-  async function revokeAll(asked: Asked): Promise<Answered> {
+  async function revokeAll(asked: OperationRequest): Promise<Answered> {
     const actor = actorOf(asked)
     const change = permitted(decide(actor, 'revoke_all', null, asked.body, policy, now()))
     const { owner, createdBy, reason } = change
@@ -169,29 +171,29 @@ export function createHandlers(parts: HandlerParts): Handlers {
     return { body: { revoked } }
   }
 
-  async function erase(asked: Asked): Promise<Answered> {
+  async function erase(asked: OperationRequest): Promise<Answered> {
     const actor = actorOf(asked)
     const { owner, ...options } = permitted(decide(actor, 'erase', null, asked.body, policy, now()))
     return { body: await keys.erase(owner, { ...options, by: actor.id }) }
   }
 
-  async function self(asked: Asked): Promise<Answered> {
+  async function self(asked: OperationRequest): Promise<Answered> {
     return { body: keyOf(asked) }
   }
 
-  async function revokeSelf(asked: Asked): Promise<Answered> {
+  async function revokeSelf(asked: OperationRequest): Promise<Answered> {
     const apiKey = keyOf(asked)
     const { reason } = asked.body as RevokeRequest
     const options = { by: keyActorId(apiKey), ...(reason !== undefined && { reason }) }
     return { body: await keys.revoke(apiKey.id, options) }
   }
 
-  async function verifyForOthers(asked: Asked): Promise<Answered> {
+  async function verifyForOthers(asked: OperationRequest): Promise<Answered> {
     return { body: await verify(keyOf(asked), asked.body as VerifyRequest) }
   }
 
   async function changeKey<A extends 'update' | 'enable' | 'disable' | 'revoke'>(
-    asked: Asked,
+    asked: OperationRequest,
     action: A,
     act: (apiKey: ApiKey, change: Changes[A], options: UpdateOptions) => Promise<ApiKey>,
   ): Promise<Answered> {
@@ -204,7 +206,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
    * is decided anew, unless the request was about a version.
    */
   async function changeIt<A extends Action, Done>(
-    asked: Asked,
+    asked: OperationRequest,
     action: A,
     act: (apiKey: ApiKey, change: Changes[A], options: UpdateOptions) => Promise<Done>,
   ): Promise<Done> {
@@ -309,12 +311,12 @@ function permitted<Change>(
   return decision.change
 }
 
-function actorOf({ caller }: Asked): Actor {
+function actorOf({ caller }: OperationRequest): Actor {
   if (caller.kind !== 'actor') throw new TypeError('this operation takes an actor')
   return caller.actor
 }
 
-function keyOf({ caller }: Asked): ApiKey {
+function keyOf({ caller }: OperationRequest): ApiKey {
   if (caller.kind !== 'key') throw new TypeError('this operation takes a key')
   return caller.apiKey
 }

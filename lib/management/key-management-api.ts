@@ -169,7 +169,7 @@ export function createKeyManagementApi<Source extends object>(
     const readShape = operation.id === 'verify' ? readSecretInput : readInput
     const query = readShape(operation.query, readQuery(search))
     if (operation.id === 'openapi') return render(200, openApiDocument(), fields)
-    if (operation.isChange && isForeign(headers)) throw refusal('cross_site')
+    if (operation.isChange && isCrossSite(headers)) throw refusal('cross_site')
     // Before the caller: a body may come as slowly as its sender likes, and who may do this is decided as late as can be.
     const given = operation.body && (await readGivenBody(request, headers))
     const caller = await readCaller(request.source, operation)
@@ -190,7 +190,7 @@ export function createKeyManagementApi<Source extends object>(
   }
 
   /** Whether a page of another site, one that is not allowed, has caused the request. */
-  function isForeign(headers: HeaderFields): boolean {
+  function isCrossSite(headers: HeaderFields): boolean {
     return headers['sec-fetch-site'] === 'cross-site' && !crossOrigin.isAllowed(headers)
   }
 

@@ -106,7 +106,7 @@ export function decide<A extends Action>(
   return DECISIONS[action]({ actor, key, change, policy, now }) as Decision<A>
 }
 
-interface Asked {
+interface PolicyQuestion {
   readonly actor: Actor
   readonly key: ApiKey | null
   readonly change: unknown
@@ -117,7 +117,7 @@ interface Asked {
 const MAX_KEYS = 1_000_000
 const MAX_LISTED_OWNERS = 100
 
-const DECISIONS: { readonly [A in Action]: (asked: Asked) => Decision<A> } = {
+const DECISIONS: { readonly [A in Action]: (asked: PolicyQuestion) => Decision<A> } = {
   list: decideList,
   issue: decideIssue,
   read: onKey('read', ['read'], { known: [] }, () => permit({})),
@@ -135,7 +135,7 @@ const DECISIONS: { readonly [A in Action]: (asked: Asked) => Decision<A> } = {
   erase: decideErase,
 }
 
-function decideList(asked: Asked): Decision<'list'> {
+function decideList(asked: PolicyQuestion): Decision<'list'> {
   const { actor } = asked
   const readable = ownersWith(actor, 'read')
   if (actor.admin !== true && readable.length === 0) return refuse('not_permitted')
@@ -152,7 +152,7 @@ function decideList(asked: Asked): Decision<'list'> {
   return refuse('invalid_request', 'owner', `one owner, where you have more than ${MAX_LISTED_OWNERS}`)
 }
 
-function decideIssue(asked: Asked): Decision<'issue'> {
+function decideIssue(asked: PolicyQuestion): Decision<'issue'> {
   const { actor } = asked
   const own = ownersWith(actor, 'create')
   if (actor.admin !== true && own.length === 0) return refuse('not_permitted')
@@ -171,7 +171,7 @@ function decideIssue(asked: Asked): Decision<'issue'> {
   return bounded.ok ? permit({ ...(bounded.change as KeySettings), owner }) : bounded
 }
 
-function decideUpdate(asked: AskedOfKey, given: Given): Decision<'update'> {
+function decideUpdate(asked: KeyQuestion, given: Given): Decision<'update'> {
   const settings = given as Partial<KeySettings>
   if (Object.keys(settings).length === 0) {
     return refuse('invalid_request', undefined, `at least one of ${SETTINGS.join(', ')}`)
@@ -179,7 +179,7 @@ function decideUpdate(asked: AskedOfKey, given: Given): Decision<'update'> {
   return boundFields(settings, asked, permissionCeilings(asked, asked.key.owner, 'update'))
 }
 
-function decideRotate(asked: AskedOfKey, given: Given): Decision<'rotate'> {
+function decideRotate(asked: KeyQuestion, given: Given): Decision<'rotate'> {
   const { actor, key, policy } = asked
   const options = given as Changes['rotate']
   if (actor.admin === true) return permit(options)
@@ -187,7 +187,7 @@ function decideRotate(asked: AskedOfKey, given: Given): Decision<'rotate'> {
   return expiry.ok ? permit(withMember(options, 'expiresAt', expiry.value)) : expiry
 }
 
-function decideRevokeAll(asked: Asked): Decision<'revoke_all'> {
+function decideRevokeAll(asked: PolicyQuestion): Decision<'revoke_all'> {
   const { actor } = asked
   if (actor.admin !== true && ownersWith(actor, 'revoke').length === 0) return refuse('not_permitted')
   const given = readGiven(asked, { known: ['owner', 'createdBy', 'reason'] })
@@ -206,7 +206,7 @@ function decideRevokeAll(asked: Asked): Decision<'revoke_all'> {
 }
 
 /** What is removed cannot be looked into any more, so nobody does it to keys of their own. */
-function decideErase(asked: Asked): Decision<'erase'> {
+function decideErase(asked: PolicyQuestion): Decision<'erase'> {
   if (asked.actor.admin !== true) return refuse('not_permitted')
   const given = readGiven(asked, { known: ['owner', 'knownAs'] })
   if (isRefusal(given)) return given
@@ -220,15 +220,15 @@ function ownerWith(ability: Ability): string {
   return `an owner with whose keys you may "${ability}"`
 }
 
-type AskedOfKey = Asked & { readonly key: ApiKey }
+type KeyQuestion = PolicyQuestion & { readonly key: ApiKey }
 
 /** Decides what is about a key: first whether it is the actor's at all, and then whether the actor may make it as free. */
 function onKey<A extends KeyAction>(
   action: A,
   needed: readonly Ability[],
   members: KnownMembers,
-  next: (asked: AskedOfKey, given: Given) => Decision<A>,
-): (asked: Asked) => Decision<A> {
+  next: (asked: KeyQuestion, given: Given) => Decision<A>,
+): (asked: PolicyQuestion) => Decision<A> {
   return (asked) => {
     const { actor, key } = asked
     const abilities = key && abilitiesOn(actor, key.owner)
@@ -244,7 +244,7 @@ function onKey<A extends KeyAction>(
 function refuseLoosening(
   action: KeyAction,
   needed: readonly Ability[],
-  asked: AskedOfKey,
+  asked: KeyQuestion,
   given: Given,
 ): Refusal | null {
   const { key, policy } = asked
@@ -258,7 +258,7 @@ function refuseLoosening(
 }
 
 /** The members of the change, each known, open to this actor, and right in itself. */
-function readGiven({ actor, change, policy, now }: Asked, members: KnownMembers): Given | Refusal {
+function readGiven({ actor, change, policy, now }: PolicyQuestion, members: KnownMembers): Given | Refusal {
   const given = readMembers(change, members)
   if (isRefusal(given)) return given
   const closed = Object.keys(given).find((name) => ownMember(policy.clientFields, name) === false)
@@ -271,7 +271,7 @@ function readGiven({ actor, change, policy, now }: Asked, members: KnownMembers)
 /** Holds the settings of a new or a changed key to what the actor may grant, and to the ceilings. */
 function boundFields(
   given: Partial<IssueOptions>,
-  asked: Asked,
+  asked: PolicyQuestion,
   ceilings: readonly Permissions[],
 ): { readonly ok: true; readonly change: Partial<IssueOptions> } | Refusal {
   const { actor, key } = asked
@@ -291,7 +291,7 @@ function boundFields(
 
 function* boundedFields(
   given: Partial<IssueOptions>,
-  { key, policy, now }: Asked,
+  { key, policy, now }: PolicyQuestion,
 ): Generator<readonly [string, Accepted<unknown> | Refusal]> {
   const { rateLimits, quota, expiresAt, idleExpiryMs } = policy.clientFields
   const measure: Measure = { key, now }
@@ -302,7 +302,11 @@ function* boundedFields(
 }
 
 /** What all that the actor grants to a key of this owner has to lie within. */
-function permissionCeilings({ actor, policy }: Asked, owner: Owner, ability: Ability): Permissions[] {
+function permissionCeilings(
+  { actor, policy }: PolicyQuestion,
+  owner: Owner,
+  ability: Ability,
+): Permissions[] {
   const { permissions } = policy.clientFields
   const grantable = grantableBy(actor, owner, ability)
   const isBounded = actor.admin !== true && typeof permissions !== 'boolean'

@@ -27,7 +27,7 @@ export interface RequestLimitOptions {
    *
    * @default 1_000
    */
-  inactive?: number
+  invalidKeys?: number
   /**
    * The window in milliseconds; it opens with the first request.
    *
@@ -47,26 +47,26 @@ export interface RequestCounter {
 export interface RequestLimits {
   readonly requests: RequestCounter
   readonly verify: RequestCounter
-  readonly inactive: RequestCounter
+  readonly invalidKeys: RequestCounter
 }
 
 const MAX_NAMES = 10_000
 
 /** @throws TypeError naming the option. */
 export function createRequestLimits(value: unknown, now: () => number): RequestLimits {
-  if (value === false) return { requests: UNCOUNTED, verify: UNCOUNTED, inactive: UNCOUNTED }
+  if (value === false) return { requests: UNCOUNTED, verify: UNCOUNTED, invalidKeys: UNCOUNTED }
   if (value === true) fail('requestLimit', 'an object or false', value)
-  const given = checkObject('requestLimit', value ?? {}, ['limit', 'verify', 'inactive', 'windowMs'])
-  const { limit = 600, verify = 60_000, inactive = 1_000, windowMs = 60_000 } = given
+  const given = checkObject('requestLimit', value ?? {}, ['limit', 'verify', 'invalidKeys', 'windowMs'])
+  const { limit = 600, verify = 60_000, invalidKeys = 1_000, windowMs = 60_000 } = given
   checkInteger('requestLimit.limit', limit, 1, 1_000_000_000)
   checkInteger('requestLimit.verify', verify, 1, 1_000_000_000)
-  checkInteger('requestLimit.inactive', inactive, 1, 1_000_000_000)
+  checkInteger('requestLimit.invalidKeys', invalidKeys, 1, 1_000_000_000)
   checkInteger('requestLimit.windowMs', windowMs, 1_000, 86_400_000)
   const windows = windowMs as number
   return {
     requests: createCounter(limit as number, windows, now),
     verify: createCounter(verify as number, windows, now),
-    inactive: createCounter(inactive as number, windows, now),
+    invalidKeys: createCounter(invalidKeys as number, windows, now),
   }
 }
 

@@ -36,7 +36,7 @@ export function createKeyVerification({
     const answer = toVerification(result)
     if (answer.active) return answer
     // Counted and refused in one step, however many come at once.
-    const retryAfterMs = limits.inactive.count(caller.id)
+    const retryAfterMs = limits.invalidKeys.count(caller.id)
     if (retryAfterMs === 0 || answer.refused) return answer
     return { active: false, refused: { code: 'too_many_failures', retryAfterMs } }
   }

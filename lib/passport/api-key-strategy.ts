@@ -2,13 +2,13 @@ import { type PermissionRequirement, resolveRequirement } from '../core/keys/per
 import type { ApiKey } from '../core/keys/record.ts'
 import { type ApiKeyVerifier, checkVerifyOptions } from '../core/verify/key-verifier.ts'
 import {
-  type AskedOptions,
   AUTHENTICATOR_OPTIONS,
   type Authentication,
   type Authenticator,
   type AuthenticatorOptions,
+  applyOutcome,
+  type CheckOptions,
   createAuthenticator,
-  stampRequest,
 } from '../http/authenticate-request.ts'
 import { keepFailureFields, keepFailureUncached } from '../http/failed-response.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
@@ -118,8 +118,8 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
   /** Called by Passport. */
   authenticate(req: PassportRequest, options: ApiKeyRouteOptions & { assignProperty?: string } = {}): void {
     const { success, fail, error } = this as unknown as Actions
-    const settle = ({ outcome, info }: Settled) => {
-      if (options.assignProperty === undefined) stampRequest(req, this.authenticator.keys, outcome)
+    const answer = ({ outcome, info }: Settled) => {
+      if (options.assignProperty === undefined) applyOutcome(req, this.authenticator.keys, outcome)
       if (outcome.ok) {
         const res = responseOf(req)
         const { rateLimitHeaders } = this.authenticator
@@ -135,18 +135,18 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
       return
     }
     if (!isPromiseLike(settled)) {
-      settle(settled)
+      answer(settled)
       return
     }
     settled.then(
-      (value) => setImmediate(answerLate, req, () => settle(value)),
+      (value) => setImmediate(answerLate, req, () => answer(value)),
       (mistake) => setImmediate(answerLate, req, () => error(mistake)),
     )
   }
 
   /** @throws TypeError when the route's options are wrong */
   private run(req: PassportRequest, options: ApiKeyRouteOptions): Settled | PromiseLike<Settled> {
-    const asked: AskedOptions = { ...resolveRoute(options) }
+    const asked: CheckOptions = { ...resolveRoute(options) }
     const ip = req.ip ?? req.socket?.remoteAddress
     if (typeof ip === 'string') asked.ip = ip
     const outcome = this.authenticator.authenticate(req, asked)

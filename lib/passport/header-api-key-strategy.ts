@@ -1,6 +1,6 @@
 import type { ErrorCode } from '../errors.ts'
 import { showMark, writeMark } from '../http/auth-mark.ts'
-import { isFieldName, noteReader } from '../http/credential.ts'
+import { isFieldName, registerReader } from '../http/credential.ts'
 import { challengeFailure, keepFailureUncached } from '../http/failed-response.ts'
 import { challenge } from '../http/header-fields.ts'
 import { rawRequest, responseOf, setUser } from '../http/raw-request.ts'
@@ -149,7 +149,7 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
     this.verify = verify as HeaderAPIKeyVerify
     this.apiKeyHeader = Object.freeze({ header, prefix })
     const reader = createPrefixedHeaderReader(header, prefix)
-    noteReader(reader)
+    registerReader(reader)
     const bare = challenge(reader.scheme, 'Users')
     const invalid = challenge(reader.scheme, 'Users', 'invalid_key')
     this[SETTINGS] = Object.freeze({ reader, doneLast, bare, invalid })
@@ -159,7 +159,7 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
   authenticate(req: PassportRequest, options: { assignProperty?: string; permissions?: unknown } = {}): void {
     const { success, fail, error } = this as unknown as Actions
     const { reader, doneLast, bare, invalid } = this[SETTINGS]
-    const settle = (outcome: Outcome) => {
+    const answer = (outcome: Outcome) => {
       if (options.assignProperty === undefined) stamp(req, outcome)
       if (outcome.code === null) {
         succeedWithoutSession(req, options, () => success(outcome.user, outcome.info))
@@ -185,20 +185,20 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
     const raw = rawRequest(req)
     stateOf(raw).isRead = true
     const found = reader.read(raw)
-    if (found.kind === 'none') settle({ code: 'missing_key', info: new BadRequestError('Missing API Key') })
-    else if (found.kind === 'several') settle({ code: 'multiple_credentials' })
+    if (found.kind === 'none') answer({ code: 'missing_key', info: new BadRequestError('Missing API Key') })
+    else if (found.kind === 'several') answer({ code: 'multiple_credentials' })
     else if (!found.isWellFormed)
-      settle({ code: 'invalid_key', info: new BadRequestError(invalidMessage(this.apiKeyHeader)) })
+      answer({ code: 'invalid_key', info: new BadRequestError(invalidMessage(this.apiKeyHeader)) })
     else if (options.permissions !== undefined) {
       warnOfPermissions()
-      settle({ code: 'insufficient_permissions' })
+      answer({ code: 'insufficient_permissions' })
     } else {
       const rest = (done: HeaderAPIKeyDone) => {
         if (!this.passReqToCallback) return [done]
         return doneLast ? [req, done] : [done, req]
       }
       const verify = this.verify as (...args: unknown[]) => unknown
-      askVerify(req, (done) => verify.call(this, found.key, ...rest(done)), settle)
+      askVerify(req, (done) => verify.call(this, found.key, ...rest(done)), answer)
     }
   }
 }
@@ -252,14 +252,14 @@ function resolveConfig(config: HeaderAPIKeyConfig): { header: string; prefix: st
 function askVerify(
   req: PassportRequest,
   ask: (done: HeaderAPIKeyDone) => unknown,
-  settle: (outcome: Outcome) => void,
+  answer: (outcome: Outcome) => void,
 ): void {
   let first: Outcome | undefined
   let isLate = false
   const take = (outcome: Outcome) => {
     if (first) return
     first = outcome
-    if (isLate) setImmediate(answerLate, req, () => settle(outcome))
+    if (isLate) setImmediate(answerLate, req, () => answer(outcome))
   }
   const fault = (cause: unknown) => take({ code: 'unavailable', error: surelyError(cause) })
   const done: HeaderAPIKeyDone = (error, user, info) => {
@@ -274,7 +274,7 @@ function askVerify(
     fault(thrown)
   }
   isLate = true
-  if (first) settle(first)
+  if (first) answer(first)
 }
 
 /** The application's own error; but what is none for Express would let the request pass, and `'route'` skip to another. */

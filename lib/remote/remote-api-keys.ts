@@ -3,7 +3,7 @@ import type { VerificationRefusal } from '../client/verification.ts'
 import { type Clock, monotonicClock, systemClock } from '../core/clock.ts'
 import { createEmitter } from '../core/emitter.ts'
 import type { ApiKeyListener } from '../core/events.ts'
-import { createFaultGuard } from '../core/faults.ts'
+import { createDependencyRunner } from '../core/faults.ts'
 import { compileFormats, type KeyFormat } from '../core/keys/imported-format.ts'
 import { checkPrefix, hasRightChecksum, parseKey } from '../core/keys/key-format.ts'
 import type { ApiKey } from '../core/keys/record.ts'
@@ -137,7 +137,7 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
   const { cacheMs, maxEntries, maxPending, charge, formats, prefix, clock, ...settings } =
     resolveOptions(options)
   const emit = createEmitter(settings.onEvent)
-  const guard = createFaultGuard(clock, COUNTING_TIMEOUT_MS, emit)
+  const guard = createDependencyRunner(clock, COUNTING_TIMEOUT_MS, emit)
   const report = createReporter(clock, emit)
   const answers = createAnswerCache(cacheMs, maxEntries, options.clock ?? monotonicClock)
   const service = createServiceQuestions(client, answers, maxPending, guard)
@@ -206,7 +206,7 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     }
   }
 
-  function isForeignKey(text: string): boolean {
+  function isImportedKey(text: string): boolean {
     try {
       return formats.lookupsOf(text).length > 0
     } catch {
@@ -231,7 +231,7 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
 
   return Object.freeze({
     ...(prefix !== undefined && { prefix }),
-    ...(formats.names.length > 0 && { isForeignKey }),
+    ...(formats.names.length > 0 && { isImportedKey }),
     verifyEager,
     async verify(key: string, asked?: VerifyOptions) {
       return verifyEager(key, asked)

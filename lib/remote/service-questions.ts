@@ -1,5 +1,5 @@
 import type { Verification, VerificationRefusal, VerifyKeyRequest } from '../client/verification.ts'
-import type { FaultGuard } from '../core/faults.ts'
+import type { DependencyRunner } from '../core/faults.ts'
 import { readAddress } from '../core/keys/client-address.ts'
 import type { LimitState } from '../core/limits/rate-limit.ts'
 import type { VerifyOptions } from '../core/verify/key-verifier.ts'
@@ -20,20 +20,20 @@ export interface Told {
 }
 
 /** The key that is asked about. */
-export interface AskedKey {
+export interface QuestionedKey {
   /** What its answer is remembered by. */
   readonly digest: string
   readonly key: string
-  /** The id that a native key claims; null for a foreign one. */
+  /** The id that a native key claims; null for an imported one. */
   readonly keyId: string | null
 }
 
 /** Questions to the service. Every one of them rejects with `unavailable` where there is no good answer. */
 export interface ServiceQuestions {
   /** Asks once for all who wait, and charges nothing. */
-  askOnce(asked: AskedKey, ip: string | undefined): Promise<Told>
+  askOnce(asked: QuestionedKey, ip: string | undefined): Promise<Told>
   /** Asks for this call alone, which counts. */
-  askCharged(asked: AskedKey, options: VerifyOptions): Promise<Told>
+  askCharged(asked: QuestionedKey, options: VerifyOptions): Promise<Told>
   /** Lets nobody join a question that is under way. */
   clear(): void
 }
@@ -53,12 +53,12 @@ export function createServiceQuestions(
   client: VerifyingClient,
   answers: AnswerCache,
   maxPending: number,
-  guard: FaultGuard,
+  guard: DependencyRunner,
 ): ServiceQuestions {
   const joinable = new Map<string, Question>()
   let pending = 0
 
-  async function askCharged({ digest, key, keyId }: AskedKey, options: VerifyOptions): Promise<Told> {
+  async function askCharged({ digest, key, keyId }: QuestionedKey, options: VerifyOptions): Promise<Told> {
     const generation = answers.generation()
     const told = await ask(chargedRequest(key, options), keyId)
     // What is not accepted for its prefix may be good elsewhere.
@@ -66,7 +66,7 @@ export function createServiceQuestions(
   }
 
   /** What the service says of an address it says to whoever asked with that one. */
-  async function askOnce(asked: AskedKey, ip: string | undefined): Promise<Told> {
+  async function askOnce(asked: QuestionedKey, ip: string | undefined): Promise<Told> {
     const { digest } = asked
     const address = shownAddress(ip)
     const running = joinable.get(digest)
@@ -84,7 +84,10 @@ export function createServiceQuestions(
     }
   }
 
-  async function askUncharged({ digest, key, keyId }: AskedKey, address: string | undefined): Promise<Told> {
+  async function askUncharged(
+    { digest, key, keyId }: QuestionedKey,
+    address: string | undefined,
+  ): Promise<Told> {
     const generation = answers.generation()
     // Nothing is asked of the key: what it may do is decided here, by what the answer says of it.
     const request = { key, ...(address !== undefined && { ip: address }) }

@@ -790,7 +790,7 @@ describe.each(ROUTERS)('%s', (_name, build) => {
     })
 
     it('tells nothing more of bad keys where there were too many of them, and all of good ones', async () => {
-      const { client, keys } = await verifier({ requestLimit: { inactive: 1 } })
+      const { client, keys } = await verifier({ requestLimit: { invalidKeys: 1 } })
       const { key } = await keys.issue(NAME)
       await client.verify({ key: 'nonsense' })
       expect(await client.verify({ key: 'nonsense' })).toEqual({

@@ -80,7 +80,12 @@ describe('the door of the client', () => {
   it('would be found to load one, however far away', () => {
     const more: ImportEdge = { from: 'errors.ts', to: 'node:util', isFile: false, kind: 'static' }
     expect(loadedBy(DOOR, [...edges, more]).others).toEqual(['node:util'])
-    const later: ImportEdge = { from: 'core/keys/record.ts', to: 'core/digests/digest.ts', isFile: true, kind: 'dynamic' }
+    const later: ImportEdge = {
+      from: 'core/keys/record.ts',
+      to: 'core/digests/digest.ts',
+      isFile: true,
+      kind: 'dynamic',
+    }
     expect(loadedBy(DOOR, [...edges, later]).others.some(isBuiltin)).toBe(true)
   })
 })

@@ -453,8 +453,8 @@ describe('a presented foreign key', () => {
     ]
     const { keys } = createTestKeys({ formats })
     for (let i = 0; i < 500; i++) {
-      expect(keys.isForeignKey?.(`${header}.${part()}.${part()}`)).toBe(false)
-      expect(keys.isForeignKey?.(`${header}.${part()}.${part()}.${part()}.${part()}`)).toBe(false)
+      expect(keys.isImportedKey?.(`${header}.${part()}.${part()}`)).toBe(false)
+      expect(keys.isImportedKey?.(`${header}.${part()}.${part()}.${part()}.${part()}`)).toBe(false)
     }
   })
 

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createApiKeys, LatchkeyError, type LimiterHappening, memoryRateLimiter } from 'latchkey'
+import { createApiKeys, LatchkeyError, type LimiterEvent, memoryRateLimiter } from 'latchkey'
 import { remoteApiKeys } from 'latchkey/remote'
 import { sqliteStore } from 'latchkey/sql'
 import { expect, it, onTestFinished, vi } from 'vitest'
@@ -92,7 +92,7 @@ it('tells of each part by itself', async () => {
 })
 
 it('tells of a limiter that is suspended, and of a change that was delayed', async () => {
-  let tell = (_happening: LimiterHappening): void => {}
+  let tell = (_happening: LimiterEvent): void => {}
   const clock = fakeClock()
   const limiter = memoryRateLimiter({ clock })
   const { keys, warnings } = start({

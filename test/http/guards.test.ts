@@ -65,7 +65,7 @@ describe('a guard of sessions that is told nothing', () => {
   it('tells keys of two formats apart, whichever copies read them', async () => {
     const formats = (start: string) => ({
       prefix: 'acme',
-      isForeignKey: (key: string) => key.startsWith(start),
+      isImportedKey: (key: string) => key.startsWith(start),
     })
     const verifier = (start: string) => ({ ...createTestKeys().keys, ...formats(start) })
     const guard = requireSession()

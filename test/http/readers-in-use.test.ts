@@ -1,6 +1,6 @@
 import { apiKeyAuth } from 'latchkey/express'
 import { expect, it } from 'vitest'
-import { createCredentialReader, noteReader, presentsAnyKey } from '../../lib/http/credential.ts'
+import { createCredentialReader, presentsAnyKey, registerReader } from '../../lib/http/credential.ts'
 import { collectGarbage } from '../support/heap-growth.ts'
 import { createTestKeys } from '../support/test-keys.ts'
 
@@ -11,9 +11,9 @@ const bearer = (token: string) => {
 
 /** A reader of keys that begin so, which are no keys of ours. */
 function noteForeign(start: string) {
-  const isForeignKey = (text: string) => text.startsWith(start)
-  const reader = createCredentialReader({ bearer: true }, { prefix: 'acme', isForeignKey })
-  noteReader(reader)
+  const isImportedKey = (text: string) => text.startsWith(start)
+  const reader = createCredentialReader({ bearer: true }, { prefix: 'acme', isImportedKey })
+  registerReader(reader)
   return reader
 }
 
@@ -31,7 +31,7 @@ it('knows how keys are presented for as long as a middleware reads them so, and 
 it('knows it while any one of several that read alike is left', async () => {
   const note = () => {
     const reader = createCredentialReader({ headers: ['X-Of-Several'] }, undefined)
-    noteReader(reader)
+    registerReader(reader)
     return reader
   }
   note()

@@ -54,7 +54,7 @@ describe('a key that asks', () => {
 
 describe('verifying for others', () => {
   it('tells of no more bad keys than are allowed, although many are sent at once', async () => {
-    const { keys, call, store } = await createWorld({ requestLimit: { inactive: 2 } })
+    const { keys, call, store } = await createWorld({ requestLimit: { invalidKeys: 2 } })
     const service = await keys.issue(VERIFIER)
     const bad = Array.from({ length: 20 }, (_, i) =>
       forgeKey(service.key, { keyId: `unknown${i + 100_000_000}` }),
@@ -78,7 +78,7 @@ describe('verifying for others', () => {
   })
 
   it('answers about good keys however many bad ones strangers send', async () => {
-    const { keys, call } = await createWorld({ requestLimit: { inactive: 1 } })
+    const { keys, call } = await createWorld({ requestLimit: { invalidKeys: 1 } })
     const service = await keys.issue(VERIFIER)
     const good = await keys.issue(NAME)
     const verify = (key: string) => call('POST', '/verify', { key: service.key, json: { key } })

@@ -729,7 +729,7 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
     })
 
     it('tells nothing more to a caller that asks about too many bad keys, until the window is over', async () => {
-      const { call, keys, clock } = await world({ requestLimit: { inactive: 2, windowMs: 60_000 } })
+      const { call, keys, clock } = await world({ requestLimit: { invalidKeys: 2, windowMs: 60_000 } })
       const service = await keys.issue(VERIFIER)
       const other = await keys.issue(VERIFIER)
       const verify = (key: string, text: string) => call('POST', '/verify', { key, json: { key: text } })

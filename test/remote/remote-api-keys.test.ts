@@ -630,8 +630,8 @@ describe('keys of other products', () => {
   it('are asked about where their format is given, and are keys to a middleware', async () => {
     const { keys, remote, asked } = createService({ formats: [format] }, { formats: [format] })
     await keys.import({ format: format.name, key: foreign, owner: ALICE, name: 'old' })
-    expect(remote.isForeignKey?.(foreign)).toBe(true)
-    expect(remote.isForeignKey?.('short')).toBe(false)
+    expect(remote.isImportedKey?.(foreign)).toBe(true)
+    expect(remote.isImportedKey?.('short')).toBe(false)
     expect(codeOf(await remote.verify(foreign))).toBe('ok')
     expect(await remote.verify(foreign, { prefix: 'acme_test' })).toMatchObject({
       code: 'invalid_key',
@@ -643,7 +643,7 @@ describe('keys of other products', () => {
   it('are refused without asking where it is not', async () => {
     const { remote, asked } = createService()
     expect(await remote.verify(foreign)).toMatchObject({ reason: 'malformed' })
-    expect(remote.isForeignKey).toBeUndefined()
+    expect(remote.isImportedKey).toBeUndefined()
     expect(asked).toEqual([])
   })
 
@@ -654,7 +654,7 @@ describe('keys of other products', () => {
     }
     const { remote } = createService({ formats: [broken] })
     expect(await failureOf(remote.verify(foreign))).toEqual(unavailable)
-    expect(remote.isForeignKey?.(foreign)).toBe(true)
+    expect(remote.isImportedKey?.(foreign)).toBe(true)
   })
 })
 

@@ -7,7 +7,7 @@ export type KeyPart =
   | { readonly afterLast: string; readonly afterFirst?: never }
 
 /** A digest that another product made of a key. */
-export interface ForeignDigest {
+export interface ImportedDigest {
   /** `bcrypt` needs the package `bcrypt`. */
   readonly hash: 'sha256' | 'sha512' | 'bcrypt'
   /** Hexadecimal, base64 or base64url; for bcrypt its crypt string, `$2b$10$…`. */

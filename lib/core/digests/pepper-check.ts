@@ -3,7 +3,7 @@ import { LatchkeyError } from '../../errors.ts'
 import type { Awaitable } from '../../internal/awaitable.ts'
 import type { Agreement, Agreements } from '../agreements.ts'
 import type { Clock } from '../clock.ts'
-import type { FaultGuard } from '../faults.ts'
+import type { DependencyRunner } from '../faults.ts'
 
 /**
  * Whether this process has the secret under a pepper's id that the others have. A wrong one makes every key look
@@ -43,7 +43,7 @@ const PROVE_MS = 10_000
 export function createPepperChecks(
   agreements: Agreements,
   clock: Clock,
-  guard: FaultGuard,
+  guard: DependencyRunner,
   inBackground: (work: Promise<unknown>) => void,
 ): CreatePepperCheck {
   return function createPepperCheck(id, secret) {
@@ -63,7 +63,7 @@ export function createPepperChecks(
     }
 
     /** What was answered lately, and need not be asked again yet. */
-    function recall(): Agreement | null {
+    function peekStale(): Agreement | null {
       return last && isWithin(last.at, BELIEVED_MS[last.agreement]) ? last.agreement : null
     }
 
@@ -73,7 +73,7 @@ export function createPepperChecks(
     }
 
     function proven(): void {
-      if (isSettled || isProving || recall() !== null || isWithin(provedAt, PROVE_MS)) return
+      if (isSettled || isProving || peekStale() !== null || isWithin(provedAt, PROVE_MS)) return
       isProving = true
       provedAt = clock.now()
       inBackground(prove())
@@ -90,16 +90,16 @@ export function createPepperChecks(
     }
 
     function beforeUse(): Awaitable<void> {
-      return settle(() => ask(() => agreements.propose(name, value)))
+      return compare(() => ask(() => agreements.propose(name, value)))
     }
 
     function beforeBlame(): Awaitable<void> {
-      return settle(look)
+      return compare(look)
     }
 
-    function settle(work: () => Promise<Agreement>): Awaitable<void> {
+    function compare(work: () => Promise<Agreement>): Awaitable<void> {
       if (isSettled) return
-      const recalled = recall()
+      const recalled = peekStale()
       return recalled === null ? work().then(refuseDrift) : refuseDrift(recalled)
     }
 

@@ -13,5 +13,5 @@ export function beginWithGivenId(
   at: Date,
   cache: RecordCache,
 ): Pick<KeyRecord, 'lineageId' | 'version'> {
-  return { lineageId: newKeyId(), version: Math.max(1, at.getTime(), cache.floorOf(id) + 1) }
+  return { lineageId: newKeyId(), version: Math.max(1, at.getTime(), cache.minVersionOf(id) + 1) }
 }

@@ -36,7 +36,7 @@ export interface ImportFormat<Row> extends KeyFormat {
   read(row: Row): ImportedKey
 }
 
-/** The longest foreign key that is looked at at all. */
+/** The longest imported key that is looked at at all. */
 export const MAX_FOREIGN_KEY_LENGTH = 512
 const MAX_LOOKUP_LENGTH = 200
 const NAME = /^[a-z][a-z0-9-]{0,31}$/
@@ -45,7 +45,7 @@ const VISIBLE = /^[\x21-\x7e]+$/
 /** JWS and JWE in their compact form (RFC 7515 §7.1, RFC 7516 §7.1): what comes first is a JSON object. */
 const JWT = /^eyJ[\w-]*(?:\.[\w-]*){2,4}$/
 
-export interface ForeignFormats {
+export interface ImportedFormats {
   readonly names: readonly string[]
   /** The lookups under which a presented key may be found, by each format that knows its shape. */
   lookupsOf(key: string): readonly string[]
@@ -54,7 +54,7 @@ export interface ForeignFormats {
 }
 
 /** @throws TypeError naming the option. */
-export function compileFormats(option: string, value: unknown): ForeignFormats {
+export function compileFormats(option: string, value: unknown): ImportedFormats {
   const formats = new Map<string, KeyFormat>()
   for (const [i, entry] of checkArray(option, value, 32).entries()) {
     const path = `${option}[${i}]`
@@ -87,7 +87,7 @@ export function compileFormats(option: string, value: unknown): ForeignFormats {
 }
 
 /** The lookup of a record, of what a format derives. @throws TypeError when no format could have derived it. */
-export function foreignLookup(format: string, value: unknown): string {
+export function importedLookup(format: string, value: unknown): string {
   if (typeof value !== 'string' || !isLookup(value)) {
     throw new OptionError('lookup', `be 1 to ${MAX_LOOKUP_LENGTH} visible ASCII characters`)
   }
@@ -101,7 +101,7 @@ export function checkShape(name: string, value: unknown): void {
 }
 
 /** Whether a record is that of a key that was issued elsewhere: the lookup of a native key is its id, without `:`. */
-export function isForeign({ lookup }: Pick<KeyRecord, 'lookup'>): boolean {
+export function isImported({ lookup }: Pick<KeyRecord, 'lookup'>): boolean {
   return lookup.includes(':')
 }
 

@@ -1,6 +1,6 @@
 import { isKeyForId } from '../../internal/key-text.ts'
 import { isStorable } from '../../internal/options.ts'
-import type { ForeignFormats } from './imported-format.ts'
+import type { ImportedFormats } from './imported-format.ts'
 
 /** Stores of applications may hold ids of other forms, up to this length. */
 const MAX_ID_LENGTH = 255
@@ -14,12 +14,12 @@ export const ID = /^[A-Za-z0-9_-]{1,64}$/
  *
  * A key of another product that looks like an id as well cannot be told from one.
  */
-export function mayBeId(text: string, formats: ForeignFormats): boolean {
+export function mayBeId(text: string, formats: ImportedFormats): boolean {
   if (text === '' || text.length > MAX_ID_LENGTH || !isStorable(text) || isKeyForId(text)) return false
-  return ID.test(text) || !isForeignKey(text, formats)
+  return ID.test(text) || !isImportedKey(text, formats)
 }
 
-function isForeignKey(text: string, formats: ForeignFormats): boolean {
+function isImportedKey(text: string, formats: ImportedFormats): boolean {
   try {
     return formats.lookupsOf(text).length > 0
   } catch {

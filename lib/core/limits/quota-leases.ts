@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { checkArray, isObject } from '../../internal/options.ts'
 import type { Clock } from '../clock.ts'
-import type { FaultGuard } from '../faults.ts'
+import type { DependencyRunner } from '../faults.ts'
 import type { KeyStore, QuotaSwapResult } from '../keys/key-store.ts'
 import { isQuotaRecord } from '../keys/record.ts'
 import type { CachedKey } from '../verify/record-cache.ts'
@@ -71,7 +71,7 @@ export function createQuotaLeases(
   store: KeyStore,
   { blockSize, leaseMs, maxEntries }: QuotaLeaseOptions,
   clock: Clock,
-  guard: FaultGuard,
+  guard: DependencyRunner,
 ): QuotaLeases {
   const accounts = new LRUCache<string, QuotaAccount>({
     max: maxEntries,
@@ -159,7 +159,7 @@ export function createQuotaLeases(
   async function exchangeAll(account: QuotaAccount, isReturn: boolean): Promise<void> {
     // Calls that come together share an exchange.
     await null
-    if (account.pending) await settle(account, account.pending)
+    if (account.pending) await sendSwap(account, account.pending)
     let isReturning = isReturn
     for (let tries = 0; tries < MAX_TRIES; tries += 1) {
       const now = clock.now()
@@ -171,7 +171,7 @@ export function createQuotaLeases(
         account.refuseWaiting(now)
         return
       }
-      const outcome = swap ? await settle(account, swap) : 'swapped'
+      const outcome = swap ? await sendSwap(account, swap) : 'swapped'
       if (outcome === 'gone') return
       if (outcome === 'conflict') continue
       account.serve(clock.now(), true)
@@ -182,7 +182,10 @@ export function createQuotaLeases(
   }
 
   /** Sends a swap, for the first time or once more, and takes note of its outcome. */
-  async function settle(account: QuotaAccount, swap: PendingSwap): Promise<'swapped' | 'conflict' | 'gone'> {
+  async function sendSwap(
+    account: QuotaAccount,
+    swap: PendingSwap,
+  ): Promise<'swapped' | 'conflict' | 'gone'> {
     const asking = [...account.waiting]
     const [result] = await send([swap])
     // The store was looked at after these had come.

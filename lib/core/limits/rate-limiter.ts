@@ -59,7 +59,7 @@ export interface RefundRequest {
 }
 
 /** What a limiter tells of itself beside its answers. */
-export type LimiterHappening =
+export type LimiterEvent =
   /** A part of it failed, and it went on by its policy. */
   | { readonly type: 'fault'; readonly error: unknown }
   /** It no longer asks a part that keeps failing, and goes on by its policy at once. */
@@ -97,5 +97,5 @@ export interface RateLimiter {
   /** Drops what this process holds of a lineage. Called for counts that may be lost, so that they stay within a bound. */
   forget?(lineageId: string): void
   /** Tells `listener` of what happens beside the answers, until the function it returns is called. */
-  listen?(listener: (happening: LimiterHappening) => void): () => void
+  listen?(listener: (happening: LimiterEvent) => void): () => void
 }

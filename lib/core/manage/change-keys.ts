@@ -3,8 +3,8 @@ import { checkInteger, checkShownText, fail } from '../../internal/options.ts'
 import { isSameData } from '../../internal/plain-data.ts'
 import type { Clock } from '../clock.ts'
 import type { ApiKeyEvent } from '../events.ts'
-import type { FaultGuard } from '../faults.ts'
-import type { ForeignFormats } from '../keys/imported-format.ts'
+import type { DependencyRunner } from '../faults.ts'
+import type { ImportedFormats } from '../keys/imported-format.ts'
 import { mayBeId } from '../keys/key-id.ts'
 import type { KeyChange, KeyFilter, KeyPosition, KeyStore } from '../keys/key-store.ts'
 import { type ApiKey, type KeyRecord, toApiKey } from '../keys/record.ts'
@@ -17,10 +17,10 @@ import type { PublishChange } from './publish-change.ts'
 export interface ChangeParts {
   readonly store: KeyStore
   readonly quotaLeases: QuotaLeases
-  readonly formats: ForeignFormats
+  readonly formats: ImportedFormats
   readonly publish: PublishChange
   readonly clock: Clock
-  readonly guard: FaultGuard
+  readonly guard: DependencyRunner
   emit(event: ApiKeyEvent): void
 }
 

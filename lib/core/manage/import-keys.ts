@@ -5,9 +5,9 @@ import type { Clock } from '../clock.ts'
 import type { Digester } from '../digests/digest.ts'
 import { readCoverage } from '../digests/digest-coverage.ts'
 import type { ApiKeyEvent } from '../events.ts'
-import type { FaultGuard } from '../faults.ts'
+import type { DependencyRunner } from '../faults.ts'
 import { beginWithGivenId } from '../keys/given-id.ts'
-import type { ForeignFormats } from '../keys/imported-format.ts'
+import type { ImportedFormats } from '../keys/imported-format.ts'
 import { newKeyId } from '../keys/key-format.ts'
 import { DEFAULT_SETTINGS } from '../keys/key-settings.ts'
 import type { KeyStore } from '../keys/key-store.ts'
@@ -17,16 +17,16 @@ import { requireCapabilities } from '../store-access.ts'
 import type { RecordCache } from '../verify/record-cache.ts'
 import { checkBy } from './change-keys.ts'
 import { type CheckedImport, checkImport, type ImportedKey } from './imported-key.ts'
-import { insertSurely } from './insert-confirmed.ts'
+import { insertConfirmed } from './insert-confirmed.ts'
 import type { ChangeOptions, ImportAllOptions, ImportProgress, KeyManagement } from './key-management.ts'
 
 export interface ImportParts {
   readonly store: KeyStore
   readonly digester: Digester
-  readonly formats: ForeignFormats
+  readonly formats: ImportedFormats
   readonly cache: RecordCache
   readonly clock: Clock
-  readonly guard: FaultGuard
+  readonly guard: DependencyRunner
   emit(event: ApiKeyEvent): void
 }
 
@@ -52,8 +52,8 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
     checkObject('options', options, ['by'])
     const by = checkBy(options)
     const { record } = await prepare(imported, 0)
-    await insertSurely(store, [record])
-    cache.appeared(record.lookup)
+    await insertConfirmed(store, [record])
+    cache.forgetMissing(record.lookup)
     const apiKey = toApiKey(record)
     const at = new Date(clock.now())
     emit({ type: 'key.imported', at, keyId: record.id, owner: record.owner, by, before: null, apiKey })
@@ -144,12 +144,12 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
     async function insert(left: readonly Row[]): Promise<LatchkeyError | null> {
       try {
         const records = left.map(({ record }) => record)
-        await insertSurely(store, records)
+        await insertConfirmed(store, records)
       } catch (error) {
         if (isLatchkeyError(error) && ['duplicate_key', 'unsupported'].includes(error.code)) return error
         throw error
       }
-      for (const { record } of left) cache.appeared(record.lookup)
+      for (const { record } of left) cache.forgetMissing(record.lookup)
       progress.imported += left.length
       return null
     }

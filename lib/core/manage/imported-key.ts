@@ -7,8 +7,8 @@ import {
   checkShownText,
   checkText,
 } from '../../internal/options.ts'
-import { type ForeignDigest, toDigestString } from '../digests/digest-coverage.ts'
-import { type ForeignFormats, foreignLookup } from '../keys/imported-format.ts'
+import { type ImportedDigest, toDigestString } from '../digests/digest-coverage.ts'
+import { type ImportedFormats, importedLookup } from '../keys/imported-format.ts'
 import { parseKey } from '../keys/key-format.ts'
 import { ID } from '../keys/key-id.ts'
 import { checkSettings, type KeySettings, SETTINGS } from '../keys/key-settings.ts'
@@ -25,7 +25,7 @@ export interface ImportedKey extends KeySettings {
   /** What the format's `lookup` answers for the key. */
   lookup?: string
   /** The digest that the other product kept. */
-  digest?: ForeignDigest
+  digest?: ImportedDigest
   /**
    * The identifier that the key keeps: 1 to 64 letters, digits, `_` and `-`.
    *
@@ -99,7 +99,7 @@ export interface CheckedImport {
 }
 
 /** Requires an imported key. @throws TypeError naming the member, never its value. */
-export function checkImport(value: unknown, formats: ForeignFormats, now: Date): CheckedImport {
+export function checkImport(value: unknown, formats: ImportedFormats, now: Date): CheckedImport {
   const given = checkObject('imported', value, MEMBERS)
   const format = checkText('format', given.format, 32)
   if (!formats.names.includes(format)) {
@@ -131,10 +131,10 @@ export function checkImport(value: unknown, formats: ForeignFormats, now: Date):
 function proofOf(
   format: string,
   { key, lookup, digest }: Record<string, unknown>,
-  formats: ForeignFormats,
+  formats: ImportedFormats,
 ): Pick<CheckedImport, 'lookup' | 'proof'> {
   if (key === undefined) {
-    return { lookup: foreignLookup(format, lookup), proof: { digest: toDigestString('digest', digest) } }
+    return { lookup: importedLookup(format, lookup), proof: { digest: toDigestString('digest', digest) } }
   }
   if (typeof key !== 'string') throw new OptionError('key', 'be a string')
   const text = checkText('key', key, 512)

@@ -6,7 +6,7 @@ import type { KeyRecord } from '../keys/record.ts'
  * Adds records, all or none. Where the reply is lost, a second look may show that they are there: one is enough to tell. Then
  * whoever asked for a key gets it, rather than leaving one behind that nobody has the text of.
  */
-export async function insertSurely(store: KeyStore, records: readonly KeyRecord[]): Promise<void> {
+export async function insertConfirmed(store: KeyStore, records: readonly KeyRecord[]): Promise<void> {
   try {
     await store.insert(records)
   } catch (error) {

@@ -3,9 +3,9 @@ import { compareCodePoints } from '../../internal/code-points.ts'
 import { OptionError } from '../../internal/option-error.ts'
 import { checkArray, checkInteger, checkObject, checkShownText, fail } from '../../internal/options.ts'
 import type { Clock } from '../clock.ts'
-import type { FaultGuard } from '../faults.ts'
+import type { DependencyRunner } from '../faults.ts'
 import { BOUNDS } from '../keys/bounds.ts'
-import type { ForeignFormats } from '../keys/imported-format.ts'
+import type { ImportedFormats } from '../keys/imported-format.ts'
 import { mayBeId } from '../keys/key-id.ts'
 import type { KeyFilter, KeyPosition, KeyStore } from '../keys/key-store.ts'
 import { type ApiKey, checkOwner, type KeyRecord, type KeyStatus, type Owner } from '../keys/record.ts'
@@ -13,9 +13,9 @@ import type { ApiKeyPage, ListOptions } from './key-management.ts'
 
 export interface ListingParts {
   readonly store: KeyStore
-  readonly formats: ForeignFormats
+  readonly formats: ImportedFormats
   readonly clock: Clock
-  readonly guard: FaultGuard
+  readonly guard: DependencyRunner
   view(record: KeyRecord): ApiKey
 }
 
@@ -183,7 +183,7 @@ function writeCursor({ createdAt, id }: KeyPosition): string {
   return Buffer.from(JSON.stringify([createdAt.getTime(), id])).toString('base64url')
 }
 
-function readCursor(cursor: string, formats: ForeignFormats): KeyPosition {
+function readCursor(cursor: string, formats: ImportedFormats): KeyPosition {
   if (typeof cursor !== 'string') fail('cursor', 'a string', cursor)
   try {
     const [time, id] = JSON.parse(Buffer.from(cursor, 'base64url').toString())

@@ -3,7 +3,7 @@ import { OptionError } from '../../internal/option-error.ts'
 import { checkArray, checkDate, checkObject, checkShownText, fail } from '../../internal/options.ts'
 import { BOUNDS, checkBounded } from '../keys/bounds.ts'
 import { beginWithGivenId } from '../keys/given-id.ts'
-import { isForeign } from '../keys/imported-format.ts'
+import { isImported } from '../keys/imported-format.ts'
 import { checkKeyId, checkPrefix, generateKey, newKeyId } from '../keys/key-format.ts'
 import { checkSettings, DEFAULT_SETTINGS, type KeySettings, SETTINGS } from '../keys/key-settings.ts'
 import type { KeyChange, KeyFilter } from '../keys/key-store.ts'
@@ -31,7 +31,7 @@ import {
 } from './change-keys.ts'
 import { createOwnerErasure } from './erase.ts'
 import { createKeyImport, type ImportParts } from './import-keys.ts'
-import { insertSurely } from './insert-confirmed.ts'
+import { insertConfirmed } from './insert-confirmed.ts'
 import type {
   ChangeOptions,
   IssuedKey,
@@ -92,8 +92,8 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
       createdAt: at,
       updatedAt: at,
     })
-    await insertSurely(store, [record])
-    cache.appeared(record.lookup)
+    await insertConfirmed(store, [record])
+    cache.forgetMissing(record.lookup)
     const apiKey = toApiKey(record)
     emit({ type: 'key.issued', at, keyId: record.id, owner, by: createdBy, before: null, apiKey })
     return { key, apiKey }
@@ -163,7 +163,7 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
     const { key, record } = await newKey(successorId, at, {
       ...old,
       // What an imported key begins with need not be a prefix of ours.
-      prefix: isForeign(old) ? parts.prefix : old.prefix,
+      prefix: isImported(old) ? parts.prefix : old.prefix,
       lineageId: old.lineageId,
       createdBy: by ?? old.createdBy,
       createdAt: at,
@@ -171,7 +171,7 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
       expiresAt: newExpiry === undefined ? old.expiresAt : newExpiry,
       rotatedFrom: old.id,
     })
-    await insertSurely(store, [record])
+    await insertConfirmed(store, [record])
     const graceEnd = at.getTime() + graceMs
     const expiresAt = new Date(Math.min(old.expiresAt?.getTime() ?? Infinity, graceEnd))
     const ended: KeyChange = { rotatedTo: record.id, expiresAt, updatedAt: at }
@@ -186,7 +186,7 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
       throw outcome === 'missing' ? notFound() : conflict('The key was changed while it was being rotated')
     }
     const previous = afterChange(old, ended)
-    cache.appeared(record.lookup)
+    cache.forgetMissing(record.lookup)
     await publish([previous])
     const apiKey = view(record)
     const views = { before: view(old), apiKey: view(previous) }

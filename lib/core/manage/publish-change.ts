@@ -1,6 +1,6 @@
 import { type Clock, sleep } from '../clock.ts'
 import type { ApiKeyEvent } from '../events.ts'
-import type { FaultGuard } from '../faults.ts'
+import type { DependencyRunner } from '../faults.ts'
 import type { Invalidation } from '../invalidation.ts'
 import type { RateLimiter } from '../limits/rate-limiter.ts'
 import type { RecordCache } from '../verify/record-cache.ts'
@@ -26,7 +26,7 @@ export function createPublishChange(
   invalidation: Invalidation | undefined,
   options: { retainMs: number; maxAgeMs: number },
   clock: Clock,
-  guard: FaultGuard,
+  guard: DependencyRunner,
   emit: (event: ApiKeyEvent) => void,
 ): PublishChange {
   return async function publishChange(changed) {

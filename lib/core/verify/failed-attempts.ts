@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache'
 import { checkInteger, checkObject, fail, isPlainObject } from '../../internal/options.ts'
 import type { Clock } from '../clock.ts'
 import type { ApiKeyEvent } from '../events.ts'
-import type { FaultGuard } from '../faults.ts'
+import type { DependencyRunner } from '../faults.ts'
 import { addressGroup } from '../keys/client-address.ts'
 import { compileRateLimits } from '../limits/rate-limit.ts'
 import { checkLimitAnswer, type LimitAnswer, type RateLimiter } from '../limits/rate-limiter.ts'
@@ -61,7 +61,7 @@ export function createFailedAttempts(
   options: FailedAttemptsOptions,
   limiter: RateLimiter,
   clock: Clock,
-  guard: FaultGuard,
+  guard: DependencyRunner,
   emit: (event: ApiKeyEvent) => void,
   inBackground: (work: Promise<unknown>) => void,
 ): FailedAttempts {

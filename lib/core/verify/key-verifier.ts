@@ -33,7 +33,7 @@ export interface ApiKeyVerifier {
    * Whether a text has the shape of a key that was issued elsewhere, by the `formats` configured: what a bearer token is
    * recognised by as well.
    */
-  isForeignKey?(text: string): boolean
+  isImportedKey?(text: string): boolean
   /**
    * Verifies a key and spends its cost. A refusal is a value; only a fault rejects.
    *
@@ -52,11 +52,11 @@ export interface ApiKeyVerifier {
    */
   refund?(result: VerifiedKey): Promise<boolean>
   /** Takes note of what happened beside `verify`, a refusal, a fault, or a key that was shown: it becomes an event. */
-  report?(happening: Happening): void
+  report?(happening: ReportedEvent): void
 }
 
 /** What happened in a middleware, or where keys are managed, and `verify` could not see. */
-export type Happening =
+export type ReportedEvent =
   | {
       readonly type: 'refused'
       readonly code: 'missing_key' | 'multiple_credentials' | 'invalid_key' | 'insufficient_permissions'

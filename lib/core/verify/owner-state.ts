@@ -3,7 +3,7 @@ import type { Awaitable } from '../../internal/awaitable.ts'
 import { deepFreeze } from '../../internal/deep-freeze.ts'
 import { OptionError } from '../../internal/option-error.ts'
 import type { Clock } from '../clock.ts'
-import type { FaultGuard } from '../faults.ts'
+import type { DependencyRunner } from '../faults.ts'
 import { checkPermissions, intersectPermissions, type Permissions } from '../keys/permissions.ts'
 import type { ApiKey, Owner } from '../keys/record.ts'
 
@@ -11,7 +11,7 @@ import type { ApiKey, Owner } from '../keys/record.ts'
  * The key as its owner may use it now, with the permissions that both hold; null while the owner may use no keys. As the
  * application said of this version of the key.
  */
-export type OwnerStanding = (apiKey: ApiKey) => Awaitable<ApiKey | null>
+export type OwnerState = (apiKey: ApiKey) => Awaitable<ApiKey | null>
 
 /** What an application says of an owner. */
 export interface OwnerHooks {
@@ -41,12 +41,12 @@ interface Answer {
  *
  * Null where there is nothing to ask.
  */
-export function createOwnerStanding(
+export function createOwnerState(
   { isOwnerActive, ownerPermissions }: OwnerHooks,
   options: { maxAgeMs: number; maxEntries: number },
   clock: Clock,
-  guard: FaultGuard,
-): OwnerStanding | null {
+  guard: DependencyRunner,
+): OwnerState | null {
   if (!isOwnerActive && !ownerPermissions) return null
   const answers = new LRUCache<string, Answer>({ max: options.maxEntries })
   const asking = new Map<string, Promise<Answer>>()

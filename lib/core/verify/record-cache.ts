@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { Digester, PreparedDigest } from '../digests/digest.ts'
-import type { FaultGuard } from '../faults.ts'
+import type { DependencyRunner } from '../faults.ts'
 import { type AddressCheck, compileAllowedIps } from '../keys/allowed-ips.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import { type ApiKey, type KeyRecord, toApiKey } from '../keys/record.ts'
@@ -46,14 +46,14 @@ export interface LoadedKey {
   readonly fresh: boolean
 }
 
-/** What may find the record of a key: one lookup for a native key, and one by each format that knows a foreign one. */
+/** What may find the record of a key: one lookup for a native key, and one by each format that knows an imported one. */
 export type Lookup = string | readonly string[]
 
 export interface RecordCache {
   /** The record, if it is held and young enough; null if it is known not to exist; undefined if nobody knows. */
   peek(lookup: Lookup): CachedKey | null | undefined
   /** The record that was read last, whatever its age: nothing to decide by but whether a key is known here. */
-  recall(lookup: Lookup): CachedKey | undefined
+  peekStale(lookup: Lookup): CachedKey | undefined
   /** Reads the record, once for all who wait. */
   load(lookup: Lookup): Promise<LoadedKey>
   /** Reads the record again, joining no read that was under way; once for all who ask at the same moment. */
@@ -63,9 +63,9 @@ export interface RecordCache {
   /** Takes over a digest that was rewritten under the current scheme in place of `expected`, so that it is not rewritten again. */
   digestReplaced(lookup: string, expected: string, digestText: string): void
   /** The version below which records of this id are refused here; 0 where none is known. */
-  floorOf(keyId: string): number
+  minVersionOf(keyId: string): number
   /** A new record is there: forgets that there was none, or another one, and believes no read of that which is under way. */
-  appeared(lookup: string): void
+  forgetMissing(lookup: string): void
   /** Forgets every record, and keeps none that is being read: changes may have been missed. */
   clear(): void
 }
@@ -73,7 +73,7 @@ export interface RecordCache {
 /** A read that others may join. */
 interface Loading {
   readonly startedAt: number
-  /** How many records had appeared when it began. */
+  /** How many records had forgetMissing when it began. */
   readonly appearances: number
   readonly work: Promise<CachedKey | null>
 }
@@ -86,7 +86,7 @@ export function createRecordCache(
   digester: Digester,
   options: RecordCacheOptions,
   clock: Clock,
-  guard: FaultGuard,
+  guard: DependencyRunner,
 ): RecordCache {
   const held = new LRUCache<string, CachedKey>({
     max: options.maxEntries,
@@ -95,7 +95,7 @@ export function createRecordCache(
   /** The lookups of held records by the ids of their keys, where these differ. */
   const heldAs = new Map<string, string>()
   const unknown = new LRUCache<string, number>({ max: options.negativeMaxEntries })
-  const floors = new LRUCache<string, number>({ max: options.maxEntries })
+  const minVersions = new LRUCache<string, number>({ max: options.maxEntries })
   const loading = new Map<string, Loading>()
   const loadingFresh = new Map<string, Promise<CachedKey | null>>()
   let clearings = 0
@@ -112,7 +112,7 @@ export function createRecordCache(
     return isUnknown ? null : undefined
   }
 
-  function recall(lookup: Lookup): CachedKey | undefined {
+  function peekStale(lookup: Lookup): CachedKey | undefined {
     if (typeof lookup === 'string') return held.peek(lookup)
     return lookup.map((one) => held.peek(one)).find((cached) => cached !== undefined)
   }
@@ -136,11 +136,11 @@ export function createRecordCache(
   }
 
   function isOutdated({ id, version }: Pick<KeyRecord, 'id' | 'version'>): boolean {
-    return version < floorOf(id)
+    return version < minVersionOf(id)
   }
 
-  function floorOf(keyId: string): number {
-    return floors.get(keyId) ?? 0
+  function minVersionOf(keyId: string): number {
+    return minVersions.get(keyId) ?? 0
   }
 
   async function load(lookup: Lookup): Promise<LoadedKey> {
@@ -178,13 +178,13 @@ export function createRecordCache(
    */
   async function read(lookup: Lookup, floor = 0): Promise<CachedKey | null> {
     const readAt = clock.now()
-    const [cleared, appeared] = [clearings, appearances]
+    const [cleared, forgetMissing] = [clearings, appearances]
     const lookups = typeof lookup === 'string' ? [lookup] : lookup
     const record = await store.find({ lookups })
     if (!record) {
       for (const one of lookups) {
         held.delete(one)
-        if (cleared === clearings && appeared === appearances) unknown.set(one, readAt)
+        if (cleared === clearings && forgetMissing === appearances) unknown.set(one, readAt)
       }
       return null
     }
@@ -193,14 +193,14 @@ export function createRecordCache(
       throw guard.toError('store', new Error(problem))
     }
     // A change has overtaken the read.
-    if (isOutdated(record)) return read(lookup, floorOf(record.id))
+    if (isOutdated(record)) return read(lookup, minVersionOf(record.id))
     const cached = prepare(record, readAt)
     const earlier = held.peek(record.lookup)
     // Another key may have had the lookup, or the id, and been purged.
     const isSameKey = earlier?.apiKey.id === record.id && earlier.apiKey.lineageId === record.lineageId
     if (isSameKey) cached.lastActiveAtMs = Math.max(cached.lastActiveAtMs, earlier.lastActiveAtMs)
     const isLatest = !isSameKey || earlier.apiKey.version <= record.version
-    if (isLatest && cleared === clearings && appeared === appearances) hold(cached)
+    if (isLatest && cleared === clearings && forgetMissing === appearances) hold(cached)
     return cached
   }
 
@@ -235,14 +235,14 @@ export function createRecordCache(
   }
 
   function changed(keyId: string, version: number): void {
-    floors.set(keyId, Math.max(version, floorOf(keyId)))
+    minVersions.set(keyId, Math.max(version, minVersionOf(keyId)))
     // A floor may be forgotten where many keys are changed, and what is held must not outlive it.
     const lookup = heldAs.get(keyId) ?? keyId
     const cached = held.peek(lookup)
     if (cached && cached.apiKey.version < version) held.delete(lookup)
   }
 
-  function appeared(lookup: string): void {
+  function forgetMissing(lookup: string): void {
     appearances += 1
     unknown.delete(lookup)
     held.delete(lookup)
@@ -264,13 +264,13 @@ export function createRecordCache(
 
   return {
     peek,
-    recall,
+    peekStale,
     load,
     loadFresh,
     changed,
     digestReplaced,
-    floorOf,
-    appeared,
+    minVersionOf,
+    forgetMissing,
     clear,
   }
 }

@@ -1,13 +1,13 @@
 import type { Clock } from '../clock.ts'
 import type { ApiKeyEvent } from '../events.ts'
 import { readAddress } from '../keys/client-address.ts'
-import type { Happening } from './key-verifier.ts'
+import type { ReportedEvent } from './key-verifier.ts'
 
 /** Makes events of what happened beside `verify`. */
 export function createReporter(
   clock: Clock,
   emit: (event: ApiKeyEvent) => void,
-): (happening: Happening) => void {
+): (happening: ReportedEvent) => void {
   return function report(happening) {
     const at = new Date(clock.now())
     if (happening.type === 'fault') {

@@ -1,6 +1,6 @@
 import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
 import type { Clock } from '../clock.ts'
-import type { FaultGuard } from '../faults.ts'
+import type { DependencyRunner } from '../faults.ts'
 import type { QuotaAnswer, QuotaLease } from '../limits/quota-account.ts'
 import type { QuotaLeases } from '../limits/quota-leases.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
@@ -12,7 +12,7 @@ export interface SpenderParts {
   readonly limiter: RateLimiter
   readonly quotaLeases: QuotaLeases
   readonly clock: Clock
-  readonly guard: FaultGuard
+  readonly guard: DependencyRunner
   readonly retainMs: number
   /** Whether a key without limits and quota is admitted without asking the limiter for its latest version. */
   readonly isBounded: boolean

@@ -1,7 +1,7 @@
 import { isLatchkeyError } from '../../errors.ts'
 import type { Clock } from '../clock.ts'
 import type { ApiKeyEvent } from '../events.ts'
-import type { FaultGuard } from '../faults.ts'
+import type { DependencyRunner } from '../faults.ts'
 import { readAddress } from '../keys/client-address.ts'
 import type { KeyStore, UsageDelta } from '../keys/key-store.ts'
 import type { CachedKey } from './record-cache.ts'
@@ -58,7 +58,7 @@ export function createUsageLog(
   store: KeyStore,
   clock: Clock,
   options: UsageLogOptions,
-  guard: FaultGuard,
+  guard: DependencyRunner,
   emit: (event: ApiKeyEvent) => void,
 ): UsageLog {
   const soonAfterMs = options.flushMs * SHARE_BEFORE_SOON

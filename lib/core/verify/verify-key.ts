@@ -2,7 +2,7 @@ import { LatchkeyError } from '../../errors.ts'
 import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
 import type { Digester } from '../digests/digest.ts'
 import type { ApiKeyEvent } from '../events.ts'
-import type { ForeignFormats } from '../keys/imported-format.ts'
+import type { ImportedFormats } from '../keys/imported-format.ts'
 import { hasRightChecksum, parseKey } from '../keys/key-format.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import type { ApiKey } from '../keys/record.ts'
@@ -10,7 +10,7 @@ import { Admitted } from './admitted-key.ts'
 import { decideKey } from './decide-key.ts'
 import type { FailedAttempts } from './failed-attempts.ts'
 import { isAcceptedPrefix, type VerifyOptions } from './key-verifier.ts'
-import type { OwnerStanding } from './owner-state.ts'
+import type { OwnerState } from './owner-state.ts'
 import type { CachedKey, LoadedKey, Lookup, RecordCache } from './record-cache.ts'
 import { createRefuseKey, type RefuseKey } from './refuse-key.ts'
 import { createSpend, type Spend, type SpenderParts, type Spending } from './spend.ts'
@@ -22,9 +22,9 @@ export interface VerifierParts extends SpenderParts {
   readonly cache: RecordCache
   readonly store: KeyStore
   readonly digester: Digester
-  readonly formats: ForeignFormats
+  readonly formats: ImportedFormats
   /** Null where the application has nothing to say of owners. */
-  readonly ownerStanding: OwnerStanding | null
+  readonly ownerState: OwnerState | null
   readonly usage: UsageLog | null
   readonly failedAttempts: FailedAttempts
   /** How long a use in another process may go unnoticed here: a key is not idle before that has passed too. */
@@ -48,7 +48,7 @@ const MAX_STALE = 2
 interface Presented {
   readonly key: string
   readonly lookup: Lookup
-  /** The id that a native key claims; null for a foreign one, whose id nobody knows before its record is read. */
+  /** The id that a native key claims; null for an imported one, whose id nobody knows before its record is read. */
   readonly keyId: string | null
   readonly options: VerifyOptions
 }
@@ -95,7 +95,7 @@ class LocalVerifier implements Verifier {
   verify(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
     if (typeof key !== 'string') return this.refuseInvalid('malformed', null, null, options)
     const parsed = parseKey(key)
-    if (!parsed) return this.verifyForeign(key, options)
+    if (!parsed) return this.verifyImported(key, options)
     const { prefix, keyId } = parsed
     const held = this.parts.cache.peek(keyId)
     // For a record at hand the digest says all that a checksum could, unless asking it is dear.
@@ -109,7 +109,7 @@ class LocalVerifier implements Verifier {
   }
 
   /** What has not the shape of a native key may be one that was imported. */
-  private verifyForeign(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
+  private verifyImported(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
     const lookup = this.lookupsOf(key)
     if (lookup.length === 0) return this.refuseInvalid('malformed', null, null, options)
     return this.find({ key, lookup, keyId: null, options }, this.parts.cache.peek(lookup))
@@ -144,7 +144,7 @@ class LocalVerifier implements Verifier {
 
   /** Whether this very key was verified here; its record may have aged. */
   private isKnownHere({ key, lookup }: Presented): boolean {
-    const held = this.parts.cache.recall(lookup)
+    const held = this.parts.cache.peekStale(lookup)
     return held?.digest.isCheap() === true && held.digest.matches(key) === true
   }
 
@@ -159,7 +159,7 @@ class LocalVerifier implements Verifier {
       facts,
       isFresh,
       idleAtMs: this.idleAtOf(facts),
-      granted: this.parts.ownerStanding ? undefined : facts.apiKey,
+      granted: this.parts.ownerState ? undefined : facts.apiKey,
       decidedAt: 0,
       staleReads: 0,
     }
@@ -213,7 +213,7 @@ class LocalVerifier implements Verifier {
       verification.granted = granted
       return this.decide(verification)
     }
-    const granted = this.parts.ownerStanding?.(verification.facts.apiKey) ?? null
+    const granted = this.parts.ownerState?.(verification.facts.apiKey) ?? null
     return isPromiseLike(granted) ? granted.then(proceed) : proceed(granted)
   }
 
@@ -250,7 +250,7 @@ class LocalVerifier implements Verifier {
     verification.facts = cached
     verification.isFresh = fresh
     verification.idleAtMs = this.idleAtOf(cached)
-    verification.granted = this.parts.ownerStanding ? undefined : cached.apiKey
+    verification.granted = this.parts.ownerState ? undefined : cached.apiKey
     return this.prove(verification)
   }
 

@@ -95,7 +95,7 @@ export function createRedisCalls(connection: RedisConnection, timeoutMs: number,
 
   function succeed(call: Call, reply: readonly unknown[]): void {
     deadlines.end(call)
-    settle(call, () => call.question.read(call.request, reply))
+    resolveWith(call, () => call.question.read(call.request, reply))
   }
 
   function fail(call: Call, error: unknown): void {
@@ -104,11 +104,11 @@ export function createRedisCalls(connection: RedisConnection, timeoutMs: number,
     connection.failed(error)
     if (!isAboutOneKey(error)) call.node.failed(error)
     const { question } = call
-    if (question.recover) settle(call, () => question.recover?.(call.request, error))
+    if (question.recover) resolveWith(call, () => question.recover?.(call.request, error))
     else call.reject(error)
   }
 
-  function settle(call: Call, answer: () => unknown): void {
+  function resolveWith(call: Call, answer: () => unknown): void {
     try {
       call.resolve(answer() as never)
     } catch (error) {

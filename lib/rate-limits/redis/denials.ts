@@ -8,7 +8,7 @@ import { refusedAnswer } from '../limit-answers.ts'
 /** Refusals that are still true, so that a flood on an exhausted key does not reach the server. */
 export interface Denials {
   /** The answer to this call, where it is known to be refused; null where the server has to be asked. */
-  recall(request: LimitRequest): LimitAnswer | null
+  peekStale(request: LimitRequest): LimitAnswer | null
   /** Keeps the meters by which a call was refused, at `serverTime`. */
   remember(request: LimitRequest, meters: readonly Meter[], serverTime: number): void
   /** Forgets what is known of a lineage: something was changed or given back. */
@@ -32,7 +32,7 @@ export function createDenials(
   const held = new LRUCache<string, Denial>({ max: options.maxEntries })
 
   return {
-    recall(request) {
+    peekStale(request) {
       if (request.cost === 0 || held.size === 0) return null
       const denial = held.get(request.lineageId)
       if (!denial) return null

@@ -1,7 +1,7 @@
 import keySlot from 'cluster-key-slot'
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../core/clock.ts'
-import type { LimiterHappening } from '../../core/limits/rate-limiter.ts'
+import type { LimiterEvent } from '../../core/limits/rate-limiter.ts'
 import { isQueueing } from '../../internal/renew-connection.ts'
 import type { RedisClient } from './client.ts'
 import type { RedisConnection } from './connection.ts'
@@ -35,7 +35,7 @@ const MAX_NODES = 1_000
 export function createRedisNodes(
   connection: RedisConnection,
   clock: Clock,
-  tell: (happening: LimiterHappening) => void,
+  tell: (happening: LimiterEvent) => void,
 ): (key: string) => RedisNode {
   const nodes = new LRUCache<string, RedisNode>({ max: MAX_NODES })
   if (!connection.current().isCluster) {
@@ -63,7 +63,7 @@ function nodeName(client: RedisClient, key: string): string {
 function createRedisNode(
   connection: RedisConnection,
   clock: Clock,
-  tell: (happening: LimiterHappening) => void,
+  tell: (happening: LimiterEvent) => void,
 ): RedisNode {
   const offset = createOffset()
   let countedFrom = clock.now()

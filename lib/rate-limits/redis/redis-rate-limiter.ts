@@ -4,7 +4,7 @@ import { periodAt } from '../../core/limits/calendar.ts'
 import { type CompiledLimit, type Meter, readMeter, toldMeter } from '../../core/limits/rate-limit.ts'
 import type {
   LimitAnswer,
-  LimiterHappening,
+  LimiterEvent,
   LimitRequest,
   RateLimiter,
   RefundRequest,
@@ -95,7 +95,7 @@ export function createRedisRateLimiter(
   }
 
   function check(request: LimitRequest): LimitAnswer | Promise<LimitAnswer> {
-    const denied = denials.recall(request)
+    const denied = denials.peekStale(request)
     if (denied) return denied
     const key = keyOf(request.lineageId)
     const node = nodeOf(key)
@@ -223,10 +223,10 @@ function withoutRefund(answer: LimitAnswer): LimitAnswer {
 const FAULT_EVERY_MS = 1_000
 
 function createHappenings(clock: Clock) {
-  const listeners = new Set<(happening: LimiterHappening) => void>()
+  const listeners = new Set<(happening: LimiterEvent) => void>()
   let toldAt = -Infinity
 
-  function tell(happening: LimiterHappening): void {
+  function tell(happening: LimiterEvent): void {
     for (const listener of listeners) listener(happening)
   }
 
@@ -237,7 +237,7 @@ function createHappenings(clock: Clock) {
       toldAt = clock.now()
       tell({ type: 'fault', error })
     },
-    listen(listener: (happening: LimiterHappening) => void): () => void {
+    listen(listener: (happening: LimiterEvent) => void): () => void {
       checkFunction('listener', listener)
       listeners.add(listener)
       return () => void listeners.delete(listener)

@@ -4,7 +4,7 @@ import {
   type ApiKeys,
   type ApiKeysOptions,
   createApiKeys,
-  type ForeignDigest,
+  type ImportedDigest,
   type ImportedKey,
   type IssuedKey,
   type IssueOptions,
@@ -396,7 +396,7 @@ async function foreignDigests() {
   const after = (separator: string, key: string) => key.slice(key.indexOf(separator) + 1)
   const hash = (name: 'sha256' | 'sha512', text: string) => createHash(name).update(text).digest('hex')
   const crypt = (text: string) => bcrypt.hash(text, 4)
-  type DigestOf = (key: string) => Promise<ForeignDigest>
+  type DigestOf = (key: string) => Promise<ImportedDigest>
   const rows: [string, '|' | '.' | '_', DigestOf][] = [
     ['sha256', '.', async (key) => ({ hash: 'sha256', value: hash('sha256', key) })],
     ['sha512', '.', async (key) => ({ hash: 'sha512', value: hash('sha512', key) })],
@@ -436,7 +436,7 @@ async function foreignDigests() {
 
 /** The first key of each product, by the lookup and the digest that its format reads. */
 function vectors(): [string, string, Omit<ImportedKey, 'owner' | 'name'>][] {
-  const digests: Record<string, (row: Record<string, unknown>) => ForeignDigest> = {
+  const digests: Record<string, (row: Record<string, unknown>) => ImportedDigest> = {
     'better-auth': (row) => ({ hash: 'sha256', value: String(row.key) }),
     sanctum: (row) => ({ hash: 'sha256', value: String(row.token), of: { afterFirst: '|' } }),
     'prefixed-api-key': (row) => ({

@@ -506,6 +506,6 @@ async function outcomeOf(work: () => Promise<unknown>): Promise<string> {
     await work()
     return 'is taken'
   } catch (error) {
-    return isLatchkeyError(error) ? error.code : (error as Error).constructor.name
+    return isLatchkeyError(error) ? error.code : (error as Error).name
   }
 }

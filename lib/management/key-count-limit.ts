@@ -6,7 +6,7 @@ import type { HandlerParts } from './handlers.ts'
 import { refusal } from './refusal.ts'
 
 /** Sees to it that no owner has more keys than are allowed, whoever asks at the same time. */
-export interface KeyRoom {
+export interface KeyCountLimit {
   /**
    * Makes a new key, if there is room for it.
    *
@@ -37,7 +37,7 @@ const UNCOUNTED = 'The API keys of the owner could not be counted'
 /** A key that was brought back over the limit ends so much later: no moment that has passed can be set. */
 const SOON_MS = 1_000
 
-export function createKeyRoom({ keys, policy, now }: Omit<HandlerParts, 'limits'>): KeyRoom {
+export function createKeyCountLimit({ keys, policy, now }: Omit<HandlerParts, 'limits'>): KeyCountLimit {
   const max = policy.maxKeysPerOwner
   /** By owner, what was asked for last. */
   const queue = new Map<string, Promise<unknown>>()
