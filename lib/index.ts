@@ -21,6 +21,7 @@ export { type SanctumFormatOptions, type SanctumRow, sanctumFormat } from './cor
 export { unkeyFormat } from './core/formats/unkey.ts'
 export type { Invalidation, InvalidationListener, KeyVersion } from './core/invalidation.ts'
 export type { ImportFormat, KeyFormat } from './core/keys/imported-format.ts'
+export type { ImportedKey } from './core/keys/imported-key.ts'
 export { secretScanningPattern } from './core/keys/key-format.ts'
 export type { KeySettings } from './core/keys/key-settings.ts'
 export type {
@@ -60,7 +61,6 @@ export type {
   RefundRequest,
   VersionMark,
 } from './core/limits/rate-limiter.ts'
-export type { ImportedKey } from './core/manage/imported-key.ts'
 export type {
   AcceptedConfiguration,
   ApiKeyPage,

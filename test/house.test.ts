@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { findViolations } from './support/house-rules.ts'
-import { readImports, walkImports } from './support/import-graph.ts'
+import { findCycles, readImports, walkImports } from './support/import-graph.ts'
 import { findRealmTraps, realmTrapsIn } from './support/realm-rules.ts'
 
 const lib = fileURLToPath(new URL('../lib', import.meta.url))
@@ -39,6 +39,26 @@ describe('the import graph of lib/', () => {
 
   it('has no arrow that runs back', () => {
     expect(findViolations(edges)).toEqual([])
+  })
+
+  it('has no circle, types included', () => {
+    expect(findCycles(edges).map((cycle) => cycle.join(' → '))).toEqual([])
+  })
+})
+
+describe('circles', () => {
+  const edgesOf = (files: Record<string, string>) =>
+    Object.entries(files).flatMap(([name, text]) => readImports(name, text))
+
+  it('are found however long they are, and where only types lead round', () => {
+    const files = {
+      'core/a.ts': `import { b } from './b.ts'`,
+      'core/b.ts': `import type { C } from './keys/c.ts'`,
+      'core/keys/c.ts': `import { type A } from '../a.ts'`,
+      'core/d.ts': `import { a } from './a.ts'`,
+    }
+    expect(findCycles(edgesOf(files))).toEqual([['core/a.ts', 'core/b.ts', 'core/keys/c.ts', 'core/a.ts']])
+    expect(findCycles(edgesOf({ ...files, 'core/b.ts': '' }))).toEqual([])
   })
 })
 

@@ -1,19 +1,18 @@
-import type { ApiKeys } from '../core/api-keys.ts'
 import type { ApiKey } from '../core/keys/record.ts'
 import { keyStatus } from '../core/keys/record.ts'
 import type { ApiKeyPage, IssueOptions, ListOptions, UpdateOptions } from '../core/manage/key-management.ts'
 import { isLatchkeyError, type LatchkeyError } from '../errors.ts'
 import { type Actor, isOwnerOf } from './actor.ts'
 import type { Caller } from './authenticate-caller.ts'
+import type { HandlerParts } from './handler-parts.ts'
 import { idOfRequest } from './idempotency.ts'
 import { keyActorId } from './key-actor-id.ts'
 import { createKeyCountLimit, refusalOfTaken } from './key-count-limit.ts'
 import { findLoosening } from './loosening.ts'
 import type { OperationId } from './operations.ts'
-import { type Action, type Changes, decide, type Policy } from './policy.ts'
+import { type Action, type Changes, decide } from './policy.ts'
 import { matchesVersion, readIfMatch, writeETag } from './preconditions.ts'
 import { invalidRequest, refusal, refusalOf } from './refusal.ts'
-import type { RequestLimits } from './request-limit.ts'
 import type { ListQuery, RevokeRequest, VerifyRequest } from './schemas.ts'
 import { createKeyVerification } from './verify-for-others.ts'
 import { workingRelatives } from './working-relatives.ts'
@@ -37,13 +36,6 @@ export interface Answered {
 export type Handlers = Readonly<
   Record<Exclude<OperationId, 'openapi'>, (asked: OperationRequest) => Promise<Answered>>
 >
-
-export interface HandlerParts {
-  readonly keys: ApiKeys
-  readonly policy: Policy
-  readonly limits: RequestLimits
-  now(): number
-}
 
 const DEFAULT_PAGE = 20
 /** How often a change is decided anew where the key has become another one in between. */

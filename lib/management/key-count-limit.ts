@@ -2,7 +2,7 @@ import type { KeySettings } from '../core/keys/key-settings.ts'
 import type { ApiKey, KeyStatus, Owner } from '../core/keys/record.ts'
 import type { IssuedKey } from '../core/manage/key-management.ts'
 import type { LatchkeyError } from '../errors.ts'
-import type { HandlerParts } from './handlers.ts'
+import type { HandlerParts } from './handler-parts.ts'
 import { refusal } from './refusal.ts'
 
 /** Sees to it that no owner has more keys than are allowed, whoever asks at the same time. */

@@ -1,6 +1,8 @@
 import { lifecycleKeys } from './lifecycle-cases.ts'
-import type { StoreCapability } from './store-conformance.ts'
 import type { StoreCases, StoreTest } from './store-test.ts'
+
+/** A method that a store may do without. */
+export type StoreCapability = 'forget' | 'recordUsage' | 'swapQuota' | 'agree'
 
 const OWNER = { type: 'user', id: 'u_1' }
 

@@ -1,7 +1,7 @@
+export type { StoreCapability } from './capability-cases.ts'
 export { keyRecord } from './key-records.ts'
 export {
   type MadeStore,
-  type StoreCapability,
   type StoreConformanceOptions,
   storeConformance,
 } from './store-conformance.ts'

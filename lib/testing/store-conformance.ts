@@ -1,7 +1,7 @@
 import type { KeyStore } from '../core/keys/key-store.ts'
 import { checkArray, checkFunction, checkMethods, checkObject } from '../internal/options.ts'
 import { AGREEMENT_CASES } from './agreement-cases.ts'
-import { CAPABILITY_CASES } from './capability-cases.ts'
+import { CAPABILITY_CASES, type StoreCapability } from './capability-cases.ts'
 import { DIGEST_CASES } from './digest-cases.ts'
 import { FIND_CASES } from './find-cases.ts'
 import { FORGET_CASES, FORGET_USAGE_CASES } from './forget-cases.ts'
@@ -14,9 +14,6 @@ import { createStoreTest, type StoreCases, type TestAssert, type TestFunction } 
 import { UPDATE_CASES } from './update-cases.ts'
 import { USAGE_CASES } from './usage-cases.ts'
 import { VALUE_CASES } from './value-cases.ts'
-
-/** A method that a store may do without. */
-export type StoreCapability = 'forget' | 'recordUsage' | 'swapQuota' | 'agree'
 
 export interface StoreConformanceOptions {
   /** Registers a test: `test` of node:test, vitest or Jest, `it` of Mocha. */

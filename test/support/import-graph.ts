@@ -68,3 +68,22 @@ export function readImports(from: string, text: string): ImportEdge[] {
 function isRequire(callee: ts.Expression): boolean {
   return ts.isIdentifier(callee) && callee.text === 'require'
 }
+
+/** The files that lead back to themselves, type imports included, each circle as its files in order; empty where there is none. */
+export function findCycles(edges: readonly ImportEdge[]): string[][] {
+  const targets = new Map<string, string[]>()
+  for (const { from, to, isFile } of edges) {
+    if (isFile) targets.set(from, [...(targets.get(from) ?? []), to])
+  }
+  const isDone = new Set<string>()
+  const cycles: string[][] = []
+  const visit = (file: string, path: readonly string[]): void => {
+    const seenAt = path.indexOf(file)
+    if (seenAt >= 0) cycles.push([...path.slice(seenAt), file])
+    if (seenAt >= 0 || isDone.has(file)) return
+    for (const target of targets.get(file) ?? []) visit(target, [...path, file])
+    isDone.add(file)
+  }
+  for (const file of targets.keys()) visit(file, [])
+  return cycles
+}

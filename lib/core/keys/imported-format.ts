@@ -1,7 +1,7 @@
 import { isRegExp } from '../../internal/any-realm.ts'
 import { OptionError } from '../../internal/option-error.ts'
 import { checkArray, checkFunction, describe, fail } from '../../internal/options.ts'
-import type { ImportedKey } from '../manage/imported-key.ts'
+import type { ImportedKey } from './imported-key.ts'
 import type { KeyRecord } from './record.ts'
 
 /**

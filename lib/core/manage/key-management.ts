@@ -1,7 +1,7 @@
 import type { LatchkeyError } from '../../errors.ts'
+import type { ImportedKey } from '../keys/imported-key.ts'
 import type { KeySettings } from '../keys/key-settings.ts'
 import type { ApiKey, KeyStatus, Owner } from '../keys/record.ts'
-import type { ImportedKey } from './imported-key.ts'
 
 /** A new key, the only time its text can be read. */
 export interface IssuedKey {
