@@ -88,7 +88,9 @@ describe(`consumers under load and two services that they ask: seed ${seed}`, ()
     'admit what they remember, and say 503 of all else: the service %s',
     async (_what, how) => {
       const seen: Outage[] = []
-      for (let round = 0; round < ROUNDS; round += 1) {
+      const hasRemembered = () => seen.some(({ fromCache }) => fromCache > 0)
+      // On a busy machine what is remembered may be too old by the time that the service is away.
+      for (let round = 0; round < ROUNDS || (round < 10 && !hasRemembered()); round += 1) {
         const at = random.below(2)
         const [consumer, load] = [world.consumers[at], loads[at]]
         if (!consumer || !load) throw new Error('there is none')
@@ -98,7 +100,7 @@ describe(`consumers under load and two services that they ask: seed ${seed}`, ()
         expect(outage.mostTicks).toBeLessThanOrEqual(MOST_TICKS)
         seen.push(outage)
       }
-      expect(seen.some(({ fromCache }) => fromCache > 0)).toBe(true)
+      expect(hasRemembered()).toBe(true)
     },
   )
 
