@@ -28,6 +28,7 @@ describe('the import graph of lib/', () => {
         'management',
         'passport',
         'rate-limits',
+        'redis',
         'redis.ts',
         'remote',
         'sql.ts',

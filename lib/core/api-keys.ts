@@ -369,15 +369,6 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     return result
   }
 
-  function isImportedKey(text: string): boolean {
-    try {
-      return settings.formats.lookupsOf(text).length > 0
-    } catch {
-      // What is wrong with a format is found again, and told, when the key is verified.
-      return true
-    }
-  }
-
   async function refund(result: VerifiedKey): Promise<boolean> {
     const work = verifier.refund(result)
     countUnderWay(work)
@@ -436,7 +427,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     prefix,
     rateLimits: deepFreeze(copyData(options.rateLimits ?? [])),
     verifyEager,
-    ...(settings.formats.names.length > 0 && { isImportedKey }),
+    ...(settings.formats.names.length > 0 && { isImportedKey: settings.formats.recognises }),
     report: createReporter(clock, emit),
     async verify(key: string, verifyOptions?: VerifyOptions) {
       return verifyEager(key, verifyOptions)

@@ -38,3 +38,10 @@ export function toBase62(value: number, width: number): string {
   for (let rest = value; rest > 0; rest = Math.floor(rest / 62)) text = ALPHABET[rest % 62] + text
   return text.padStart(width, '0')
 }
+
+/** The last `width` digits of an integer of any size. */
+export function lastBase62(value: bigint, width: number): string {
+  let text = ''
+  for (let rest = value; text.length < width; rest /= 62n) text = ALPHABET[Number(rest % 62n)] + text
+  return text
+}

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { type Clock, monotonicClock } from '../core/clock.ts'
 import type { Invalidation, InvalidationListener, KeyVersion } from '../core/invalidation.ts'
 import { checkFunction, checkInteger, checkMethods, checkObject, checkText } from '../internal/options.ts'
-import { createRenewal, isQueueing } from '../internal/renew-connection.ts'
+import { createRenewal, isQueueing } from '../redis/renew-connection.ts'
 
 /** A connection that hears messages, as ioredis has it. */
 export interface RedisSubscriber {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { lastBase62 } from '../internal/base62.ts'
 import { holdsKey } from '../internal/key-text.ts'
 import { invalidRequest } from './refusal.ts'
 
@@ -18,16 +19,8 @@ export function idOfRequest(
   }
   const digest = createHash('sha256')
     .update(JSON.stringify([...parts, given]))
-    .digest()
-  return base62(BigInt(`0x${digest.toString('hex')}`))
+    .digest('hex')
+  return lastBase62(BigInt(`0x${digest}`), ID_LENGTH)
 }
 
 const ID_LENGTH = 16
-const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
-
-/** The last digits of a number, as long as an id. */
-function base62(value: bigint): string {
-  let text = ''
-  for (let rest = value; text.length < ID_LENGTH; rest /= 62n) text = DIGITS[Number(rest % 62n)] + text
-  return text
-}

@@ -206,15 +206,6 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     }
   }
 
-  function isImportedKey(text: string): boolean {
-    try {
-      return formats.lookupsOf(text).length > 0
-    } catch {
-      // What is wrong with a format is found again, and told, when the key is verified.
-      return true
-    }
-  }
-
   function countFailure({ ip }: VerifyOptions): void {
     if (failedAttempts.blockedForMs(ip) === 0) failedAttempts.count(ip)
   }
@@ -231,7 +222,7 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
 
   return Object.freeze({
     ...(prefix !== undefined && { prefix }),
-    ...(formats.names.length > 0 && { isImportedKey }),
+    ...(formats.names.length > 0 && { isImportedKey: formats.recognises }),
     verifyEager,
     async verify(key: string, asked?: VerifyOptions) {
       return verifyEager(key, asked)

@@ -49,6 +49,8 @@ export interface ImportedFormats {
   readonly names: readonly string[]
   /** The lookups under which a presented key may be found, by each format that knows its shape. */
   lookupsOf(key: string): readonly string[]
+  /** Whether a text has the shape of such a key. */
+  recognises(text: string): boolean
   /** The lookup that one format derives; null where the key has not its shape. */
   lookupBy(name: string, key: string): string | null
 }
@@ -77,6 +79,14 @@ export function compileFormats(option: string, value: unknown): ImportedFormats 
   return {
     names: [...formats.keys()],
     lookupsOf,
+    recognises(text) {
+      try {
+        return lookupsOf(text).length > 0
+      } catch {
+        // What is wrong with a format is found again, and told, when the key is verified.
+        return true
+      }
+    },
     lookupBy(name, key) {
       const format = formats.get(name)
       return format && key.length <= MAX_FOREIGN_KEY_LENGTH && VISIBLE.test(key)

@@ -1,8 +1,9 @@
 import type { Clock } from '../../core/clock.ts'
 import { messageOf } from '../../internal/any-realm.ts'
+import { createScriptRunner, type Script } from '../../redis/run-script.ts'
 import type { RedisConnection } from './connection.ts'
 import type { RedisNode } from './node.ts'
-import { CODE, type Script } from './scripts.ts'
+import { CODE } from './scripts.ts'
 
 export type ScriptArguments = (string | number)[]
 
@@ -40,33 +41,30 @@ const MAX_SENDS = 4
 /** Sends scripts, each with the same deadline. */
 export function createRedisCalls(connection: RedisConnection, timeoutMs: number, clock: Clock): RedisCalls {
   const deadlines = createDeadlines(timeoutMs, clock)
+  const runScript = createScriptRunner(() => connection.current())
 
   return {
     ask(question, request, node, key) {
       return new Promise((resolve, reject) => {
         const call = new Call(question, request, node, key, resolve, reject)
         deadlines.start(call)
-        send(call, call.sentAt, false)
+        send(call, call.sentAt)
       })
     },
   }
 
-  /** EVALSHA or, where the server does not know the script, EVAL. */
-  function send(call: Call, now: number, withSource: boolean): void {
+  function send(call: Call, now: number): void {
     const { question, request, node, key } = call
     call.sentAt = now
     call.sends += 1
     // Where nothing is known of the server's clock, a deadline that has passed has it say what time it is.
     const deadline = Math.floor(node.toServerTime(call.dueAt) ?? 0)
     const serverTime = Math.floor(node.toServerTime(now) ?? Date.now())
-    const { sha, source } = question.script
-    const client = connection.current()
     try {
       const args = question.argumentsOf(request, deadline, serverTime)
-      const answer = withSource ? client.eval(source, 1, key, ...args) : client.evalsha(sha, 1, key, ...args)
-      answer.then(
+      runScript(question.script, 1, [key, ...args]).then(
         (reply) => receive(call, reply),
-        (error) => retry(call, error),
+        (error) => fail(call, error),
       )
     } catch (error) {
       fail(call, error)
@@ -83,14 +81,8 @@ export function createRedisCalls(connection: RedisConnection, timeoutMs: number,
     call.node.answered(call.sentAt, now, Number(reply[1]))
     const code = Number(reply[0])
     if (code !== CODE.late && code !== CODE.otherPeriod) succeed(call, reply)
-    else if (now < call.dueAt && call.sends < MAX_SENDS) send(call, now, false)
+    else if (now < call.dueAt && call.sends < MAX_SENDS) send(call, now)
     else fail(call, new Error('Redis was reached too late'))
-  }
-
-  function retry(call: Call, error: unknown): void {
-    if (call.isSettled) return
-    if (call.sends < MAX_SENDS && messageOf(error).startsWith('NOSCRIPT')) send(call, clock.now(), true)
-    else fail(call, error)
   }
 
   function succeed(call: Call, reply: readonly unknown[]): void {

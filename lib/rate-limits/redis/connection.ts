@@ -1,5 +1,5 @@
 import { type Clock, monotonicClock } from '../../core/clock.ts'
-import { createRenewal } from '../../internal/renew-connection.ts'
+import { createRenewal } from '../../redis/renew-connection.ts'
 import type { RedisClient } from './client.ts'
 
 /** What calls are sent over. */

@@ -2,7 +2,7 @@ import keySlot from 'cluster-key-slot'
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../core/clock.ts'
 import type { LimiterEvent } from '../../core/limits/rate-limiter.ts'
-import { isQueueing } from '../../internal/renew-connection.ts'
+import { isQueueing } from '../../redis/renew-connection.ts'
 import type { RedisClient } from './client.ts'
 import type { RedisConnection } from './connection.ts'
 

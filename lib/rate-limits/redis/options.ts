@@ -1,6 +1,7 @@
 import { memberPath } from '../../internal/key-text.ts'
 import { OptionError } from '../../internal/option-error.ts'
-import { checkInteger, checkObject, checkText, isPlainObject } from '../../internal/options.ts'
+import { checkInteger, checkObject, isPlainObject } from '../../internal/options.ts'
+import { checkKeyPrefix } from '../../redis/options.ts'
 
 /**
  * What happens to a call that Redis does not answer in time, or answers with an error:
@@ -57,13 +58,10 @@ export interface RedisRateLimiterOptions {
 export function resolveRedisOptions(options: RedisRateLimiterOptions) {
   checkObject('options', options, ['keyPrefix', 'timeoutMs', 'onUnavailable', 'denials'])
   const { keyPrefix = 'latchkey', timeoutMs = 100, onUnavailable = 'local', denials = {} } = options
-  if (/[{}]/.test(checkText('keyPrefix', keyPrefix, 100))) {
-    throw new OptionError('keyPrefix', 'not have braces: they say where in a Cluster a key belongs')
-  }
   checkObject('denials', denials, ['maxEntries', 'maxAgeMs'])
   const { maxEntries = 10_000, maxAgeMs = 5_000 } = denials
   return Object.freeze({
-    keyPrefix,
+    keyPrefix: checkKeyPrefix(keyPrefix),
     timeoutMs: checkInteger('timeoutMs', timeoutMs, 1, 60_000),
     policyOf: resolvePolicies(onUnavailable),
     denials: {

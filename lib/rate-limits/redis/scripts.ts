@@ -1,11 +1,5 @@
-import { createHash } from 'node:crypto'
 import { BUCKET_SLACK, MAX_BUCKET_SLACK, MAX_LIFETIME_MS, MAX_METERS } from '../../core/limits/rate-limit.ts'
-
-/** A Lua script and the SHA-1 that Redis knows it by once it was loaded. */
-export interface Script {
-  readonly source: string
-  readonly sha: string
-}
+import { createScript } from '../../redis/run-script.ts'
 
 /** What a script answers, first of all; its time comes next. */
 export const CODE = Object.freeze({ refused: 0, admitted: 1, stale: 2, late: 3, otherPeriod: 4 })
@@ -254,14 +248,9 @@ ${WRITE}
 return { ${CODE.admitted}, now }
 `
 
-export const CHECK = script(CHECK_SOURCE)
-export const RAISE = script(RAISE_SOURCE)
-export const REFUND = script(REFUND_SOURCE)
-
-function script(text: string): Script {
-  const source = text.trim()
-  return Object.freeze({ source, sha: createHash('sha1').update(source).digest('hex') })
-}
+export const CHECK = createScript(CHECK_SOURCE)
+export const RAISE = createScript(RAISE_SOURCE)
+export const REFUND = createScript(REFUND_SOURCE)
 
 /** How Lua tells the kinds of field apart: by the first byte of their name. */
 function byte(letter: string): number {

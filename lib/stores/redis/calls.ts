@@ -1,16 +1,17 @@
 import keySlot from 'cluster-key-slot'
 import { LatchkeyError } from '../../errors.ts'
 import { messageOf } from '../../internal/any-realm.ts'
-import { createRenewal, isReadOnlyError } from '../../internal/renew-connection.ts'
+import { createRenewal, isReadOnlyError } from '../../redis/renew-connection.ts'
+import { createScriptRunner } from '../../redis/run-script.ts'
 import type { RedisStoreClient } from './client.ts'
 import type { RedisStoreSettings } from './options.ts'
-import { CLOCK, type Script, TOUCH } from './scripts.ts'
+import { CLOCK, type StoreScript, TOUCH } from './scripts.ts'
 
 export interface RedisCalls {
   readonly isCluster: boolean
   /** Runs a script, and answers what it does behind the time and the replicas. */
   run(
-    script: Script,
+    script: StoreScript,
     keys: readonly string[],
     args?: readonly (string | number)[],
   ): Promise<readonly unknown[]>
@@ -32,17 +33,16 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
   /** What is known of the servers that were written to: in a Cluster by slot, since slots change servers. */
   const servers = new Map<number, Server>()
   let clockOffset: number | null = null
-  /** Scripts whose source is on its way. */
-  const loading = new Map<string, Promise<unknown>>()
+  const runScript = createScriptRunner(() => client)
   const noteFailure = createRenewal(
     () => client.disconnect?.(true),
     () => performance.now(),
   )
 
-  async function run(script: Script, keys: readonly string[], args: readonly (string | number)[] = []) {
+  async function run(script: StoreScript, keys: readonly string[], args: readonly (string | number)[] = []) {
     let reply: unknown
     try {
-      reply = await evaluate(script, keys.length, [...keys, ...args])
+      reply = await runScript(script, keys.length, [...keys, ...args])
     } catch (error) {
       noteFailure(error)
       throw toError(error)
@@ -54,35 +54,6 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
     clockOffset = Number(time) - performance.now()
     if (script.writes) learn(keys[0] as string, online)
     return answer
-  }
-
-  /** EVALSHA or, where the server does not know the script, EVAL: of many calls at once one sends the source. */
-  async function evaluate(
-    script: Script,
-    count: number,
-    given: readonly (string | number)[],
-  ): Promise<unknown> {
-    const call = () => client.evalsha(script.sha, count, ...given)
-    const send = () => client.eval(script.source, count, ...given)
-    const unlessUnknown = (error: unknown) => {
-      if (!messageOf(error).startsWith('NOSCRIPT')) throw error
-      return UNKNOWN_SCRIPT
-    }
-    const reply = await call().catch(unlessUnknown)
-    if (reply !== UNKNOWN_SCRIPT) return reply
-    const first = loading.get(script.sha)
-    if (first) {
-      await first.catch(() => {})
-      const second = await call().catch(unlessUnknown)
-      return second === UNKNOWN_SCRIPT ? send() : second
-    }
-    const sent = send()
-    loading.set(script.sha, sent)
-    try {
-      return await sent
-    } finally {
-      loading.delete(script.sha)
-    }
   }
 
   function byPlace<T>(items: readonly T[], keyOf: (item: T) => string): T[][] {
@@ -191,8 +162,6 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
 
   return { isCluster: client.isCluster === true, run, byPlace, confirm, now }
 }
-
-const UNKNOWN_SCRIPT = Symbol('unknown script')
 
 /** What one script does at most: the server does nothing else meanwhile, and a call has only so many arguments. */
 const MAX_ITEMS = 500

@@ -1,5 +1,5 @@
-import { OptionError } from '../../internal/option-error.ts'
-import { checkInteger, checkObject, checkText } from '../../internal/options.ts'
+import { checkInteger, checkObject } from '../../internal/options.ts'
+import { checkKeyPrefix } from '../../redis/options.ts'
 
 export interface RedisStoreOptions {
   /**
@@ -31,11 +31,8 @@ export type RedisStoreSettings = ReturnType<typeof resolveRedisStoreOptions>
 export function resolveRedisStoreOptions(options: RedisStoreOptions) {
   checkObject('options', options, ['keyPrefix', 'replicas', 'waitMs'])
   const { keyPrefix = 'latchkey:store', replicas, waitMs = 1_000 } = options
-  if (/[{}]/.test(checkText('keyPrefix', keyPrefix, 100))) {
-    throw new OptionError('keyPrefix', 'not have braces: they say where in a Cluster a key belongs')
-  }
   return Object.freeze({
-    keyPrefix,
+    keyPrefix: checkKeyPrefix(keyPrefix),
     /** Null is one, where there are any. */
     replicas: replicas === undefined ? null : checkInteger('replicas', replicas, 0, 100),
     waitMs: checkInteger('waitMs', waitMs, 1, 60_000),

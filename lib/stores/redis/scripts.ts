@@ -1,9 +1,7 @@
-import { createHash } from 'node:crypto'
+import { createScript, type Script } from '../../redis/run-script.ts'
 
 /** A script, and the digest by which a server knows it. */
-export interface Script {
-  readonly source: string
-  readonly sha: string
+export interface StoreScript extends Script {
   readonly writes: boolean
 }
 
@@ -296,8 +294,6 @@ end
 return { now, online, kept, written }
 `)
 
-function script(text: string): Script {
-  const source = text.trim()
-  const sha = createHash('sha1').update(source).digest('hex')
-  return Object.freeze({ source, sha, writes: text.startsWith(WRITING) })
+function script(text: string): StoreScript {
+  return Object.freeze({ ...createScript(text), writes: text.startsWith(WRITING) })
 }

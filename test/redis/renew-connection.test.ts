@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { createRenewal } from '../../lib/internal/renew-connection.ts'
+import { createRenewal } from '../../lib/redis/renew-connection.ts'
 
 const READONLY = new Error("READONLY You can't write against a read only replica.")
 
