@@ -47,6 +47,9 @@ interface CommittedChange {
 const MAX_ATTEMPTS = 20
 const PAGE = 500
 
+/** How records are found, changed and told of; what every verb stands on. */
+export type KeyChanges = ReturnType<typeof createKeyChanges>
+
 /**
  * How keys are found, changed and shown: every change is decided upon the record as it is, swapped in, made known
  * everywhere, and then told of.

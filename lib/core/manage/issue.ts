@@ -1,0 +1,45 @@
+import { checkObject, checkShownText } from '../../internal/options.ts'
+import { BOUNDS } from '../keys/bounds.ts'
+import { checkKeyId, checkPrefix } from '../keys/key-format.ts'
+import { checkSettings, DEFAULT_SETTINGS, SETTINGS } from '../keys/key-settings.ts'
+import { checkOwner, toApiKey } from '../keys/record.ts'
+import { startQuota } from '../limits/quota.ts'
+import { requireCapabilities } from '../store-access.ts'
+import { insertConfirmed } from './insert-confirmed.ts'
+import type { IssuedKey, IssueOptions, KeyManagement } from './key-management.ts'
+import type { ManagementParts } from './management-parts.ts'
+import type { NewKey } from './new-key.ts'
+
+export function createIssue(parts: ManagementParts, newKey: NewKey): KeyManagement['issue'] {
+  const { store, cache, clock, emit } = parts
+
+  return async function issue(options: IssueOptions): Promise<IssuedKey> {
+    checkObject('options', options, ['id', 'owner', 'createdBy', 'prefix', ...SETTINGS])
+    const at = new Date(clock.now())
+    const owner = checkOwner('owner', options.owner)
+    const createdBy =
+      options.createdBy == null ? null : checkShownText('createdBy', options.createdBy, BOUNDS.createdBy.max)
+    const prefix = options.prefix === undefined ? parts.prefix : checkPrefix('prefix', options.prefix)
+    checkShownText('name', options.name, BOUNDS.name.max)
+    const settings = checkSettings(options, at.getTime())
+    requireCapabilities(store, settings)
+    const id = options.id === undefined ? null : checkKeyId('id', options.id)
+    const { quota, ...rest } = settings
+    const { key, record } = await newKey(id, at, {
+      ...DEFAULT_SETTINGS,
+      ...rest,
+      name: options.name,
+      prefix,
+      owner,
+      createdBy,
+      quota: quota ? startQuota(quota, null, at) : null,
+      createdAt: at,
+      updatedAt: at,
+    })
+    await insertConfirmed(store, [record])
+    cache.forgetMissing(record.lookup)
+    const apiKey = toApiKey(record)
+    emit({ type: 'key.issued', at, keyId: record.id, owner, by: createdBy, before: null, apiKey })
+    return { key, apiKey }
+  }
+}

@@ -1,0 +1,13 @@
+import type { ChangeParts } from './change-keys.ts'
+import type { ImportParts } from './import-keys.ts'
+
+/** What managing keys takes of the rest. */
+export interface ManagementParts extends ChangeParts, ImportParts {
+  readonly prefix: string
+  /** How long a use in another process may go unnoticed here. */
+  readonly idleSlackMs: number
+  /** Writes the uses that are still in memory; false where some could not be written. */
+  flushUsage(): Promise<boolean>
+  /** Whether uses of a key are still in memory. */
+  isInUse(keyId: string): boolean
+}
