@@ -15,6 +15,7 @@ const entry = {
   'management/koa': 'lib/management/koa.ts',
   client: 'lib/client/index.ts',
   remote: 'lib/remote/index.ts',
+  import: 'lib/import/index.ts',
 }
 
 export default defineConfig({

@@ -3,22 +3,6 @@ export type { Clock } from './core/clock.ts'
 export type { DigestScheme, Pepper } from './core/digests/digest.ts'
 export type { ImportedDigest, KeyPart } from './core/digests/digest-coverage.ts'
 export type { ApiKeyEvent, ApiKeyListener } from './core/events.ts'
-export { type BcryptFormatOptions, type BcryptRow, bcryptFormat } from './core/formats/bcrypt.ts'
-export {
-  type BetterAuthFormatOptions,
-  type BetterAuthRow,
-  betterAuthFormat,
-} from './core/formats/better-auth.ts'
-export {
-  type DjangoApiKeyFormatOptions,
-  type DjangoApiKeyRow,
-  djangoApiKeyFormat,
-} from './core/formats/django-api-key.ts'
-export type { HashedRow } from './core/formats/hashed-row.ts'
-export { type PlainTextFormatOptions, type PlainTextRow, plainTextFormat } from './core/formats/plain-text.ts'
-export { type PrefixedApiKeyRow, prefixedApiKeyFormat } from './core/formats/prefixed-api-key.ts'
-export { type SanctumFormatOptions, type SanctumRow, sanctumFormat } from './core/formats/sanctum.ts'
-export { unkeyFormat } from './core/formats/unkey.ts'
 export type { Invalidation, InvalidationListener, KeyVersion } from './core/invalidation.ts'
 export type { ImportFormat, KeyFormat } from './core/keys/imported-format.ts'
 export type { ImportedKey } from './core/keys/imported-key.ts'

@@ -21,6 +21,7 @@ describe('the import graph of lib/', () => {
         'core',
         'express',
         'http',
+        'import',
         'koa',
         'index.ts',
         'internal',

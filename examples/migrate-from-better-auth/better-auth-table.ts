@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
-import type { BetterAuthRow, Owner } from 'latchkey'
+import type { Owner } from 'latchkey'
+import type { BetterAuthRow } from 'latchkey/import'
 import Database from 'libsql'
 
 /** The table `apikey` of better-auth, and whom its keys belong to. Nothing is written to it. */

@@ -1,4 +1,5 @@
-import type { ApiKeys, BetterAuthRow, ImportFormat, ImportProgress, InvalidImport } from 'latchkey'
+import type { ApiKeys, ImportFormat, ImportProgress, InvalidImport } from 'latchkey'
+import type { BetterAuthRow } from 'latchkey/import'
 import type { BetterAuthTable } from './better-auth-table.ts'
 
 /** Who has made these keys, as `createdBy` of each says: it tells them from those that were issued since. */

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
-import { betterAuthFormat, createApiKeys, memoryRateLimiter } from 'latchkey'
+import { createApiKeys, memoryRateLimiter } from 'latchkey'
+import { betterAuthFormat } from 'latchkey/import'
 import { migrate, sqliteStore } from 'latchkey/sql'
 import { openBetterAuth } from './better-auth-table.ts'
 import { followChanges, migrateKeys } from './migrate-keys.ts'

@@ -1,20 +1,22 @@
 import { randomBytes } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import {
-  bcryptFormat,
-  betterAuthFormat,
-  djangoApiKeyFormat,
   type ImportedKey,
   type ImportFormat,
   isLatchkeyError,
   type KeyFormat,
   type KeyRecord,
   LatchkeyError,
+} from 'latchkey'
+import {
+  bcryptFormat,
+  betterAuthFormat,
+  djangoApiKeyFormat,
   plainTextFormat,
   prefixedApiKeyFormat,
   sanctumFormat,
   unkeyFormat,
-} from 'latchkey'
+} from 'latchkey/import'
 import { describe, expect, it, vi } from 'vitest'
 import golden from '../golden/imports.json' with { type: 'json' }
 import { recordingStore, rejects } from '../support/recording-store.ts'

@@ -1,5 +1,5 @@
 import { inspect } from 'node:util'
-import { plainTextFormat, sanctumFormat } from 'latchkey'
+import { plainTextFormat, sanctumFormat } from 'latchkey/import'
 import { describe, expect, it } from 'vitest'
 import { ALICE, createTestKeys, forgeKey, NAME, type TestKeys } from '../support/test-keys.ts'
 

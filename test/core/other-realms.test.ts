@@ -1,12 +1,6 @@
 import { runInNewContext } from 'node:vm'
-import {
-  betterAuthFormat,
-  type KeyStore,
-  memoryStore,
-  type PlainTextRow,
-  plainTextFormat,
-  sanctumFormat,
-} from 'latchkey'
+import { type KeyStore, memoryStore } from 'latchkey'
+import { betterAuthFormat, type PlainTextRow, plainTextFormat, sanctumFormat } from 'latchkey/import'
 import { expect, it } from 'vitest'
 import { recordingStore } from '../support/recording-store.ts'
 import { ALICE, createTestKeys, NAME } from '../support/test-keys.ts'

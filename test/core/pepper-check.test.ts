@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto'
-import { type ApiKeysOptions, LatchkeyError, memoryStore, plainTextFormat } from 'latchkey'
+import { type ApiKeysOptions, LatchkeyError, memoryStore } from 'latchkey'
+import { plainTextFormat } from 'latchkey/import'
 import { describe, expect, it } from 'vitest'
 import { fakeClock, settle } from '../support/fake-clock.ts'
 import { answers, hangs, recordingStore, rejects } from '../support/recording-store.ts'

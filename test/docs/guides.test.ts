@@ -27,7 +27,8 @@ const PAGES: readonly Page[] = [
     application: {
       'application.ts': `
 import type { Express, RequestHandler } from 'express'
-import type { ApiKeys, BetterAuthRow, KeyStore, Owner } from 'latchkey'
+import type { ApiKeys, KeyStore, Owner } from 'latchkey'
+import type { BetterAuthRow } from 'latchkey/import'
 
 declare global {
   const app: Express

@@ -75,6 +75,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     'latchkey/management/koa': ['apiKeyRouter'],
     'latchkey/client': ['ApiKeysClientError', 'createApiKeysClient', 'isApiKeysClientError'],
     'latchkey/remote': ['remoteApiKeys'],
+    'latchkey/import': ['betterAuthFormat', 'bcryptFormat', 'plainTextFormat', 'sanctumFormat'],
     'latchkey/sql': ['migrate', 'migrationSql', 'mysqlStore', 'postgresStore', 'sqliteStore'],
   }
 

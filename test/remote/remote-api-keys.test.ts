@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
-import { type ApiKeyEvent, betterAuthFormat, type VerifyResult } from 'latchkey'
+import type { ApiKeyEvent, VerifyResult } from 'latchkey'
 import { ApiKeysClientError, type Verification, type VerifyKeyRequest } from 'latchkey/client'
+import { betterAuthFormat } from 'latchkey/import'
 import { type RemoteApiKeys, type RemoteApiKeysOptions, remoteApiKeys } from 'latchkey/remote'
 import { describe, expect, it } from 'vitest'
 import { fakeClock, settle } from '../support/fake-clock.ts'

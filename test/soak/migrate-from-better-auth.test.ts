@@ -1,14 +1,8 @@
 import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import {
-  type ApiKeys,
-  betterAuthFormat,
-  createApiKeys,
-  memoryRateLimiter,
-  type RateLimit,
-  type VerifyResult,
-} from 'latchkey'
+import { type ApiKeys, createApiKeys, memoryRateLimiter, type RateLimit, type VerifyResult } from 'latchkey'
+import { betterAuthFormat } from 'latchkey/import'
 import { migrate, sqliteStore } from 'latchkey/sql'
 import Database from 'libsql'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'

@@ -12,7 +12,7 @@ const any: readonly ImportKind[] = ['static', 'dynamic', 'type']
 const onlyTypes: readonly ImportKind[] = ['type']
 
 /**
- * The house: `errors ← internal ← core ← {redis, http}`, `{core, redis} ← {stores, rate-limits, invalidation}` and `http ← {passport, express, koa, management}`. The
+ * The house: `errors ← internal ← core ← {import, redis, http}`, `{core, redis} ← {stores, rate-limits, invalidation}` and `http ← {passport, express, koa, management}`. The
  * order from left to right is spelled out for each layer; what is not listed is refused. Siblings are never listed.
  */
 const LAYERS: Readonly<Record<string, Layer>> = {
@@ -35,6 +35,8 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     packages: { 'lru-cache': any, 'cluster-key-slot': any },
   },
   invalidation: { layers: ['errors', 'internal', 'core', 'redis'], packages: {} },
+  // Keys of other products, a door of its own.
+  import: { layers: ['errors', 'internal', 'core'], packages: {} },
   http: { layers: ['errors', 'internal', 'core'], packages: { 'on-headers': any } },
   passport: {
     layers: ['errors', 'internal', 'core', 'http'],

@@ -1,5 +1,5 @@
 import type { KeyFormat } from 'latchkey'
-import * as latchkey from 'latchkey'
+import * as formats from 'latchkey/import'
 
 /**
  * How imported keys of golden records are found, by the names that records hold. Frozen with them: entries are added,
@@ -10,9 +10,9 @@ export const GOLDEN_FORMATS: Readonly<Record<string, () => KeyFormat>> = {
     name: 'legacy',
     lookup: (key) => /^old_([a-z0-9]{8})[|._][A-Za-z0-9]{32}$/.exec(key)?.[1] ?? null,
   }),
-  'better-auth': () => latchkey.betterAuthFormat(),
-  sanctum: () => latchkey.sanctumFormat(),
-  'prefixed-api-key': () => latchkey.prefixedApiKeyFormat(),
-  'django-api-key': () => latchkey.djangoApiKeyFormat({ owner: () => ({ type: 'user', id: 'u_1' }) }),
-  bcrypt: () => latchkey.bcryptFormat(),
+  'better-auth': () => formats.betterAuthFormat(),
+  sanctum: () => formats.sanctumFormat(),
+  'prefixed-api-key': () => formats.prefixedApiKeyFormat(),
+  'django-api-key': () => formats.djangoApiKeyFormat({ owner: () => ({ type: 'user', id: 'u_1' }) }),
+  bcrypt: () => formats.bcryptFormat(),
 }

@@ -1,7 +1,7 @@
 import { hash as sha256 } from 'node:crypto'
-import { checkObject } from '../../internal/options.ts'
-import { checkShape, type ImportFormat } from '../keys/imported-format.ts'
-import type { ImportedKey } from '../keys/imported-key.ts'
+import { checkShape, type ImportFormat } from '../core/keys/imported-format.ts'
+import type { ImportedKey } from '../core/keys/imported-key.ts'
+import { checkObject } from '../internal/options.ts'
 import { readName } from './read-column.ts'
 
 /** A row of a table that keeps keys as they are. */

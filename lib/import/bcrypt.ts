@@ -1,5 +1,5 @@
-import { checkObject } from '../../internal/options.ts'
-import type { ImportFormat } from '../keys/imported-format.ts'
+import type { ImportFormat } from '../core/keys/imported-format.ts'
+import { checkObject } from '../internal/options.ts'
 import type { HashedRow } from './hashed-row.ts'
 import { readName } from './read-column.ts'
 

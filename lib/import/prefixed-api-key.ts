@@ -1,4 +1,4 @@
-import type { ImportFormat } from '../keys/imported-format.ts'
+import type { ImportFormat } from '../core/keys/imported-format.ts'
 import type { HashedRow } from './hashed-row.ts'
 import { readName } from './read-column.ts'
 

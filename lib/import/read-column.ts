@@ -1,5 +1,5 @@
-import { isDate } from '../../internal/any-realm.ts'
-import { describe, isPlainObject } from '../../internal/options.ts'
+import { isDate } from '../internal/any-realm.ts'
+import { describe, isPlainObject } from '../internal/options.ts'
 
 /*
  * What a column holds depends on the driver: dates come as dates, as text or as milliseconds, flags as numbers, JSON as

@@ -1,5 +1,5 @@
 import { hash as sha256 } from 'node:crypto'
-import type { ImportFormat } from '../keys/imported-format.ts'
+import type { ImportFormat } from '../core/keys/imported-format.ts'
 import type { HashedRow } from './hashed-row.ts'
 import { readName } from './read-column.ts'
 

@@ -1,8 +1,8 @@
-import { checkFunction, checkObject, describe } from '../../internal/options.ts'
-import type { ImportFormat } from '../keys/imported-format.ts'
-import type { ImportedKey } from '../keys/imported-key.ts'
-import type { Permissions } from '../keys/permissions.ts'
-import type { Owner } from '../keys/record.ts'
+import type { ImportFormat } from '../core/keys/imported-format.ts'
+import type { ImportedKey } from '../core/keys/imported-key.ts'
+import type { Permissions } from '../core/keys/permissions.ts'
+import type { Owner } from '../core/keys/record.ts'
+import { checkFunction, checkObject, describe } from '../internal/options.ts'
 import { readDate, readJson, readName } from './read-column.ts'
 
 /** A row of Laravel Sanctum's table `personal_access_tokens`. */

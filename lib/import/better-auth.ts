@@ -1,11 +1,11 @@
 import { hash } from 'node:crypto'
-import { checkBoolean, checkFunction, checkObject } from '../../internal/options.ts'
-import { checkShape, type ImportFormat } from '../keys/imported-format.ts'
-import type { ImportedKey } from '../keys/imported-key.ts'
-import type { Permissions } from '../keys/permissions.ts'
-import type { Owner } from '../keys/record.ts'
-import type { Quota } from '../limits/quota.ts'
-import type { RateLimit } from '../limits/rate-limit.ts'
+import { checkShape, type ImportFormat } from '../core/keys/imported-format.ts'
+import type { ImportedKey } from '../core/keys/imported-key.ts'
+import type { Permissions } from '../core/keys/permissions.ts'
+import type { Owner } from '../core/keys/record.ts'
+import type { Quota } from '../core/limits/quota.ts'
+import type { RateLimit } from '../core/limits/rate-limit.ts'
+import { checkBoolean, checkFunction, checkObject } from '../internal/options.ts'
 import { readDate, readFlag, readInteger, readJsonObject, readName, readText } from './read-column.ts'
 
 /** A row of better-auth's table `apikey`, of release 1.3 and later, as any driver returns it. */

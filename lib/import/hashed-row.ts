@@ -1,4 +1,4 @@
-import type { ImportedKey } from '../keys/imported-key.ts'
+import type { ImportedKey } from '../core/keys/imported-key.ts'
 
 /**
  * A row of a table of your own: the digest that it keeps, and what else there is to say of the key, in the terms of

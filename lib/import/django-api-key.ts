@@ -1,7 +1,7 @@
-import { checkFunction, checkObject } from '../../internal/options.ts'
-import type { ImportFormat } from '../keys/imported-format.ts'
-import type { ImportedKey } from '../keys/imported-key.ts'
-import type { Owner } from '../keys/record.ts'
+import type { ImportFormat } from '../core/keys/imported-format.ts'
+import type { ImportedKey } from '../core/keys/imported-key.ts'
+import type { Owner } from '../core/keys/record.ts'
+import { checkFunction, checkObject } from '../internal/options.ts'
 import { readDate, readFlag, readName } from './read-column.ts'
 
 /** A row of the table of djangorestframework-api-key, 3.0 and later, or of a model derived from its `AbstractAPIKey`. */
