@@ -1,4 +1,5 @@
-export { type ApiKeys, type ApiKeysOptions, createApiKeys } from './core/api-keys.ts'
+export { type ApiKeys, createApiKeys } from './core/api-keys.ts'
+export type { ApiKeysOptions } from './core/api-keys-options.ts'
 export type { Clock } from './core/clock.ts'
 export type { DigestScheme, Pepper } from './core/digests/digest.ts'
 export type { ImportedDigest, KeyPart } from './core/digests/digest-coverage.ts'

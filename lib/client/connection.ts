@@ -212,7 +212,7 @@ function withKey({ apiKey, ...details }: Record<string, unknown>): Record<string
   }
 }
 
-/** Without what `JSON.parse` says of a text that is none: it repeats some of it, and a key may stand there. */
+/** Leaves out the message of `JSON.parse`: it quotes part of the text, which may hold a key. */
 function parse(text: string): unknown {
   try {
     return JSON.parse(text)

@@ -24,8 +24,8 @@ const RISKS = {
 const AGAIN_MS = 60_000
 
 /**
- * What is agreed on is kept with the keys, so that two applications on one Redis have nothing to agree on. It is told once
- * for each process: both go on working, each for itself.
+ * The store of the keys remembers the settings, so two applications that share a Redis but not their keys never disagree. Each process
+ * reports a difference once; both go on working, each with its own settings.
  */
 export function createSharingCheck(
   agreements: Agreements,

@@ -3,7 +3,7 @@ import type { ApiKeyEvent } from './events.ts'
 
 type Operation = Extract<ApiKeyEvent, { type: 'fault' }>['operation']
 
-/** How often what goes on failing in one place is told. */
+/** How often a part that keeps failing is reported. */
 const INTERVAL_MS = 60_000
 
 /** What failed, and what to look at. */
@@ -59,8 +59,8 @@ const FAULTS: Readonly<Record<Operation, Failure>> = Object.freeze({
 })
 
 /**
- * Tells of a failure where nobody listens to events: a 503 without a word would leave an operator with nothing to go by. Each
- * kind is told at most once a minute.
+ * Warns of a failure where the application listens to no events: otherwise an operator would see a 503 and nothing else. Each kind
+ * of failure is reported at most once a minute.
  */
 export function warnOfFailure(event: ApiKeyEvent): void {
   const failure = failureOf(event)

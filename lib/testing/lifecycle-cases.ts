@@ -1,4 +1,5 @@
-import { type ApiKeys, type ApiKeysOptions, createApiKeys } from '../core/api-keys.ts'
+import { type ApiKeys, createApiKeys } from '../core/api-keys.ts'
+import type { ApiKeysOptions } from '../core/api-keys-options.ts'
 import type { Clock } from '../core/clock.ts'
 import type { ApiKeyEvent } from '../core/events.ts'
 import { memoryRateLimiter } from '../rate-limits/memory.ts'

@@ -1,4 +1,4 @@
-/** Whom a task is for, and who asks for it. */
+/** The key that a task belongs to, and the caller who asked for it. */
 export interface Turn {
   /** What the task is about: no subject waits for the whole of another's line. */
   readonly subject: string

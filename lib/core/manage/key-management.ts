@@ -163,7 +163,7 @@ export type AcceptedConfiguration =
   | { readonly pepper: string }
   /** Where limits are counted: the `keyPrefix` of `redisRateLimiter`. */
   | { readonly rateLimiter: true }
-  /** Where changes are told: the `channel` of `redisInvalidation`. */
+  /** Where changes are published: the `channel` of `redisInvalidation`. */
   | { readonly invalidation: true }
 
 /** How far a bulk import has come. */
