@@ -4,7 +4,7 @@ import { builtPackage, common, services } from './vitest.config.ts'
 /** What measures, kills or waits: one file after the other, so that none disturbs another. */
 const measured = [
   'test/soak/quota-processes.test.ts',
-  'test/soak/redis-{faults,invalidation,processes}.test.ts',
+  'test/soak/redis-{faults,processes}.test.ts',
   'test/soak/remote-services.test.ts',
   'test/soak/sql-crashes.test.ts',
 ]
@@ -31,7 +31,6 @@ export default mergeConfig(
               'test/soak/**/*.test.ts',
               // The same as in `npm test`, for longer.
               'test/core/{simulation,quota-simulation}.test.ts',
-              'test/management/http-fuzz.test.ts',
               'test/rate-limits/redis-model.test.ts',
             ],
             exclude: measured,

@@ -16,7 +16,7 @@ import { ALICE, NAME } from '../support/test-keys.ts'
  */
 
 const SEED = Number(process.env.FUZZ_SEED ?? 20_260_115)
-const RUNS = Number(process.env.FUZZ_RUNS ?? times({ short: 25, soak: 75, long: 250 }))
+const RUNS = Number(process.env.FUZZ_RUNS ?? times({ short: 25, soak: 250 }))
 
 type Schema = { readonly [member: string]: unknown }
 type Path = readonly (string | number)[]

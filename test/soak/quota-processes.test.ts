@@ -7,7 +7,7 @@ import { redisStore } from 'latchkey/redis'
 import { migrate } from 'latchkey/sql'
 import { describe, expect, inject, it, onTestFinished } from 'vitest'
 import { temporaryFolder } from '../support/cleaner.ts'
-import { times } from '../support/long-run.ts'
+import { isLong, times } from '../support/long-run.ts'
 import type { Death, QuotaEvent, QuotaWorkerSettings, QuotaWorkerTasks } from '../support/quota-worker.ts'
 import { createRandom, type Random } from '../support/random.ts'
 import { DATABASES } from '../support/sql-databases.ts'
@@ -30,41 +30,48 @@ interface Shared {
   close(): Promise<void>
 }
 
+/** In a slice, one of each kind. */
+const isOfSlice = ([name]: readonly [string, ...unknown[]]) =>
+  isLong || name === 'PostgreSQL' || name === 'Redis'
+
 const STORES: readonly (readonly [string, () => Promise<Shared>])[] = [
   ...DATABASES.map(([name, create]) => [name, () => openDatabase(create)] as const),
   ['Redis', openRedis],
 ]
 
-describe.each(STORES)('processes that are killed while they spend a quota in %s', (_name, open) => {
-  const runs = Array.from({ length: RUNS }, (_, i) => SEED + i)
+describe.each(STORES.filter(isOfSlice))(
+  'processes that are killed while they spend a quota in %s',
+  (_name, open) => {
+    const runs = Array.from({ length: RUNS }, (_, i) => SEED + i)
 
-  it.each(runs)(
-    'spend no unit twice, lose no more than they held, and refuse nobody for long (QUOTA_SEED=%i)',
-    async (seed) => {
-      const shared = await open()
-      onTestFinished(() => shared.close())
-      const keys = createApiKeys({
-        store: shared.store,
-        rateLimiter: memoryRateLimiter(),
-        prefix: 'acme_test',
-      })
-      const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: UNITS } })
-      const { journals, crashes } = await spendAll(shared, key, createRandom(seed))
-      const remaining = (await shared.store.find({ id: apiKey.id }))?.quota?.remaining ?? Number.NaN
-      await keys.close()
+    it.each(runs)(
+      'spend no unit twice, lose no more than they held, and refuse nobody for long (QUOTA_SEED=%i)',
+      async (seed) => {
+        const shared = await open()
+        onTestFinished(() => shared.close())
+        const keys = createApiKeys({
+          store: shared.store,
+          rateLimiter: memoryRateLimiter(),
+          prefix: 'acme_test',
+        })
+        const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: UNITS } })
+        const { journals, crashes } = await spendAll(shared, key, createRandom(seed))
+        const remaining = (await shared.store.find({ id: apiKey.id }))?.quota?.remaining ?? Number.NaN
+        await keys.close()
 
-      const admitted = countOf(journals, 'admitted')
-      expect(crashes).toBeGreaterThan(5)
-      expect(admitted).toBeGreaterThan(UNITS / 2)
-      expect(admitted + remaining).toBeLessThanOrEqual(UNITS)
-      const killed = journals.filter(({ isKilled }) => isKilled)
-      expect(killed).toHaveLength(crashes)
-      const bound = killed.reduce((total, journal) => total + lossOf(journal.lines), 0)
-      expect(UNITS - admitted - remaining).toBeLessThanOrEqual(bound)
-      expect(refusedTooLong(journals)).toEqual([])
-    },
-  )
-})
+        const admitted = countOf(journals, 'admitted')
+        expect(crashes).toBeGreaterThan(5)
+        expect(admitted).toBeGreaterThan(UNITS / 2)
+        expect(admitted + remaining).toBeLessThanOrEqual(UNITS)
+        const killed = journals.filter(({ isKilled }) => isKilled)
+        expect(killed).toHaveLength(crashes)
+        const bound = killed.reduce((total, journal) => total + lossOf(journal.lines), 0)
+        expect(UNITS - admitted - remaining).toBeLessThanOrEqual(bound)
+        expect(refusedTooLong(journals)).toEqual([])
+      },
+    )
+  },
+)
 
 /** Spends until no units will come any more. In each round one process is killed, and another takes its place. */
 async function spendAll(shared: Shared, key: string, random: Random) {
