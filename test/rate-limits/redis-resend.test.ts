@@ -8,6 +8,7 @@ import { type RedisClient, redisRateLimiter } from 'latchkey/redis'
 import { describe, expect, inject, it, onTestFinished } from 'vitest'
 import { compileRateLimits } from '../../lib/core/limits/rate-limit.ts'
 import { type HeldProxy, startHeldProxy } from '../support/held-proxy.ts'
+import { times } from '../support/long-run.ts'
 
 const limits = compileRateLimits('rateLimits', [{ name: 'hour', limit: 100, windowMs: 3_600_000 }])
 
@@ -107,7 +108,7 @@ describe.each(Object.entries(CLIENTS))(
     it('is charged once, and admits nobody', async () => {
       const { limiter, lose, remaining } = await setUp()
       const before = (await remaining()) as number
-      for (let i = 1; i <= 2; i++) {
+      for (let i = 1; i <= times({ short: 1, soak: 3 }); i++) {
         expect(await lose(() => ask(limiter, { cost: 10 }))).toMatchObject({ status: 'rejected' })
         expect(await remaining()).toBe(before - 10 * i)
       }

@@ -4,16 +4,17 @@ import { fileURLToPath } from 'node:url'
 import { migrate } from 'latchkey/sql'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { killAfterwards } from '../support/cleaner.ts'
-import { record } from '../support/key-records.ts'
+import { quota, record } from '../support/key-records.ts'
 import type { RaceAnswer, RaceSettings } from '../support/race-worker.ts'
 import { DATABASES } from '../support/sql-databases.ts'
+import { runSqlWorkers } from '../support/sql-workers.ts'
 
 const PROGRAM = fileURLToPath(new URL('../support/race-worker.ts', import.meta.url))
 const PROCESSES = 4
 const ATTEMPTS = 5
 const VERSIONS = 50
 
-describe.each(DATABASES)('%s', (_name, create) => {
+describe.each(DATABASES)('%s', (name, create) => {
   it('lets exactly one of 20 updates from 4 processes change each version of a record', async () => {
     const database = await create()
     onTestFinished(() => database.remove())
@@ -36,6 +37,17 @@ describe.each(DATABASES)('%s', (_name, create) => {
     }
     // Otherwise they have not raced.
     expect(winners.size).toBeGreaterThan(1)
+  })
+
+  it('hands a quota out to three processes without a unit too many', async () => {
+    const database = await create()
+    onTestFinished(() => database.remove())
+    const store = database.open()
+    await migrate(store)
+    await store.insert([record({ id: 'a', lineageId: 'shared', quota: quota(250) })])
+    const reports = await runSqlWorkers(3, name, database, 100)
+    expect(reports.reduce((sum, { granted }) => sum + granted, 0)).toBe(250)
+    expect(await store.find({ id: 'a' })).toMatchObject({ quota: { remaining: 0, allotted: 250 } })
   })
 })
 

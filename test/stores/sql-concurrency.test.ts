@@ -5,9 +5,8 @@ import { Pool } from 'pg'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { at, lease, leased, quota, record } from '../support/key-records.ts'
 import { createPostgres, createSqlite, DATABASES, type TestDatabase } from '../support/sql-databases.ts'
-import { runSqlWorkers } from '../support/sql-workers.ts'
 
-describe.each(DATABASES)('stores that share a database: %s', (name, create) => {
+describe.each(DATABASES)('stores that share a database: %s', (_name, create) => {
   let database: TestDatabase
   let stores: SqlStore[]
   beforeAll(async () => {
@@ -56,13 +55,6 @@ describe.each(DATABASES)('stores that share a database: %s', (name, create) => {
     expect(granted.reduce<number>((sum, units) => sum + (units ?? 0), 0)).toBe(201)
     expect(granted.filter((units) => units === 7)).toHaveLength(28)
   })
-
-  it('hand it out to three processes without a unit too many', async () => {
-    await storeOf(0).insert([record({ id: 'a', lineageId: 'shared', quota: quota(75) })])
-    const reports = await runSqlWorkers(3, name, database, 30)
-    expect(reports.reduce((sum, { granted }) => sum + granted, 0)).toBe(75)
-    expect(await find('a')).toMatchObject({ quota: { remaining: 0, allotted: 75 } })
-  }, 60_000)
 
   it('count every use, in whatever order batches name their keys', async () => {
     const ids = Array.from({ length: 300 }, (_, i) => `k${i}`)
