@@ -6,7 +6,7 @@
 export default {
   testRunner: 'vitest',
   vitest: { configFile: 'vitest.mutation.config.ts' },
-  mutate: ['lib/{http,passport,express,koa}/**/*.ts'],
+  mutate: ['lib/{http,passport,express,koa}/**/*.ts', 'lib/core/verify/**/*.ts'],
   coverageAnalysis: 'perTest',
   // What runs while a file loads decides about no request, and a mutant of it takes all tests of that file.
   ignoreStatic: true,

@@ -71,6 +71,23 @@ export type { FailedAttemptsOptions } from './core/verify/failed-attempts.ts'
 export type { ApiKeyVerifier, ReportedEvent, VerifyOptions } from './core/verify/key-verifier.ts'
 export type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './core/verify/verify-result.ts'
 export { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from './errors.ts'
+// Formats of other products' keys have a door of their own, latchkey/import. They stay here for programs that were written before.
+export { type BcryptFormatOptions, type BcryptRow, bcryptFormat } from './import/bcrypt.ts'
+export {
+  type BetterAuthFormatOptions,
+  type BetterAuthRow,
+  betterAuthFormat,
+} from './import/better-auth.ts'
+export {
+  type DjangoApiKeyFormatOptions,
+  type DjangoApiKeyRow,
+  djangoApiKeyFormat,
+} from './import/django-api-key.ts'
+export type { HashedRow } from './import/hashed-row.ts'
+export { type PlainTextFormatOptions, type PlainTextRow, plainTextFormat } from './import/plain-text.ts'
+export { type PrefixedApiKeyRow, prefixedApiKeyFormat } from './import/prefixed-api-key.ts'
+export { type SanctumFormatOptions, type SanctumRow, sanctumFormat } from './import/sanctum.ts'
+export { unkeyFormat } from './import/unkey.ts'
 export {
   type MemoryRateLimiter,
   type MemoryRateLimiterOptions,
