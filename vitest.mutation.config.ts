@@ -5,7 +5,7 @@ import { common } from './vitest.config.ts'
  * The tests that mutants have to get past: `MUTATION_TESTS=koa` names the folders below test/, all that look at requests
  * without it. The table of behaviours would kill more, and takes minutes to say so of a mutant that survives.
  */
-const { MUTATION_TESTS: folders = 'http,passport,express,koa' } = process.env
+const { MUTATION_TESTS: folders = 'core,http,passport,express,koa' } = process.env
 
 export default mergeConfig(
   common,
