@@ -114,7 +114,7 @@ function createAuthGuard(options: AuthGuardOptions, name: string): Guard {
   checkBoolean('ignorePresentedKey', ignorePresentedKey)
   const reader = createCredentialReader(options, keys)
   const isTold = CREDENTIAL_OPTIONS.some((name) => options[name] !== undefined)
-  const presentsKey = (request: object) => !ignorePresentedKey && isPresented(request, reader, isTold)
+  const keyPlace = (request: object) => (ignorePresentedKey ? null : placeOfKey(request, reader, isTold))
   const warn = createWarnings(name)
 
   return (request) => {
@@ -127,8 +127,10 @@ function createAuthGuard(options: AuthGuardOptions, name: string): Guard {
     if (auth.method === 'other' && readMark(request)?.method === 'other' && accepted.has('other')) return null
     // Where a key is presented, it decides: only its verification lets the request pass.
     if (auth.method === 'rejected') return refusal(accepted.has('apikey') ? auth.code : refusalOf(accepted))
-    if (presentsKey(request)) {
+    const place = keyPlace(request)
+    if (place !== null) {
       if (accepted.has('apikey')) warn.unverified(request)
+      else if (place === 'elsewhere' && auth.method === 'session' && accepted.has('session')) warn.elsewhere()
       return refusal(refusalOf(accepted))
     }
     if (auth.method === 'none')
@@ -190,10 +192,11 @@ function missingKey(request: object): LatchkeyError {
 
 const USUAL_PLACES = createCredentialReader({}, undefined)
 
-/** Whether a request presents a key where `reader` looks and, unless that is all, where any middleware does. */
-function isPresented(request: object, reader = USUAL_PLACES, isAll = false): boolean {
+/** Whether a request presents a key where `reader` looks or, unless that is all, where any other middleware does. */
+function placeOfKey(request: object, reader = USUAL_PLACES, isAll = false): 'here' | 'elsewhere' | null {
   const raw = rawRequest(request)
-  return reader.read(raw).kind !== 'none' || (!isAll && presentsAnyKey(raw))
+  if (reader.read(raw).kind !== 'none') return 'here'
+  return !isAll && presentsAnyKey(raw) ? 'elsewhere' : null
 }
 
 function isVerifiedBy(request: object, keys: ApiKeyVerifier | undefined): boolean {
@@ -250,6 +253,8 @@ interface Warnings {
   unmarked(): void
   /** Of a key that nothing has looked at, if the request presents one. */
   unverified(request: object): void
+  /** Of a session refused for a key in a place that another middleware of the process reads. */
+  elsewhere(): void
 }
 
 function createWarnings(guardName: string): Warnings {
@@ -262,11 +267,18 @@ function createWarnings(guardName: string): Warnings {
       )
     },
     unverified(request) {
-      if (stateOf(rawRequest(request)).isRead || !isPresented(request)) return
+      if (stateOf(rawRequest(request)).isRead || placeOfKey(request) === null) return
       warnOnce(
         'LATCHKEY_UNVERIFIED',
         `${guardName}() refused an API key that nothing had verified; ` +
           "mount apiKeyAuth(keys), or passport.authenticate('apikey'), before it",
+      )
+    },
+    elsewhere() {
+      warnOnce(
+        'LATCHKEY_READ_ELSEWHERE',
+        `${guardName}() refused a session because the request presents a key where another middleware of this process ` +
+          'reads keys; set "headers", "scheme" or "bearer" of requireSession() or requireAuth() to look only there',
       )
     },
   }

@@ -52,6 +52,18 @@ export const DIFFERENCES: readonly Difference[] = [
         ? withBody(outcome, outcome.status < 500 ? titleOf(outcome) : textOf(outcome), PLAIN)
         : null,
   },
+  {
+    name: 'Koa’s plain values',
+    adapters: ['Koa 3', 'Koa 2', 'Koa 3, koa-passport', 'Koa 3, koa-passport with errors'],
+    reason:
+      '`ctx.state.authMethod` and `ctx.state.apiKey` are plain values, which any middleware can assign to. `getAuth` ' +
+      'and the guards go by the mark. So this table compares `ctx.state.apiKey` only.',
+    change: ({ who: { shows, ...who }, ...outcome }) => {
+      if (shows?.authMethod === undefined) return null
+      const { authMethod: _, ...others } = shows
+      return { ...outcome, who: Object.keys(others).length > 0 ? { ...who, shows: others } : who }
+    },
+  },
 ]
 
 const PLAIN = 'text/plain; charset=utf-8'

@@ -11,13 +11,10 @@ interface Shown {
 /** In a word, what `getAuth` says of a request, and what the request shows, where that is something else. */
 export function describeWho(auth: Auth, { user, authMethod, apiKey }: Shown): Who {
   const proven = auth.method === 'apikey' ? auth.apiKey.id : undefined
-  const isShown = auth.method === 'apikey' || auth.method === 'session' || auth.method === 'other'
   const provenUser = 'user' in auth ? auth.user : undefined
   const shows = {
     ...((user ?? undefined) !== provenUser && { user: user ?? 'nobody' }),
-    ...(authMethod !== (isShown ? auth.method : undefined) && {
-      authMethod: String(authMethod ?? 'nothing'),
-    }),
+    ...(authMethod !== methodOf(auth) && { authMethod: String(authMethod ?? 'nothing') }),
     ...(apiKey?.id !== proven && { key: apiKey?.id ?? 'nothing' }),
   }
   return {
@@ -27,4 +24,9 @@ export function describeWho(auth: Auth, { user, authMethod, apiKey }: Shown): Wh
     ...(proven !== undefined && { key: proven }),
     ...(Object.keys(shows).length > 0 && { shows }),
   }
+}
+
+/** What `authMethod` shows where it follows `getAuth`. */
+export function methodOf({ method }: Auth): Auth['method'] | undefined {
+  return method === 'apikey' || method === 'session' || method === 'other' ? method : undefined
 }

@@ -23,7 +23,7 @@ describe('a guard of sessions', () => {
     ['a bearer token', { bearer: true }, (key: string) => ({ Authorization: `Bearer ${key}` })],
     ['another scheme', { scheme: 'Acme' }, (key: string) => ({ Authorization: `acme ${key}` })],
   ] as const)('sees a key that another middleware reads from %s', async (_title, options, present) => {
-    vi.spyOn(process, 'emitWarning').mockReturnValue()
+    const warn = vi.spyOn(process, 'emitWarning').mockReturnValue()
     const { keys } = createTestKeys()
     const { key } = await keys.issue(NAME)
     const app = express()
@@ -41,6 +41,13 @@ describe('a guard of sessions', () => {
       const answer = await request(app).get(path).set(present(key)).expect(403)
       expect(answer.body).toMatchObject({ code: 'session_required' })
     }
+    // The programmer may not know of that middleware.
+    const warned = { code: 'LATCHKEY_READ_ELSEWHERE' }
+    expect(warn.mock.calls).toEqual([
+      [expect.stringMatching(/^requireSession\(\) refused a session because .*set "headers"/), warned],
+      [expect.stringContaining('nothing had verified'), { code: 'LATCHKEY_UNVERIFIED' }],
+      [expect.stringMatching(/^requirePermissions\(\) refused a session because/), warned],
+    ])
     // A guard that is told where to look looks nowhere else.
     await request(app).get('/told').set(present(key)).expect(200)
   })

@@ -75,8 +75,9 @@ function byPath(routes: Routes): Middleware {
 }
 
 const show: Middleware = (ctx) => {
-  const { authMethod } = ctx.state as onKoa.ApiKeyState
-  ctx.body = { ...getAuth(ctx), apiKey: undefined, view: authMethod }
+  const { authMethod, apiKey, user } = ctx.state as onKoa.ApiKeyState
+  const state = { authMethod, key: apiKey?.name, user }
+  ctx.body = { ...getAuth(ctx), apiKey: undefined, state }
 }
 
 /** What a guard answers: the method that it let pass, or status and code. */
@@ -116,24 +117,14 @@ const ROUTES = {
   '/any': requireAuth({ accept: ['session', 'apikey', 'other'] }),
 }
 
-/** Who is asking, what `ctx.state.authMethod` says of it, and what the routes answer. */
-const NONE = [
-  'none undefined',
-  '401 authentication_required',
-  '401 missing_key',
-  '401 authentication_required',
-]
-const CONFLICT = [
-  'conflict undefined',
-  '403 session_required',
-  '403 api_key_required',
-  '403 auth_method_not_accepted',
-]
+/** How the request was authenticated, and what the routes answer. */
+const NONE = ['none', '401 authentication_required', '401 missing_key', '401 authentication_required']
+const CONFLICT = ['conflict', '403 session_required', '403 api_key_required', '403 auth_method_not_accepted']
 const PROVEN = {
   nobody: NONE,
-  login: ['session session', 'session', '403 api_key_required', 'session'],
-  key: ['apikey apikey', '403 session_required', 'apikey', 'apikey'],
-  'login and junk': ['rejected undefined', '403 session_required', '401 invalid_key', '401 invalid_key'],
+  login: ['session', 'session', '403 api_key_required', 'session'],
+  key: ['apikey', '403 session_required', 'apikey', 'apikey'],
+  'login and junk': ['rejected', '403 session_required', '401 invalid_key', '401 invalid_key'],
 }
 
 describe('the mark beside ctx.state', () => {
@@ -142,9 +133,9 @@ describe('the mark beside ctx.state', () => {
     const askers = { nobody: [], login: [LOGIN], key: [keyLine], 'login and junk': [LOGIN, JUNK] }
     const outcomes: Record<string, string[]> = {}
     for (const [who, lines] of Object.entries(askers)) {
-      const { method, view } = (await ask('/', lines)).json()
+      const { method } = (await ask('/', lines)).json()
       const answers = Object.keys(ROUTES).map((path) => outcomeOf(ask, path, lines))
-      outcomes[who] = [`${method} ${view}`, ...(await Promise.all(answers))]
+      outcomes[who] = [String(method), ...(await Promise.all(answers))]
     }
     return outcomes
   }
@@ -164,6 +155,21 @@ describe('the mark beside ctx.state', () => {
     expect(outcomes).toEqual(PROVEN)
   })
 
+  it('shows on ctx.state, as plain values', async () => {
+    const states: Record<string, unknown> = {}
+    const { ask, keyLine } = await start({})
+    const askers = { nobody: [], login: [LOGIN], key: [keyLine], both: [LOGIN, keyLine], junk: [LOGIN, JUNK] }
+    for (const [who, lines] of Object.entries(askers)) states[who] = (await ask('/', lines)).json().state
+    const byKey = { authMethod: 'apikey', key: 'CI', user: { type: 'user', id: 'u_bob' } }
+    expect(states).toEqual({
+      nobody: {},
+      login: { authMethod: 'session', user: { name: 'Alice' } },
+      key: byKey,
+      both: byKey,
+      junk: {},
+    })
+  })
+
   it('passes nobody where the state is replaced', async () => {
     const outcomes = await outcomesWith((ctx, next) => {
       ctx.state = {}
@@ -178,7 +184,7 @@ describe('the mark beside ctx.state', () => {
       Object.assign(ctx.state, { user: { name: 'Mallory' }, apiKey: { id: 'forged' } })
       return next()
     })
-    const other = ['other other', '403 session_required', '403 api_key_required', 'other']
+    const other = ['other', '403 session_required', '403 api_key_required', 'other']
     expect(outcomes).toEqual({ ...PROVEN, nobody: other, login: CONFLICT, key: CONFLICT })
   })
 

@@ -20,7 +20,7 @@ import {
   type Surroundings,
 } from '../pipeline.ts'
 import type { App } from '../row.ts'
-import { describeWho } from '../who.ts'
+import { describeWho, methodOf } from '../who.ts'
 
 const GUARDS = { requireSession, requireAuth, requireApiKey, requirePermissions }
 
@@ -66,14 +66,20 @@ export function createKoaParts(
 
 function observe({ note }: Surroundings): Middleware {
   return (ctx, next) => {
-    ctx.res.on('finish', () => note(ctx.headers, describeWho(getAuth(ctx), ctx.state)))
+    ctx.res.on('finish', () => note(ctx.headers, describeContext(ctx)))
     return next()
   }
 }
 
+/** `ctx.state.authMethod` is a plain value: what it holds is a matter of `test/koa`. */
+function describeContext(ctx: Pick<Context, 'req' | 'state'>) {
+  const auth = getAuth(ctx)
+  return describeWho(auth, { ...ctx.state, authMethod: methodOf(auth) })
+}
+
 /** What the route answers: who is asking. */
 const showWho: Middleware = (ctx) => {
-  ctx.body = describeWho(getAuth(ctx), ctx.state)
+  ctx.body = describeContext(ctx)
 }
 
 /** Answers `POST /login` once `logIn` has been called. */
