@@ -1,6 +1,6 @@
 import type { z } from 'zod'
 import type { ErrorCode } from '../errors.ts'
-import type { Action } from './policy.ts'
+import { type Action, FIXED_FIELDS } from './policy.ts'
 import { refusal } from './refusal.ts'
 import {
   eraseBody,
@@ -50,7 +50,7 @@ export const OPERATIONS: readonly Operation[] = [
   }),
   operation('issue', 'POST', '/', 'Issues a key', {
     body: issueBody,
-    fixed: ['createdBy'],
+    fixed: FIXED_FIELDS.issue,
     success: { status: 201, schema: 'IssuedKey' },
     isIdempotent: true,
     codes: [...FIELD_CODES, 'not_permitted', 'conflict', 'too_many_keys', 'already_done', 'unsupported'],
@@ -93,7 +93,7 @@ export const OPERATIONS: readonly Operation[] = [
   operation('read', 'GET', '/{id}', 'Shows a key', { codes: ['not_permitted'] }),
   operation('update', 'PATCH', '/{id}', 'Changes settings of a key; what is left out stays', {
     body: updateBody,
-    fixed: ['owner', 'createdBy', 'prefix'],
+    fixed: FIXED_FIELDS.update,
     isVersioned: true,
     codes: [...FIELD_CODES, 'not_permitted', 'conflict', 'too_many_keys', 'unsupported'],
   }),

@@ -114,6 +114,12 @@ interface PolicyQuestion {
   readonly now: number
 }
 
+/** What a key has and no request may set, by what is asked for. */
+export const FIXED_FIELDS = Object.freeze({
+  issue: ['createdBy'],
+  update: ['owner', 'createdBy', 'prefix'],
+})
+
 const MAX_KEYS = 1_000_000
 const MAX_LISTED_OWNERS = 100
 
@@ -121,12 +127,7 @@ const DECISIONS: { readonly [A in Action]: (asked: PolicyQuestion) => Decision<A
   list: decideList,
   issue: decideIssue,
   read: onKey('read', ['read'], { known: [] }, () => permit({})),
-  update: onKey(
-    'update',
-    ['update'],
-    { known: SETTINGS, fixed: ['owner', 'createdBy', 'prefix'] },
-    decideUpdate,
-  ),
+  update: onKey('update', ['update'], { known: SETTINGS, fixed: FIXED_FIELDS.update }, decideUpdate),
   enable: onKey('enable', ['update'], { known: [] }, () => permit({})),
   disable: onKey('disable', ['update'], { known: [] }, () => permit({})),
   rotate: onKey('rotate', ['create', 'update'], { known: ['graceMs', 'expiresAt'] }, decideRotate),
@@ -157,7 +158,7 @@ function decideIssue(asked: PolicyQuestion): Decision<'issue'> {
   const own = ownersWith(actor, 'create')
   if (actor.admin !== true && own.length === 0) return refuse('not_permitted')
   const known = ['owner', 'prefix', ...SETTINGS]
-  const given = readGiven(asked, { known, fixed: ['createdBy'] })
+  const given = readGiven(asked, { known, fixed: FIXED_FIELDS.issue })
   if (isRefusal(given)) return given
   if (given.name === undefined) return refuse('invalid_request', 'name', 'a non-empty string')
   const owner = (given.owner as Owner | undefined) ?? (own.length === 1 ? own[0] : undefined)
