@@ -25,8 +25,7 @@ export function knexStore(knex: Knex): KeyStore {
     async find(by) {
       if ('id' in by) return toRecord(await keysWithQuota().where({ id: by.id }).first())
       const found = await keysWithQuota().whereIn('lookup', by.lookups)
-      const inOrder = by.lookups.flatMap((lookup) => found.filter((row) => row.lookup === lookup))
-      return toRecord(inOrder[0])
+      return toRecord(by.lookups.flatMap((lookup) => found.filter((row) => row.lookup === lookup))[0])
     },
 
     update: (id, expectedVersion, { quota, revokedAt, ...change }) =>
@@ -53,9 +52,10 @@ export function knexStore(knex: Knex): KeyStore {
     replaceDigest: async (id, expected, next) =>
       (await knex('api_keys').where({ id, digest: expected }).update({ digest: next })) === 1,
 
-    async list({ owner, createdBy, name, lineageId, status, endedBefore }, { limit, after }) {
+    async list({ owners, createdBy, name, lineageId, status, endedBefore }, { limit, after }) {
       const query = keysWithQuota().orderBy(['createdAt', 'id']).limit(limit)
-      if (owner) query.where({ ownerType: owner.type, ownerId: owner.id })
+      const pairs = owners?.map(({ type, id }) => [type, id])
+      if (pairs) query.whereIn(['ownerType', 'ownerId'], pairs)
       for (const [column, value] of Object.entries({ createdBy, name, lineageId }))
         if (value !== undefined) query.where(column, value)
       if (status) query.whereRaw(`${STATUS} = ?`, [status.at, status.is])

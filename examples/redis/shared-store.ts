@@ -182,8 +182,9 @@ function withQuota(record: StoredRecord, lineage: Lineage | null): KeyRecord {
 }
 
 function matches(record: KeyRecord, filter: KeyFilter): boolean {
-  const { owner, createdBy, name, lineageId, status, endedBefore } = filter
-  if (owner && (record.owner.type !== owner.type || record.owner.id !== owner.id)) return false
+  const { owners, createdBy, name, lineageId, status, endedBefore } = filter
+  const { type, id } = record.owner
+  if (owners && !owners.some((owner) => owner.type === type && owner.id === id)) return false
   if (createdBy !== undefined && record.createdBy !== createdBy) return false
   if (name !== undefined && record.name !== name) return false
   if (lineageId !== undefined && record.lineageId !== lineageId) return false

@@ -2,8 +2,14 @@ import { LatchkeyError } from '../errors.ts'
 import { checkArray, checkInteger, checkMethods } from '../internal/options.ts'
 import type { DependencyRunner } from './faults.ts'
 import type { KeySettings } from './keys/key-settings.ts'
-import type { KeyStore, Proposal } from './keys/key-store.ts'
-import { checkRecord } from './keys/record.ts'
+import {
+  comparePositions,
+  type KeyFilter,
+  type KeyPosition,
+  type KeyStore,
+  type Proposal,
+} from './keys/key-store.ts'
+import { checkRecord, isOwnedBy, type KeyRecord } from './keys/record.ts'
 
 const OUTCOMES = ['updated', 'conflict', 'missing'] as const
 
@@ -35,7 +41,9 @@ export function createStoreAccess(store: KeyStore, guard: DependencyRunner): Key
     list: (filter, page) =>
       run(async () => {
         const found = await store.list(filter, page)
-        return checkArray('records', found, page.limit).map(checkRecord)
+        const records = checkArray('records', found, page.limit).map(checkRecord)
+        checkListing(records, filter, page.after)
+        return records
       }),
     purge: (ids, at) => run(async () => checkInteger('purged', await store.purge(ids, at), 0, ids.length)),
   }
@@ -54,6 +62,27 @@ export function createStoreAccess(store: KeyStore, guard: DependencyRunner): Key
     access.agree = (name, proposal) =>
       run(async () => checkAgreed(await agree.call(store, name, proposal), proposal))
   return access
+}
+
+/**
+ * With a store that ignores `owners`, the keys of others would be shown, revoked or removed. If it lists out of order, pages miss keys
+ * or never end.
+ */
+function checkListing(
+  records: readonly KeyRecord[],
+  { owners }: KeyFilter,
+  after: KeyPosition | undefined,
+): void {
+  let before = after
+  for (const record of records) {
+    if (owners && !isOwnedBy(record, owners)) {
+      throw new TypeError('the store returned a key of an owner that was not asked for')
+    }
+    if (before && comparePositions(before, record) >= 0) {
+      throw new TypeError('the store returned a listing that is out of order')
+    }
+    before = record
+  }
 }
 
 /** Somebody else's value is an answer; none where one was proposed is not. */

@@ -1,10 +1,10 @@
 import type { KeyFilter } from '../core/keys/key-store.ts'
-import { endedAt, type KeyRecord, keyStatus } from '../core/keys/record.ts'
+import { endedAt, isOwnedBy, type KeyRecord, keyStatus } from '../core/keys/record.ts'
 
 /** Whether everything that the filter asks for holds. */
 export function matchesFilter(record: KeyRecord, filter: KeyFilter): boolean {
-  const { owner, createdBy, name, lineageId, status, endedBefore } = filter
-  if (owner && (record.owner.type !== owner.type || record.owner.id !== owner.id)) return false
+  const { owners, createdBy, name, lineageId, status, endedBefore } = filter
+  if (owners && !isOwnedBy(record, owners)) return false
   if (createdBy !== undefined && record.createdBy !== createdBy) return false
   if (name !== undefined && record.name !== name) return false
   if (lineageId !== undefined && record.lineageId !== lineageId) return false

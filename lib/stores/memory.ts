@@ -1,16 +1,16 @@
-import type {
-  Forgetting,
-  KeyChange,
-  KeyFilter,
-  KeyPosition,
-  KeyStore,
-  Proposal,
-  UsageDelta,
+import {
+  comparePositions,
+  type Forgetting,
+  type KeyChange,
+  type KeyFilter,
+  type KeyPosition,
+  type KeyStore,
+  type Proposal,
+  type UsageDelta,
 } from '../core/keys/key-store.ts'
 import { type KeyRecord, keyStatus } from '../core/keys/record.ts'
 import { isSameQuota, type QuotaRecord, startQuota } from '../core/limits/quota.ts'
 import { LatchkeyError } from '../errors.ts'
-import { compareCodePoints } from '../internal/code-points.ts'
 import { copyData } from '../internal/plain-data.ts'
 import { matchesFilter } from './key-filter.ts'
 
@@ -79,8 +79,8 @@ export function memoryStore(): KeyStore {
 
     async list(filter: KeyFilter, { limit, after }: { limit: number; after?: KeyPosition }) {
       return [...records.values()]
-        .filter((record) => matchesFilter(record, filter) && (!after || compare(record, after) > 0))
-        .sort(compare)
+        .filter((record) => matchesFilter(record, filter) && (!after || comparePositions(record, after) > 0))
+        .sort(comparePositions)
         .slice(0, limit)
         .map(copyOut)
     },
@@ -145,8 +145,4 @@ export function memoryStore(): KeyStore {
   function quotaOf(lineageId: string): QuotaRecord | null {
     return unlimited.has(lineageId) ? null : (quotas.get(lineageId) ?? null)
   }
-}
-
-function compare(a: KeyPosition, b: KeyPosition): number {
-  return a.createdAt.getTime() - b.createdAt.getTime() || compareCodePoints(a.id, b.id)
 }

@@ -44,7 +44,7 @@ export const FORGET_CASES: StoreCases = {
     await store.insert([keyRecord({ id: 'a', ...KNOWN }), keyRecord({ id: 'b', ...KNOWN })])
     await store.forget('a', 3, { createdBy: null, updatedAt: at(2) })
     same(await ids({ createdBy: 'alice' }), ['b'], 'a record without createdBy is listed by no createdBy')
-    const others = [{}, { owner: BOB }, { name: 'CI' }, { status: { is: 'revoked' as const, at: at(2) } }]
+    const others = [{}, { owners: [BOB] }, { name: 'CI' }, { status: { is: 'revoked' as const, at: at(2) } }]
     for (const filter of others) {
       same(
         await ids(filter),

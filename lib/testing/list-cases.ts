@@ -1,5 +1,5 @@
-import type { KeyFilter, KeyPosition } from '../core/keys/key-store.ts'
-import type { KeyRecord } from '../core/keys/record.ts'
+import { comparePositions, type KeyFilter, type KeyPosition } from '../core/keys/key-store.ts'
+import { isOwnedBy, type KeyRecord } from '../core/keys/record.ts'
 import { at, keyRecord } from './key-records.ts'
 import { idsEndedBefore, idsWithStatus, MOMENTS, STATUSES, statusGrid } from './status-grid.ts'
 import { quote, type StoreCases, type StoreTest } from './store-test.ts'
@@ -119,10 +119,10 @@ export const LIST_CASES: StoreCases = {
       await store.insert([keyRecord({ id: `k${10 + i}`, owner })])
       const promise =
         'list includes every write that has resolved: whoever revokes all keys of an owner finds them here'
-      same((await ids({ owner })).length, i + 1, promise)
+      same((await ids({ owners: [owner] })).length, i + 1, promise)
     }
     await store.update('k10', 1, { revokedAt: at(0), updatedAt: at(0) })
-    const active = await ids({ owner, status: { is: 'active', at: at(0) } })
+    const active = await ids({ owners: [owner], status: { is: 'active', at: at(0) } })
     same(active.length, 19, 'list filters by what has been written, not by what was there before')
   },
 
@@ -138,16 +138,25 @@ export const LIST_CASES: StoreCases = {
     const active = { is: 'active', at: at(0) } as const
     const filters: [KeyFilter, string][] = [
       [{}, 'abcde'],
-      [{ owner }, 'abe'],
-      [{ owner: { type: 'organization', id: 'someone' } }, 'c'],
-      [{ owner: { type: 'service', id: 'someone' } }, ''],
+      [{ owners: [owner] }, 'abe'],
+      [{ owners: [{ type: 'organization', id: 'someone' }] }, 'c'],
+      [{ owners: [{ type: 'service', id: 'someone' }] }, ''],
       [{ createdBy: 'admin' }, 'bce'],
       [{ name: 'nightly' }, 'a'],
       [{ lineageId: 'a' }, 'ad'],
       [{ status: active }, 'abcd'],
-      [{ owner, createdBy: 'admin' }, 'be'],
-      [{ owner, createdBy: 'admin', status: active }, 'b'],
-      [{ owner, createdBy: 'admin', name: 'CI', lineageId: 'b', status: { ...active, is: 'disabled' } }, 'e'],
+      [{ owners: [owner], createdBy: 'admin' }, 'be'],
+      [{ owners: [owner], createdBy: 'admin', status: active }, 'b'],
+      [
+        {
+          owners: [owner],
+          createdBy: 'admin',
+          name: 'CI',
+          lineageId: 'b',
+          status: { ...active, is: 'disabled' },
+        },
+        'e',
+      ],
       [{ createdBy: 'admin', name: 'nightly' }, ''],
       [{ createdBy: 'null' }, ''],
     ]
@@ -164,12 +173,12 @@ export const LIST_CASES: StoreCases = {
         keyRecord({ id: `k${10 + i}`, createdAt: at(i >> 2), ...(i % 3 === 0 && { owner }) }),
       ),
     )
-    const first = await list({ owner }, 2)
+    const first = await list({ owners: [owner] }, 2)
     const promise = 'list answers the first "limit" records behind "after" that pass the filter'
     same(idsOf(first), ['k10', 'k13'], promise)
-    const second = await list({ owner }, 2, first[1] as KeyRecord)
+    const second = await list({ owners: [owner] }, 2, first[1] as KeyRecord)
     same(idsOf(second), ['k16', 'k19'], promise)
-    same(await list({ owner }, 2, second[1] as KeyRecord), [], promise)
+    same(await list({ owners: [owner] }, 2, second[1] as KeyRecord), [], promise)
   },
 
   'filters by any members together, page by page': async (test) => {
@@ -197,6 +206,70 @@ export const LIST_CASES: StoreCases = {
     }
   },
 
+  'mixes the keys of several owners in one order, page by page': async (test) => {
+    const records = [USER_A, ORGANIZATION_A, USER_B, ORGANIZATION_B].flatMap((owner, i) =>
+      Array.from({ length: 8 }, (_, n) =>
+        keyRecord({
+          id: `k${100 + ((5 * n + i) % 8) * 10 + i}`,
+          createdAt: at((n + i) >> 1),
+          owner,
+          name: n % 2 === 0 ? 'nightly' : 'CI',
+          createdBy: n % 4 < 2 ? 'admin' : null,
+          enabled: n < 6,
+        }),
+      ),
+    )
+    await test.store.insert(records)
+    const sorted = records.toSorted(comparePositions)
+    const status = { is: 'active', at: at(5) } as const
+    const others: [Omit<KeyFilter, 'owners'>, (record: KeyRecord) => boolean][] = [
+      [{}, () => true],
+      [{ name: 'nightly' }, ({ name }) => name === 'nightly'],
+      [{ createdBy: 'admin' }, ({ createdBy }) => createdBy === 'admin'],
+      [{ status }, ({ enabled }) => enabled],
+      [
+        { status, name: 'CI', createdBy: 'admin' },
+        ({ enabled, name, createdBy }) => enabled && name === 'CI' && createdBy === 'admin',
+      ],
+    ]
+    const lists = [
+      [USER_A, ORGANIZATION_B],
+      [ORGANIZATION_B, ORGANIZATION_A, USER_A],
+      [USER_B, NOBODY, USER_A],
+      [NOBODY],
+    ]
+    for (const owners of lists) {
+      for (const [other, has] of others) {
+        const expected = sorted
+          .filter((record) => isOwnedBy(record, owners) && has(record))
+          .map(({ id }) => id)
+        for (const limit of [1, 3, 7, 100]) {
+          const seen = await pages(test, limit, undefined, { owners, ...other })
+          const asked = JSON.stringify({ owners, ...other })
+          const promise = `list mixes the keys of all owners in the order of (createdAt, id), ${limit} a page: ${asked}`
+          test.same(seen.flat(), expected, promise)
+        }
+      }
+    }
+  },
+
+  'lists the keys of 100 owners': async ({ store, list, same }) => {
+    const owners = Array.from({ length: 100 }, (_, i) => ({ type: 'user', id: `u_${i}` }))
+    const all = Array.from({ length: 300 }, (_, i) =>
+      keyRecord({
+        id: `k${100 + i}`,
+        createdAt: at(i >> 1),
+        owner: { type: 'user', id: `u_${i % 3 === 0 ? 5 : (7 * i) % 110}` },
+      }),
+    )
+    await store.insert(all)
+    const expected = idsOf(all.filter((record) => isOwnedBy(record, owners)))
+    const found = await list({ owners }, 200)
+    same(idsOf(found), expected.slice(0, 200), 'list answers the first keys of up to 100 owners')
+    const rest = idsOf(await list({ owners }, 200, found.at(-1)))
+    same(rest, expected.slice(200), 'list goes on behind "after" with the keys of up to 100 owners')
+  },
+
   'filters by texts only where they are the same': async ({ store, ids, same }) => {
     const records = DISTINCT_TEXTS.map((text, i) =>
       keyRecord({
@@ -213,7 +286,7 @@ export const LIST_CASES: StoreCases = {
         { name: text },
         { createdBy: text },
         { lineageId: text },
-        { owner: { type: text, id: text } },
+        { owners: [{ type: text, id: text }] },
       ]
       for (const filter of filters) {
         const promise = `list compares by code point: one key has the ${Object.keys(filter)} ${quote(text)}`
@@ -242,6 +315,12 @@ export const LIST_CASES: StoreCases = {
   },
 }
 
+const USER_A = { type: 'user', id: 'a' }
+const USER_B = { type: 'user', id: 'b' }
+const ORGANIZATION_A = { type: 'organization', id: 'a' }
+const ORGANIZATION_B = { type: 'organization', id: 'b' }
+const NOBODY = { type: 'user', id: 'nobody' }
+
 /** What each member of a filter asks for, and what makes a key have that or lack it. */
 const MEMBERS: readonly {
   readonly filter: KeyFilter
@@ -250,7 +329,7 @@ const MEMBERS: readonly {
   has(record: KeyRecord): boolean
 }[] = [
   {
-    filter: { owner: { type: 'user', id: 'u_2' } },
+    filter: { owners: [{ type: 'user', id: 'u_2' }] },
     yes: { owner: { type: 'user', id: 'u_2' } },
     no: { owner: { type: 'user', id: 'u_3' } },
     has: ({ owner }) => owner.id === 'u_2',
@@ -292,11 +371,12 @@ async function pages(
   { list, holds }: StoreTest,
   limit: number,
   between?: (page: number) => Promise<unknown>,
+  filter: KeyFilter = {},
 ): Promise<string[][]> {
   const seen: string[][] = []
   let after: KeyPosition | undefined
   for (;;) {
-    const records = await list({}, limit, after)
+    const records = await list(filter, limit, after)
     holds(records.length <= limit, 'list answers at most "limit" records')
     const last = records.at(-1)
     if (!last) return seen

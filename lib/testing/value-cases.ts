@@ -98,7 +98,7 @@ export const VALUE_CASES: StoreCases = {
       await store.insert([record])
       same(await find(id), record, `a store keeps names of 255 characters and reasons of 1,000 (${id})`)
       const { owner } = record
-      same(await ids({ owner }), [id], `list finds it by an owner of 255 characters (${id})`)
+      same(await ids({ owners: [owner] }), [id], `list finds it by an owner of 255 characters (${id})`)
     }
   },
 

@@ -49,22 +49,16 @@ describe('a listing of several owners', () => {
     expect(await keys.list({ owners: [] })).toEqual({ apiKeys: [] })
   })
 
-  it('is unavailable where one of its reads fails, or comes out of order', async () => {
+  it('is unavailable where its read fails, or comes out of order', async () => {
     const { keys, store, clock } = createTestKeys()
-    for (let i = 0; i < 40; i++) {
-      await keys.issue({ owner: i % 2 === 0 ? ALICE : BOB, name: `${i}` })
+    for (const owner of [ALICE, BOB]) {
+      await keys.issue({ owner, name: 'CI' })
       await clock.advance(1)
     }
     const list = () => keys.list({ owners: [ALICE, BOB], limit: 30 })
-    let reads = 0
-    store.fail('list', async (work) => {
-      reads += 1
-      return reads === 2 ? Promise.reject(new Error('down')) : work()
-    })
-    await expect(list()).rejects.toEqual(UNAVAILABLE)
+    const [first] = await store.list({ owners: [ALICE] }, { limit: 1 })
     store.fail('list', async (work) => ((await work()) as unknown[]).reverse())
     await expect(list()).rejects.toEqual(UNAVAILABLE)
-    const [first] = await memoryStoreListing(store)
     store.fail('list', async () => [first, first])
     await expect(list()).rejects.toEqual(UNAVAILABLE)
     store.fail('list', rejects(new Error('down')))
@@ -87,15 +81,13 @@ describe('a listing of several owners', () => {
         }),
         fc.uniqueArray(fc.nat(5), { maxLength: 6 }),
         fc.integer({ min: 1, max: 25 }),
-        fc.boolean(),
-        async (issued, owners, limit, isOld) => {
+        async (issued, owners, limit) => {
           const clock = fakeClock()
           const { keys } = createTestKeys({ clock })
           for (const { owner, afterMs, isNamed } of issued) {
             clock.set(clock.now() + afterMs)
             await keys.issue({ owner: ownerOf(owner), name: isNamed ? 'named' : 'other' })
           }
-          if (isOld) clock.set(clock.now() + 86_400_000)
           const wanted = new Set(owners.map((owner) => ownerOf(owner).id))
           const all = await listAll(keys, { name: 'named' })
           const merged = await listAll(keys, { name: 'named', owners: owners.map(ownerOf), limit })
@@ -106,7 +98,7 @@ describe('a listing of several owners', () => {
     )
   })
 
-  it('shows every key once, and none late, while others are issued between its reads', async () => {
+  it('shows every key once, and none late, while others are issued between its pages', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.nat(3), { maxLength: 30 }),
@@ -145,28 +137,6 @@ describe('a listing of several owners', () => {
     )
   })
 
-  it('leaves no gap where an owner gains more keys between two reads than one read returns', async () => {
-    const { keys, store, clock } = createTestKeys()
-    const issue = async (owner: Owner) => {
-      clock.set(clock.now() + 1)
-      await keys.issue({ owner, name: 'key' })
-    }
-    const owners = Array.from({ length: 20 }, (_, i) => ownerOf(i))
-    let reads = 0
-    store.fail('list', async (work) => {
-      reads += 1
-      // The first ten are read together, and then the others.
-      if (reads !== 11) return work()
-      for (let i = 0; i < 50; i++) await issue(ownerOf(0))
-      await issue(ownerOf(10))
-      return work()
-    })
-    const { apiKeys } = await keys.list({ owners, limit: 100 })
-    store.heal()
-    expect(idsOf(apiKeys)).toEqual(idsOf(await listAll(keys, {})))
-    expect(apiKeys).toHaveLength(51)
-  })
-
   it('includes what has resolved before, by a process whose clock is ahead', async () => {
     const inner = memoryStore()
     const here = createTestKeys({ store: recordingStore(inner) })
@@ -177,32 +147,10 @@ describe('a listing of several owners', () => {
     expect(idsOf(apiKeys)).toEqual([later.apiKey.id, apiKey.id])
   })
 
-  it('asks each owner once for a page, where the keys are old and evenly spread', async () => {
-    const { keys, store, clock } = createTestKeys()
-    for (let i = 0; i < 400; i++) {
-      await keys.issue({ owner: ownerOf(i % 100), name: `${i}` })
-      clock.set(clock.now() + 1)
-    }
-    await clock.advance(86_400_000)
-    store.forgetCalls()
+  it('asks the store once, and names each owner once', async () => {
+    const { keys, store } = createTestKeys()
     const owners = Array.from({ length: 100 }, (_, i) => ownerOf(i))
-    const { apiKeys } = await keys.list({ owners, limit: 20 })
-    expect(apiKeys.map(({ name }) => name)).toEqual(Array.from({ length: 20 }, (_, i) => `${i}`))
-    expect(store.calls('list')).toBe(100)
-  })
-
-  it('reads on where one owner has all the keys, in few reads', async () => {
-    const { keys, store, clock } = createTestKeys()
-    for (let i = 0; i < 300; i++) await keys.issue({ owner: ALICE, name: `${i}` })
-    await clock.advance(86_400_000)
-    store.forgetCalls()
-    const owners = [ALICE, ...Array.from({ length: 50 }, (_, i) => ownerOf(i))]
-    expect((await keys.list({ owners, limit: 300 })).apiKeys).toHaveLength(300)
-    expect(store.calls('list')).toBeLessThan(60)
+    await keys.list({ owners: [...owners.slice(1), ownerOf(7)] })
+    expect(store.argumentsOf('list')).toEqual([[{ owners: owners.slice(1) }, { limit: 51 }]])
   })
 })
-
-async function memoryStoreListing(store: ReturnType<typeof recordingStore>) {
-  store.heal()
-  return store.list({ owner: ALICE }, { limit: 1 })
-}

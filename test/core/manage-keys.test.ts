@@ -961,7 +961,7 @@ describe('revokeOwner and invalidateOwner', () => {
   it('comes to an end where the listing lags behind what it has revoked', async () => {
     const { keys, store } = createTestKeys()
     const { key } = await keys.issue(NAME)
-    const asListed = await store.list({ owner: ALICE }, { limit: 10 })
+    const asListed = await store.list({ owners: [ALICE] }, { limit: 10 })
     store.fail('list', answers(asListed))
     expect(await keys.revokeOwner(ALICE)).toBe(1)
     expect(await keys.verify(key)).toMatchObject({ reason: 'revoked' })

@@ -338,7 +338,7 @@ describe('the figures of the README', () => {
       const [small, large] = ['1000', '1000000'].map((size) => (sizes[size].p50Us.median / 1_000).toFixed(1))
       const times = largestInSmallest.median.toFixed(2)
       expect(speed).toContain(`| ${label} | ${small} ms | ${large} ms | ${times} times |`)
-      expect(sizes['1000000'].statements).toBe(name === 'several owners' ? 10 : 1)
+      expect(sizes['1000000'].statements).toBe(1)
     }
     for (const share of [peer.cpuShare, peer.cpuShareWithRedis]) {
       expect(speed).toContain(`${(100 * share.median).toFixed(1)} %`)

@@ -57,7 +57,7 @@ describe('the example', () => {
     const page = { limit: 10 }
     expect(await used(() => store.find({ id: 'a' }))).toContain('api_keys_pkey')
     expect(await used(() => store.find({ lookups: ['a', 'b'] }))).toContain('api_keys_lookup_key')
-    expect(await used(() => store.list({ owner: { type: 'user', id: 'u' } }, page))).toContain(names[0])
+    expect(await used(() => store.list({ owners: [{ type: 'user', id: 'u' }] }, page))).toContain(names[0])
     expect(await used(() => store.list({ lineageId: 'l' }, page))).toContain(names[1])
     expect(await used(() => store.list({}, page))).toContain(names[2])
   })

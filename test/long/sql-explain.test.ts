@@ -12,7 +12,8 @@ describe('PostgreSQL with 1,000,000 keys', () => {
   const owner = { type: 'user', id: 'u77' }
   const filters: [string, KeyFilter][] = [
     ['all', {}],
-    ['an owner', { owner }],
+    ['an owner', { owners: [owner] }],
+    ['several owners', { owners: [owner, { type: 'user', id: 'u78' }, { type: 'user', id: 'nobody' }] }],
     ['a creator', { createdBy: 'a33' }],
     ['a name', { name: 'name 5' }],
     ['a lineage', { lineageId: 'k777' }],
@@ -21,9 +22,9 @@ describe('PostgreSQL with 1,000,000 keys', () => {
     ['expired keys', { status: { is: 'expired', at: at(50_000_000) } }],
     ['revoked keys', { status: { is: 'revoked', at: at(0) } }],
     ['keys that have ended', { endedBefore: at(50_000_000) }],
-    ['active keys of an owner', { owner, status: { is: 'active', at: at(0) } }],
-    ['ended keys of an owner', { owner, endedBefore: at(50_000_000) }],
-    ['a name of an owner', { owner, name: 'name 77' }],
+    ['active keys of an owner', { owners: [owner], status: { is: 'active', at: at(0) } }],
+    ['ended keys of an owner', { owners: [owner], endedBefore: at(50_000_000) }],
+    ['a name of an owner', { owners: [owner], name: 'name 77' }],
   ]
   const after = { createdAt: at(100_000), id: 'k200000' }
   const calls: [string, () => Promise<unknown>][] = [

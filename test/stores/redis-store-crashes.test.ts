@@ -82,7 +82,8 @@ describe.each(SERVERS)('%s', (_name, connect) => {
             expect(await lease(store, 'l', 1)).toBeNull()
             await store.insert(BATCH)
           }
-          for (const filter of [{}, { owner }]) expect(await list(store, filter)).toEqual(['a', 'b', 'c'])
+          for (const filter of [{}, { owners: [owner] }])
+            expect(await list(store, filter)).toEqual(['a', 'b', 'c'])
           expect(await list(store, { lineageId: 'l' })).toEqual(['a', 'c'])
           expect(await list(store, { name: 'nightly' })).toEqual(['b'])
           expect(await list(store, { createdBy: 'admin' })).toEqual(['b'])
@@ -138,7 +139,7 @@ describe.each(SERVERS)('%s', (_name, connect) => {
           left.push(id)
         }
         outcomes.add(left.length)
-        expect(await list(store, { owner })).toEqual(left)
+        expect(await list(store, { owners: [owner] })).toEqual(left)
         expect(await store.purge(ids, at(1))).toBe(left.length)
         await store.insert(BATCH)
         expect(await list(store)).toEqual(ids)
@@ -147,7 +148,13 @@ describe.each(SERVERS)('%s', (_name, connect) => {
         for (const id of ids) await store.update(id, 1, { revokedAt: at(0), updatedAt: at(0) })
         expect(await store.purge(ids, at(1))).toBe(3)
         const sweeping = createRedisStore(connect(), { keyPrefix }, SOON)
-        const filters = [{}, { owner }, { createdBy: 'admin' }, { lineageId: 'l' }, { lineageId: 'b' }]
+        const filters = [
+          {},
+          { owners: [owner] },
+          { createdBy: 'admin' },
+          { lineageId: 'l' },
+          { lineageId: 'b' },
+        ]
         for (const filter of [...filters, { name: 'CI' }, { name: 'nightly' }]) {
           expect(await list(sweeping, filter)).toEqual([])
         }

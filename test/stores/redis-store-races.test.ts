@@ -101,15 +101,15 @@ describe.each(SERVERS)('%s', (_name, connect) => {
           await one.insert(batch)
           inserted += 2
           const before = inserted
-          const listed = await list(other, { owner })
+          const listed = await list(other, { owners: [owner] })
           expect(listed).toEqual(expect.arrayContaining(idsOf(batch)))
           expect(listed.length).toBeGreaterThanOrEqual(before)
           expect(new Set(listed).size).toBe(listed.length)
         }
       }),
     )
-    expect(await one.list({ owner }, { limit: 100 })).toHaveLength(100)
-    expect(await list(one, { owner })).toHaveLength(120)
+    expect(await one.list({ owners: [owner] }, { limit: 100 })).toHaveLength(100)
+    expect(await list(one, { owners: [owner] })).toHaveLength(120)
   })
 
   it(`holds whatever the order in which commands arrive (MODEL_SEED=${SEED})`, async () => {

@@ -111,7 +111,7 @@ describe.each(SERVERS)('%s', (name, connect) => {
       for (const filter of [
         { name: one.name },
         { lineageId: one.lineageId },
-        { owner: one.owner, name: one.name },
+        { owners: [one.owner, { type: one.owner.id, id: one.owner.type }], name: one.name },
       ]) {
         expect(await store.list(filter, { limit: 9 })).toEqual([one])
       }
@@ -188,7 +188,8 @@ describe.each(SERVERS)('%s', (name, connect) => {
     await expect(redisStore(crashing.client, { keyPrefix }).insert([record({ id: 'a' })])).rejects.toThrow()
     const indexes = await keysOf(connect(), keyPrefix)
     expect(indexes).toHaveLength(4)
-    const filters = [{}, { owner: record({ id: 'a' }).owner }, { name: 'CI' }, { lineageId: 'a' }]
+    const owners = [{ type: 'user', id: 'nobody' }, record({ id: 'a' }).owner]
+    const filters = [{}, { owners }, { name: 'CI' }, { lineageId: 'a' }]
     for (const filter of filters) expect(await list(store, filter)).toEqual([])
     expect(await keysOf(connect(), keyPrefix)).toEqual(indexes)
     const later = createRedisStore(connect(), { keyPrefix }, { openMs: 50, strayMs: -1_000 })

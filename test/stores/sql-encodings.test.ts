@@ -106,10 +106,19 @@ describe.each([
       { name: KEY },
       { createdBy: KEY },
       { lineageId: KEY },
-      { owner: { type: 'user', id: KEY } },
-      { owner: { type: KEY, id: 'u' } },
+      { owners: [{ type: 'user', id: KEY }] },
+      { owners: [{ type: KEY, id: 'u' }] },
+      {
+        owners: [
+          { type: KEY, id: 'u' },
+          { type: 'user', id: `${KEY} too` },
+        ],
+      },
+      { owners: [ALICE, { type: 'user', id: 'u_1' }], name: KEY },
     ])
       expect(await store.list(filter, { limit: 9 })).toEqual([])
+    const owners = [{ type: 'user', id: KEY }, { type: 'user', id: 'u_1' }, ALICE]
+    expect(await store.list({ owners }, { limit: 9 })).toMatchObject([{ id: 'a' }])
     expect(await store.update(KEY, 1, { name: 'x', updatedAt: at(1) })).toBe('missing')
     expect(await store.update(KEY, 1, { quota: { remaining: 1 }, updatedAt: at(1) })).toBe('missing')
     expect(await store.replaceDigest(KEY, 'old', 'new')).toBe(false)

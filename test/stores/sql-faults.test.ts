@@ -161,9 +161,12 @@ describe.each(DATABASES)('%s', (name, create) => {
       { name: text },
       { createdBy: text },
       { lineageId: text },
-      { owner: { type: text, id: 'x' } },
+      { owners: [{ type: text, id: 'x' }] },
+      { owners: [record({ id: 'a' }).owner], name: text },
     ])
       expect(await store.list(filter, { limit: 1 })).toEqual([])
+    const owners = [{ type: text, id: 'x' }, record({ id: 'a' }).owner, { type: 'x', id: text }]
+    expect(await store.list({ owners }, { limit: 1 })).toEqual([record({ id: 'a' })])
     expect(await store.purge([text], at(1))).toBe(0)
     expect(await store.swapQuota(text, quota(1), quota(1))).toEqual({ swapped: false, current: null })
     const use = { count: 1, lastUsedAt: at(1), lastUsedIp: null }
@@ -182,7 +185,7 @@ describe.each(DATABASES)('%s', (name, create) => {
       expect(await store.find({ id })).toMatchObject({ id })
       expect(await store.find({ lookups: [id] })).toMatchObject({ id })
       expect(await store.list({ name: id }, { limit: 9 })).toHaveLength(1)
-      expect(await store.list({ owner: { type: 'user', id } }, { limit: 9 })).toHaveLength(1)
+      expect(await store.list({ owners: [{ type: 'user', id }] }, { limit: 9 })).toHaveLength(1)
     }
     const byCodePoint = [...ids].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
     const listed = await store.list({}, { limit: 99 })

@@ -146,6 +146,26 @@ function listing(inner: FullStore, compare: (a: string, b: string) => number): P
   }
 }
 
+const MIXED = 'list: mixes the keys of several owners in one order, page by page'
+const byTime = (a: KeyRecord, b: KeyRecord) =>
+  a.createdAt.getTime() - b.createdAt.getTime() || (a.id < b.id ? -1 : 1)
+
+type ListPage = Parameters<KeyStore['list']>[1]
+
+/** Asks for each owner by itself, and makes one listing of what was found. */
+function listingEach(
+  inner: FullStore,
+  join: (page: ListPage, found: KeyRecord[][]) => KeyRecord[],
+): Pick<KeyStore, 'list'> {
+  return {
+    async list({ owners, ...filter }, page) {
+      if (!owners) return inner.list(filter, page)
+      const found = owners.map((owner) => inner.list({ ...filter, owners: [owner] }, page))
+      return join(page, await Promise.all(found))
+    },
+  }
+}
+
 interface LastUse {
   at: Date | null
   ip: string | null
@@ -616,12 +636,88 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
   [
     'list passes over the type of an owner',
     broken((inner) => ({
-      async list({ owner, ...filter }, { limit }) {
+      async list({ owners, ...filter }, { limit }) {
         const all = await inner.list(filter, ALL)
-        return all.filter((record) => !owner || record.owner.id === owner.id).slice(0, limit)
+        return all
+          .filter((record) => !owners || owners.some(({ id }) => record.owner.id === id))
+          .slice(0, limit)
       },
     })),
     'list: filters by every member, and by all that are given at once',
+  ],
+  [
+    'list ignores owners',
+    broken((inner) => ({ list: ({ owners: _, ...filter }, page) => inner.list(filter, page) })),
+    'list: filters by every member, and by all that are given at once',
+  ],
+  [
+    'list goes by the first owner only',
+    broken((inner) => ({
+      list: ({ owners, ...filter }, page) =>
+        inner.list({ ...filter, ...(owners && { owners: owners.slice(0, 1) }) }, page),
+    })),
+    MIXED,
+  ],
+  [
+    'list compares the types of several owners apart from their ids',
+    broken((inner) => ({
+      async list({ owners, ...filter }, { limit, after }) {
+        const all = await inner.list(filter, { ...ALL, ...(after && { after }) })
+        const isAsked = ({ owner }: KeyRecord) =>
+          owners?.some(({ type }) => type === owner.type) && owners.some(({ id }) => id === owner.id)
+        return all.filter((record) => !owners || isAsked(record)).slice(0, limit)
+      },
+    })),
+    MIXED,
+  ],
+  [
+    'list shows one owner after the other',
+    broken((inner) => listingEach(inner, ({ limit }, found) => found.flat().slice(0, limit))),
+    MIXED,
+  ],
+  [
+    'list takes "limit" keys of each owner',
+    broken((inner) => listingEach(inner, (_page, found) => found.flat().sort(byTime))),
+    MIXED,
+  ],
+  [
+    'list sorts the keys of several owners by time alone',
+    broken((inner) =>
+      listingEach(inner, ({ limit }, found) =>
+        found
+          .flat()
+          .sort((a, b) => a.createdAt.getTime() - b.createdAt.getTime())
+          .slice(0, limit),
+      ),
+    ),
+    MIXED,
+  ],
+  [
+    'list knows "after" of one owner only',
+    broken((inner) => ({
+      list: (filter, { limit, after }) =>
+        inner.list(filter, {
+          limit,
+          ...(after && (filter.owners ?? []).length < 2 && { after }),
+        }),
+    })),
+    MIXED,
+  ],
+  [
+    'list passes over the name where there are several owners',
+    broken((inner) => ({
+      list: ({ name, ...filter }, page) =>
+        inner.list({ ...filter, ...(name !== undefined && !filter.owners?.[1] && { name }) }, page),
+    })),
+    MIXED,
+  ],
+  [
+    'list takes 64 owners at most',
+    broken((inner) => ({
+      list: ({ owners, ...filter }, page) =>
+        inner.list({ ...filter, ...(owners && { owners: owners.slice(0, 64) }) }, page),
+    })),
+    'list: lists the keys of 100 owners',
   ],
   [
     'list looks at one member of the filter only',
@@ -634,7 +730,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
     'list passes over the name where it goes by the owner',
     broken((inner) => ({
       list: ({ name, ...filter }, page) =>
-        inner.list({ ...filter, ...(name !== undefined && !filter.owner && { name }) }, page),
+        inner.list({ ...filter, ...(name !== undefined && !filter.owners && { name }) }, page),
     })),
     'list: filters by any members together, page by page',
   ],

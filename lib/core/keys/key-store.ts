@@ -1,3 +1,4 @@
+import { compareCodePoints } from '../../internal/code-points.ts'
 import type { Quota, QuotaRecord } from '../limits/quota.ts'
 import type { KeyRecord, KeyStatus, Owner } from './record.ts'
 
@@ -39,7 +40,8 @@ export interface Forgetting {
 
 /** Which keys to list. Every member given must hold. */
 export interface KeyFilter {
-  readonly owner?: Owner
+  /** Only keys of these owners: 1 to 100, each named once. */
+  readonly owners?: readonly Owner[]
   readonly createdBy?: string
   readonly name?: string
   readonly lineageId?: string
@@ -53,6 +55,11 @@ export interface KeyFilter {
 export interface KeyPosition {
   readonly createdAt: Date
   readonly id: string
+}
+
+/** The order of every listing: negative where `a` comes first. */
+export function comparePositions(a: KeyPosition, b: KeyPosition): number {
+  return a.createdAt.getTime() - b.createdAt.getTime() || compareCodePoints(a.id, b.id)
 }
 
 /** What a key was used since the last batch. */
@@ -128,9 +135,9 @@ export interface KeyStore {
   replaceDigest(id: string, expected: string, next: string): Promise<boolean>
 
   /**
-   * The first `limit` records behind `after`, in the order of `(createdAt, id)`, ids compared by code point. The
-   * order stays as it is while keys are inserted. A listing that begins after a write has resolved includes it: whoever
-   * revokes all keys of an owner finds them here.
+   * The first `limit` records behind `after`, in the order of `(createdAt, id)`, ids compared by code point. The keys of several
+   * owners are mixed in this order. It stays as it is while keys are inserted. A listing that begins after a write has resolved
+   * includes it: whoever revokes all keys of an owner finds them here.
    */
   list(
     filter: KeyFilter,

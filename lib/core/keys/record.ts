@@ -145,6 +145,10 @@ export function endedAt(record: KeyRecord): number {
   return Math.min(record.revokedAt?.getTime() ?? Infinity, endOf(record) ?? Infinity)
 }
 
+export function isOwnedBy({ owner }: Pick<KeyRecord, 'owner'>, owners: readonly Owner[]): boolean {
+  return owners.some(({ type, id }) => owner.type === type && owner.id === id)
+}
+
 /** Requires an owner. @throws TypeError naming the member. */
 export function checkOwner(name: string, value: unknown): Owner {
   const given = checkObject(name, value, ['type', 'id'])

@@ -55,12 +55,12 @@ export function createOwnerErasure(
   async function removeAll(owner: Owner, by: string | null, erased: { removed: number }): Promise<void> {
     for (let round = 0; round < MAX_ROUNDS; round++) {
       await parts.revokeSilently(owner, by)
-      for await (const records of pages({ owner })) {
+      for await (const records of pages({ owners: [owner] })) {
         // One that was issued meanwhile is left to the next round: it has to be revoked first.
         const ids = records.filter(({ revokedAt }) => revokedAt).map(({ id }) => id)
         if (ids.length > 0) erased.removed += await store.purge(ids, new Date(clock.now()))
       }
-      if ((await store.list({ owner }, { limit: 1 })).length === 0) return
+      if ((await store.list({ owners: [owner] }, { limit: 1 })).length === 0) return
     }
     throw conflict('Keys of the owner appear as fast as they are erased')
   }

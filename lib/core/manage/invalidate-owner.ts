@@ -12,7 +12,7 @@ export function createOwnerInvalidation(
     const checked = checkOwner('owner', owner)
     checkObject('options', options, ['by'])
     const by = checkBy(options)
-    const count = await changeAll({ owner: checked }, options, () => ({ change: {}, event: null }))
+    const count = await changeAll({ owners: [checked] }, options, () => ({ change: {}, event: null }))
     emit({ type: 'owner.invalidated', at: new Date(clock.now()), owner, count, by })
     return count
   }

@@ -1,7 +1,7 @@
 import { OptionError } from '../../internal/option-error.ts'
 import { checkArray, checkDate, checkObject, fail } from '../../internal/options.ts'
 import type { KeyFilter } from '../keys/key-store.ts'
-import { checkOwner, endedAt, type KeyRecord } from '../keys/record.ts'
+import { checkOwner, endedAt, isOwnedBy, type KeyRecord } from '../keys/record.ts'
 import { checkBy, type KeyChanges } from './change-keys.ts'
 import type { KeyManagement, PurgeOptions } from './key-management.ts'
 import type { ManagementParts } from './management-parts.ts'
@@ -11,7 +11,7 @@ const MAX_PURGED_IDS = 10_000
 const LOOK_UPS = 50
 
 /** What of the keys that have ended is to be purged. */
-type EndedFilter = Pick<KeyFilter, 'owner'> & { readonly endedBefore: Date }
+type EndedFilter = Pick<KeyFilter, 'owners'> & { readonly endedBefore: Date }
 
 export function createPurge(parts: ManagementParts, { findById, pages }: KeyChanges): KeyManagement['purge'] {
   const { store, clock, emit } = parts
@@ -38,13 +38,13 @@ export function createPurge(parts: ManagementParts, { findById, pages }: KeyChan
   /** The records with these ids, some at a time, for which the filter holds. */
   async function* endedAmong(
     ids: readonly string[],
-    { owner, endedBefore }: EndedFilter,
+    { owners, endedBefore }: EndedFilter,
   ): AsyncGenerator<KeyRecord[]> {
     for (let from = 0; from < ids.length; from += LOOK_UPS) {
       const found = await Promise.all(ids.slice(from, from + LOOK_UPS).map((id) => findById(id)))
       yield found.filter((record) => {
         if (!record || endedAt(record) >= endedBefore.getTime()) return false
-        return !owner || (record.owner.type === owner.type && record.owner.id === owner.id)
+        return !owners || isOwnedBy(record, owners)
       }) as KeyRecord[]
     }
   }
@@ -65,7 +65,7 @@ function checkPurge(
     ids: ids === undefined ? null : [...new Set(checkArray('ids', ids, MAX_PURGED_IDS).map(checkId))],
     filter: {
       endedBefore: new Date(Math.min(asked, at.getTime() + 1)),
-      ...(owner !== undefined && { owner: checkOwner('owner', owner) }),
+      ...(owner !== undefined && { owners: [checkOwner('owner', owner)] }),
     },
   }
 }

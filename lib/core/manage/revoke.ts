@@ -31,7 +31,7 @@ export function createRevocation(
 
   async function revokeOwner(owner: Owner, options: RevokeAllOptions = {}): Promise<number> {
     const checked = checkOwner('owner', owner)
-    const { count, by } = await revokeAll({ owner: checked }, options)
+    const { count, by } = await revokeAll({ owners: [checked] }, options)
     emit({ type: 'owner.revoked', at: new Date(clock.now()), owner, count, by })
     return count
   }
@@ -41,7 +41,7 @@ export function createRevocation(
     checkObject('options', options, ['owner', 'by', 'reason'])
     const { owner: given, ...rest } = options
     const owner = given === undefined ? null : checkOwner('owner', given)
-    const { count, by } = await revokeAll({ createdBy, ...(owner && { owner }) }, rest)
+    const { count, by } = await revokeAll({ createdBy, ...(owner && { owners: [owner] }) }, rest)
     emit({ type: 'creator.revoked', at: new Date(clock.now()), createdBy, owner, count, by })
     return count
   }
@@ -70,7 +70,7 @@ export function createRevocation(
   }
 
   async function revokeSilently(owner: Owner, by: string | null): Promise<void> {
-    await revokeAll({ owner }, by === null ? {} : { by }, null)
+    await revokeAll({ owners: [owner] }, by === null ? {} : { by }, null)
   }
 
   return { revoke, revokeOwner, revokeCreatedBy, revokeSilently }

@@ -27,8 +27,8 @@ export interface RedisIndexes {
   remove(listings: readonly Listing[]): Promise<void>
   /** Removes a record from all of them; the quota of its lineage goes with the last record that is listed there. */
   removeRecords(indexed: readonly IndexedRecord[]): Promise<void>
-  /** The index that holds every record for which the filter can hold, and few others. */
-  indexFor(filter: KeyFilter): string
+  /** The indexes that together hold every record for which the filter can hold, once, and few others. */
+  indexesFor(filter: KeyFilter): readonly string[]
   /** Whether that is the index of names, whose entries have stamps of their own: names change. */
   isByName(filter: KeyFilter): boolean
 }
@@ -83,18 +83,18 @@ export function createRedisIndexes(calls: RedisCalls, { indexes, quota }: RedisL
     )
   }
 
-  function indexFor({ lineageId, owner, createdBy, name }: KeyFilter): string {
-    if (lineageId !== undefined) return indexes.lineage(lineageId)
-    if (owner) return indexes.owner(owner)
-    if (createdBy !== undefined) return indexes.createdBy(createdBy)
-    return name === undefined ? indexes.all : indexes.name(name)
+  function indexesFor({ lineageId, owners, createdBy, name }: KeyFilter): readonly string[] {
+    if (lineageId !== undefined) return [indexes.lineage(lineageId)]
+    if (owners) return owners.map(indexes.owner)
+    if (createdBy !== undefined) return [indexes.createdBy(createdBy)]
+    return [name === undefined ? indexes.all : indexes.name(name)]
   }
 
-  function isByName({ lineageId, owner, createdBy, name }: KeyFilter): boolean {
-    return lineageId === undefined && !owner && createdBy === undefined && name !== undefined
+  function isByName({ lineageId, owners, createdBy, name }: KeyFilter): boolean {
+    return lineageId === undefined && !owners && createdBy === undefined && name !== undefined
   }
 
-  return { listingsOf, nameListing, creatorListing, add, remove, removeRecords, indexFor, isByName }
+  return { listingsOf, nameListing, creatorListing, add, remove, removeRecords, indexesFor, isByName }
 }
 
 function split(listings: readonly Listing[]): [string[], string[]] {

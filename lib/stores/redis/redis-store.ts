@@ -23,18 +23,9 @@ import { behind, createRedisLayout, createStamp, readIndexMember, stampTime } fr
 import { createRedisLookups, type Found } from './lookups.ts'
 import { type RedisStoreOptions, resolveRedisStoreOptions } from './options.ts'
 import { createRedisQuotas } from './quotas.ts'
+import { readIndexes } from './read-indexes.ts'
 import { fromPointer, type StoredRecord, toFields, toIntentText, toJson } from './record.ts'
-import {
-  AGREE,
-  LEAVE_LINEAGE,
-  READ,
-  READ_INDEX,
-  REMOVE,
-  REMOVE_POINTER,
-  REPLACE_DIGEST,
-  UPDATE,
-  USE,
-} from './scripts.ts'
+import { AGREE, LEAVE_LINEAGE, READ, REMOVE, REMOVE_POINTER, REPLACE_DIGEST, UPDATE, USE } from './scripts.ts'
 
 /**
  * Keeps keys in Redis 6.2 or later: one server, one behind Sentinel, or a Cluster.
@@ -74,6 +65,8 @@ export interface RedisStoreTimes {
 
 const MAX_CHUNK = 500
 const MIN_CHUNK = 50
+/** The fewest entries that are read of each of several indexes. */
+const MIN_SHARE = 10
 const MAX_PURGES_AT_ONCE = 50
 const MAX_ATTEMPTS = 100
 
@@ -220,32 +213,34 @@ export function createRedisStore(
   }
 
   async function list(filter: KeyFilter, { limit, after }: { limit: number; after?: KeyPosition }) {
-    const index = indexes.indexFor(filter)
+    const keys = indexes.indexesFor(filter)
     const creatorIndex = filter.createdBy === undefined ? null : layout.indexes.createdBy(filter.createdBy)
     const found: Found[] = []
-    let from = after ? behind(after) : '-'
+    let from: string | null = after ? behind(after) : '-'
+    // Where one of several owners has most of the keys, more is read of each.
+    let factor = 1
     // Where most that is read is of no use, as where the oldest keys were all revoked, more is read at a time.
-    for (let least = MIN_CHUNK; found.length < limit; least *= 2) {
+    for (let least = MIN_CHUNK; found.length < limit && from !== null; least *= 2) {
       const size = Math.min(MAX_CHUNK, Math.max(least, limit - found.length))
-      const [members] = (await calls.run(READ_INDEX, [index], [from, size])) as [string[]]
-      const listed = await readListed(members, filter)
-      const strays = members.filter((_member, i) => !listed[i])
-      await sweep(index, filter, strays)
-      if (index === creatorIndex) {
-        // Whoever was to forget who issued the key ended half-way: nobody is ever put in that place again.
-        const left = members.filter((_member, i) => listed[i]?.stored.record.createdBy === null)
-        await indexes.remove(left.map((member) => ({ key: index, member })))
-      }
+      const share = factor * Math.max(MIN_SHARE, Math.ceil((2 * size) / keys.length))
+      const { entries, next } = await readIndexes(calls, keys, { from, size, each: Math.min(size, share) })
+      if (entries.length < size) factor *= 2
+      const listed = await readListed(entries, filter)
+      const strays = entries.filter((_entry, i) => !listed[i])
+      await sweep(filter, strays)
+      // Whoever was to forget who issued the key ended half-way: nobody is ever put in that place again.
+      await indexes.remove(
+        entries.filter(({ key }, i) => key === creatorIndex && listed[i]?.stored.record.createdBy === null),
+      )
       found.push(...listed.flatMap((one) => (one && matchesFilter(one.stored.record, filter) ? [one] : [])))
-      if (members.length < size) break
-      from = `(${members.at(-1)}`
+      from = next
     }
     return lookups.toRecords(found.slice(0, limit))
   }
 
-  /** The record of each member; null where there is none, or where it is listed by another member. */
-  async function readListed(members: readonly string[], filter: KeyFilter): Promise<(Found | null)[]> {
-    const places = members.map(readIndexMember)
+  /** The record of each entry; null where there is none, or where it is listed by another entry. */
+  async function readListed(entries: readonly Listing[], filter: KeyFilter): Promise<(Found | null)[]> {
+    const places = entries.map(({ member }) => readIndexMember(member))
     const wanted = new Set(places.flatMap((place) => (place ? [place.lookup] : [])))
     const found = await lookups.byLookups([...wanted])
     return places.map((place) => {
@@ -257,16 +252,17 @@ export function createRedisStore(
   }
 
   /** Removes entries without a record that are older than any insertion under way. */
-  async function sweep(index: string, { lineageId }: KeyFilter, strays: readonly string[]): Promise<void> {
+  async function sweep({ lineageId }: KeyFilter, strays: readonly Listing[]): Promise<void> {
     if (strays.length === 0) return
     const now = await calls.now()
-    const old = strays.filter((member) => {
+    const old = strays.filter(({ member }) => {
       const place = readIndexMember(member)
       return place && stampTime(place.stamp) < now - strayMs
     })
     if (old.length === 0) return
-    if (lineageId === undefined) await indexes.remove(old.map((member) => ({ key: index, member })))
-    else await calls.run(LEAVE_LINEAGE, [index, layout.quota(lineageId)], old)
+    const members = old.map(({ member }) => member)
+    if (lineageId === undefined) await indexes.remove(old)
+    else await calls.run(LEAVE_LINEAGE, [layout.indexes.lineage(lineageId), layout.quota(lineageId)], members)
   }
 
   async function purge(ids: readonly string[], at: Date): Promise<number> {

@@ -77,9 +77,11 @@ for i = 1, #KEYS do call('ZREM', KEYS[i], ARGV[i]) end
 return { now, online }
 `)
 
-/** KEYS: an index. ARGV: where to begin, how many. */
-export const READ_INDEX = script(`${READING}
-return { now, online, call('ZRANGEBYLEX', KEYS[1], ARGV[1], '+', 'LIMIT', 0, ARGV[2]) }
+/** KEYS: indexes. ARGV: where to begin and to end, how many of each; -1 is all. */
+export const READ_INDEXES = script(`${READING}
+local found = {}
+for i = 1, #KEYS do found[i] = call('ZRANGEBYLEX', KEYS[i], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3]) end
+return { now, online, found }
 `)
 
 /** Removes from the index of a lineage, and with the last of it the quota. KEYS: index, quota. ARGV: what to remove. */

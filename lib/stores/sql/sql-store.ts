@@ -9,7 +9,7 @@ import type {
   QuotaSwapResult,
   UsageDelta,
 } from '../../core/keys/key-store.ts'
-import type { KeyRecord } from '../../core/keys/record.ts'
+import type { KeyRecord, Owner } from '../../core/keys/record.ts'
 import { type QuotaRecord, startQuota } from '../../core/limits/quota.ts'
 import { isLatchkeyError, LatchkeyError } from '../../errors.ts'
 import { compareCodePoints } from '../../internal/code-points.ts'
@@ -82,7 +82,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
     async find(by) {
       if ('id' in by) {
         if (!isStorable(by.id)) return null
-        const [row] = await readRows(() => statements.findById(by.id))
+        const [row] = (await readRows(() => statements.findById(by.id))) ?? []
         return row ? toKeyRecord(row) : null
       }
       const lookups = by.lookups.filter(isStorable)
@@ -123,10 +123,11 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
 
     async list(filter: KeyFilter, { limit, after }: { limit: number; after?: KeyPosition }) {
       checkInteger('limit', limit, 0, Number.MAX_SAFE_INTEGER)
-      const { owner, createdBy, name, lineageId } = filter
-      const asked = [owner?.type, owner?.id, createdBy, name, lineageId]
-      if (asked.some((value) => value !== undefined && !isStorable(value))) return []
-      const rows = await readRows(() => statements.list(filter, limit, after))
+      const { owners, createdBy, name, lineageId } = filter
+      if ([createdBy, name, lineageId].some((text) => text !== undefined && !isStorable(text))) return []
+      const known = owners?.filter(({ type, id }) => isStorable(type) && isStorable(id))
+      if (known?.length === 0) return []
+      const rows = await readPage({ ...filter, ...(known && { owners: known }) }, limit, after)
       return rows.slice(0, limit).map(toKeyRecord)
     },
 
@@ -186,14 +187,25 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
   }
   return Object.defineProperty(store, MIGRATE, { value: () => migrateDatabase(database, names) })
 
-  /** The rows that a statement finds; none where it asks for a text that the database cannot hold. */
-  async function readRows(statement: () => Statement): Promise<readonly Row[]> {
+  /** The rows that a statement finds; null where it asks for a text that the database cannot hold. */
+  async function readRows(statement: () => Statement): Promise<readonly Row[] | null> {
     try {
       return await database.read(() => rowsOf(statement()))
     } catch (error) {
-      if (isUnsupported(error)) return []
+      if (isUnsupported(error)) return null
       throw error
     }
+  }
+
+  async function readPage(filter: KeyFilter, limit: number, after?: KeyPosition): Promise<readonly Row[]> {
+    const read = (owners = filter.owners) =>
+      readRows(() => statements.list({ ...filter, ...(owners && { owners }) }, limit, after))
+    const rows = await read()
+    if (rows || !filter.owners) return rows ?? []
+    // One of the owners may be what the database cannot hold: then the others are asked for.
+    const known: Owner[] = []
+    for (const owner of filter.owners) if (await read([owner])) known.push(owner)
+    return (known.length > 0 && (await read(known))) || []
   }
 
   /** Writes to one key; answers `missing` where its id is a text that the database cannot hold. */

@@ -1,5 +1,6 @@
 import { type Expression, type ExpressionBuilder, type SqlBool, sql } from 'kysely'
 import type { KeyFilter, KeyPosition, Proposal, UsageDelta } from '../../core/keys/key-store.ts'
+import type { Owner } from '../../core/keys/record.ts'
 import type { QuotaRecord } from '../../core/limits/quota.ts'
 import type { Dialect, Schema } from './dialect.ts'
 import { keyColumnNames, QUOTA_PREFIX, quotaColumnNames } from './key-row.ts'
@@ -94,9 +95,8 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
   }
 
   /** MySQL keeps what it has prepared, so much for all its clients: few texts, of which more is asked than is wanted. */
-  function padded(values: readonly string[]): readonly string[] {
-    const count = name === 'mysql' ? nextPowerOfTwo(values.length) : values.length
-    return [...values, ...Array<string>(count - values.length).fill(values.at(-1) ?? '')]
+  function padded<T>(values: readonly T[], filler = values.at(-1)): readonly T[] {
+    return [...values, ...Array<T>(rounded(values.length) - values.length).fill(filler as T)]
   }
 
   /**
@@ -110,8 +110,35 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
     return k.and([k('k.created_at_ms', '>=', at), isLater])
   }
 
-  function rounded(limit: number): number {
-    return name === 'mysql' && limit > 0 ? nextPowerOfTwo(limit) : limit
+  function rounded(count: number): number {
+    return name === 'mysql' ? nextPowerOfTwo(count) : count
+  }
+
+  /**
+   * The places of the keys on a page of several owners. The index yields the keys of each owner in order, and no more of them are
+   * read than the page may need. SQLite takes an order and a limit in a union only where they are nested.
+   */
+  function placesOf(
+    owners: readonly Owner[],
+    filter: KeyFilter,
+    limit: number,
+    after: KeyPosition | undefined,
+  ) {
+    const selects = padded<Owner | typeof NOBODY>(owners, NOBODY).map((owner) => {
+      const own = db
+        .selectFrom(`${keys} as k`)
+        .select(['k.created_at_ms', 'k.id'])
+        .where((k) => k.and(listed(k, filter, owner, after && isBehind(k, after))))
+        .orderBy('k.created_at_ms')
+        .orderBy('k.id')
+        .limit(sql.lit(rounded(limit)))
+      return db.selectFrom(own.as('own')).selectAll()
+    })
+    return selects
+      .reduce((all, one) => all.unionAll(one))
+      .orderBy('created_at_ms')
+      .orderBy('id')
+      .limit(sql.lit(rounded(limit)))
   }
 
   return {
@@ -122,10 +149,15 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
     },
 
     list(filter: KeyFilter, limit: number, after: KeyPosition | undefined): Statement {
-      return selectKeys
-        .where((k) =>
-          k.and(listed(k as unknown as Keys, filter, after && isBehind(k as unknown as Keys, after))),
-        )
+      const { owners = [] } = filter
+      const select =
+        owners.length > 1
+          ? selectKeys.innerJoin(placesOf(owners, filter, limit, after).as('place'), 'place.id', 'k.id')
+          : selectKeys.where((given) => {
+              const k = given as unknown as Keys
+              return k.and(listed(k, filter, owners[0], after && isBehind(k, after)))
+            })
+      return select
         .orderBy('k.created_at_ms')
         .orderBy('k.id')
         .limit(sql.lit(rounded(limit)))
@@ -287,6 +319,9 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
   }
 }
 
+/** Owns nothing: null equals nothing. */
+const NOBODY = { type: null, id: null }
+
 function toKeyColumns(row: readonly Cell[]): Record<string, Cell> {
   return Object.fromEntries(keyColumnNames.map((column, i) => [column, row[i] ?? null]))
 }
@@ -300,8 +335,12 @@ function prepare({ sql: text }: Statement): (parameters: readonly unknown[]) => 
   return (parameters) => ({ sql: text, parameters })
 }
 
-function listed(k: Keys, filter: KeyFilter, place: Expression<SqlBool> | undefined): Expression<SqlBool>[] {
-  const { owner, createdBy, name, lineageId, status, endedBefore } = filter
+function listed(
+  k: Keys,
+  { createdBy, name, lineageId, status, endedBefore }: KeyFilter,
+  owner: Owner | typeof NOBODY | undefined,
+  place: Expression<SqlBool> | undefined,
+): Expression<SqlBool>[] {
   const conditions: Expression<SqlBool>[] = []
   if (owner) conditions.push(k('k.owner_type', '=', owner.type), k('k.owner_id', '=', owner.id))
   if (createdBy !== undefined) conditions.push(k('k.created_by', '=', createdBy))
