@@ -20,8 +20,9 @@ import {
   registerReader,
 } from './credential.ts'
 import {
-  challenge,
+  type Challenges,
   checkRateLimitHeaders,
+  createChallenges,
   isQuotable,
   type RateLimitSyntax,
   rateLimitFields,
@@ -130,11 +131,12 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
   checkRateLimitHeaders(rateLimitHeaders)
   const reader = createCredentialReader(options, keys)
   registerReader(reader)
-  const refuse = createRefusals(reader.scheme, realm, keys, rateLimitHeaders)
+  const challenges = createChallenges(reader.schemes, realm)
+  const refuse = createRefusals(challenges, keys, rateLimitHeaders)
 
   function authenticate(request: object, asked: CheckOptions): Awaitable<Authentication> {
     const raw = rawRequest(request)
-    stateOf(raw).isRead = true
+    stateOf(raw).challenges = challenges
     const credential = reader.read(raw)
     const options = verifyOptions(asked, prefix)
     if (credential.kind === 'none') return withoutKey(raw, options.ip, asked.isOptional)
@@ -229,14 +231,10 @@ export interface Refusals {
 }
 
 function createRefusals(
-  scheme: string,
-  realm: string,
+  { bare, invalid }: Challenges,
   keys: ApiKeyVerifier,
   rateLimitHeaders: RateLimitSyntax | false,
 ): Refusals {
-  const bare = challenge(scheme, realm)
-  const invalid = challenge(scheme, realm, 'invalid_key')
-
   function refusal(
     code: ErrorCode,
     text: string,

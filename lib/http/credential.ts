@@ -19,11 +19,11 @@ export interface CredentialOptions {
    */
   scheme?: string | false
   /**
-   * Also reads `Authorization: Bearer`. A token counts as a key only if it begins with the prefix of `keys` or has the
-   * shape of one of their `formats`, or begins with one of the prefixes listed here; other tokens, such as a JWT, pass by
-   * as if they were not there.
+   * Which tokens of `Authorization: Bearer` count as keys. By default those that begin with the prefix of `keys`; every
+   * other token, such as a JWT, is ignored. `true` adds tokens that have the shape of one of the `formats` of `keys`. An
+   * array lists other prefixes instead. `false` reads no Bearer token.
    *
-   * @default false
+   * @default tokens with the prefix of `keys`
    */
   bearer?: boolean | readonly string[]
 }
@@ -35,10 +35,12 @@ export type Credential =
   | { readonly kind: 'several' }
 
 export interface CredentialReader {
-  /** The scheme that challenges name. */
-  readonly scheme: string
+  /** The schemes that challenges name. */
+  readonly schemes: readonly string[]
   /** What it reads, in a word: two readers of one form read the same. */
   readonly form: string
+  /** Whether it reads where keys are read by default. */
+  readonly isUsual: boolean
   read(request: RequestLike): Credential
   /**
    * Where to send keys, for a request in which none was read and whose `Authorization: Bearer` begins as the application's
@@ -78,6 +80,7 @@ interface ReadersInUse {
 }
 
 interface NotedReaders extends Pick<CredentialReader, 'read'> {
+  readonly isUsual?: boolean
   add?(reader: Pick<CredentialReader, 'read'>): void
 }
 
@@ -99,7 +102,7 @@ function sharedReaders(): ReadersInUse {
  * Lets guards know how keys are presented in this process: what is a key for one middleware is none for a guard. A form is
  * known for as long as anybody holds a reader of it: an application may make middlewares anew for every request.
  */
-export function registerReader(reader: Pick<CredentialReader, 'form' | 'read'>): void {
+export function registerReader(reader: Pick<CredentialReader, 'form' | 'isUsual' | 'read'>): void {
   const known = inUse.byForm.get(reader.form)
   if (!known) inUse.byForm.set(reader.form, readersOfOneForm(reader))
   // That of a release which held every reader for ever has no such method.
@@ -107,14 +110,15 @@ export function registerReader(reader: Pick<CredentialReader, 'form' | 'read'>):
 }
 
 /** Reads as any of the readers does that are still in use; they are all alike. */
-function readersOfOneForm(first: Pick<CredentialReader, 'form' | 'read'>): NotedReaders {
-  const { form } = first
+function readersOfOneForm(first: Pick<CredentialReader, 'form' | 'isUsual' | 'read'>): NotedReaders {
+  const { form, isUsual } = first
   const readers = new Set<WeakRef<Pick<CredentialReader, 'read'>>>()
   const dropped = new FinalizationRegistry<WeakRef<Pick<CredentialReader, 'read'>>>((reader) => {
     readers.delete(reader)
     if (readers.size === 0 && inUse.byForm.get(form) === noted) inUse.byForm.delete(form)
   })
   const noted = {
+    isUsual,
     read(request: RequestLike) {
       for (const reader of readers) {
         const held = reader.deref()
@@ -132,14 +136,19 @@ function readersOfOneForm(first: Pick<CredentialReader, 'form' | 'read'>): Noted
   return noted
 }
 
-/** Whether a request presents a key in any way that a middleware of this process reads. */
-export function presentsAnyKey(request: RequestLike): boolean {
-  for (const reader of inUse.byForm.values()) if (reader.read(request).kind !== 'none') return true
-  return false
+/** Whether a middleware of this process reads a key from a request: by default, or only where its options say. */
+export function presentsAnyKey(request: RequestLike): 'by default' | 'by options' | null {
+  let found: 'by options' | null = null
+  for (const { read, isUsual } of inUse.byForm.values()) {
+    if (read(request).kind === 'none') continue
+    if (isUsual) return 'by default'
+    found = 'by options'
+  }
+  return found
 }
 
 /**
- * Prepares reading. `bearer: true` stands for the prefix of `keys` and their formats.
+ * Prepares reading.
  *
  * @throws TypeError naming the option.
  */
@@ -149,7 +158,7 @@ export function createCredentialReader(
 ): CredentialReader {
   const names = checkHeaders(options.headers ?? DEFAULT_HEADERS)
   const scheme = checkScheme(options.scheme ?? DEFAULT_SCHEME)
-  const prefixes = checkBearer(options.bearer ?? false, keys?.prefix)
+  const prefixes = checkBearer(options.bearer ?? keys?.prefix !== undefined, keys?.prefix)
   const isImportedKey = options.bearer === true ? keys?.isImportedKey : undefined
   const readsAuthorization = scheme !== false || prefixes.length > 0
   const schemeStart = scheme === false ? null : scheme.toLowerCase()
@@ -195,7 +204,11 @@ export function createCredentialReader(
   }
 
   const form = JSON.stringify([names, scheme, prefixes, isImportedKey && numberOf(isImportedKey)])
-  return { scheme: scheme === false ? DEFAULT_SCHEME : scheme, form, read, hintFor }
+  const schemes = [...(scheme === false ? [] : [scheme]), ...(prefixes.length > 0 ? ['Bearer'] : [])]
+  // A 401 has to name one (RFC 9110 §15.5.2), also where keys come in fields of their own alone.
+  const usualPrefixes = ownStart === null ? [] : [ownStart]
+  const isUsual = form === JSON.stringify([['x-api-key'], DEFAULT_SCHEME, usualPrefixes, undefined])
+  return { schemes: schemes.length > 0 ? schemes : [DEFAULT_SCHEME], form, isUsual, read, hintFor }
 }
 
 function bearerToken(line: string): string | null {

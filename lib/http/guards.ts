@@ -15,7 +15,7 @@ import {
   createCredentialReader,
   presentsAnyKey,
 } from './credential.ts'
-import { challenge } from './header-fields.ts'
+import { challenge, createChallenges } from './header-fields.ts'
 import { rawRequest } from './raw-request.ts'
 import { stateOf } from './request-state.ts'
 
@@ -126,7 +126,8 @@ function createAuthGuard(options: AuthGuardOptions, name: string): Guard {
     // The key that is presented is the one that the application itself has verified.
     if (auth.method === 'other' && readMark(request)?.method === 'other' && accepted.has('other')) return null
     // Where a key is presented, it decides: only its verification lets the request pass.
-    if (auth.method === 'rejected') return refusal(accepted.has('apikey') ? auth.code : refusalOf(accepted))
+    if (auth.method === 'rejected')
+      return refusal(accepted.has('apikey') ? auth.code : refusalOf(accepted), {}, request)
     const place = keyPlace(request)
     if (place !== null) {
       if (accepted.has('apikey')) warn.unverified(request)
@@ -175,7 +176,7 @@ function keyGuard(
 ): Guard {
   return (request) => {
     const auth = getAuth(request)
-    if (auth.method === 'rejected') return refusal(auth.code)
+    if (auth.method === 'rejected') return refusal(auth.code, {}, request)
     if (auth.method === 'apikey' && isVerifiedBy(request, keys)) {
       return permissions === undefined ? null : lacks(auth.apiKey.permissions, permissions)
     }
@@ -187,16 +188,18 @@ function keyGuard(
 function missingKey(request: object): LatchkeyError {
   const { misplaced } = stateOf(rawRequest(request))
   misplaced?.report()
-  return refusal('missing_key', misplaced && { details: { detail: misplaced.hint } })
+  return refusal('missing_key', misplaced && { details: { detail: misplaced.hint } }, request)
 }
 
 const USUAL_PLACES = createCredentialReader({}, undefined)
 
-/** Whether a request presents a key where `reader` looks or, unless that is all, where any other middleware does. */
+/** Where a request presents a key: where `reader` or any middleware looks by default, or only where others were told to. */
 function placeOfKey(request: object, reader = USUAL_PLACES, isAll = false): 'here' | 'elsewhere' | null {
   const raw = rawRequest(request)
   if (reader.read(raw).kind !== 'none') return 'here'
-  return !isAll && presentsAnyKey(raw) ? 'elsewhere' : null
+  const read = isAll ? null : presentsAnyKey(raw)
+  if (read === null) return null
+  return read === 'by default' ? 'here' : 'elsewhere'
 }
 
 function isVerifiedBy(request: object, keys: ApiKeyVerifier | undefined): boolean {
@@ -219,15 +222,20 @@ function refusalOf(accepted: ReadonlySet<AuthMethod>): ErrorCode {
   return accepted.has('apikey') ? 'api_key_required' : 'auth_method_not_accepted'
 }
 
-/** Challenges of the guards; a 401 must carry one (RFC 9110 §15.5.2). */
-const CHALLENGES: Partial<Record<ErrorCode, string>> = {
-  missing_key: challenge('Api-Key', 'Users'),
-  invalid_key: challenge('Api-Key', 'Users', 'invalid_key'),
-  authentication_required: challenge('Session', 'Users'),
-}
+/** Challenges where no middleware has looked for a key; a 401 must carry one (RFC 9110 §15.5.2). */
+const USUAL_CHALLENGES = createChallenges(['Api-Key'], 'Users')
+const LOGIN_CHALLENGE = challenge(['Session'], 'Users')
 
-function refusal(code: ErrorCode, options: LatchkeyErrorOptions = {}): LatchkeyError {
-  const text = CHALLENGES[code]
+/** @param request whose challenge a refusal for want of a good key carries */
+function refusal(
+  code: ErrorCode,
+  options: LatchkeyErrorOptions = {},
+  request: object | null = null,
+): LatchkeyError {
+  const { bare, invalid } = (request && stateOf(rawRequest(request)).challenges) ?? USUAL_CHALLENGES
+  const text = { missing_key: bare, invalid_key: invalid, authentication_required: LOGIN_CHALLENGE }[
+    code as string
+  ]
   const headers: Record<string, string> = text === undefined ? {} : { 'WWW-Authenticate': text }
   return new LatchkeyError(code, undefined, { headers, ...options, stack: false })
 }
@@ -267,7 +275,7 @@ function createWarnings(guardName: string): Warnings {
       )
     },
     unverified(request) {
-      if (stateOf(rawRequest(request)).isRead || placeOfKey(request) === null) return
+      if (stateOf(rawRequest(request)).challenges || placeOfKey(request) === null) return
       warnOnce(
         'LATCHKEY_UNVERIFIED',
         `${guardName}() refused an API key that nothing had verified; ` +

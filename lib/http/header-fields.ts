@@ -10,15 +10,33 @@ interface FieldTarget {
 }
 
 /**
- * A challenge as RFC 9110 §11.6.1 has it, the realm as a quoted-string. Bare where no credential was sent, as
- * RFC 6750 §3 puts it; `error` says no more than that the key is not valid.
+ * A challenge for each scheme (RFC 9110 §11.6.1), with the realm as a quoted-string. Bare where no credential was sent (RFC
+ * 6750 §3); `error` says only that the key is not valid, in the words of the scheme (RFC 6750 §3.1).
  *
  * ```http
- * WWW-Authenticate: Api-Key realm="Users", error="invalid_key"
+ * WWW-Authenticate: Api-Key realm="Users", error="invalid_key", Bearer realm="Users", error="invalid_token"
  * ```
  */
-export function challenge(scheme: string, realm: string, error?: 'invalid_key'): string {
-  return `${scheme} realm="${escapeQuoted(realm)}"${error ? `, error="${error}"` : ''}`
+export function challenge(schemes: readonly string[], realm: string, error?: 'invalid_key'): string {
+  return schemes
+    .map((scheme) => {
+      const code = scheme === 'Bearer' ? 'invalid_token' : error
+      return `${scheme} realm="${escapeQuoted(realm)}"${error ? `, error="${code}"` : ''}`
+    })
+    .join(', ')
+}
+
+/** `WWW-Authenticate` of a 401: `bare` where no key was sent, `invalid` for a bad one. */
+export interface Challenges {
+  readonly bare: string
+  readonly invalid: string
+}
+
+export function createChallenges(schemes: readonly string[], realm: string): Challenges {
+  return Object.freeze({
+    bare: challenge(schemes, realm),
+    invalid: challenge(schemes, realm, 'invalid_key'),
+  })
 }
 
 /** Sets the fields that say how these limits stand; none where there are no limits, or `syntax` is false. */

@@ -2,6 +2,7 @@ import type { ApiKey } from '../core/keys/record.ts'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import type { VerifiedKey } from '../core/verify/verify-result.ts'
 import type { ErrorCode } from '../errors.ts'
+import type { Challenges } from './header-fields.ts'
 
 /** The truth about how a request was authenticated; `req.authMethod` and `getAuth` are views of it. */
 export type AuthMark =
@@ -40,8 +41,8 @@ export interface MisplacedKey {
 export interface RequestState {
   /** Frozen. */
   mark?: AuthMark
-  /** Whether something that verifies keys has looked for one here. */
-  isRead?: boolean
+  /** How the middleware challenges that has looked for a key here; undefined where none has. */
+  challenges?: Challenges
   /** Something that begins as keys do was sent where none is read. */
   misplaced?: MisplacedKey
   admissions?: readonly Admission[]
@@ -73,7 +74,7 @@ const states = sharedStates()
 /** What hangs on a request's stream. It holds keys, which nobody sees who logs the request. */
 class KeptState implements RequestState {
   declare mark?: AuthMark
-  declare isRead?: boolean
+  declare challenges?: Challenges
   declare misplaced?: MisplacedKey
   declare admissions?: readonly Admission[]
   declare pending?: RequestState['pending']

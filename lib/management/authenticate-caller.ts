@@ -84,7 +84,7 @@ export function createCallerReader<Source extends object>(
     if (isByKey || presentsAnyKey(rawRequest(source))) throw refusal('session_required')
     const actor = await readActor(source)
     if (!actor) {
-      throw refusal('authentication_required', {}, { 'WWW-Authenticate': challenge('Session', realm) })
+      throw refusal('authentication_required', {}, { 'WWW-Authenticate': challenge(['Session'], realm) })
     }
     return { kind: 'actor', actor, fields: {} }
   }

@@ -2,7 +2,7 @@ import type { ErrorCode } from '../errors.ts'
 import { showMark, writeMark } from '../http/auth-mark.ts'
 import { isFieldName, registerReader } from '../http/credential.ts'
 import { challengeFailure, keepFailureUncached } from '../http/failed-response.ts'
-import { challenge } from '../http/header-fields.ts'
+import { type Challenges, createChallenges } from '../http/header-fields.ts'
 import { rawRequest, responseOf, setUser } from '../http/raw-request.ts'
 import { stateOf } from '../http/request-state.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
@@ -66,8 +66,7 @@ interface Settings {
   readonly reader: PrefixedHeaderReader
   readonly doneLast: boolean
   /** Challenges: where no key was sent, and where one was. */
-  readonly bare: string
-  readonly invalid: string
+  readonly challenges: Challenges
 }
 
 /** What came of a request. */
@@ -150,15 +149,14 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
     this.apiKeyHeader = Object.freeze({ header, prefix })
     const reader = createPrefixedHeaderReader(header, prefix)
     registerReader(reader)
-    const bare = challenge(reader.scheme, 'Users')
-    const invalid = challenge(reader.scheme, 'Users', 'invalid_key')
-    this[SETTINGS] = Object.freeze({ reader, doneLast, bare, invalid })
+    const challenges = createChallenges(reader.schemes, 'Users')
+    this[SETTINGS] = Object.freeze({ reader, doneLast, challenges })
   }
 
   /** Called by Passport. */
   authenticate(req: PassportRequest, options: { assignProperty?: string; permissions?: unknown } = {}): void {
     const { success, fail, error } = this as unknown as Actions
-    const { reader, doneLast, bare, invalid } = this[SETTINGS]
+    const { reader, doneLast, challenges } = this[SETTINGS]
     const answer = (outcome: Outcome) => {
       if (options.assignProperty === undefined) stamp(req, outcome)
       if (outcome.code === null) {
@@ -168,10 +166,10 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
       const res = responseOf(req)
       keepFailureUncached(res)
       if (outcome.code === 'unavailable') error(outcome.error)
-      else if (outcome.code === 'multiple_credentials') fail(invalid, 400)
-      else if (outcome.code === 'insufficient_permissions') fail(invalid, 403)
+      else if (outcome.code === 'multiple_credentials') fail(challenges.invalid, 400)
+      else if (outcome.code === 'insufficient_permissions') fail(challenges.invalid, 403)
       else {
-        challengeFailure(res, outcome.code === 'missing_key' ? bare : invalid)
+        challengeFailure(res, outcome.code === 'missing_key' ? challenges.bare : challenges.invalid)
         fail(toFailureInfo(outcome.info))
       }
     }
@@ -183,7 +181,7 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
       return
     }
     const raw = rawRequest(req)
-    stateOf(raw).isRead = true
+    stateOf(raw).challenges = challenges
     const found = reader.read(raw)
     if (found.kind === 'none') answer({ code: 'missing_key', info: new BadRequestError('Missing API Key') })
     else if (found.kind === 'several') answer({ code: 'multiple_credentials' })

@@ -10,7 +10,7 @@ export type PrefixedKey =
   | { readonly kind: 'several' }
 
 /** Reads keys from one header field, each behind a prefix. */
-export interface PrefixedHeaderReader extends Pick<CredentialReader, 'scheme' | 'form'> {
+export interface PrefixedHeaderReader extends Pick<CredentialReader, 'schemes' | 'form' | 'isUsual'> {
   read(request: RequestLike): PrefixedKey
 }
 
@@ -75,5 +75,6 @@ export function createPrefixedHeaderReader(header: string, prefix: string): Pref
     return rest === '' || rest.startsWith(' ') || rest.startsWith('\t') ? trimBlanks(rest) : null
   }
 
-  return { scheme: scheme ?? 'Api-Key', form: JSON.stringify(['prefixed', header, prefix]), read }
+  const form = JSON.stringify(['prefixed', header, prefix])
+  return { schemes: [scheme ?? 'Api-Key'], form, isUsual: false, read }
 }

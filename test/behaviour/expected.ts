@@ -1,4 +1,5 @@
 import type { ErrorCode } from 'latchkey'
+import { BARE, INVALID } from '../support/challenges.ts'
 import { ALICE, BOB } from '../support/test-keys.ts'
 import { SESSION_USER } from './pipeline.ts'
 import type { Outcome, Who } from './row.ts'
@@ -97,8 +98,8 @@ const PROBLEMS: Readonly<Record<string, readonly [status: number, title: string]
 }
 
 const CHALLENGES: Readonly<Partial<Record<ErrorCode, string>>> = {
-  missing_key: 'Api-Key realm="Users"',
-  invalid_key: 'Api-Key realm="Users", error="invalid_key"',
+  missing_key: BARE,
+  invalid_key: INVALID,
   authentication_required: 'Session realm="Users"',
 }
 

@@ -1,3 +1,4 @@
+import { BARE } from '../support/challenges.ts'
 import 'reflect-metadata'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -339,7 +340,7 @@ describe('what @nestjs/passport does on its own', () => {
     const answer = await ask('/by-key')
     expect(logged).toEqual(['LatchkeyError: An API key is required'])
     expect(answer.status).toBe(401)
-    expect(answer.header('WWW-Authenticate')).toBe('Api-Key realm="Users"')
+    expect(answer.header('WWW-Authenticate')).toBe(BARE)
     expect(answer.json()).toEqual({ statusCode: 401, message: 'An API key is required' })
   })
 

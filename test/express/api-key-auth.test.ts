@@ -5,6 +5,7 @@ import { type ApiKeyAuthOptions, apiKeyAuth, apiKeyErrorHandler, getAuth } from 
 import { ApiKeyStrategy } from 'latchkey/passport'
 import { Passport } from 'passport'
 import { describe, expect, it, vi } from 'vitest'
+import { BARE, INVALID as INVALID_CHALLENGE } from '../support/challenges.ts'
 import { EXPRESSES } from '../support/expresses.ts'
 import { issueKey, issueWarmKey } from '../support/issue-key.ts'
 import { type Answer, serve } from '../support/raw-http.ts'
@@ -50,7 +51,7 @@ const INVALID = {
   status: 401,
   code: 'invalid_key',
   title: 'The API key is not valid',
-  headers: { 'WWW-Authenticate': 'Api-Key realm="Users", error="invalid_key"' },
+  headers: { 'WWW-Authenticate': INVALID_CHALLENGE },
 }
 const UNAVAILABLE = { status: 503, code: 'unavailable', title: 'API keys cannot be verified right now' }
 const WINDOW = { name: 'minute', limit: 2, windowMs: 60_000 }
@@ -133,7 +134,7 @@ const REFUSALS: Record<string, Refusal> = {
     status: 401,
     code: 'missing_key',
     title: 'An API key is required',
-    headers: { 'WWW-Authenticate': 'Api-Key realm="Users"' },
+    headers: { 'WWW-Authenticate': BARE },
     given: async () => [],
   },
   'two keys': {

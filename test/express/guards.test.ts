@@ -177,7 +177,7 @@ describe('a request with a login and a key', () => {
     }
     expect(await outcomeOf(ask, '/token', [cookie, 'X-Token: x'])).toBe('403 session_required')
     expect(await outcomeOf(ask, '/', [cookie, 'X-Api-Key:'])).toBe('session')
-    expect(await outcomeOf(ask, '/', [cookie, 'Authorization: Bearer acme_test_x'])).toBe('session')
+    expect(await outcomeOf(ask, '/', [cookie, 'Authorization: Bearer acme_live_x'])).toBe('session')
     expect(await outcomeOf(ask, '/bearer', [cookie, 'Authorization: Bearer acme_test_x'])).toBe(
       '403 session_required',
     )

@@ -4,6 +4,7 @@ import { type ApiKeys, isLatchkeyError } from 'latchkey'
 import { type ApiKeyAuthOptions, apiKeyAuth } from 'latchkey/express'
 import { plainTextFormat } from 'latchkey/import'
 import { describe, expect, it } from 'vitest'
+import { BARE, INVALID } from '../support/challenges.ts'
 import { EXPRESSES } from '../support/expresses.ts'
 import { issueWarmKey } from '../support/issue-key.ts'
 import { times } from '../support/long-run.ts'
@@ -37,6 +38,8 @@ describe.each(EXPRESSES)('a credential on %s', (_name, express) => {
     ['without a space after the colon', ['X-Api-Key:K']],
     ['between spaces and tabs', ['X-Api-Key:  \t K \t ']],
     ['under the scheme Api-Key', ['Authorization: Api-Key K']],
+    ['as a bearer token', ['Authorization: Bearer K']],
+    ['as a bearer token in another case', ['AUTHORIZATION: bearer K']],
     ['under the scheme in lower case', ['authorization: api-key K']],
     ['under the scheme in upper case', ['AUTHORIZATION: API-KEY K']],
     ['behind tabs and spaces', ['Authorization: \tApi-Key \t  K \t']],
@@ -59,7 +62,8 @@ describe.each(EXPRESSES)('a credential on %s', (_name, express) => {
     ['a scheme with blanks', ['Authorization: Api-Key  \t']],
     ['another scheme', ['Authorization: Basic K']],
     ['a scheme that is spelt otherwise', ['Authorization: ApiKey K']],
-    ['a bearer token where those are not read', ['Authorization: Bearer K']],
+    ['a bearer token that is none of these keys', [`Authorization: Bearer ${JWT}`]],
+    ['a bearer token with another prefix', ['Authorization: Bearer acme_live_K']],
     ['a key without a scheme', ['Authorization: K']],
     ['another header', ['X-Api-Keys: K', 'Api-Key: K', 'Proxy-Authorization: Api-Key K']],
     ['a cookie', ['Cookie: X-Api-Key=K; api_key=K']],
@@ -68,7 +72,7 @@ describe.each(EXPRESSES)('a credential on %s', (_name, express) => {
     const answer = await ask('/', fill(lines, key))
     expect(answer.status).toBe(401)
     expect(answer.json()).toMatchObject({ code: 'missing_key' })
-    expect(answer.header('WWW-Authenticate')).toBe('Api-Key realm="Users"')
+    expect(answer.header('WWW-Authenticate')).toBe(BARE)
     expect(store.calls()).toBe(0)
   })
 
@@ -136,7 +140,7 @@ describe.each(EXPRESSES)('a credential on %s', (_name, express) => {
         const answer = await ask('/', [line])
         expect(answer.status, title).toBe(401)
         expect(answer.json(), title).toMatchObject({ code: 'invalid_key' })
-        expect(answer.header('WWW-Authenticate')).toBe('Api-Key realm="Users", error="invalid_key"')
+        expect(answer.header('WWW-Authenticate')).toBe(INVALID)
       }
     }
     expect(store.calls()).toBe(0)
@@ -251,16 +255,23 @@ describe('headers, scheme and bearer', () => {
     expect((await ask('/', [`Authorization: bearer ${key}`])).status).toBe(200)
   })
 
-  it('names the usual scheme in challenges where none is read', async () => {
+  it('names the scheme in challenges that is left', async () => {
     const { ask, key } = await start({ scheme: false })
-    expect((await ask('/', [`Authorization: Api-Key ${key}`])).header('WWW-Authenticate')).toBe(
-      'Api-Key realm="Users"',
-    )
+    const answer = await ask('/', [`Authorization: Api-Key ${key}`])
+    expect(answer.header('WWW-Authenticate')).toBe('Bearer realm="Users"')
+  })
+
+  it('names the usual scheme in challenges where keys come in fields of their own', async () => {
+    const { ask, key } = await start({ scheme: false, bearer: false })
+    for (const scheme of ['Api-Key', 'Bearer']) {
+      const answer = await ask('/', [`Authorization: ${scheme} ${key}`])
+      expect(answer.header('WWW-Authenticate')).toBe('Api-Key realm="Users"')
+    }
   })
 
   it('names the configured scheme in challenges', async () => {
     const { ask } = await start({ scheme: 'Token', realm: 'API' })
-    expect((await ask('/')).header('WWW-Authenticate')).toBe('Token realm="API"')
+    expect((await ask('/')).header('WWW-Authenticate')).toBe('Token realm="API", Bearer realm="API"')
   })
 
   it.each<[string, Record<string, unknown>, string]>([

@@ -11,6 +11,7 @@ import {
   rateLimitFields,
   retryAfterField,
 } from '../../lib/http/header-fields.ts'
+import { INVALID } from '../support/challenges.ts'
 import { issueKey } from '../support/issue-key.ts'
 import { serve } from '../support/raw-http.ts'
 import { createTestKeys } from '../support/test-keys.ts'
@@ -300,13 +301,13 @@ describe('a challenge', () => {
     [String.raw`a\b`, String.raw`Api-Key realm="a\\b"`],
     [String.raw`ends in \"`, String.raw`Api-Key realm="ends in \\\""`],
   ])('quotes the realm %s', (realm, expected) => {
-    expect(challenge('Api-Key', realm)).toBe(expected)
+    expect(challenge(['Api-Key'], realm)).toBe(expected)
     // What RFC 9110 §5.6.4 undoes is what was put in.
     expect(expected.slice('Api-Key realm="'.length, -1).replace(/\\(.)/g, '$1')).toBe(realm)
   })
 
   it('names the error only where a key was sent', () => {
-    expect(challenge('Api-Key', 'Users', 'invalid_key')).toBe('Api-Key realm="Users", error="invalid_key"')
+    expect(challenge(['Api-Key', 'Bearer'], 'Users', 'invalid_key')).toBe(INVALID)
   })
 
   it('reaches the client in one piece', async () => {
@@ -315,7 +316,7 @@ describe('a challenge', () => {
     app.use(apiKeyAuth(keys, { realm: String.raw`"a\b", error="none` }))
     const ask = await serve(app)
     expect((await ask('/')).all('WWW-Authenticate')).toEqual([
-      String.raw`Api-Key realm="\"a\\b\", error=\"none"`,
+      String.raw`Api-Key realm="\"a\\b\", error=\"none", Bearer realm="\"a\\b\", error=\"none"`,
     ])
   })
 

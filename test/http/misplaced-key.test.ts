@@ -20,33 +20,44 @@ const HINT =
   'API keys with this prefix are not read from "Authorization: Bearer"; ' +
   'send the key as "X-Api-Key: <key>" or "Authorization: Api-Key <key>"'
 
+const UNREAD = { bearer: false } as const
+
 const end: RequestHandler = (_req, res) => void res.end('passed')
 
 function passportApp({ keys }: TestKeys) {
   const passport = new Passport()
-  passport.use(new ApiKeyStrategy({ keys, refuseWith: 'error' }))
+  passport.use(new ApiKeyStrategy({ keys, bearer: false, refuseWith: 'error' }))
   return express().use(passport.authenticate('apikey'), end, apiKeyErrorHandler())
 }
 
 /** Applications that refuse a request without a key, each in its own way. */
 const DOORS: readonly (readonly [string, (test: TestKeys) => Promise<Ask>])[] = [
-  ['apiKeyAuth on Express', ({ keys }) => serve(express().use(apiKeyAuth(keys), end))],
-  ['apiKeyAuth on Koa', ({ keys }) => serve(new Koa().use(koaApiKeyAuth(keys)).callback())],
+  ['apiKeyAuth on Express', ({ keys }) => serve(express().use(apiKeyAuth(keys, UNREAD), end))],
+  ['apiKeyAuth on Koa', ({ keys }) => serve(new Koa().use(koaApiKeyAuth(keys, UNREAD)).callback())],
   ['Passport', (test) => serve(passportApp(test))],
   [
     'requireApiKey',
-    ({ keys }) => serve(express().use(apiKeyAuth(keys, { required: false }), requireApiKey(), end)),
+    ({ keys }) =>
+      serve(express().use(apiKeyAuth(keys, { ...UNREAD, required: false }), requireApiKey(), end)),
   ],
   [
     'requireAuth',
     ({ keys }) =>
-      serve(express().use(apiKeyAuth(keys, { required: false }), requireAuth({ accept: ['apikey'] }), end)),
+      serve(
+        express().use(
+          apiKeyAuth(keys, { ...UNREAD, required: false }),
+          requireAuth({ accept: ['apikey'] }),
+          end,
+        ),
+      ),
   ],
   [
     'requirePermissions on Koa',
     ({ keys }) => {
       const app = new Koa()
-      app.use(koaApiKeyAuth(keys, { required: false })).use(requirePermissions({ projects: ['read'] }))
+      app
+        .use(koaApiKeyAuth(keys, { ...UNREAD, required: false }))
+        .use(requirePermissions({ projects: ['read'] }))
       return serve(app.callback())
     },
   ],
@@ -121,7 +132,7 @@ describe('what looks like a key in a Bearer token', () => {
     [{ headers: [], bearer: ['old'] }, '; send the key as "Authorization: Api-Key <key>"'],
   ])('is answered with the places that are read: %j', async (options, advice) => {
     const { keys } = createTestKeys()
-    const ask = await serve(express().use(apiKeyAuth(keys, options), end))
+    const ask = await serve(express().use(apiKeyAuth(keys, { ...UNREAD, ...options }), end))
     expect((await ask('/', [BEARER])).json().detail).toBe(
       `API keys with this prefix are not read from "Authorization: Bearer"${advice}`,
     )
@@ -129,7 +140,7 @@ describe('what looks like a key in a Bearer token', () => {
 
   it('passes where no key is needed, and is no event', async () => {
     const { keys, events } = createTestKeys()
-    const ask = await serve(express().use(apiKeyAuth(keys, { required: false }), end))
+    const ask = await serve(express().use(apiKeyAuth(keys, { ...UNREAD, required: false }), end))
     expect((await ask('/', [BEARER])).body).toBe('passed')
     expect(events).toEqual([])
   })
@@ -138,7 +149,7 @@ describe('what looks like a key in a Bearer token', () => {
     const { keys, events } = createTestKeys()
     const { key } = await issueKey(keys)
     events.length = 0
-    const ask = await serve(express().use(apiKeyAuth(keys), end))
+    const ask = await serve(express().use(apiKeyAuth(keys, UNREAD), end))
     expect((await ask('/', [BEARER, `X-Api-Key: ${key}`])).body).toBe('passed')
     expect(events).toEqual([])
   })
@@ -151,7 +162,7 @@ describe('what looks like a key in a Bearer token', () => {
 
   it('is an event of the management only where a key is needed', async () => {
     const { keys, eventsOf } = createTestKeys()
-    const app = express().use('/api-keys', apiKeyRouter(keys, { actor: () => null }))
+    const app = express().use('/api-keys', apiKeyRouter(keys, { ...UNREAD, actor: () => null }))
     const ask = await serve(app)
     expect((await ask('/api-keys', [BEARER])).json()).toMatchObject({ code: 'authentication_required' })
     expect(eventsOf('key.refused')).toEqual([])

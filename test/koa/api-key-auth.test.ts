@@ -14,6 +14,7 @@ import {
   requireApiKey,
 } from 'latchkey/koa'
 import { describe, expect, it, vi } from 'vitest'
+import { BARE, INVALID } from '../support/challenges.ts'
 import { issueKey, issueWarmKey } from '../support/issue-key.ts'
 import { KOAS } from '../support/koas.ts'
 import { type Ask, serve } from '../support/raw-http.ts'
@@ -23,8 +24,6 @@ import { watchUnhandled } from '../support/unhandled.ts'
 
 /** What no client may ever see. */
 const INTERNAL = 'connection to 10.0.0.5 refused'
-const BARE = 'Api-Key realm="Users"'
-const INVALID = 'Api-Key realm="Users", error="invalid_key"'
 const MINUTE = { name: 'minute', limit: 2, windowMs: 60_000 }
 
 type KeysOptions = Partial<Omit<ApiKeysOptions, 'clock' | 'store'>>

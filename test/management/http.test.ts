@@ -1,5 +1,6 @@
 import { type ApiKey, createApiKeys, LatchkeyError } from 'latchkey'
 import { describe, expect, it } from 'vitest'
+import { INVALID } from '../support/challenges.ts'
 import {
   ACTORS,
   type BuildApp,
@@ -32,7 +33,7 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       const wrong = forgeKey(key, { secret: 'x'.repeat(43) })
       const answer = await call('GET', '/', { as: 'alice', key: wrong })
       expect(answer.body).toMatchObject({ status: 401, code: 'invalid_key' })
-      expect(answer.headers.get('www-authenticate')).toBe('Api-Key realm="Users", error="invalid_key"')
+      expect(answer.headers.get('www-authenticate')).toBe(INVALID)
       await keys.revoke(apiKey.id)
       expect((await call('GET', '/', { as: 'alice', key })).body).toMatchObject({ code: 'invalid_key' })
     })

@@ -22,6 +22,7 @@ import { type AuthenticateOptions, Authenticator } from 'passport'
 import { Strategy as LocalStrategy } from 'passport-local'
 import { Strategy as PassportStrategy } from 'passport-strategy'
 import { describe, expect, it, vi } from 'vitest'
+import { BARE, INVALID } from '../support/challenges.ts'
 import { EXPRESSES } from '../support/expresses.ts'
 import { issueKey, issueWarmKey } from '../support/issue-key.ts'
 import { makeRequest } from '../support/made-request.ts'
@@ -32,8 +33,6 @@ import { watchUnhandled } from '../support/unhandled.ts'
 
 const ALICE = { name: 'Alice' }
 const LOGIN = { method: 'POST', json: { username: 'alice', password: 'right' } }
-const BARE = 'Api-Key realm="Users"'
-const INVALID = 'Api-Key realm="Users", error="invalid_key"'
 const LIMIT = { name: 'minute', limit: 10, windowMs: 60_000 }
 
 interface Parts {

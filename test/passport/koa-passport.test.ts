@@ -8,14 +8,13 @@ import { ApiKeyStrategy, type ApiKeyStrategyOptions, type VerifyDone } from 'lat
 import { Authenticator, type Strategy } from 'passport'
 import { Strategy as PassportStrategy } from 'passport-strategy'
 import { describe, expect, it, vi } from 'vitest'
+import { BARE, INVALID } from '../support/challenges.ts'
 import { issueKey, issueWarmKey } from '../support/issue-key.ts'
 import { KOAS } from '../support/koas.ts'
 import { serve } from '../support/raw-http.ts'
 import { rejects } from '../support/recording-store.ts'
 import { BOB, createTestKeys } from '../support/test-keys.ts'
 
-const BARE = 'Api-Key realm="Users"'
-const INVALID = 'Api-Key realm="Users", error="invalid_key"'
 const LIMIT = { name: 'minute', limit: 10, windowMs: 60_000 }
 const TOKEN_USER = { name: 'Token' }
 

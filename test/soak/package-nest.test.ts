@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { BARE, INVALID } from '../support/challenges.ts'
 import { isLong } from '../support/long-run.ts'
 import { readCodeBlocks, readTable } from '../support/markdown.ts'
 import { type Consumer, compilerOf, type PackedPackage, packPackage } from '../support/packed-package.ts'
@@ -69,12 +70,12 @@ describe.each(['module', 'commonjs'] as const)('the Nest example as an applicati
     expect({ status, stderr: withoutWarning(stderr) }).toEqual({ status: 0, stderr: '' })
     expect(JSON.parse(stdout)).toEqual([
       ['GET /projects', 200, null, null],
-      ['GET /projects', 401, 'missing_key', 'Api-Key realm="Users"'],
+      ['GET /projects', 401, 'missing_key', BARE],
       ['POST /projects', 403, 'insufficient_permissions', null],
       ['GET /me', 200, null, null],
       ['GET /key', 200, null, null],
       ['GET /settings', 403, 'session_required', null],
-      ['GET /me', 401, 'invalid_key', 'Api-Key realm="Users", error="invalid_key"'],
+      ['GET /me', 401, 'invalid_key', INVALID],
     ])
   })
 })

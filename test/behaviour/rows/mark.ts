@@ -331,7 +331,10 @@ export const CONFUSIONS: readonly Row[] = [
     app: { guardFirst: true, guard: { name: 'requireApiKey' } },
     steps: [['warning LATCHKEY_UNVERIFIED'], []].map((events) => ({
       ask: { lines: [KEY] },
-      expect: guardRefuses('missing_key', NOBODY, { events }),
+      expect: guardRefuses('missing_key', NOBODY, {
+        events,
+        fields: { 'WWW-Authenticate': 'Api-Key realm="Users"' },
+      }),
     })),
   },
   ...(

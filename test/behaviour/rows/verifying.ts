@@ -18,6 +18,8 @@ const KEY = ['X-Api-Key: <key>']
 const LOOKED_UP = { store: ['find'], limiter: [] }
 const KNOWN: Given = 'the key is known here'
 const MINUTE = { name: 'minute', limit: 1, windowMs: 60_000 }
+const BY_BEARER = { fields: { 'WWW-Authenticate': 'Bearer realm="Users"' } }
+const LOOM = 'Api-Key realm="the \\"loom\\"", Bearer realm="the \\"loom\\""'
 const DAY = { name: 'day', limit: 10, per: 'day' } as const
 
 function ask(lines: readonly string[], expect: Step['expect']): Step[] {
@@ -27,6 +29,7 @@ function ask(lines: readonly string[], expect: Step['expect']): Step[] {
 /** A key came as a bearer token, which is not read. */
 const MISPLACED = {
   events: ['key.refused missing_key bearer_not_read'],
+  fields: { 'WWW-Authenticate': 'Api-Key realm="Users"' },
   details: {
     detail:
       'API keys with this prefix are not read from "Authorization: Bearer"; ' +
@@ -40,10 +43,7 @@ export const READING: readonly Row[] = [
   {
     title: 'refuses a request without a key in the realm of the application',
     app: { reads: { realm: 'the "loom"' } },
-    steps: ask(
-      [],
-      problem('missing_key', { fields: { 'WWW-Authenticate': 'Api-Key realm="the \\"loom\\""' } }),
-    ),
+    steps: ask([], problem('missing_key', { fields: { 'WWW-Authenticate': LOOM } })),
   },
   {
     title: 'takes an empty header for none',
@@ -62,7 +62,8 @@ export const READING: readonly Row[] = [
     })),
   },
   {
-    title: 'says where keys are read to who sends what begins as one as a bearer token',
+    title: 'with `bearer: false` says where keys are read to who sends what begins as one as a bearer token',
+    app: { reads: { bearer: false } },
     steps: ['<key>', 'acme_test_0'].map((token) => ({
       ask: { lines: [`Authorization: Bearer ${token}`] },
       expect: problem('missing_key', MISPLACED),
@@ -70,7 +71,7 @@ export const READING: readonly Row[] = [
   },
   {
     title: 'says so also where it is a guard that asks for a key',
-    app: { keys: 'optional', guard: { name: 'requireApiKey' } },
+    app: { keys: 'optional', reads: { bearer: false }, guard: { name: 'requireApiKey' } },
     steps: ask(['Authorization: Bearer <key>'], guardRefuses('missing_key', NOBODY, MISPLACED)),
   },
   { title: 'reads a key in X-Api-Key', steps: ask(KEY, passes(BY_KEY, COLD)) },
@@ -83,13 +84,12 @@ export const READING: readonly Row[] = [
     app: { reads: { headers: ['X-Partner-Key'], scheme: false } },
     steps: [
       { ask: { lines: ['X-Partner-Key: <key>'] }, expect: passes(BY_KEY, COLD) },
-      { ask: { lines: KEY }, expect: problem('missing_key') },
-      { ask: { lines: ['Authorization: Api-Key <key>'] }, expect: problem('missing_key') },
+      { ask: { lines: KEY }, expect: problem('missing_key', BY_BEARER) },
+      { ask: { lines: ['Authorization: Api-Key <key>'] }, expect: problem('missing_key', BY_BEARER) },
     ],
   },
   {
     title: 'reads a bearer token that begins as keys do, and passes by others',
-    app: { reads: { bearer: true } },
     steps: [
       { ask: { lines: ['Authorization: Bearer <key>'] }, expect: passes(BY_KEY, COLD) },
       { ask: { lines: ['Authorization: Bearer e30.e30.e30'] }, expect: problem('missing_key') },
@@ -227,7 +227,10 @@ export const BAD_KEYS: readonly Row[] = [
       ['Authorization: acme junk'],
       refuses('invalid_key', {
         reason: 'malformed',
-        fields: { 'WWW-Authenticate': 'Acme realm="Loom", error="invalid_key"' },
+        fields: {
+          'WWW-Authenticate':
+            'Acme realm="Loom", error="invalid_key", Bearer realm="Loom", error="invalid_token"',
+        },
       }),
     ),
   },
