@@ -1,0 +1,55 @@
+/**
+ * What the code of the guides takes from the application that it is part of. A block is a module of its own; what it does not
+ * declare itself is here: as a global, or as a file that its blocks import.
+ */
+export const APPLICATION: Readonly<Record<string, string>> = {
+  'globals.ts': `
+import type { Express, Request, RequestHandler, Response } from 'express'
+import type { Redis } from 'ioredis'
+import type Koa from 'koa'
+import type { ApiKey, ApiKeys, KeyStore, Owner, RateLimiter } from 'latchkey'
+import type { BetterAuthRow } from 'latchkey/import'
+import type { Pool } from 'pg'
+
+declare global {
+  const app: Express
+  const koa: Koa
+  const keys: ApiKeys
+  const store: KeyStore
+  const rateLimiter: RateLimiter
+  const redis: Redis
+  const pool: Pool
+  const users: {
+    find(id: string): { id: string } | null
+    findByKey(apiKey: string, path?: string): Promise<{ id: string } | null>
+    isActive(id: string): boolean
+  }
+  const list: RequestHandler
+  const create: RequestHandler
+  const remove: RequestHandler
+  const secret: string
+  const pepper: string
+  const exportAll: () => Promise<boolean>
+  const yourStore: () => KeyStore
+  const rows: AsyncIterable<BetterAuthRow>
+  const apiKey: ApiKey
+  const owner: Owner
+  const id: string
+  const key: string
+  function rowsOf(table: string): AsyncGenerator<any>
+}
+`,
+  'keys.ts': `import type { ApiKeys } from 'latchkey'\nexport declare const keys: ApiKeys`,
+  'run-app.ts': 'export declare function runApp(event: object, context: object): Promise<object>',
+  'platform.ts': `
+export declare function ipAddress(request: Request): string | undefined
+export declare function waitUntil(work: Promise<unknown>): void
+`,
+  'server.ts': `import type { Server } from 'node:http'\nexport declare const server: Server`,
+  'my-store.ts': `
+import type { KeyStore } from 'latchkey'
+
+export declare function connect(): Promise<{ drop(): Promise<void> }>
+export declare function myStore(database?: object): KeyStore
+`,
+}
