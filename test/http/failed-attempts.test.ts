@@ -26,7 +26,7 @@ class EverybodyStrategy extends PassportStrategy {
 
 function passportOf(keys: ApiKeys, names: string | string[] = 'apikey'): RequestHandler {
   const passport = new Authenticator()
-  passport.use(new ApiKeyStrategy({ keys }))
+  passport.use(new ApiKeyStrategy({ keys, refuseWith: 'fail' }))
   passport.use('everybody', new EverybodyStrategy())
   return passport.authenticate(names, { session: false })
 }
