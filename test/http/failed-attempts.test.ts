@@ -79,7 +79,7 @@ describe.each(WAYS)(
       expect(answer.header('Content-Type')).toBe('application/problem+json')
       expect(answer.json()).toEqual({
         type: 'urn:problem-type:latchkey:too_many_failures',
-        title: 'Too many invalid API keys came from this address',
+        title: 'Too many invalid API keys from this address',
         status: 429,
         code: 'too_many_failures',
       })
