@@ -21,8 +21,10 @@ import {
   frozenFile,
   frozenReleases,
   readChanged,
+  readChangedTexts,
   readFrozen,
   toRecord,
+  withChangedTexts,
 } from './support/golden/releases.ts'
 import { type GoldenStore, testGoldenKeys } from './support/golden/store-cases.ts'
 import { startProgram } from './support/program.ts'
@@ -159,8 +161,13 @@ describe('what was promised', () => {
     // What it has left as it was, the release before has promised.
     const frozen = readBehaviourChanges(release).rows
     const changed = readChanged(release)
+    const texts = readChangedTexts(release)
     const rows = Object.entries(frozen).flatMap(([section, promises]) =>
-      Object.entries(promises).map(([row, promised]) => ({ section, row, promised })),
+      Object.entries(promises).map(([row, promised]) => ({
+        section,
+        row,
+        promised: withChangedTexts(promised, texts),
+      })),
     )
     const answers = readFrozen<FrozenKeys>(release, 'keys.json').keys.flatMap((key) =>
       key.answers.map(({ answer }, i) => ({
@@ -175,6 +182,11 @@ describe('what was promised', () => {
     it.each(rows.filter((row) => !isChanged(row)))('holds: $section, $row', ({ section, row, promised }) => {
       expect(Object.keys(today[section] ?? {})).toContain(row)
       expect(reduceTo(promised, today[section]?.[row])).toEqual(promised)
+    })
+
+    it.each(texts)('was said in other words on purpose: $was', (text) => {
+      expect(withChangedTexts(frozen, [text]), 'a text that was there').not.toEqual(frozen)
+      expect(changelog.replace(/\s+/g, ' ')).toContain(text.changelog)
     })
 
     const changedAnswers = changed.filter(({ section }) => section === 'keys')

@@ -58,6 +58,14 @@ export interface ChangedRow {
   readonly changelog: string
 }
 
+/** A text that a later release changed on purpose, in every row that has it. */
+export interface ChangedText {
+  readonly was: string
+  readonly now: string
+  /** The line of the changelog that tells of it. */
+  readonly changelog: string
+}
+
 /** The versions that have a folder, the oldest first. */
 export function frozenReleases(): string[] {
   return readdirSync(GOLDEN_FOLDER)
@@ -79,6 +87,23 @@ export function readFrozen<T>(release: string, file: string): T {
 /** What later releases have changed on purpose of this one. */
 export function readChanged(release: string): readonly ChangedRow[] {
   return frozenFile(release, 'changed.json') === null ? [] : readFrozen(release, 'changed.json')
+}
+
+/** The texts that releases after this one have changed in it. */
+export function readChangedTexts(release: string): readonly ChangedText[] {
+  return frozenFile(release, 'changed-texts.json') === null ? [] : readFrozen(release, 'changed-texts.json')
+}
+
+/** What was promised, with the texts that were changed since; the JSON of a body is looked into. */
+export function withChangedTexts(promised: unknown, texts: readonly ChangedText[]): unknown {
+  if (typeof promised === 'string') {
+    if (promised.startsWith('{')) return JSON.stringify(withChangedTexts(JSON.parse(promised), texts))
+    return texts.find(({ was }) => was === promised)?.now ?? promised
+  }
+  if (Array.isArray(promised)) return promised.map((entry) => withChangedTexts(entry, texts))
+  if (typeof promised !== 'object' || promised === null) return promised
+  const members = Object.entries(promised).map(([name, value]) => [name, withChangedTexts(value, texts)])
+  return Object.fromEntries(members)
 }
 
 /** What a key is answered today at each of its moments. */
