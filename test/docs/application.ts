@@ -7,8 +7,9 @@ export const APPLICATION: Readonly<Record<string, string>> = {
 import type { Express, Request, RequestHandler, Response } from 'express'
 import type { Redis } from 'ioredis'
 import type Koa from 'koa'
-import type { ApiKey, ApiKeys, KeyStore, Owner, RateLimiter } from 'latchkey'
+import type { ApiKey, ApiKeys, KeyStore, Owner, Permissions, RateLimiter } from 'latchkey'
 import type { BetterAuthRow } from 'latchkey/import'
+import type { Actor } from 'latchkey/management'
 import type { Pool } from 'pg'
 
 declare global {
@@ -37,6 +38,9 @@ declare global {
   const id: string
   const key: string
   function rowsOf(table: string): AsyncGenerator<any>
+  const newPepper: string
+  function permissionsOf(id: string): Promise<Permissions>
+  function actor(request: object): Actor | null
 }
 `,
   'keys.ts': `import type { ApiKeys } from 'latchkey'\nexport declare const keys: ApiKeys`,

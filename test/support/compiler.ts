@@ -22,7 +22,7 @@ export function compile(files: Record<string, string>): string[] {
 export interface PublicTypes {
   /** The names of all exported types. */
   names(): string[]
-  /** The strings of a union, or those of one member of a union of objects. */
+  /** The strings of a union, or those of one member of a union of objects, which not all of them need to have. */
   literals(name: string, member?: string): string[]
   /** The members of an interface; those of an object member as `cache.maxAgeMs`. With the text of their `@default`. */
   members(name: string): { name: string; defaultText: string | null }[]
@@ -63,8 +63,7 @@ export function readPublicTypes(door: string): PublicTypes {
     names: () => [...exported.keys()].filter((name) => typeOf(name).getProperties().length > 0),
     literals(name, member) {
       const parts = partsOf(typeOf(name))
-      const types =
-        member === undefined ? parts : parts.flatMap((part) => partsOf(typeOfMember(part, member)))
+      const types = member === undefined ? parts : parts.flatMap((part) => typesOfMember(part, member))
       return types.map((type) => {
         if (!type.isStringLiteral()) throw new Error(`"${name}" is not made of strings`)
         return type.value
@@ -73,8 +72,10 @@ export function readPublicTypes(door: string): PublicTypes {
     members: (name) => membersOf(typeOf(name), ''),
   }
 
-  function typeOfMember(type: ts.Type, member: string): ts.Type {
-    return checker.getTypeOfSymbol(type.getProperty(member) as ts.Symbol)
+  /** None where the type has no such member. */
+  function typesOfMember(type: ts.Type, member: string): ts.Type[] {
+    const symbol = type.getProperty(member)
+    return symbol ? partsOf(checker.getTypeOfSymbol(symbol)) : []
   }
 }
 
