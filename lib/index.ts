@@ -37,15 +37,8 @@ export {
   type QuotaRefill,
   startQuota,
 } from './core/limits/quota.ts'
-export type { CompiledLimit, LimitState, RateLimit } from './core/limits/rate-limit.ts'
-export type {
-  LimitAnswer,
-  LimiterEvent,
-  LimitRequest,
-  RateLimiter,
-  RefundRequest,
-  VersionMark,
-} from './core/limits/rate-limiter.ts'
+export type { LimitState, RateLimit } from './core/limits/rate-limit.ts'
+export type { RateLimiter } from './core/limits/rate-limiter.ts'
 export type {
   AcceptedConfiguration,
   ApiKeyPage,

@@ -48,10 +48,10 @@ export interface AuthenticatorOptions<User = unknown> extends CredentialOptions 
   /** Accepts only keys with this prefix, or one of these. */
   prefix?: string | readonly string[]
   /**
-   * Which revision of draft-ietf-httpapi-ratelimit-headers the header fields follow that tell how a key's limits
-   * stand. Draft 10 tells of every limit. Drafts 7 and 6, for clients that know no newer one, have room for one: they
-   * show the limit with the fewest calls left, and never a quota that nothing refills. `false` sends none of these
-   * fields; `Retry-After` stays.
+   * Which revision of draft-ietf-httpapi-ratelimit-headers the `RateLimit` fields follow. Draft 11 shows every limit;
+   * `'draft-10'` is another name for it, since its syntax is the same. Drafts 7 and 6, for older clients, show one limit: the
+   * one with the fewest calls left, and never a quota that nothing refills. `false` sends none of these fields; `Retry-After`
+   * stays.
    *
    * ```http
    * RateLimit: "minute";r=9;t=42, "day";r=412;t=38262
@@ -70,7 +70,7 @@ export interface AuthenticatorOptions<User = unknown> extends CredentialOptions 
    * RateLimit-Policy: 10;w=60, 1000;w=86400
    * ```
    *
-   * @default 'draft-10'
+   * @default 'draft-11'
    */
   rateLimitHeaders?: RateLimitSyntax | false
 }
@@ -123,7 +123,7 @@ export const AUTHENTICATOR_OPTIONS = Object.freeze([
  */
 export function createAuthenticator(keys: ApiKeyVerifier, options: AuthenticatorOptions): Authenticator {
   if (typeof keys?.verify !== 'function') throw new OptionError('keys', 'be what createApiKeys() returned')
-  const { resolveUser, realm = 'Users', prefix, rateLimitHeaders = 'draft-10' } = options
+  const { resolveUser, realm = 'Users', prefix, rateLimitHeaders = 'draft-11' } = options
   if (resolveUser !== undefined) checkFunction('resolveUser', resolveUser)
   if (typeof realm === 'string' && !isQuotable(realm)) throw new OptionError('realm', 'be printable ASCII')
   checkText('realm', realm, 255)

@@ -2,7 +2,7 @@ import type { LimitState } from '../core/limits/rate-limit.ts'
 import { fail } from '../internal/options.ts'
 
 /** A revision of draft-ietf-httpapi-ratelimit-headers: each writes the same limits in its own syntax. */
-export type RateLimitSyntax = 'draft-10' | 'draft-7' | 'draft-6'
+export type RateLimitSyntax = 'draft-11' | 'draft-10' | 'draft-7' | 'draft-6'
 
 /** Where header fields are set: on a response, say. */
 interface FieldTarget {
@@ -46,7 +46,7 @@ export function setRateLimitFields(
   syntax: RateLimitSyntax | false,
 ): void {
   if (syntax === false || limits.length === 0) return
-  const hasNames = syntax === 'draft-10'
+  const hasNames = syntax === 'draft-11' || syntax === 'draft-10'
   if (hasNames) target.setHeader('RateLimit', rateLimitField(limits))
   else setNearestLimit(target, limits, syntax)
   const policy = hasNames ? policyField(limits) : windowsField(limits)
@@ -66,10 +66,12 @@ export function rateLimitFields(
   return fields
 }
 
+const SYNTAXES = new Set<unknown>(['draft-11', 'draft-10', 'draft-7', 'draft-6'])
+
 /** Requires a syntax of the `RateLimit` fields, or false. @throws TypeError */
 export function checkRateLimitHeaders(value: unknown): void {
-  if (value === 'draft-10' || value === 'draft-7' || value === 'draft-6' || value === false) return
-  fail('rateLimitHeaders', '"draft-10", "draft-7", "draft-6" or false', value)
+  if (value === false || SYNTAXES.has(value)) return
+  fail('rateLimitHeaders', '"draft-11", "draft-10", "draft-7", "draft-6" or false', value)
 }
 
 /** `Retry-After` in seconds (RFC 9110 §10.2.3), never too early and at least 1; none where waiting does not help. */
@@ -87,7 +89,7 @@ function escapeQuoted(text: string): string {
 }
 
 /**
- * The `RateLimit` field of draft 10: of every limit what is left, and the seconds until there is more.
+ * The `RateLimit` field of draft 11: of every limit what is left, and the seconds until there is more.
  *
  * ```http
  * RateLimit: "minute";r=99;t=42, "quota";r=12
@@ -154,7 +156,7 @@ function isNearer(one: LimitState, other: LimitState): boolean {
 }
 
 /**
- * The `RateLimit-Policy` field of draft 10: the limit, and its window in seconds. A quota that nothing refills has no
+ * The `RateLimit-Policy` field of draft 11: the limit, and its window in seconds. A quota that nothing refills has no
  * policy.
  *
  * ```http

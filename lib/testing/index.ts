@@ -1,4 +1,5 @@
 export type { StoreCapability } from './capability-cases.ts'
+export { type FakeClock, fakeClock } from './fake-clock.ts'
 export { keyRecord } from './key-records.ts'
 export {
   type MadeStore,

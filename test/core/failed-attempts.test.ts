@@ -1,13 +1,7 @@
 import bcrypt from 'bcrypt'
-import {
-  type LimitAnswer,
-  type LimitRequest,
-  memoryRateLimiter,
-  memoryStore,
-  type RateLimiter,
-  type VerifyOptions,
-} from 'latchkey'
+import { memoryRateLimiter, memoryStore, type RateLimiter, type VerifyOptions } from 'latchkey'
 import { describe, expect, it, vi } from 'vitest'
+import type { LimitAnswer, LimitRequest } from '../../lib/core/limits/rate-limiter.ts'
 import { fakeClock, settle } from '../support/fake-clock.ts'
 import { heapGrowth } from '../support/heap-growth.ts'
 import { issueKey, issueWarmKey } from '../support/issue-key.ts'

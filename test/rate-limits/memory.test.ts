@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { type LimitRequest, memoryRateLimiter, type RateLimiter } from 'latchkey'
+import { memoryRateLimiter, type RateLimiter } from 'latchkey'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import {
   type CompiledLimit,
@@ -8,6 +8,7 @@ import {
   type Meter,
   readMeter,
 } from '../../lib/core/limits/rate-limit.ts'
+import type { LimitRequest } from '../../lib/core/limits/rate-limiter.ts'
 import { heapGrowth } from '../support/heap-growth.ts'
 
 const DAY = 86_400_000

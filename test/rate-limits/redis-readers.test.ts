@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import { Redis } from 'ioredis'
-import { type LimitAnswer, type LimitRequest, memoryRateLimiter, type RateLimiter } from 'latchkey'
+import { memoryRateLimiter, type RateLimiter } from 'latchkey'
 import { redisRateLimiter } from 'latchkey/redis'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { compileRateLimits } from '../../lib/core/limits/rate-limit.ts'
+import type { LimitAnswer, LimitRequest } from '../../lib/core/limits/rate-limiter.ts'
 import { importRelease } from '../support/old-release.ts'
 import { timedRedis } from '../support/redis-time.ts'
 

@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { Cluster, Redis } from 'ioredis'
 import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
-import { createApiKeys, type LimitAnswer, type LimitRequest, memoryStore, type RateLimiter } from 'latchkey'
+import { createApiKeys, memoryStore, type RateLimiter } from 'latchkey'
 import { type RedisClient, type RedisRateLimiterOptions, redisRateLimiter } from 'latchkey/redis'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { periodAt } from '../../lib/core/limits/calendar.ts'
 import { type CompiledLimit, compileRateLimits } from '../../lib/core/limits/rate-limit.ts'
+import type { LimitAnswer, LimitRequest } from '../../lib/core/limits/rate-limiter.ts'
 import { NAME } from '../support/test-keys.ts'
 
 const DAY = 86_400_000

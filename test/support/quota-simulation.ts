@@ -4,7 +4,6 @@ import {
   createApiKeys,
   isLatchkeyError,
   type KeyStore,
-  type LimitRequest,
   memoryStore,
   type Quota,
   type QuotaRecord,
@@ -12,6 +11,7 @@ import {
   type RateLimiter,
   type VerifiedKey,
 } from 'latchkey'
+import type { LimitRequest } from '../../lib/core/limits/rate-limiter.ts'
 import { type FakeClock, fakeClock, settle } from './fake-clock.ts'
 import { createRandom, type Random } from './random.ts'
 

@@ -10,8 +10,6 @@ import {
   isLatchkeyError,
   type KeyRecord,
   type KeyStore,
-  type LimitAnswer,
-  type LimitRequest,
   type MemoryRateLimiter,
   memoryRateLimiter,
   memoryStore,
@@ -22,6 +20,7 @@ import {
   type RateLimiter,
   type VerifyResult,
 } from 'latchkey'
+import type { LimitAnswer, LimitRequest } from '../../lib/core/limits/rate-limiter.ts'
 import { type FakeClock, fakeClock, settle } from './fake-clock.ts'
 import { createRandom, type Random } from './random.ts'
 

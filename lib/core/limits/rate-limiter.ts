@@ -68,8 +68,10 @@ export type LimiterEvent =
   | { readonly type: 'resumed'; readonly afterMs: number }
 
 /**
- * Counts what keys spend and knows their latest versions: the port behind `memoryRateLimiter()` and
- * `redisRateLimiter()`. An answer may come at once or as a promise; a rejection is a fault, never an admission.
+ * Counts what keys spend and knows their latest versions. Use `memoryRateLimiter()` or `redisRateLimiter()`. Do not write your
+ * own: its members may change in any release.
+ *
+ * An answer may come at once or as a promise; a rejection is a fault, never an admission.
  *
  * The kept version of a key only ever rises. A request with a lower one is stale. A request with a higher
  * one raises it. Where none is kept, a `fresh` request sets it and any other is stale.
