@@ -1,0 +1,55 @@
+import { readFileSync } from 'node:fs'
+import type Koa from 'koa'
+import { describe, expect, it } from 'vitest'
+import { issueKey } from '../support/issue-key.ts'
+import { type CodeBlock, readCodeBlocks } from '../support/markdown.ts'
+import { listen, serve } from '../support/raw-http.ts'
+import { runBlock } from '../support/run-block.ts'
+import { expectShownAnswers } from '../support/shown-answers.ts'
+import { createTestKeys } from '../support/test-keys.ts'
+
+const blocks = readCodeBlocks(readFileSync(new URL('../../docs/koa.md', import.meta.url), 'utf8'))
+const blocksOf = (heading: string) => blocks.filter((block) => block.heading === heading)
+const codeOf = (heading: string) => blocksOf(heading)[0] as CodeBlock
+
+describe('the guide to Koa', () => {
+  async function start() {
+    const { keys } = createTestKeys({ rateLimits: [{ name: 'minute', limit: 60, windowMs: 60_000 }] })
+    const users = { find: (id: string) => ({ id }) }
+    const { app } = await runBlock(codeOf('Koa').text, { keys, users }, ['app'])
+    return { keys, handler: (app as Koa).callback() }
+  }
+
+  it('answers as it shows', async () => {
+    const { keys, handler } = await start()
+    const owner = { type: 'user', id: 'u_1' }
+    const { key } = await issueKey(keys, { owner, permissions: { projects: ['read'] } })
+    await expectShownAnswers(blocksOf('Koa'), await listen(handler), { $KEY: key })
+  })
+
+  it('refuses a key without the permission', async () => {
+    const { keys, handler } = await start()
+    const { key } = await issueKey(keys, { permissions: { projects: ['write'] } })
+    const answer = await (await serve(handler))('/', [`X-Api-Key: ${key}`])
+    expect([answer.status, answer.json().code]).toEqual([403, 'insufficient_permissions'])
+  })
+
+  it('passes sessions, and neither nobody nor a key', async () => {
+    const { keys } = createTestKeys()
+    const { key } = await issueKey(keys)
+    const source = codeOf('Sessions').text.replace('app.use(markSession', 'app.use(logIn)\n$&')
+    const logIn: Koa.Middleware = (ctx, next) => {
+      if (ctx.get('X-Log-In')) Object.assign(ctx, { session: { user: { id: 'u_1' } } })
+      return next()
+    }
+    const { app } = await runBlock(source, { secret: 'only for this test', logIn }, ['app'])
+    const showUser: Koa.Middleware = (ctx) => {
+      ctx.body = ctx.state.user
+    }
+    const ask = await serve((app as Koa).use(showUser).callback())
+    expect((await ask('/')).json().code).toBe('authentication_required')
+    expect((await ask('/', ['X-Log-In: yes'])).json()).toEqual({ id: 'u_1' })
+    const both = await ask('/', ['X-Log-In: yes', `X-Api-Key: ${key}`])
+    expect(both.json().code).toBe('session_required')
+  })
+})
