@@ -5,12 +5,18 @@ import { memoryStore } from 'latchkey'
 import { migrate, migrationSql, type SqlStore, sqliteStore } from 'latchkey/sql'
 import Libsql from 'libsql'
 import { beforeAll, describe, expect, it } from 'vitest'
+import {
+  changeBehaviour,
+  findBehaviourChanges,
+  readBehaviour,
+  readBehaviourBefore,
+  readBehaviourChanges,
+} from './support/golden/behaviour.ts'
 import { probeDefaults } from './support/golden/probe-defaults.ts'
 import { probeHttp } from './support/golden/probe-http.ts'
 import { readDocumentedOptions, readErrorCodes } from './support/golden/read-documented.ts'
 import {
   answersToday,
-  type FrozenBehaviour,
   type FrozenKeys,
   frozenFile,
   frozenReleases,
@@ -32,13 +38,33 @@ describe('the frozen releases', () => {
     expect(released.filter((version) => !releases.includes(version as string))).toEqual([])
   })
 
-  it('are not made again', async () => {
-    const program = startProgram(['test/support/golden/freeze.ts', latest])
-    expect(await program.ended()).toBe(1)
-    expect(program.stderr).toBe(
-      `test/golden/${latest} is there already: what was released does not change.\n`,
+  it('are not made again, nor before later ones, which hold only what differs', async () => {
+    const programs = [latest, '0.0.1'].map((version) =>
+      startProgram(['test/support/golden/freeze.ts', version]),
     )
+    expect(await Promise.all(programs.map((program) => program.ended()))).toEqual([1, 1])
+    expect(programs.map(({ stderr }) => stderr)).toEqual([
+      `test/golden/${latest} is there already: what was released does not change.\n`,
+      `test/golden/${releases[0]} holds what differs from the releases before it: freeze in their order.\n`,
+    ])
+    expect(frozenReleases()).toEqual(releases)
   }, 60_000)
+
+  it.each(releases)('store no row twice that is as it was before: %s', (release) => {
+    const changes = findBehaviourChanges(readBehaviourBefore(release), readBehaviour(release))
+    expect(readBehaviourChanges(release)).toEqual(changes)
+  })
+
+  it('are read with the rows that earlier ones store, without those that are gone', () => {
+    const before = { options: { kept: null, changed: 1, gone: null }, errors: { gone: 1 } }
+    const after = { options: { kept: null, changed: 2, new: null }, http: { new: {} } }
+    const changes = findBehaviourChanges(before, after)
+    expect(changes).toEqual({
+      rows: { options: { changed: 2, new: null }, http: { new: {} } },
+      removed: { options: ['gone'], errors: ['gone'] },
+    })
+    expect(changeBehaviour(before, changes)).toEqual(after)
+  })
 
   it('hold every scheme of digests that was ever written', () => {
     const digests = releases
@@ -130,7 +156,8 @@ describe('what was promised', () => {
   }, 180_000)
 
   describe.each(releases)('by release %s', (release) => {
-    const frozen = readFrozen<FrozenBehaviour>(release, 'behaviour.json')
+    // What it has left as it was, the release before has promised.
+    const frozen = readBehaviourChanges(release).rows
     const changed = readChanged(release)
     const rows = Object.entries(frozen).flatMap(([section, promises]) =>
       Object.entries(promises).map(([row, promised]) => ({ section, row, promised })),

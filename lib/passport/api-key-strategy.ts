@@ -43,11 +43,11 @@ export interface ApiKeyStrategyOptions<User = unknown> extends AuthenticatorOpti
    */
   passReqToCallback?: boolean
   /**
-   * What a refusal with 400, 401 or 403 does. `'fail'` is Passport's way: a later strategy in an array may still
-   * succeed, and Passport answers with a body of its own. `'error'` halts the chain with an error that carries status,
-   * code and headers, for applications that render problem bodies. 429 and 503 always halt.
+   * What a refusal with 400, 401 or 403 does. `'error'` passes an error with status, code and headers to the error
+   * handlers; `apiKeyErrorHandler()` answers it with a problem body. `'fail'` is Passport's own way: the next strategy of an
+   * array such as `['apikey', 'jwt']` has its turn, and Passport answers with a plain body. 429 and 503 are always errors.
    *
-   * @default 'fail'
+   * @default 'error'
    */
   refuseWith?: 'fail' | 'error'
 }
@@ -101,7 +101,7 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     // Nest appends a callback to what a class hands to `super`, be it nothing.
     if (!isObject(options)) fail('options', 'an object with "keys", what createApiKeys() returned', options)
     checkObject('options', options, [...AUTHENTICATOR_OPTIONS, 'keys', 'passReqToCallback', 'refuseWith'])
-    const { keys, passReqToCallback = false, refuseWith = 'fail' } = options
+    const { keys, passReqToCallback = false, refuseWith = 'error' } = options
     if (verify !== undefined) checkFunction('verify', verify)
     if (verify && options.resolveUser) {
       throw new TypeError('"resolveUser" and a verify callback cannot be combined: give one of them')

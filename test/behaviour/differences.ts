@@ -18,7 +18,7 @@ export const DIFFERENCES: readonly Difference[] = [
     name: 'Passport’s body',
     adapters: ['Express 5, Passport', 'Express 4, Passport'],
     reason:
-      "With `refuseWith: 'fail'`, Passport’s own way and the default, a later strategy may still succeed. So Passport " +
+      "With `refuseWith: 'fail'`, Passport’s own way, a later strategy may still succeed. So Passport " +
       "writes the refusal, and has nothing but the text of the status. `refuseWith: 'error'` and " +
       '`apiKeyErrorHandler()` answer with problem bodies.',
     change: (outcome) => (isFail(outcome) ? withBody(outcome, textOf(outcome), undefined) : null),

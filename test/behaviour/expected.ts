@@ -87,14 +87,14 @@ const PROBLEMS: Readonly<Record<string, readonly [status: number, title: string]
   invalid_key: [401, 'The API key is not valid'],
   address_not_allowed: [403, 'The API key may not be used from this address'],
   insufficient_permissions: [403, 'The API key lacks a permission'],
-  rate_limited: [429, 'A rate limit of the API key is exhausted'],
-  quota_exceeded: [429, 'The quota of the API key is exhausted'],
-  too_many_failures: [429, 'Too many invalid API keys came from this address'],
+  rate_limited: [429, 'The API key has exceeded a rate limit'],
+  quota_exceeded: [429, 'The API key has used up its quota'],
+  too_many_failures: [429, 'Too many invalid API keys from this address'],
   unavailable: [503, 'API keys cannot be verified right now'],
   authentication_required: [401, 'Authentication is required'],
   session_required: [403, 'A login session is required'],
   api_key_required: [403, 'An API key is required here'],
-  auth_method_not_accepted: [403, 'This way of authenticating is not accepted here'],
+  auth_method_not_accepted: [403, 'This authentication method is not accepted here'],
 }
 
 const CHALLENGES: Readonly<Partial<Record<ErrorCode, string>>> = {

@@ -312,14 +312,14 @@ describe('what @nestjs/passport does on its own', () => {
   @Injectable()
   class FailingStrategy extends PassportStrategy(Strategy, 'apikey') {
     constructor(@Inject(API_KEYS) keys: ApiKeys) {
-      super({ keys })
+      super({ keys, refuseWith: 'fail' })
     }
     validate(apiKey: ApiKey) {
       return apiKey.owner
     }
   }
 
-  it('answers every failure with a bare 401: without challenge, status and code', async () => {
+  it('answers every failure with a bare 401 where the strategy fails: without challenge, status and code', async () => {
     const test = createTestKeys()
     const ask = await serveNest({ keys: test.keys, controllers: [Routes], strategy: FailingStrategy })
     const key = await keyOf(test.keys)

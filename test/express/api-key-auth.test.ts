@@ -163,7 +163,7 @@ const REFUSALS: Record<string, Refusal> = {
   'a rate limit': {
     status: 429,
     code: 'rate_limited',
-    title: 'A rate limit of the API key is exhausted',
+    title: 'The API key has exceeded a rate limit',
     keys: { rateLimits: [WINDOW, { name: 'hour', limit: 100, windowMs: 3_600_000 }] },
     given: async ({ keys, clock }) => {
       const issued = await issueKey(keys)
@@ -182,7 +182,7 @@ const REFUSALS: Record<string, Refusal> = {
   'a cost that never fits': {
     status: 429,
     code: 'rate_limited',
-    title: 'A rate limit of the API key is exhausted',
+    title: 'The API key has exceeded a rate limit',
     keys: { rateLimits: [WINDOW] },
     options: { cost: 3 },
     given: async ({ keys }) => keyLine(await issueKey(keys)),
@@ -192,7 +192,7 @@ const REFUSALS: Record<string, Refusal> = {
   'a quota': {
     status: 429,
     code: 'quota_exceeded',
-    title: 'The quota of the API key is exhausted',
+    title: 'The API key has used up its quota',
     given: async ({ keys }) => keyLine(await issueKey(keys, { quota: { remaining: 0 } })),
     headers: { 'Retry-After': null, RateLimit: '"quota";r=0', 'RateLimit-Policy': null },
     members: { exceeded: ['quota'] },
@@ -200,7 +200,7 @@ const REFUSALS: Record<string, Refusal> = {
   'a quota that is refilled': {
     status: 429,
     code: 'quota_exceeded',
-    title: 'The quota of the API key is exhausted',
+    title: 'The API key has used up its quota',
     given: async ({ keys }) =>
       keyLine(await issueKey(keys, { quota: { remaining: 0, refill: { amount: 5, per: 'day' } } })),
     headers: { 'Retry-After': '43200', RateLimit: '"quota";r=0;t=43200', 'RateLimit-Policy': '"quota";q=5' },

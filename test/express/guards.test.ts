@@ -422,7 +422,7 @@ describe('the mark', () => {
     vi.spyOn(process, 'emitWarning').mockReturnValue()
     const { keys } = createTestKeys()
     const passport = createPassport()
-    passport.use(new ApiKeyStrategy({ keys }))
+    passport.use(new ApiKeyStrategy({ keys, refuseWith: 'fail' }))
     const app = express()
     app.use(express.json())
     app.use(passport.authenticate(['apikey', 'local'], { session: false }))

@@ -26,7 +26,7 @@ class EverybodyStrategy extends PassportStrategy {
 
 function passportOf(keys: ApiKeys, names: string | string[] = 'apikey'): RequestHandler {
   const passport = new Authenticator()
-  passport.use(new ApiKeyStrategy({ keys }))
+  passport.use(new ApiKeyStrategy({ keys, refuseWith: 'fail' }))
   passport.use('everybody', new EverybodyStrategy())
   return passport.authenticate(names, { session: false })
 }
@@ -79,7 +79,7 @@ describe.each(WAYS)(
       expect(answer.header('Content-Type')).toBe('application/problem+json')
       expect(answer.json()).toEqual({
         type: 'urn:problem-type:latchkey:too_many_failures',
-        title: 'Too many invalid API keys came from this address',
+        title: 'Too many invalid API keys from this address',
         status: 429,
         code: 'too_many_failures',
       })

@@ -91,7 +91,7 @@ const REFUSALS: Record<string, Refusal> = {
   'a rate limit': {
     status: 429,
     code: 'rate_limited',
-    title: 'A rate limit of the API key is exhausted',
+    title: 'The API key has exceeded a rate limit',
     keys: { rateLimits: [MINUTE] },
     given: async ({ keys }) => {
       const issued = await issueKey(keys)

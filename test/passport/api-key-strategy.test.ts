@@ -49,7 +49,7 @@ async function start({ createApp = express, strategy, verify, keys, withSession 
   const passport = new Authenticator()
   passport.serializeUser((user, done) => done(null, JSON.stringify(user)))
   passport.deserializeUser((text: string, done) => done(null, JSON.parse(text)))
-  const apikey = new ApiKeyStrategy({ keys: test.keys, ...strategy }, verify)
+  const apikey = new ApiKeyStrategy({ keys: test.keys, refuseWith: 'fail', ...strategy }, verify)
   passport.use(apikey)
   passport.use(new LocalStrategy((_name, password, done) => done(null, password === 'right' && ALICE)))
   passport.use('token', new TokenStrategy())

@@ -815,7 +815,7 @@ describe('beside ApiKeyStrategy', () => {
     const { app, passport, ask } = await start({
       strategy: new HeaderAPIKeyStrategy(null, false, verifyBob),
     })
-    passport.use(new ApiKeyStrategy({ keys }))
+    passport.use(new ApiKeyStrategy({ keys, refuseWith: 'fail' }))
     const guard = requireAuth({ accept: ['apikey', 'other'] })
     app.get('/both', passport.authenticate(['apikey', 'key']), guard, show)
     expect((await ask('/both', [`X-Api-Key: ${issued.key}`])).json()).toMatchObject({ method: 'apikey' })
@@ -832,7 +832,7 @@ describe('beside ApiKeyStrategy', () => {
     const { app, passport, ask } = await start({
       strategy: new fresh.HeaderAPIKeyStrategy(null, false, verifyBob),
     })
-    passport.use(new ApiKeyStrategy({ keys }))
+    passport.use(new ApiKeyStrategy({ keys, refuseWith: 'fail' }))
     const options = { permissions: { projects: ['read'] } }
     app.get('/both', passport.authenticate(['apikey', 'key'], options), show)
     expect((await ask('/both', [`X-Api-Key: ${issued.key}`])).status).toBe(200)

@@ -33,7 +33,9 @@ async function start({ Koa, keys, strategy, withSession, before = [] }: Parts) {
   const koaPassport = new passport.KoaPassport()
   koaPassport.serializeUser((user, done) => done(null, JSON.stringify(user)))
   koaPassport.deserializeUser((text: string, done) => done(null, JSON.parse(text)))
-  koaPassport.use(new ApiKeyStrategy({ keys: test.keys, ...strategy }) as unknown as Strategy)
+  koaPassport.use(
+    new ApiKeyStrategy({ keys: test.keys, refuseWith: 'fail', ...strategy }) as unknown as Strategy,
+  )
   koaPassport.use('token', new TokenStrategy())
   const app = new Koa()
   app.keys = ['test']
@@ -335,7 +337,7 @@ describe.each(KOAS)('koa-passport on %s', (_name, Koa) => {
       const stderr = watchStderr()
       const test = createTestKeys()
       const other = new Authenticator()
-      other.use(new ApiKeyStrategy({ keys: test.keys }) as unknown as Strategy)
+      other.use(new ApiKeyStrategy({ keys: test.keys, refuseWith: 'fail' }) as unknown as Strategy)
       const koaPassport = new passport.KoaPassport()
       const app = new Koa()
       app.use(koaPassport.authenticate('apikey')).use(show)

@@ -34,7 +34,7 @@ describe.each(EXPRESSES)('what makes Passport change a session on %s', (_name, c
     const { key } = await issueKey(test.keys)
     const asked: string[] = []
     const passport = new Authenticator()
-    passport.use(new ApiKeyStrategy({ keys: test.keys }))
+    passport.use(new ApiKeyStrategy({ keys: test.keys, refuseWith: 'fail' }))
     passport.use(
       new HeaderAPIKeyStrategy({}, false, (text, done) => {
         asked.push(text)

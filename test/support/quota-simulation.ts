@@ -301,8 +301,6 @@ function change(world: World, host: Host): void {
   const quota = world.random.chance(0.2) ? null : randomQuota(world.random)
   world.say(`${host.name} sets ${JSON.stringify(quota)}`)
   world.count('set')
-  // Units that any process holds of the quota before are worth nothing from now on.
-  for (const one of [...world.hosts, ...world.gone]) one.mayLose = Infinity
   host.keys.update(world.keyId, { quota }).then(
     () => {},
     () => {},
@@ -379,6 +377,8 @@ function reachStore(world: World, host: Host): KeyStore {
     async update(id, expectedVersion, change) {
       await delayed(world, world.random.below(20))
       const outcome = await store.update(id, expectedVersion, change)
+      // Units that any process holds of the quota before are worth nothing from now on.
+      if (outcome === 'updated' && change.quota !== undefined) mayLoseAll(world)
       await noteState(world)
       return outcome
     },
@@ -446,7 +446,11 @@ function noteRefill(world: World, before: QuotaRecord, { epoch, nextRefillAt }: 
   // A swap may arrive late: the next refill can be due by then, and is another one.
   if (!nextRefillAt || nextRefillAt <= before.nextRefillAt) world.breach('a refill may come twice')
   // What processes hold of the epoch before is worth nothing.
-  for (const one of [...world.hosts, ...world.gone]) one.mayLose = Infinity
+  mayLoseAll(world)
+}
+
+function mayLoseAll({ hosts, gone }: World): void {
+  for (const one of [...hosts, ...gone]) one.mayLose = Infinity
 }
 
 async function noteState(world: World): Promise<void> {

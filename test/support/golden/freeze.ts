@@ -2,10 +2,11 @@ import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { KeyStore } from 'latchkey'
+import { findBehaviourChanges, readBehaviourBefore } from './behaviour.ts'
 import { makeGoldenKeys } from './make-keys.ts'
 import { packRelease } from './pack-release.ts'
 import { probeBehaviour } from './probe-behaviour.ts'
-import { GOLDEN_FOLDER } from './releases.ts'
+import { asJson, compareVersions, frozenReleases, GOLDEN_FOLDER } from './releases.ts'
 
 /*
  * Freezes the release that this checkout is: `node --import tsx test/support/golden/freeze.ts [version]`. The version is
@@ -15,9 +16,13 @@ import { GOLDEN_FOLDER } from './releases.ts'
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const version: string = process.argv[2] ?? JSON.parse(readFileSync(`${root}package.json`, 'utf8')).version
 const folder = `${GOLDEN_FOLDER}${version}`
+const later = frozenReleases().find((release) => compareVersions(release, version) > 0)
 
 if (existsSync(folder)) {
   console.error(`test/golden/${version} is there already: what was released does not change.`)
+  process.exitCode = 1
+} else if (later !== undefined) {
+  console.error(`test/golden/${later} holds what differs from the releases before it: freeze in their order.`)
   process.exitCode = 1
 } else {
   mkdirSync(folder)
@@ -41,7 +46,9 @@ async function freeze(): Promise<void> {
     Object.keys(row ?? {}).includes('failed'),
   )
   if (failed.length > 0) throw new Error(`these cannot be measured: ${JSON.stringify(failed)}`)
-  writeJson('behaviour.json', behaviour)
+  const { rows, removed } = findBehaviourChanges(readBehaviourBefore(version), asJson(behaviour))
+  writeJson('behaviour.json', rows)
+  if (Object.keys(removed).length > 0) writeJson('removed.json', removed)
   if (hasSql) await writeSchemas()
   const isMade = /(?:^|\/)(?:data|node_modules)$/
   cpSync(`${root}examples/express`, `${folder}/example`, {
