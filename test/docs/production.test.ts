@@ -9,19 +9,38 @@ import { redisRateLimiter } from 'latchkey/redis'
 import { migrate, sqliteStore } from 'latchkey/sql'
 import Database from 'libsql'
 import { describe, expect, inject, it, onTestFinished, vi } from 'vitest'
-import { readCodeBlocks } from '../support/markdown.ts'
+import { readPublicTypes } from '../support/compiler.ts'
+import { codeIn, readCodeBlocks, readTable } from '../support/markdown.ts'
 import { serve } from '../support/raw-http.ts'
 import { startRedis } from '../support/redis-server.ts'
 import { runBlock } from '../support/run-block.ts'
 import { NAME } from '../support/test-keys.ts'
 
-const blocks = readCodeBlocks(readFileSync(new URL('../../docs/production.md', import.meta.url), 'utf8'))
+const page = readFileSync(new URL('../../docs/production.md', import.meta.url), 'utf8')
+const blocks = readCodeBlocks(page)
 
 function codeOf(heading: string, language = 'ts'): string {
   const [block] = blocks.filter((found) => found.heading === heading && found.language === language)
   if (!block) throw new Error(`no ${language} under "${heading}"`)
   return block.text
 }
+
+it('names events and operations that there are, in the table of alerts', () => {
+  const types = readPublicTypes('latchkey')
+  const known = [
+    ...types.literals('ApiKeyEvent', 'type'),
+    ...types.literals('ErrorCode'),
+    ...types.literals('InvalidReason'),
+    'operation',
+    'by',
+  ]
+  const operations = ['store', 'digest', 'rate_limiter', 'usage']
+  const named = readTable(page, 'event').flatMap(([event = '']) => codeIn(event))
+  expect(named.length).toBeGreaterThan(10)
+  expect(named.filter((name) => ![...known, ...operations].includes(name))).toEqual([])
+  const source = readFileSync(new URL('../../lib/core/events.ts', import.meta.url), 'utf8')
+  expect(operations.filter((name) => !source.includes(`| '${name}'`))).toEqual([])
+})
 
 describe('the health check', () => {
   it('follows the store', async () => {
