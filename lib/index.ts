@@ -30,6 +30,7 @@ export {
   type Metadata,
   type Owner,
 } from './core/keys/record.ts'
+export type { CalendarUnit } from './core/limits/calendar.ts'
 export {
   isSameQuota,
   type Quota,

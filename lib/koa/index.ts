@@ -5,6 +5,7 @@ export type {
   PermissionGuardOptions,
   SessionGuardOptions,
 } from '../http/guards.ts'
+export type { RateLimitSyntax } from '../http/header-fields.ts'
 export type { MarkSessionOptions } from '../http/mark-session.ts'
 export type { Problem } from '../http/problem.ts'
 export { refund } from '../http/refund-request.ts'

@@ -3,6 +3,7 @@ export { type FakeClock, fakeClock } from './fake-clock.ts'
 export { keyRecord } from './key-records.ts'
 export {
   type MadeStore,
+  type MakeStore,
   type StoreConformanceOptions,
   storeConformance,
 } from './store-conformance.ts'

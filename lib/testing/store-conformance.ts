@@ -36,7 +36,8 @@ export interface MadeStore {
   close(): unknown
 }
 
-type MakeStore = () => KeyStore | MadeStore | Promise<KeyStore | MadeStore>
+/** Makes an empty store for one test. */
+export type MakeStore = () => KeyStore | MadeStore | Promise<KeyStore | MadeStore>
 
 /**
  * Registers the tests that every `KeyStore` must pass: an adapter that passes them keeps keys as safe as those of this

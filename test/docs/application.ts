@@ -56,4 +56,10 @@ import type { KeyStore } from 'latchkey'
 export declare function connect(): Promise<{ drop(): Promise<void> }>
 export declare function myStore(database?: object): KeyStore
 `,
+  'create-app.ts': `
+import type { Express } from 'express'
+import type { ApiKeys } from 'latchkey'
+
+export declare function createApp(keys: ApiKeys): Express
+`,
 }
