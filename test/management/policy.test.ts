@@ -262,6 +262,23 @@ describe('who may do what', () => {
   })
 })
 
+describe('what is let', () => {
+  it('is done as it was asked for', async () => {
+    const { give, ask } = createManagement()
+    const { id } = await give()
+    const done = async (action: Action, json: object) =>
+      (await ask({ as: ACTORS.owner, action, id, json })).body
+    expect(await done('update', { name: 'other' })).toMatchObject({ name: 'other' })
+    const rotated = await done('rotate', { graceMs: DAY / 2, expiresAt: later(DAY) })
+    expect(rotated).toMatchObject({
+      apiKey: { name: 'other', expiresAt: later(DAY).toISOString() },
+      previous: { expiresAt: later(DAY / 2).toISOString() },
+    })
+    const revoked = { revokedBy: 'u_1', revokedReason: 'leaked' }
+    expect(await done('revoke', { reason: 'leaked' })).toMatchObject(revoked)
+  })
+})
+
 describe('revoking many keys', () => {
   it('takes an owner, or an admin where it is by whoever has issued them', async () => {
     const management = createManagement()
