@@ -195,6 +195,7 @@ export const apiKey = z
     permissions,
     metadata,
     enabled: z.boolean(),
+    status: status.describe('The status when this was answered. A verified key is `active`.'),
     rateLimits: z.array(rateLimit).nullable(),
     quota: z
       .strictObject({ remaining: z.int(), refill: refill.nullable(), nextRefillAt: nullableDate })

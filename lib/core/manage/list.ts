@@ -6,14 +6,14 @@ import { BOUNDS } from '../keys/bounds.ts'
 import type { ImportedFormats } from '../keys/imported-format.ts'
 import { mayBeId } from '../keys/key-id.ts'
 import type { KeyFilter, KeyPosition, KeyStore } from '../keys/key-store.ts'
-import { type ApiKey, checkOwner, type KeyRecord, type KeyStatus, type Owner } from '../keys/record.ts'
+import { type ApiKey, checkOwner, KEY_STATUSES, type KeyRecord, type Owner } from '../keys/record.ts'
 import type { ApiKeyPage, ListOptions } from './key-management.ts'
 
 export interface ListingParts {
   readonly store: KeyStore
   readonly formats: ImportedFormats
   readonly clock: Clock
-  view(record: KeyRecord): ApiKey
+  view(record: KeyRecord, at: Date): ApiKey
 }
 
 /** Of how many owners a listing may show the keys. */
@@ -27,13 +27,14 @@ export function createKeyListing(parts: ListingParts): (options?: ListOptions) =
     checkObject('options', options, ['owner', 'owners', 'createdBy', 'name', 'status', 'limit', 'cursor'])
     const limit = options.limit === undefined ? 50 : checkInteger('limit', options.limit, 1, 1_000)
     const after = options.cursor === undefined ? {} : { after: readCursor(options.cursor, formats) }
-    const filter = checkFilter(options, clock.now())
+    const at = new Date(clock.now())
+    const filter = checkFilter(options, at)
     // No owner, no keys: the store need not be asked.
     if (filter.owners?.length === 0) return { apiKeys: [] }
     const found = await store.list(filter, { limit: limit + 1, ...after })
     const shown = found.slice(0, limit)
     const last = found.length > limit ? shown.at(-1) : undefined
-    return { apiKeys: shown.map(view), ...(last && { nextCursor: writeCursor(last) }) }
+    return { apiKeys: shown.map((record) => view(record, at)), ...(last && { nextCursor: writeCursor(last) }) }
   }
 }
 
@@ -45,10 +46,10 @@ function checkOwners({ owner, owners }: ListOptions): readonly Owner[] | null {
   return [...new Map(checked.map((one) => [`${one.type.length} ${one.type} ${one.id}`, one])).values()]
 }
 
-function checkFilter(options: ListOptions, now: number): KeyFilter {
+function checkFilter(options: ListOptions, at: Date): KeyFilter {
   const { createdBy, name, status } = options
   const owners = checkOwners(options)
-  if (status !== undefined && !STATUSES.includes(status)) {
+  if (status !== undefined && !KEY_STATUSES.includes(status)) {
     throw new OptionError('status', 'be "active", "disabled", "expired" or "revoked"')
   }
   return {
@@ -57,11 +58,9 @@ function checkFilter(options: ListOptions, now: number): KeyFilter {
       createdBy: checkShownText('createdBy', createdBy, BOUNDS.createdBy.max),
     }),
     ...(name !== undefined && { name: checkShownText('name', name, BOUNDS.name.max) }),
-    ...(status !== undefined && { status: { is: status, at: new Date(now) } }),
+    ...(status !== undefined && { status: { is: status, at: new Date(at) } }),
   }
 }
-
-const STATUSES: readonly KeyStatus[] = ['active', 'disabled', 'expired', 'revoked']
 
 function writeCursor({ createdAt, id }: KeyPosition): string {
   return Buffer.from(JSON.stringify([createdAt.getTime(), id])).toString('base64url')
