@@ -105,6 +105,15 @@ export const listQuery = z.strictObject({
   createdBy: text(BOUNDS.createdBy).optional(),
   status: status.optional(),
   name: text(BOUNDS.name).optional().describe('The exact name.'),
+  expiresBefore: date
+    .optional()
+    .describe(
+      'Only keys whose `expiresAt` is before this time, whatever their status. Idle expiry does not count.',
+    ),
+  order: z
+    .enum(['oldest', 'newest'])
+    .optional()
+    .describe('Which come first, by creation; `oldest` if left out.'),
   limit: z
     .string()
     .regex(/^\d{1,9}$/)
@@ -114,7 +123,7 @@ export const listQuery = z.strictObject({
     .describe('20 if left out.'),
   cursor: text({ min: 1, max: 1_000 })
     .optional()
-    .describe('The `nextCursor` of the page before, with the same filter.'),
+    .describe('The `nextCursor` of the page before, with the same filter and order.'),
 })
 
 export const noQuery = z.strictObject({})

@@ -161,6 +161,11 @@ export function endedAt(record: KeyRecord): number {
   return Math.min(record.revokedAt?.getTime() ?? Infinity, endOf(record) ?? Infinity)
 }
 
+/** Whether a key has an `expiresAt`, and that lies before a moment. */
+export function expiresEarlier({ expiresAt }: Pick<KeyRecord, 'expiresAt'>, than: Date): boolean {
+  return expiresAt !== null && expiresAt.getTime() < than.getTime()
+}
+
 export function isOwnedBy({ owner }: Pick<KeyRecord, 'owner'>, owners: readonly Owner[]): boolean {
   return owners.some(({ type, id }) => owner.type === type && owner.id === id)
 }
