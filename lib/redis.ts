@@ -9,4 +9,4 @@ export type { RedisRateLimiterOptions, UnavailablePolicy } from './rate-limits/r
 export { redisRateLimiter } from './rate-limits/redis/redis-rate-limiter.ts'
 export type { RedisStoreClient } from './stores/redis/client.ts'
 export type { RedisStoreOptions } from './stores/redis/options.ts'
-export { redisStore } from './stores/redis/redis-store.ts'
+export { type RedisStore, redisStore } from './stores/redis/redis-store.ts'

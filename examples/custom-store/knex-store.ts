@@ -52,15 +52,16 @@ export function knexStore(knex: Knex): KeyStore {
     replaceDigest: async (id, expected, next) =>
       (await knex('api_keys').where({ id, digest: expected }).update({ digest: next })) === 1,
 
-    async list({ owners, createdBy, name, lineageId, status, endedBefore }, { limit, after }) {
-      const query = keysWithQuota().orderBy(['createdAt', 'id']).limit(limit)
+    async list({ owners, status, endedBefore, expiresBefore, ...texts }, { limit, after, order }) {
+      const places = order ? '"createdAt" desc, id desc' : '"createdAt", id'
+      const query = keysWithQuota().orderByRaw(places).limit(limit)
       const pairs = owners?.map(({ type, id }) => [type, id])
       if (pairs) query.whereIn(['ownerType', 'ownerId'], pairs)
-      for (const [column, value] of Object.entries({ createdBy, name, lineageId }))
-        if (value !== undefined) query.where(column, value)
+      for (const [column, text] of Object.entries(texts)) if (text !== undefined) query.where(column, text)
       if (status) query.whereRaw(`${STATUS} = ?`, [status.at, status.is])
       if (endedBefore) query.whereRaw(`least("revokedAt", ${END}) < ?`, [endedBefore])
-      if (after) query.whereRaw('("createdAt", id) > (?, ?)', [after.createdAt, after.id])
+      if (expiresBefore) query.where('expiresAt', '<', expiresBefore)
+      if (after) query.whereRaw(`("createdAt", id) ${order ? '<' : '>'} (?, ?)`, [after.createdAt, after.id])
       return (await query).map((row) => toRecord(row) as KeyRecord)
     },
 

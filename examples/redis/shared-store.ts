@@ -69,7 +69,8 @@ export function sharedStore(redis: Redis, hash = 'latchkey-example:keys'): KeySt
         return true
       }),
 
-    async list(filter, { limit, after }) {
+    async list(filter, { limit, after, order }) {
+      const inOrder = order === 'newest' ? (a: KeyPosition, b: KeyPosition) => compare(b, a) : compare
       const all = await redis.hgetall(hash)
       const fields = Object.keys(all).filter((field) => field.startsWith('key:'))
       return fields
@@ -78,8 +79,8 @@ export function sharedStore(redis: Redis, hash = 'latchkey-example:keys'): KeySt
           const lineage = all[`lineage:${record.lineageId}`]
           return withQuota(record, lineage === undefined ? null : parse.lineage(lineage))
         })
-        .filter((record) => matches(record, filter) && (!after || compare(record, after) > 0))
-        .sort(compare)
+        .filter((record) => matches(record, filter) && (!after || inOrder(record, after) > 0))
+        .sort(inOrder)
         .slice(0, limit)
     },
 
@@ -182,13 +183,14 @@ function withQuota(record: StoredRecord, lineage: Lineage | null): KeyRecord {
 }
 
 function matches(record: KeyRecord, filter: KeyFilter): boolean {
-  const { owners, createdBy, name, lineageId, status, endedBefore } = filter
+  const { owners, createdBy, name, lineageId, status, endedBefore, expiresBefore } = filter
   const { type, id } = record.owner
   if (owners && !owners.some((owner) => owner.type === type && owner.id === id)) return false
   if (createdBy !== undefined && record.createdBy !== createdBy) return false
   if (name !== undefined && record.name !== name) return false
   if (lineageId !== undefined && record.lineageId !== lineageId) return false
   if (status && keyStatus(record, status.at) !== status.is) return false
+  if (expiresBefore && !(record.expiresAt && record.expiresAt < expiresBefore)) return false
   return !endedBefore || hasEndedBefore(record, endedBefore)
 }
 

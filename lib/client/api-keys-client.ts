@@ -11,7 +11,14 @@ import type {
   RotateOptions,
 } from '../core/manage/key-management.ts'
 import { holdsKey } from '../internal/key-text.ts'
-import { checkInteger, checkObject, checkShownText, fail, isPlainObject } from '../internal/options.ts'
+import {
+  checkDate,
+  checkInteger,
+  checkObject,
+  checkShownText,
+  fail,
+  isPlainObject,
+} from '../internal/options.ts'
 import { ApiKeysClientError, isApiKeysClientError } from './client-error.ts'
 import { type ApiKeysClientOptions, type Call, createConnection } from './connection.ts'
 import {
@@ -70,7 +77,10 @@ export type RotateKeyRequest = Pick<RotateOptions, 'graceMs' | 'expiresAt'>
 
 /** Which keys to list; every member given must hold. */
 export interface ListKeysRequest
-  extends Pick<ListOptions, 'owner' | 'createdBy' | 'name' | 'status' | 'cursor'> {
+  extends Pick<
+    ListOptions,
+    'owner' | 'createdBy' | 'name' | 'status' | 'expiresBefore' | 'order' | 'cursor'
+  > {
   /**
    * How many keys to return at most, 1 to 100.
    *
@@ -86,7 +96,10 @@ export interface ListKeysRequest
  * otherwise what the service refused with. It throws a TypeError where an argument is wrong.
  */
 export interface ApiKeysClient {
-  /** Lists keys in the order of their creation: without a filter, those of all owners that one acts for. */
+  /**
+   * Lists keys in the order of their creation, the oldest first unless `order` says otherwise: without a filter, those of all
+   * owners that one acts for.
+   */
   list(request?: ListKeysRequest, options?: CallOptions): Promise<ApiKeyPage>
   /**
    * Issues a key. Its text is in this answer and nowhere else: where the answer was lost on the way, the client asks again and is
@@ -270,8 +283,17 @@ function checkRequest<T>(request: T): T {
 
 /** All of it is looked at: a filter that is lost on the way shows the keys of others. */
 function queryOf(request: ListKeysRequest): Record<string, string | undefined> {
-  checkObject('request', request, ['owner', 'createdBy', 'name', 'status', 'limit', 'cursor'])
-  const { owner, limit, ...texts } = request
+  checkObject('request', request, [
+    'owner',
+    'createdBy',
+    'name',
+    'status',
+    'expiresBefore',
+    'order',
+    'limit',
+    'cursor',
+  ])
+  const { owner, limit, expiresBefore, ...texts } = request
   const whose: Partial<Owner> = owner === undefined ? {} : checkOwner('owner', owner)
   for (const [name, value] of Object.entries(texts)) {
     if (value !== undefined) checkShownText(name, value, 1_000)
@@ -280,6 +302,8 @@ function queryOf(request: ListKeysRequest): Record<string, string | undefined> {
     ...texts,
     ownerType: whose.type,
     ownerId: whose.id,
+    expiresBefore:
+      expiresBefore === undefined ? undefined : checkDate('expiresBefore', expiresBefore).toISOString(),
     limit: limit === undefined ? undefined : String(checkInteger('limit', limit, 1, 100)),
   }
 }

@@ -1,4 +1,5 @@
-export type { ApiKey, Owner } from '../core/keys/record.ts'
+export type { KeyOrder } from '../core/keys/key-store.ts'
+export { type ApiKey, type KeyStatus, keyStatus, type Owner } from '../core/keys/record.ts'
 export type { ApiKeyPage, ErasedOwner, IssuedKey, RotatedKey } from '../core/manage/key-management.ts'
 export type { ErrorCode } from '../errors.ts'
 export {

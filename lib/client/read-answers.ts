@@ -76,9 +76,14 @@ export function readVerification(value: unknown): Verification {
   if (active !== true) throw malformed('active')
   if (!Array.isArray(limits)) throw malformed('limits')
   const states = limits.map(readLimit)
-  if (refused === undefined) return { active, apiKey: readApiKey(apiKey), limits: states }
-  const shown = apiKey === undefined ? {} : { apiKey: readApiKey(apiKey) }
+  if (refused === undefined) return { active, apiKey: readVerified(apiKey), limits: states }
+  const shown = apiKey === undefined ? {} : { apiKey: readVerified(apiKey) }
   return { active, ...shown, limits: states, refused: readRefusal(refused) }
+}
+
+/** A good key is active, whether or not the service says so: earlier ones do not. */
+function readVerified(value: unknown): ApiKey {
+  return readApiKey(isObject(value) ? { status: 'active', ...value } : value)
 }
 
 function readRefusal(value: unknown): VerificationRefusal {

@@ -3,13 +3,13 @@ import { checkArray, checkInteger, checkMethods } from '../internal/options.ts'
 import type { DependencyRunner } from './faults.ts'
 import type { KeySettings } from './keys/key-settings.ts'
 import {
-  comparePositions,
+  comparisonOf,
   type KeyFilter,
-  type KeyPosition,
   type KeyStore,
+  type ListPage,
   type Proposal,
 } from './keys/key-store.ts'
-import { checkRecord, isOwnedBy, type KeyRecord } from './keys/record.ts'
+import { checkRecord, expiresEarlier, isOwnedBy, type KeyRecord } from './keys/record.ts'
 
 const OUTCOMES = ['updated', 'conflict', 'missing'] as const
 
@@ -42,12 +42,16 @@ export function createStoreAccess(store: KeyStore, guard: DependencyRunner): Key
       run(async () => {
         const found = await store.list(filter, page)
         const records = checkArray('records', found, page.limit).map(checkRecord)
-        checkListing(records, filter, page.after)
+        checkListing(records, filter, page)
         return records
       }),
     purge: (ids, at) => run(async () => checkInteger('purged', await store.purge(ids, at), 0, ids.length)),
   }
-  const { forget, recordUsage, swapQuota, swapQuotas, agree } = store
+  const { count, forget, recordUsage, swapQuota, swapQuotas, agree } = store
+  if (count) {
+    access.count = (filter) =>
+      run(async () => checkInteger('count', await count.call(store, filter), 0, Number.MAX_SAFE_INTEGER))
+  }
   if (forget) {
     access.forget = (id, expectedVersion, forgetting) =>
       run(async () => oneOf(await forget.call(store, id, expectedVersion, forgetting), OUTCOMES))
@@ -65,20 +69,24 @@ export function createStoreAccess(store: KeyStore, guard: DependencyRunner): Key
 }
 
 /**
- * With a store that ignores `owners`, the keys of others would be shown, revoked or removed. If it lists out of order, pages miss keys
- * or never end.
+ * With a store that ignores `owners`, the keys of others would be shown, revoked or removed. If it ignores `expiresBefore`, keys that
+ * last would be taken for keys that end. If it lists out of order, pages miss keys or never end.
  */
 function checkListing(
   records: readonly KeyRecord[],
-  { owners }: KeyFilter,
-  after: KeyPosition | undefined,
+  { owners, expiresBefore }: KeyFilter,
+  { after, order }: ListPage,
 ): void {
+  const compare = comparisonOf(order)
   let before = after
   for (const record of records) {
     if (owners && !isOwnedBy(record, owners)) {
       throw new TypeError('the store returned a key of an owner that was not asked for')
     }
-    if (before && comparePositions(before, record) >= 0) {
+    if (expiresBefore && !expiresEarlier(record, expiresBefore)) {
+      throw new TypeError('the store returned a key that does not expire before the time that was asked for')
+    }
+    if (before && compare(before, record) >= 0) {
       throw new TypeError('the store returned a listing that is out of order')
     }
     before = record

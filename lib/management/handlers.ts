@@ -49,7 +49,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
 
   async function list(asked: OperationRequest): Promise<Answered> {
     const actor = actorOf(asked)
-    const { ownerType, ownerId, limit, ...rest } = asked.query as ListQuery
+    const { ownerType, ownerId, expiresBefore, limit, ...rest } = asked.query as ListQuery
     if ((ownerType === undefined) !== (ownerId === undefined)) {
       throw invalidRequest(
         ownerType === undefined ? 'ownerType' : 'ownerId',
@@ -59,7 +59,8 @@ export function createHandlers(parts: HandlerParts): Handlers {
     const owner = ownerType === undefined ? {} : { owner: { type: ownerType, id: ownerId } }
     const { owners } = permitted(decide(actor, 'list', null, owner, policy, now()))
     const page = await listPage({
-      ...(rest as Omit<ListQuery, 'limit'>),
+      ...rest,
+      ...(expiresBefore !== undefined && { expiresBefore: new Date(expiresBefore) }),
       limit: limit ?? DEFAULT_PAGE,
       ...(owners !== null && { owners }),
     } as ListOptions)
@@ -72,7 +73,10 @@ export function createHandlers(parts: HandlerParts): Handlers {
       return await keys.list(options)
     } catch (error) {
       if (!hasCode(error, 'invalid_cursor')) throw error
-      throw refusal('invalid_cursor', { field: 'cursor', accepted: 'the nextCursor of an earlier page' })
+      throw refusal('invalid_cursor', {
+        field: 'cursor',
+        accepted: 'the nextCursor of an earlier page in the same order',
+      })
     }
   }
 

@@ -43,7 +43,7 @@ export interface Operation {
 const FIELD_CODES = ['permissions_exceeded', 'field_not_allowed', 'ceiling_exceeded'] as const
 
 export const OPERATIONS: readonly Operation[] = [
-  operation('list', 'GET', '/', 'Lists keys, in the order of their creation', {
+  operation('list', 'GET', '/', 'Lists keys in the order of their creation, the oldest or the newest first', {
     query: listQuery,
     success: { status: 200, schema: 'ApiKeyPage' },
     codes: ['not_permitted', 'invalid_cursor'],

@@ -105,6 +105,15 @@ export const listQuery = z.strictObject({
   createdBy: text(BOUNDS.createdBy).optional(),
   status: status.optional(),
   name: text(BOUNDS.name).optional().describe('The exact name.'),
+  expiresBefore: date
+    .optional()
+    .describe(
+      'Only keys whose `expiresAt` is before this time, whatever their status. Idle expiry does not count.',
+    ),
+  order: z
+    .enum(['oldest', 'newest'])
+    .optional()
+    .describe('Which come first, by creation; `oldest` if left out.'),
   limit: z
     .string()
     .regex(/^\d{1,9}$/)
@@ -114,7 +123,7 @@ export const listQuery = z.strictObject({
     .describe('20 if left out.'),
   cursor: text({ min: 1, max: 1_000 })
     .optional()
-    .describe('The `nextCursor` of the page before, with the same filter.'),
+    .describe('The `nextCursor` of the page before, with the same filter and order.'),
 })
 
 export const noQuery = z.strictObject({})
@@ -195,6 +204,7 @@ export const apiKey = z
     permissions,
     metadata,
     enabled: z.boolean(),
+    status: status.describe('The status when this was answered. A verified key is `active`.'),
     rateLimits: z.array(rateLimit).nullable(),
     quota: z
       .strictObject({ remaining: z.int(), refill: refill.nullable(), nextRefillAt: nullableDate })

@@ -1,13 +1,14 @@
 import type { KeyFilter } from '../core/keys/key-store.ts'
-import { endedAt, isOwnedBy, type KeyRecord, keyStatus } from '../core/keys/record.ts'
+import { endedAt, expiresEarlier, isOwnedBy, type KeyRecord, keyStatus } from '../core/keys/record.ts'
 
 /** Whether everything that the filter asks for holds. */
 export function matchesFilter(record: KeyRecord, filter: KeyFilter): boolean {
-  const { owners, createdBy, name, lineageId, status, endedBefore } = filter
+  const { owners, createdBy, name, lineageId, status, endedBefore, expiresBefore } = filter
   if (owners && !isOwnedBy(record, owners)) return false
   if (createdBy !== undefined && record.createdBy !== createdBy) return false
   if (name !== undefined && record.name !== name) return false
   if (lineageId !== undefined && record.lineageId !== lineageId) return false
   if (status && keyStatus(record, status.at) !== status.is) return false
+  if (expiresBefore && !expiresEarlier(record, expiresBefore)) return false
   return !endedBefore || endedAt(record) < endedBefore.getTime()
 }

@@ -1,10 +1,10 @@
 import {
-  comparePositions,
+  comparisonOf,
   type Forgetting,
   type KeyChange,
   type KeyFilter,
-  type KeyPosition,
   type KeyStore,
+  type ListPage,
   type Proposal,
   type UsageDelta,
 } from '../core/keys/key-store.ts'
@@ -77,12 +77,17 @@ export function memoryStore(): KeyStore {
       return true
     },
 
-    async list(filter: KeyFilter, { limit, after }: { limit: number; after?: KeyPosition }) {
+    async list(filter: KeyFilter, { limit, after, order }: ListPage) {
+      const compare = comparisonOf(order)
       return [...records.values()]
-        .filter((record) => matchesFilter(record, filter) && (!after || comparePositions(record, after) > 0))
-        .sort(comparePositions)
+        .filter((record) => matchesFilter(record, filter) && (!after || compare(record, after) > 0))
+        .sort(compare)
         .slice(0, limit)
         .map(copyOut)
+    },
+
+    async count(filter: KeyFilter) {
+      return [...records.values()].filter((record) => matchesFilter(record, filter)).length
     },
 
     async purge(ids: readonly string[], at: Date) {

@@ -1,7 +1,14 @@
-import { comparePositions, type KeyFilter, type KeyPosition } from '../core/keys/key-store.ts'
+import { comparePositions, type KeyFilter, type KeyPosition, type ListPage } from '../core/keys/key-store.ts'
 import { isOwnedBy, type KeyRecord } from '../core/keys/record.ts'
 import { at, keyRecord } from './key-records.ts'
-import { idsEndedBefore, idsWithStatus, MOMENTS, STATUSES, statusGrid } from './status-grid.ts'
+import {
+  idsEndedBefore,
+  idsExpiringBefore,
+  idsWithStatus,
+  MOMENTS,
+  STATUSES,
+  statusGrid,
+} from './status-grid.ts'
 import { quote, type StoreCases, type StoreTest } from './store-test.ts'
 import { DISTINCT_TEXTS } from './texts.ts'
 
@@ -62,6 +69,49 @@ export const LIST_CASES: StoreCases = {
       const found = (await list({}, 10, after)).map(({ id }) => id)
       same(found, expected, 'list begins right behind (createdAt, id) of "after", compared together')
     }
+  },
+
+  'goes the other way round where the newest are asked for': async (test) => {
+    const { store, list, same } = test
+    const created: [string, number][] = [
+      ['b', 2],
+      ['z', 1],
+      ['a', 2],
+      ['B', 2],
+      ['y', 1_001],
+      ['x', 1_000],
+    ]
+    for (const [id, ms] of created)
+      await store.insert([keyRecord({ id, createdAt: at(ms), updatedAt: at(-ms) })])
+    const expected = ['y', 'x', 'b', 'a', 'B', 'z']
+    const promise = 'list with "order: newest" goes by createdAt, then by id, both downwards'
+    same(idsOf(await list({}, 10, undefined, 'newest')), expected, promise)
+    for (const limit of [1, 2, 3, 5, 6, 7]) {
+      const seen = await pages(test, limit, undefined, {}, 'newest')
+      const paged = `list with "order: newest" begins right behind "after": pages of ${limit} show every key once`
+      same(seen.flat(), expected, paged)
+    }
+    const positions: [KeyPosition, string[]][] = [
+      [{ createdAt: at(9_999), id: 'a' }, expected],
+      [{ createdAt: at(1_001), id: 'a' }, ['x', 'b', 'a', 'B', 'z']],
+      [{ createdAt: at(1_001), id: 'z' }, expected],
+      [{ createdAt: at(2), id: 'aa' }, ['a', 'B', 'z']],
+      [{ createdAt: at(2), id: 'a' }, ['B', 'z']],
+      [{ createdAt: at(1), id: 'z' }, []],
+      [{ createdAt: at(0), id: 'z' }, []],
+    ]
+    for (const [after, behind] of positions) {
+      const begins =
+        'list with "order: newest" begins right behind (createdAt, id) of "after", compared together'
+      same(idsOf(await list({}, 10, after, 'newest')), behind, begins)
+    }
+  },
+
+  'compares ids by code point, the newest first': async (test) => {
+    for (const text of DISTINCT_TEXTS) await test.store.insert([keyRecord({ id: text, lookup: text })])
+    const seen = (await pages(test, 3, undefined, {}, 'newest')).flat()
+    const promise = 'list with "order: newest" compares ids by code point'
+    test.same(spelledOut(seen), spelledOut(DISTINCT_TEXTS.toReversed()), promise)
   },
 
   'shows every key once, with keys inserted and removed between the pages': async (test) => {
@@ -249,6 +299,9 @@ export const LIST_CASES: StoreCases = {
           const promise = `list mixes the keys of all owners in the order of (createdAt, id), ${limit} a page: ${asked}`
           test.same(seen.flat(), expected, promise)
         }
+        const newest = await pages(test, 3, undefined, { owners, ...other }, 'newest')
+        const promise = 'list with "order: newest" mixes the keys of all owners in the opposite order'
+        test.same(newest.flat(), expected.toReversed(), promise)
       }
     }
   },
@@ -313,6 +366,75 @@ export const LIST_CASES: StoreCases = {
       same(await ids({ endedBefore: moment }), idsEndedBefore(grid, moment), promise)
     }
   },
+
+  'filters by "expiresAt", to the millisecond': async ({ store, list, ids, same }) => {
+    const owner = { type: 'user', id: 'mine' }
+    const idle = { idleExpiryMs: 1, createdAt: at(1) }
+    const grid = [
+      ...statusGrid().map((record, i) => ({ ...record, ...(i % 2 === 0 && { owner }) })),
+      keyRecord({ ...idle, id: 'idle' }),
+      keyRecord({ ...idle, id: 'idle and expiring', expiresAt: at(20), owner }),
+    ]
+    await store.insert(grid)
+    for (const moment of MOMENTS) {
+      const promise = `"expiresBefore" is for keys whose "expiresAt" is before ${moment.toISOString()}, not at it, whatever their status`
+      same(await ids({ expiresBefore: moment }), idsExpiringBefore(grid, moment), promise)
+    }
+    const promise = 'list answers, page by page, the keys for which every member of the filter holds'
+    const filter: KeyFilter = {
+      owners: [owner, NOBODY],
+      status: { is: 'active', at: at(0) },
+      expiresBefore: at(21),
+    }
+    const expected = grid.filter(
+      (record) =>
+        record.owner === owner && record.enabled && record.revokedAt === null && record.expiresAt !== null,
+    )
+    const first = await list(filter, 2, undefined, 'newest')
+    const rest = await list(filter, 10, first.at(-1), 'newest')
+    same(idsOf([...first, ...rest]), idsOf(expected).toReversed(), promise)
+  },
+
+  'counts what it lists, where a store can count': async ({ store, ids, same }) => {
+    if (!store.count) return
+    const promise = 'count answers how many keys list has for the same filter'
+    same(await store.count({}), 0, promise)
+    const records = statusGrid().map((record, i) => ({
+      ...record,
+      owner: { type: i % 5 === 0 ? 'organization' : 'user', id: `u_${i % 4}` },
+      name: `name ${i % 3}`,
+      createdBy: i % 2 === 0 ? 'admin' : null,
+      lineageId: `l${i % 6}`,
+    }))
+    await store.insert(records)
+    const owners = Array.from({ length: 100 }, (_, i) => ({ type: 'user', id: `u_${i}` }))
+    const filters: KeyFilter[] = [
+      {},
+      { owners: owners.slice(0, 1) },
+      { owners: owners.slice(0, 3) },
+      { owners },
+      { owners: [NOBODY] },
+      { createdBy: 'admin' },
+      { createdBy: 'nobody' },
+      { name: 'name 1' },
+      { lineageId: 'l2' },
+      { endedBefore: at(11) },
+      { expiresBefore: at(11) },
+      ...STATUSES.map((is) => ({ status: { is, at: at(15) } })),
+      {
+        owners: owners.slice(0, 2),
+        status: { is: 'active', at: at(15) },
+        name: 'name 0',
+        expiresBefore: at(21),
+      },
+    ]
+    for (const filter of filters) {
+      const listed = (await ids(filter)).length
+      same(await store.count(filter), listed, `${promise}: ${JSON.stringify(filter)}`)
+    }
+    await store.purge(['g0002'], at(100))
+    same(await store.count({}), records.length - 1, 'count includes every write that has resolved')
+  },
 }
 
 const USER_A = { type: 'user', id: 'a' }
@@ -372,11 +494,12 @@ async function pages(
   limit: number,
   between?: (page: number) => Promise<unknown>,
   filter: KeyFilter = {},
+  order?: ListPage['order'],
 ): Promise<string[][]> {
   const seen: string[][] = []
   let after: KeyPosition | undefined
   for (;;) {
-    const records = await list(filter, limit, after)
+    const records = await list(filter, limit, after, order)
     holds(records.length <= limit, 'list answers at most "limit" records')
     const last = records.at(-1)
     if (!last) return seen

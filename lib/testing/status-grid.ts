@@ -31,6 +31,13 @@ export function idsEndedBefore(grid: readonly KeyRecord[], moment: Date): string
     .map(({ id }) => id)
 }
 
+/** The ids of the records whose `expiresAt` is before a moment. */
+export function idsExpiringBefore(grid: readonly KeyRecord[], moment: Date): string[] {
+  return grid
+    .filter(({ expiresAt }) => expiresAt !== null && expiresAt.getTime() < moment.getTime())
+    .map(({ id }) => id)
+}
+
 /** In the order of a listing. */
 function gridOf(idleExpiries: readonly (number | null)[], uses: readonly (Date | null)[]): KeyRecord[] {
   const records: KeyRecord[] = []

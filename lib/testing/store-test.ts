@@ -1,4 +1,4 @@
-import type { KeyFilter, KeyPosition, KeyStore } from '../core/keys/key-store.ts'
+import type { KeyFilter, KeyPosition, KeyStore, ListPage } from '../core/keys/key-store.ts'
 import { checkRecord, type KeyRecord } from '../core/keys/record.ts'
 import { type ErrorCode, isLatchkeyError } from '../errors.ts'
 import { copyData } from '../internal/plain-data.ts'
@@ -18,8 +18,8 @@ export type StoreCases = Readonly<Record<string, (test: StoreTest) => Promise<vo
 
 /** An empty store and what the cases do with it. `promise` is what a failure says. */
 export interface StoreTest {
-  /** Has the optional methods too: the cases for what it lacks are left out. `swapQuotas` no store needs. */
-  readonly store: Required<Omit<KeyStore, 'swapQuotas'>> & Pick<KeyStore, 'swapQuotas'>
+  /** Has the optional methods too: the cases for what it lacks are left out. `count` and `swapQuotas` no store needs. */
+  readonly store: Required<Omit<KeyStore, 'count' | 'swapQuotas'>> & Pick<KeyStore, 'count' | 'swapQuotas'>
   holds(condition: boolean, promise: string): void
   /** `actual` is `expected`, deeply. */
   same(actual: unknown, expected: unknown, promise: string): void
@@ -30,7 +30,12 @@ export interface StoreTest {
   find(id: string): Promise<KeyRecord | null>
   /** What the store has under this id, which must be there. */
   read(id: string): Promise<KeyRecord>
-  list(filter?: KeyFilter, limit?: number, after?: KeyPosition): Promise<KeyRecord[]>
+  list(
+    filter?: KeyFilter,
+    limit?: number,
+    after?: KeyPosition,
+    order?: ListPage['order'],
+  ): Promise<KeyRecord[]>
   ids(filter?: KeyFilter): Promise<string[]>
 }
 
@@ -77,8 +82,8 @@ export function createStoreTest(store: KeyStore, assert: TestAssert): StoreTest 
       return record as KeyRecord
     },
 
-    async list(filter = {}, limit = 1_000, after) {
-      const found = await store.list(filter, { limit, ...(after && { after }) })
+    async list(filter = {}, limit = 1_000, after, order) {
+      const found = await store.list(filter, { limit, ...(after && { after }), ...(order && { order }) })
       return found.map(checkRecord)
     },
 

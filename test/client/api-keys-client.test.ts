@@ -15,6 +15,7 @@ import { rejects } from '../support/recording-store.ts'
 import { ALICE, BOB, createTestKeys, forgeKey, NAME } from '../support/test-keys.ts'
 
 const DAY = 86_400_000
+const IN_2030 = Date.parse('2030-01-31T12:00:00.123Z')
 const READ = { projects: ['read'] }
 const VERIFIER = { ...NAME, owner: BOB, name: 'service', permissions: { 'api-keys': ['verify'] } }
 const PER_MINUTE = { name: 'minute', limit: 1, windowMs: 60_000 }
@@ -39,6 +40,17 @@ function losingFirstAnswer(): Fetch {
     isFirst = false
     await response.text()
     throw new TypeError('the connection was reset')
+  }
+}
+
+/** Answers with keys that have gone through `change`. */
+function changing(change: (apiKey: Record<string, unknown>) => object): Fetch {
+  return async (url, init) => {
+    const response = await fetch(url, init)
+    const text = JSON.stringify(await response.json(), (_name, value) =>
+      typeof value?.lineageId === 'string' ? change(value) : value,
+    )
+    return new Response(text, { status: response.status, headers: response.headers })
   }
 }
 
@@ -102,6 +114,22 @@ describe.each(ROUTERS)('%s', (_name, build) => {
         call: ({ as }) => as('alice').list({ status: 'gone' as never }),
         ...invalid,
         field: 'status',
+      },
+      {
+        what: 'an order that is none',
+        call: ({ as }) => as('alice').list({ order: 'asc' as never }),
+        ...invalid,
+        field: 'order',
+      },
+      {
+        what: 'a cursor of another order',
+        async call({ as, keys }) {
+          await keys.issue(NAME)
+          const { nextCursor = '' } = await as('alice').list({ limit: 1 })
+          return as('alice').list({ order: 'newest', cursor: nextCursor })
+        },
+        code: 'invalid_cursor',
+        status: 400,
       },
       {
         what: 'a cursor that is none',
@@ -500,11 +528,14 @@ describe.each(ROUTERS)('%s', (_name, build) => {
       ['creator', { createdBy: 'u_carol & co' }, ['2']],
       ['name', { name: '0' }, ['0']],
       ['status', { status: 'revoked' }, ['2']],
+      ['the time of its end', { expiresBefore: new Date(IN_2030 + 1) }, ['0']],
+      ['a time that is its end', { expiresBefore: new Date(IN_2030) }, []],
+      ['order', { order: 'newest' }, ['2', '1', '0']],
       ['two at once', { owner: ALICE, status: 'active' }, ['0']],
       ['what is undefined', { owner: undefined, name: undefined, limit: undefined }, ['0', '1', '2']],
     ])('is filtered by %s', async (_what, filter, names) => {
       const { as, keys, clock } = await place()
-      await keys.issue({ ...NAME, name: '0' })
+      await keys.issue({ ...NAME, name: '0', expiresAt: new Date(IN_2030) })
       await clock.advance(1)
       await keys.issue({ ...NAME, name: '1', owner: BOB })
       await clock.advance(1)
@@ -523,10 +554,43 @@ describe.each(ROUTERS)('%s', (_name, build) => {
       ['a limit that is none', { limit: Number.NaN }, 'limit'],
       ['a limit that is too high', { limit: 101 }, 'limit'],
       ['a filter that is misspelt', { onwer: ALICE }, 'onwer'],
+      ['no time', { expiresBefore: null }, 'expiresBefore'],
+      ['a time that is a text', { expiresBefore: '2030-01-01T00:00:00Z' }, 'expiresBefore'],
+      ['a time that is none', { expiresBefore: new Date(Number.NaN) }, 'expiresBefore'],
+      ['no order', { order: null }, 'order'],
     ])('is not asked for with %s, which would show other keys', async (_what, filter, name) => {
       const { as } = await place()
       await expect(as('admin').list(filter as never)).rejects.toThrow(TypeError)
       await expect(as('admin').list(filter as never)).rejects.toThrow(`"${name}"`)
+    })
+  })
+
+  describe('the status of a key', () => {
+    it('is what the service says', async () => {
+      const { as, by, keys } = await place()
+      const { key, apiKey } = await keys.issue(NAME)
+      expect((await as('alice').get(apiKey.id))?.status).toBe('active')
+      expect((await by(key).self()).status).toBe('active')
+      expect((await as('alice').disable(apiKey.id)).status).toBe('disabled')
+      expect((await as('alice').list()).apiKeys).toMatchObject([{ status: 'disabled' }])
+      expect((await as('alice').revoke(apiKey.id)).status).toBe('revoked')
+    })
+
+    it('is decided by its other members where an earlier service says none', async () => {
+      const { as, keys } = await place()
+      await keys.issue({ ...NAME, expiresAt: new Date(Date.now() + DAY) })
+      await keys.revoke((await keys.issue(NAME)).apiKey.id)
+      const { apiKeys } = await as('alice', { fetch: changing(({ status: _, ...rest }) => rest) }).list()
+      expect(apiKeys.map(({ status }) => status).sort()).toEqual(['active', 'revoked'])
+    })
+
+    it('is refused where it is none', async () => {
+      const { as, keys } = await place()
+      await keys.issue(NAME)
+      for (const status of ['gone', '', null, 1]) {
+        const client = as('alice', { fetch: changing((apiKey) => ({ ...apiKey, status })) })
+        expect(await refusalOf(client.list())).toMatchObject({ code: 'unavailable' })
+      }
     })
   })
 

@@ -93,9 +93,9 @@ describe('the door of the client', () => {
 describe('a client where there is nothing but what browsers have', () => {
   async function place(globals?: Partial<Record<string, unknown>>) {
     const world = await createWorld()
-    const { createApiKeysClient, isApiKeysClientError } = loadInBareContext(globals)
+    const { createApiKeysClient, isApiKeysClientError, keyStatus } = loadInBareContext(globals)
     const baseUrl = `http://127.0.0.1:${world.port}/api-keys`
-    return { ...world, baseUrl, createApiKeysClient, isApiKeysClientError }
+    return { ...world, baseUrl, createApiKeysClient, isApiKeysClientError, keyStatus }
   }
 
   it('tells of refusals, of time that is over, and of a signal', async () => {
@@ -118,7 +118,7 @@ describe('a client where there is nothing but what browsers have', () => {
   })
 
   it('manages and verifies keys', async () => {
-    const { createApiKeysClient, baseUrl, keys } = await place()
+    const { createApiKeysClient, keyStatus, baseUrl, keys } = await place()
     const client = createApiKeysClient({ baseUrl, headers: { 'X-Actor': 'alice' } })
     const { key, apiKey } = await client.issue({ name: 'CI', permissions: { projects: ['read'] } })
     expect(apiKey).toMatchObject({ name: 'CI', owner: ALICE })
@@ -126,7 +126,9 @@ describe('a client where there is nothing but what browsers have', () => {
     const { key: own } = await keys.issue({ ...NAME, permissions: { 'api-keys': ['verify'] } })
     const verifier = createApiKeysClient({ baseUrl, key: own })
     expect(await verifier.verify({ key })).toMatchObject({ active: true, apiKey: { id: apiKey.id } })
-    await client.revoke(apiKey.id)
+    expect([apiKey.status, keyStatus(apiKey)]).toEqual(['active', 'active'])
+    const revoked = await client.revoke(apiKey.id)
+    expect([revoked.status, keyStatus(revoked)]).toEqual(['revoked', 'revoked'])
     expect((await verifier.verify({ key })).active).toBe(false)
   })
 

@@ -154,3 +154,95 @@ describe('a listing of several owners', () => {
     expect(store.argumentsOf('list')).toEqual([[{ owners: owners.slice(1) }, { limit: 51 }]])
   })
 })
+
+describe('the order of a listing', () => {
+  it('is refused where it is none, by name', async () => {
+    const { keys, store } = createTestKeys()
+    for (const order of ['asc', 'NEWEST', null, 1])
+      await expect(keys.list({ order: order as never })).rejects.toThrow(
+        '"order" must be "oldest" or "newest"',
+      )
+    expect(store.calls()).toBe(0)
+  })
+
+  it('belongs to its cursors: one of another order is no cursor', async () => {
+    const { keys } = createTestKeys()
+    for (const name of ['a', 'b', 'c']) await keys.issue({ owner: ALICE, name })
+    const { nextCursor: oldest } = await keys.list({ limit: 1 })
+    const { nextCursor: newest } = await keys.list({ limit: 1, order: 'newest' })
+    const invalid = expect.objectContaining({ code: 'invalid_cursor', status: 400 })
+    const list = (order: 'oldest' | 'newest' | undefined, cursor: string | undefined) =>
+      keys.list({ ...(order && { order }), cursor: cursor as string })
+    await expect(list('newest', oldest)).rejects.toEqual(invalid)
+    await expect(list('oldest', newest)).rejects.toEqual(invalid)
+    await expect(list(undefined, newest)).rejects.toEqual(invalid)
+    const foreign = Buffer.from(JSON.stringify([0, 'a'.repeat(16), 'oldest'])).toString('base64url')
+    await expect(list('oldest', foreign)).rejects.toEqual(invalid)
+    expect((await list('oldest', oldest)).apiKeys).toHaveLength(2)
+    expect((await list(undefined, oldest)).apiKeys).toHaveLength(2)
+    expect((await list('newest', newest)).apiKeys).toHaveLength(2)
+  })
+
+  it('is that of the listing before, turned round, for any keys and any size of a page', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.record({ owner: fc.nat(3), afterMs: fc.nat(1) }), { maxLength: 40 }),
+        fc.integer({ min: 1, max: 12 }),
+        fc.boolean(),
+        async (issued, limit, isOfSome) => {
+          const clock = fakeClock()
+          const { keys } = createTestKeys({ clock })
+          for (const { owner, afterMs } of issued) {
+            clock.set(clock.now() + afterMs)
+            await keys.issue({ owner: ownerOf(owner), name: 'CI' })
+          }
+          const filter = isOfSome ? { owners: [ownerOf(0), ownerOf(2)] } : {}
+          const oldest = await listAll(keys, { ...filter, order: 'oldest' })
+          const newest = await listAll(keys, { ...filter, order: 'newest', limit })
+          expect(newest).toEqual(oldest.toReversed())
+        },
+      ),
+      { numRuns: 100 },
+    )
+  })
+})
+
+describe('a listing of keys that expire', () => {
+  it.each([
+    ['a text', '2030-01-01T00:00:00Z'],
+    ['a number', 1],
+    ['null', null],
+    ['an invalid date', new Date(Number.NaN)],
+  ])('refuses %s as the time', async (_what, expiresBefore) => {
+    const { keys, store } = createTestKeys()
+    const listed = keys.list({ expiresBefore: expiresBefore as never })
+    await expect(listed).rejects.toThrow('"expiresBefore" must be a valid Date')
+    expect(store.calls()).toBe(0)
+  })
+
+  it('shows those with an "expiresAt" before it: not at it, not by idleness, whatever their status', async () => {
+    const { keys, clock } = createTestKeys()
+    const soon = new Date(clock.now() + 120_000)
+    const before = new Date(soon.getTime() - 1)
+    const issue = (name: string, expiresAt: Date | null, idleExpiryMs: number | null = null) =>
+      keys.issue({ owner: ALICE, name, expiresAt, idleExpiryMs })
+    const namesOf = async (options: ListOptions) =>
+      (await keys.list(options)).apiKeys.map(({ name }) => name).sort()
+    await issue('soon', before)
+    await issue('at that moment', soon)
+    await issue('never', null)
+    await issue('idle', null, 60_000)
+    const revoked = await issue('revoked', before)
+    await keys.revoke(revoked.apiKey.id)
+    const disabled = await issue('disabled', before)
+    await keys.disable(disabled.apiKey.id)
+    const options = { expiresBefore: soon }
+    expect(await namesOf(options)).toEqual(['disabled', 'revoked', 'soon'])
+    expect(await namesOf({ ...options, status: 'active' })).toEqual(['soon'])
+    expect(await namesOf({ ...options, owner: BOB })).toEqual([])
+    // What becomes of the date of the caller changes nothing.
+    const listed = keys.list(options)
+    soon.setTime(0)
+    expect((await listed).apiKeys).toHaveLength(3)
+  })
+})

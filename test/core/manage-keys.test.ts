@@ -139,6 +139,7 @@ describe('issue', () => {
       rotatedFrom: null,
       rotatedTo: null,
       version: 1,
+      status: 'active',
     }
     expect(apiKey).toEqual(expected)
     expect(await keys.get(keyId)).toEqual(expected)

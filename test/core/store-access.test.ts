@@ -71,3 +71,45 @@ describe('a store whose listing is out of order', () => {
     await expect(keys.revokeOwner(ALICE)).rejects.toEqual(UNAVAILABLE)
   })
 })
+
+describe('a store that ignores "order", as one that was written without', () => {
+  const ignoring =
+    (inner: KeyStore): KeyStore['list'] =>
+    (filter, { order: _, ...page }) =>
+      inner.list(filter, page)
+
+  it('is unavailable rather than show the oldest as the newest', async () => {
+    const { keys, eventsOf } = await createKeysWith(ignoring)
+    await expect(keys.list({ order: 'newest' })).rejects.toEqual(UNAVAILABLE)
+    await expect(keys.list({ order: 'newest', limit: 1 })).rejects.toEqual(UNAVAILABLE)
+    const error = new TypeError('the store returned a listing that is out of order')
+    expect(eventsOf('fault')[0]).toMatchObject({ operation: 'store', error })
+    expect((await keys.list({ order: 'oldest' })).apiKeys).toHaveLength(2)
+  })
+
+  it('may answer where there is nothing to put in order', async () => {
+    const { keys } = await createKeysWith(ignoring)
+    expect((await keys.list({ owner: ALICE, order: 'newest' })).apiKeys).toHaveLength(1)
+  })
+})
+
+describe('a store that ignores "expiresBefore"', () => {
+  it('is unavailable rather than show a key that lasts as one that ends', async () => {
+    const { keys, clock, eventsOf } = await createKeysWith(
+      (inner) =>
+        ({ expiresBefore: _, ...filter }, page) =>
+          inner.list(filter, page),
+    )
+    const expiresBefore = new Date(clock.now() + 60_000)
+    await expect(keys.list({ expiresBefore })).rejects.toEqual(UNAVAILABLE)
+    const error = new TypeError(
+      'the store returned a key that does not expire before the time that was asked for',
+    )
+    expect(eventsOf('fault')).toMatchObject([{ operation: 'store', error }])
+    for (const { id } of (await keys.list()).apiKeys) {
+      await keys.update(id, { expiresAt: new Date(clock.now() + 60_000) })
+    }
+    // At the moment is not before it.
+    await expect(keys.list({ expiresBefore })).rejects.toEqual(UNAVAILABLE)
+  })
+})

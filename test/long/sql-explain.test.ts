@@ -24,6 +24,7 @@ describe('PostgreSQL with 1,000,000 keys', () => {
     ['keys that have ended', { endedBefore: at(50_000_000) }],
     ['active keys of an owner', { owners: [owner], status: { is: 'active', at: at(0) } }],
     ['ended keys of an owner', { owners: [owner], endedBefore: at(50_000_000) }],
+    ['keys that expire', { expiresBefore: at(50_000_000) }],
     ['a name of an owner', { owners: [owner], name: 'name 77' }],
   ]
   const after = { createdAt: at(100_000), id: 'k200000' }
@@ -34,7 +35,14 @@ describe('PostgreSQL with 1,000,000 keys', () => {
     ...filters.flatMap(([what, filter]): [string, () => Promise<unknown>][] => [
       [`list ${what}`, () => many.store.list(filter, { limit: 100 })],
       [`list ${what}, a later page`, () => many.store.list(filter, { limit: 100, after })],
+      [`list ${what}, the newest first`, () => many.store.list(filter, { limit: 100, order: 'newest' })],
+      [
+        `list ${what}, the newest first, a later page`,
+        () => many.store.list(filter, { limit: 100, after, order: 'newest' }),
+      ],
     ]),
+    ['count of owners', () => many.store.count({ owners: [owner, { type: 'user', id: 'u78' }] })],
+    ['count of a creator', () => many.store.count({ createdBy: 'a33' })],
     ['insert', () => many.store.insert([1, 2, 3].map((n) => record({ id: `new ${n}`, quota: quota(1) })))],
     ['update', () => many.store.update('k1', 1, { name: 'new', updatedAt: at(0) })],
     ['update of a version that is gone', () => many.store.update('k1', 1, { name: 'new', updatedAt: at(0) })],

@@ -580,6 +580,42 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       expect(theirs.body).toMatchObject({ code: 'not_permitted', field: 'owner' })
     })
 
+    it('are listed the other way round, and by their end', async () => {
+      const { call, keys, clock } = await world()
+      const issue = async (expiresAt: string | null) => {
+        await clock.advance(1)
+        return (await keys.issue({ ...NAME, expiresAt: expiresAt === null ? null : new Date(expiresAt) }))
+          .apiKey.id
+      }
+      const lasting = await issue(null)
+      const ending = await issue('2030-01-31T12:00:00.000Z')
+      const ids = async (query: string) => {
+        const { body } = await call('GET', `/?${query}`, { as: 'alice' })
+        return (body.apiKeys as ApiKey[]).map(({ id }) => id)
+      }
+      expect(await ids('order=newest')).toEqual([ending, lasting])
+      expect(await ids('order=oldest')).toEqual([lasting, ending])
+      expect(await ids(`expiresBefore=${encodeURIComponent('2030-01-31T13:00:00.001+01:00')}`)).toEqual([
+        ending,
+      ])
+      expect(await ids('expiresBefore=2030-01-31T12:00:00Z')).toEqual([])
+      const first = await call('GET', '/?order=newest&limit=1', { as: 'alice' })
+      const cursor = `cursor=${first.body.nextCursor}`
+      expect(await ids(`order=newest&${cursor}`)).toEqual([lasting])
+      const wrong: [string, string, string][] = [
+        [`order=oldest&${cursor}`, 'invalid_cursor', 'cursor'],
+        [cursor, 'invalid_cursor', 'cursor'],
+        ['order=asc', 'invalid_request', 'order'],
+        ['order=newest&order=newest', 'invalid_request', 'order'],
+        ['expiresBefore=tomorrow', 'invalid_request', 'expiresBefore'],
+        ['expiresBefore=2030-01-31', 'invalid_request', 'expiresBefore'],
+      ]
+      for (const [query, code, field] of wrong) {
+        const refused = await call('GET', `/?${query}`, { as: 'alice' })
+        expect([refused.status, refused.body.code, refused.body.field], query).toEqual([400, code, field])
+      }
+    })
+
     it('are told of where an administrator reads those of others', async () => {
       const { call, keys, eventsOf } = await world()
       const { apiKey } = await keys.issue(NAME)

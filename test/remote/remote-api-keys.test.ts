@@ -1,10 +1,16 @@
 import { inspect } from 'node:util'
 import type { ApiKeyEvent, VerifyResult } from 'latchkey'
-import { ApiKeysClientError, type Verification, type VerifyKeyRequest } from 'latchkey/client'
+import {
+  ApiKeysClientError,
+  createApiKeysClient,
+  type Verification,
+  type VerifyKeyRequest,
+} from 'latchkey/client'
 import { betterAuthFormat } from 'latchkey/import'
 import { type RemoteApiKeys, type RemoteApiKeysOptions, remoteApiKeys } from 'latchkey/remote'
 import { describe, expect, it } from 'vitest'
 import { fakeClock, settle } from '../support/fake-clock.ts'
+import { createWorld } from '../support/management-world.ts'
 import { ALICE, createTestKeys, forgeKey, NAME } from '../support/test-keys.ts'
 
 const READ = { projects: ['read'] }
@@ -685,5 +691,30 @@ describe('options', () => {
   it('tell the prefix on, by which bearer tokens are recognised', () => {
     expect(remoteApiKeys(client, { prefix: 'acme' }).prefix).toBe('acme')
     expect(remoteApiKeys(client)).not.toHaveProperty('prefix')
+  })
+})
+
+describe('the status of a key', () => {
+  it('is active, whether or not the service says so', async () => {
+    const { keys, port, clock } = await createWorld()
+    const { key: own } = await keys.issue({ ...NAME, permissions: { 'api-keys': ['verify'] } })
+    // By the uses that are written, which come late, it is idle.
+    const { key } = await keys.issue({ ...NAME, idleExpiryMs: 60_000 })
+    await clock.advance(60_000)
+    for (const isEarlier of [false, true]) {
+      const client = createApiKeysClient({
+        baseUrl: `http://127.0.0.1:${port}/api-keys`,
+        key: own,
+        async fetch(url, init) {
+          const answer = (await (await fetch(url, init)).json()) as { apiKey: { status?: string } }
+          expect(answer.apiKey.status).toBe('active')
+          if (isEarlier) delete answer.apiKey.status
+          return Response.json(answer)
+        },
+      })
+      const remote = remoteApiKeys(client)
+      const [first, remembered] = [await remote.verify(key), await remote.verify(key)]
+      expect([first, remembered]).toMatchObject(Array(2).fill({ ok: true, apiKey: { status: 'active' } }))
+    }
   })
 })

@@ -1,5 +1,5 @@
 import type { KeyChange, KeyRecord, KeyStore } from 'latchkey'
-import { redisStore } from 'latchkey/redis'
+import { type RedisStore, redisStore } from 'latchkey/redis'
 import { describe, expect, it } from 'vitest'
 import { createRedisStore } from '../../lib/stores/redis/redis-store.ts'
 import { at, lease, quota, record } from '../support/key-records.ts'
@@ -21,9 +21,9 @@ describe.each(SERVERS)('%s', (_name, connect) => {
    * `check` look at what is left with another process.
    */
   async function crashEverywhere(
-    prepare: (store: Required<KeyStore>) => Promise<unknown>,
-    work: (store: Required<KeyStore>) => Promise<unknown>,
-    check: (left: { store: Required<KeyStore>; hasResolved: boolean; keyPrefix: string }) => Promise<unknown>,
+    prepare: (store: RedisStore) => Promise<unknown>,
+    work: (store: RedisStore) => Promise<unknown>,
+    check: (left: { store: RedisStore; hasResolved: boolean; keyPrefix: string }) => Promise<unknown>,
   ): Promise<number> {
     for (let command = 1; ; command += 1) {
       const keyPrefix = newPrefix()

@@ -28,10 +28,15 @@ function betweenReads(client: RedisStoreClient, act: (key: string) => Promise<vo
   }
 }
 
-async function listAll(store: KeyStore, owners: readonly Owner[], limit: number): Promise<string[]> {
+async function listAll(
+  store: KeyStore,
+  owners: readonly Owner[],
+  limit: number,
+  order?: 'newest',
+): Promise<string[]> {
   const seen: string[] = []
   for (let after: KeyPosition | undefined; ; ) {
-    const page = await store.list({ owners }, { limit, ...(after && { after }) })
+    const page = await store.list({ owners }, { limit, ...(after && { after }), ...(order && { order }) })
     seen.push(...idsOf(page))
     if (page.length < limit) return seen
     after = page.at(-1)
@@ -87,6 +92,28 @@ describe.each(SERVERS)('a listing of several owners in Redis on %s', (_name, con
           // No gap: what was seen is the beginning of what there is.
           expect(seen).toEqual(all.slice(0, seen.length))
           expect(seen.length).toBeGreaterThanOrEqual(before.length)
+        },
+      ),
+      { numRuns: 40 },
+    )
+  })
+
+  it('shows every key once, the newest first, while others are added between its reads', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.nat(3), { maxLength: 30 }),
+        fc.array(fc.array(fc.nat(3), { maxLength: 3 }), { maxLength: 20 }),
+        fc.integer({ min: 1, max: 12 }),
+        async (before, late, limit) => {
+          const { store, add, over } = setUp()
+          for (const owner of before) await add(owner)
+          const there = idsOf(await store.list({}, { limit: 200 }))
+          const reading = over(async () => {
+            for (const owner of late.shift() ?? []) await add(owner)
+          })
+          const seen = await listAll(reading, [0, 1, 2, 3].map(ownerOf), limit, 'newest')
+          expect(seen).toEqual([...new Set(seen)].sort().reverse())
+          expect(seen.filter((id) => there.includes(id))).toEqual(there.toReversed())
         },
       ),
       { numRuns: 40 },

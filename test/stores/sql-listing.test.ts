@@ -31,7 +31,10 @@ async function fill(store: SqlStore): Promise<void> {
   )
 }
 
-describe('a listing of several owners', () => {
+describe.each<['oldest' | 'newest', { order?: 'newest' }]>([
+  ['oldest', {}],
+  ['newest', { order: 'newest' }],
+])('a listing of several owners, the %s first,', (_order, order) => {
   it('reads no more keys than a page of each may need in MariaDB', async () => {
     const database = await createMariadb()
     onTestFinished(() => database.remove())
@@ -41,7 +44,7 @@ describe('a listing of several owners', () => {
     await fill(store)
     await pool.query('analyze table latchkey_keys')
     await pool.query('flush status')
-    expect(await store.list({ owners: ownersOf(3) }, { limit: 21, after })).toHaveLength(21)
+    expect(await store.list({ owners: ownersOf(3) }, { limit: 21, after, ...order })).toHaveLength(21)
     const [rows] = await pool.query(`show session status like 'Handler_read%'`)
     const read = (rows as { Value: string }[]).reduce((sum, { Value }) => sum + Number(Value), 0)
     // From the index, from what each read and from all that together; then by id, with the quota.
@@ -53,7 +56,7 @@ describe('a listing of several owners', () => {
     onTestFinished(() => database.remove())
     await fill(database.open())
     const { list } = createStatements(sqliteDialect, resolveTableNames({}, []))
-    const { sql, parameters } = list({ owners: ownersOf(3) }, 21, after)
+    const { sql, parameters } = list({ owners: ownersOf(3) }, { limit: 21, after, ...order })
     const values = parameters.map((value) => (typeof value === 'string' ? `'${value}'` : String(value)))
     const plan = await database.query(
       `explain query plan ${sql.replaceAll('?', () => values.shift() as string)}`,
@@ -71,7 +74,7 @@ it('has few texts for MySQL, which keeps all that it has prepared', () => {
   const { list } = createStatements(mysqlDialect, resolveTableNames({}, []))
   const texts = new Set<string>()
   for (let count = 1; count <= 100; count += 1)
-    for (const limit of [21, 25, 32]) texts.add(list({ owners: ownersOf(count) }, limit, after).sql)
+    for (const limit of [21, 25, 32]) texts.add(list({ owners: ownersOf(count) }, { limit, after }).sql)
   // 1, 2, 4, 8, 16, 32, 64 and 128 owners.
   expect(texts.size).toBe(8)
 })

@@ -32,6 +32,7 @@ export function apiKeyAt(now: number, members: Partial<ApiKey> = {}): ApiKey {
     rotatedFrom: null,
     rotatedTo: null,
     version: 1,
+    status: 'active',
     ...members,
   })
 }

@@ -12,6 +12,7 @@ const READ = PAGE + 1
 const READ_BY_STATUS = 5 * READ
 
 const owner = { type: 'user', id: 'u7' }
+const SOON = at(100_000_000_001)
 const NOBODY = { type: 'user', id: 'nobody' }
 /** The keys of each alternate with those of the others. */
 const owners = ['u1', 'u2', 'u3', 'u4', 'u5'].map((id) => ({ type: 'user', id }))
@@ -38,6 +39,18 @@ const LISTS: readonly (readonly [what: string, options: ListOptions, rows: numbe
   ['disabled keys', { status: 'disabled' }, READ_BY_STATUS, 'is_disabled'],
   ['expired keys', { status: 'expired' }, READ_BY_STATUS, 'may_expire'],
   ['revoked keys', { status: 'revoked' }, READ, 'revoked'],
+  ['the newest', { order: 'newest' }, READ, 'created'],
+  ['the newest of an owner', { owner, order: 'newest' }, READ, 'owner'],
+  ['the newest of several owners', { owners, order: 'newest' }, 2 * READ + owners.length, 'owner'],
+  ['the newest of a creator', { createdBy: 'a33', order: 'newest' }, READ, 'created_by'],
+  ['the newest active keys', { status: 'active', order: 'newest' }, READ_BY_STATUS, 'is_active'],
+  ['active keys that expire soon', { status: 'active', expiresBefore: SOON }, READ_BY_STATUS, 'may_expire'],
+  [
+    'the newest active keys that expire soon',
+    { status: 'active', expiresBefore: SOON, order: 'newest' },
+    READ_BY_STATUS,
+    'may_expire',
+  ],
   ...statuses.map(
     (status) => [`${status} keys of an owner`, { owner, status }, KEYS_OF_AN_OWNER, 'owner'] as const,
   ),
@@ -63,8 +76,8 @@ export function testListings(many: ManyKeys): void {
   }
 
   /** A place in the middle of all keys: a cursor is where a key stands in the one order of all. */
-  async function middle(): Promise<string | undefined> {
-    return (await keys.list({ owner, limit: KEYS_OF_AN_OWNER / 2 })).nextCursor
+  async function middle({ order = 'oldest' }: ListOptions): Promise<string | undefined> {
+    return (await keys.list({ owner, order, limit: KEYS_OF_AN_OWNER / 2 })).nextCursor
   }
 
   function expectBounded({ sql, plan }: Explained, rows: number, index: string): void {
@@ -86,21 +99,25 @@ export function testListings(many: ManyKeys): void {
   })
 
   it.each(LISTS)('finds a page in the middle likewise: %s', async (_what, options, rows, index) => {
-    const { queries } = await list({ ...options, cursor: (await middle()) as string })
+    const { queries } = await list({ ...options, cursor: (await middle(options)) as string })
     expect(queries).toHaveLength(1)
     for (const query of queries) expectBounded(query, rows, index)
   })
 
-  it('reads no more where a thousand keys were made in the same millisecond', async () => {
-    const [{ created } = {}] = await many.database.query(`
-      update latchkey_keys set created_at_ms = 1868478400000, expires_at_ms = null, revoked_at_ms = null, enabled = true
-      where id in (select 'k' || n from generate_series(${count - 999}, ${count}) as n) returning created_at_ms as created`)
-    expect(created).toBe('1868478400000')
-    const cursor = Buffer.from(JSON.stringify([1868478400000, `k${count - 500}`])).toString('base64url')
-    const { page, queries } = await list({ cursor })
-    expect(page.apiKeys).toHaveLength(PAGE)
-    for (const query of queries) expectBounded(query, READ, 'created')
-  })
+  it.each(['oldest', 'newest'] as const)(
+    'reads no more where a thousand keys were made in the same millisecond, the %s first',
+    async (order) => {
+      const [{ created } = {}] = await many.database.query(`
+        update latchkey_keys set created_at_ms = 1868478400000, expires_at_ms = null, revoked_at_ms = null, enabled = true
+        where id in (select 'k' || n from generate_series(${count - 999}, ${count}) as n) returning created_at_ms as created`)
+      expect(created).toBe('1868478400000')
+      const place = [1868478400000, `k${count - 500}`, ...(order === 'newest' ? [order] : [])]
+      const cursor = Buffer.from(JSON.stringify(place)).toString('base64url')
+      const { page, queries } = await list({ order, cursor })
+      expect(page.apiKeys).toHaveLength(PAGE)
+      for (const query of queries) expectBounded(query, READ, 'created')
+    },
+  )
 
   it('would show it here if a table was read from end to end, and sorted', async () => {
     const [row] = await many.database.query(

@@ -92,6 +92,7 @@ export function recordingStore(inner: KeyStore = memoryStore()): RecordingStore 
     update: wrap('update'),
     replaceDigest: wrap('replaceDigest'),
     list: wrap('list'),
+    ...(inner.count && { count: wrap('count') }),
     purge: wrap('purge'),
     forget: wrap('forget'),
     recordUsage: wrap('recordUsage'),

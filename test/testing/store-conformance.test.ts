@@ -147,6 +147,26 @@ function listing(inner: FullStore, compare: (a: string, b: string) => number): P
 }
 
 const MIXED = 'list: mixes the keys of several owners in one order, page by page'
+const NEWEST = 'list: goes the other way round where the newest are asked for'
+const EXPIRING = 'list: filters by "expiresAt", to the millisecond'
+const COUNTED = 'list: counts what it lists, where a store can count'
+const byMoment = (a: KeyPosition, b: KeyPosition) => a.createdAt.getTime() - b.createdAt.getTime()
+
+/** Lists the newest first by `order`, and the oldest as it should. */
+function listingNewest(
+  inner: FullStore,
+  order: (a: KeyPosition, b: KeyPosition) => number,
+): Pick<KeyStore, 'list'> {
+  return {
+    async list(filter, page) {
+      if (!page.order) return inner.list(filter, page)
+      const { limit, after } = page
+      const all = (await inner.list(filter, ALL)).sort(order)
+      return all.filter((record) => !after || order(record, after) > 0).slice(0, limit)
+    },
+  }
+}
+
 const byTime = (a: KeyRecord, b: KeyRecord) =>
   a.createdAt.getTime() - b.createdAt.getTime() || (a.id < b.id ? -1 : 1)
 
@@ -718,6 +738,100 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         inner.list({ ...filter, ...(owners && { owners: owners.slice(0, 64) }) }, page),
     })),
     'list: lists the keys of 100 owners',
+  ],
+  [
+    'list ignores the order',
+    broken((inner) => ({ list: (filter, { order: _, ...page }) => inner.list(filter, page) })),
+    NEWEST,
+  ],
+  [
+    'list turns the page round, rather than the listing',
+    broken((inner) => ({
+      async list(filter, { order, ...page }) {
+        const found = await inner.list(filter, page)
+        return order === 'newest' ? found.reverse() : found
+      },
+    })),
+    NEWEST,
+  ],
+  [
+    'list with the newest first goes by id upwards',
+    broken((inner) => listingNewest(inner, (a, b) => byMoment(b, a) || (a.id < b.id ? -1 : 1))),
+    NEWEST,
+  ],
+  [
+    'list with the newest first forgets the id of a position',
+    broken((inner) => ({
+      list: (filter, page) =>
+        inner.list(filter, page.order && page.after ? { ...page, after: { ...page.after, id: '' } } : page),
+    })),
+    NEWEST,
+  ],
+  [
+    'list with the newest first compares by UTF-16 units',
+    broken((inner) => listingNewest(inner, (a, b) => byMoment(b, a) || (a.id < b.id ? 1 : -1))),
+    'list: compares ids by code point, the newest first',
+  ],
+  [
+    'list ignores the order where there are several owners',
+    broken((inner) => ({
+      list: (filter, { order, ...page }) =>
+        inner.list(filter, { ...page, ...(order && !filter.owners?.[1] && { order }) }),
+    })),
+    MIXED,
+  ],
+  [
+    'list ignores "expiresBefore"',
+    broken((inner) => ({ list: ({ expiresBefore: _, ...filter }, page) => inner.list(filter, page) })),
+    EXPIRING,
+  ],
+  [
+    'list takes "expiresBefore" for "endedBefore"',
+    broken((inner) => ({
+      list: ({ expiresBefore, ...filter }, page) =>
+        inner.list({ ...filter, ...(expiresBefore && { endedBefore: expiresBefore }) }, page),
+    })),
+    EXPIRING,
+  ],
+  [
+    'list includes what expires at the moment of "expiresBefore"',
+    broken((inner) => ({
+      list: ({ expiresBefore: before, ...filter }, page) =>
+        inner.list({ ...filter, ...(before && { expiresBefore: new Date(before.getTime() + 1) }) }, page),
+    })),
+    EXPIRING,
+  ],
+  [
+    'list passes over "expiresBefore" where it filters by status',
+    broken((inner) => ({
+      list: ({ expiresBefore, ...filter }, page) =>
+        inner.list({ ...filter, ...(expiresBefore && !filter.status && { expiresBefore }) }, page),
+    })),
+    EXPIRING,
+  ],
+  ['count passes over the filter', broken((inner) => ({ count: () => inner.count({}) })), COUNTED],
+  [
+    'count takes one owner only',
+    broken((inner) => ({
+      count: ({ owners, ...filter }) =>
+        inner.count({ ...filter, ...(owners && { owners: owners.slice(0, 1) }) }),
+    })),
+    COUNTED,
+  ],
+  [
+    'count answers what it has counted before',
+    broken((inner) => {
+      const counted = new Map<string, number>()
+      return {
+        async count(filter) {
+          const name = JSON.stringify(filter)
+          const count = counted.get(name) || (await inner.count(filter))
+          counted.set(name, count)
+          return count
+        },
+      }
+    }),
+    COUNTED,
   ],
   [
     'list looks at one member of the filter only',

@@ -210,6 +210,14 @@ interface HeldPepper {
 type WholeDigest = Omit<PreparedDigest, 'coverage' | 'readsAtMost' | 'beforeBlame'> &
   Partial<Pick<PreparedDigest, 'readsAtMost' | 'beforeBlame'>>
 
+/** How a stored digest was made: its scheme, and the id of its pepper, null where it has none. */
+export function schemeOf(digest: string): { readonly scheme: string; readonly pepper: string | null } {
+  const { whole } = readCoverage(digest)
+  // Nothing of a text that names no scheme is shown: it may be a key.
+  const scheme = /^\$([a-z0-9-]{1,32})\$/.exec(whole)?.[1] ?? 'unknown'
+  return { scheme, pepper: HMAC_SHA256.exec(whole)?.[1] ?? null }
+}
+
 const always = () => true
 
 /** Only a pepper can differ from process to process. */

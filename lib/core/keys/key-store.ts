@@ -49,6 +49,25 @@ export interface KeyFilter {
   readonly status?: { readonly is: KeyStatus; readonly at: Date }
   /** Only keys that were revoked or had expired before this moment. */
   readonly endedBefore?: Date
+  /** Only keys with an `expiresAt` before this moment, whatever their status. `idleExpiryMs` does not count. */
+  readonly expiresBefore?: Date
+}
+
+/** Which keys come first: those that were created first, or those that were created last. */
+export type KeyOrder = 'oldest' | 'newest'
+
+/** Which part of a listing to answer. */
+export interface ListPage {
+  /** How many records to answer at most. */
+  readonly limit: number
+  /** Begins right behind this position, in the order of the listing; left out, at the start. */
+  readonly after?: KeyPosition
+  /**
+   * `newest` lists in exactly the opposite order.
+   *
+   * @default the keys that were created first come first
+   */
+  readonly order?: 'newest'
 }
 
 /** A place in the order of a listing: right behind this record. */
@@ -60,6 +79,11 @@ export interface KeyPosition {
 /** The order of every listing: negative where `a` comes first. */
 export function comparePositions(a: KeyPosition, b: KeyPosition): number {
   return a.createdAt.getTime() - b.createdAt.getTime() || compareCodePoints(a.id, b.id)
+}
+
+/** The same for a listing in this order. */
+export function comparisonOf(order: ListPage['order']): typeof comparePositions {
+  return order === 'newest' ? (a, b) => comparePositions(b, a) : comparePositions
 }
 
 /** What a key was used since the last batch. */
@@ -135,14 +159,14 @@ export interface KeyStore {
   replaceDigest(id: string, expected: string, next: string): Promise<boolean>
 
   /**
-   * The first `limit` records behind `after`, in the order of `(createdAt, id)`, ids compared by code point. The keys of several
-   * owners are mixed in this order. It stays as it is while keys are inserted. A listing that begins after a write has resolved
-   * includes it: whoever revokes all keys of an owner finds them here.
+   * The first `limit` records behind `after`, in the order of `(createdAt, id)`, ids compared by code point; with `order: 'newest'`
+   * in the opposite order, of both. The keys of several owners are mixed in this order. It stays as it is while keys are
+   * inserted. A listing that begins after a write has resolved includes it: whoever revokes all keys of an owner finds them here.
    */
-  list(
-    filter: KeyFilter,
-    page: { readonly limit: number; readonly after?: KeyPosition },
-  ): Promise<KeyRecord[]>
+  list(filter: KeyFilter, page: ListPage): Promise<KeyRecord[]>
+
+  /** How many records `list` has for this filter. Without this method, they are counted by listing them, 1,000 at a time. */
+  count?(filter: KeyFilter): Promise<number>
 
   /** Removes those of the records that at `at` still are revoked or expired; returns how many. */
   purge(ids: readonly string[], at: Date): Promise<number>

@@ -94,16 +94,28 @@ export interface ApiKeyQuota {
  * A key as everybody may see it, and what becomes `req.apiKey`: the record without `lookup` and `digest`.
  * Frozen and safe to serialise.
  */
-export type ApiKey = Readonly<Omit<KeyRecord, 'lookup' | 'digest' | 'quota'> & { quota: ApiKeyQuota | null }>
+export type ApiKey = Readonly<
+  Omit<KeyRecord, 'lookup' | 'digest' | 'quota'> & {
+    quota: ApiKeyQuota | null
+    /**
+     * The status when the key was read, changed or verified; it does not change afterwards. A verified key is `active`. For
+     * the status at another moment, call `keyStatus(apiKey)`.
+     */
+    status: KeyStatus
+  }
+>
 
-/** The state of a key at a moment, the strongest first: revoked, expired, disabled, active. */
+/** The status of a key at a moment. Of several that apply, it is the first of: revoked, expired, disabled, active. */
 export type KeyStatus = 'active' | 'disabled' | 'expired' | 'revoked'
 
+export const KEY_STATUSES: readonly KeyStatus[] = ['active', 'disabled', 'expired', 'revoked']
+
 /** The public view of a record. `heldUnits` are those that this process has leased of its quota and not spent. */
-export function toApiKey(record: KeyRecord, heldUnits = 0): ApiKey {
+export function toApiKey(record: KeyRecord, status: KeyStatus, heldUnits = 0): ApiKey {
   const { lookup: _lookup, digest: _digest, quota, ...rest } = record
   return deepFreeze({
     ...rest,
+    status,
     quota: quota && {
       remaining: quota.remaining + heldUnits,
       refill: quota.refill,
@@ -114,12 +126,16 @@ export function toApiKey(record: KeyRecord, heldUnits = 0): ApiKey {
 }
 
 /**
- * The status of a key at `at`. Idleness counts from its last use that was written down, or from its creation;
- * `idleSlackMs` allows for uses that are not written yet.
+ * The status of a key at `at`, which is now if left out. Idle time counts from the last use that was written down, or from
+ * the creation of the key; `idleSlackMs`, in milliseconds, allows for uses that are not written yet.
+ *
+ * @example
+ * keyStatus(apiKey) // 'active'
+ * keyStatus(apiKey, new Date(Date.now() + 7 * 86_400_000)) // 'expired': it ends within a week
  */
 export function keyStatus(
   key: Pick<KeyRecord, 'revokedAt' | 'expiresAt' | 'idleExpiryMs' | 'lastUsedAt' | 'createdAt' | 'enabled'>,
-  at: Date,
+  at: Date = new Date(),
   idleSlackMs = 0,
 ): KeyStatus {
   if (key.revokedAt) return 'revoked'
@@ -143,6 +159,11 @@ export function endOf(
 /** When a key was revoked or expires, whichever comes first; infinite where it does neither. */
 export function endedAt(record: KeyRecord): number {
   return Math.min(record.revokedAt?.getTime() ?? Infinity, endOf(record) ?? Infinity)
+}
+
+/** Whether a key has an `expiresAt`, and that lies before a moment. */
+export function expiresEarlier({ expiresAt }: Pick<KeyRecord, 'expiresAt'>, than: Date): boolean {
+  return expiresAt !== null && expiresAt.getTime() < than.getTime()
 }
 
 export function isOwnedBy({ owner }: Pick<KeyRecord, 'owner'>, owners: readonly Owner[]): boolean {
@@ -200,14 +221,15 @@ export function checkRecord(value: unknown): KeyRecord {
 }
 
 /**
- * The same for what a service answered as a key, its dates being dates already.
+ * The same for what a service answered as a key, its dates being dates already. An earlier service sends no `status`: then it
+ * is decided here, as of now.
  *
  * @throws LatchkeyError `malformed_record`, which names the member and never its value.
  */
 export function checkApiKey(value: unknown): ApiKey {
-  return deepFreeze(
-    copyMembers('the service answered', 'an API key', API_KEY_MEMBERS, value) as unknown as ApiKey,
-  )
+  const { status, ...rest } = copyMembers('the service answered', 'an API key', API_KEY_MEMBERS, value)
+  const apiKey = rest as unknown as Omit<ApiKey, 'status'>
+  return deepFreeze({ ...apiKey, status: (status as KeyStatus | undefined) ?? keyStatus(apiKey) })
 }
 
 function copyMembers(
@@ -275,6 +297,7 @@ const { lookup: _lookup, digest: _digest, ...SHOWN_MEMBERS } = RECORD_MEMBERS
 
 const API_KEY_MEMBERS: { readonly [member in keyof ApiKey]: (value: unknown) => boolean } = {
   ...SHOWN_MEMBERS,
+  status: (value) => value === undefined || KEY_STATUSES.includes(value as KeyStatus),
   quota: (value) =>
     value === null || (isObject(value) && isCount(value.remaining) && isDateOrNull(value.nextRefillAt)),
 }

@@ -7,7 +7,7 @@ import type { DependencyRunner } from '../faults.ts'
 import type { ImportedFormats } from '../keys/imported-format.ts'
 import { mayBeId } from '../keys/key-id.ts'
 import type { KeyChange, KeyFilter, KeyPosition, KeyStore } from '../keys/key-store.ts'
-import { type ApiKey, type KeyRecord, toApiKey } from '../keys/record.ts'
+import { type ApiKey, type KeyRecord, keyStatus, toApiKey } from '../keys/record.ts'
 import { startQuota } from '../limits/quota.ts'
 import type { QuotaLeases } from '../limits/quota-leases.ts'
 import { isTold } from './insert-confirmed.ts'
@@ -118,7 +118,7 @@ export function createKeyChanges(parts: ChangeParts) {
 
   function announce({ before, record, event, at, by }: CommittedChange): ApiKey {
     // What this process holds of a quota that was replaced is still shown as it was.
-    const views = { before: view(before), apiKey: view(record) }
+    const views = { before: view(before, at), apiKey: view(record, at) }
     if (record.quota && record.quota !== before.quota) quotaLeases.wasSet(record.lineageId, record.quota)
     if (event) emit({ ...event, at, keyId: record.id, owner: record.owner, by, ...views })
     return views.apiKey
@@ -181,20 +181,20 @@ export function createKeyChanges(parts: ChangeParts) {
     return mayBeId(id, formats)
   }
 
-  /** The public view, with the units counted that this process holds. */
-  function view(record: KeyRecord): ApiKey {
+  /** The public view at a moment, with the units counted that this process holds. */
+  function view(record: KeyRecord, at = new Date(clock.now())): ApiKey {
     const { quota, lineageId } = record
-    return toApiKey(record, quota ? quotaLeases.heldOf(lineageId, quota) : 0)
+    return toApiKey(record, keyStatus(record, at), quota ? quotaLeases.heldOf(lineageId, quota) : 0)
   }
 
-  async function* pages(filter: KeyFilter): AsyncGenerator<KeyRecord[]> {
+  async function* pages(filter: KeyFilter, limit = PAGE): AsyncGenerator<KeyRecord[]> {
     let after: KeyPosition | undefined
     for (;;) {
-      const records = await store.list(filter, { limit: PAGE, ...(after && { after }) })
+      const records = await store.list(filter, { limit, ...(after && { after }) })
       const last = records.at(-1)
       if (!last) return
       yield records
-      if (records.length < PAGE) return
+      if (records.length < limit) return
       after = { createdAt: last.createdAt, id: last.id }
     }
   }

@@ -12,7 +12,7 @@ import type { ImportedKey } from '../keys/imported-key.ts'
 import { newKeyId } from '../keys/key-format.ts'
 import { DEFAULT_SETTINGS } from '../keys/key-settings.ts'
 import type { KeyStore } from '../keys/key-store.ts'
-import { type ApiKey, type KeyRecord, toApiKey } from '../keys/record.ts'
+import { type ApiKey, type KeyRecord, keyStatus, toApiKey } from '../keys/record.ts'
 import { startQuota } from '../limits/quota.ts'
 import { requireCapabilities } from '../store-access.ts'
 import type { RecordCache } from '../verify/record-cache.ts'
@@ -55,8 +55,8 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
     const { record } = await prepare(imported, 0)
     await insertConfirmed(store, [record])
     cache.forgetMissing(record.lookup)
-    const apiKey = toApiKey(record)
     const at = new Date(clock.now())
+    const apiKey = toApiKey(record, keyStatus(record, at))
     emit({ type: 'key.imported', at, keyId: record.id, owner: record.owner, by, before: null, apiKey })
     return apiKey
   }

@@ -2,7 +2,7 @@ import { checkObject, checkShownText } from '../../internal/options.ts'
 import { BOUNDS } from '../keys/bounds.ts'
 import { checkKeyId, checkPrefix } from '../keys/key-format.ts'
 import { checkSettings, DEFAULT_SETTINGS, SETTINGS } from '../keys/key-settings.ts'
-import { checkOwner, toApiKey } from '../keys/record.ts'
+import { checkOwner, keyStatus, toApiKey } from '../keys/record.ts'
 import { startQuota } from '../limits/quota.ts'
 import { requireCapabilities } from '../store-access.ts'
 import { insertConfirmed } from './insert-confirmed.ts'
@@ -38,7 +38,7 @@ export function createIssue(parts: ManagementParts, newKey: NewKey): KeyManageme
     })
     await insertConfirmed(store, [record])
     cache.forgetMissing(record.lookup)
-    const apiKey = toApiKey(record)
+    const apiKey = toApiKey(record, keyStatus(record, at))
     emit({ type: 'key.issued', at, keyId: record.id, owner, by: createdBy, before: null, apiKey })
     return { key, apiKey }
   }

@@ -1,6 +1,7 @@
 import type { LatchkeyError } from '../../errors.ts'
 import type { ImportedKey } from '../keys/imported-key.ts'
 import type { KeySettings } from '../keys/key-settings.ts'
+import type { KeyOrder } from '../keys/key-store.ts'
 import type { ApiKey, KeyStatus, Owner } from '../keys/record.ts'
 
 /** A new key, the only time its text can be read. */
@@ -96,13 +97,13 @@ export interface RotatedKey extends IssuedKey {
   readonly previous: ApiKey
 }
 
-/** Which keys to list; every member given must hold. */
-export interface ListOptions {
+/** Which keys to list or to count; every member given must hold. Without any, all keys. */
+export interface KeySelection {
   /** Only keys of this owner. */
   owner?: Owner
   /**
-   * Only keys of any of these owners, at most 100; of none where it is empty. The keys of all of them come in one order,
-   * that of their creation. Not together with `owner`.
+   * Only keys of any of these owners, at most 100; of none where it is empty. A list shows the keys of all of them in one
+   * order. Not together with `owner`.
    */
   owners?: readonly Owner[]
   /** Only keys that this person or program issued. */
@@ -112,16 +113,41 @@ export interface ListOptions {
   /** Only keys that have this status now. */
   status?: KeyStatus
   /**
+   * Only keys whose `expiresAt` is before this moment. It says nothing of their status: add `status: 'active'` to leave out
+   * those that have expired already, or were revoked. Expiry for lack of use (`idleExpiryMs`) does not count.
+   */
+  expiresBefore?: Date
+}
+
+/** Which keys to list, and in which order. */
+export interface ListOptions extends KeySelection {
+  /**
+   * Which keys come first: those that were created first, or those that were created last.
+   *
+   * @default 'oldest'
+   */
+  order?: KeyOrder
+  /**
    * How many keys to return at most, 1 to 1,000.
    *
    * @default 50
    */
   limit?: number
-  /** The `nextCursor` of the page before, with the same filter. */
+  /** The `nextCursor` of the page before, with the same filter and the same `order`. */
   cursor?: string
 }
 
-/** Keys in the order of their creation. */
+/** How many keys have a digest of one kind. */
+export interface DigestCount {
+  /** The scheme that the digest names: `sha256`, `hmac-sha256`, `bcrypt-sha256`, or that of an imported one. */
+  readonly scheme: string
+  /** The id of the pepper it was made under; null for schemes without one. */
+  readonly pepper: string | null
+  /** How many keys have such a digest. */
+  readonly count: number
+}
+
+/** Keys in the order of their creation, the oldest or the newest first. */
 export interface ApiKeyPage {
   /** At most `limit` keys. */
   readonly apiKeys: readonly ApiKey[]
@@ -259,13 +285,40 @@ export interface KeyManagement {
   /** The key with this id; null when there is none. @throws LatchkeyError `unavailable` */
   get(id: string): Promise<ApiKey | null>
   /**
-   * Keys in the order of their creation, page by page. Their permissions are those stored with them, whatever
-   * `ownerPermissions` answers.
+   * Keys in the order of their creation, the oldest first unless `order` says otherwise, page by page. Their permissions are
+   * those stored with them, whatever `ownerPermissions` answers.
    *
    * @throws TypeError when an option is wrong.
-   * @throws LatchkeyError `invalid_cursor` when `cursor` is not the `nextCursor` of a page; `unavailable` on a fault.
+   * @throws LatchkeyError `invalid_cursor` when `cursor` is not the `nextCursor` of a page in this order; `unavailable` on a fault.
+   * @example
+   * const inAWeek = new Date(Date.now() + 7 * 86_400_000)
+   * const { apiKeys } = await keys.list({ status: 'active', expiresBefore: inAWeek })
    */
   list(options?: ListOptions): Promise<ApiKeyPage>
+  /**
+   * How many keys there are; with a selection, how many `list` would show on all its pages. PostgreSQL, MySQL, MariaDB and
+   * SQLite count for themselves; from Redis, and from a store of your own without `count`, the keys are read, 1,000 at a time.
+   *
+   * @throws TypeError when a member of the selection is wrong.
+   * @throws LatchkeyError `unavailable` on a fault.
+   * @example
+   * await keys.count({ owner: { type: 'user', id: 'u_1' }, status: 'active' }) // 3
+   */
+  count(selection?: KeySelection): Promise<number>
+  /**
+   * How many keys have a digest of each scheme and pepper, in the order of their names. A pepper that is not in it may go. It
+   * counts every key that is stored, also those that are revoked or have expired: a key without its pepper cannot be
+   * verified, and the answer is 503 rather than 401.
+   *
+   * It reads every key, 1,000 at a time. A key that is issued meanwhile may be missed: take a pepper out only once every process
+   * makes its digests under another one.
+   *
+   * @throws LatchkeyError `unavailable` on a fault.
+   * @example
+   * await keys.countByDigest()
+   * // [{ scheme: 'hmac-sha256', pepper: '2025', count: 12 }, { scheme: 'sha256', pepper: null, count: 3 }]
+   */
+  countByDigest(): Promise<readonly DigestCount[]>
   /**
    * Changes settings of a key; what is not given stays. Once it resolves, no request is decided by the old ones.
    *

@@ -1,4 +1,5 @@
 import { createKeyChanges } from './change-keys.ts'
+import { createKeyCounts } from './count.ts'
 import { createOwnerErasure } from './erase.ts'
 import { createKeyImport } from './import-keys.ts'
 import { createOwnerInvalidation } from './invalidate-owner.ts'
@@ -27,6 +28,7 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
       return record && view(record)
     },
     list: createKeyListing({ ...parts, view }),
+    ...createKeyCounts(parts, changes),
     ...createUpdate(parts, changes),
     ...revocation,
     rotate: createRotate(parts, changes, newKey),

@@ -72,8 +72,8 @@ export function createRotate(
     const previous = afterChange(old, ended)
     cache.forgetMissing(record.lookup)
     await publish([previous])
-    const apiKey = view(record)
-    const views = { before: view(old), apiKey: view(previous) }
+    const apiKey = view(record, at)
+    const views = { before: view(old, at), apiKey: view(previous, at) }
     emit({
       type: 'key.rotated',
       at,

@@ -214,7 +214,8 @@ export function createRecordCache(
     try {
       const { quota, expiresAt, createdAt, lastUsedAt } = record
       return {
-        apiKey: toApiKey(record),
+        // It is shown once the key was found to be active, and never otherwise.
+        apiKey: toApiKey(record, 'active'),
         lookup: record.lookup,
         digestText: record.digest,
         digest: digester.prepare(record.digest),

@@ -1,4 +1,4 @@
-import type { KeyPosition } from '../../core/keys/key-store.ts'
+import type { KeyPosition, ListPage } from '../../core/keys/key-store.ts'
 import type { Owner } from '../../core/keys/record.ts'
 
 /** How everything of the store is called in Redis. What is between braces decides in a Cluster where it is. */
@@ -46,9 +46,10 @@ export function readIndexMember(member: string): { readonly lookup: string; read
   return { lookup: text, stamp }
 }
 
-/** Where a range begins that holds what comes behind the position. */
-export function behind(position: KeyPosition): string {
-  return `[${sortKey(position)}${BEHIND}`
+/** Where a range begins that holds what comes behind the position, in the order of the listing; without one, all. */
+export function behind(position: KeyPosition | undefined, order: ListPage['order']): string {
+  if (order === 'newest') return position ? `(${sortKey(position)}${END}` : '+'
+  return position ? `[${sortKey(position)}${BEHIND}` : '-'
 }
 
 const MAX_TIME = 8_640_000_000_000_000

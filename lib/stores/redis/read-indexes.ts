@@ -1,11 +1,13 @@
+import type { ListPage } from '../../core/keys/key-store.ts'
 import { compareCodePoints } from '../../internal/code-points.ts'
 import type { RedisCalls } from './calls.ts'
 import type { Listing } from './indexes.ts'
 import { READ_INDEXES } from './scripts.ts'
 
-/** Where to begin, about how many entries are wanted, and how many to read of each index at most. */
+/** Where to begin and in which order, about how many entries are wanted, and how many to read of each index at most. */
 export interface IndexRange {
   readonly from: string
+  readonly order: ListPage['order']
   readonly size: number
   readonly each: number
 }
@@ -20,13 +22,17 @@ export interface IndexPart {
 export async function readIndexes(
   calls: RedisCalls,
   keys: readonly string[],
-  { from, size, each }: IndexRange,
+  { from, order, size, each }: IndexRange,
 ): Promise<IndexPart> {
-  const read = await readEach(calls, keys, from, '+', each)
+  const isNewest = order === 'newest'
+  const compare = (a: Listing, b: Listing) => (isNewest ? compareEntries(b, a) : compareEntries(a, b))
+  const inOrder = (entries: readonly Listing[]) => entries.toSorted(compare)
+  const command = isNewest ? 'ZREVRANGEBYLEX' : 'ZRANGEBYLEX'
+  const read = await readEach(calls, command, keys, from, isNewest ? '-' : '+', each)
   // What an index has after its last entry here is not known, so nothing after the first of these is answered.
   const lastRead = inOrder(read.flatMap((entries) => (entries.length < each ? [] : entries.slice(-1))))
   const [horizon] = lastRead
-  const known = inOrder(read.flat()).filter((entry) => !horizon || compareEntries(entry, horizon) <= 0)
+  const known = inOrder(read.flat()).filter((entry) => !horizon || compare(entry, horizon) <= 0)
   const entries = known.slice(0, size)
   const last = entries.at(-1)
   if (!last) return { entries, next: null }
@@ -36,7 +42,7 @@ export async function readIndexes(
   // later one alone would move a cursor past the earlier. So what has ended is read once more, up to the last entry.
   const goesOn = new Set(lastRead.map(({ key }) => key))
   const ended = keys.filter((key) => !goesOn.has(key))
-  const again = await readEach(calls, ended, from, `[${last.member}`, ALL)
+  const again = await readEach(calls, command, ended, from, `[${last.member}`, ALL)
   return { entries: inOrder([...entries.filter(({ key }) => goesOn.has(key)), ...again.flat()]), next }
 }
 
@@ -45,6 +51,7 @@ const ALL = -1
 /** Those of one place by one script, so that no key comes between them. */
 async function readEach(
   calls: RedisCalls,
+  command: 'ZRANGEBYLEX' | 'ZREVRANGEBYLEX',
   keys: readonly string[],
   from: string,
   to: string,
@@ -52,15 +59,11 @@ async function readEach(
 ): Promise<Listing[][]> {
   const read = await Promise.all(
     calls.byPlace(keys, asKey).map(async (place) => {
-      const [found] = (await calls.run(READ_INDEXES, place, [from, to, limit])) as [string[][]]
+      const [found] = (await calls.run(READ_INDEXES, place, [from, to, limit, command])) as [string[][]]
       return place.map((key, i) => (found[i] ?? []).map((member) => ({ key, member })))
     }),
   )
   return read.flat()
-}
-
-function inOrder(entries: readonly Listing[]): Listing[] {
-  return entries.toSorted(compareEntries)
 }
 
 function compareEntries(a: Listing, b: Listing): number {

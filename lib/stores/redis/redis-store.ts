@@ -2,8 +2,8 @@ import type {
   Forgetting,
   KeyChange,
   KeyFilter,
-  KeyPosition,
   KeyStore,
+  ListPage,
   Proposal,
   QuotaSwapResult,
   UsageDelta,
@@ -26,6 +26,9 @@ import { createRedisQuotas } from './quotas.ts'
 import { readIndexes } from './read-indexes.ts'
 import { fromPointer, type StoredRecord, toFields, toIntentText, toJson } from './record.ts'
 import { AGREE, LEAVE_LINEAGE, READ, REMOVE, REMOVE_POINTER, REPLACE_DIGEST, UPDATE, USE } from './scripts.ts'
+
+/** A store in Redis: everything that a store can do, but that keys are counted by listing them. */
+export type RedisStore = Required<Omit<KeyStore, 'count'>>
 
 /**
  * Keeps keys in Redis 6.2 or later: one server, one behind Sentinel, or a Cluster.
@@ -52,7 +55,7 @@ import { AGREE, LEAVE_LINEAGE, READ, REMOVE, REMOVE_POINTER, REPLACE_DIGEST, UPD
  * const redis = new Redis()
  * const keys = createApiKeys({ store: redisStore(redis), rateLimiter: redisRateLimiter(redis), prefix: 'acme_live' })
  */
-export function redisStore(client: RedisStoreClient, options: RedisStoreOptions = {}): Required<KeyStore> {
+export function redisStore(client: RedisStoreClient, options: RedisStoreOptions = {}): RedisStore {
   return createRedisStore(client, options, { openMs: OPEN_MS, strayMs: 3_600_000 })
 }
 
@@ -75,7 +78,7 @@ export function createRedisStore(
   client: RedisStoreClient,
   options: RedisStoreOptions,
   { openMs, strayMs }: RedisStoreTimes,
-): Required<KeyStore> {
+): RedisStore {
   checkMethods('client', client, ['eval', 'evalsha', 'pipeline'])
   const settings = resolveRedisStoreOptions(options)
   const layout = createRedisLayout(settings.keyPrefix)
@@ -212,18 +215,23 @@ export function createRedisStore(
     return true
   }
 
-  async function list(filter: KeyFilter, { limit, after }: { limit: number; after?: KeyPosition }) {
+  async function list(filter: KeyFilter, { limit, after, order }: ListPage) {
     const keys = indexes.indexesFor(filter)
     const creatorIndex = filter.createdBy === undefined ? null : layout.indexes.createdBy(filter.createdBy)
     const found: Found[] = []
-    let from: string | null = after ? behind(after) : '-'
+    let from: string | null = behind(after, order)
     // Where one of several owners has most of the keys, more is read of each.
     let factor = 1
     // Where most that is read is of no use, as where the oldest keys were all revoked, more is read at a time.
     for (let least = MIN_CHUNK; found.length < limit && from !== null; least *= 2) {
       const size = Math.min(MAX_CHUNK, Math.max(least, limit - found.length))
       const share = factor * Math.max(MIN_SHARE, Math.ceil((2 * size) / keys.length))
-      const { entries, next } = await readIndexes(calls, keys, { from, size, each: Math.min(size, share) })
+      const { entries, next } = await readIndexes(calls, keys, {
+        from,
+        order,
+        size,
+        each: Math.min(size, share),
+      })
       if (entries.length < size) factor *= 2
       const listed = await readListed(entries, filter)
       const strays = entries.filter((_entry, i) => !listed[i])

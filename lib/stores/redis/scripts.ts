@@ -77,10 +77,10 @@ for i = 1, #KEYS do call('ZREM', KEYS[i], ARGV[i]) end
 return { now, online }
 `)
 
-/** KEYS: indexes. ARGV: where to begin and to end, how many of each; -1 is all. */
+/** KEYS: indexes. ARGV: where to begin and to end, how many of each, -1 being all, and the command that reads in the order wanted. */
 export const READ_INDEXES = script(`${READING}
 local found = {}
-for i = 1, #KEYS do found[i] = call('ZRANGEBYLEX', KEYS[i], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3]) end
+for i = 1, #KEYS do found[i] = call(ARGV[4], KEYS[i], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3]) end
 return { now, online, found }
 `)
 

@@ -2,8 +2,8 @@ import type {
   Forgetting,
   KeyChange,
   KeyFilter,
-  KeyPosition,
   KeyStore,
+  ListPage,
   Proposal,
   QuotaSwap,
   QuotaSwapResult,
@@ -121,14 +121,15 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
       })
     },
 
-    async list(filter: KeyFilter, { limit, after }: { limit: number; after?: KeyPosition }) {
-      checkInteger('limit', limit, 0, Number.MAX_SAFE_INTEGER)
-      const { owners, createdBy, name, lineageId } = filter
-      if ([createdBy, name, lineageId].some((text) => text !== undefined && !isStorable(text))) return []
-      const known = owners?.filter(({ type, id }) => isStorable(type) && isStorable(id))
-      if (known?.length === 0) return []
-      const rows = await readPage({ ...filter, ...(known && { owners: known }) }, limit, after)
+    async list(filter: KeyFilter, page: ListPage) {
+      const limit = checkInteger('limit', page.limit, 0, Number.MAX_SAFE_INTEGER)
+      const rows = await readMatching(filter, (storable) => statements.list(storable, page))
       return rows.slice(0, limit).map(toKeyRecord)
+    },
+
+    async count(filter: KeyFilter) {
+      const [row] = await readMatching(filter, statements.count)
+      return Number(row?.count ?? 0)
     },
 
     async purge(ids: readonly string[], at: Date) {
@@ -197,14 +198,21 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
     }
   }
 
-  async function readPage(filter: KeyFilter, limit: number, after?: KeyPosition): Promise<readonly Row[]> {
-    const read = (owners = filter.owners) =>
-      readRows(() => statements.list({ ...filter, ...(owners && { owners }) }, limit, after))
+  /** What is read by a filter, which may name texts that the database cannot hold: no key has them. */
+  async function readMatching(
+    filter: KeyFilter,
+    statement: (filter: KeyFilter) => Statement,
+  ): Promise<readonly Row[]> {
+    const { createdBy, name, lineageId } = filter
+    if ([createdBy, name, lineageId].some((text) => text !== undefined && !isStorable(text))) return []
+    const owners = filter.owners?.filter(({ type, id }) => isStorable(type) && isStorable(id))
+    if (owners?.length === 0) return []
+    const read = (some = owners) => readRows(() => statement({ ...filter, ...(some && { owners: some }) }))
     const rows = await read()
-    if (rows || !filter.owners) return rows ?? []
+    if (rows || !owners) return rows ?? []
     // One of the owners may be what the database cannot hold: then the others are asked for.
     const known: Owner[] = []
-    for (const owner of filter.owners) if (await read([owner])) known.push(owner)
+    for (const owner of owners) if (await read([owner])) known.push(owner)
     return (known.length > 0 && (await read(known))) || []
   }
 

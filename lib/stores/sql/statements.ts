@@ -1,5 +1,5 @@
 import { type Expression, type ExpressionBuilder, type SqlBool, sql } from 'kysely'
-import type { KeyFilter, KeyPosition, Proposal, UsageDelta } from '../../core/keys/key-store.ts'
+import type { KeyFilter, ListPage, Proposal, UsageDelta } from '../../core/keys/key-store.ts'
 import type { Owner } from '../../core/keys/record.ts'
 import type { QuotaRecord } from '../../core/limits/quota.ts'
 import type { Dialect, Schema } from './dialect.ts'
@@ -103,11 +103,16 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
    * A pair is looked for in the index itself, however many keys were made in the same millisecond, as those of one import may
    * be. MySQL would read the whole index for a pair: there the time alone is looked for.
    */
-  function isBehind(k: Keys, { createdAt, id }: KeyPosition): Expression<SqlBool> {
-    const at = createdAt.getTime()
-    if (name !== 'mysql') return sql<SqlBool>`(k.created_at_ms, k.id) > (${at}, ${id})`
-    const isLater = k.or([k('k.created_at_ms', '>', at), k('k.id', '>', id)])
-    return k.and([k('k.created_at_ms', '>=', at), isLater])
+  function isBehind(k: Keys, { after, order }: ListPage): Expression<SqlBool> | undefined {
+    if (!after) return undefined
+    const { id } = after
+    const at = after.createdAt.getTime()
+    const behind = order === 'newest' ? '<' : '>'
+    if (name !== 'mysql') {
+      return sql<SqlBool>`(k.created_at_ms, k.id) ${sql.raw(behind)} (${at}, ${id})`
+    }
+    const isFurther = k.or([k('k.created_at_ms', behind, at), k('k.id', behind, id)])
+    return k.and([k('k.created_at_ms', `${behind}=`, at), isFurther])
   }
 
   function rounded(count: number): number {
@@ -118,27 +123,24 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
    * The places of the keys on a page of several owners. The index yields the keys of each owner in order, and no more of them are
    * read than the page may need. SQLite takes an order and a limit in a union only where they are nested.
    */
-  function placesOf(
-    owners: readonly Owner[],
-    filter: KeyFilter,
-    limit: number,
-    after: KeyPosition | undefined,
-  ) {
+  function placesOf(owners: readonly Owner[], filter: KeyFilter, page: ListPage) {
+    const direction = directionOf(page)
+    const limit = sql.lit(rounded(page.limit))
     const selects = padded<Owner | typeof NOBODY>(owners, NOBODY).map((owner) => {
       const own = db
         .selectFrom(`${keys} as k`)
         .select(['k.created_at_ms', 'k.id'])
-        .where((k) => k.and(listed(k, filter, owner, after && isBehind(k, after))))
-        .orderBy('k.created_at_ms')
-        .orderBy('k.id')
-        .limit(sql.lit(rounded(limit)))
+        .where((k) => k.and(listed(k, filter, [owner], isBehind(k, page))))
+        .orderBy('k.created_at_ms', direction)
+        .orderBy('k.id', direction)
+        .limit(limit)
       return db.selectFrom(own.as('own')).selectAll()
     })
     return selects
       .reduce((all, one) => all.unionAll(one))
-      .orderBy('created_at_ms')
-      .orderBy('id')
-      .limit(sql.lit(rounded(limit)))
+      .orderBy('created_at_ms', direction)
+      .orderBy('id', direction)
+      .limit(limit)
   }
 
   return {
@@ -148,19 +150,29 @@ export function createStatements({ name, builder, locksRows }: Dialect, names: T
       return selectKeys.where('k.lookup', 'in', padded(lookups)).compile()
     },
 
-    list(filter: KeyFilter, limit: number, after: KeyPosition | undefined): Statement {
+    list(filter: KeyFilter, page: ListPage): Statement {
       const { owners = [] } = filter
+      const direction = directionOf(page)
       const select =
         owners.length > 1
-          ? selectKeys.innerJoin(placesOf(owners, filter, limit, after).as('place'), 'place.id', 'k.id')
+          ? selectKeys.innerJoin(placesOf(owners, filter, page).as('place'), 'place.id', 'k.id')
           : selectKeys.where((given) => {
               const k = given as unknown as Keys
-              return k.and(listed(k, filter, owners[0], after && isBehind(k, after)))
+              return k.and(listed(k, filter, owners, isBehind(k, page)))
             })
       return select
-        .orderBy('k.created_at_ms')
-        .orderBy('k.id')
-        .limit(sql.lit(rounded(limit)))
+        .orderBy('k.created_at_ms', direction)
+        .orderBy('k.id', direction)
+        .limit(sql.lit(rounded(page.limit)))
+        .compile()
+    },
+
+    count(filter: KeyFilter): Statement {
+      const owners = padded<Owner | typeof NOBODY>(filter.owners ?? [], NOBODY)
+      return db
+        .selectFrom(`${keys} as k`)
+        .select(sql`count(*)`.as('count'))
+        .where((k) => k.and(listed(k, filter, owners, undefined)))
         .compile()
     },
 
@@ -335,21 +347,30 @@ function prepare({ sql: text }: Statement): (parameters: readonly unknown[]) => 
   return (parameters) => ({ sql: text, parameters })
 }
 
+function directionOf({ order }: ListPage): 'asc' | 'desc' {
+  return order === 'newest' ? 'desc' : 'asc'
+}
+
 function listed(
   k: Keys,
-  { createdBy, name, lineageId, status, endedBefore }: KeyFilter,
-  owner: Owner | typeof NOBODY | undefined,
+  { createdBy, name, lineageId, status, endedBefore, expiresBefore }: KeyFilter,
+  owners: readonly (Owner | typeof NOBODY)[],
   place: Expression<SqlBool> | undefined,
 ): Expression<SqlBool>[] {
   const conditions: Expression<SqlBool>[] = []
-  if (owner) conditions.push(k('k.owner_type', '=', owner.type), k('k.owner_id', '=', owner.id))
+  if (owners.length > 0) conditions.push(k.or(owners.map((owner) => isOwnedBy(k, owner))))
   if (createdBy !== undefined) conditions.push(k('k.created_by', '=', createdBy))
   if (name !== undefined) conditions.push(k('k.name', '=', name))
   if (lineageId !== undefined) conditions.push(k('k.lineage_id', '=', lineageId))
   if (status) conditions.push(...hasStatus(k, status))
   if (endedBefore) conditions.push(...hasEnded(k, endedBefore))
+  if (expiresBefore) conditions.push(mayEnd(k), k('k.expires_at_ms', '<', expiresBefore.getTime()))
   if (place) conditions.push(place)
   return conditions
+}
+
+function isOwnedBy(k: Keys, { type, id }: Owner | typeof NOBODY): Expression<SqlBool> {
+  return k.and([k('k.owner_type', '=', type), k('k.owner_id', '=', id)])
 }
 
 /** `keyStatus` of the core, in SQL. */
