@@ -17,7 +17,7 @@ export function ownKeys(keys: ApiKeys): Router {
     } else if (missingPermissions(user.permissions, asked.permissions)) {
       sendProblem(res, 403, 'A key may be given no more than you hold')
     } else {
-      const { key, apiKey } = await keys.issue({ ...asked, owner: ownerOf(user), createdBy: user.id })
+      const { key, apiKey } = await keys.issue({ ...asked, owner: ownerOf(user), by: user.id })
       res.status(201).json({ key, ...summaryOf(apiKey) })
     }
   })

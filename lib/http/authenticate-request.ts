@@ -122,7 +122,12 @@ export const AUTHENTICATOR_OPTIONS = Object.freeze([
  * @throws TypeError naming the option.
  */
 export function createAuthenticator(keys: ApiKeyVerifier, options: AuthenticatorOptions): Authenticator {
-  if (typeof keys?.verify !== 'function') throw new OptionError('keys', 'be what createApiKeys() returned')
+  if (typeof keys?.verify !== 'function') {
+    const isWrapped = typeof (keys as { keys?: ApiKeyVerifier } | undefined)?.keys?.verify === 'function'
+    throw isWrapped
+      ? new TypeError('"keys" comes first and by itself: pass (keys, options), not ({ keys })')
+      : new OptionError('keys', 'be what createApiKeys() returned')
+  }
   const { resolveUser, realm = 'Users', prefix, rateLimitHeaders = 'draft-11' } = options
   if (resolveUser !== undefined) checkFunction('resolveUser', resolveUser)
   if (typeof realm === 'string' && !isQuotable(realm)) throw new OptionError('realm', 'be printable ASCII')

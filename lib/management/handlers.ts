@@ -85,7 +85,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     const id = idOfRequest(asked.headers['idempotency-key'], actor.id, 'issue')
     await refuseDone(actor, id)
     const change = permitted(decide(actor, 'issue', null, withDates(asked.body), policy, now()))
-    const options: IssueOptions = { ...change, createdBy: actor.id, ...(id !== undefined && { id }) }
+    const options: IssueOptions = { ...change, by: actor.id, ...(id !== undefined && { id }) }
     const issued = await doOnce(actor, id, () => room.issue(change.owner, () => keys.issue(options)))
     return { status: 201, body: issued, headers: { ETag: writeETag(issued.apiKey) } }
   }
@@ -210,7 +210,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     const versions = readIfMatch(asked.headers['if-match'])
     for (let attempt = 1; ; attempt++) {
       const apiKey = await keys.get(asked.params.id)
-      const change = permitted(decide(actor, action, apiKey, withDates(asked.body), policy, now()))
+      const change = permitted(decide(actor, action, apiKey, withDates(asked.body ?? {}), policy, now()))
       const { id, version } = apiKey as ApiKey
       if (!matchesVersion(versions, version)) throw refusal('precondition_failed')
       try {
@@ -292,6 +292,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     disable,
     rotate,
     revoke,
+    delete: revoke,
     revoke_all: revokeAll,
     erase,
     self,

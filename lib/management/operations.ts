@@ -16,12 +16,12 @@ import {
   verifyBody,
 } from './schemas.ts'
 
-export type OperationId = Action | 'self' | 'self_revoke' | 'verify' | 'openapi'
+export type OperationId = Action | 'delete' | 'self' | 'self_revoke' | 'verify' | 'openapi'
 
 /** One thing that can be asked for: what `operationId` names in the document. */
 export interface Operation {
   readonly id: OperationId
-  readonly method: 'GET' | 'POST' | 'PATCH'
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   /** Relative to where the interface is mounted; `{id}` is a key's. */
   readonly path: string
   readonly summary: string
@@ -96,6 +96,11 @@ export const OPERATIONS: readonly Operation[] = [
     fixed: FIXED_FIELDS.update,
     isVersioned: true,
     codes: [...FIELD_CODES, 'not_permitted', 'conflict', 'too_many_keys', 'unsupported'],
+  }),
+  operation('delete', 'DELETE', '/{id}', 'Revokes a key: the same as POST /{id}/revoke without a reason', {
+    action: 'revoke',
+    isVersioned: true,
+    codes: ['not_permitted', 'conflict', 'unsupported'],
   }),
   operation('enable', 'POST', '/{id}/enable', 'Lets a disabled key work again', {
     body: noBody,

@@ -29,7 +29,7 @@ export type Action = keyof Changes
 export interface Changes {
   /** Whose keys to list; null lists everybody's. Never empty. */
   list: { readonly owners: readonly Owner[] | null }
-  issue: Omit<IssueOptions, 'createdBy'>
+  issue: Omit<IssueOptions, 'by' | 'createdBy'>
   read: Readonly<Record<never, never>>
   update: Partial<KeySettings>
   enable: Readonly<Record<never, never>>

@@ -100,6 +100,9 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     super()
     // Nest appends a callback to what a class hands to `super`, be it nothing.
     if (!isObject(options)) fail('options', 'an object with "keys", what createApiKeys() returned', options)
+    if (typeof (options as Partial<ApiKeyVerifier>).verify === 'function') {
+      throw new TypeError('"keys" is an option: use new ApiKeyStrategy({ keys })')
+    }
     checkObject('options', options, [...AUTHENTICATOR_OPTIONS, 'keys', 'passReqToCallback', 'refuseWith'])
     const { keys, passReqToCallback = false, refuseWith = 'error' } = options
     if (verify !== undefined) checkFunction('verify', verify)

@@ -57,6 +57,9 @@ describe('issue', () => {
       [issue({ name: undefined }), 'name'],
       [issue({ name: '' }), 'name'],
       [issue({ name: 'x'.repeat(256) }), 'name'],
+      [issue({ by: '' }), 'by'],
+      [issue({ by: 7 }), 'by'],
+      [issue({ by: 'u_1', createdBy: 'u_1' }), 'createdBy'],
       [issue({ createdBy: '' }), 'createdBy'],
       [issue({ createdBy: 7 }), 'createdBy'],
       [issue({ prefix: 'acme-live' }), 'prefix'],
@@ -117,7 +120,8 @@ describe('issue', () => {
       idleExpiryMs: 60_000,
       metadata: { team: 'core' },
     }
-    const { key, apiKey } = await keys.issue(given)
+    const { createdBy, ...rest } = given
+    const { key, apiKey } = await keys.issue({ ...rest, by: createdBy })
     const { prefix, keyId, secret } = partsOf(key)
     expect([prefix, secret.length]).toEqual(['acme_live', 43])
     const expected = {

@@ -870,9 +870,13 @@ describe('what a programmer hands to apiKeyAuth', () => {
     [
       'rateLimitHeaders',
       { rateLimitHeaders: 'draft-8' },
-      '"rateLimitHeaders" must be "draft-10", "draft-7", "draft-6" or false, received a string',
+      '"rateLimitHeaders" must be "draft-11", "draft-10", "draft-7", "draft-6" or false, received a string',
     ],
-    ['rateLimitHeaders', { rateLimitHeaders: true }, '"rateLimitHeaders" must be "draft-10", "draft-7"'],
+    [
+      'rateLimitHeaders',
+      { rateLimitHeaders: true },
+      '"rateLimitHeaders" must be "draft-11", "draft-10", "draft-7"',
+    ],
     ['rateLimitHeaders', { rateLimitHeaders: null }, '"draft-6" or false, received null'],
     [
       'an unknown one',
@@ -890,6 +894,12 @@ describe('what a programmer hands to apiKeyAuth', () => {
     const { keys } = createTestKeys()
     expect(() => apiKeyAuth(keys, options)).toThrow(TypeError)
     expect(() => apiKeyAuth(keys, options)).toThrow(message)
+  })
+
+  it('is refused with { keys }, and told how to pass them', () => {
+    const { keys } = createTestKeys()
+    const message = '"keys" comes first and by itself: pass (keys, options), not ({ keys })'
+    expect(() => apiKeyAuth({ keys } as never)).toThrow(new TypeError(message))
   })
 
   it.each([[undefined], [null], [{}], ['acme']])('is refused with %s for keys', (keys) => {

@@ -258,8 +258,8 @@ describe('what a client may set', () => {
       const before = await management.give()
       const outcome = await set(management, CLIENT, before.id, row)
       const after = (await management.keys.get(before.id)) as ApiKey
-      const { version, updatedAt } = after
-      expect(after).toEqual({ ...before, version, updatedAt, [row[2]]: after[row[2]] })
+      const { version, updatedAt, status } = after
+      expect(after).toEqual({ ...before, version, updatedAt, status, [row[2]]: after[row[2]] })
       return outcome
     })
     expect(outcomes).toEqual(

@@ -125,7 +125,7 @@ describe.each(ROUTERS)('a page of another site, behind %s', (_name, build) => {
     expect(headers.get('access-control-allow-origin')).toBe(DASHBOARD)
     expect(headers.get('vary')).toBe('Origin')
     expect(headers.has('access-control-allow-credentials')).toBe(false)
-    expect(list(headers.get('access-control-allow-methods'))).toEqual(['GET', 'HEAD', 'PATCH'])
+    expect(list(headers.get('access-control-allow-methods'))).toEqual(['GET', 'HEAD', 'PATCH', 'DELETE'])
     expect(list(headers.get('access-control-allow-headers'))).toEqual([
       'Authorization',
       'Content-Type',

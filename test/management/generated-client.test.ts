@@ -64,6 +64,7 @@ export async function useEverything(baseUrl: string, login: string, key: string)
   const rotate = await people.POST('/{id}/rotate', { params: { path }, body: { graceMs: 60_000 } })
   const verify = await service.POST('/verify', { body: { key: text, permissions: { projects: ['read'] }, ip: '127.0.0.1', cost: 1 } })
   const revoke = await people.POST('/{id}/revoke', { params: { path }, body: { reason: 'done' } })
+  const remove = await people.DELETE('/{id}', { params: { path } })
   const revokeAll = await people.POST('/revoke', { body: { owner: { type: 'user', id: 'u_alice' } } })
   const erase = await people.POST('/erase', { body: { owner: { type: 'user', id: 'u_gone' } } })
   const self = await service.GET('/self')
@@ -82,6 +83,7 @@ export async function useEverything(baseUrl: string, login: string, key: string)
       rotate: rotate.data?.apiKey.rotatedFrom === id,
       verify: verify.data?.active,
       revoke: revoke.data?.revokedReason,
+      delete: remove.data?.status,
       revoke_all: count,
       erase: erase.data,
       self: self.data?.permissions,
@@ -136,6 +138,7 @@ describe('a client that is generated from the document', () => {
       rotate: true,
       verify: true,
       revoke: 'done',
+      delete: 'revoked',
       revoke_all: 2,
       erase: { removed: 0, forgotten: 0 },
       self: { 'api-keys': ['verify'] },

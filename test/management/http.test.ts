@@ -105,24 +105,30 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       expect(eventsOf('fault')).toEqual([])
     })
 
-    it.each(['', '/revoke', '/:id', '/:id/enable', '/:id/disable', '/:id/rotate', '/:id/revoke'])(
-      'lets no key change keys, whatever it may do: %s',
-      async (path) => {
-        const { keys, call } = await world()
-        const permissions = { '*': ['*'], 'api-keys': ['*', 'verify', 'issue', 'manage'] }
-        const { key, apiKey } = await keys.issue({ ...NAME, permissions })
-        const before = await keys.list()
-        const method = path === '/:id' ? 'PATCH' : 'POST'
-        const json =
-          path === '' || path === '/:id' ? { name: 'x' } : path === '/revoke' ? { owner: ALICE } : {}
-        const answer = await call(method, path.replace(':id', apiKey.id) || '/', { key, json })
-        expect(answer.body).toMatchObject({ status: 403, code: 'session_required' })
-        const { apiKeys } = await keys.list()
-        expect(apiKeys.map(({ id, version }) => [id, version])).toEqual(
-          before.apiKeys.map(({ id, version }) => [id, version]),
-        )
-      },
-    )
+    it.each([
+      '',
+      '/revoke',
+      '/:id',
+      'DELETE /:id',
+      '/:id/enable',
+      '/:id/disable',
+      '/:id/rotate',
+      '/:id/revoke',
+    ])('lets no key change keys, whatever it may do: %s', async (asked) => {
+      const path = asked.replace('DELETE ', '')
+      const { keys, call } = await world()
+      const permissions = { '*': ['*'], 'api-keys': ['*', 'verify', 'issue', 'manage'] }
+      const { key, apiKey } = await keys.issue({ ...NAME, permissions })
+      const before = await keys.list()
+      const method = path === '/:id' ? 'PATCH' : asked.startsWith('DELETE') ? 'DELETE' : 'POST'
+      const json = path === '' || path === '/:id' ? { name: 'x' } : path === '/revoke' ? { owner: ALICE } : {}
+      const answer = await call(method, path.replace(':id', apiKey.id) || '/', { key, json })
+      expect(answer.body).toMatchObject({ status: 403, code: 'session_required' })
+      const { apiKeys } = await keys.list()
+      expect(apiKeys.map(({ id, version }) => [id, version])).toEqual(
+        before.apiKeys.map(({ id, version }) => [id, version]),
+      )
+    })
   })
 
   describe('what is sent', () => {
@@ -294,7 +300,7 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
 
     it.each([
       ['DELETE', '/', 'GET, HEAD, POST'],
-      ['PUT', '/abc', 'GET, HEAD, PATCH'],
+      ['PUT', '/abc', 'GET, HEAD, PATCH, DELETE'],
       ['GET', '/abc/revoke', 'POST'],
       ['GET', '/verify', 'POST'],
       ['POST', '/self', 'GET, HEAD'],
@@ -409,6 +415,25 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
   })
 
   describe('a key', () => {
+    it('is revoked by DELETE, in the version that is expected, by whoever may revoke it', async () => {
+      const { call, keys } = await world()
+      const { key, apiKey } = await keys.issue(NAME)
+      const remove = (as: string, headers: Record<string, string> = {}) =>
+        call('DELETE', `/${apiKey.id}`, { as, headers })
+      expect((await remove('bob')).body).toMatchObject({ status: 404, code: 'not_found' })
+      expect((await remove('reader')).body).toMatchObject({ status: 403, code: 'not_permitted' })
+      expect((await remove('alice', { 'If-Match': '"7"' })).body).toMatchObject({
+        code: 'precondition_failed',
+      })
+      const crossSite = await remove('alice', { 'Sec-Fetch-Site': 'cross-site' })
+      expect(crossSite.body).toMatchObject({ code: 'cross_site' })
+      expect((await keys.verify(key)).ok).toBe(true)
+      const answer = await remove('alice', { 'If-Match': '"1"' })
+      expect(answer.status).toBe(200)
+      expect(answer.body).toMatchObject({ id: apiKey.id, status: 'revoked', revokedBy: 'u_alice' })
+      expect(await keys.verify(key)).toMatchObject({ ok: false, reason: 'revoked' })
+    })
+
     it('is changed only in the version that is expected', async () => {
       const { call, keys } = await world()
       const { apiKey } = await keys.issue(NAME)

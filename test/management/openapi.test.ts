@@ -41,6 +41,8 @@ function requestFor(id: OperationId, apiKey: ApiKey, key: string): Request {
       return { ...own, method: 'GET', path }
     case 'update':
       return { ...own, method: 'PATCH', path, json: { name: 'renamed' } }
+    case 'delete':
+      return { ...own, method: 'DELETE', path }
     case 'revoke_all':
       return { ...own, method: 'POST', path: '/revoke', json: { owner: ALICE } }
     case 'erase':
@@ -207,7 +209,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
         given.world.store.fail('purge', replies(0))
         return undefined
       }
-      if (!['revoke', 'self_revoke', 'revoke_all'].includes(given.id)) return onRevoked(given)
+      if (!['revoke', 'delete', 'self_revoke', 'revoke_all'].includes(given.id)) return onRevoked(given)
       given.world.store.fail('update', replies('conflict'))
       return undefined
     },

@@ -1106,7 +1106,7 @@ describe('what a programmer hands to the strategy', () => {
       'rateLimitHeaders',
       { rateLimitHeaders: 'draft-8' },
       undefined,
-      '"rateLimitHeaders" must be "draft-10", "draft-7", "draft-6" or false, received a string',
+      '"rateLimitHeaders" must be "draft-11", "draft-10", "draft-7", "draft-6" or false, received a string',
     ],
     ['prefix', { prefix: [] }, undefined, '"prefix" must be a prefix or a non-empty array'],
     ['headers', { headers: 'X' }, undefined, '"headers" must be an array'],
@@ -1125,6 +1125,12 @@ describe('what a programmer hands to the strategy', () => {
 
   it.each([[undefined], [null], ['keys'], [[]]])('is refused with %s for options', (options) => {
     expect(() => new ApiKeyStrategy(options as never)).toThrow(TypeError)
+  })
+
+  it('is refused with the keys themselves for options, and told how to pass them', () => {
+    const { keys } = createTestKeys()
+    const message = '"keys" is an option: use new ApiKeyStrategy({ keys })'
+    expect(() => new ApiKeyStrategy(keys as never)).toThrow(new TypeError(message))
   })
 
   it('is never changed', () => {

@@ -14,11 +14,10 @@ export function createIssue(parts: ManagementParts, newKey: NewKey): KeyManageme
   const { store, cache, clock, emit } = parts
 
   return async function issue(options: IssueOptions): Promise<IssuedKey> {
-    checkObject('options', options, ['id', 'owner', 'createdBy', 'prefix', ...SETTINGS])
+    checkObject('options', options, ['id', 'owner', 'by', 'createdBy', 'prefix', ...SETTINGS])
     const at = new Date(clock.now())
     const owner = checkOwner('owner', options.owner)
-    const createdBy =
-      options.createdBy == null ? null : checkShownText('createdBy', options.createdBy, BOUNDS.createdBy.max)
+    const createdBy = checkCreator(options)
     const prefix = options.prefix === undefined ? parts.prefix : checkPrefix('prefix', options.prefix)
     checkShownText('name', options.name, BOUNDS.name.max)
     const settings = checkSettings(options, at.getTime())
@@ -42,4 +41,12 @@ export function createIssue(parts: ManagementParts, newKey: NewKey): KeyManageme
     emit({ type: 'key.issued', at, keyId: record.id, owner, by: createdBy, before: null, apiKey })
     return { key, apiKey }
   }
+}
+
+function checkCreator({ by, createdBy }: IssueOptions): string | null {
+  if (by !== undefined && createdBy !== undefined) {
+    throw new TypeError('"createdBy" is an old name of "by": give "by" only')
+  }
+  const [name, value] = createdBy === undefined ? ['by', by] : ['createdBy', createdBy]
+  return value == null ? null : checkShownText(name, value, BOUNDS.createdBy.max)
 }

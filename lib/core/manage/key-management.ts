@@ -15,10 +15,13 @@ export interface IssueOptions extends KeySettings {
   /** Whom the key belongs to: a user, an organisation, a service. */
   owner: Owner
   /**
-   * Who issues the key: the application's identifier of a person or a program.
+   * Who issues the key: your identifier of the person or program, 1 to 255 characters. The key keeps it as `createdBy`, and
+   * the event `key.issued` names it.
    *
-   * @default null
+   * @default null: nobody in particular
    */
+  by?: string | null
+  /** @deprecated Use `by`. */
   createdBy?: string | null
   /**
    * The prefix of this key.
