@@ -17,7 +17,7 @@ export default mergeConfig(
       globalSetup: [builtPackage, services.globalSetup],
       env: { TEST_LENGTH: 'long' },
       fileParallelism: false,
-      testTimeout: 3_600_000,
+      testTimeout: 14_400_000,
     },
   }),
 )

@@ -7,7 +7,7 @@ const runs = Number(process.env.QUOTA_SIMULATION_RUNS ?? times({ short: 300, soa
 
 // Which promises these are, and what may happen to them: test/support/quota-simulation.ts.
 it(`no unit is lost, spent twice or kept back in ${runs} simulations from QUOTA_SIMULATION_SEED=${seed}`, {
-  timeout: 3_600_000,
+  timeout: 14_400_000,
 }, async () => {
   const tally = await simulateQuota(runs, seed)
   const happened = [

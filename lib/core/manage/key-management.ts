@@ -21,7 +21,12 @@ export interface IssueOptions extends KeySettings {
    * @default null: nobody in particular
    */
   by?: string | null
-  /** @deprecated Use `by`. */
+  /**
+   * The old name of `by`.
+   *
+   * @deprecated
+   * @default null
+   */
   createdBy?: string | null
   /**
    * The prefix of this key.
