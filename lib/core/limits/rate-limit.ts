@@ -4,7 +4,7 @@ import { BOUNDS, checkBounded } from '../keys/bounds.ts'
 import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
 
 /**
- * One limit on how often a key may be used. A key may have several; a call passes all of them or is charged to none.
+ * One limit on how often a key may be used. A key may have several; a call passes all of them or spends nothing.
  *
  * - `windowMs` alone: a fixed window that opens with the first call after the previous one ended.
  * - `windowMs` and `burst`: a token bucket that holds `burst` calls and refills at `limit` per `windowMs`. In any
@@ -12,7 +12,7 @@ import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
  * - `per`: a calendar day or month in `timeZone`.
  */
 export type RateLimit = {
-  /** Appears in the `RateLimit` fields and in refusals. Unique within a key: 1 to 32 letters, digits, `_` and `-`. */
+  /** The name in the `RateLimit` fields and in refusals. Unique within a key: 1 to 32 letters, digits, `_` and `-`. */
   readonly name: string
   /** How many calls are allowed, a positive integer. */
   readonly limit: number
@@ -20,7 +20,7 @@ export type RateLimit = {
   | {
       /** The length of the window in milliseconds, at most 10 years. */
       readonly windowMs: number
-      /** How many calls may come at once, a positive integer. Makes the limit a token bucket. */
+      /** How many calls may come at once, a positive integer. It makes the limit a token bucket. */
       readonly burst?: number
       readonly per?: never
       readonly timeZone?: never
@@ -39,12 +39,12 @@ export type RateLimit = {
     }
 )
 
-/** How a limit, or the quota, stands after a verification. */
+/** The state of a limit, or of the quota, after a verification. */
 export interface LimitState {
   readonly type: 'rate_limit' | 'quota'
   /** The limit's name; `quota` for the quota. */
   readonly name: string
-  /** Calls per window; for a quota the refill's amount, or null where nothing refills it. */
+  /** Calls per window. For a quota, the refill's amount, or null if it has no refill. */
   readonly limit: number | null
   /** Whole calls left. */
   readonly remaining: number
