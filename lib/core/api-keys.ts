@@ -203,7 +203,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
 
   async function flush(): Promise<void> {
     if (await isDoneInTime(clock, settings.timeoutMs, flushAll())) return
-    throw new LatchkeyError('unavailable', 'Not all that was gathered could be written', { stack: false })
+    throw new LatchkeyError('unavailable', 'Some pending work could not be written', { stack: false })
   }
 
   /** Whether all of it is written. */

@@ -273,7 +273,7 @@ function createWarnings(guardName: string): Warnings {
     unmarked() {
       warnOnce(
         'LATCHKEY_UNMARKED',
-        `${guardName}() refused a user whom neither markSession() nor an API key has established; ` +
+        `${guardName}() refused a user that neither markSession() nor an API key established; ` +
           'mount markSession() after the session middleware, or accept "other"',
       )
     },
@@ -281,7 +281,7 @@ function createWarnings(guardName: string): Warnings {
       if (stateOf(rawRequest(request)).challenges || placeOfKey(request) === null) return
       warnOnce(
         'LATCHKEY_UNVERIFIED',
-        `${guardName}() refused an API key that nothing had verified; ` +
+        `${guardName}() refused an API key that no middleware had verified; ` +
           "mount apiKeyAuth(keys), or passport.authenticate('apikey'), before it",
       )
     },

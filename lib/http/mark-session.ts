@@ -29,16 +29,16 @@ export function createSessionMarker<Request extends object>(
   return (request) => {
     const mark = readMark(request)
     if (mark !== undefined && mark.method !== 'session') {
-      // A session that was restored behind the key has put its user there: nobody is to take that for the key's.
+      // A session that was restored after the key check has set its user: do not let that pass for the key's user.
       const { method } = getAuth(request)
       if (method === 'rejected' || method === 'conflict') setUser(request, undefined)
       return
     }
     const user = readUser ? readUser(request) : passportUser(request)
     if (isPromiseLike(user)) {
-      // Its failure is nobody's to take, and would end the process.
+      // Without a handler, its rejection would end the process.
       user.then(undefined, () => {})
-      throw new TypeError('"user" of markSession must answer at once: read the session before, not in it')
+      throw new TypeError('"user" of markSession must be synchronous: load the session before it runs')
     }
     if (isNobody(user)) {
       showMark(request)

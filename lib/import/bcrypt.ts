@@ -49,7 +49,7 @@ export function bcryptFormat(options: BcryptFormatOptions = {}): ImportFormat<Bc
       const value = readName('hash', hash)
       const id = readName('lookup', lookup)
       if (id.includes(separator))
-        throw new TypeError('the column "lookup" must be what stands before the separator')
+        throw new TypeError('the column "lookup" must be the part of the key before the separator')
       return {
         ...rest,
         format: 'bcrypt',

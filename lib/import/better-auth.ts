@@ -88,7 +88,7 @@ export function betterAuthFormat(options: BetterAuthFormatOptions = {}): ImportF
   function read(row: BetterAuthRow): ImportedKey {
     const key = readName('key', row.key)
     if (!disableKeyHashing && !DIGEST.test(key)) {
-      throw new TypeError('the column "key" is no digest: was the table kept with "disableKeyHashing"?')
+      throw new TypeError('the column "key" is not a digest: was the table written with "disableKeyHashing"?')
     }
     const start = readText('start', row.start)
     return {

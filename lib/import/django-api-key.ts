@@ -42,7 +42,7 @@ export function djangoApiKeyFormat<Row extends DjangoApiKeyRow = DjangoApiKeyRow
   function read(row: Row): ImportedKey {
     const prefix = readName('prefix', row.prefix)
     if (!PREFIX.test(prefix))
-      throw new TypeError('the column "prefix" must be what stands before the "." of the key')
+      throw new TypeError('the column "prefix" must be the part of the key before the "."')
     const [, value] = SHA512.exec(readName('hashed_key', row.hashed_key)) ?? []
     if (value === undefined) {
       throw new TypeError('the column "hashed_key" must be "sha512$$" and 128 hexadecimal digits')

@@ -84,7 +84,7 @@ function abilitiesOf(column: unknown): readonly string[] {
   const abilities = readJson('abilities', column)
   if (abilities === null) return []
   if (Array.isArray(abilities) && abilities.every((ability) => typeof ability === 'string')) return abilities
-  throw new TypeError(`the column "abilities" must be a JSON list of texts, and is ${describe(abilities)}`)
+  throw new TypeError(`the column "abilities" must be a JSON list of strings, and is ${describe(abilities)}`)
 }
 
 function permissionsOf(abilities: readonly string[]): Permissions {
@@ -92,7 +92,7 @@ function permissionsOf(abilities: readonly string[]): Permissions {
   for (const ability of abilities) {
     const [resource, action, ...more] = ability === '*' ? ['*', '*'] : ability.split(':')
     if (!resource || !action || more.length > 0) {
-      throw new TypeError('an ability is neither "*" nor like "projects:read": give the option "permissions"')
+      throw new TypeError('an ability is neither "*" nor like "projects:read": set the option "permissions"')
     }
     permissions.set(resource, [...(permissions.get(resource) ?? []), action])
   }

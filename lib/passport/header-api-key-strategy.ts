@@ -217,7 +217,7 @@ function invalidMessage({ header, prefix }: HeaderAPIKeyStrategy['apiKeyHeader']
 function warnOfPermissions(): void {
   warnOnce(
     'LATCHKEY_NO_PERMISSIONS',
-    'a route asks HeaderAPIKeyStrategy for permissions, which its keys do not have, and refuses them all; ' +
+    'a route requires permissions of HeaderAPIKeyStrategy, whose keys have none, so it refuses every key; ' +
       'import the keys and use ApiKeyStrategy there',
   )
 }
@@ -234,7 +234,7 @@ function resolveConfig(config: HeaderAPIKeyConfig): { header: string; prefix: st
     fail('headerConfig.header', 'the name of a header field', header)
   }
   if (header.toLowerCase() === 'cookie') {
-    throw new OptionError('headerConfig.header', 'not be "cookie": browsers send it by themselves')
+    throw new OptionError('headerConfig.header', 'not be "cookie": browsers send it automatically')
   }
   if (typeof prefix !== 'string' || !/^[\x20-\x7e]{0,255}$/.test(prefix)) {
     return fail('headerConfig.prefix', 'at most 255 characters of printable ASCII', prefix)
@@ -281,7 +281,7 @@ function askVerify(
  */
 function surelyError(cause: unknown): unknown {
   if (cause && cause !== 'route' && cause !== 'router') return cause
-  return new Error('verify of HeaderAPIKeyStrategy has failed without an error', { cause })
+  return new Error('verify of HeaderAPIKeyStrategy failed without an error', { cause })
 }
 
 /** Marks the request with its outcome, and sets the user. */

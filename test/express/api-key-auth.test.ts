@@ -870,9 +870,13 @@ describe('what a programmer hands to apiKeyAuth', () => {
     [
       'rateLimitHeaders',
       { rateLimitHeaders: 'draft-8' },
-      '"rateLimitHeaders" must be "draft-10", "draft-7", "draft-6" or false, received a string',
+      '"rateLimitHeaders" must be "draft-11", "draft-10", "draft-7", "draft-6" or false, received a string',
     ],
-    ['rateLimitHeaders', { rateLimitHeaders: true }, '"rateLimitHeaders" must be "draft-10", "draft-7"'],
+    [
+      'rateLimitHeaders',
+      { rateLimitHeaders: true },
+      '"rateLimitHeaders" must be "draft-11", "draft-10", "draft-7"',
+    ],
     ['rateLimitHeaders', { rateLimitHeaders: null }, '"draft-6" or false, received null'],
     [
       'an unknown one',

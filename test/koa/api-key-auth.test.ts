@@ -782,7 +782,11 @@ describe('what a programmer hands to apiKeyAuth', () => {
       '"permissions.projects" must name at least one action',
     ],
     ['resolveUser', { resolveUser: {} }, '"resolveUser" must be a function, received an object'],
-    ['rateLimitHeaders', { rateLimitHeaders: true }, '"rateLimitHeaders" must be "draft-10", "draft-7"'],
+    [
+      'rateLimitHeaders',
+      { rateLimitHeaders: true },
+      '"rateLimitHeaders" must be "draft-11", "draft-10", "draft-7"',
+    ],
     ['realm', { realm: 'a\r\nb' }, '"realm" must be printable ASCII'],
     ['prefix', { prefix: '' }, '"prefix" must be'],
     ['headers', { headers: ['Cookie'] }, '"headers[0]" must not be "cookie"'],

@@ -1106,7 +1106,7 @@ describe('what a programmer hands to the strategy', () => {
       'rateLimitHeaders',
       { rateLimitHeaders: 'draft-8' },
       undefined,
-      '"rateLimitHeaders" must be "draft-10", "draft-7", "draft-6" or false, received a string',
+      '"rateLimitHeaders" must be "draft-11", "draft-10", "draft-7", "draft-6" or false, received a string',
     ],
     ['prefix', { prefix: [] }, undefined, '"prefix" must be a prefix or a non-empty array'],
     ['headers', { headers: 'X' }, undefined, '"headers" must be an array'],

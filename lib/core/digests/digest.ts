@@ -104,7 +104,7 @@ export function createDigester(
 
   function create(key: string, coverage = ''): Awaitable<string> {
     const text = coveredPart(key, coverage)
-    if (text === null) throw new Error('the key has no part that its digest could cover')
+    if (text === null) throw new Error('the key does not have the part that its digest covers')
     if (scheme.name === 'bcrypt') {
       return bcrypt()
         .create(sha256Of(text), scheme.cost)

@@ -114,7 +114,7 @@ export function createPepperChecks(
 
     function refuseDrift(agreement: Agreement): void {
       if (agreement !== 'other') return
-      const problem = `the secret of the pepper "${id}" is not the one that other processes with this store have: configure the same, to the byte, or see keys.acceptConfiguration`
+      const problem = `the secret of the pepper "${id}" differs from the one that other processes with this store have: configure exactly the same bytes, or see keys.acceptConfiguration`
       throw guard.toError('digest', new LatchkeyError('configuration_drift', problem, { stack: false }))
     }
 

@@ -120,7 +120,7 @@ function lookupOf(format: KeyFormat, key: string): string | null {
   if (value === null) return null
   if (typeof value !== 'string') {
     throw new TypeError(
-      `the format "${format.name}" must answer a string or null, received ${describe(value)}`,
+      `the format "${format.name}" must return a string or null, received ${describe(value)}`,
     )
   }
   // What no imported key can have finds none.

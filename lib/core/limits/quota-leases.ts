@@ -178,7 +178,7 @@ export function createQuotaLeases(
       if (account.waiting.length === 0) return
       isReturning = false
     }
-    throw guard.toError('store', new Error('the quota is being changed too often by others'))
+    throw guard.toError('store', new Error('other processes keep changing the quota'))
   }
 
   /** Sends a swap, for the first time or once more, and takes note of its outcome. */
@@ -352,7 +352,7 @@ export function createQuotaLeases(
 function checkResults(value: unknown, count: number): readonly QuotaSwapResult[] {
   const results = checkArray('results', value, count)
   if (results.length !== count || !results.every(isSwapResult)) {
-    throw new TypeError('the store returned something that is no result of a swap')
+    throw new TypeError('the store returned an invalid result of a swap')
   }
   return results
 }

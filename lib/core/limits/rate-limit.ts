@@ -67,15 +67,15 @@ export interface CompiledLimit {
   readonly capacity: number
   readonly per: CalendarUnit
   readonly timeZone: string
-  /** What, when it changes, restarts the count: the name, the kind and the window, not the number. */
+  /** A change of this restarts the count: the name, the kind and the window, but not the number. */
   readonly shape: string
 }
 
 /**
- * What a limiter keeps for one limit: how much is used, since when, and under which shape it was counted. None of it
- * depends on the number of the limit or on the burst of whoever reads it, so that processes with other numbers, and a number
- * that is changed back and forth, neither lose nor grant usage. Only a bucket's rate matters: it drains at the rate of
- * whoever charges it next.
+ * What a limiter keeps for one limit: how much is used, since when, and under which shape. It does not depend on the
+ * limit's number or the reader's burst. So processes with different numbers, or a number that changes back and forth,
+ * neither lose nor grant usage. Only a bucket's rate matters: it drains at the rate of the process that charges it
+ * next.
  */
 export interface Meter {
   readonly shape: string
@@ -102,15 +102,15 @@ const MAX_WINDOW_MS = BOUNDS.windowMs.max
 /** Longer than anything runs; a bucket may be so wide that it never empties. */
 export const MAX_LIFETIME_MS = 10 * MAX_WINDOW_MS
 /**
- * How much more than its burst a bucket may hold, since what leaks are fractions, and their sums are rounded: this share of
- * it, and never a whole call.
+ * How much more than its burst a bucket may hold, as a share of the burst and never a whole call. Leaks are fractions,
+ * and their sums are rounded.
  */
 export const BUCKET_SLACK = 1e-12
 export const MAX_BUCKET_SLACK = 0.5
-/** What a limit may be called, but `quota`. */
+/** The allowed names of limits, except `quota`. */
 export const LIMIT_NAME = /^[A-Za-z0-9_-]{1,32}$/
 
-/** How many meters of a lineage may run at once. A limit that there is no room to count reads as used up. */
+/** How many meters of a lineage may run at once. Limits beyond that read as used up. */
 export const MAX_METERS = 256
 
 /** Reads a meter at `now` and decides whether `cost` fits. Pure: charging is {@link chargeMeter}. */
@@ -135,14 +135,14 @@ export function usedUpMeter(limit: CompiledLimit, now: number): Meter {
   return withUsed(limit, currentMeter(limit, undefined, now), limit.capacity)
 }
 
-/** A meter as it was read at `now`, of which only these two were told. */
+/** Rebuilds a meter that was read at `now` from these two values. */
 export function toldMeter(limit: CompiledLimit, used: number, since: number, now: number): Meter {
   return { shape: limit.shape, used, since, until: endOf(limit, used, since, now) }
 }
 
 /**
- * The meter after what was spent at `chargedAt` is given back, as far as it still counts; null where it does not. Of a
- * bucket it takes for leaked all that can have leaked since, so that giving back never admits more than the limit.
+ * The meter after a refund of what was spent at `chargedAt`, as far as it still counts; null if it does not. For a
+ * bucket it assumes the most that can have leaked since, so a refund never admits more than the limit.
  */
 export function refundMeter(
   limit: CompiledLimit,
@@ -275,7 +275,7 @@ function emptyAt(limit: CompiledLimit, used: number, since: number): number {
   return since + Math.min(Math.ceil((used * limit.windowMs) / limit.limit), MAX_LIFETIME_MS)
 }
 
-/** Up to where a limit may be used. */
+/** The most that may be used under a limit. */
 function roomOf({ kind, capacity }: CompiledLimit): number {
   return kind === 'bucket' ? capacity + Math.min(capacity * BUCKET_SLACK, MAX_BUCKET_SLACK) : capacity
 }

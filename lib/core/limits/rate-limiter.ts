@@ -39,7 +39,7 @@ const OUTCOMES = new Set(['admitted', 'limited', 'stale'])
 export function checkLimitAnswer(answer: LimitAnswer): LimitAnswer {
   if (OUTCOMES.has(answer?.outcome) && (answer.outcome === 'stale' || Array.isArray(answer.limits)))
     return answer
-  throw new TypeError('the rate limiter returned something it must not')
+  throw new TypeError('the rate limiter returned an unexpected value')
 }
 
 /** The version of a key after a change. */
