@@ -3,7 +3,7 @@
  * its spelling, its meaning and its HTTP status.
  */
 export type ErrorCode =
-  // what a request is refused with
+  // refusals of a request
   | 'missing_key'
   | 'multiple_credentials'
   | 'invalid_key'
@@ -17,7 +17,7 @@ export type ErrorCode =
   | 'session_required'
   | 'api_key_required'
   | 'auth_method_not_accepted'
-  // what managing keys over HTTP is refused with
+  // refusals of the management API
   | 'not_permitted'
   | 'permissions_exceeded'
   | 'field_not_allowed'
@@ -31,14 +31,14 @@ export type ErrorCode =
   | 'method_not_allowed'
   | 'too_many_requests'
   | 'cross_site'
-  // what a call on `keys` or on a store fails with
+  // failures of a call on `keys` or on a store
   | 'not_found'
   | 'invalid_cursor'
   | 'conflict'
   | 'duplicate_key'
   | 'unsupported'
   | 'invalid_import'
-  // what is wrong with a store or its use; the `cause` of `unavailable` where a call has met it
+  // faults of a store or its use; a call that meets one fails with `unavailable` and this `cause`
   | 'not_migrated'
   | 'read_only'
   | 'wrong_dialect'
@@ -99,37 +99,37 @@ const MEANINGS: Readonly<Record<ErrorCode, CodeMeaning>> = Object.freeze({
 })
 
 export interface LatchkeyErrorOptions {
-  /** What led to the failure. It stays in the process: no response shows it. */
+  /** The cause of the failure. No response shows it. */
   cause?: unknown
-  /** Response header fields that belong to the refusal, such as `WWW-Authenticate` or `Retry-After`. */
+  /** Response header fields for the refusal, such as `WWW-Authenticate` or `Retry-After`. */
   headers?: Readonly<Record<string, string>>
-  /** Further members of the problem body, such as `missing`. */
+  /** More members of the problem body, such as `missing`. */
   details?: Readonly<Record<string, unknown>>
-  /** `false` leaves out the stack, for errors that answer a request rather than report a mistake in the program. */
+  /** `false` omits the stack, for errors that answer a request rather than report a bug. */
   stack?: boolean
 }
 
 const BRAND = Symbol.for('latchkey.error')
 
 /**
- * The one error class of this package. Express and Koa render its shape (`status`, `expose`, `headers`) as it is.
+ * The one error class of this package. Express and Koa render its `status`, `expose` and `headers` as they are.
  *
- * Recognise it with {@link isLatchkeyError} rather than `instanceof`: the ESM and the CommonJS copy of the package
- * may both be loaded in one process.
+ * Recognise it with {@link isLatchkeyError} rather than `instanceof`: one process may load both the ESM and the
+ * CommonJS copy of the package.
  */
 export class LatchkeyError extends Error {
   override readonly name = 'LatchkeyError'
-  /** What went wrong, for programs. */
+  /** Tells programs what went wrong. */
   readonly code: ErrorCode
   /** The HTTP status that belongs to `code`. */
   readonly status: number
-  /** The same as `status`, under the name that Nest and others read. */
+  /** The same as `status`, under the name that Nest and other frameworks read. */
   readonly statusCode: number
   /** Whether a client may see `message`: true below 500. */
   readonly expose: boolean
-  /** Response header fields that belong to the refusal. */
+  /** Response header fields for the refusal. */
   readonly headers: Readonly<Record<string, string>>
-  /** Further members of the problem body. */
+  /** More members of the problem body. */
   readonly details: Readonly<Record<string, unknown>>
 
   constructor(code: ErrorCode, message?: string, options: LatchkeyErrorOptions = {}) {
@@ -148,17 +148,17 @@ export class LatchkeyError extends Error {
   }
 }
 
-/** Whether `value` is an error of this package, whichever copy of the package made it. */
+/** Whether `value` is an error of this package, from either copy. */
 export function isLatchkeyError(value: unknown): value is LatchkeyError {
   return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[BRAND] === true
 }
 
-/** Whether a text is the code of an error of this release. */
+/** Whether a value is an error code of this release. */
 export function isErrorCode(value: unknown): value is ErrorCode {
   return typeof value === 'string' && Object.hasOwn(MEANINGS, value)
 }
 
-/** The short, fixed sentence that stands for a code in a problem body's `title`. */
+/** The short, fixed sentence for a code, used as a problem body's `title`. */
 export function titleOf(code: ErrorCode): string {
   return MEANINGS[code]?.title ?? code
 }

@@ -4,14 +4,14 @@ import type { KeyStore, Proposal } from './keys/key-store.ts'
 /**
  * How a value of this process compares with what is agreed on:
  *
- * - `same`: it is what all have
- * - `other`: others have another
+ * - `same`: all processes have this value
+ * - `other`: other processes have another value
  * - `none`: nothing is agreed on yet
- * - `unknown`: the store does not keep agreements, or not yet
+ * - `unknown`: the store cannot keep agreements, or cannot yet
  */
 export type Agreement = 'same' | 'other' | 'none' | 'unknown'
 
-/** What the processes that share a store have to have in common, kept with the keys. */
+/** What the processes that share a store must have in common, stored with the keys. */
 export interface Agreements {
   /** Whether the store has the capability at all. */
   readonly isKept: boolean
@@ -47,8 +47,8 @@ export function createAgreements(store: KeyStore): Agreements {
 }
 
 /**
- * Whether the store will say the same again: its table is not there yet, as while a release is rolled out, or takes no
- * writes. Then keys are verified as they were before there were agreements; the store's fault was told.
+ * Whether the store will fail the same way again: its table does not exist yet, as during the rollout of a release, or
+ * it is read-only. Keys are then verified without agreements; the store's fault was reported.
  */
 function isLasting(error: unknown): boolean {
   const cause = isLatchkeyError(error) ? error.cause : undefined

@@ -22,150 +22,155 @@ import type { RateLimiter } from './limits/rate-limiter.ts'
 import { checkFailedAttempts, type FailedAttemptsOptions } from './verify/failed-attempts.ts'
 
 export interface ApiKeysOptions {
-  /** Where keys are kept: `memoryStore()`, or an adapter of your own. */
+  /** Where keys are stored: a SQL store, `redisStore(redis)`, `memoryStore()`, or your own adapter. */
   store: KeyStore
-  /** Who counts what keys spend: `redisRateLimiter(redis)` for several processes, `memoryRateLimiter()` for one. */
+  /** Counts what keys spend: `redisRateLimiter(redis)` for several processes, `memoryRateLimiter()` for one. */
   rateLimiter: RateLimiter
   /**
    * How soon other processes notice that a key was changed or revoked.
    *
-   * - `'exact'`: at its next use, since every verification asks the limiter for the latest version of the key. Where the
-   *   limiter is one that processes share, that is one call, the same that counts.
-   * - `'bounded'`: within `cache.maxAgeMs` for keys without limits and quota, which then are verified without asking the
-   *   limiter; `invalidation` makes it sooner as a rule.
+   * - `'exact'`: at the key's next use, because every verification asks the limiter for the latest version of the key.
+   *   With a shared limiter that is one call, the same one that counts.
+   * - `'bounded'`: within `cache.maxAgeMs` for keys without limits and quota. These are verified without asking the
+   *   limiter. `invalidation` usually makes it sooner.
    *
    * @default 'exact'
    */
   revocation?: 'exact' | 'bounded'
   /**
-   * Tells other processes of changes by message: `redisInvalidation(redis)`. Worth having with `memoryRateLimiter()` or
-   * with `revocation: 'bounded'`; otherwise every verification asks anyway.
+   * Tells other processes of changes by message: `redisInvalidation(redis)`. Use it with `memoryRateLimiter()` or
+   * `revocation: 'bounded'`; otherwise every verification asks anyway.
    */
   invalidation?: Invalidation
   /**
-   * Blocks addresses that keep sending invalid keys, 429 `too_many_failures`. They are counted through the limiter; a
-   * blocked address is only refused keys that were not verified here lately. Nothing is counted against a key.
+   * Blocks addresses that keep sending invalid keys: 429 `too_many_failures`. The limiter counts them. A blocked
+   * address can still use keys that this process verified recently. Nothing is counted against a key.
    *
    * @default false
    */
   failedAttempts?: boolean | FailedAttemptsOptions
   /**
-   * What new keys begin with, such as `acme_live`: 1 to 32 letters, digits and `_`. Keys issued under another
-   * prefix keep working when it changes.
+   * What new keys begin with, such as `acme_live`: 1 to 32 letters, digits and `_`. Keys issued under an earlier prefix
+   * keep working.
    */
   prefix: string
   /**
-   * How digests of new keys are made; those that exist name their own scheme.
+   * How to make digests of new keys. Existing digests name their own scheme.
    *
    * @default 'hmac-sha256' where `peppers` are given, otherwise 'sha256'
    */
   digest?: DigestScheme
-  /** Secrets that digests are made under. The first makes new digests, the others still verify old ones. */
+  /** Secrets for digests. New digests use the first; the others still verify old ones. */
   peppers?: readonly Pepper[]
   /**
-   * How keys of other products are found, those that were imported: `[betterAuthFormat()]`. Several cost no more reads of
-   * the store than one. Let their shapes differ: where two formats know a key, the first that finds a record decides.
+   * The formats of imported keys: `[betterAuthFormat()]`. Several cost no more store reads than one. Choose formats
+   * whose shapes differ: if two formats recognise a key, the first one that finds a record decides.
    *
    * @default []
    */
   formats?: readonly KeyFormat[]
   /**
-   * Rewrites a digest of an older scheme or pepper after a successful verification. Switch it on only when
-   * every running process knows the current scheme and pepper.
+   * Rewrites a digest of an older scheme or pepper after a successful verification. Turn it on only when every running
+   * process knows the current scheme and pepper.
    *
    * @default false
    */
   upgradeDigests?: boolean
   /**
-   * The limits of keys that have none of their own.
+   * The rate limits of keys that set none of their own.
    *
    * @default []
    */
   rateLimits?: readonly RateLimit[]
-  /** How records are held in memory between verifications. */
+  /** How long, and how many, records stay in memory between verifications. */
   cache?: {
-    /** How many records are held at most. @default 10_000 */
+    /** The most records to hold. @default 10_000 */
     maxEntries?: number
-    /** How old a held record may be, in milliseconds, counted from when it was asked for. 0 holds none. @default 5_000 */
+    /**
+     * How old a held record may be, in milliseconds, counted from when the store was asked for it. 0 holds none.
+     *
+     * @default 5_000
+     */
     maxAgeMs?: number
-    /** How many ids of which no key exists are remembered at most. @default 1_000 */
+    /** The most unknown key ids to remember. @default 1_000 */
     negativeMaxEntries?: number
-    /** How long those are remembered, in milliseconds. @default 5_000 */
+    /** How long to remember an unknown id, in milliseconds. @default 5_000 */
     negativeMaxAgeMs?: number
   }
   /**
-   * Says whether an owner's keys may be used at all. It is asked during verification, and its answer is
-   * remembered for `ownerMaxAgeMs`; if it fails, verification fails with `unavailable`.
+   * Returns whether an owner's keys may be used at all. Verification calls it and remembers its answer for
+   * `ownerMaxAgeMs`. If it fails, verification fails with `unavailable`.
    */
   isOwnerActive?: (owner: Owner) => Awaitable<boolean>
   /**
-   * Says what an owner may do now; null restricts nothing. A key then may do what it is permitted and its owner may do
-   * as well, with `*` understood on both sides; both have to name actions of `api-keys`. That is what `verify`, guards and
-   * `req.apiKey` go by, while `get` and `list` show what the key itself is permitted. It is asked after `isOwnerActive` has
-   * answered true, and both answers are remembered together; if it fails, or answers with anything but permissions or null,
-   * verification fails with `unavailable`.
+   * Returns what an owner may do now; null restricts nothing. A key may then do only what both it and its owner are
+   * permitted. `*` works on both sides, but both must name actions of `api-keys`. `verify`, guards and `req.apiKey` use
+   * the combined permissions; `get` and `list` show the key's own. It runs after `isOwnerActive` has returned true, and
+   * both answers are remembered together. If it fails, or returns anything but permissions or null, verification fails
+   * with `unavailable`.
    *
    * @example
    * ownerPermissions: async (owner) => permissionsOfRole(await users.roleOf(owner.id))
    */
   ownerPermissions?: (owner: Owner) => Awaitable<Permissions | null>
   /**
-   * How long the answers of `isOwnerActive` and `ownerPermissions` are remembered, in milliseconds. `invalidateOwner`
-   * ends that at once.
+   * How long to remember the answers of `isOwnerActive` and `ownerPermissions`, in milliseconds. `invalidateOwner`
+   * discards them at once.
    *
    * @default 5_000
    */
   ownerMaxAgeMs?: number
   /**
-   * The most units of a quota that this process leases from the store beyond what calls need right now. A lease also takes
-   * at most a sixteenth of what is left and twice what was used of the one before, so keys that are used little lease little.
-   * A crash loses at most one lease for each key. With 0 nothing is leased ahead, and every call writes to the store.
+   * The most units of a quota that this process leases from the store beyond what calls need right now. A lease also
+   * takes at most a sixteenth of what is left, and at most twice what was used of the previous lease, so rarely used
+   * keys lease little. A crash loses at most one lease per key. With 0 the process leases nothing ahead, and every call
+   * writes to the store.
    *
    * @default 1_000
    */
   quotaBlockSize?: number
   /**
-   * How long this process holds units that it has leased, in milliseconds, from 100 to 600,000. What is not spent by then goes
-   * back to the store. While other processes lease what is left, a call may be refused for that long; `Retry-After` says
-   * so. Longer leases need fewer writes.
+   * How long this process holds leased units, in milliseconds, from 100 to 600,000. It then returns unspent units to
+   * the store. While other processes lease what is left, a call may be refused for that long; `Retry-After` says so.
+   * Longer leases need fewer writes.
    *
    * @default 5_000
    */
   quotaLeaseMs?: number
-  /** How uses are gathered before they are written to the store. */
+  /** How to batch uses before writing them to the store. */
   usage?: {
     /**
-     * How long uses are gathered, in milliseconds, at most 30,000. The first use of a key does not wait for it, nor does one
-     * that the idle expiry of a key rests on: these are written at once.
+     * How long to gather uses before a write, in milliseconds, at most 30,000. Two kinds of use are written at once:
+     * the first use of a key, and one that keeps a key from expiring idle.
      *
      * @default 10_000
      */
     flushMs?: number
-    /** How many keys may wait to be written; uses of further ones are dropped and reported. @default 100_000 */
+    /** The most keys with uses waiting to be written. Uses of further keys are dropped and reported. @default 100_000 */
     maxKeys?: number
     /**
-     * Whether the address of the last use is kept with a key, as `lastUsedIp`. With `false` no address of a client is
-     * stored: one that was kept before goes with the next use of its key. Events still name the address of a refused
-     * request, and `failedAttempts` remembers addresses in the limiter until its window ends.
+     * Whether to store the client address of a key's last use, as `lastUsedIp`. With `false` no client address is
+     * stored, and the next use of a key clears one stored earlier. Events still name the address of a refused request,
+     * and `failedAttempts` keeps addresses in the limiter until its window ends.
      *
      * @default true
      */
     addresses?: boolean
   }
   /**
-   * How long the store, the limiter, or `isOwnerActive` and `ownerPermissions` together, may take before that counts as
-   * a fault, in milliseconds.
+   * How long the store, the limiter, or `isOwnerActive` and `ownerPermissions` together may take before it counts as a
+   * fault, in milliseconds.
    *
    * @default 5_000
    */
   timeoutMs?: number
   /**
-   * Receives every change, refusal and fault. Without it, what fails is a warning of the process, `LATCHKEY_FAULT`, at most one a
-   * minute for each part that fails.
+   * Receives every change, refusal and fault. Without it, faults become process warnings, `LATCHKEY_FAULT`, at most one
+   * a minute for each failing part.
    */
   onEvent?: ApiKeyListener
   /**
-   * The time, for tests.
+   * The source of time, for tests.
    *
    * @default the machine's clock
    */

@@ -33,23 +33,23 @@ export interface ApiKeys
   extends KeyManagement,
     Required<Omit<ApiKeyVerifier, 'isImportedKey'>>,
     Pick<ApiKeyVerifier, 'isImportedKey'> {
-  /** The limits of keys that have none of their own: the option `rateLimits`. */
+  /** The rate limits of keys that set none of their own: the option `rateLimits`. */
   readonly rateLimits: readonly RateLimit[]
   /**
-   * Writes what requests so far have left to be written: their uses, leased units of quotas that were not spent, failed
-   * attempts that are being counted, and digests that are being upgraded. Call it where a process may be frozen or killed once it has answered, as in serverless functions. It
-   * may be called at any time, by many at once, and after `close()`.
+   * Finishes the work that earlier requests left behind: writes uses and unspent leased units, counts failed attempts,
+   * and upgrades digests. Call it where a process may be frozen or killed after it has answered, as in serverless
+   * functions. You can call it at any time, several times at once, and after `close()`.
    *
-   * @throws LatchkeyError `unavailable` when something could not be written within `timeoutMs`. A `fault` event says why. It is
-   * kept in memory and goes with the next write.
+   * @throws LatchkeyError `unavailable` when something could not be written within `timeoutMs`. A `fault` event says
+   * why. It stays in memory and goes with the next write.
    * @example
    * const response = await app.fetch(request)
    * await keys.flush()
    */
   flush(): Promise<void>
   /**
-   * Waits for calls that are under way, writes what is still in memory, gives leased units of quotas back to the store, and
-   * stops the timers. Verifications after it fail with `unavailable`. The store and the limiter stay open: they are yours.
+   * Waits for running calls, writes what is still in memory, returns leased quota units to the store, and stops the
+   * timers. Later verifications fail with `unavailable`. The store and the limiter stay open: they are yours.
    */
   close(): Promise<void>
 }
@@ -203,7 +203,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
 
   async function flush(): Promise<void> {
     if (await isDoneInTime(clock, settings.timeoutMs, flushAll())) return
-    throw new LatchkeyError('unavailable', 'Not all that was gathered could be written', { stack: false })
+    throw new LatchkeyError('unavailable', 'Some pending work could not be written', { stack: false })
   }
 
   /** Whether all of it is written. */

@@ -1,6 +1,4 @@
-/**
- * The time, and the only way this package waits. Tests hand in a clock they move by hand.
- */
+/** Tells the time, and is the only way this package waits. Tests pass a clock that they move by hand. */
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number
@@ -24,14 +22,14 @@ export const systemClock: Clock = Object.freeze({
 /** Milliseconds since the process began: no correction of the machine's clock moves it. */
 export const monotonicClock: Clock = Object.freeze({ ...systemClock, now: () => performance.now() })
 
-/** Resolves once `delayMs` milliseconds have passed on `clock`. The process stays alive for whoever waits for it. */
+/** Resolves once `delayMs` milliseconds have passed on `clock`. It keeps the process alive. */
 export function sleep(clock: Clock, delayMs: number): Promise<void> {
   return new Promise((resolve) => {
     clock.setTimer(resolve, delayMs)
   })
 }
 
-/** Whether `work` has answered true within `timeoutMs`. What it rejects with is thrown. */
+/** Whether `work` resolves to true within `timeoutMs`. Throws what it rejects with. */
 export async function isDoneInTime(
   clock: Clock,
   timeoutMs: number,

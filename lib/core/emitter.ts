@@ -2,7 +2,7 @@ import { isPromiseLike } from '../internal/awaitable.ts'
 import type { ApiKeyEvent, ApiKeyListener } from './events.ts'
 import { warnOfFailure } from './warn-of-failure.ts'
 
-/** Calls the listener so that nothing it does comes back. Without one, what fails is a warning of the process. */
+/** Calls the listener and ignores whatever it throws. Without one, failures become process warnings. */
 export function createEmitter(listener: ApiKeyListener = warnOfFailure): (event: ApiKeyEvent) => void {
   return (event) => {
     try {

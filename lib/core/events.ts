@@ -2,12 +2,12 @@ import type { ApiKey, Owner } from './keys/record.ts'
 import type { AcceptedConfiguration } from './manage/key-management.ts'
 import type { InvalidReason } from './verify/verify-result.ts'
 
-/** What a change is reported with. */
+/** What every change event carries. */
 interface Change {
   readonly at: Date
   readonly keyId: string
   readonly owner: Owner
-  /** Who did it, where the call said so. */
+  /** Who made the change, if the call said so. */
   readonly by: string | null
   /** The key before the change; null for one that is new. */
   readonly before: ApiKey | null
@@ -27,7 +27,7 @@ export type ApiKeyEvent =
   | ({ readonly type: 'key.enabled' | 'key.disabled' | 'key.revoked' } & Change)
   | ({ readonly type: 'key.rotated'; readonly successor: ApiKey } & Change)
   | {
-      /** A key was shown to somebody who does not own it: whoever offers that reports it. */
+      /** The management API showed a key to an actor who does not own it. */
       readonly type: 'key.read'
       readonly at: Date
       readonly keyId: string
@@ -44,30 +44,30 @@ export type ApiKeyEvent =
       readonly by: string | null
     }
   | {
-      /** Everything of an owner was erased, or was begun to be. What was erased is not told. */
+      /** An owner was erased, or the erasure began and failed. The event does not say what was erased. */
       readonly type: 'owner.erased'
       readonly at: Date
       readonly owner: Owner
       /** How many keys of the owner were removed. */
       readonly removed: number
-      /** On how many keys that stay the owner was forgotten. */
+      /** On how many remaining keys the owner's identifier was cleared. */
       readonly forgotten: number
-      /** False where it ended with an error, and has to be called again. */
+      /** False if it failed and must be called again. */
       readonly complete: boolean
       readonly by: string | null
     }
   | {
       readonly type: 'creator.revoked'
       readonly at: Date
-      /** Whose issues were revoked. */
+      /** Whose keys were revoked: their `createdBy`. */
       readonly createdBy: string
-      /** Of whom alone; null where of every owner. */
+      /** The only owner whose keys were revoked; null for every owner. */
       readonly owner: Owner | null
       readonly count: number
       readonly by: string | null
     }
   | {
-      /** A presented key was refused, or what looks like one in the wrong place. */
+      /** A key was refused, or something like a key came in the wrong place. */
       readonly type: 'key.refused'
       readonly at: Date
       readonly code:
@@ -80,8 +80,8 @@ export type ApiKeyEvent =
         | 'quota_exceeded'
         | 'too_many_failures'
       /**
-       * Why an invalid key is invalid. With `missing_key` always `bearer_not_read`: something that begins as keys do came as
-       * `Authorization: Bearer`, which is not read there. Null for the other codes.
+       * Why an invalid key is invalid. With `missing_key` it is always `bearer_not_read`: a text that begins like a key
+       * came as `Authorization: Bearer`, which this middleware does not read. Null for the other codes.
        */
       readonly reason: InvalidReason | 'bearer_not_read' | null
       /** The id that the key claims; null when it is malformed. It is proven for the reasons after `wrong_secret`. */
@@ -99,14 +99,17 @@ export type ApiKeyEvent =
       readonly owner: Owner
     }
   | {
-      /** An operator said that what this process is configured with is right: see `keys.acceptConfiguration`. */
+      /** An operator accepted the configuration of this process with `keys.acceptConfiguration`. */
       readonly type: 'configuration.accepted'
       readonly at: Date
       readonly accepted: AcceptedConfiguration
       readonly by: string | null
     }
   | {
-      /** A change was committed, but the limiter could not be told: it resolved only after the caches had aged. */
+      /**
+       * A change was committed, but the limiter could not be updated. The call resolved only after cached records had
+       * expired.
+       */
       readonly type: 'change.delayed'
       readonly at: Date
       readonly keyIds: readonly string[]
@@ -114,7 +117,7 @@ export type ApiKeyEvent =
       readonly error: unknown
     }
   | {
-      /** The rate limiter no longer asks a server that keeps failing, and answers by its `onUnavailable` policy. */
+      /** The rate limiter stopped asking a server that keeps failing. It follows its `onUnavailable` policy. */
       readonly type: 'limiter.suspended'
       readonly at: Date
       readonly error: unknown
@@ -126,7 +129,7 @@ export type ApiKeyEvent =
       readonly afterMs: number
     }
   | {
-      /** An address has sent too many invalid keys: for so long, keys from it that are not known here are not looked at. */
+      /** An address sent too many invalid keys. For `forMs`, it can use only keys that this process verified recently. */
       readonly type: 'address.blocked'
       readonly at: Date
       /** An IPv4 address, or an IPv6 network of 64 bits. */
@@ -134,15 +137,15 @@ export type ApiKeyEvent =
       readonly forMs: number
     }
   | {
-      /** A client's address was needed and cannot be read: `allowedIps` refuses the key, `failedAttempts` does not count it. */
+      /** A client's address is missing or unreadable: `allowedIps` refuses the key, `failedAttempts` does not count it. */
       readonly type: 'address.missing'
       readonly at: Date
       readonly neededFor: 'allowedIps' | 'failedAttempts'
-      /** What the framework says of the address: nothing, as on a Unix socket, or no address. */
+      /** What the framework gave as the address: nothing, as on a Unix socket, or text that is not an address. */
       readonly found: 'nothing' | 'no address'
     }
   | {
-      /** A part that Latchkey depends on failed, or failed and was made up for. */
+      /** Something that Latchkey depends on failed, even if Latchkey recovered. */
       readonly type: 'fault'
       readonly at: Date
       readonly operation:
@@ -156,15 +159,15 @@ export type ApiKeyEvent =
         | 'digest_upgrade'
         /** `resolveUser`, or a verify callback of Passport's kind. */
         | 'resolve_user'
-        /** `actor` of the management. */
+        /** The option `actor` of the management API. */
         | 'actor'
-        /** A request to manage keys, where nothing else is to blame. */
+        /** A management request failed for any other reason. */
         | 'management'
-        /** `verify` itself: it was called wrongly, or after `close()`. */
+        /** `verify` itself: called wrongly, or after `close()`. */
         | 'verify'
         | 'remote'
       readonly error: unknown
     }
 
-/** Receives events. What it throws is ignored: a listener cannot break a verification. */
+/** Receives events. Latchkey ignores what it throws, so a listener cannot break a verification. */
 export type ApiKeyListener = (event: ApiKeyEvent) => unknown

@@ -2,7 +2,7 @@ import { type ErrorCode, isLatchkeyError, LatchkeyError } from '../errors.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 
-/** A part that may fail: it becomes `unavailable` and an event, and never a wrong answer. */
+/** A part that may fail. Its failure becomes `unavailable` and an event, never a wrong answer. */
 export type FaultyPart = Extract<ApiKeyEvent, { type: 'fault' }>['operation']
 
 export interface DependencyRunner {

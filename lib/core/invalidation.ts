@@ -1,28 +1,28 @@
 import type { Awaitable } from '../internal/awaitable.ts'
 
-/** A key, and the version that a change has given it. */
+/** A key, and its version after a change. */
 export interface KeyVersion {
   readonly keyId: string
   readonly version: number
 }
 
-/** What a process hears of changes that others make. */
+/** How a process hears of changes that others make. */
 export interface InvalidationListener {
-  /** These keys were changed: older versions are no longer to be used. */
+  /** These keys changed: stop using older versions. */
   changed(keys: readonly KeyVersion[]): void
-  /** Changes may have gone unheard: nothing that is held can be relied on. `error` says why, where that is known. */
+  /** Messages may have been lost: drop every cached record. `error` says why, if known. */
   missed(error?: unknown): void
 }
 
 /**
- * Tells every process of changes: the port behind `redisInvalidation()`. It shortens the time for which a process may use
- * a record that another has changed; the bound stays the age of the cache, since a message may be lost.
+ * Tells every process about changes: the interface that `redisInvalidation()` implements. It shortens how long a
+ * process may use a record that another has changed. The cache's age stays the bound, since a message may be lost.
  */
 export interface Invalidation {
-  /** What processes must have in common to hear each other, as `sharedAs` of a `RateLimiter`. */
+  /** What processes must share to hear each other; works like `sharedAs` of a `RateLimiter`. */
   readonly sharedAs?: string
-  /** Tells the others. */
+  /** Tells the other processes. */
   publish(keys: readonly KeyVersion[]): Awaitable<void>
-  /** Hears of changes until the function it returns is called. */
+  /** Passes changes to `listener` until you call the function it returns. */
   listen(listener: InvalidationListener): () => Awaitable<void>
 }

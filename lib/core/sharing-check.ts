@@ -3,29 +3,29 @@ import type { Agreements } from './agreements.ts'
 import type { Clock } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 
-/** What processes with one store share beside it, or believe they do. */
+/** What processes with one store also share, or should. */
 export type SharedPart = 'rateLimiter' | 'invalidation'
 
-/** Finds out whether processes that share their keys also count and tell of changes in the same place. */
+/** Checks whether processes that share their keys also count, and publish changes, in the same place. */
 export interface SharingCheck {
-  /** Whether there is something to find out. Once that is done it costs nothing to ask. */
+  /** Whether a check is due. Once it is done, asking costs nothing. */
   isDue(): boolean
-  /** Finds out, and reports a fault where they do not. */
+  /** Checks, and reports a fault if they do not. */
   run(): Promise<void>
-  /** Says that where this process counts, or tells of changes, is right. @throws LatchkeyError `unavailable` */
+  /** Declares this process's place for counting, or for publishing changes, the right one. @throws LatchkeyError `unavailable` */
   accept(part: SharedPart): Promise<void>
 }
 
 const OPERATIONS = { rateLimiter: 'rate_limiter', invalidation: 'invalidation' } as const
 const RISKS = {
-  rateLimiter: 'limits are counted apart, and changes noticed only when caches have aged',
-  invalidation: 'changes are noticed only when caches have aged',
+  rateLimiter: 'they count limits separately, and notice changes only when cached records expire',
+  invalidation: 'they notice changes only when cached records expire',
 }
 const AGAIN_MS = 60_000
 
 /**
- * The store of the keys remembers the settings, so two applications that share a Redis but not their keys never disagree. Each process
- * reports a difference once; both go on working, each with its own settings.
+ * The store of the keys remembers the settings, so two applications that share a Redis but not their keys never
+ * disagree. Each process reports a difference once and continues with its own settings.
  */
 export function createSharingCheck(
   agreements: Agreements,
@@ -57,15 +57,14 @@ export function createSharingCheck(
   }
 
   function report(part: SharedPart, value: string): void {
-    const problem = `the ${part} of this process has the ${value}, and other processes with this store have another: ${RISKS[part]}. Configure the same, or see keys.acceptConfiguration`
+    const problem = `the ${part} of this process has the ${value}, but other processes with this store have another: ${RISKS[part]}. Use the same configuration, or see keys.acceptConfiguration`
     const error = new LatchkeyError('configuration_drift', problem, { stack: false })
     emit({ type: 'fault', at: new Date(clock.now()), operation: OPERATIONS[part], error })
   }
 
   async function accept(part: SharedPart): Promise<void> {
     const value = shared[part]
-    if (value === undefined)
-      throw new TypeError(`"${part}" has nothing that other processes would have to share`)
+    if (value === undefined) throw new TypeError(`"${part}" has no setting that processes must share`)
     await agreements.replace(part, value)
     open.delete(part)
   }

@@ -96,7 +96,7 @@ function checkListing(
 /** Somebody else's value is an answer; none where one was proposed is not. */
 function checkAgreed(agreed: string | null, proposal: Proposal | null): string | null {
   if (typeof agreed === 'string' || (agreed === null && !proposal)) return agreed
-  throw new TypeError('the store returned something it must not')
+  throw new TypeError('the store returned an unexpected value')
 }
 
 /** Requires that the store can keep what these settings need. @throws LatchkeyError `unsupported`, naming what it lacks */
@@ -111,6 +111,6 @@ export function lacks(setting: string, method: string): LatchkeyError {
 }
 
 function oneOf<T>(value: T, allowed: readonly NoInfer<T>[]): T {
-  if (!allowed.includes(value)) throw new TypeError('the store returned something it must not')
+  if (!allowed.includes(value)) throw new TypeError('the store returned an unexpected value')
   return value
 }

@@ -15,58 +15,58 @@ interface Failure {
 const FAULTS: Readonly<Record<Operation, Failure>> = Object.freeze({
   store: {
     what: 'The store of API keys failed',
-    cure: 'Requests that need it are answered 503: see that it is there, can be reached, and is migrated',
+    cure: 'Requests that need it are answered 503: check that it runs, can be reached, and is migrated',
   },
-  rate_limiter: { what: 'The rate limiter failed', cure: 'See that its server is there and can be reached' },
+  rate_limiter: { what: 'The rate limiter failed', cure: 'Check that its server runs and can be reached' },
   invalidation: {
-    what: 'Telling other processes of changed API keys failed',
-    cure: 'They may notice as late as "cache.maxAgeMs": see that the server of "invalidation" can be reached',
+    what: 'Latchkey could not tell other processes of changed API keys',
+    cure: 'They may notice only after "cache.maxAgeMs": check that the server of "invalidation" can be reached',
   },
   digest: {
     what: 'The digest of an API key could not be compared or made',
-    cure: 'See that "peppers" holds every pepper in use, and that bcrypt is installed where digests need it',
+    cure: 'Check that "peppers" holds every pepper in use, and that bcrypt is installed if digests need it',
   },
-  format: { what: 'A format of imported API keys failed', cure: 'Mend the "lookup" of your "formats"' },
+  format: { what: 'A format of imported API keys failed', cure: 'Fix the "lookup" of your "formats"' },
   owner_status: {
     what: '"isOwnerActive" or "ownerPermissions" failed',
-    cure: 'Requests with keys are answered 503: see what it needs to answer',
+    cure: 'Requests with keys are answered 503: check what the function depends on',
   },
   usage: {
     what: 'Uses of API keys could not be written',
-    cure: 'They are kept and written later: see that the store takes writes',
+    cure: 'They stay in memory and are written later: check that the store accepts writes',
   },
   digest_upgrade: {
     what: 'A digest could not be rewritten under the current scheme',
-    cure: 'The old one goes on working: see that the store takes writes',
+    cure: 'The old one keeps working: check that the store accepts writes',
   },
   resolve_user: {
-    what: 'Looking for the user of an API key failed',
-    cure: 'The request was answered 503: see "resolveUser", or the verify callback of the strategy',
+    what: 'Finding the user of an API key failed',
+    cure: 'The request was answered 503: check "resolveUser", or the verify callback of the strategy',
   },
   actor: {
-    what: '"actor" of the key management failed',
-    cure: 'The request was answered 503: see what it threw',
+    what: '"actor" of the management API failed',
+    cure: 'The request was answered 503: fix the cause',
   },
-  management: { what: 'A request to manage API keys failed', cure: 'It was answered 503: see the cause' },
+  management: { what: 'A request to manage API keys failed', cure: 'It was answered 503: fix the cause' },
   verify: {
     what: 'An API key could not be verified',
-    cure: 'The request was answered 503: see how "verify" is called, and that "close()" comes after the last request',
+    cure: 'The request was answered 503: check how "verify" is called, and call "close()" only after the last request',
   },
   remote: {
     what: 'The service that verifies API keys failed',
-    cure: 'See that it can be reached, and that the key which the client was given may verify',
+    cure: 'Check that it can be reached, and that the key of the client may verify',
   },
 })
 
 /**
- * Warns of a failure where the application listens to no events: otherwise an operator would see a 503 and nothing else. Each kind
- * of failure is reported at most once a minute.
+ * Warns of a failure if the application has no `onEvent`: otherwise an operator would see only a 503. It reports each
+ * kind of failure at most once a minute.
  */
 export function warnOfFailure(event: ApiKeyEvent): void {
   const failure = failureOf(event)
   if (!failure || !('error' in event)) return
   const subject = event.type === 'fault' ? event.operation : event.type
-  // What a format throws may quote the text that it was asked about, in whichever form.
+  // What a format throws may quote the text that it received, in any form.
   const cause = subject === 'format' ? '' : `: ${describeCause(event.error)}`
   const message = `${failure.what}${cause}. ${failure.cure}. Pass "onEvent" to receive every failure; without it, each kind is reported once a minute`
   warnEvery(INTERVAL_MS, event.at.getTime(), 'LATCHKEY_FAULT', subject, message)
@@ -78,8 +78,8 @@ function failureOf(event: ApiKeyEvent): Failure | null {
       return FAULTS[event.operation]
     case 'limiter.suspended':
       return {
-        what: 'The rate limiter keeps failing and is not asked for now',
-        cure: 'Limits follow "onUnavailable": see that its server is there and can be reached',
+        what: 'The rate limiter keeps failing, so Latchkey has stopped asking it',
+        cure: 'Limits follow "onUnavailable": check that its server runs and can be reached',
       }
     case 'change.delayed':
       return {
@@ -96,7 +96,7 @@ const MAX_CAUSE_LENGTH = 300
 /** What went wrong in the words of the error, on one line, without anything that may be a secret. */
 function describeCause(error: unknown): string {
   const { message, code, errors } = (error ?? {}) as { message?: unknown; code?: unknown; errors?: unknown }
-  // Where every address of a server refuses, Node says so of each, and nothing of all.
+  // If every address of a server refuses, Node gives an error for each, and no message for all.
   if (message === '' && Array.isArray(errors) && errors.length > 0) return describeCause(errors[0])
   const told = typeof message === 'string' && message !== '' ? message : 'an error without a message'
   const text = withoutSecrets(told.slice(0, 2_000).replaceAll(/[\s\p{Cc}]+/gu, ' ')).slice(

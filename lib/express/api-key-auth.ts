@@ -6,7 +6,7 @@ import { createMiddlewareParts, type MiddlewareOptions } from '../http/middlewar
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { refuse } from './refuse.ts'
 
-/** What `apiKeyAuth` asks of requests, and how it refuses them. */
+/** What `apiKeyAuth` requires of requests, and how it refuses them. */
 export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<User> {
   /**
    * Reads the client's address, for `allowedIps` and `lastUsedIp`.
@@ -17,7 +17,7 @@ export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<Use
 }
 
 /**
- * Middleware that lets requests with a good key pass, sets `req.apiKey` and `req.user`, and marks them as
+ * Middleware that passes requests with a valid key, sets `req.apiKey` and `req.user`, and marks the request as
  * authenticated by key.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.

@@ -3,8 +3,8 @@ import { isLatchkeyError } from '../errors.ts'
 import { sendProblem } from './send-problem.ts'
 
 /**
- * An error handler that answers the errors of this package with problem bodies (RFC 9457) and passes every other
- * error on. Mount it before the application's own.
+ * Error handler that answers this package's errors with problem bodies (RFC 9457) and passes every other error on.
+ * Mount it before your own error handler.
  *
  * @example
  * app.use(apiKeyErrorHandler())

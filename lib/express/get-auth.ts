@@ -1,11 +1,11 @@
 import type { Request } from 'express'
 import { type Auth, getAuth as getAuthOf, type RegisteredUser } from '../http/auth-mark.ts'
 
-/** The registered user type; without one, what `Express.User` says. */
+/** The registered user type; without one, `Express.User`. */
 export type ExpressUser = RegisteredUser<Express.User>
 
 /**
- * Who is asking, and how that was proven. Narrow on `method`.
+ * Returns who made the request, and how they authenticated. Narrow on `method`.
  *
  * @example
  * const auth = getAuth(req)

@@ -15,8 +15,8 @@ import {
 import { refuse } from './refuse.ts'
 
 /**
- * Passes only a login session that `markSession()` has marked, and no request that presents a key, not even a
- * bad one: 401 `authentication_required` without a login, otherwise 403 `session_required`.
+ * Passes only a login session that `markSession()` has marked, and refuses every request that presents a key, even an
+ * invalid one: 401 `authentication_required` without a login, otherwise 403 `session_required`.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -27,8 +27,8 @@ export function requireSession(options?: SessionGuardOptions): RequestHandler {
 }
 
 /**
- * Passes only a request that an API key has authenticated: 401 `missing_key` without anybody, otherwise 403
- * `api_key_required`. With `permissions`, 403 `insufficient_permissions` names what the key lacks.
+ * Passes only a request that an API key has authenticated: 401 `missing_key` for an unauthenticated request, otherwise
+ * 403 `api_key_required`. With `permissions`, 403 `insufficient_permissions` names what the key lacks.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -39,7 +39,7 @@ export function requireApiKey(options?: ApiKeyGuardOptions): RequestHandler {
 }
 
 /**
- * Passes a request that was authenticated in one of the accepted ways; sessions, unless told otherwise.
+ * Passes a request that was authenticated in one of the accepted ways; by default, only sessions.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -50,7 +50,7 @@ export function requireAuth(options?: AuthGuardOptions): RequestHandler {
 }
 
 /**
- * Passes a key that holds the permissions. Sessions hold none: they are refused, unless `accept` lets them pass.
+ * Passes a key that has the permissions. Sessions have none: it refuses them unless `accept` allows them.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example

@@ -21,12 +21,12 @@ export { type ApiKeyRequest, withApiKey } from './with-api-key.ts'
 
 declare global {
   namespace Express {
-    /** Declared by Passport's types too, which an application need not have. */
+    /** Passport's types declare it too, but an application need not have them. */
     interface User {}
     interface Request {
       /** The key that authenticated the request. */
       apiKey?: ApiKey | undefined
-      /** How the request was authenticated; a view of what was proven, which assigning does not change. */
+      /** How the request was authenticated. Assigning to it does not change what guards decide by. */
       authMethod?: AuthMethod | undefined
     }
   }

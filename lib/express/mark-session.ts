@@ -2,8 +2,8 @@ import type { Request, RequestHandler } from 'express'
 import { createSessionMarker, type MarkSessionOptions } from '../http/mark-session.ts'
 
 /**
- * Marks requests of a logged-in session. Mount it right behind the application's session middleware and before
- * anything else that sets `req.user`.
+ * Marks requests of a logged-in session. Mount it right after your session middleware and before anything else that
+ * sets `req.user`.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example

@@ -4,7 +4,7 @@ import { keepFailureFields } from '../http/failed-response.ts'
 import type { RefusalOptions } from '../http/guards.ts'
 import { sendProblem } from './send-problem.ts'
 
-/** Answers with the problem body of `error`; with `'error'` hands it to the error handlers, Express's own at the last. */
+/** Answers with the problem body of `error`; with `'error'` hands it to the error handlers, Express's own last. */
 export function refuse(
   res: Response,
   next: NextFunction,

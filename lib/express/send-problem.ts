@@ -2,7 +2,7 @@ import type { Response } from 'express'
 import type { LatchkeyError } from '../errors.ts'
 import { renderProblem, STALE_FIELDS } from '../http/problem.ts'
 
-/** Answers with the problem body of `error`, unless somebody has answered already. */
+/** Answers with the problem body of `error`, unless the request already has an answer. */
 export function sendProblem(res: Response, error: LatchkeyError): void {
   if (res.headersSent) return
   const { headers, body } = renderProblem(error)

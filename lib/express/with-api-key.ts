@@ -6,7 +6,7 @@ import { checkFunction } from '../internal/options.ts'
 import type { ExpressUser } from './get-auth.ts'
 import { requireApiKey } from './guards.ts'
 
-/** A request that an API key has authenticated. The parameters are those of Express's `Request`. */
+/** A request that an API key has authenticated. Takes the type parameters of Express's `Request`. */
 export type ApiKeyRequest<
   P = Request['params'],
   ResBody = Request['body'],
@@ -16,17 +16,17 @@ export type ApiKeyRequest<
 > = Request<P, ResBody, ReqBody, ReqQuery, Locals> & {
   /** The key that authenticated the request. */
   apiKey: ApiKey
-  /** Whom the key stands for. */
+  /** The user that the key belongs to. */
   user: ExpressUser
   authMethod: 'apikey'
 }
 
 /**
- * Runs a handler only for a request that an API key has authenticated, so that `req.apiKey` and `req.user` are there,
- * in its types too. It refuses the others as `requireApiKey(options)` does. A property that something has
- * overwritten since then is a TypeError, on the request.
+ * Runs a handler only for requests that an API key has authenticated, so `req.apiKey` and `req.user` are set, in the
+ * types too. It refuses other requests as `requireApiKey(options)` does. If other code has overwritten these properties
+ * since, the request fails with a TypeError.
  *
- * TypeScript does not tell a wrapped handler the parameters of its path: name them, or use `app.route`.
+ * TypeScript cannot infer the path parameters of a wrapped handler: name them, or use `app.route`.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example

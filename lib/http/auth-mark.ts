@@ -20,21 +20,21 @@ declare global {
   }
 }
 
-/** The application's user type, where it is registered; otherwise `Fallback`. */
+/** The application's registered user type, or `Fallback`. */
 export type RegisteredUser<Fallback = unknown> = Latchkey.Register extends { user: infer U } ? U : Fallback
 
-/** How a request was authenticated, in a word. */
+/** How a request was authenticated. */
 export type AuthMethod = 'apikey' | 'session' | 'other'
 
 /**
- * Who is asking, and how that was proven. Narrow on `method`:
+ * Who made a request, and how they authenticated. Narrow on `method`:
  *
- * - `apikey`: by a key; `user` is whom the key stands for.
- * - `session`: by a login session that `markSession()` has seen.
- * - `other`: there is a user, and neither of the two put it there; or code of the application has verified the key.
- * - `rejected`: a key was presented and refused, for `code`. Whatever else the request carries does not count.
- * - `conflict`: somebody replaced the user after the proof. Nobody is trusted.
- * - `none`: nobody.
+ * - `apikey`: by a key; `user` is the user that the key belongs to.
+ * - `session`: by a login session that `markSession()` has marked.
+ * - `other`: the request has a user that came from neither, or the application's own code verified the key.
+ * - `rejected`: a key was presented and refused, with `code`. Nothing else in the request counts.
+ * - `conflict`: other code replaced the user after authentication. No user is trusted.
+ * - `none`: the request is not authenticated.
  */
 export type Auth<User = RegisteredUser> =
   | { readonly method: 'apikey'; readonly user: User; readonly apiKey: ApiKey }
@@ -48,7 +48,7 @@ export function readMark(request: object): AuthMark | undefined {
   return stateOf(rawRequest(request)).mark
 }
 
-/** Marks the request, in place of any mark it has, and shows that on it. */
+/** Marks the request, replacing any earlier mark, and shows the mark on it. */
 export function writeMark(request: object, mark: AuthMark): void {
   stateOf(rawRequest(request)).mark = Object.freeze(mark)
   showMark(request)
@@ -57,9 +57,9 @@ export function writeMark(request: object, mark: AuthMark): void {
 const shown = new WeakSet<object>()
 
 /**
- * Shows the mark as `authMethod` and `apiKey`, marked or not. On Koa these are plain values of `ctx.state`. Elsewhere they are
- * views: once for all requests of an Express application, on the prototype that they share, and on the request itself where
- * there is none or where somebody has put properties of those names.
+ * Shows the mark as `authMethod` and `apiKey`, marked or not. On Koa these are plain values of `ctx.state`. Elsewhere
+ * they are accessors: on the prototype that all requests of an Express application share, or on the request itself if
+ * there is none or other code has set properties of those names.
  */
 export function showMark(request: object): void {
   const properties = propertiesOf(request)
@@ -101,7 +101,7 @@ function outermost(prototype: object): object {
   return isShared(outer) ? outermost(outer) : prototype
 }
 
-/** Who is asking, and how that was proven. Reads nothing but what middlewares have established. */
+/** Returns who made the request, and how they authenticated. Reads only what earlier middlewares established. */
 export function getAuth<User = RegisteredUser>(request: object): Auth<User> {
   const mark = readMark(request)
   const user = propertiesOf(request)[userProperty(request)] as User
@@ -117,7 +117,7 @@ export function getAuth<User = RegisteredUser>(request: object): Auth<User> {
   return hasUser || mark.method !== 'session' ? { method: 'conflict' } : NOBODY
 }
 
-/** What stands for no user, in Passport's way. 0 and an empty string may be somebody's id. */
+/** Whether a value means no user, as in Passport. 0 and an empty string may be a user's id. */
 export function isNobody(user: unknown): boolean {
   return user === undefined || user === null || user === false
 }

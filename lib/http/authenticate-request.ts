@@ -33,8 +33,8 @@ import { type Admission, type MisplacedKey, stateOf } from './request-state.ts'
 
 export interface AuthenticatorOptions<User = unknown> extends CredentialOptions {
   /**
-   * Finds the user whom a key stands for; it becomes `req.user`. Null or undefined is a 401, as for a bad key; a
-   * failure is a 503. It is waited for without a deadline: give its look-ups one of their own.
+   * Finds the user that a key belongs to; it becomes `req.user`. Null or undefined is a 401, as for an invalid key; a
+   * failure is a 503. Latchkey waits for it without a deadline: set your own on its look-ups.
    *
    * @default `req.user` is the key's owner, a frozen `{ type, id }`
    */
@@ -49,9 +49,9 @@ export interface AuthenticatorOptions<User = unknown> extends CredentialOptions 
   prefix?: string | readonly string[]
   /**
    * Which revision of draft-ietf-httpapi-ratelimit-headers the `RateLimit` fields follow. Draft 11 shows every limit;
-   * `'draft-10'` is another name for it, since its syntax is the same. Drafts 7 and 6, for older clients, show one limit: the
-   * one with the fewest calls left, and never a quota that nothing refills. `false` sends none of these fields; `Retry-After`
-   * stays.
+   * `'draft-10'` is another name for it, since the syntax is the same. Drafts 7 and 6, for older clients, show one
+   * limit: the one with the fewest calls left, and never a quota without a refill. `false` sends none of these fields;
+   * `Retry-After` stays.
    *
    * ```http
    * RateLimit: "minute";r=9;t=42, "day";r=412;t=38262
@@ -75,13 +75,13 @@ export interface AuthenticatorOptions<User = unknown> extends CredentialOptions 
   rateLimitHeaders?: RateLimitSyntax | false
 }
 
-/** What came of a request: who is asking, or the refusal that answers it. */
+/** The outcome of a request: who made it, or the refusal that answers it. */
 export type Authentication =
   | {
       readonly ok: true
       readonly apiKey: ApiKey
       readonly user: unknown
-      /** How the limits stand; empty where an earlier middleware verified the key. */
+      /** The state of the limits; empty if an earlier middleware verified the key. */
       readonly limits: readonly LimitState[]
     }
   | {
@@ -91,17 +91,17 @@ export type Authentication =
       readonly challenge: string
     }
 
-/** What a route asks of a key. */
+/** What a route requires of a key. */
 export interface CheckOptions extends Pick<VerifyOptions, 'permissions' | 'cost' | 'ip'> {
-  /** Whether a request without a key is not refused for it. */
+  /** Whether a request without a key passes. */
   isOptional?: boolean
 }
 
 export interface Authenticator {
   readonly keys: ApiKeyVerifier
-  /** How the limits of an admitted request are shown. */
+  /** How to show the limits of an admitted request. */
   readonly rateLimitHeaders: RateLimitSyntax | false
-  /** Never throws or rejects, and answers at once where nothing has to be waited for. */
+  /** Never throws or rejects, and returns synchronously if there is nothing to wait for. */
   authenticate(request: object, asked: CheckOptions): Awaitable<Authentication>
   readonly refuse: Refusals
 }
@@ -116,8 +116,7 @@ export const AUTHENTICATOR_OPTIONS = Object.freeze([
 ])
 
 /**
- * What every framework does with a request, and each only translates: read the credential, verify it once, find
- * the user.
+ * Does the same for every framework: reads the credential, verifies it once, finds the user.
  *
  * @throws TypeError naming the option.
  */
@@ -210,7 +209,7 @@ function createMisplacedKey(keys: ApiKeyVerifier, hint: string, ip: string | und
   }
 }
 
-/** Makes the outcome of an authentication the request's: the mark, `apiKey`, and the user. */
+/** Sets the outcome of an authentication on the request: the mark, `apiKey`, and the user. */
 export function applyOutcome(request: object, keys: ApiKeyVerifier, outcome: Authentication): void {
   if (outcome.ok) {
     const { user, apiKey } = outcome
@@ -225,13 +224,13 @@ export function applyOutcome(request: object, keys: ApiKeyVerifier, outcome: Aut
 
 /** Each kind of refusal, as the outcome of an authentication. */
 export interface Refusals {
-  /** @param hint where keys are read, if one seems to have come elsewhere */
+  /** @param hint where keys are read, if one seems to be in another place */
   missing(hint?: string): Authentication
   several(ip: string | undefined): Authentication
   key(refused: RefusedKey): Authentication
-  /** The key is good, and there is no user for it. */
+  /** The key is valid, but has no user. */
   user(apiKey: ApiKey, ip: string | undefined): Authentication
-  /** `cause` is what `verify` threw, or what the application threw when it was asked. */
+  /** `cause` is what `verify` or the application's code threw. */
   fault(operation: 'verify' | 'resolve_user' | 'actor', cause: unknown): Authentication
 }
 
@@ -305,8 +304,8 @@ type Checked =
 const NO_LIMITS: readonly LimitState[] = Object.freeze([])
 
 /**
- * Verifies a key for a request, and charges the request once, at the first admission that has a cost. A later
- * check by another middleware looks at prefix and permissions and costs nothing.
+ * Verifies a key for a request. It charges the request once, at the first admission with a cost. A later check by
+ * another middleware compares prefix and permissions and costs nothing.
  */
 function verifyOnce(
   raw: object,
@@ -362,7 +361,7 @@ function admit({ admission, limits }: Extract<Checked, { ok: true }>, user: unkn
   return { ok: true, apiKey: admission.apiKey, user, limits }
 }
 
-/** A proxy that is trusted too far lets clients write anything here. What cannot be an address counts as none. */
+/** A proxy that is trusted too far lets clients write anything here. A text too long for an address counts as missing. */
 const MAX_IP_LENGTH = 255
 
 function verifyOptions(

@@ -4,24 +4,24 @@ import { checkArray, checkBoolean, fail } from '../internal/options.ts'
 import { linesOf } from './header-lines.ts'
 import type { RequestLike } from './raw-request.ts'
 
-/** Where a request carries its key. Only header fields: never the query, the body or a cookie. */
+/** Where a request carries its key. Keys come only in header fields, never in the query, the body or a cookie. */
 export interface CredentialOptions {
   /**
-   * The header fields that carry nothing but a key, in any case.
+   * The names of the header fields that carry a bare key, in any case.
    *
    * @default ['X-Api-Key']
    */
   headers?: readonly string[]
   /**
-   * The scheme under which `Authorization` carries a key, in any case; false reads no `Authorization`.
+   * The scheme of `Authorization` that carries a key, in any case. `false` does not read that scheme.
    *
    * @default 'Api-Key'
    */
   scheme?: string | false
   /**
-   * Which tokens of `Authorization: Bearer` count as keys. By default those that begin with the prefix of `keys`; every
-   * other token, such as a JWT, is ignored. `true` adds tokens that have the shape of one of the `formats` of `keys`. An
-   * array lists other prefixes instead. `false` reads no Bearer token.
+   * Which tokens of `Authorization: Bearer` count as keys. By default, those that begin with the prefix of `keys`;
+   * other tokens, such as JWTs, are ignored. `true` also accepts tokens in the shape of one of the `formats` of `keys`.
+   * An array lists other prefixes instead. `false` reads no Bearer token.
    *
    * @default tokens with the prefix of `keys`
    */
@@ -35,16 +35,16 @@ export type Credential =
   | { readonly kind: 'several' }
 
 export interface CredentialReader {
-  /** The schemes that challenges name. */
+  /** The schemes named in challenges. */
   readonly schemes: readonly string[]
-  /** What it reads, in a word: two readers of one form read the same. */
+  /** Identifies what it reads: two readers of one form read the same. */
   readonly form: string
-  /** Whether it reads where keys are read by default. */
+  /** Whether it reads keys from the default places. */
   readonly isUsual: boolean
   read(request: RequestLike): Credential
   /**
-   * Where to send keys, for a request in which none was read and whose `Authorization: Bearer` begins as the application's
-   * keys do. Null for any other. It goes by the text alone: whether there is such a key is not asked.
+   * Where to send keys: for a request without a key whose `Authorization: Bearer` begins like one of the application's
+   * keys. Null for any other request. It looks only at the text, not whether such a key exists.
    */
   hintFor(request: RequestLike): string | null
 }
@@ -52,10 +52,10 @@ export interface CredentialReader {
 const NONE: Credential = Object.freeze({ kind: 'none' })
 const SEVERAL: Credential = Object.freeze({ kind: 'several' })
 
-/** What names a header field or a scheme (RFC 9110 §5.6.2). */
+/** The name of a header field or a scheme (RFC 9110 §5.6.2). */
 export const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$/
 
-/** Whether a text names a header field, and not something that every object has. */
+/** Whether a text names a header field, rather than a property that every object has. */
 export function isFieldName(text: string): boolean {
   return TOKEN.test(text) && !(text.toLowerCase() in Object.prototype)
 }
@@ -74,7 +74,7 @@ export const CREDENTIAL_OPTIONS: readonly (keyof CredentialOptions)[] = Object.f
 interface ReadersInUse {
   /** By their form. */
   readonly byForm: Map<string, NotedReaders>
-  /** Numbers those who recognise keys of other products, for the forms. */
+  /** Numbers the recognisers of imported keys, for use in forms. */
   readonly recognisers: WeakMap<object, number>
   recogniserCount: number
 }
@@ -99,8 +99,8 @@ function sharedReaders(): ReadersInUse {
 }
 
 /**
- * Lets guards know how keys are presented in this process: what is a key for one middleware is none for a guard. A form is
- * known for as long as anybody holds a reader of it: an application may make middlewares anew for every request.
+ * Tells guards where this process reads keys: a middleware may read keys where a guard would not look. A form is known
+ * while any reader of it is in use: an application may create middlewares for every request.
  */
 export function registerReader(reader: Pick<CredentialReader, 'form' | 'isUsual' | 'read'>): void {
   const known = inUse.byForm.get(reader.form)
@@ -109,7 +109,7 @@ export function registerReader(reader: Pick<CredentialReader, 'form' | 'isUsual'
   else known.add?.(reader)
 }
 
-/** Reads as any of the readers does that are still in use; they are all alike. */
+/** Reads with any reader of this form that is still in use; they are all alike. */
 function readersOfOneForm(first: Pick<CredentialReader, 'form' | 'isUsual' | 'read'>): NotedReaders {
   const { form, isUsual } = first
   const readers = new Set<WeakRef<Pick<CredentialReader, 'read'>>>()
@@ -136,7 +136,7 @@ function readersOfOneForm(first: Pick<CredentialReader, 'form' | 'isUsual' | 're
   return noted
 }
 
-/** Whether a middleware of this process reads a key from a request: by default, or only where its options say. */
+/** Whether any middleware of this process reads a key from the request: by default, or only because of its options. */
 export function presentsAnyKey(request: RequestLike): 'by default' | 'by options' | null {
   let found: 'by options' | null = null
   for (const { read, isUsual } of inUse.byForm.values()) {
@@ -167,7 +167,7 @@ export function createCredentialReader(
     keyOf: (line: string) => readLine(name, line),
   }))
 
-  /** The credential in one header line; null if it holds none. */
+  /** The credential in one header line; null if there is none. */
   function readLine(name: string, value: string): string | null {
     const text = trimBlanks(value)
     if (text === '') return null
@@ -231,8 +231,8 @@ function numberOf(recogniser: object): number {
 }
 
 /**
- * Without the blanks that may surround a value (RFC 9110 §5.6.3). `trim()` would also take white space that is not
- * ASCII, and a value with that is no key.
+ * Removes the spaces and tabs that may surround a value (RFC 9110 §5.6.3). `trim()` would also remove non-ASCII white
+ * space, and a value with that is not a key.
  */
 export function trimBlanks(text: string): string {
   let start = 0
@@ -281,7 +281,7 @@ function checkBearer(value: unknown, prefix: string | undefined): readonly strin
   }
   if (!checkBoolean('bearer', value)) return []
   if (prefix === undefined) {
-    throw new OptionError('bearer', 'list the prefixes here: these keys do not say which one is theirs')
+    throw new OptionError('bearer', 'list the prefixes, since these keys have no "prefix"')
   }
   return [`${prefix}_`]
 }

@@ -3,16 +3,16 @@ import onHeaders from 'on-headers'
 import type { LatchkeyError } from '../errors.ts'
 
 /**
- * Sees to it that a failure is not stored by a cache, where whether there will be one is known only when
- * the response begins: another way of authenticating may still succeed.
+ * Keeps caches from storing a failure. Whether the request fails is known only when the response begins, since another
+ * way of authenticating may still succeed.
  */
 export function keepFailureUncached(res: ServerResponse | undefined): void {
   beforeFailure(res, setNoStore)
 }
 
 /**
- * The same, and a response with the status of `error` has its header fields, whoever renders it: Koa and Nest drop
- * what was set before, or what an error carries. What is answered otherwise in the end has none of them.
+ * The same, and adds the header fields of `error` to a response with its status, whoever renders it: Koa and Nest drop
+ * fields set earlier, and those of an error. A response with another status gets none of them.
  */
 export function keepFailureFields(res: ServerResponse | undefined, error: LatchkeyError): void {
   beforeFailure(res, (failed) => {
@@ -25,10 +25,7 @@ export function keepFailureFields(res: ServerResponse | undefined, error: Latchk
   })
 }
 
-/**
- * Sees to it that a 401 carries this challenge beside any others (RFC 9110 §15.5.2), where whoever answers the request
- * has none to send.
- */
+/** Adds this challenge to a 401, beside any others (RFC 9110 §15.5.2), for code that answers without one. */
 export function challengeFailure(res: ServerResponse | undefined, challenge: string): void {
   beforeFailure(res, (failed) => {
     if (failed.statusCode !== 401) return

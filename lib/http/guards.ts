@@ -19,7 +19,7 @@ import { challenge, createChallenges } from './header-fields.ts'
 import { rawRequest } from './raw-request.ts'
 import { stateOf } from './request-state.ts'
 
-/** Looks at what earlier middlewares have proven: null lets the request pass, an error refuses it. */
+/** Checks what earlier middlewares established: null passes the request, an error refuses it. */
 export type Guard = (request: object) => LatchkeyError | null
 
 /** How a guard refuses. */
@@ -38,11 +38,11 @@ export interface RefusalOptions {
  * wherever a middleware of this process reads keys; with any of them, only where they say.
  */
 export interface SessionGuardOptions extends CredentialOptions, RefusalOptions {
-  /** Where `bearer: true` takes the prefix of keys from. */
+  /** The keys whose prefix and `formats` the option `bearer` uses. */
   keys?: ApiKeyVerifier
   /**
-   * Lets a session pass although the request presents a key that no middleware has looked at, for gateways that add
-   * one to every request. A key that was verified, or refused, is never let pass.
+   * Passes a session even if the request presents a key that no middleware has read, for gateways that add one to every
+   * request. A request whose key was verified or refused never passes.
    *
    * @default false
    */
@@ -51,7 +51,7 @@ export interface SessionGuardOptions extends CredentialOptions, RefusalOptions {
 
 /** Which keys a guard passes. */
 export interface ApiKeyGuardOptions extends RefusalOptions {
-  /** What the key must be permitted. */
+  /** The permissions that the key needs. */
   permissions?: PermissionRequirement
   /** Accepts only a key that these keys have verified. */
   keys?: ApiKeyVerifier
@@ -67,10 +67,10 @@ export interface AuthGuardOptions extends SessionGuardOptions {
   accept?: readonly AuthMethod[]
 }
 
-/** What a guard of permissions passes besides keys that hold them. */
+/** What a permission guard passes besides keys that have the permissions. */
 export interface PermissionGuardOptions extends RefusalOptions {
   /**
-   * Ways of authenticating that pass without holding permissions, which only keys have.
+   * Ways of authenticating that pass without permissions, which only keys have.
    *
    * @default []
    */
@@ -79,13 +79,13 @@ export interface PermissionGuardOptions extends RefusalOptions {
   keys?: ApiKeyVerifier
 }
 
-/** Passes a marked session that presents no key, not even a bad one. */
+/** Passes a marked session that presents no key, not even an invalid one. */
 export function sessionGuard(options: SessionGuardOptions = {}): Guard {
   checkObject('options', options, [...CREDENTIAL_OPTIONS, 'keys', 'ignorePresentedKey', 'refuseWith'])
   return createAuthGuard({ ...options, accept: ['session'] }, 'requireSession')
 }
 
-/** Passes a verified key, with the permissions if any are asked for. */
+/** Passes a verified key that has the required permissions, if any. */
 export function apiKeyGuard(options: ApiKeyGuardOptions = {}): Guard {
   checkObject('options', options, ['permissions', 'keys', 'refuseWith'])
   checkRefuseWith(options.refuseWith)
@@ -95,7 +95,7 @@ export function apiKeyGuard(options: ApiKeyGuardOptions = {}): Guard {
   return keyGuard(permissions, keys, createWarnings('requireApiKey'))
 }
 
-/** Passes the ways of authenticating that are named, sessions if none are. */
+/** Passes the named ways of authenticating; by default, sessions. */
 export function authGuard(options: AuthGuardOptions = {}): Guard {
   return createAuthGuard(options, 'requireAuth')
 }
@@ -193,7 +193,10 @@ function missingKey(request: object): LatchkeyError {
 
 const USUAL_PLACES = createCredentialReader({}, undefined)
 
-/** Where a request presents a key: where `reader` or any middleware looks by default, or only where others were told to. */
+/**
+ * Where a request presents a key: in a place that `reader` or any middleware reads by default, or only where options of
+ * others say.
+ */
 function placeOfKey(request: object, reader = USUAL_PLACES, isAll = false): 'here' | 'elsewhere' | null {
   const raw = rawRequest(request)
   if (reader.read(raw).kind !== 'none') return 'here'
@@ -215,18 +218,18 @@ function lacks(
   return missing && refusal('insufficient_permissions', { details: { missing } })
 }
 
-/** What a request is told that is authenticated, and not in a way that is accepted. */
+/** The code for a request that is authenticated in a way that is not accepted. */
 function refusalOf(accepted: ReadonlySet<AuthMethod>): ErrorCode {
   if (accepted.size > 1) return 'auth_method_not_accepted'
   if (accepted.has('session')) return 'session_required'
   return accepted.has('apikey') ? 'api_key_required' : 'auth_method_not_accepted'
 }
 
-/** Challenges where no middleware has looked for a key; a 401 must carry one (RFC 9110 §15.5.2). */
+/** The challenges if no middleware has looked for a key; a 401 must carry one (RFC 9110 §15.5.2). */
 const USUAL_CHALLENGES = createChallenges(['Api-Key'], 'Users')
 const LOGIN_CHALLENGE = challenge(['Session'], 'Users')
 
-/** @param request whose challenge a refusal for want of a good key carries */
+/** @param request the refusal for a missing or invalid key carries its challenge */
 function refusal(
   code: ErrorCode,
   options: LatchkeyErrorOptions = {},
@@ -255,13 +258,13 @@ function checkMethods(name: string, value: unknown, known: readonly AuthMethod[]
   return new Set(methods as readonly AuthMethod[])
 }
 
-/** What a guard tells the programmer, each once. */
+/** Warnings to the programmer, each given once. */
 interface Warnings {
-  /** Of users whom nothing has marked. */
+  /** A user is present, but nothing has marked the request. */
   unmarked(): void
-  /** Of a key that nothing has looked at, if the request presents one. */
+  /** The request presents a key that no middleware has read. */
   unverified(request: object): void
-  /** Of a session refused for a key in a place that another middleware of the process reads. */
+  /** A session was refused because of a key in a place that only another middleware of this process reads. */
   elsewhere(): void
 }
 
@@ -270,7 +273,7 @@ function createWarnings(guardName: string): Warnings {
     unmarked() {
       warnOnce(
         'LATCHKEY_UNMARKED',
-        `${guardName}() refused a user whom neither markSession() nor an API key has established; ` +
+        `${guardName}() refused a user that neither markSession() nor an API key established; ` +
           'mount markSession() after the session middleware, or accept "other"',
       )
     },
@@ -278,7 +281,7 @@ function createWarnings(guardName: string): Warnings {
       if (stateOf(rawRequest(request)).challenges || placeOfKey(request) === null) return
       warnOnce(
         'LATCHKEY_UNVERIFIED',
-        `${guardName}() refused an API key that nothing had verified; ` +
+        `${guardName}() refused an API key that no middleware had verified; ` +
           "mount apiKeyAuth(keys), or passport.authenticate('apikey'), before it",
       )
     },

@@ -4,14 +4,14 @@ import { fail } from '../internal/options.ts'
 /** A revision of draft-ietf-httpapi-ratelimit-headers: each writes the same limits in its own syntax. */
 export type RateLimitSyntax = 'draft-11' | 'draft-10' | 'draft-7' | 'draft-6'
 
-/** Where header fields are set: on a response, say. */
+/** Accepts header fields, such as a response. */
 interface FieldTarget {
   setHeader(name: string, value: string): unknown
 }
 
 /**
- * A challenge for each scheme (RFC 9110 §11.6.1), with the realm as a quoted-string. Bare where no credential was sent (RFC
- * 6750 §3); `error` says only that the key is not valid, in the words of the scheme (RFC 6750 §3.1).
+ * A challenge for each scheme (RFC 9110 §11.6.1), with the realm as a quoted-string. Bare if no credential was sent
+ * (RFC 6750 §3). Otherwise `error` says that the key is not valid, in the words of the scheme (RFC 6750 §3.1).
  *
  * ```http
  * WWW-Authenticate: Api-Key realm="Users", error="invalid_key", Bearer realm="Users", error="invalid_token"
@@ -26,7 +26,7 @@ export function challenge(schemes: readonly string[], realm: string, error?: 'in
     .join(', ')
 }
 
-/** `WWW-Authenticate` of a 401: `bare` where no key was sent, `invalid` for a bad one. */
+/** `WWW-Authenticate` of a 401: `bare` if no key was sent, `invalid` for an invalid one. */
 export interface Challenges {
   readonly bare: string
   readonly invalid: string
@@ -39,7 +39,7 @@ export function createChallenges(schemes: readonly string[], realm: string): Cha
   })
 }
 
-/** Sets the fields that say how these limits stand; none where there are no limits, or `syntax` is false. */
+/** Sets the `RateLimit` fields for these limits; none if there are no limits or `syntax` is false. */
 export function setRateLimitFields(
   target: FieldTarget,
   limits: readonly LimitState[],
@@ -74,12 +74,12 @@ export function checkRateLimitHeaders(value: unknown): void {
   fail('rateLimitHeaders', '"draft-11", "draft-10", "draft-7", "draft-6" or false', value)
 }
 
-/** `Retry-After` in seconds (RFC 9110 §10.2.3), never too early and at least 1; none where waiting does not help. */
+/** `Retry-After` in seconds (RFC 9110 §10.2.3), never too early and at least 1; none if waiting does not help. */
 export function retryAfterField(retryAfterMs: number | null): Record<string, string> {
   return retryAfterMs === null ? {} : { 'Retry-After': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) }
 }
 
-/** What a quoted-string may hold (RFC 9110 §5.6.4): a line break here would be a header of the sender's choice. */
+/** Whether a quoted-string may hold this text (RFC 9110 §5.6.4). A line break would let the sender add a header. */
 export function isQuotable(text: string): boolean {
   return /^[\t\x20-\x7e]*$/.test(text)
 }
@@ -89,7 +89,7 @@ function escapeQuoted(text: string): string {
 }
 
 /**
- * The `RateLimit` field of draft 11: of every limit what is left, and the seconds until there is more.
+ * The `RateLimit` field of draft 11: for every limit, the remaining calls and the seconds until there are more.
  *
  * ```http
  * RateLimit: "minute";r=99;t=42, "quota";r=12
@@ -137,9 +137,9 @@ function setNearestLimit(
 }
 
 /**
- * The limit with the fewest calls left (draft 07 §4), of several the one that resets last. A quota that nothing
- * refills has no number to show and is passed over; but where it refuses the request there is no limit to show, since
- * what others have left does not help.
+ * The limit with the fewest calls left (draft 07 §4); of several, the one that resets last. A quota without a refill
+ * has no number to show and is skipped. If such a quota refuses the request, no limit is shown, since calls left in
+ * others do not help.
  */
 function nearestToRefusing(limits: readonly LimitState[]): LimitState | null {
   let nearest: LimitState | null = null
@@ -156,7 +156,7 @@ function isNearer(one: LimitState, other: LimitState): boolean {
 }
 
 /**
- * The `RateLimit-Policy` field of draft 11: the limit, and its window in seconds. A quota that nothing refills has no
+ * The `RateLimit-Policy` field of draft 11: the limit, and its window in seconds. A quota without a refill has no
  * policy.
  *
  * ```http
@@ -175,8 +175,8 @@ function policyField(limits: readonly LimitState[]): string {
 }
 
 /**
- * The `RateLimit-Policy` field of drafts 07 and 06: numbers with their windows in seconds. What has no window is no
- * policy there, and no number may occur twice (draft 07 §3.5): the longest of its windows is the strictest.
+ * The `RateLimit-Policy` field of drafts 07 and 06: numbers with their windows in seconds. A limit without a window is
+ * left out, and no number may occur twice (draft 07 §3.5): the longest of its windows is the strictest.
  *
  * ```http
  * RateLimit-Policy: 100;w=60, 5000;w=86400

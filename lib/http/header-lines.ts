@@ -2,7 +2,10 @@ import { type HeaderFields, headerFields, type RequestLike } from './raw-request
 
 const NO_LINES: readonly string[] = Object.freeze([])
 
-/** Stands for a value that is no text. No key holds this letter, so it is a malformed one and never none. */
+/**
+ * Stands for a value that is not text. No key contains this character, so the value counts as a malformed key, never as
+ * missing.
+ */
 const NO_TEXT = '\ufffd'
 
 /**
@@ -28,7 +31,7 @@ export function linesOf(
   return isWhatWasSent(left, sent, keyOf) ? sent : left
 }
 
-/** Requests that tests make up do not spell names as Node does. */
+/** Requests made up in tests may not spell names as Node does. */
 function valueInAnyCase(headers: HeaderFields, name: string): unknown {
   const spelt = Object.keys(headers).find((other) => other.toLowerCase() === name)
   return spelt === undefined ? undefined : headers[spelt]
@@ -41,7 +44,7 @@ function textsOf(value: unknown): readonly string[] {
     .map((entry) => (typeof entry === 'string' ? entry : NO_TEXT))
 }
 
-/** Every request pays for this: it makes nothing, and looks at names of the right length alone. */
+/** Every request pays for this: it allocates nothing and compares only names of the right length. */
 function isRepeated(rawHeaders: readonly string[], name: string): boolean {
   let isFound = false
   for (let i = 0; i < rawHeaders.length; i += 2) {

@@ -3,11 +3,11 @@ import { checkFunction, checkObject } from '../internal/options.ts'
 import { getAuth, isNobody, readMark, showMark, writeMark } from './auth-mark.ts'
 import { propertiesOf, setUser, userProperty } from './raw-request.ts'
 
-/** Whom a session has logged in. */
+/** How to find the user of a session. */
 export interface MarkSessionOptions<Request = object> {
   /**
-   * The user whom the session has logged in; null, undefined or false if it has none. It becomes `req.user`. It has to
-   * answer at once: a promise is a TypeError, and the request is refused.
+   * Returns the logged-in user of the session; null, undefined or false if there is none. It becomes `req.user`. It
+   * must be synchronous: a promise is a TypeError, and the request is refused.
    *
    * @default whom Passport has restored from the session
    */
@@ -15,8 +15,8 @@ export interface MarkSessionOptions<Request = object> {
 }
 
 /**
- * Marks a request whose session has a user. A request that is marked already keeps its mark: where a key is
- * presented, it decides, and a session's user that stands beside it is taken away.
+ * Marks a request whose session has a user. A request that is already marked keeps its mark: if a key is presented, it
+ * decides, and the session's user is removed.
  *
  * @throws TypeError naming the option.
  */
@@ -29,16 +29,16 @@ export function createSessionMarker<Request extends object>(
   return (request) => {
     const mark = readMark(request)
     if (mark !== undefined && mark.method !== 'session') {
-      // A session that was restored behind the key has put its user there: nobody is to take that for the key's.
+      // A session that was restored after the key check has set its user: do not let that pass for the key's user.
       const { method } = getAuth(request)
       if (method === 'rejected' || method === 'conflict') setUser(request, undefined)
       return
     }
     const user = readUser ? readUser(request) : passportUser(request)
     if (isPromiseLike(user)) {
-      // Its failure is nobody's to take, and would end the process.
+      // Without a handler, its rejection would end the process.
       user.then(undefined, () => {})
-      throw new TypeError('"user" of markSession must answer at once: read the session before, not in it')
+      throw new TypeError('"user" of markSession must be synchronous: load the session before it runs')
     }
     if (isNobody(user)) {
       showMark(request)
@@ -49,7 +49,7 @@ export function createSessionMarker<Request extends object>(
   }
 }
 
-/** Whom Passport has put on the request, if the session says that it holds a Passport login. */
+/** The user that Passport has set on the request, if the session holds a Passport login. */
 function passportUser(request: object): unknown {
   const { session } = request as { session?: { passport?: { user?: unknown } } | null }
   const login = session?.passport?.user

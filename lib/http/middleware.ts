@@ -11,21 +11,21 @@ import {
 import { checkRefuseWith, type RefusalOptions } from './guards.ts'
 import type { RateLimitSyntax } from './header-fields.ts'
 
-/** What the middleware of every framework asks of requests, and how it refuses them. */
+/** What the middleware of every framework requires of requests, and how it refuses them. */
 export interface MiddlewareOptions<User = unknown>
   extends AuthenticatorOptions<User>,
     RefusalOptions,
     Pick<VerifyOptions, 'permissions' | 'cost'> {
   /**
-   * Whether a request without a key is refused. With `false` it passes unauthenticated; one with a bad key is refused
-   * all the same.
+   * Whether to refuse a request without a key. With `false` it passes unauthenticated; a request with an invalid key is
+   * still refused.
    *
    * @default true
    */
   required?: boolean
 }
 
-/** What a framework's middleware translates. */
+/** The parts that each framework's middleware uses. */
 export interface MiddlewareParts<Request> {
   readonly required: boolean
   readonly refuseWith: 'problem' | 'error'
@@ -37,7 +37,7 @@ export interface MiddlewareParts<Request> {
 /**
  * Checks the options of a middleware once.
  *
- * @param addressOf the client's address as the framework tells it; the option `ip` replaces it
+ * @param addressOf reads the client's address from the framework; the option `ip` replaces it
  * @throws TypeError naming the option.
  */
 export function createMiddlewareParts<Request extends object>(

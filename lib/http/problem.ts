@@ -6,9 +6,9 @@ export interface Problem {
   readonly type: string
   readonly title: string
   readonly status: number
-  /** The same as the end of `type`, for programs that want a plain word. */
+  /** The end of `type`, for programs that want a plain word. */
   readonly code: string
-  /** What to do about it, where something can be said: for `missing_key`, where keys are read. */
+  /** What to do about it, if there is something to say: for `missing_key`, where to send keys. */
   readonly detail?: unknown
   /** What the key lacks, resource by resource, for `insufficient_permissions`. */
   readonly missing?: unknown
@@ -45,7 +45,7 @@ export function renderProblem(error: LatchkeyError): { headers: Record<string, s
   return { headers, body: JSON.stringify(toProblem(error)) }
 }
 
-/** Fields that would speak of another body than the problem: what an answer had that failed on the way. */
+/** Fields that describe the body of an answer that failed, not the problem body. */
 export const STALE_FIELDS: readonly string[] = Object.freeze([
   'Content-Encoding',
   'Content-Language',

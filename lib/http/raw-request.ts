@@ -1,21 +1,21 @@
 import type { ServerResponse } from 'node:http'
 
-/** As much of a request as this package reads, whichever framework made it. */
+/** The parts of a request that this package reads, from any framework. */
 export interface RequestLike {
   readonly headers: HeaderFields | WebHeaders
   readonly rawHeaders?: readonly string[]
 }
 
-/** Header fields as Node has them: by their names in lower case. */
+/** Header fields as in Node: by lower-case name. */
 export type HeaderFields = Readonly<Record<string, string | string[] | undefined>>
 
-/** As much of a `Headers` of the web as this package reads: that of any realm, or of any package. */
+/** The parts of a web `Headers` that this package reads, from any realm or package. */
 export interface WebHeaders {
   get(name: string): string | null
   entries(): Iterable<[string, string]>
 }
 
-/** The header fields of a request; those of a `Headers` too, where a field that came twice is one. */
+/** The header fields of a request, also from a `Headers`, which joins repeated fields. */
 export function headerFields({ headers }: RequestLike): HeaderFields {
   if (!isWebHeaders(headers)) return headers
   return Object.fromEntries(Array.from(headers.entries(), ([name, value]) => [name.toLowerCase(), value]))
@@ -31,7 +31,7 @@ export function isWebHeaders(headers: unknown): headers is WebHeaders {
   return /^\[object (?:Headers|Object)\]$/.test(Object.prototype.toString.call(headers))
 }
 
-/** As much of Koa's context as this package reads. */
+/** The parts of Koa's context that this package reads. */
 interface KoaContext {
   readonly req: RequestLike & object
   readonly res: ServerResponse
@@ -51,18 +51,18 @@ export function propertiesOf(request: object): Record<string, unknown> {
   return koaContextOf(request)?.state ?? (request as Record<string, unknown>)
 }
 
-/** The response that goes with a request, where the framework hangs it there and it can set header fields. */
+/** The response of a request, if the framework sets it there and it can set header fields. */
 export function responseOf(request: object): ServerResponse | undefined {
   const { res } = koaContextOf(request) ?? (request as { res?: Partial<ServerResponse> })
   return typeof res?.setHeader === 'function' ? (res as ServerResponse) : undefined
 }
 
-/** The property under which authenticated users are put: Passport lets an Express application rename it. */
+/** The property for the authenticated user: Passport lets an Express application rename it. */
 export function userProperty(request: object): string {
   return (request as { _userProperty?: string })._userProperty ?? 'user'
 }
 
-/** Puts a user where Passport, guards and handlers look for one. */
+/** Sets the user where Passport, guards and handlers look for it. */
 export function setUser(request: object, user: unknown): void {
   const properties = propertiesOf(request)
   const property = userProperty(request)

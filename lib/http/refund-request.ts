@@ -2,10 +2,10 @@ import { rawRequest } from './raw-request.ts'
 import { stateOf } from './request-state.ts'
 
 /**
- * Gives back what a request has spent of its key's limits and quota, once: for a request that failed through no fault of
- * the caller's. False where nothing was spent, or it was given back already.
+ * Gives back what a request spent from its key's limits and quota, once. Use it when a request failed through no fault
+ * of the caller. Returns false if nothing was spent, or it was already given back.
  *
- * @throws LatchkeyError `unavailable` when the limiter cannot be told; what was spent then stays spent.
+ * @throws LatchkeyError `unavailable` when the limiter cannot be reached; the cost then stays spent.
  * @throws LatchkeyError `unsupported` when the limiter cannot give back.
  * @example
  * app.post('/reports', apiKeyAuth(keys, { cost: 5 }), async (req, res) => {

@@ -4,7 +4,7 @@ import type { VerifiedKey } from '../core/verify/verify-result.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Challenges } from './header-fields.ts'
 
-/** The truth about how a request was authenticated; `req.authMethod` and `getAuth` are views of it. */
+/** How a request was authenticated. `req.authMethod` and `getAuth` read this. */
 export type AuthMark =
   | {
       readonly method: 'apikey'
@@ -22,18 +22,18 @@ export interface Admission {
   readonly keys: ApiKeyVerifier
   readonly key: string
   readonly apiKey: ApiKey
-  /** What `verify` has returned, by which its cost can be given back. */
+  /** The result of `verify`, for a refund. */
   readonly verified: VerifiedKey
   readonly isCharged: boolean
   resolvedBy?: unknown
   user?: unknown
 }
 
-/** What looks like a key, in a place where no key is read. Nothing of it is kept. */
+/** A text that looks like a key, in a place where no key is read. Its text is not kept. */
 export interface MisplacedKey {
   /** Where keys are read instead, for the client. */
   readonly hint: string
-  /** Makes an event of it, once: whoever refuses the request for want of a key calls it. */
+  /** Emits an event, once. The code that refuses the request for a missing key calls it. */
   report(): void
 }
 
@@ -41,9 +41,9 @@ export interface MisplacedKey {
 export interface RequestState {
   /** Frozen. */
   mark?: AuthMark
-  /** How the middleware challenges that has looked for a key here; undefined where none has. */
+  /** The challenges of the middleware that looked for a key; undefined if none has. */
   challenges?: Challenges
-  /** Something that begins as keys do was sent where none is read. */
+  /** A text that begins like a key came where none is read. */
   misplaced?: MisplacedKey
   admissions?: readonly Admission[]
   /** Verifications under way; `work` settles when one is over, and never rejects. */
@@ -57,21 +57,21 @@ export interface RequestState {
 }
 
 /**
- * Out of the way of requests: nothing that copies, lists or assigns a request's properties comes near it. It hangs on
- * what every stream of Node has to itself, where that is there, which costs next to nothing: on the request itself a
- * property costs microseconds, since Express exchanges the prototype of every request, and a map of all requests keeps
- * the collector of garbage busy for as long again as everything else that is done here.
+ * Stored apart from the request's own properties, so nothing that copies, lists or assigns them comes near it. The
+ * state hangs on an object that each Node stream has for itself, which costs next to nothing. A property on the request
+ * costs microseconds, since Express exchanges the prototype of every request. A map of all requests doubles the garbage
+ * collector's work.
  *
  * Under `Symbol.for`, so that both copies of the package find the same.
  */
 const STATE = Symbol.for('latchkey.request')
 
-/** Where a request is no stream, or another object stands for the same stream. */
+/** For a request that is not a stream, or shares its stream with another object. */
 const STATES = Symbol.for('latchkey.requests')
 
 const states = sharedStates()
 
-/** What hangs on a request's stream. It holds keys, which nobody sees who logs the request. */
+/** The state on a request's stream. It holds keys, which logging the request does not show. */
 class KeptState implements RequestState {
   declare mark?: AuthMark
   declare challenges?: Challenges
@@ -79,7 +79,7 @@ class KeptState implements RequestState {
   declare admissions?: readonly Admission[]
   declare pending?: RequestState['pending']
 
-  /** @param owner whose state it is: an object that inherits from a request, or wraps it, is not that request */
+  /** @param owner the request of this state: an object that inherits from a request, or wraps it, is another one */
   constructor(readonly owner: object) {}
 
   [Symbol.for('nodejs.util.inspect.custom')](): string {
@@ -87,7 +87,7 @@ class KeptState implements RequestState {
   }
 }
 
-/** The state of a raw request, made when it is first asked for. */
+/** The state of a raw request, created on first use. */
 export function stateOf(raw: object): RequestState {
   const { _readableState: stream } = raw as { _readableState?: { [STATE]?: KeptState } }
   if (typeof stream !== 'object' || stream === null) return stateBeside(raw)

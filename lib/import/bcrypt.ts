@@ -5,19 +5,19 @@ import { readName } from './read-column.ts'
 
 /** A row of a table of bcrypt digests. */
 export type BcryptRow = HashedRow & {
-  /** What stands before the separator of the key, by which its row is found. */
+  /** The part of the key before the separator. It finds the row. */
   lookup: string
 }
 
 export interface BcryptFormatOptions {
   /**
-   * What parts the id of a key from its secret, one visible ASCII character; the first one counts.
+   * The character between a key's id and its secret, visible ASCII. Only its first occurrence counts.
    *
    * @default '.'
    */
   separator?: string
   /**
-   * What was given to bcrypt: the secret alone, or the whole key. bcrypt itself has read no more than 72 bytes of it.
+   * What was hashed: the secret alone, or the whole key. bcrypt reads only the first 72 bytes.
    *
    * @default 'secret'
    */
@@ -25,10 +25,10 @@ export interface BcryptFormatOptions {
 }
 
 /**
- * Keys of the form `<id>.<secret>` of which a table keeps the bcrypt digest, `$2a$`, `$2b$` or `$2y$`. They need the
- * package `bcrypt`, which each process runs once for each key; `upgradeDigests` makes an end of it.
+ * Imports keys of the form `<id>.<secret>` from a table of bcrypt digests, `$2a$`, `$2b$` or `$2y$`. They need the
+ * package `bcrypt`, which each process runs once for each key. `upgradeDigests` replaces these digests over time.
  *
- * For keys without an id write a format of your own whose `lookup` answers what your table is searched by.
+ * For keys without an id, write your own format whose `lookup` returns the value that finds rows in your table.
  */
 export function bcryptFormat(options: BcryptFormatOptions = {}): ImportFormat<BcryptRow> {
   checkObject('options', options, ['separator', 'covers'])
@@ -49,7 +49,7 @@ export function bcryptFormat(options: BcryptFormatOptions = {}): ImportFormat<Bc
       const value = readName('hash', hash)
       const id = readName('lookup', lookup)
       if (id.includes(separator))
-        throw new TypeError('the column "lookup" must be what stands before the separator')
+        throw new TypeError('the column "lookup" must be the part of the key before the separator')
       return {
         ...rest,
         format: 'bcrypt',

@@ -16,9 +16,9 @@ export interface BetterAuthRow {
   name?: string | null
   start?: string | null
   prefix?: string | null
-  /** Whom the key belongs to. */
+  /** Who owns the key. */
   referenceId?: string | null
-  /** The same before release 1.5. */
+  /** Who owns the key, before release 1.5. */
   userId?: string | null
   configId?: string | null
   refillInterval?: unknown
@@ -40,19 +40,19 @@ export interface BetterAuthRow {
 
 export interface BetterAuthFormatOptions {
   /**
-   * Whom a row's key belongs to; better-auth does not keep whether that is a user or an organisation.
+   * Returns the owner of a row's key. better-auth does not store whether that is a user or an organisation.
    *
    * @default the user whose id is `referenceId` or, in older tables, `userId`
    */
   owner?: (row: BetterAuthRow) => Owner
   /**
-   * Whether the table was kept with `disableKeyHashing`, so that `key` is the text of the key.
+   * Whether the table was written with `disableKeyHashing`, so that `key` is the text of the key.
    *
    * @default false
    */
   disableKeyHashing?: boolean
   /**
-   * What a key looks like, the whole of it, where `customKeyGenerator` or `defaultPrefix` makes others.
+   * Matches a whole key. Set it if `customKeyGenerator` or `defaultPrefix` makes other keys than the default.
    *
    * @default 16 to 255 letters, digits, `_` and `-`
    */
@@ -66,12 +66,12 @@ export interface BetterAuthFormatOptions {
   keepRateLimits?: boolean
 }
 
-/** 64 letters by default, behind any prefix. */
+/** 64 letters by default, after any prefix. */
 const KEY = /^[A-Za-z0-9_-]{16,255}$/
 const DIGEST = /^[A-Za-z0-9_-]{43}$/
 
 /**
- * The keys of better-auth's API-key plugin. They keep their id, and its prefix, name, owner, permissions, metadata,
+ * Imports the keys of better-auth's API-key plugin. They keep their id, prefix, name, owner, permissions, metadata,
  * state, expiry, rate limit and remaining requests. A refill is due one interval after the import.
  *
  * Source: `packages/api-key/src` of better-auth 1.7.
@@ -88,7 +88,7 @@ export function betterAuthFormat(options: BetterAuthFormatOptions = {}): ImportF
   function read(row: BetterAuthRow): ImportedKey {
     const key = readName('key', row.key)
     if (!disableKeyHashing && !DIGEST.test(key)) {
-      throw new TypeError('the column "key" is no digest: was the table kept with "disableKeyHashing"?')
+      throw new TypeError('the column "key" is not a digest: was the table written with "disableKeyHashing"?')
     }
     const start = readText('start', row.start)
     return {
@@ -134,7 +134,7 @@ function rateLimitsOf(row: BetterAuthRow): RateLimit[] | null {
   return limit === null || windowMs === null ? null : [{ name: 'default', limit, windowMs }]
 }
 
-/** Without `remaining` a key is unlimited there, whatever refill it has. */
+/** In better-auth, a key without `remaining` is unlimited, whatever its refill. */
 function quotaOf(row: BetterAuthRow): Quota | null {
   const remaining = readInteger('remaining', row.remaining)
   if (remaining === null) return null

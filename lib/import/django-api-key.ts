@@ -6,7 +6,7 @@ import { readDate, readFlag, readName } from './read-column.ts'
 
 /** A row of the table of djangorestframework-api-key, 3.0 and later, or of a model derived from its `AbstractAPIKey`. */
 export interface DjangoApiKeyRow {
-  /** What stands before the `.` of the key. */
+  /** The part of the key before the `.`. */
   prefix: string
   /** `sha512$$` and the SHA-512 of the whole key in hexadecimal. */
   hashed_key: string
@@ -17,7 +17,7 @@ export interface DjangoApiKeyRow {
 }
 
 export interface DjangoApiKeyFormatOptions<Row extends DjangoApiKeyRow> {
-  /** Whom a key belongs to: the package itself does not know. */
+  /** Returns the owner of a row's key. The package itself does not store one. */
   owner: (row: Row) => Owner
 }
 
@@ -26,10 +26,10 @@ const PREFIX = /^[^.\s]{1,64}$/
 const SHA512 = /^sha512\$\$([0-9a-f]{128})$/
 
 /**
- * The keys of djangorestframework-api-key, `<prefix>.<secret>`. A revoked key stays revoked.
+ * Imports the keys of djangorestframework-api-key, `<prefix>.<secret>`. A revoked key stays revoked.
  *
- * Rows that release 2 has made, and that nobody has used since, are digests of Django's password hashers: they are an
- * error here, and become right when their key is used once with release 3.
+ * Release 2 stored digests of Django's password hashers. Such rows are an error here; using the key once with release 3
+ * converts its row.
  *
  * Source: `src/rest_framework_api_key/crypto.py` of djangorestframework-api-key 3.
  */
@@ -42,7 +42,7 @@ export function djangoApiKeyFormat<Row extends DjangoApiKeyRow = DjangoApiKeyRow
   function read(row: Row): ImportedKey {
     const prefix = readName('prefix', row.prefix)
     if (!PREFIX.test(prefix))
-      throw new TypeError('the column "prefix" must be what stands before the "." of the key')
+      throw new TypeError('the column "prefix" must be the part of the key before the "."')
     const [, value] = SHA512.exec(readName('hashed_key', row.hashed_key)) ?? []
     if (value === undefined) {
       throw new TypeError('the column "hashed_key" must be "sha512$$" and 128 hexadecimal digits')

@@ -4,12 +4,12 @@ import type { ImportedKey } from '../core/keys/imported-key.ts'
 import { checkObject } from '../internal/options.ts'
 import { readName } from './read-column.ts'
 
-/** A row of a table that keeps keys as they are. */
+/** A row of a table that stores keys as plain text. */
 export type PlainTextRow = Omit<ImportedKey, 'format' | 'lookup' | 'digest' | 'key'> & { key: string }
 
 export interface PlainTextFormatOptions {
   /**
-   * What such a key looks like, the whole of it.
+   * Matches a whole key.
    *
    * @default 16 to 255 letters, digits, `_` and `-`
    */
@@ -17,8 +17,8 @@ export interface PlainTextFormatOptions {
 }
 
 /**
- * Keys of a table that keeps their text. They are found by their SHA-256 and their text is not stored: the old table can
- * go. A key that can be guessed can be guessed from its SHA-256 too: have such keys rotated.
+ * Imports keys from a table that stores their text. Latchkey finds them by their SHA-256 and does not store their text,
+ * so you can drop the old table. A guessable key can be guessed from its SHA-256 too: rotate such keys.
  */
 export function plainTextFormat(options: PlainTextFormatOptions = {}): ImportFormat<PlainTextRow> {
   checkObject('options', options, ['shape'])

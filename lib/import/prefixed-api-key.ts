@@ -2,9 +2,9 @@ import type { ImportFormat } from '../core/keys/imported-format.ts'
 import type { HashedRow } from './hashed-row.ts'
 import { readName } from './read-column.ts'
 
-/** What is kept of a key of the package `prefixed-api-key`: its `longTokenHash` is the `hash`. */
+/** A stored key of the package `prefixed-api-key`. Pass its `longTokenHash` as `hash`. */
 export type PrefixedApiKeyRow = HashedRow & {
-  /** The middle part of the key, by which it is found. */
+  /** The middle part of the key. It finds the row. */
   shortToken: string
 }
 
@@ -12,8 +12,8 @@ export type PrefixedApiKeyRow = HashedRow & {
 const TOKEN = /^[0-9A-Za-z]{4,64}$/
 
 /**
- * The keys of the package `prefixed-api-key`, `<prefix>_<shortToken>_<longToken>`. The digest is the SHA-256 of the long
- * token, in hexadecimal.
+ * Imports the keys of the package `prefixed-api-key`, `<prefix>_<shortToken>_<longToken>`. The digest is the SHA-256 of
+ * the long token, in hexadecimal.
  *
  * Source: `src/index.ts` of seamapi/prefixed-api-key.
  */

@@ -11,7 +11,7 @@ export interface SanctumRow {
   tokenable_type: string
   tokenable_id: number | bigint | string
   name: string
-  /** The SHA-256 in hexadecimal of what follows the `|` of the token. */
+  /** The SHA-256, in hexadecimal, of the part of the token after the `|`. */
   token: string
   /** JSON: a list of abilities. */
   abilities?: unknown
@@ -23,26 +23,26 @@ export interface SanctumRow {
 
 export interface SanctumFormatOptions {
   /**
-   * Whom a token belongs to.
+   * Returns the owner of a token.
    *
    * @default the last part of `tokenable_type` in lower case and `tokenable_id`: a token of `App\\Models\\User` 7 belongs to
    * `{ type: 'user', id: '7' }`
    */
   owner?: (row: SanctumRow) => Owner
   /**
-   * What a token's abilities are as permissions.
+   * Turns a token's abilities into permissions.
    *
    * @default `*` is `{ '*': ['*'] }` and `projects:read` is `{ projects: ['read'] }`; an ability of another form is an error
    */
   permissions?: (abilities: readonly string[]) => Permissions
 }
 
-/** Laravel looks a token up by what stands before the `|`. */
+/** Laravel looks up a token by the part before the `|`. */
 const ID = /^[A-Za-z0-9-]{1,64}$/
 const TOKEN = /^([A-Za-z0-9-]{1,64})\|[^|]{20,}$/
 
 /**
- * The tokens of Laravel Sanctum, `<id>|<token>`. Dates without a zone are read as UTC.
+ * Imports the tokens of Laravel Sanctum, `<id>|<token>`. Dates without a zone count as UTC.
  *
  * Source: `src/PersonalAccessToken.php` and `src/HasApiTokens.php` of laravel/sanctum 4.
  */
@@ -84,7 +84,7 @@ function abilitiesOf(column: unknown): readonly string[] {
   const abilities = readJson('abilities', column)
   if (abilities === null) return []
   if (Array.isArray(abilities) && abilities.every((ability) => typeof ability === 'string')) return abilities
-  throw new TypeError(`the column "abilities" must be a JSON list of texts, and is ${describe(abilities)}`)
+  throw new TypeError(`the column "abilities" must be a JSON list of strings, and is ${describe(abilities)}`)
 }
 
 function permissionsOf(abilities: readonly string[]): Permissions {
@@ -92,7 +92,7 @@ function permissionsOf(abilities: readonly string[]): Permissions {
   for (const ability of abilities) {
     const [resource, action, ...more] = ability === '*' ? ['*', '*'] : ability.split(':')
     if (!resource || !action || more.length > 0) {
-      throw new TypeError('an ability is neither "*" nor like "projects:read": give the option "permissions"')
+      throw new TypeError('an ability is neither "*" nor like "projects:read": set the option "permissions"')
     }
     permissions.set(resource, [...(permissions.get(resource) ?? []), action])
   }

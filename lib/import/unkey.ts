@@ -6,8 +6,8 @@ import { readName } from './read-column.ts'
 const SHAPE = /^[A-Za-z0-9_-]{8,255}$/
 
 /**
- * The keys of Unkey, and of any table that is searched by the SHA-256 of the whole key. `hash` is that digest in base64,
- * base64url or hexadecimal.
+ * Imports the keys of Unkey, and of any table that finds keys by the SHA-256 of the whole key. `hash` is that digest in
+ * base64, base64url or hexadecimal.
  *
  * Source: `internal/hash` of unkeyed/unkey.
  */

@@ -8,7 +8,7 @@ import { isPromiseLike } from '../internal/awaitable.ts'
 import { refuse } from './refuse.ts'
 import type { ApiKeyState } from './state.ts'
 
-/** What `apiKeyAuth` asks of requests, and how it refuses them. */
+/** What `apiKeyAuth` requires of requests, and how it refuses them. */
 export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<User> {
   /**
    * Reads the client's address, for `allowedIps` and `lastUsedIp`.
@@ -20,8 +20,8 @@ export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<Use
 }
 
 /**
- * Middleware that lets requests with a good key pass, sets `ctx.state.apiKey` and `ctx.state.user`, and marks them as
- * authenticated by key.
+ * Middleware that passes requests with a valid key, sets `ctx.state.apiKey` and `ctx.state.user`, and marks the request
+ * as authenticated by key.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -37,7 +37,7 @@ export function apiKeyAuth<User = RegisteredUser>(
   function respond(outcome: Authentication, ctx: Context, next: Next): unknown {
     applyOutcome(ctx, keys, outcome)
     if (outcome.ok) {
-      // While the store was asked, somebody else may have answered.
+      // Other code may have answered while the store was asked.
       if (!ctx.headerSent) setRateLimitFields(ctx.res, outcome.limits, parts.rateLimitHeaders)
       return next()
     }

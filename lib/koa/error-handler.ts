@@ -3,8 +3,8 @@ import { isLatchkeyError } from '../errors.ts'
 import { sendProblem } from './refuse.ts'
 
 /**
- * Middleware that answers the errors of this package with problem bodies (RFC 9457), whoever throws them behind it, and
- * leaves every other error alone. Mount it before the others.
+ * Middleware that answers this package's errors with problem bodies (RFC 9457), whichever later middleware throws them,
+ * and rethrows every other error. Mount it before the others.
  *
  * @example
  * app.use(apiKeyErrorHandler())

@@ -2,7 +2,7 @@ import type { Context } from 'koa'
 import { type Auth, getAuth as getAuthOf, type RegisteredUser } from '../http/auth-mark.ts'
 
 /**
- * Who is asking, and how that was proven. Narrow on `method`.
+ * Returns who made the request, and how they authenticated. Narrow on `method`.
  *
  * @example
  * const auth = getAuth(ctx)

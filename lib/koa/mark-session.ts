@@ -3,8 +3,8 @@ import { createSessionMarker, type MarkSessionOptions } from '../http/mark-sessi
 import type { ApiKeyState } from './state.ts'
 
 /**
- * Marks requests of a logged-in session. Mount it right behind the application's session middleware and before
- * anything else that sets `ctx.state.user`.
+ * Marks requests of a logged-in session. Mount it right after your session middleware and before anything else that
+ * sets `ctx.state.user`.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example

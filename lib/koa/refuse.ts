@@ -4,7 +4,7 @@ import { keepFailureFields } from '../http/failed-response.ts'
 import type { RefusalOptions } from '../http/guards.ts'
 import { renderProblem, STALE_FIELDS } from '../http/problem.ts'
 
-/** Answers with the problem body of `error`; with `'error'` throws it for middlewares before this one, or for Koa. */
+/** Answers with the problem body of `error`; with `'error'` throws it to earlier middlewares, or to Koa. */
 export function refuse(ctx: Context, error: LatchkeyError, refuseWith: RefusalOptions['refuseWith']): void {
   if (refuseWith !== 'error') {
     sendProblem(ctx, error)
@@ -14,7 +14,7 @@ export function refuse(ctx: Context, error: LatchkeyError, refuseWith: RefusalOp
   throw error
 }
 
-/** Answers with the problem body of `error`, unless somebody has answered already. */
+/** Answers with the problem body of `error`, unless the request already has an answer. */
 export function sendProblem(ctx: Context, error: LatchkeyError): void {
   if (ctx.headerSent) return
   const { headers, body } = renderProblem(error)

@@ -3,22 +3,22 @@ import type { AuthMethod, RegisteredUser } from '../http/auth-mark.ts'
 
 /** What `apiKeyAuth` and `markSession` set on `ctx.state`. */
 export interface ApiKeyState<User = RegisteredUser> {
-  /** The key that authenticated the request. A plain value too. */
+  /** The key that authenticated the request. A plain value, which any middleware can change. */
   apiKey?: ApiKey | undefined
-  /** Whom the key stands for, or the session has logged in. */
+  /** The user that the key belongs to, or that is logged in with the session. */
   user?: User | undefined
   /**
-   * How the request was authenticated, as of the last middleware of ours that looked. A plain value, which any middleware
-   * can change: decide by `getAuth(ctx)`.
+   * How the request was authenticated, as of Latchkey's last middleware. A plain value, which any middleware can
+   * change: base decisions on `getAuth(ctx)`.
    */
   authMethod?: AuthMethod | undefined
 }
 
-/** What an API key has proven of a request, on `ctx.state` behind `withApiKey`. */
+/** What `ctx.state` holds in a handler of `withApiKey`. */
 export interface ProvenApiKeyState<User = RegisteredUser> {
   /** The key that authenticated the request. */
   apiKey: ApiKey
-  /** Whom the key stands for. */
+  /** The user that the key belongs to. */
   user: NonNullable<User>
   authMethod: 'apikey'
 }

@@ -6,7 +6,7 @@ import { checkFunction } from '../internal/options.ts'
 import { requireApiKey } from './guards.ts'
 import type { ProvenApiKeyState } from './state.ts'
 
-/** The context of a request that an API key has authenticated. The parameters are those of Koa's own contexts. */
+/** The context of a request that an API key has authenticated. Takes the type parameters of Koa's own contexts. */
 export type ApiKeyContext<
   StateT = DefaultState,
   ContextT = DefaultContext,
@@ -15,11 +15,11 @@ export type ApiKeyContext<
 > = ParameterizedContext<StateT & ProvenApiKeyState<User>, ContextT, ResponseBodyT>
 
 /**
- * Runs a handler only for a request that an API key has authenticated, so that `ctx.state.apiKey` and
- * `ctx.state.user` are there, in its types too. It refuses the others as `requireApiKey(options)` does. A property that
- * something has overwritten since then is a TypeError, on the request.
+ * Runs a handler only for requests that an API key has authenticated, so `ctx.state.apiKey` and `ctx.state.user` are
+ * set, in the types too. It refuses other requests as `requireApiKey(options)` does. If other code has overwritten
+ * these properties since, the request fails with a TypeError.
  *
- * TypeScript does not tell a wrapped handler the state of its application: name it.
+ * TypeScript cannot infer the state of a wrapped handler's application: name it.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example

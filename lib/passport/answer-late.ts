@@ -1,8 +1,8 @@
 import type { PassportRequest } from './strategy-base.ts'
 
 /**
- * Runs what ends a request that had to wait. An application's callback that throws here is out of reach of the
- * framework that called the strategy: it must neither be called again nor end the process.
+ * Ends a request that had to wait. The framework that called the strategy cannot catch what the application's callback
+ * throws here: it must neither run again nor end the process.
  */
 export function answerLate(req: PassportRequest, end: () => void): void {
   try {

@@ -21,10 +21,10 @@ import { checkSessionOptions } from './check-session-options.ts'
 import { type Actions, type PassportRequest, StrategyBase } from './strategy-base.ts'
 import { succeedWithoutSession } from './succeed-without-session.ts'
 
-/** Ends a verify callback: an error is a fault (503), no user a bad key (401). */
+/** Ends a verify callback. An error is a fault (503); no user means an invalid key (401). */
 export type VerifyDone = (error: unknown, user?: unknown, info?: unknown) => void
 
-/** Finds the user of a verified key, the way Passport's strategies do it. */
+/** Finds the user of a verified key, in the style of Passport's strategies. */
 export type VerifyFunction = (apiKey: ApiKey, done: VerifyDone) => unknown
 
 /** The same, with the request first: for `passReqToCallback: true`. */
@@ -34,7 +34,7 @@ export type VerifyFunctionWithRequest = {
 }['bivariant']
 
 export interface ApiKeyStrategyOptions<User = unknown> extends AuthenticatorOptions<User> {
-  /** Who verifies the keys: what `createApiKeys` returned. */
+  /** Verifies the keys: the result of `createApiKeys`. */
   keys: ApiKeyVerifier
   /**
    * Hands the request to the verify callback as its first argument.
@@ -43,21 +43,22 @@ export interface ApiKeyStrategyOptions<User = unknown> extends AuthenticatorOpti
    */
   passReqToCallback?: boolean
   /**
-   * What a refusal with 400, 401 or 403 does. `'error'` passes an error with status, code and headers to the error
-   * handlers; `apiKeyErrorHandler()` answers it with a problem body. `'fail'` is Passport's own way: the next strategy of an
-   * array such as `['apikey', 'jwt']` has its turn, and Passport answers with a plain body. 429 and 503 are always errors.
+   * What happens on a refusal with 400, 401 or 403. `'error'` passes an error with status, code and headers to the
+   * error handlers; `apiKeyErrorHandler()` answers it with a problem body. `'fail'` is Passport's own way: the next
+   * strategy of an array such as `['apikey', 'jwt']` takes over, or Passport answers with a plain body. 429 and 503 are
+   * always errors.
    *
    * @default 'error'
    */
   refuseWith?: 'fail' | 'error'
 }
 
-/** What one route asks for, in `passport.authenticate('apikey', { … })`. */
+/** What one route requires, in `passport.authenticate('apikey', { … })`. */
 export interface ApiKeyRouteOptions {
-  /** What the key must be permitted. An object asks for all it names, an array for any one of its entries. */
+  /** The permissions that the key needs. An object requires everything it names; an array, any one of its entries. */
   permissions?: PermissionRequirement
   /**
-   * How many units a request to this route spends of every limit and of the quota; 0 spends nothing.
+   * How many units a request to this route spends from every limit and the quota; 0 spends nothing.
    *
    * @default 1
    */
@@ -71,11 +72,11 @@ interface Settled {
 }
 
 /**
- * A Passport strategy, named `apikey`, that authenticates a request by its API key.
+ * A Passport strategy, named `apikey`, that authenticates requests by API key.
  *
- * It never creates, changes or ends a login session and sets no cookie, with or without `session: false`; a route with
- * `failureMessage`, `failureFlash` and the like, by which Passport would, is an error. Where a
- * key is presented, it decides: a bad one is refused, and our guards go on refusing the request even if a later
+ * It never creates, changes or ends a login session and sets no cookie, with or without `session: false`. A route
+ * option that would make Passport do so, such as `failureMessage` or `failureFlash`, is an error. If a request presents
+ * a key, the key decides: an invalid key is refused, and Latchkey's guards keep refusing the request even if a later
  * strategy succeeds.
  *
  * @throws TypeError when an option is wrong or unknown, or both `resolveUser` and a verify callback are given.
@@ -160,7 +161,7 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     )
   }
 
-  /** Runs the application's verify callback, and takes its first answer. */
+  /** Runs the application's verify callback and takes its first answer. */
   private askVerify(
     req: unknown,
     outcome: Authentication & { ok: true },
@@ -208,10 +209,10 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
 const routes = new WeakMap<object, ApiKeyRouteOptions>()
 
 /**
- * What a route asks for, checked and copied when it is first used.
+ * What a route requires, checked and copied on first use.
  *
- * @throws TypeError naming the option. Passport shares a route's options among strategies, so that unknown ones cannot
- * be refused; but a misspelt `permissions` would ask for nothing and let every key pass.
+ * @throws TypeError naming the option. Passport shares a route's options among strategies, so unknown ones must pass;
+ * but a misspelt `permissions` would require nothing and let every key pass.
  */
 function resolveRoute(options: ApiKeyRouteOptions): ApiKeyRouteOptions {
   const known = routes.get(options)

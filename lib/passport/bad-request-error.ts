@@ -1,4 +1,4 @@
-/** What a failure of `HeaderAPIKeyStrategy` tells a custom callback where a key is missing, or is none by its form. */
+/** What `HeaderAPIKeyStrategy` passes to a custom callback when a key is missing or malformed. */
 export class BadRequestError extends Error {
   override readonly name = 'BadRequestError'
 

@@ -1,4 +1,4 @@
-/** What Passport writes into, or takes from, the session of a request. */
+/** Options with which Passport writes to, or reads from, a request's session. */
 const SESSION_OPTIONS = [
   'failureMessage',
   'successMessage',
@@ -8,8 +8,8 @@ const SESSION_OPTIONS = [
 ] as const
 
 /**
- * Requires options of a route with which Passport leaves the session alone: a key, good or bad, would make it write there and
- * set a cookie.
+ * Refuses route options that make Passport write to the session: any key, valid or not, would then change it and set a
+ * cookie.
  *
  * @throws TypeError naming the option.
  */

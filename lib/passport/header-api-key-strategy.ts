@@ -19,33 +19,33 @@ import { succeedWithoutSession } from './succeed-without-session.ts'
 /** Where a request carries its key. */
 export interface HeaderAPIKeyConfig {
   /**
-   * The header field, in any case; `Cookie` is none for keys.
+   * The header field, in any case. `Cookie` is not allowed.
    *
    * @default 'X-Api-Key'
    */
   header?: string | null
   /**
-   * What stands before the key and is no part of it, taken literally; give the blank that ends it. A scheme with its
-   * blank, such as `'Api-Key '` or `'Bearer '`, is compared in any case.
+   * The literal text before the key. Include the space that ends it. A scheme with its space, such as `'Api-Key '` or
+   * `'Bearer '`, matches in any case.
    *
    * @default ''
    */
   prefix?: string | null
   /**
-   * With `passReqToCallback`, hands the request to `verify` before `done` and not behind it: Nest takes what comes
-   * last for `done`.
+   * With `passReqToCallback`, passes the request to `verify` before `done` rather than after it. Nest expects `done`
+   * last.
    *
    * @default false
    */
   doneLast?: boolean
 }
 
-/** Ends a verify callback: with an error, with the user, or with none where the key is not valid. */
+/** Ends a verify callback: with an error, with the user, or without a user if the key is invalid. */
 export type HeaderAPIKeyDone = (error: unknown, user?: unknown, info?: unknown) => void
 
 /**
- * The request as the application's framework makes it. Its own type would have to be imported, and no application needs
- * the types of Express for keys: annotate the parameter to have one.
+ * The request as your framework makes it. Annotate the parameter to give it a type: this package does not import
+ * Express's types.
  */
 // biome-ignore lint/suspicious/noExplicitAny: programs written for the original read members of Express's request here.
 type AnyRequest = PassportRequest & Express.Request & { [member: string]: any }
@@ -65,11 +65,11 @@ export type HeaderAPIKeyVerifyDoneLast = {
 interface Settings {
   readonly reader: PrefixedHeaderReader
   readonly doneLast: boolean
-  /** Challenges: where no key was sent, and where one was. */
+  /** The challenges for a missing and for an invalid key. */
   readonly challenges: Challenges
 }
 
-/** What came of a request. */
+/** The outcome of a request. */
 type Outcome =
   | { readonly code: null; readonly user: unknown; readonly info: unknown }
   | { readonly code: 'unavailable'; readonly error: unknown }
@@ -85,25 +85,25 @@ type Outcome =
 const SETTINGS = Symbol('settings')
 
 /**
- * A drop-in for the strategy of passport-headerapikey: a team moves over by changing the name of the module. The
- * application's own `verify` says whose key it is. Constructor, name, properties, order of parameters and what `done`
- * does are that package's. What differs, on purpose:
+ * A drop-in replacement for the strategy of passport-headerapikey: change the name of the module to switch. Your own
+ * `verify` finds the user of a key. The constructor, name, properties, parameter order and effects of `done` match that
+ * package. The differences are deliberate:
  *
- * - It never creates, changes or ends a login session, with or without `session: false`; a route with `failureMessage`,
- *   `successMessage`, their `…Flash` or `successReturnToOrRedirect`, by which Passport would, is an error. The request's
- *   `authMethod` is `'other'`. A bad key never falls back to a cookie.
+ * - It never creates, changes or ends a login session, with or without `session: false`. A route option that would make
+ *   Passport do so is an error: `failureMessage`, `successMessage`, their `…Flash` forms and
+ *   `successReturnToOrRedirect`. The request's `authMethod` is `'other'`. An invalid key never falls back to a cookie.
  * - A 401 always has a challenge: `WWW-Authenticate: <scheme> realm="Users"`.
- * - `info` is never sent and never a status. Where it is no object, a failure gets it as `{ message }`.
- * - The prefix is a literal text and no regular expression; a scheme is compared in any case, and blanks around a key are
- *   no part of it.
- * - Two keys in one request are a 400. A key with other characters than printable ASCII or more than 512 is a 401. An
- *   empty key is none. `verify` is asked about none of these.
- * - What `verify` throws, or rejects with, is an error as if `done` had got it, also for a custom callback. Of several
- *   answers the first counts.
- * - A route that asks for `permissions` refuses with 403: these keys hold none.
- * - Wrong options are a `TypeError` at once, and the object they come in is not changed.
+ * - `info` is never sent and never used as a status. If it is not an object, a failure receives it as `{ message }`.
+ * - The prefix is literal text, not a regular expression. A scheme matches in any case, and spaces around a key are
+ *   ignored.
+ * - Two keys in one request are a 400. A key that has other characters than printable ASCII, or is longer than 512, is
+ *   a 401. An empty key counts as missing. `verify` sees none of these.
+ * - An error that `verify` throws or rejects with counts as passed to `done`, also for a custom callback. Only the
+ *   first of several answers counts.
+ * - A route that requires `permissions` refuses with 403: these keys have none.
+ * - Wrong options throw a `TypeError` at once, and the options object is not changed.
  *
- * @throws TypeError when an option is wrong or unknown, or there is no `verify`.
+ * @throws TypeError when an option is wrong or unknown, or `verify` is missing.
  * @example
  * passport.use(
  *   new HeaderAPIKeyStrategy({ header: 'Authorization', prefix: 'Api-Key ' }, false, (apiKey, done) => {
@@ -201,7 +201,7 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
   }
 }
 
-/** What a failure tells a custom callback: a text or a number would be put into the answer. */
+/** The info that a custom callback receives on failure. Passport would send a text or number as the answer. */
 function toFailureInfo(info: unknown): object | null | undefined {
   if (info === undefined || typeof info === 'object') return info
   return { message: String(info) }
@@ -213,11 +213,11 @@ function invalidMessage({ header, prefix }: HeaderAPIKeyStrategy['apiKeyHeader']
     : `Invalid API Key, or no "${prefix}" before it, in the header ${header}`
 }
 
-/** Tells the programmer why a route lets no key pass. */
+/** Warns that a route passes no key, and why. */
 function warnOfPermissions(): void {
   warnOnce(
     'LATCHKEY_NO_PERMISSIONS',
-    'a route asks HeaderAPIKeyStrategy for permissions, which its keys do not have, and refuses them all; ' +
+    'a route requires permissions of HeaderAPIKeyStrategy, whose keys have none, so it refuses every key; ' +
       'import the keys and use ApiKeyStrategy there',
   )
 }
@@ -234,7 +234,7 @@ function resolveConfig(config: HeaderAPIKeyConfig): { header: string; prefix: st
     fail('headerConfig.header', 'the name of a header field', header)
   }
   if (header.toLowerCase() === 'cookie') {
-    throw new OptionError('headerConfig.header', 'not be "cookie": browsers send it by themselves')
+    throw new OptionError('headerConfig.header', 'not be "cookie": browsers send it automatically')
   }
   if (typeof prefix !== 'string' || !/^[\x20-\x7e]{0,255}$/.test(prefix)) {
     return fail('headerConfig.prefix', 'at most 255 characters of printable ASCII', prefix)
@@ -244,8 +244,8 @@ function resolveConfig(config: HeaderAPIKeyConfig): { header: string; prefix: st
 }
 
 /**
- * Asks the application, and takes its first answer: at once where it gives one at once, as unit tests of strategies
- * expect. Nothing of what follows runs inside `verify`, whose failure it would seem to be.
+ * Calls the application's `verify` and takes its first answer, synchronously if it comes at once, as unit tests of
+ * strategies expect. The rest runs outside `verify`, so that its failures do not look like failures of `verify`.
  */
 function askVerify(
   req: PassportRequest,
@@ -275,13 +275,16 @@ function askVerify(
   if (first) answer(first)
 }
 
-/** The application's own error; but what is none for Express would let the request pass, and `'route'` skip to another. */
+/**
+ * The application's own error, if Express treats it as one: a falsy value would let the request pass, and `'route'`
+ * would skip to another route.
+ */
 function surelyError(cause: unknown): unknown {
   if (cause && cause !== 'route' && cause !== 'router') return cause
-  return new Error('verify of HeaderAPIKeyStrategy has failed without an error', { cause })
+  return new Error('verify of HeaderAPIKeyStrategy failed without an error', { cause })
 }
 
-/** Marks the request by what came of it, and puts the user there. */
+/** Marks the request with its outcome, and sets the user. */
 function stamp(req: PassportRequest, outcome: Outcome): void {
   if (outcome.code === null) {
     const { user } = outcome

@@ -34,7 +34,7 @@ declare global {
     interface Request {
       /** The key that authenticated the request. */
       apiKey?: ApiKey | undefined
-      /** How the request was authenticated; a view of what was proven, which assigning does not change. */
+      /** How the request was authenticated. Assigning to it does not change what guards decide by. */
       authMethod?: AuthMethod | undefined
     }
   }

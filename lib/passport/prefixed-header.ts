@@ -9,7 +9,7 @@ export type PrefixedKey =
   | { readonly kind: 'one'; readonly key: string; readonly isWellFormed: boolean }
   | { readonly kind: 'several' }
 
-/** Reads keys from one header field, each behind a prefix. */
+/** Reads keys from one header field, each after a prefix. */
 export interface PrefixedHeaderReader extends Pick<CredentialReader, 'schemes' | 'form' | 'isUsual'> {
   read(request: RequestLike): PrefixedKey
 }
@@ -17,17 +17,16 @@ export interface PrefixedHeaderReader extends Pick<CredentialReader, 'schemes' |
 const NONE: PrefixedKey = Object.freeze({ kind: 'none' })
 const SEVERAL: PrefixedKey = Object.freeze({ kind: 'several' })
 
-/** An authentication scheme (RFC 9110 §11.1) and what separates it from the credential. */
+/** An authentication scheme (RFC 9110 §11.1) and the spaces after it. */
 const SCHEME_PREFIX = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) +$/
 
 const PRINTABLE = /^[\x20-\x7e]+$/
 
-/** What Node and proxies put between the values of repeated fields. */
+/** Separates the values of repeated fields that Node and proxies join. */
 const SEPARATOR = /,[ \t]/
 
 /**
- * Prepares reading. A prefix such as `Api-Key ` is a scheme and compares in any case; every other one is taken
- * literally.
+ * Prepares reading. A prefix such as `Api-Key ` is a scheme and matches in any case; every other one matches literally.
  *
  * @param header in lower case
  */
@@ -63,7 +62,7 @@ export function createPrefixedHeaderReader(header: string, prefix: string): Pref
     return { kind: 'one', key, isWellFormed: key.length <= MAX_FOREIGN_KEY_LENGTH && PRINTABLE.test(key) }
   }
 
-  /** What follows the prefix; null where there is another beginning. */
+  /** The text after the prefix; null if the text does not begin with it. */
   function strip(text: string): string | null {
     if (schemeStart === undefined) {
       // The blank that a prefix may end in was trimmed.

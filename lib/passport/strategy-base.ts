@@ -1,28 +1,28 @@
 import { Strategy as PassportStrategy } from 'passport-strategy'
 
-/** As much of a request as Passport and these strategies put to use. */
+/** The parts of a request that Passport and these strategies use. */
 export interface PassportRequest {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
   readonly ip?: string | undefined
   readonly socket?: { readonly remoteAddress?: string | undefined } | undefined
-  /** Passport's, or the application's own. */
+  /** Set by Passport or by the application. */
   logIn?(user: unknown, options: unknown, done: unknown): unknown
-  /** Express's way on from here, whichever middleware runs. */
+  /** Express's `next` for the middleware that runs now. */
   next?: ((error: unknown) => void) | undefined
 }
 
 /**
- * The actions that Passport hangs on a strategy for one request. Read them at once: they are closures, but where the
- * application hands Passport the strategy itself, the next request overwrites them before this one is decided.
+ * The actions that Passport sets on a strategy for one request. Read them at once: if the application passes the
+ * strategy instance itself to Passport, the next request overwrites them before this one is decided.
  */
 export interface Actions {
   success(user: unknown, info?: unknown): void
-  /** A challenge that is a string is sent. */
+  /** Passport sends a challenge that is a string. */
   fail(challenge: string | object | null | undefined, status?: number): void
   error(error: unknown): void
 }
 
-/** What `passport.use` asks of a strategy. Declared here, so that no consumer needs the types of another package. */
+/** What `passport.use` requires of a strategy. Declared here, so that users need no types of another package. */
 interface PassportsStrategy {
   name?: string
 }

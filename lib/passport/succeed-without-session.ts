@@ -1,8 +1,8 @@
 import type { PassportRequest } from './strategy-base.ts'
 
 /**
- * Passport's `success` logs the user into the session unless the route says `session: false`. For the one call
- * that this success makes, `req.logIn` hears that; every other call, also of the application's own, is left alone.
+ * Calls `success` so that Passport does not log the user into the session, even without `session: false` on the route.
+ * Only the one `req.logIn` call that `success` makes is changed; every other call works as usual.
  */
 export function succeedWithoutSession(req: PassportRequest, options: object, succeed: () => void): void {
   const { logIn } = req

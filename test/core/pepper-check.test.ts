@@ -290,8 +290,8 @@ describe('an operator', () => {
       [{ pepper: '2025' }, '"pepper" must be the id of a configured pepper'],
       [{ pepper: '' }, '"pepper" must be a non-empty string'],
       [{ rateLimiter: false }, '"rateLimiter" must be true'],
-      [{ rateLimiter: true }, '"rateLimiter" has nothing'],
-      [{ invalidation: true }, '"invalidation" has nothing'],
+      [{ rateLimiter: true }, '"rateLimiter" has no setting'],
+      [{ invalidation: true }, '"invalidation" has no setting'],
     ] as const) {
       await expect(keys.acceptConfiguration(given as never)).rejects.toThrow(message)
     }

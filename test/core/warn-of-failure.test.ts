@@ -37,8 +37,8 @@ it('tells once a minute why requests are answered 503 where nobody listens', asy
   for (let i = 0; i < 20; i++)
     await expect(keys.verify(UNKNOWN)).rejects.toMatchObject({ code: 'unavailable' })
   expect(warnings()).toEqual([
-    'The store of API keys failed: connect ECONNREFUSED 127.0.0.1:5432. Requests that need it are answered 503: see that ' +
-      'it is there, can be reached, and is migrated. Pass "onEvent" to receive every failure; without it, each kind is reported ' +
+    'The store of API keys failed: connect ECONNREFUSED 127.0.0.1:5432. Requests that need it are answered 503: check that ' +
+      'it runs, can be reached, and is migrated. Pass "onEvent" to receive every failure; without it, each kind is reported ' +
       'once a minute',
   ])
   await clock.advance(59_999)
@@ -115,7 +115,7 @@ it('tells of a limiter that is suspended, and of a change that was delayed', asy
   await revoked
   expect(warnings()).toEqual([
     expect.stringMatching(
-      /^The rate limiter keeps failing and is not asked for now: read ETIMEDOUT\. .*"onUnavailable"/,
+      /^The rate limiter keeps failing, so Latchkey has stopped asking it: read ETIMEDOUT\. .*"onUnavailable"/,
     ),
     expect.stringMatching(/^The rate limiter failed: no answer\. /),
     expect.stringMatching(/^The rate limiter could not be told that an API key has changed: /),
@@ -141,7 +141,9 @@ it('tells of requests after close()', async () => {
   await keys.close()
   await expect(keys.verify(key)).rejects.toMatchObject({ code: 'unavailable' })
   expect(warnings()).toEqual([
-    expect.stringMatching(/^An API key could not be verified: These API keys were closed.*"close\(\)"/),
+    expect.stringMatching(
+      /^An API key could not be verified: close\(\) was called on these API keys.*"close\(\)"/,
+    ),
   ])
 })
 
@@ -193,7 +195,7 @@ it('says nothing of what a format was asked about', async () => {
     ],
   })
   await keys.verify('short-key').catch(() => {})
-  expect(warnings()).toEqual([expect.stringMatching(/^A format of imported API keys failed\. Mend/)])
+  expect(warnings()).toEqual([expect.stringMatching(/^A format of imported API keys failed\. Fix/)])
   expect(warnings().join()).not.toContain('short-key')
 })
 

@@ -468,7 +468,11 @@ describe('what a programmer hands to a guard', () => {
       '"ignorePresentedKey" must be',
     ],
     ['headers', () => requireSession({ headers: [''] }), '"headers[0]" must be the name of a header field'],
-    ['bearer', () => requireSession({ bearer: true }), '"bearer" must list the prefixes here'],
+    [
+      'bearer',
+      () => requireSession({ bearer: true }),
+      '"bearer" must list the prefixes, since these keys have no "prefix"',
+    ],
     ['an unknown one', () => requireSession({ accepts: [] } as never), '"options" has no option "accepts"'],
     ['an unknown one', () => requireApiKey({ permission: {} } as never), 'did you mean "permissions"?'],
   ])('is refused with a wrong %s by name', (_name, create, message) => {

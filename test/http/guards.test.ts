@@ -114,7 +114,7 @@ describe('a guard that sees a key which nothing has looked at', () => {
     }
     expect(warn.mock.calls).toEqual([
       [
-        `${name}() refused an API key that nothing had verified; ` +
+        `${name}() refused an API key that no middleware had verified; ` +
           "mount apiKeyAuth(keys), or passport.authenticate('apikey'), before it",
         { code: 'LATCHKEY_UNVERIFIED' },
       ],
@@ -492,7 +492,7 @@ describe('the warning of a user whom nothing has marked', () => {
     await request(app).get('/unmarked').expect(403)
     expect(warn.mock.calls).toEqual([
       [
-        'requireSession() refused a user whom neither markSession() nor an API key has established; ' +
+        'requireSession() refused a user that neither markSession() nor an API key established; ' +
           'mount markSession() after the session middleware, or accept "other"',
         { code: 'LATCHKEY_UNMARKED' },
       ],
@@ -543,7 +543,7 @@ describe('markSession a second time', () => {
     const show: ErrorRequestHandler = (error, _req, res, _next) => void res.json(error.message)
     app.use(show)
     expect((await request(app).get('/')).body).toBe(
-      '"user" of markSession must answer at once: read the session before, not in it',
+      '"user" of markSession must be synchronous: load the session before it runs',
     )
   })
 
@@ -553,7 +553,7 @@ describe('markSession a second time', () => {
     app.use(markSession({ user: () => Promise.reject(new Error('no database')) }))
     const show: ErrorRequestHandler = (error, _req, res, _next) => void res.json(error.message)
     app.use(show)
-    expect((await request(app).get('/')).body).toContain('must answer at once')
+    expect((await request(app).get('/')).body).toContain('must be synchronous')
     expect(await unhandled()).toEqual([])
   })
 

@@ -533,7 +533,7 @@ describe.each(EXPRESSES)('beside the original on %s', (_name, createApp) => {
     const ours = await lookAtBoth({ verify: later('route'), lines: ['X-Api-Key: good'] })
     expect(ours.ours.status).toBe(500)
     const strategy = new HeaderAPIKeyStrategy(null, false, (_key, done) => done('router' as never))
-    const error = new Error('verify of HeaderAPIKeyStrategy has failed without an error', { cause: 'router' })
+    const error = new Error('verify of HeaderAPIKeyStrategy failed without an error', { cause: 'router' })
     expect(act(strategy, { headers: { 'x-api-key': 'good' } })).toEqual([['error', error]])
   })
 

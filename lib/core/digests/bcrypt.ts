@@ -4,7 +4,7 @@ import type { Awaitable } from '../../internal/awaitable.ts'
 import { addressGroup } from '../keys/client-address.ts'
 import { createFairQueue, type Turn } from './fair-queue.ts'
 
-/** Who presents a key: what decides whose turn it is where many wait for bcrypt. */
+/** Who presents a key. It decides the order when many wait for bcrypt. */
 export interface Presenter {
   readonly ip: string | undefined
   /** The address that the key was last used from, as far as that is known. */
@@ -29,12 +29,12 @@ const REMEMBERED = 10_000
 const RANK = { known: 2, fresh: 1, failed: 0 }
 
 /**
- * The package `bcrypt`, with its cost bounded. What a crypt string was once proven with is remembered as its SHA-256: a
- * text is compared by bcrypt once for each process, and a wrong one for a proven string costs no bcrypt at all.
+ * The package `bcrypt`, with its cost bounded. It remembers a proven text for a crypt string by its SHA-256: each
+ * process compares a text with bcrypt once, and a wrong text for a proven string costs no bcrypt at all.
  *
- * Key ids are public, so strangers may guess at one, and in a process that has just started nothing tells its owner's key
- * from a guess. So each address has a line of its own for each key. First goes the address that the key was last used from,
- * and a text that comes again, since a guess that was wrong is not compared twice; last, addresses that have guessed wrong.
+ * Key ids are public, so strangers may guess, and a process that has just started cannot tell the owner's key from a
+ * guess. So each address has its own line for each key. First goes the address that last used the key, and a text that
+ * comes again, since a wrong guess is not compared twice. Last go addresses that guessed wrong.
  */
 export function createBcrypt(): Bcrypt {
   const proven = new LRUCache<string, Buffer>({ max: PROVEN })

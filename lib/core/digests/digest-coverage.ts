@@ -1,7 +1,7 @@
 import { OptionError } from '../../internal/option-error.ts'
 import { checkObject, checkText, fail } from '../../internal/options.ts'
 
-/** The part of a key that a digest made elsewhere covers: what follows a character, its first or its last. */
+/** The part of a key that an imported digest covers: what follows the first or the last occurrence of a character. */
 export type KeyPart =
   | { readonly afterFirst: string; readonly afterLast?: never }
   | { readonly afterLast: string; readonly afterFirst?: never }
@@ -13,14 +13,14 @@ export interface ImportedDigest {
   /** Hexadecimal, base64 or base64url; for bcrypt its crypt string, `$2b$10$…`. */
   readonly value: string
   /**
-   * Which part of the key it covers.
+   * Which part of the key the digest covers.
    *
    * @default the whole key
    */
   readonly of?: KeyPart
 }
 
-/** What a digest string says of the key it was made of. */
+/** What a digest string says about its key. */
 export interface ReadCoverage {
   /** The digest string as if it covered a whole key. */
   readonly whole: string

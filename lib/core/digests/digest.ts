@@ -9,14 +9,14 @@ import { coveredPart, readCoverage } from './digest-coverage.ts'
 import { type CreatePepperCheck, type PepperCheck, UNCHECKED } from './pepper-check.ts'
 
 /**
- * How digests of new keys are made. Every scheme stays verifiable whatever is chosen here, since a stored
- * digest names its own.
+ * How to make digests of new keys. Every scheme stays verifiable whatever you choose, since a stored digest names its
+ * own.
  *
- * - `sha256`: one SHA-256 over the key. Right for keys of 256 random bits: there is nothing to guess.
- * - `hmac-sha256`: the same under a pepper that the database does not hold, so that a stolen table cannot even confirm
- *   a guess. The default where `peppers` are configured.
- * - `bcrypt`: for those whose policy asks for it. Needs the package `bcrypt`. A process runs it once for each
- *   key, not once for each request. `cost` is its work factor, 4 to 15.
+ * - `sha256`: one SHA-256 over the key. Enough for keys of 256 random bits, which cannot be guessed.
+ * - `hmac-sha256`: SHA-256 under a pepper that the database does not hold, so a stolen table cannot even confirm a
+ *   guess. The default when `peppers` are configured.
+ * - `bcrypt`: for policies that require it. Needs the package `bcrypt`. A process runs it once for each key, not once
+ *   for each request. `cost` is its work factor, 4 to 15.
  */
 export type DigestScheme =
   | 'sha256'
@@ -24,31 +24,33 @@ export type DigestScheme =
   | 'bcrypt'
   | { readonly scheme: 'bcrypt'; readonly cost?: number }
 
-/** A named secret that digests are made under. */
+/** A named secret for making digests. */
 export interface Pepper {
   /**
-   * Stored with each digest: 1 to 32 letters, digits, `_` and `-`. Never reuse an id for another secret: a process that has
-   * another one than the rest fails with `unavailable`, and its faults name the id, rather than call good keys wrong.
+   * Stored with each digest: 1 to 32 letters, digits, `_` and `-`. Never reuse an id for another secret. A process
+   * whose secret differs from the others' fails with `unavailable`, and its faults name the id; it does not call good
+   * keys invalid.
    */
   readonly id: string
-  /** At least 32 bytes, the same in every process to the last; a string counts as UTF-8. */
+  /** At least 32 bytes, identical in every process; a string counts as UTF-8. */
   readonly secret: string | Uint8Array
 }
 
 /** A stored digest, read once. */
 export interface PreparedDigest {
   /**
-   * Settles where a key that does not match is a wrong key, and rejects where it may be the configuration of this process
-   * that is wrong. @throws LatchkeyError `unavailable`
+   * Resolves if a key that does not match is a wrong key; rejects if this process's configuration may be wrong instead.
+   *
+   * @throws LatchkeyError `unavailable`
    */
   beforeBlame(): Awaitable<void>
-  /** Whether `key` is the key of this digest, compared in constant time. Who presents it decides whose turn bcrypt is. */
+  /** Whether `key` is the key of this digest, compared in constant time. bcrypt takes turns between presenters. */
   matches(key: string, presenter?: Presenter): Awaitable<boolean>
-  /** Whether to ask costs microseconds rather than a share of a core. */
+  /** Whether a comparison costs microseconds rather than a share of a core. */
   isCheap(): boolean
   /** Whether a new digest of the key would be made the same way. */
   readonly isCurrent: boolean
-  /** How many characters of it count, at most; those behind them may differ the next time. */
+  /** How many characters of the key count, at most; later ones may differ the next time. */
   readonly readsAtMost: number
   /** Which part of the key it covers, as its name says it; empty for the whole key. */
   readonly coverage: string
@@ -64,7 +66,7 @@ export interface Digester {
   create(key: string, coverage?: string): Awaitable<string>
   /** Reads a stored digest string. @throws LatchkeyError `unknown_digest` */
   prepare(digest: string): PreparedDigest
-  /** Says that the secret of this process is the right one. @throws TypeError where there is no such pepper */
+  /** Declares this process's secret the right one. @throws TypeError when there is no such pepper */
   acceptPepper(id: string): Promise<void>
 }
 
@@ -102,7 +104,7 @@ export function createDigester(
 
   function create(key: string, coverage = ''): Awaitable<string> {
     const text = coveredPart(key, coverage)
-    if (text === null) throw new Error('the key has no part that its digest could cover')
+    if (text === null) throw new Error('the key does not have the part that its digest covers')
     if (scheme.name === 'bcrypt') {
       return bcrypt()
         .create(sha256Of(text), scheme.cost)

@@ -4,7 +4,7 @@ export interface Turn {
   readonly subject: string
   /** Where it was asked for; empty where that is not known. No origin waits for the whole of another's line. */
   readonly origin: string
-  /** How much speaks for it: within its subject, more goes before less. */
+  /** Its rank within its subject: higher ranks go first. */
   readonly rank: number
 }
 
@@ -31,9 +31,9 @@ interface Waiting extends Turn {
 }
 
 /**
- * A bounded queue in which a flood waits behind itself. Every other place goes to the subject that has waited most, and
- * every other to the origin: neither many origins that ask about one subject nor one origin that asks about many keep the
- * others waiting. Where it is full, whoever takes up most of it makes room.
+ * A bounded queue in which a flood delays only itself. Places alternate between the subject and the origin that has
+ * waited most: neither many origins with one subject nor one origin with many subjects delays the others. If the queue
+ * is full, the subject or origin with the most places makes room.
  */
 export function createFairQueue(bounds: FairQueueBounds): FairQueue {
   let waiting: Waiting[] = []

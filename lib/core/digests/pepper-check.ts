@@ -6,19 +6,19 @@ import type { Clock } from '../clock.ts'
 import type { DependencyRunner } from '../faults.ts'
 
 /**
- * Whether this process has the secret under a pepper's id that the others have. A wrong one makes every key look
- * wrong, and makes new keys that nobody else can verify.
+ * Checks that this process has the same secret for a pepper's id as the others. A wrong secret makes every key look
+ * wrong, and makes new keys that no other process can verify.
  */
 export interface PepperCheck {
   /** Whether nothing is left to find out. */
   readonly isSettled: boolean
-  /** A key was right under it, so the secret is the one that keys were made with: agreed on from now on. Nobody waits. */
+  /** A key matched, so the secret is the right one: proposes it as the agreement, in the background. */
   proven(): void
-  /** Settles where a digest may be made under it, which from then on is agreed on. @throws LatchkeyError `unavailable` */
+  /** Resolves if digests may be made under the pepper, which is agreed on from then on. @throws LatchkeyError `unavailable` */
   beforeUse(): Awaitable<void>
-  /** Settles where a key that is wrong under it is a wrong key. @throws LatchkeyError `unavailable` */
+  /** Resolves if a key that does not match is a wrong key. @throws LatchkeyError `unavailable` */
   beforeBlame(): Awaitable<void>
-  /** Says that the secret of this process is the right one. @throws LatchkeyError `unavailable` */
+  /** Declares this process's secret the right one. @throws LatchkeyError `unavailable` */
   accept(): Promise<void>
 }
 
@@ -35,9 +35,9 @@ export const UNCHECKED: PepperCheck = Object.freeze({
 
 /** Sets the check value apart from every digest: no key has blanks. */
 const LABEL = 'latchkey pepper check v1'
-/** How long an answer is believed: an operator may have settled a difference, or run a migration, since. */
+/** How long an answer holds: an operator may since have resolved a difference, or run a migration. */
 const BELIEVED_MS = { same: Infinity, other: 10_000, none: 0, unknown: 60_000 }
-/** How long a store that failed is left alone by what nobody waits for. */
+/** How long background checks leave a failed store alone. */
 const PROVE_MS = 10_000
 
 export function createPepperChecks(
@@ -62,7 +62,7 @@ export function createPepperChecks(
       return agreement
     }
 
-    /** What was answered lately, and need not be asked again yet. */
+    /** The last answer, if it still holds. */
     function peekStale(): Agreement | null {
       return last && isWithin(last.at, BELIEVED_MS[last.agreement]) ? last.agreement : null
     }
@@ -114,7 +114,7 @@ export function createPepperChecks(
 
     function refuseDrift(agreement: Agreement): void {
       if (agreement !== 'other') return
-      const problem = `the secret of the pepper "${id}" is not the one that other processes with this store have: configure the same, to the byte, or see keys.acceptConfiguration`
+      const problem = `the secret of the pepper "${id}" differs from the one that other processes with this store have: configure exactly the same bytes, or see keys.acceptConfiguration`
       throw guard.toError('digest', new LatchkeyError('configuration_drift', problem, { stack: false }))
     }
 

@@ -9,14 +9,14 @@ interface Rule {
   readonly bits: number
 }
 
-/** Answers whether an address is in the list. An address that is not known or not one is in no list. */
+/** Returns whether an address is in the list. A missing or malformed address is in no list. */
 export type AddressCheck = (ip: string | undefined) => boolean
 
 /**
- * Compiles a list of addresses and CIDR blocks (RFC 4632, RFC 4291 §2.3). An IPv4 address and its IPv4-mapped
- * IPv6 form (`::ffff:192.0.2.1`) are the same address, in the list as well as in the request.
+ * Compiles a list of addresses and CIDR blocks (RFC 4632, RFC 4291 §2.3). An IPv4 address and its IPv4-mapped IPv6 form
+ * (`::ffff:192.0.2.1`) are the same address, in the list as well as in the request.
  *
- * @throws TypeError for anything else: a rule that was left out would lock somebody out.
+ * @throws TypeError for anything else: skipping a rule would lock clients out.
  */
 export function compileAllowedIps(rules: readonly string[]): AddressCheck {
   const list = new BlockList()
@@ -40,8 +40,8 @@ export function checkAllowedIps(name: string, value: unknown): readonly string[]
 }
 
 /**
- * Whether every address of `list` is one of `ceiling`; null is every address there is. An entry has to lie within a single entry of
- * the ceiling: a block that only several of them cover together is not found to lie within.
+ * Whether every address of `list` is in `ceiling`; null stands for every address. Each entry must lie within a single
+ * entry of the ceiling: a block that only several entries cover together does not count.
  */
 export function isAddressListWithin(
   list: readonly string[] | null,

@@ -2,12 +2,12 @@ import { isIP, SocketAddress } from 'node:net'
 
 /** An address of a client. */
 export interface ClientAddress {
-  /** The address and nothing besides: an IPv4 address where it was mapped into IPv6. */
+  /** The bare address; an IPv4-mapped IPv6 address as IPv4. */
   readonly text: string
   readonly family: 'ipv4' | 'ipv6'
 }
 
-/** Whatever is longer is no address; a client may choose what a proxy that is trusted too far hands on. */
+/** Longer texts are not addresses. A client may choose what a proxy that is trusted too far passes on. */
 const MAX_LENGTH = 128
 
 const PORT = /^(?:\[([^\]]+)\]|(.*\d\.\d{1,3}\.\d{1,3}\.\d{1,3})):(\d{1,5})$/
@@ -53,8 +53,8 @@ function mappedAddress(text: string): string | undefined {
 }
 
 /**
- * What addresses count as one client: an IPv4 address by itself, IPv6 addresses by their first 64 bits, which is the least
- * that a network is given (RFC 6177). Null for what is not an address.
+ * The group of addresses that counts as one client: a single IPv4 address, or IPv6 addresses by their first 64 bits,
+ * the smallest network that is assigned (RFC 6177). Null for anything but an address.
  */
 export function addressGroup(ip: string | undefined): string | null {
   const read = readAddress(ip)

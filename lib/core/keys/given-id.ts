@@ -3,10 +3,11 @@ import { newKeyId } from './key-format.ts'
 import type { KeyRecord } from './record.ts'
 
 /**
- * What a key begins with whose id was given. A key that was purged may have had the same id, and nothing of that one is
- * inherited: rate limits, quota and what the limiter knows of versions belong to a lineage, so this one gets its own. Its version
- * is higher than any that the purged key has had, so that no process takes it for an old state of that key: versions rise by
- * one with a change, and milliseconds faster. Where the clock was set back, what this process remembers still holds.
+ * The first version and the lineage of a key with a given id. A purged key may have had the same id, and this key must
+ * inherit nothing from it. Rate limits, quota and the limiter's versions belong to a lineage, so this key gets its own.
+ * Its version is higher than any version of the purged key, so no process takes it for an old state of that key:
+ * versions rise by one per change, and milliseconds rise faster. If the clock was set back, what this process remembers
+ * still holds.
  */
 export function beginWithGivenId(
   id: string,

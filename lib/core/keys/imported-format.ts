@@ -5,8 +5,8 @@ import type { ImportedKey } from './imported-key.ts'
 import type { KeyRecord } from './record.ts'
 
 /**
- * The keys of another product: how the record of a presented key is found. Keys that were imported keep their text, and
- * whoever holds one notices nothing.
+ * Recognises the keys of another product and finds their records. Imported keys keep their text, so their holders
+ * notice nothing.
  *
  * @example
  * // Keys of a table that was searched by their first eight characters.
@@ -14,14 +14,14 @@ import type { KeyRecord } from './record.ts'
  */
 export interface KeyFormat {
   /**
-   * 1 to 32 lower-case letters, digits and `-`, beginning with a letter. It is kept with every imported key: never rename
-   * it, and never use it for another format.
+   * 1 to 32 lower-case letters, digits and `-`, beginning with a letter. It is stored with every imported key: never
+   * rename it or use it for another format.
    */
   readonly name: string
   /**
-   * What finds the record of this key, 1 to 200 characters; null where it is no key of this format. It sees every text
-   * that is presented and is neither a native key nor a JWT, before any I/O: let it test the whole shape, so that other
-   * tokens pass by. It must be unique for each key, need not be secret, and must never change.
+   * Returns the text that finds this key's record, 1 to 200 characters; null if the key does not have this format. It
+   * receives every presented text that is neither a native key nor a JWT, before any I/O: test the whole shape, so that
+   * other tokens pass by. The result must be unique for each key and must never change. It need not be secret.
    */
   lookup(key: string): string | null
 }
@@ -29,29 +29,29 @@ export interface KeyFormat {
 /** A format that also reads the rows of the product's own table. */
 export interface ImportFormat<Row> extends KeyFormat {
   /**
-   * Turns a row into what `keys.import` takes. Nothing is guessed: what cannot be carried over is an error.
+   * Turns a row into an argument for `keys.import`. It never guesses: anything it cannot carry over is an error.
    *
    * @throws TypeError naming the column.
    */
   read(row: Row): ImportedKey
 }
 
-/** The longest imported key that is looked at at all. */
+/** Longer texts are never treated as imported keys. */
 export const MAX_FOREIGN_KEY_LENGTH = 512
 const MAX_LOOKUP_LENGTH = 200
 const NAME = /^[a-z][a-z0-9-]{0,31}$/
-/** What a header field can carry and no trimming changes. */
+/** Characters that a header field can carry and trimming keeps. */
 const VISIBLE = /^[\x21-\x7e]+$/
-/** JWS and JWE in their compact form (RFC 7515 §7.1, RFC 7516 §7.1): what comes first is a JSON object. */
+/** JWS and JWE in their compact form (RFC 7515 §7.1, RFC 7516 §7.1). They begin with an encoded JSON object. */
 const JWT = /^eyJ[\w-]*(?:\.[\w-]*){2,4}$/
 
 export interface ImportedFormats {
   readonly names: readonly string[]
-  /** The lookups under which a presented key may be found, by each format that knows its shape. */
+  /** The lookups that may find a presented key, from each format that recognises its shape. */
   lookupsOf(key: string): readonly string[]
-  /** Whether a text has the shape of such a key. */
+  /** Whether a text has the shape of an imported key. */
   recognises(text: string): boolean
-  /** The lookup that one format derives; null where the key has not its shape. */
+  /** The lookup that one format derives; null if the key does not have its shape. */
   lookupBy(name: string, key: string): string | null
 }
 
@@ -96,7 +96,7 @@ export function compileFormats(option: string, value: unknown): ImportedFormats 
   }
 }
 
-/** The lookup of a record, of what a format derives. @throws TypeError when no format could have derived it. */
+/** Makes the lookup of a record from what a format derives. @throws TypeError when no format could have derived it. */
 export function importedLookup(format: string, value: unknown): string {
   if (typeof value !== 'string' || !isLookup(value)) {
     throw new OptionError('lookup', `be 1 to ${MAX_LOOKUP_LENGTH} visible ASCII characters`)
@@ -104,13 +104,13 @@ export function importedLookup(format: string, value: unknown): string {
   return `${format}:${value}`
 }
 
-/** Requires a pattern that answers the same each time it is asked. @throws TypeError */
+/** Requires a pattern that gives the same answer each time. @throws TypeError */
 export function checkShape(name: string, value: unknown): void {
   if (isRegExp(value) && !value.global && !value.sticky) return
   throw new OptionError(name, 'be a regular expression without the flags "g" and "y"')
 }
 
-/** Whether a record is that of a key that was issued elsewhere: the lookup of a native key is its id, without `:`. */
+/** Whether a record belongs to an imported key. The lookup of a native key is its id, which has no `:`. */
 export function isImported({ lookup }: Pick<KeyRecord, 'lookup'>): boolean {
   return lookup.includes(':')
 }
@@ -120,7 +120,7 @@ function lookupOf(format: KeyFormat, key: string): string | null {
   if (value === null) return null
   if (typeof value !== 'string') {
     throw new TypeError(
-      `the format "${format.name}" must answer a string or null, received ${describe(value)}`,
+      `the format "${format.name}" must return a string or null, received ${describe(value)}`,
     )
   }
   // What no imported key can have finds none.

@@ -2,20 +2,23 @@ import type { ImportedDigest } from '../digests/digest-coverage.ts'
 import type { KeySettings } from './key-settings.ts'
 import type { Owner } from './record.ts'
 
-/** A key that was issued elsewhere, as `keys.import` takes it. Its text is enough; its digest will do. */
+/** A key that was issued elsewhere, for `keys.import`. Give its text (`key`) or its `digest`. */
 export interface ImportedKey extends KeySettings {
-  /** The name of one of the `formats` given to `createApiKeys`: what finds the key when it is presented. */
+  /** The name of one of the `formats` given to `createApiKeys`. That format finds the key when it is presented. */
   format: string
-  /** Whom the key belongs to. */
+  /** Who owns the key. */
   owner: Owner
-  /** The text of the key, where it is known: `lookup` and `digest` follow from it. Its digest is kept, by the current scheme. */
+  /**
+   * The text of the key, if known; `lookup` and `digest` follow from it. Latchkey stores only its digest, in the
+   * current scheme.
+   */
   key?: string
-  /** What the format's `lookup` answers for the key. */
+  /** What the format's `lookup` returns for the key. */
   lookup?: string
-  /** The digest that the other product kept. */
+  /** The digest that the other product stored. */
   digest?: ImportedDigest
   /**
-   * The identifier that the key keeps: 1 to 64 letters, digits, `_` and `-`.
+   * The id of the key: 1 to 64 letters, digits, `_` and `-`.
    *
    * @default a new one
    */
@@ -23,13 +26,13 @@ export interface ImportedKey extends KeySettings {
   /** @default null */
   createdBy?: string | null
   /**
-   * What its text begins with, for people and for `verify({ prefix })`, at most 32 visible ASCII characters.
+   * The beginning of its text, for people and for `verify({ prefix })`, at most 32 visible ASCII characters.
    *
    * @default ''
    */
   prefix?: string
   /**
-   * By what a person recognises it, at most 64 visible ASCII characters. Not secret: everyone who lists keys sees it.
+   * Helps people recognise the key, at most 64 visible ASCII characters. Not secret: everyone who lists keys sees it.
    *
    * @default ''
    */
@@ -44,6 +47,6 @@ export interface ImportedKey extends KeySettings {
   lastUsedAt?: Date | null
   /** How often it was used. @default 0 */
   usageCount?: number
-  /** When it was revoked; it stays so. @default null */
+  /** When it was revoked. It stays revoked. @default null */
   revokedAt?: Date | null
 }

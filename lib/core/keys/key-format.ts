@@ -10,15 +10,15 @@ const TAIL_LENGTH = KEY_ID_LENGTH + SECRET_LENGTH + CHECKSUM_LENGTH + 2
 /** The most characters a prefix may have. */
 export const MAX_PREFIX_LENGTH = 32
 
-/** The longest text that is looked at as a key at all. */
+/** Longer texts are never treated as native keys. */
 export const MAX_KEY_LENGTH = MAX_PREFIX_LENGTH + TAIL_LENGTH
 
-/** What a prefix may be. */
+/** The allowed prefixes. */
 export const PREFIX = /^[A-Za-z](?:[A-Za-z0-9_]{0,30}[A-Za-z0-9])?$/
 const KEY_ID = /^[0-9A-Za-z]{16}$/
 const TAIL = /^_[0-9A-Za-z]{16}_[0-9A-Za-z]{49}$/
 
-/** What a native key says of itself, before anything is looked up. */
+/** What the text of a native key says, before any lookup. */
 export interface ParsedKey {
   readonly prefix: string
   /** Public and indexed: it finds the record and proves nothing. */
@@ -26,7 +26,7 @@ export interface ParsedKey {
 }
 
 export interface GeneratedKey extends ParsedKey {
-  /** The whole key. Only its digest may be kept. */
+  /** The whole key. Store only its digest. */
   readonly key: string
 }
 
@@ -36,14 +36,14 @@ export function generateKey(prefix: string, keyId = newKeyId()): GeneratedKey {
   return { key: body + checksumOf(body), prefix, keyId }
 }
 
-/** A new identifier, drawn as a native key's is. */
+/** A new random identifier, like that of a native key. */
 export function newKeyId(): string {
   return randomBase62(KEY_ID_LENGTH)
 }
 
 /**
- * Reads a native key from the right, so that the prefix may hold `_`. Answers null for every other shape; its
- * checksum is another question, {@link hasRightChecksum}. It takes time bounded by {@link MAX_KEY_LENGTH}.
+ * Reads a native key from the right, so that the prefix may hold `_`. Returns null for every other shape. It does not
+ * check the checksum: see {@link hasRightChecksum}. It takes time bounded by {@link MAX_KEY_LENGTH}.
  */
 export function parseKey(key: string): ParsedKey | null {
   const split = key.length - TAIL_LENGTH
@@ -54,15 +54,15 @@ export function parseKey(key: string): ParsedKey | null {
   return { prefix, keyId: key.slice(split + 1, split + 1 + KEY_ID_LENGTH) }
 }
 
-/** Whether a text of the shape of a key ends in the CRC-32 of all before it. */
+/** Whether a text in the shape of a key ends in the CRC-32 of everything before it. */
 export function hasRightChecksum(key: string): boolean {
   const end = key.length - CHECKSUM_LENGTH
   return checksumOf(key.slice(0, end)) === key.slice(end)
 }
 
 /**
- * Requires a usable prefix: 1 to 32 letters, digits and `_`, beginning with a letter and not ending in `_`.
- * Nothing else is allowed, so that a double click selects a whole key and a scanner's pattern needs no escapes.
+ * Requires a usable prefix: 1 to 32 letters, digits and `_`, beginning with a letter and not ending in `_`. With only
+ * these, a double click selects a whole key and a scanner's pattern needs no escapes.
  *
  * @throws TypeError naming the option.
  */
@@ -82,10 +82,10 @@ export function checkKeyId(name: string, value: unknown): string {
 }
 
 /**
- * A regular expression that finds every key with this prefix in source code and logs, for secret scanners.
- * It uses nothing beyond RE2 and Hyperscan syntax, so it can be registered with GitHub or put in a gitleaks rule.
+ * Returns a regular expression that finds every key with this prefix in source code and logs, for secret scanners. It
+ * uses only RE2 and Hyperscan syntax, so you can register it with GitHub or put it in a gitleaks rule.
  *
- * @throws TypeError when the prefix is not a usable one.
+ * @throws TypeError when the prefix is not usable.
  * @example
  * secretScanningPattern('acme_live') // '\\bacme_live_[0-9A-Za-z]{16}_[0-9A-Za-z]{49}\\b'
  */

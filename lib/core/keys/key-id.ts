@@ -9,10 +9,10 @@ const MAX_ID_LENGTH = 255
 export const ID = /^[A-Za-z0-9_-]{1,64}$/
 
 /**
- * Whether a text may be the id of a key. Ids often come from a client's request: one that cannot be an id is one that does not
- * exist. So it is with the key itself in its place, which goes no further than this.
+ * Whether a text may be the id of a key. Ids often come from a client's request: a text that cannot be an id counts as
+ * the id of no key. A key's text passed instead of an id stops here too.
  *
- * A key of another product that looks like an id as well cannot be told from one.
+ * An imported key that looks like an id cannot be told from one.
  */
 export function mayBeId(text: string, formats: ImportedFormats): boolean {
   if (text === '' || text.length > MAX_ID_LENGTH || !isStorable(text) || isKeyForId(text)) return false

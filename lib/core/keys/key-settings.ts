@@ -8,9 +8,9 @@ import { BOUNDS, checkBounded } from './bounds.ts'
 import { checkPermissions, type Permissions } from './permissions.ts'
 import { checkMetadata, type Metadata } from './record.ts'
 
-/** What may be set on a key, at its issue and afterwards. */
+/** What you can set on a key, when you issue it and later. */
 export interface KeySettings {
-  /** For people, 1 to 255 characters. */
+  /** A name for people, 1 to 255 characters. */
   name: string
   /**
    * What the key may do.
@@ -31,34 +31,33 @@ export interface KeySettings {
    */
   quota?: Quota | null
   /**
-   * Addresses and CIDR blocks, IPv4 and IPv6, from which the key may be used.
+   * Addresses and CIDR blocks that may use the key, IPv4 and IPv6.
    *
    * @default null (from everywhere)
    */
   allowedIps?: readonly string[] | null
   /**
-   * When the key expires; in the future.
+   * When the key expires. Must be in the future.
    *
    * @default null (never)
    */
   expiresAt?: Date | null
   /**
-   * The key expires when it has not been used for so many milliseconds, at least 60,000; uses being written in
-   * batches, it may live as much longer as `usage.flushMs` and `cache.maxAgeMs` together. Needs a store with
-   * `recordUsage`.
+   * The key expires after this many milliseconds without use, at least 60,000. Since uses are written in batches, it
+   * may live longer by up to `usage.flushMs` and `cache.maxAgeMs` together. Needs a store with `recordUsage`.
    *
    * @default null (it does not)
    */
   idleExpiryMs?: number | null
   /**
-   * JSON that the application keeps with the key; not for secrets.
+   * JSON that your application stores with the key; not for secrets.
    *
    * @default {}
    */
   metadata?: Metadata
 }
 
-/** The settings of a key that names none. */
+/** The settings of a key that sets none. */
 export const DEFAULT_SETTINGS = {
   permissions: {},
   rateLimits: null,
@@ -87,7 +86,7 @@ const CHECKS: { readonly [member in keyof KeySettings]-?: (value: unknown, now: 
   metadata: (value) => checkMetadata('metadata', value),
 }
 
-/** Checks the settings that are given and copies them; `undefined` counts as not given. @throws TypeError */
+/** Checks and copies the given settings; `undefined` counts as not given. @throws TypeError */
 export function checkSettings(given: object, now: number): Partial<KeySettings> {
   const settings: Record<string, unknown> = {}
   for (const member of SETTINGS) {

@@ -8,15 +8,15 @@ import { BOUNDS } from './bounds.ts'
 /**
  * What a key may do: for each resource, the actions allowed on it.
  *
- * `*` as an action stands for every action on that resource, `*` as a resource for every resource:
- * `{ projects: ['*'] }`, `{ '*': ['read'] }`, `{ '*': ['*'] }`. There are no other wildcards: `proj*` is a name.
+ * `*` as an action stands for every action on that resource, `*` as a resource for every resource: `{ projects: ['*']
+ * }`, `{ '*': ['read'] }`, `{ '*': ['*'] }`. There are no other wildcards: `proj*` is a name.
  *
- * The resource `api-keys` belongs to Latchkey and no wildcard covers it: `{ 'api-keys': ['verify'] }` has to be spelled out.
+ * The resource `api-keys` belongs to Latchkey, and no wildcard covers it: write `{ 'api-keys': ['verify'] }` out.
  */
 export type Permissions = Readonly<Record<string, readonly string[]>>
 
 /**
- * What a route asks for. An object asks for all it names; an array holds alternatives, any one of which is enough.
+ * What a route requires. An object requires everything it names; an array lists alternatives, and any one is enough.
  *
  * @example
  * { projects: ['read', 'write'] }                     // both
@@ -29,16 +29,16 @@ export type PermissionRequirement =
 
 type Alternative = Readonly<Record<string, readonly string[] | undefined>>
 
-/** What Latchkey itself asks permissions for, by its literal name: a customer's `*` is meant for the customer's things. */
+/** Latchkey's own resource. It needs its literal name: a customer's `*` covers the customer's resources only. */
 export const OWN_RESOURCE = 'api-keys'
 
-/** What a resource and an action may be called. */
+/** The allowed names of resources and actions. */
 export const PERMISSION_NAME = /^(?:\*|[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,63})$/
 const MAX_NAMES = BOUNDS.permissions.max
 
 /**
- * What `granted` lacks of `required`, or null where it lacks nothing. Of several alternatives it is
- * the one that lacks least. A required `*` is satisfied by a granted `*` only.
+ * Returns what `granted` lacks of `required`, or null if it lacks nothing. Of several alternatives, it returns the one
+ * that lacks least. Only a granted `*` satisfies a required `*`.
  */
 export function missingPermissions(
   granted: Permissions,
@@ -56,8 +56,8 @@ export function missingPermissions(
 }
 
 /**
- * What both grant, and nothing else: it satisfies a requirement of one action exactly where `a` and `b` both do, wildcards
- * on either side understood. A name is listed once: what `*` grants is not repeated on the resources it covers.
+ * What both grant, and nothing else. It satisfies a requirement of one action exactly when `a` and `b` both do, with
+ * wildcards on either side. Each name appears once: resources do not repeat what `*` already grants.
  */
 export function intersectPermissions(a: Permissions, b: Permissions): Permissions {
   const everywhere = commonActions(actionsOn(a, '*'), actionsOn(b, '*'))
@@ -74,7 +74,7 @@ export function intersectPermissions(a: Permissions, b: Permissions): Permission
   return Object.fromEntries(common)
 }
 
-/** Whether `ceiling` grants all that `permissions` do. What ends in `*` lies within an equal `*` only. */
+/** Whether `ceiling` grants everything that `permissions` grant. Only a `*` covers a `*`. */
 export function isWithin(permissions: Permissions, ceiling: Permissions): boolean {
   return missingOfAll(ceiling, permissions) === null
 }
@@ -98,7 +98,7 @@ export function checkPermissions(name: string, value: unknown): Permissions {
 const resolved = new WeakSet<object>()
 
 /**
- * A frozen copy of what a route asks for, checked once and for all: a later change of the original changes nothing.
+ * A frozen copy of what a route requires. Later changes to the original have no effect.
  *
  * @throws TypeError as {@link checkRequirement} does
  */
@@ -111,8 +111,10 @@ export function resolveRequirement(name: string, value: PermissionRequirement): 
 }
 
 /**
- * Requires what a route may ask for: as {@link checkPermissions}, but what names no resource, no action or no
- * alternative is refused, since it reads like a demand and would demand nothing. @throws TypeError
+ * Checks what a route requires: as {@link checkPermissions}, but refuses a requirement without a resource, action or
+ * alternative. It looks like a demand and would demand nothing.
+ *
+ * @throws TypeError
  */
 export function checkRequirement(name: string, value: unknown): asserts value is PermissionRequirement {
   if (typeof value === 'object' && value !== null && resolved.has(value)) return
@@ -152,7 +154,7 @@ function allows(granted: Permissions, resource: string, action: string): boolean
   return actions.includes(action) || actions.includes('*')
 }
 
-/** All that is granted on a resource, by its own name and by `*`. */
+/** Every action granted on a resource, by its own name and by `*`. */
 function actionsOn(granted: Permissions, resource: string): ReadonlySet<string> {
   return new Set([...actionsNamed(granted, resource), ...actionsNamed(granted, '*')])
 }

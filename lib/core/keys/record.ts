@@ -15,21 +15,21 @@ import type { RateLimit } from '../limits/rate-limit.ts'
 import { BOUNDS } from './bounds.ts'
 import type { Permissions } from './permissions.ts'
 
-/** Whom a key belongs to: a user, an organisation, a service, or whatever else the application has. */
+/** The owner of a key: a user, an organisation, a service, or anything else in your application. */
 export interface Owner {
   readonly type: 'user' | 'organization' | 'service' | (string & {})
-  /** The application's own identifier, 1 to 255 characters. */
+  /** Your application's identifier, 1 to 255 characters. */
   readonly id: string
 }
 
-/** JSON that the application keeps with a key. Latchkey never reads it. */
+/** JSON that your application stores with a key. Latchkey never reads it. */
 export type Metadata = Readonly<Record<string, unknown>>
 
-/** A key as a store keeps it. It holds no key text: `digest` proves a key and cannot be turned back into one. */
+/** A key as a store keeps it, without its text. `digest` proves a key and cannot be turned back into it. */
 export interface KeyRecord {
   /** Identifies the key in every call but `verify`. */
   readonly id: string
-  /** What finds the record from a presented key; unique, never changed. For a native key its `keyId`. */
+  /** Finds the record of a presented key; unique, never changes. For a native key, its `keyId`. */
   readonly lookup: string
   /** A string that names its scheme, such as `$sha256$…`. */
   readonly digest: string
@@ -39,16 +39,16 @@ export interface KeyRecord {
   readonly name: string
   /** The prefix the key was issued with. */
   readonly prefix: string
-  /** The beginning of the key, by which a person recognises it. Not secret. */
+  /** The beginning of the key, which helps people recognise it. Not secret. */
   readonly hint: string
   readonly owner: Owner
-  /** Who issued the key, where that is known. */
+  /** Who issued the key, if known. */
   readonly createdBy: string | null
   /** What the key may do. */
   readonly permissions: Permissions
-  /** The application's own; Latchkey never reads it. */
+  /** Your application's data; Latchkey never reads it. */
   readonly metadata: Metadata
-  /** False while the key is stopped by `disable`. */
+  /** False while the key is disabled. */
   readonly enabled: boolean
   /** The key's own limits; null inherits the current default, an empty array means none. */
   readonly rateLimits: readonly RateLimit[] | null
@@ -57,55 +57,55 @@ export interface KeyRecord {
   /** Addresses and CIDR blocks the key may be used from; null means everywhere. */
   readonly allowedIps: readonly string[] | null
   readonly createdAt: Date
-  /** When an administrator last changed the key; using it changes nothing. */
+  /** When an administrator last changed the key. Using the key does not change it. */
   readonly updatedAt: Date
-  /** From this moment on the key is refused; null means never. */
+  /** The key is refused from this moment on; null means never. */
   readonly expiresAt: Date | null
-  /** The key expires when it has not been used for so many milliseconds. */
+  /** The key expires after this many milliseconds without use. */
   readonly idleExpiryMs: number | null
-  /** How often the key was used, as far as it was written down. */
+  /** How often the key was used, as far as the store knows. */
   readonly usageCount: number
-  /** The last use that was written down. Uses are written in batches, some seconds late. */
+  /** The last use that the store knows of. Uses are written in batches, some seconds late. */
   readonly lastUsedAt: Date | null
-  /** The client's address at that use, where it is known. */
+  /** The client's address at that use, if known. */
   readonly lastUsedIp: string | null
-  /** Once set, never cleared: the key is refused for good. */
+  /** Once set, it is never cleared: the key stays refused. */
   readonly revokedAt: Date | null
-  /** Who revoked it, where that is known. */
+  /** Who revoked it, if known. */
   readonly revokedBy: string | null
   readonly revokedReason: string | null
   /** The id of the key that this one replaced. */
   readonly rotatedFrom: string | null
   /** The id of the key that replaced this one. */
   readonly rotatedTo: string | null
-  /** Rises by one with every change made through `keys`, and with nothing else. */
+  /** Rises by one with every change made through `keys`, and only then. */
   readonly version: number
 }
 
-/** The quota as everybody may see it. */
+/** The public view of a quota. */
 export interface ApiKeyQuota {
-  /** Units left: what the store has, and what this process has leased and not spent. Other processes may hold more. */
+  /** Units left: those in the store plus those this process has leased and not spent. Other processes may hold more. */
   readonly remaining: number
   readonly refill: QuotaRefill | null
   readonly nextRefillAt: Date | null
 }
 
 /**
- * A key as everybody may see it, and what becomes `req.apiKey`: the record without `lookup` and `digest`.
- * Frozen and safe to serialise.
+ * The public view of a key, and the value of `req.apiKey`: the record without `lookup` and `digest`. Frozen and safe to
+ * serialise.
  */
 export type ApiKey = Readonly<
   Omit<KeyRecord, 'lookup' | 'digest' | 'quota'> & {
     quota: ApiKeyQuota | null
     /**
-     * The status when the key was read, changed or verified; it does not change afterwards. A verified key is `active`. For
+     * The status when the key was read, changed or verified; it does not change later. A verified key is `active`. For
      * the status at another moment, call `keyStatus(apiKey)`.
      */
     status: KeyStatus
   }
 >
 
-/** The status of a key at a moment. Of several that apply, it is the first of: revoked, expired, disabled, active. */
+/** The status of a key. If several apply, it is the first of: revoked, expired, disabled, active. */
 export type KeyStatus = 'active' | 'disabled' | 'expired' | 'revoked'
 
 export const KEY_STATUSES: readonly KeyStatus[] = ['active', 'disabled', 'expired', 'revoked']
@@ -126,8 +126,8 @@ export function toApiKey(record: KeyRecord, status: KeyStatus, heldUnits = 0): A
 }
 
 /**
- * The status of a key at `at`, which is now if left out. Idle time counts from the last use that was written down, or from
- * the creation of the key; `idleSlackMs`, in milliseconds, allows for uses that are not written yet.
+ * Returns the status of a key at `at`, by default now. Idle time counts from the last use that the store knows of, or
+ * from the creation of the key. `idleSlackMs`, in milliseconds, allows for uses that are not written yet.
  *
  * @example
  * keyStatus(apiKey) // 'active'
@@ -161,7 +161,7 @@ export function endedAt(record: KeyRecord): number {
   return Math.min(record.revokedAt?.getTime() ?? Infinity, endOf(record) ?? Infinity)
 }
 
-/** Whether a key has an `expiresAt`, and that lies before a moment. */
+/** Whether a key has an `expiresAt` before a moment. */
 export function expiresEarlier({ expiresAt }: Pick<KeyRecord, 'expiresAt'>, than: Date): boolean {
   return expiresAt !== null && expiresAt.getTime() < than.getTime()
 }
@@ -210,8 +210,8 @@ function depthOf(value: unknown, depth = 0): number {
 }
 
 /**
- * Requires that what a store answered is a record, and copies its members: a store that returns nonsense is a broken
- * part, and a broken part must not become an admission. What else a row holds stays behind.
+ * Requires a record from a store, and copies its members; other columns are left out. A store that returns nonsense is
+ * a broken part, and a broken part must not become an admission.
  *
  * @throws LatchkeyError `malformed_record`, which names the member and never its value.
  */
@@ -221,8 +221,8 @@ export function checkRecord(value: unknown): KeyRecord {
 }
 
 /**
- * The same for what a service answered as a key, its dates being dates already. An earlier service sends no `status`: then it
- * is decided here, as of now.
+ * The same for a key from a service, whose dates are dates already. Earlier services send no `status`: it is decided
+ * here, as of now.
  *
  * @throws LatchkeyError `malformed_record`, which names the member and never its value.
  */

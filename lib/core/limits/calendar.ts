@@ -15,8 +15,8 @@ const latest = new Map<string, Period>()
 const MAX_LATEST = 1_000
 
 /**
- * The day or month around `now` in a time zone. Days of 23 and 25 hours are what they are, and a day whose
- * midnight does not exist begins at its first instant.
+ * The day or month around `now` in a time zone. Days may have 23 or 25 hours, and a day whose midnight does not exist
+ * begins at its first instant.
  */
 export function periodAt(per: CalendarUnit, timeZone: string, now: number): Period {
   const key = `${per} ${timeZone}`

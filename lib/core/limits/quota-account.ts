@@ -12,7 +12,7 @@ export interface QuotaLease {
 /** A call that waits for units. */
 export interface WaitingCall {
   readonly cost: number
-  /** Whether somebody has looked at the store since the call came. */
+  /** Whether the store was read since the call came. */
   hasLooked: boolean
   answer(answer: QuotaAnswer): void
   fail(error: unknown): void
@@ -23,7 +23,7 @@ export type QuotaAnswer =
   | { readonly outcome: 'taken'; readonly lease: QuotaLease }
   /** Too few units are left. `retryAfterMs` is null if there never will be more. */
   | { readonly outcome: 'short'; readonly retryAfterMs: number | null }
-  /** Too few units are known of, and nobody has looked since the call came: ask with a record that is read anew. */
+  /** Too few known units, and the store was not read since the call came: try again with a fresh record. */
   | { readonly outcome: 'unknown' }
   /** The store has no such quota: the record is out of date. */
   | { readonly outcome: 'gone' }
@@ -126,7 +126,7 @@ export class QuotaAccount {
     return true
   }
 
-  /** Takes note of what a call to the store that began at `readAt` has found. */
+  /** Records what a call to the store that began at `readAt` found. */
   learn(quota: QuotaRecord, readAt: number): void {
     if (isLaterQuota(quota, this.#known)) this.#adopt(quota, readAt)
     else if (!isLaterQuota(this.#known, quota)) this.#confirmedAt = Math.max(this.#confirmedAt, readAt)
@@ -154,15 +154,15 @@ export class QuotaAccount {
   }
 
   /**
-   * Whether nobody alive holds units: a lease would have come back since this state was first seen, and that would show. True
-   * only while that was looked at lately.
+   * Whether no live process holds units: otherwise a lease would have come back since this state was first seen. True
+   * only while the state was read recently.
    */
   isIdle(now: number): boolean {
     const seenForMs = this.#confirmedAt - this.#knownSince
     return seenForMs >= this.#leaseMs && now - this.#confirmedAt < this.#leaseMs
   }
 
-  /** Answers the calls that wait, the first first, for which there are units. */
+  /** Answers waiting calls in order, as far as there are units. */
   serve(now: number, isExchanged: boolean): void {
     if (!isExchanged && !this.#isUsable(now)) return
     const rest = this.waiting.filter((call) => {
@@ -252,7 +252,7 @@ export class QuotaAccount {
   }
 }
 
-/** How a quota stands of which `remaining` units are left. */
+/** The state of a quota with `remaining` units left. */
 export function quotaState(
   { refill }: QuotaRecord,
   remaining: number,

@@ -16,7 +16,7 @@ import {
 import type { LimitState } from './rate-limit.ts'
 
 export interface QuotaLeases {
-  /** Takes units from memory; null where that takes more, and `take` has to be asked. */
+  /** Takes units from memory; null if `take` is needed. */
   takeNow(cached: CachedKey, cost: number): QuotaLease | null
   /**
    * Takes units, from the store if need be.
@@ -25,9 +25,9 @@ export interface QuotaLeases {
    * @throws LatchkeyError `unavailable` where the store fails.
    */
   take(cached: CachedKey, cost: number, isFresh: boolean): Promise<QuotaAnswer>
-  /** Returns units that were taken and not spent after all. Those of an epoch that has ended are worth nothing. */
+  /** Returns taken units that were not spent. Units of an ended epoch are worth nothing. */
   putBack(lease: QuotaLease, cost: number): void
-  /** How the quota of a record stands, as far as this process knows. */
+  /** The state of a record's quota, as far as this process knows. */
   stateOf(cached: CachedKey, exceeded: boolean): LimitState
   /** The units of this quota that this process holds. */
   heldOf(lineageId: string, quota: QuotaRecord): number
@@ -51,21 +51,21 @@ export interface QuotaLeaseOptions {
 /** Leases that end within this part of a lease's life go back together. */
 const TOGETHER_WITHIN = 0.2
 const BATCH = 100
-/** Each time somebody else was faster. With as many at once as this, every one of them gets through. */
+/** A try is lost to a faster process. With up to this many at once, every one of them gets through. */
 const MAX_TRIES = 100
 /** How often a process that ends tries to give back what it holds. */
 const CLOSING_TRIES = 3
 
 /**
- * Leases units of quotas from the store and spends them in memory. A quota lives in the store and nowhere else. Units move by
- * compare-and-swap, so that whatever is lost, late or sent twice, no unit comes from nothing.
+ * Leases units of quotas from the store and spends them in memory. A quota lives in the store and nowhere else. Units
+ * move by compare-and-swap, so that whatever is lost, late or sent twice, no unit comes from nothing.
  *
  * - Calls that come together share one swap. A lease takes what they cost, and as much beyond as its use suggests.
  * - A lease ends after `leaseMs`. What is left of it goes back with the next exchange, or on a timer.
- * - A swap whose outcome is not known is sent again, the same. If it is refused then, nobody can tell whether it had been made:
- *   what it offered and what it asked for are given up.
- * - Nobody is refused before the store was looked at after the call came, unless it has not changed for `leaseMs`: then nobody
- *   alive holds spare units.
+ * - A swap with an unknown outcome is sent again unchanged. If the store then refuses it, it may still have been made
+ *   before: the units it offered and the units it asked for are given up.
+ * - No call is refused before the store was read after the call came, unless the quota has not changed for `leaseMs`:
+ *   then no live process holds spare units.
  */
 export function createQuotaLeases(
   store: KeyStore,
@@ -120,8 +120,8 @@ export function createQuotaLeases(
   }
 
   /**
-   * Exchanges units for those who wait, or to give back what is held. Resolves when that is done, or has failed and those who
-   * wait were told.
+   * Exchanges units for those who wait, or to give back what is held. Resolves when that is done, or has failed and the
+   * waiting calls have the error.
    */
   function exchange(account: QuotaAccount, isReturn = false): Promise<void> {
     if (isReturn && account.returning) return account.returning
@@ -178,7 +178,7 @@ export function createQuotaLeases(
       if (account.waiting.length === 0) return
       isReturning = false
     }
-    throw guard.toError('store', new Error('the quota is being changed too often by others'))
+    throw guard.toError('store', new Error('other processes keep changing the quota'))
   }
 
   /** Sends a swap, for the first time or once more, and takes note of its outcome. */
@@ -283,7 +283,7 @@ export function createQuotaLeases(
     }
   }
 
-  /** Gives back in one call of the store, where it can; answers those of which nobody knows whether it was done. */
+  /** Gives back in one store call, if possible; returns the accounts whose outcome is unknown. */
   async function giveBackTogether(giving: readonly QuotaAccount[]): Promise<readonly QuotaAccount[]> {
     const atRest = store.swapQuotas ? giving.filter(({ running, pending }) => !running && !pending) : []
     if (atRest.length < 2) return []
@@ -348,11 +348,11 @@ export function createQuotaLeases(
   }
 }
 
-/** @throws TypeError where a store answers what it must not. */
+/** @throws TypeError when a store returns an invalid result. */
 function checkResults(value: unknown, count: number): readonly QuotaSwapResult[] {
   const results = checkArray('results', value, count)
   if (results.length !== count || !results.every(isSwapResult)) {
-    throw new TypeError('the store returned something that is no result of a swap')
+    throw new TypeError('the store returned an invalid result of a swap')
   }
   return results
 }

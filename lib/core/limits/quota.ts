@@ -4,11 +4,11 @@ import { BOUNDS, checkBounded } from '../keys/bounds.ts'
 import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
 
 /**
- * When and to what a quota is filled up again. A refill raises what remains to `amount`. It takes nothing away, except
- * the units that processes have leased and not spent (see `quotaBlockSize`).
+ * When a quota is refilled, and to what. A refill raises what remains to `amount`. It takes nothing away, except units
+ * that processes have leased and not spent (see `quotaBlockSize`).
  */
 export type QuotaRefill = {
-  /** What remains after a refill, at least; a positive integer. */
+  /** The least that remains after a refill; a positive integer. */
   readonly amount: number
 } & (
   | {
@@ -21,7 +21,7 @@ export type QuotaRefill = {
       /** Refill at the beginning of every calendar day or month. */
       readonly per: CalendarUnit
       /**
-       * The time zone whose midnight counts.
+       * The time zone whose midnight starts a period.
        *
        * @default 'UTC'
        */
@@ -30,7 +30,7 @@ export type QuotaRefill = {
     }
 )
 
-/** How many calls a key has left in all, whatever the rate. Rotation carries it over: it belongs to the lineage. */
+/** How many calls a key has left in total, whatever their rate. It belongs to the lineage, so rotation carries it over. */
 export interface Quota {
   /** Calls left, a non-negative integer. */
   readonly remaining: number
@@ -41,16 +41,16 @@ export interface Quota {
 /**
  * A quota as a store keeps it, one for each lineage.
  *
- * A process leases units: it moves them from `remaining` to `allotted`, spends them in memory, and moves back to
- * `remaining` what it has not spent. `allotted` never falls, so within an epoch no state ever comes twice. Setting or refilling
- * the quota begins a new epoch, in which leases of the old one are worth nothing.
+ * A process leases units: it moves them from `remaining` to `allotted`, spends them in memory, and moves unspent ones
+ * back to `remaining`. `allotted` never falls, so no state occurs twice within an epoch. Setting or refilling the quota
+ * begins a new epoch, which makes leases of the old one worthless.
  */
 export interface QuotaRecord {
   /** Units that no process has leased. */
   readonly remaining: number
-  /** Rises with every setting and every refill that adds units. */
+  /** Rises whenever the quota is set, or a refill adds units. */
   readonly epoch: number
-  /** Units leased in this epoch so far; those that came back stay counted. */
+  /** Units leased in this epoch so far, including returned ones. */
   readonly allotted: number
   readonly refill: QuotaRefill | null
   /** When the next refill is due. */
@@ -82,8 +82,8 @@ export interface QuotaExchange {
 }
 
 /**
- * The quota record that setting `quota` makes, at `at`, after `previous`. The epoch is at least the time, so
- * that it rises even where the previous quota was removed in between.
+ * Returns the record of a `quota` that is set at `at`, after `previous`. The epoch is at least the time, so it rises
+ * even if the previous quota was removed in between.
  */
 export function startQuota(quota: Quota, previous: QuotaRecord | null, at: Date): QuotaRecord {
   const refill = quota.refill ?? null
@@ -137,8 +137,8 @@ export function nextRefillMs(quota: QuotaRecord, at: Date): number | null {
 }
 
 /**
- * Whether `quota` still is as `expected`: what `swapQuota` of a store asks before it swaps, for one that does not ask its
- * database. Compares `epoch`, `allotted` and `remaining`.
+ * Returns whether `quota` still equals `expected` in `epoch`, `allotted` and `remaining`. For a store's `swapQuota`
+ * that compares in JavaScript rather than in its database.
  */
 export function isSameQuota(quota: QuotaRecord, expected: QuotaRecord): boolean {
   const { epoch, allotted, remaining } = expected

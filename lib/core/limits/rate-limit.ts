@@ -4,7 +4,7 @@ import { BOUNDS, checkBounded } from '../keys/bounds.ts'
 import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
 
 /**
- * One limit on how often a key may be used. A key may have several; a call passes all of them or is charged to none.
+ * One limit on how often a key may be used. A key may have several; a call passes all of them or spends nothing.
  *
  * - `windowMs` alone: a fixed window that opens with the first call after the previous one ended.
  * - `windowMs` and `burst`: a token bucket that holds `burst` calls and refills at `limit` per `windowMs`. In any
@@ -12,7 +12,7 @@ import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
  * - `per`: a calendar day or month in `timeZone`.
  */
 export type RateLimit = {
-  /** Appears in the `RateLimit` fields and in refusals. Unique within a key: 1 to 32 letters, digits, `_` and `-`. */
+  /** The name in the `RateLimit` fields and in refusals. Unique within a key: 1 to 32 letters, digits, `_` and `-`. */
   readonly name: string
   /** How many calls are allowed, a positive integer. */
   readonly limit: number
@@ -20,7 +20,7 @@ export type RateLimit = {
   | {
       /** The length of the window in milliseconds, at most 10 years. */
       readonly windowMs: number
-      /** How many calls may come at once, a positive integer. Makes the limit a token bucket. */
+      /** How many calls may come at once, a positive integer. It makes the limit a token bucket. */
       readonly burst?: number
       readonly per?: never
       readonly timeZone?: never
@@ -39,12 +39,12 @@ export type RateLimit = {
     }
 )
 
-/** How a limit, or the quota, stands after a verification. */
+/** The state of a limit, or of the quota, after a verification. */
 export interface LimitState {
   readonly type: 'rate_limit' | 'quota'
   /** The limit's name; `quota` for the quota. */
   readonly name: string
-  /** Calls per window; for a quota the refill's amount, or null where nothing refills it. */
+  /** Calls per window. For a quota, the refill's amount, or null if it has no refill. */
   readonly limit: number | null
   /** Whole calls left. */
   readonly remaining: number
@@ -67,15 +67,15 @@ export interface CompiledLimit {
   readonly capacity: number
   readonly per: CalendarUnit
   readonly timeZone: string
-  /** What, when it changes, restarts the count: the name, the kind and the window, not the number. */
+  /** A change of this restarts the count: the name, the kind and the window, but not the number. */
   readonly shape: string
 }
 
 /**
- * What a limiter keeps for one limit: how much is used, since when, and under which shape it was counted. None of it
- * depends on the number of the limit or on the burst of whoever reads it, so that processes with other numbers, and a number
- * that is changed back and forth, neither lose nor grant usage. Only a bucket's rate matters: it drains at the rate of
- * whoever charges it next.
+ * What a limiter keeps for one limit: how much is used, since when, and under which shape. It does not depend on the
+ * limit's number or the reader's burst. So processes with different numbers, or a number that changes back and forth,
+ * neither lose nor grant usage. Only a bucket's rate matters: it drains at the rate of the process that charges it
+ * next.
  */
 export interface Meter {
   readonly shape: string
@@ -102,15 +102,15 @@ const MAX_WINDOW_MS = BOUNDS.windowMs.max
 /** Longer than anything runs; a bucket may be so wide that it never empties. */
 export const MAX_LIFETIME_MS = 10 * MAX_WINDOW_MS
 /**
- * How much more than its burst a bucket may hold, since what leaks are fractions, and their sums are rounded: this share of
- * it, and never a whole call.
+ * How much more than its burst a bucket may hold, as a share of the burst and never a whole call. Leaks are fractions,
+ * and their sums are rounded.
  */
 export const BUCKET_SLACK = 1e-12
 export const MAX_BUCKET_SLACK = 0.5
-/** What a limit may be called, but `quota`. */
+/** The allowed names of limits, except `quota`. */
 export const LIMIT_NAME = /^[A-Za-z0-9_-]{1,32}$/
 
-/** How many meters of a lineage may run at once. A limit that there is no room to count reads as used up. */
+/** How many meters of a lineage may run at once. Limits beyond that read as used up. */
 export const MAX_METERS = 256
 
 /** Reads a meter at `now` and decides whether `cost` fits. Pure: charging is {@link chargeMeter}. */
@@ -135,14 +135,14 @@ export function usedUpMeter(limit: CompiledLimit, now: number): Meter {
   return withUsed(limit, currentMeter(limit, undefined, now), limit.capacity)
 }
 
-/** A meter as it was read at `now`, of which only these two were told. */
+/** Rebuilds a meter that was read at `now` from these two values. */
 export function toldMeter(limit: CompiledLimit, used: number, since: number, now: number): Meter {
   return { shape: limit.shape, used, since, until: endOf(limit, used, since, now) }
 }
 
 /**
- * The meter after what was spent at `chargedAt` is given back, as far as it still counts; null where it does not. Of a
- * bucket it takes for leaked all that can have leaked since, so that giving back never admits more than the limit.
+ * The meter after a refund of what was spent at `chargedAt`, as far as it still counts; null if it does not. For a
+ * bucket it assumes the most that can have leaked since, so a refund never admits more than the limit.
  */
 export function refundMeter(
   limit: CompiledLimit,
@@ -275,7 +275,7 @@ function emptyAt(limit: CompiledLimit, used: number, since: number): number {
   return since + Math.min(Math.ceil((used * limit.windowMs) / limit.limit), MAX_LIFETIME_MS)
 }
 
-/** Up to where a limit may be used. */
+/** The most that may be used under a limit. */
 function roomOf({ kind, capacity }: CompiledLimit): number {
   return kind === 'bucket' ? capacity + Math.min(capacity * BUCKET_SLACK, MAX_BUCKET_SLACK) : capacity
 }

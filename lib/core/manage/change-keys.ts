@@ -24,7 +24,7 @@ export interface ChangeParts {
   emit(event: ApiKeyEvent): void
 }
 
-/** What a key is to become, and the event that tells of it. */
+/** The change of a key, and the event that reports it. */
 export interface DecidedChange {
   readonly change: Omit<KeyChange, 'updatedAt'>
   readonly event:
@@ -33,7 +33,7 @@ export interface DecidedChange {
     | null
 }
 
-/** A change that the store has, and that may not be known everywhere yet. */
+/** A change that the store has, but that other processes may not know yet. */
 interface CommittedChange {
   readonly before: KeyRecord
   readonly record: KeyRecord
@@ -47,20 +47,20 @@ interface CommittedChange {
 const MAX_ATTEMPTS = 20
 const PAGE = 500
 
-/** How records are found, changed and told of; what every verb stands on. */
+/** Finds and changes records, and reports the changes. Every verb uses it. */
 export type KeyChanges = ReturnType<typeof createKeyChanges>
 
 /**
- * How keys are found, changed and shown: every change is decided upon the record as it is, swapped in, made known
- * everywhere, and then told of.
+ * Finds, changes and shows keys. Every change is decided on the current record, swapped in, published everywhere, and
+ * then reported.
  */
 export function createKeyChanges(parts: ChangeParts) {
   const { store, formats, quotaLeases, publish, clock, emit } = parts
 
   /**
-   * Changes all of these keys that are not revoked, and makes that known page by page; returns how many. Those that are
-   * revoked are made known too: whoever did it may have ended before. Keys that are `done` are left alone, and each
-   * becomes so.
+   * Changes all of these keys that are not revoked, and publishes the changes page by page; returns how many. It
+   * publishes revoked keys too: the process that revoked them may have crashed before it could. Keys that are `done`
+   * are left alone, and each becomes so.
    */
   async function changeAll(
     filter: KeyFilter,
@@ -124,7 +124,7 @@ export function createKeyChanges(parts: ChangeParts) {
     return views.apiKey
   }
 
-  /** Reads, decides, compares and swaps, until it is done or has lost too many races. */
+  /** Reads, decides, compares and swaps, until it succeeds or has lost too many races. */
   async function commit(
     id: string,
     options: UpdateOptions,
@@ -147,12 +147,12 @@ export function createKeyChanges(parts: ChangeParts) {
       const { event } = decided
       return { before: record, record: afterChange(record, committed), isChanged: true, event, at, by }
     }
-    throw conflict('The key is being changed too often by others')
+    throw conflict('Other callers keep changing the key')
   }
 
   /**
-   * The store's compare-and-swap. Where its reply is lost, a second look may show that the change was made: then it
-   * is to be told of like any other.
+   * The store's compare-and-swap. If its reply is lost, a second look may show that the change was made; it is then
+   * reported like any other.
    */
   async function updateSurely(record: KeyRecord, change: KeyChange): ReturnType<KeyStore['update']> {
     try {
@@ -202,7 +202,7 @@ export function createKeyChanges(parts: ChangeParts) {
   return { change, changeAll, updateSurely, findById, findExisting, pages, view }
 }
 
-/** Whether `now` is `record` after `change`, and not after somebody else's. */
+/** Whether `now` is `record` after `change`, not after another call's change. */
 function isAfter(now: KeyRecord, record: KeyRecord, { quota: _quota, ...change }: KeyChange): boolean {
   if (now.version !== record.version + 1) return false
   return Object.entries(change).every(([member, value]) => isSameData(now[member as keyof KeyRecord], value))

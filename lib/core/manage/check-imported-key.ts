@@ -92,7 +92,8 @@ function proofOf(
   }
   if (typeof key !== 'string') throw new OptionError('key', 'be a string')
   const text = checkText('key', key, 512)
-  if (parseKey(text)) throw new TypeError('"key" has the shape of a native key: no format is asked for it')
+  if (parseKey(text))
+    throw new TypeError('"key" has the shape of a native key, which no format ever receives')
   if (lookup !== undefined || digest !== undefined) {
     throw new TypeError('"lookup" and "digest" follow from "key": give them or the key, not both')
   }

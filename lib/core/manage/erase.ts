@@ -20,12 +20,12 @@ export interface ErasureParts {
   revokeSilently(owner: Owner, by: string | null): Promise<void>
 }
 
-/** How often keys of the owner may appear behind our back, or a record be changed by others, before that is an error. */
+/** How often new keys of the owner may appear, or others may change a record, before it is an error. */
 const MAX_ROUNDS = 20
 
 /**
- * Erases owners. It revokes before it removes: a key that is only gone would go on in processes that hold it. Events of single
- * keys would keep what is erased, so there is one of the whole.
+ * Erases owners. It revokes before it removes: a key that is only removed would keep working in processes that hold it.
+ * Events of single keys would preserve what is erased, so it emits one event for the owner.
  */
 export function createOwnerErasure(
   parts: ErasureParts,
@@ -62,10 +62,10 @@ export function createOwnerErasure(
       }
       if ((await store.list({ owners: [owner] }, { limit: 1 })).length === 0) return
     }
-    throw conflict('Keys of the owner appear as fast as they are erased')
+    throw conflict('New keys of the owner keep appearing')
   }
 
-  /** Nobody lists keys by who has revoked them: all that are revoked are read. */
+  /** No listing filters by `revokedBy`, so it reads all revoked keys. */
   async function forgetEverywhere(knownAs: string, erased: { forgotten: number }): Promise<void> {
     const filters: KeyFilter[] = [
       { createdBy: knownAs },
@@ -98,7 +98,7 @@ export function createOwnerErasure(
       if (outcome === 'updated') return { id, lineageId, version: version + 1 }
       record = await findById(id)
     }
-    throw conflict('The key is being changed too often by others')
+    throw conflict('Other callers keep changing the key')
   }
 }
 
@@ -106,7 +106,7 @@ function unwritten(): LatchkeyError {
   return new LatchkeyError('unavailable', 'Uses of keys could not be written', { stack: false })
 }
 
-/** What there is of a person on a key; null where there is nothing. */
+/** What a key holds of a person; null if nothing. */
 function traceOf({ createdBy, revokedBy }: KeyRecord, knownAs: string): Omit<Forgetting, 'updatedAt'> | null {
   const isCreator = createdBy === knownAs
   const isRevoker = revokedBy === knownAs

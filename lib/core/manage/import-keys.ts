@@ -71,7 +71,7 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
     let batch: Row[] = []
     let index = 0
 
-    /** Passes a row by, or ends the import with what is wrong with it. */
+    /** Skips a row, or ends the import with its error. */
     async function refuse(row: number, error: LatchkeyError): Promise<void> {
       if (!onInvalid) throw new RowError(row, error)
       progress.invalid += 1
@@ -169,7 +169,7 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
       return kept
     }
 
-    /** Passes a row by that is stored already, or refuses it: then it answers false. */
+    /** Skips a row that is already stored, or refuses it and returns false. */
     async function meetTwin(row: Row, twin: KeyRecord): Promise<boolean> {
       const same = await isSame(row, twin)
       if (same && isSkipping) {
@@ -177,7 +177,7 @@ export function createKeyImport(parts: ImportParts): Pick<KeyManagement, 'import
         return true
       }
       const problem = same
-        ? 'The key is there already; give onDuplicate "skip" to pass it by'
+        ? 'The key already exists; set onDuplicate to "skip" to skip it'
         : 'Another key has the same lookup or id'
       await refuse(row.index, new LatchkeyError('duplicate_key', problem, { stack: false }))
       return false

@@ -3,8 +3,8 @@ import type { KeyStore } from '../keys/key-store.ts'
 import type { KeyRecord } from '../keys/record.ts'
 
 /**
- * Adds records, all or none. Where the reply is lost, a second look may show that they are there: one is enough to tell. Then
- * whoever asked for a key gets it, rather than leaving one behind that nobody has the text of.
+ * Adds records, all or none. If the reply is lost, a second look may show that they are there; one is enough to tell.
+ * The caller then gets its key, and no key stays behind whose text is lost.
  */
 export async function insertConfirmed(store: KeyStore, records: readonly KeyRecord[]): Promise<void> {
   try {

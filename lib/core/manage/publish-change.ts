@@ -17,8 +17,8 @@ export type PublishChange = (changed: readonly ChangedKey[]) => Promise<void>
 
 /**
  * The protocol of a change, after its commit: refuse older versions in this process, raise the version that the limiter
- * keeps, resolve. Where the limiter cannot be told, the change resolves once every cache has aged, rather late than early.
- * A message to the other processes goes out beside it; that it arrives is not relied on.
+ * keeps, resolve. If the limiter cannot be reached, the change resolves once every cached record has expired: rather
+ * late than early. A message to the other processes goes out in parallel; nothing relies on its arrival.
  */
 export function createPublishChange(
   cache: RecordCache,

@@ -52,7 +52,7 @@ export function createPurge(parts: ManagementParts, { findById, pages }: KeyChan
   return purge
 }
 
-/** Only what has ended by now may go, whatever is asked for. */
+/** Only keys that have ended by now may go, whatever the options say. */
 function checkPurge(
   { endedBefore, owner, ids }: PurgeOptions,
   at: Date,

@@ -87,10 +87,10 @@ export function createRotate(
   }
 
   /**
-   * Whether the change was made that links a key to its successor, where the store did not say so in time. It may still
-   * be on its way: raising the version sees to it that it comes too late, since the key would end with no successor.
+   * Whether the change that links a key to its successor was made, if the store did not say so in time. It may still be
+   * on its way: raising the version makes it come too late, since the key would otherwise end without a successor.
    *
-   * @throws LatchkeyError `unavailable`: then both keys stay as they are, and nobody has the successor's text.
+   * @throws LatchkeyError `unavailable`: both keys then stay as they are, and the successor's text is lost.
    */
   async function isLinked(old: KeyRecord, successor: KeyRecord): Promise<boolean> {
     const outcome = await store.update(old.id, old.version, { updatedAt: new Date(clock.now()) })
@@ -99,7 +99,7 @@ export function createRotate(
     return now?.rotatedTo === successor.id
   }
 
-  /** Takes back a successor that lost a race. Nobody has its text, so it is only clutter. */
+  /** Removes a successor that lost a race. Its text was never returned, so it is only clutter. */
   async function withdraw(record: KeyRecord): Promise<void> {
     const at = new Date(clock.now())
     const revokedReason = 'The rotation that made this key lost a race'
@@ -113,5 +113,5 @@ export function createRotate(
 function refuseUnrotatable(record: KeyRecord, at: Date, idleSlackMs: number): void {
   const status = keyStatus(record, at, idleSlackMs)
   if (status === 'revoked' || status === 'expired') throw conflict(`The key is ${status}`)
-  if (record.rotatedTo) throw conflict('The key was rotated already')
+  if (record.rotatedTo) throw conflict('The key was already rotated')
 }

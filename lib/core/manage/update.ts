@@ -58,6 +58,6 @@ function refuseRevoked(record: KeyRecord): void {
 function refuseProlonging({ rotatedTo, expiresAt }: KeyRecord, next: Date | null | undefined): void {
   if (!rotatedTo || next === undefined) return
   if (next === null || (expiresAt && next > expiresAt)) {
-    throw conflict('The key was rotated: it cannot be made to last longer')
+    throw conflict('The key was rotated: its expiry cannot be extended')
   }
 }

@@ -6,16 +6,16 @@ import type { LimitState } from '../limits/rate-limit.ts'
 import type { RateLimiter, RefundRequest } from '../limits/rate-limiter.ts'
 import type { VerifiedKey } from './verify-result.ts'
 
-/** What an admission has spent. */
+/** What an admission spent. */
 export interface Charge {
-  /** What the limiter is to give back; null where it has charged nothing. */
+  /** What the limiter can give back; null if it charged nothing. */
   readonly limits: RefundRequest | null
-  /** The lease that units of quota were taken of; null where there is no quota. */
+  /** The lease that supplied the quota units; null if there is no quota. */
   readonly lease: QuotaLease | null
   readonly cost: number
 }
 
-/** An admission, with what it has spent out of sight: it can be given back once, and by nobody who lacks it. */
+/** An admission that privately holds what it spent. Only its holder can refund it, and only once. */
 export class Admitted implements VerifiedKey {
   readonly ok = true
   readonly apiKey: ApiKey
@@ -31,17 +31,17 @@ export class Admitted implements VerifiedKey {
   }
 
   /**
-   * Hands out what was spent, once.
+   * Returns what was spent, once.
    *
    * @throws TypeError when `result` is not what a verification with this limiter has returned.
-   * @throws LatchkeyError `unsupported` when the limiter would have to give back, and cannot.
+   * @throws LatchkeyError `unsupported` when the limiter would have to give back but cannot.
    */
   static takeCharge(result: VerifiedKey, limiter: RateLimiter): Charge | null {
     if (typeof result !== 'object' || result === null || !(#charge in result)) {
       throw new OptionError('result', 'be what "verify" returned when it admitted a key')
     }
     if (result.#limiter !== limiter) {
-      throw new TypeError('"result" was charged to another rate limiter than that of these keys')
+      throw new TypeError('"result" was charged to a different rate limiter than these keys use')
     }
     const charge = result.#charge
     if (charge?.limits && !limiter.refund) {

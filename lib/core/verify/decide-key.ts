@@ -4,38 +4,38 @@ import type { ApiKey } from '../keys/record.ts'
 import { isAcceptedPrefix, type VerifyOptions } from './key-verifier.ts'
 import type { InvalidReason, RefusedKey } from './verify-result.ts'
 
-/** A key that was found, and whose secret is right: what its record says, ready to decide by. */
+/** What the record of a found and proven key says, ready for a decision. */
 export interface KeyFacts {
   readonly apiKey: ApiKey
   readonly isRevoked: boolean
-  /** Dates are numbers: what an application does to the dates of `apiKey` changes nothing here. */
+  /** Dates are numbers, so the application cannot change them through the dates of `apiKey`. */
   readonly expiresAtMs: number | null
-  /** Null where every address may use it. */
+  /** Null if every address may use the key. */
   readonly isAllowedIp: AddressCheck | null
 }
 
-/** All that is known of a key when it is decided upon. */
+/** Everything a decision knows about a key. */
 export interface KeyView {
   readonly facts: KeyFacts
-  /** When it expires for want of use; Infinity where it does not. */
+  /** When it expires without use; Infinity if it does not. */
   readonly idleAtMs: number
-  /** The key as its owner may use it now; null where the owner may use no keys; undefined before anybody has asked. */
+  /** The key as its owner may use it now; null if the owner may use no keys; undefined if not looked up yet. */
   readonly granted: ApiKey | null | undefined
 }
 
 export type KeyDecision =
-  /** It may do this, as `granted`, as far as its limits and its quota go. */
+  /** The key may do this, as `granted`, if its limits and quota allow. */
   | { readonly outcome: 'allowed' }
   | { readonly outcome: 'refused'; readonly refusal: RefusedKey }
-  /** Whether its owner may use keys has to be asked before the rest is decided. */
+  /** Look up whether its owner may use keys, then decide again. */
   | { readonly outcome: 'owner_unknown' }
 
 const ALLOWED: KeyDecision = Object.freeze({ outcome: 'allowed' })
 const OWNER_UNKNOWN: KeyDecision = Object.freeze({ outcome: 'owner_unknown' })
 
 /**
- * Decides whether a key may do what is asked of it, at `now` in milliseconds. It is pure: local and remote verification decide by it
- * alike, each with what it has read.
+ * Decides whether a key may do what the call requires, at `now` in milliseconds. Pure: local and remote verification
+ * share it.
  */
 export function decideKey(
   { facts, idleAtMs, granted }: KeyView,

@@ -11,38 +11,38 @@ import { createMissingAddressNote } from './missing-address.ts'
 /** How many invalid keys an address may send. */
 export interface FailedAttemptsOptions {
   /**
-   * How many within the window; the address is blocked from the last of them until the window ends.
+   * How many invalid keys within the window. The last of them blocks the address until the window ends.
    *
    * @default 100
    */
   limit?: number
   /**
-   * The window in milliseconds, at most a day; it opens with the first invalid key.
+   * The window in milliseconds, at most a day. It opens with the first invalid key.
    *
    * @default 60_000
    */
   windowMs?: number
   /**
-   * How many addresses are remembered at most, of those that are counted and of those that are blocked each. Beyond it, the
-   * address that was not heard of for longest is forgotten. Counts in Redis are not among them: they last for a window.
+   * The most addresses to remember, separately for counted and for blocked ones. Beyond it, the address unseen for
+   * longest is forgotten. Counts in Redis are separate: they last for a window.
    *
    * @default 10_000
    */
   maxAddresses?: number
 }
 
-/** Counts invalid keys by client address, and knows which addresses have sent too many. */
+/** Counts invalid keys by client address, and knows which addresses sent too many. */
 export interface FailedAttempts {
-  /** Milliseconds for which keys from this address are not looked at; 0 where they are. */
+  /** For how many milliseconds this address stays blocked; 0 if it is not. */
   blockedForMs(ip: string | undefined): number
-  /** Counts an invalid key. Nobody waits for it. */
+  /** Counts an invalid key in the background. */
   count(ip: string | undefined): void
 }
 
 /** Without `failedAttempts`. */
 export const NO_FAILED_ATTEMPTS: FailedAttempts = Object.freeze({ blockedForMs: () => 0, count: () => {} })
 
-/** The options where addresses are blocked, null where they are not. A wrong value must not switch it off. */
+/** The options if blocking is on, null if it is off. A wrong value must not turn it off. */
 export function checkFailedAttempts(value: unknown): FailedAttemptsOptions | null {
   if (value === false) return null
   if (value === true) return {}

@@ -5,17 +5,17 @@ import type { ApiKey } from '../keys/record.ts'
 import type { InvalidReason, VerifiedKey, VerifyResult } from './verify-result.ts'
 
 export interface VerifyOptions {
-  /** What the key must be permitted. An object asks for all it names, an array for any one of its entries. */
+  /** The permissions that the key needs. An object requires everything it names; an array, any one of its entries. */
   permissions?: PermissionRequirement
   /**
-   * How many units the call spends of every limit and of the quota: a non-negative integer.
-   * 0 checks the key and spends nothing.
+   * How many units the call spends from every limit and the quota: a non-negative integer. 0 checks the key and spends
+   * nothing.
    *
    * @default 1
    */
   cost?: number
   /**
-   * The client's address. A key with `allowedIps` is refused without it. Take it from the framework's own
+   * The client's address. Without it, a key with `allowedIps` is refused. Take it from the framework's own
    * trusted-proxy setting, never from a header.
    */
   ip?: string
@@ -23,16 +23,11 @@ export interface VerifyOptions {
   prefix?: string | readonly string[]
 }
 
-/**
- * What a middleware needs of whoever verifies keys: `createApiKeys()` here, or a client of another service.
- */
+/** What a middleware needs to verify keys: `createApiKeys()`, or a client of another service. */
 export interface ApiKeyVerifier {
-  /** The prefix of the keys issued here, by which a bearer token is recognised as a key. */
+  /** The prefix of new keys. A bearer token that begins with it counts as a key. */
   readonly prefix?: string
-  /**
-   * Whether a text has the shape of a key that was issued elsewhere, by the `formats` configured: what a bearer token is
-   * recognised by as well.
-   */
+  /** Whether a text has the shape of one of the configured `formats`. Such a bearer token counts as a key too. */
   isImportedKey?(text: string): boolean
   /**
    * Verifies a key and spends its cost. A refusal is a value; only a fault rejects.
@@ -40,22 +35,23 @@ export interface ApiKeyVerifier {
    * @throws LatchkeyError `unavailable` when the store or another part cannot answer.
    */
   verify(key: string, options?: VerifyOptions): Promise<VerifyResult>
-  /** As `verify`, but answers at once, and throws at once, where nothing has to be waited for. */
+  /** Like `verify`, but returns or throws synchronously if there is nothing to wait for. */
   verifyEager?(key: string, options?: VerifyOptions): Awaitable<VerifyResult>
   /**
-   * Gives back what a verification has spent, once: to windows and periods that have not ended, to buckets what has
-   * not leaked since, to the quota unless it was set or refilled. False where there is nothing to give back.
+   * Gives back what a verification spent, once: to windows and periods that have not ended, to buckets as far as they
+   * have not leaked since, and to the quota unless it was set or refilled. Returns false if there is nothing to give
+   * back.
    *
    * @throws TypeError when `result` is not what `verify` returned when it admitted a key.
-   * @throws LatchkeyError `unavailable` when the limiter cannot be told; what was spent then stays spent.
+   * @throws LatchkeyError `unavailable` when the limiter cannot be reached; the cost then stays spent.
    * @throws LatchkeyError `unsupported` when the limiter cannot give back.
    */
   refund?(result: VerifiedKey): Promise<boolean>
-  /** Takes note of what happened beside `verify`, a refusal, a fault, or a key that was shown: it becomes an event. */
+  /** Turns what happened outside `verify` into an event: a refusal, a fault, or a key shown to an actor. */
   report?(happening: ReportedEvent): void
 }
 
-/** What happened in a middleware, or where keys are managed, and `verify` could not see. */
+/** What happened in a middleware or the management API, where `verify` could not see it. */
 export type ReportedEvent =
   | {
       readonly type: 'refused'
@@ -70,7 +66,7 @@ export type ReportedEvent =
       readonly operation: 'resolve_user' | 'actor' | 'management' | 'verify'
       readonly error: unknown
     }
-  /** Somebody who does not own a key was shown it. */
+  /** The management API showed a key to an actor who does not own it. */
   | { readonly type: 'read'; readonly apiKey: ApiKey; readonly by: string | null }
 
 /** Whether a key with `prefix` is accepted where only `accepted` ones are. */

@@ -3,10 +3,10 @@ import type { Clock } from '../clock.ts'
 import type { ApiKeyEvent } from '../events.ts'
 import { readAddress } from '../keys/client-address.ts'
 
-/** What goes by a client's address. */
+/** What needs a client's address. */
 type AddressUse = Extract<ApiKeyEvent, { type: 'address.missing' }>['neededFor']
 
-/** Tells of an address that was needed and cannot be read. */
+/** Reports a missing or unreadable address. */
 export type NoteMissingAddress = (neededFor: AddressUse, ip: string | undefined) => void
 
 const CONSEQUENCES: Readonly<Record<AddressUse, string>> = Object.freeze({
@@ -14,7 +14,7 @@ const CONSEQUENCES: Readonly<Record<AddressUse, string>> = Object.freeze({
   failedAttempts: 'An invalid key was not counted by "failedAttempts", since',
 })
 
-/** A protection that has no address to go by fails open, or refuses everybody: neither may go unnoticed. */
+/** Without an address, a protection either fails open or refuses every request. Both must be noticed. */
 export function createMissingAddressNote(
   clock: Clock,
   emit: (event: ApiKeyEvent) => void,
@@ -29,7 +29,7 @@ export function createMissingAddressNote(
     })
     warnOnce(
       'LATCHKEY_NO_ADDRESS',
-      `${CONSEQUENCES[neededFor]} the client's address cannot be read. Servers on a Unix socket know none: let the proxy ` +
+      `${CONSEQUENCES[neededFor]} the client's address cannot be read. Servers on a Unix socket do not know it: let the proxy ` +
         'send it, set "trust proxy" (Express) or "proxy" and "maxIpsCount" (Koa), or give the middleware an "ip" option',
     )
   }

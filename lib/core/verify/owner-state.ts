@@ -8,12 +8,12 @@ import { checkPermissions, intersectPermissions, type Permissions } from '../key
 import type { ApiKey, Owner } from '../keys/record.ts'
 
 /**
- * The key as its owner may use it now, with the permissions that both hold; null while the owner may use no keys. As the
- * application said of this version of the key.
+ * The key as its owner may use it now, with the permissions that both have; null if the owner may use no keys. Based on
+ * the application's answer for this version of the key.
  */
 export type OwnerState = (apiKey: ApiKey) => Awaitable<ApiKey | null>
 
-/** What an application says of an owner. */
+/** What the application says about an owner. */
 export interface OwnerHooks {
   readonly isOwnerActive: ((owner: Owner) => Awaitable<boolean>) | undefined
   readonly ownerPermissions: ((owner: Owner) => Awaitable<Permissions | null>) | undefined
@@ -21,7 +21,7 @@ export interface OwnerHooks {
 
 interface Standing {
   readonly isActive: boolean
-  /** What the owner holds; null restricts nothing. */
+  /** The owner's permissions; null restricts nothing. */
   readonly permissions: Permissions | null
 }
 
@@ -35,11 +35,11 @@ interface Answer {
 }
 
 /**
- * Asks the application about owners, once for all who wait, and remembers an answer for `maxAgeMs` at most. An
- * answer belongs to a version of a key: raising the versions of an owner's keys ends all that was said of him, in
- * every process, and an answer under way belongs to the old version.
+ * Asks the application about owners, once for all waiting calls, and remembers an answer for `maxAgeMs` at most. An
+ * answer belongs to a version of a key: raising the versions of an owner's keys ends all earlier answers about that
+ * owner, in every process, and an answer under way belongs to the old version.
  *
- * Null where there is nothing to ask.
+ * Null if the application has no such hooks.
  */
 export function createOwnerState(
   { isOwnerActive, ownerPermissions }: OwnerHooks,
@@ -78,10 +78,10 @@ export function createOwnerState(
     return asked
   }
 
-  /** Nobody has to know what an owner holds who may use no keys. */
+  /** If the owner may use no keys, `ownerPermissions` is not called. */
   async function ask(owner: Owner): Promise<Standing> {
     const isActive: unknown = isOwnerActive ? await isOwnerActive(owner) : true
-    if (typeof isActive !== 'boolean') throw new OptionError('isOwnerActive', 'answer true or false')
+    if (typeof isActive !== 'boolean') throw new OptionError('isOwnerActive', 'return true or false')
     if (!isActive || !ownerPermissions) return { isActive, permissions: null }
     const permissions: unknown = await ownerPermissions(owner)
     // Only null says that nothing is restricted: undefined is what comes of a look-up that found nobody.

@@ -17,13 +17,13 @@ export interface CachedKey {
   readonly digest: PreparedDigest
   readonly limits: readonly CompiledLimit[]
   readonly isAllowedIp: AddressCheck | null
-  /** When the record was asked for. Its age counts from here, so that a slow answer is not a young one. */
+  /** When the read began. The record's age counts from here, so a slow answer does not look young. */
   readonly readAt: number
-  /** Dates as numbers: what an application does to the dates of `apiKey` changes nothing here. */
+  /** Dates as numbers, so the application cannot change them through the dates of `apiKey`. */
   readonly expiresAtMs: number | null
   /** The latest use that is known of, or the creation. Moves on with every use. */
   lastActiveAtMs: number
-  /** The latest use that is written down, or about to be; null where there is none. */
+  /** The latest use that is written, or about to be; null if there is none. */
   writtenUseAtMs: number | null
   /** Whether a digest upgrade was begun from this copy of the record: it is not tried twice. */
   isUpgrading?: boolean
@@ -42,21 +42,21 @@ export interface RecordCacheOptions {
 
 export interface LoadedKey {
   readonly cached: CachedKey | null
-  /** Whether the read began with this call, rather than having been under way. */
+  /** Whether the read began with this call, rather than earlier. */
   readonly fresh: boolean
 }
 
-/** What may find the record of a key: one lookup for a native key, and one by each format that knows an imported one. */
+/** What may find the record of a key: one lookup for a native key; for an imported one, a lookup from each matching format. */
 export type Lookup = string | readonly string[]
 
 export interface RecordCache {
-  /** The record, if it is held and young enough; null if it is known not to exist; undefined if nobody knows. */
+  /** The record, if it is held and young enough; null if it is known not to exist; undefined if unknown. */
   peek(lookup: Lookup): CachedKey | null | undefined
-  /** The record that was read last, whatever its age: nothing to decide by but whether a key is known here. */
+  /** The last record read, whatever its age. Use it only to decide whether this process knows a key. */
   peekStale(lookup: Lookup): CachedKey | undefined
-  /** Reads the record, once for all who wait. */
+  /** Reads the record, once for all waiting calls. */
   load(lookup: Lookup): Promise<LoadedKey>
-  /** Reads the record again, joining no read that was under way; once for all who ask at the same moment. */
+  /** Reads the record again, without joining an earlier read; once for all calls of the same moment. */
   loadFresh(lookup: Lookup): Promise<LoadedKey>
   /** Refuses versions of this record below `version` from now on, loads under way included. */
   changed(keyId: string, version: number): void
@@ -64,9 +64,9 @@ export interface RecordCache {
   digestReplaced(lookup: string, expected: string, digestText: string): void
   /** The version below which records of this id are refused here; 0 where none is known. */
   minVersionOf(keyId: string): number
-  /** A new record is there: forgets that there was none, or another one, and believes no read of that which is under way. */
+  /** A record was added: forgets that it was missing, or another record, and discards reads of it that are under way. */
   forgetMissing(lookup: string): void
-  /** Forgets every record, and keeps none that is being read: changes may have been missed. */
+  /** Forgets every record, including those being read: changes may have been missed. */
   clear(): void
 }
 

@@ -7,7 +7,7 @@ import { createMissingAddressNote } from './missing-address.ts'
 import type { RefusedKey } from './verify-result.ts'
 
 /**
- * Makes an event of a refusal, and hands it back.
+ * Reports a refusal as an event, and returns it.
  *
  * @param keyId the id that the key claims, where it says one
  * @param known the key that was found for it, where the refusal shows none

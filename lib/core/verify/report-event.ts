@@ -3,7 +3,7 @@ import type { ApiKeyEvent } from '../events.ts'
 import { readAddress } from '../keys/client-address.ts'
 import type { ReportedEvent } from './key-verifier.ts'
 
-/** Makes events of what happened beside `verify`. */
+/** Turns what happened outside `verify` into events. */
 export function createReporter(
   clock: Clock,
   emit: (event: ApiKeyEvent) => void,

@@ -18,7 +18,7 @@ export interface SpenderParts {
   readonly isBounded: boolean
 }
 
-/** What a call spends, and of what. */
+/** What a call spends, and from what. */
 export interface Purchase {
   readonly facts: CachedKey
   /** Whether the record was read after the call came. */
@@ -26,10 +26,10 @@ export interface Purchase {
   readonly cost: number
 }
 
-/** What has become of it. */
+/** The result of spending. */
 export type Spending =
   | { readonly outcome: 'spent'; readonly limits: readonly LimitState[]; readonly charge: Charge | null }
-  /** Nothing was spent. `retryAfterMs` is null where the same call will never pass. */
+  /** Nothing was spent. `retryAfterMs` is null if the same call can never pass. */
   | {
       readonly outcome: 'rate_limited' | 'quota_exceeded'
       readonly limits: readonly LimitState[]
@@ -37,14 +37,14 @@ export type Spending =
     }
   /** Nothing was spent: there is a later version of the record. */
   | { readonly outcome: 'stale' }
-  /** Nothing was spent: whether units are left shows only a record that is read anew. */
+  /** Nothing was spent: only a freshly read record shows whether units are left. */
   | { readonly outcome: 'unknown' }
 
 export type Spend = (purchase: Purchase) => Awaitable<Spending>
 
 /**
- * Spends what a call costs: units of the quota first, from memory where it can; then the one call to the limiter, which may refuse, and
- * knows the latest version of the record. A refusal and a fault put the units back.
+ * Spends what a call costs. It takes quota units first, from memory if possible. Then one call to the limiter follows;
+ * the limiter may refuse, and knows the latest version of the record. A refusal or a fault puts the units back.
  */
 export function createSpend({
   limiter,
@@ -75,7 +75,7 @@ export function createSpend({
     }
   }
 
-  /** The limiter is only asked how the limits stand, and whether the record that was decided upon is the latest. */
+  /** Asks the limiter only for the state of the limits, and whether the record is the latest. */
   function refuseShort({ facts, isFresh }: Purchase, retryAfterMs: number | null): Awaitable<Spending> {
     return askLimiter(facts, isFresh, 0, null, (answer) => {
       if (answer.outcome === 'stale') return STALE
@@ -99,7 +99,10 @@ export function createSpend({
     })
   }
 
-  /** Asks, and goes on with the answer: at once where it is there at once. Where there is none, the units go back first. */
+  /**
+   * Asks the limiter and continues with its answer, synchronously if the answer is. If there is no answer, the units go
+   * back first.
+   */
   function askLimiter(
     { apiKey, limits }: CachedKey,
     fresh: boolean,
@@ -146,7 +149,7 @@ export function createSpend({
 
 const STALE: Spending = Object.freeze({ outcome: 'stale' })
 const UNKNOWN: Spending = Object.freeze({ outcome: 'unknown' })
-/** A key without limits and quota, where nobody is asked. */
+/** The result for a key without limits and quota, without a call to the limiter. */
 const SPENT_NOTHING: Spending = Object.freeze({ outcome: 'spent', limits: Object.freeze([]), charge: null })
 
 function chargeOf(

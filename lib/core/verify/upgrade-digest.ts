@@ -15,10 +15,10 @@ export interface UpgradeDigestParts {
   inBackground(work: Promise<unknown>): void
 }
 
-/** Has the digest of a key that was verified rewritten, if it is older than the current scheme. */
+/** Rewrites the digest of a verified key, if it is older than the current scheme. */
 export type UpgradeDigest = (key: string, cached: CachedKey) => void
 
-/** Nobody waits for it. */
+/** Runs in the background. */
 export function createUpgradeDigest({
   cache,
   store,
@@ -49,7 +49,7 @@ export function createUpgradeDigest({
   }
 }
 
-/** A digest that may not have read all of a key says nothing of the rest, which a new one would insist on. */
+/** A digest that covers only part of a key proves nothing about the rest, but a new digest would require it. */
 function isUpgradable(key: string, { digest }: CachedKey): boolean {
   return !digest.isCurrent && (coveredPart(key, digest.coverage)?.length ?? Infinity) < digest.readsAtMost
 }

@@ -7,15 +7,15 @@ import type { KeyStore, UsageDelta } from '../keys/key-store.ts'
 import type { CachedKey } from './record-cache.ts'
 
 const BATCH = 500
-/** A bit less than the whole, so that a key in steady use is written by its uses alone, and not by the timer as well. */
+/** A bit less than the whole, so that for a key in steady use only its uses trigger writes, not the timer as well. */
 const SHARE_BEFORE_SOON = 0.9
 
 export interface UsageLog {
-  /** Notes a use, and counts it unless it was only a look (`count` 0). Writes it soon where idle expiry rests on it. */
+  /** Notes a use, and counts it unless it was only a look (`count` 0). Writes it soon if it keeps the key from expiring idle. */
   record(key: UsedKey, count: 0 | 1, at: number, ip: string | undefined): void
   /** The last use that this process saw and has not written yet. */
   lastUse(keyId: string): number | undefined
-  /** Writes what was gathered before the call; false where some of it could not be written and is kept for the next time. */
+  /** Writes what was gathered before the call; false if some of it could not be written and waits for the next time. */
   flush(): Promise<boolean>
   /** Flushes and stops the timer. */
   close(): Promise<void>
@@ -26,7 +26,7 @@ export type UsedKey = Pick<CachedKey, 'apiKey' | 'writtenUseAtMs'>
 export interface UsageLogOptions {
   readonly flushMs: number
   readonly maxKeys: number
-  /** Whether the addresses of clients are kept. */
+  /** Whether to store the addresses of clients. */
   readonly addresses: boolean
 }
 
@@ -38,7 +38,7 @@ interface Use {
 
 type Outcome = 'written' | 'refused' | 'failed' | 'late'
 
-/** A batch that the store was silent about for too long: it may still be written. */
+/** A batch whose write timed out: the store may still write it. */
 interface LateBatch {
   readonly uses: ReadonlyMap<string, Use>
   /** Resolves when the store has answered after all. */
@@ -46,13 +46,14 @@ interface LateBatch {
 }
 
 /**
- * Gathers uses in memory and writes them in batches, every `flushMs` at most. What a failed write held is kept
- * for the next one; at most `maxKeys` keys are remembered, and beyond that new ones are dropped and reported.
- * Nothing is written while a write is late: a database that wakes up does all that it was told, and would count twice.
+ * Gathers uses in memory and writes them in batches, every `flushMs` at most. Uses of a failed write wait for the next
+ * one. At most `maxKeys` keys are remembered; uses of further keys are dropped and reported. Nothing is written while
+ * an earlier write is late: a database that wakes up does everything it was sent, and would count twice.
  *
- * A process may be frozen or killed once it has answered, and never see its timer. So the first use of a key is written at
- * once, and of a key with `idleExpiryMs` every use that is most of `flushMs` later than the last one written. What is lost
- * with a process is then at most so much later than what is written, and idle expiry allows for that.
+ * A process may be frozen or killed after it has answered, and never see its timer. So the first use of a key is
+ * written at once, and for a key with `idleExpiryMs` every use that is most of `flushMs` later than the last written
+ * one. The uses that a lost process takes with it are then at most that much later than the written ones, and idle
+ * expiry allows for that.
  */
 export function createUsageLog(
   store: KeyStore,
@@ -101,7 +102,7 @@ export function createUsageLog(
     cancelTimer ??= clock.setTimer(onTimer, options.flushMs, { background: true })
   }
 
-  /** False where it was dropped, since too many keys are waiting. */
+  /** False if it was dropped, because too many keys are waiting. */
   function add(keyId: string, count: number, at: number, ip: string | null): boolean {
     const use = uses.get(keyId)
     if (use) {
@@ -184,7 +185,7 @@ export function createUsageLog(
     }
   }
 
-  /** What is left to try of a batch that the store cannot keep: one address would hold up all the others, now and for ever. */
+  /** Splits a batch that the store cannot keep: otherwise one address would hold up all the others for ever. */
   function apart(batch: ReadonlyMap<string, Use>): ReadonlyMap<string, Use>[] {
     const entries = [...batch]
     if (entries.length > 1) {

@@ -23,7 +23,7 @@ export interface VerifierParts extends SpenderParts {
   readonly store: KeyStore
   readonly digester: Digester
   readonly formats: ImportedFormats
-  /** Null where the application has nothing to say of owners. */
+  /** Null if the application has no owner hooks. */
   readonly ownerState: OwnerState | null
   readonly usage: UsageLog | null
   readonly failedAttempts: FailedAttempts
@@ -31,24 +31,24 @@ export interface VerifierParts extends SpenderParts {
   readonly idleSlackMs: number
   readonly upgradeDigests: boolean
   emit(event: ApiKeyEvent): void
-  /** Keeps work that nobody waits for until `close()`. */
+  /** Runs work in the background; `close()` waits for it. */
   inBackground(work: Promise<unknown>): void
 }
 
 export interface Verifier {
   verify(key: string, options: VerifyOptions): Awaitable<VerifyResult>
-  /** Gives back what a verification has spent; false where there is nothing to give back. */
+  /** Gives back what a verification spent; false if there is nothing to give back. */
   refund(result: VerifiedKey): Promise<boolean>
 }
 
-/** How often a record is read again because the limiter knows of a newer version, before that is a fault. */
+/** How often to read a record again because the limiter knows a newer version, before it counts as a fault. */
 const MAX_STALE = 2
 
 /** What is presented. */
 interface Presented {
   readonly key: string
   readonly lookup: Lookup
-  /** The id that a native key claims; null for an imported one, whose id nobody knows before its record is read. */
+  /** The id that a native key claims; null for an imported one, whose id only its record tells. */
   readonly keyId: string | null
   readonly options: VerifyOptions
 }
@@ -71,9 +71,9 @@ interface Verification extends Presented {
 }
 
 /**
- * Verification, step by step: find the record, prove the secret, decide, spend, admit. The record, the owner's status and the limiter are the
- * only I/O, and a warm call does none of it but the limiter's. What is there already is never waited for: a warm call is answered
- * at once.
+ * Verification, step by step: find the record, prove the secret, decide, spend, admit. The only I/O is the record, the
+ * owner's status and the limiter; a warm call does only the limiter's. It never waits for what is already there: a warm
+ * call is answered synchronously.
  */
 export function createVerifier(parts: VerifierParts): Verifier {
   return new LocalVerifier(parts)
@@ -108,7 +108,7 @@ class LocalVerifier implements Verifier {
     return this.find({ key, lookup: keyId, keyId, options }, held)
   }
 
-  /** What has not the shape of a native key may be one that was imported. */
+  /** A text without the shape of a native key may be an imported key. */
   private verifyImported(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
     const lookup = this.lookupsOf(key)
     if (lookup.length === 0) return this.refuseInvalid('malformed', null, null, options)
@@ -123,7 +123,7 @@ class LocalVerifier implements Verifier {
     }
   }
 
-  /** Goes on with the record that is held, or reads it. */
+  /** Continues with the held record, or reads it. */
   private find(presented: Presented, held: CachedKey | null | undefined): Awaitable<VerifyResult> {
     const { keyId, lookup, options } = presented
     // Good keys behind a shared address keep working: where a digest is at hand, the key says for itself what it is.
@@ -171,7 +171,7 @@ class LocalVerifier implements Verifier {
     return lastActive + apiKey.idleExpiryMs + this.parts.idleSlackMs
   }
 
-  /** The digest says whether it is this key. */
+  /** Lets the digest decide whether this is the key. */
   private prove(verification: Verification): Awaitable<VerifyResult> {
     const { key, options, facts } = verification
     const presenter = { ip: options.ip, usualIp: facts.apiKey.lastUsedIp }
@@ -287,5 +287,5 @@ class LocalVerifier implements Verifier {
 
 /** The error of every call after `close()`. */
 export function closedError(): LatchkeyError {
-  return new LatchkeyError('unavailable', 'These API keys were closed', { stack: false })
+  return new LatchkeyError('unavailable', 'close() was called on these API keys', { stack: false })
 }

@@ -2,7 +2,7 @@ import type { Permissions } from '../keys/permissions.ts'
 import type { ApiKey } from '../keys/record.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
 
-/** Why a key is invalid. For events and logs: a client is told `invalid_key` and nothing else. */
+/** Why a key is invalid. For events and logs: clients only see `invalid_key`. */
 export type InvalidReason =
   /** Not the shape of a key, or its checksum is wrong. Found without any I/O. */
   | 'malformed'
@@ -10,24 +10,24 @@ export type InvalidReason =
   | 'prefix_not_accepted'
   /** There is no such key. */
   | 'unknown'
-  /** There is such a key, with another secret. */
+  /** The key exists, with another secret. */
   | 'wrong_secret'
   | 'revoked'
   | 'disabled'
   | 'expired'
-  /** Not used for longer than its `idleExpiryMs`. */
+  /** Unused for longer than its `idleExpiryMs`. */
   | 'idle'
   | 'owner_inactive'
-  /** Another service says that the key is not valid, which is all that it says. */
+  /** A remote service says that the key is not valid, without a reason. */
   | 'inactive'
-  /** The application knows no user for the key. */
+  /** Your application found no user for the key. */
   | 'no_user'
 
 /** A key was verified. */
 export interface VerifiedKey {
   readonly ok: true
   readonly apiKey: ApiKey
-  /** How the key's limits and quota stand, this call included. */
+  /** The state of the key's limits and quota, including this call. */
   readonly limits: readonly LimitState[]
 }
 
@@ -39,7 +39,7 @@ export type RefusedKey =
       readonly ok: false
       readonly code: 'insufficient_permissions'
       readonly apiKey: ApiKey
-      /** What the key lacks; of several alternatives, the one that lacks least. */
+      /** What the key lacks. Of several alternatives, the one that lacks least. */
       readonly missing: Permissions
     }
   | {
@@ -51,10 +51,10 @@ export type RefusedKey =
       readonly retryAfterMs: number | null
     }
   | {
-      /** Too many invalid keys came from the client's address; whether this one is valid was not looked at. */
+      /** Too many invalid keys came from the client's address. This key was not checked. */
       readonly ok: false
       readonly code: 'too_many_failures'
-      /** Milliseconds until keys from this address are looked at again. */
+      /** Milliseconds until keys from this address are checked again. */
       readonly retryAfterMs: number
     }
 
