@@ -327,7 +327,7 @@ function ifMatch({ expectedVersion }: ChangeCallOptions): Record<string, string>
 
 function checkIdempotencyKey(value: unknown): string {
   if (typeof value === 'string' && /^[\x21-\x7e]{1,255}$/.test(value) && !holdsKey(value)) return value
-  return fail('idempotencyKey', '1 to 255 characters of visible ASCII, and no key', value)
+  return fail('idempotencyKey', '1 to 255 visible ASCII characters, without a key in them', value)
 }
 
 /** 128 bits. Browsers have `randomUUID` on pages of `https:` only. */

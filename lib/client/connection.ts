@@ -170,7 +170,7 @@ async function askFor(name: string, ask: () => unknown): Promise<unknown> {
   try {
     return await ask()
   } catch (cause) {
-    throw new ApiKeysClientError('unavailable', { message: `"${name}" has failed`, cause })
+    throw new ApiKeysClientError('unavailable', { message: `"${name}" failed`, cause })
   }
 }
 
@@ -179,7 +179,7 @@ function readResponse<T>(call: Call<T>, response: Response, text: string): T {
   if (status < 200 || status > 299) throw refusalIn(response, text)
   try {
     const body = parse(text)
-    if (body === undefined) throw new Error('the service answered no JSON')
+    if (body === undefined) throw new Error('the response of the service is not JSON')
     return call.read(body)
   } catch (cause) {
     throw new ApiKeysClientError('unavailable', { message: (cause as Error).message, responseStatus: status })
@@ -196,8 +196,8 @@ function refusalIn({ status, headers, type }: Response, text: string): ApiKeysCl
     // Browsers say nothing about a redirect except that it is one.
     const isRedirect = type === 'opaqueredirect' || (status > 300 && status < 400 && status !== 304)
     const message = isRedirect
-      ? 'the service answered with a redirect, and none is followed'
-      : `the service answered ${status} without a problem of Latchkey`
+      ? 'the service answered with a redirect, which the client does not follow'
+      : `the service answered ${status} without a Latchkey error`
     return new ApiKeysClientError('unavailable', { ...common, message })
   }
   const { type: _type, title: _title, status: _status, code: _code, ...details } = problem
@@ -278,7 +278,7 @@ function checkBaseUrl(value: unknown): string {
 /** Refuses a key that a header field cannot carry: the error from `fetch` would show the key. */
 function checkKey(value: unknown): string {
   if (typeof value === 'string' && VISIBLE.test(value)) return value
-  return fail('key', 'a key, visible ASCII throughout', value)
+  return fail('key', 'a key of visible ASCII characters', value)
 }
 
 const FIELD_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
@@ -289,9 +289,9 @@ function checkHeaders(value: unknown): Record<string, string> {
   // A copy of a `Headers` object would be empty.
   if (!isPlainObject(value)) fail('headers', 'a plain object', value)
   for (const [name, text] of Object.entries(value)) {
-    if (!FIELD_NAME.test(name)) throw new OptionError('headers', 'have names of header fields')
+    if (!FIELD_NAME.test(name)) throw new OptionError('headers', 'have valid names of header fields')
     if (typeof text === 'string' && FIELD_VALUE.test(text)) continue
-    fail(memberPath('headers', name), 'what a header field can carry', text)
+    fail(memberPath('headers', name), 'a valid value of a header field', text)
   }
   return { ...value } as Record<string, string>
 }

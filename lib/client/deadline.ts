@@ -21,7 +21,9 @@ export function startDeadline(timeoutMs: number, outer: AbortSignal | undefined)
   const endsAt = performance.now() + timeoutMs
   const expire = () =>
     controller.abort(
-      new ApiKeysClientError('unavailable', { message: `the service gave no answer within ${timeoutMs} ms` }),
+      new ApiKeysClientError('unavailable', {
+        message: `the service did not respond within ${timeoutMs} ms`,
+      }),
     )
   const giveUp = () => controller.abort(outer?.reason)
   const timer = setTimeout(expire, timeoutMs)

@@ -136,7 +136,7 @@ function isTexts(value: unknown): value is string[] {
 }
 
 function members(value: unknown): Record<string, unknown> {
-  if (!isObject(value)) throw new Error('the service answered no JSON object')
+  if (!isObject(value)) throw new Error('the response of the service is not a JSON object')
   return value
 }
 
@@ -151,5 +151,5 @@ function duration(name: string, value: unknown): number {
 }
 
 function malformed(name: string): Error {
-  return new Error(`the service answered a "${name}" that is none`)
+  return new Error(`the response of the service has an invalid "${name}"`)
 }

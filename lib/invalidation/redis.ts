@@ -180,7 +180,9 @@ export function createRedisInvalidation(
       if (!isSubscribed) void subscribe()
       if (isSilent || clock.now() - heardAt < SILENCE_MS) return
       isSilent = true
-      listener.missed(new Error(`nothing was heard on the channel of changes for ${SILENCE_MS} milliseconds`))
+      listener.missed(
+        new Error(`received nothing on the invalidation channel for ${SILENCE_MS} milliseconds`),
+      )
     }
 
     return function stop() {
@@ -218,7 +220,7 @@ function hear(message: string, listener: InvalidationListener): void {
 
 function readMessage(message: string): KeyVersion[] {
   const list: unknown = JSON.parse(message)
-  if (!Array.isArray(list)) throw new TypeError('a message on the channel of changes is not one of ours')
+  if (!Array.isArray(list)) throw new TypeError('unexpected message on the invalidation channel')
   return list.map((entry: unknown) => {
     const [keyId, version] = Array.isArray(entry) ? entry : []
     return {

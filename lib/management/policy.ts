@@ -150,7 +150,7 @@ function decideList(asked: PolicyQuestion): Decision<'list'> {
   }
   if (actor.admin === true) return permit({ owners: null })
   if (readable.length <= MAX_LISTED_OWNERS) return permit({ owners: readable })
-  return refuse('invalid_request', 'owner', `one owner, where you have more than ${MAX_LISTED_OWNERS}`)
+  return refuse('invalid_request', 'owner', `one owner, since you have more than ${MAX_LISTED_OWNERS}`)
 }
 
 function decideIssue(asked: PolicyQuestion): Decision<'issue'> {
@@ -203,7 +203,7 @@ function decideRevokeAll(asked: PolicyQuestion): Decision<'revoke_all'> {
   // An issuer's keys may belong to any owner.
   return actor.admin === true
     ? permit({ createdBy, ...reason })
-    : refuse('not_permitted', 'createdBy', 'it together with an "owner"')
+    : refuse('not_permitted', 'createdBy', 'a value together with an "owner"')
 }
 
 /** Erasing removes evidence, so an actor cannot erase its own keys. */
@@ -218,7 +218,7 @@ function decideErase(asked: PolicyQuestion): Decision<'erase'> {
 }
 
 function ownerWith(ability: Ability): string {
-  return `an owner with whose keys you may "${ability}"`
+  return `an owner for whose keys you have "${ability}"`
 }
 
 type KeyQuestion = PolicyQuestion & { readonly key: ApiKey }
@@ -264,7 +264,7 @@ function readGiven({ actor, change, policy, now }: PolicyQuestion, members: Know
   if (isRefusal(given)) return given
   const closed = Object.keys(given).find((name) => ownMember(policy.clientFields, name) === false)
   if (closed !== undefined && actor.admin !== true) {
-    return refuse('field_not_allowed', closed, 'nothing: it is for administrators')
+    return refuse('field_not_allowed', closed, 'nothing: only administrators may set it')
   }
   return checkValues(given, now)
 }

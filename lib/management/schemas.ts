@@ -48,7 +48,7 @@ const limit = integer(BOUNDS.limit)
 const name = z
   .string()
   .regex(LIMIT_NAME)
-  .refine((value) => value !== 'quota', 'another name than "quota"')
+  .refine((value) => value !== 'quota', 'a name other than "quota"')
   .meta({ not: { const: 'quota' } })
 const timeZone = z.string().describe('An IANA name such as `Europe/Berlin`, or an offset. Default: `UTC`.')
 

@@ -104,7 +104,7 @@ export function createServiceQuestions(
 
   async function ask(request: VerifyKeyRequest, keyId: string | null): Promise<Told> {
     if (pending >= maxPending) {
-      throw guard.toError('remote', new Error(`${maxPending} verifications are under way already`))
+      throw guard.toError('remote', new Error(`${maxPending} verifications are already in progress`))
     }
     pending += 1
     const askedAt = answers.now()
@@ -125,13 +125,13 @@ function read(verification: Verification, keyId: string | null, askedAt: number)
   const apiKey = verification.active ? (verification.apiKey ?? null) : null
   // A native key contains its id. A cache in between may have returned the answer to another question.
   if (apiKey && keyId !== null && apiKey.id !== keyId) {
-    throw new Error('the service has answered about another key')
+    throw new Error('the service answered about another key')
   }
   const answer = toAnswer(apiKey, askedAt)
   if (!verification.active) {
     return { answer, limits: NO_LIMITS, refused: undefined, retryAfterMs: verification.refused?.retryAfterMs }
   }
-  if (!apiKey) throw new Error('the service has not said which key it is')
+  if (!apiKey) throw new Error('the service did not say which key it is')
   const { limits, refused } = verification
   return { answer, limits, refused, retryAfterMs: undefined }
 }
