@@ -39,7 +39,7 @@ export function knexStore(knex: Knex): KeyStore {
         const [row] = await key.clone().where({ version: expectedVersion }).update(columns, ['lineageId'])
         if (!row) return (await key.first('id')) ? 'conflict' : 'missing'
         const lineage = trx('api_key_lineages').where({ lineage: row.lineageId })
-        // One that is removed stays, for its epoch.
+        // A removed quota keeps its row, for its epoch.
         if (quota === null) await lineage.update({ isUnlimited: true })
         else if (quota) {
           const existing = toQuota((await lineage.clone().forUpdate().first('quota')).quota)
@@ -71,7 +71,7 @@ export function knexStore(knex: Knex): KeyStore {
         const rows: Row[] = await ended.orderBy('id').forUpdate().select('id', 'lineageId')
         const [endedIds, lineageIds] = [rows.map((row) => row.id), rows.map((row) => row.lineageId)]
         const lineages = trx('api_key_lineages').whereIn('lineage', lineageIds)
-        // Whoever adds a key to one of them holds its lock; a statement that begins afterwards sees that key.
+        // An insert of a key into one of them holds its lock; a statement that begins afterwards sees that key.
         await lineages.clone().orderBy('lineage').forUpdate().select('lineage')
         await trx('api_keys').whereIn('id', endedIds).delete()
         await lineages.whereNotExists(trx('api_keys').whereRaw('"lineageId" = lineage')).delete()
@@ -132,7 +132,7 @@ function asColumns(members: object): Record<string, unknown> {
 function toRecord(row: Row | undefined): KeyRecord | null {
   if (!row) return null
   const { ownerType, ownerId, isUnlimited, ...members } = row
-  // The driver answers numbers of 64 bits as text.
+  // The driver returns 64-bit numbers as text.
   const [usageCount, version] = [Number(row.usageCount), Number(row.version)]
   const idleExpiryMs = row.idleExpiryMs === null ? null : Number(row.idleExpiryMs)
   const [owner, quota] = [{ type: ownerType, id: ownerId }, isUnlimited ? null : toQuota(row.quota)]

@@ -19,7 +19,7 @@ export function curlLines(url: string, key: string, id: string): CurlLine[] {
   return [
     { title: 'A key of Ada’s reads her notes', expect: '200', command: `curl -i ${url}/notes ${withKey}` },
     { title: 'A key manages no keys', expect: '403 session_required', command: `curl -i ${keys} ${withKey}` },
-    { title: 'It sees itself', expect: '200', command: `curl -i ${keys}/self ${withKey}` },
+    { title: 'It can read itself', expect: '200', command: `curl -i ${keys}/self ${withKey}` },
     { title: 'Nobody is logged in', expect: '401 authentication_required', command: `curl -i ${keys}` },
     { title: 'Log in as Ada', expect: '200', command: logIn('ada') },
     { title: 'List your keys', expect: '200', command: `curl -i ${asAda} ${keys}` },
@@ -50,8 +50,8 @@ export function curlLines(url: string, key: string, id: string): CurlLine[] {
       expect: '403 cross_site',
       command: `${issue({ name: 'forged' })} -H 'Sec-Fetch-Site: cross-site'`,
     },
-    { title: 'Rename what nobody has changed since', expect: '200', command: rename('old laptop') },
-    { title: 'Now somebody has', expect: '412 precondition_failed', command: rename('lost') },
+    { title: 'Rename a key that has not changed', expect: '200', command: rename('old laptop') },
+    { title: 'Now someone has changed it', expect: '412 precondition_failed', command: rename('lost') },
     {
       title: 'Rotate it; both work for an hour',
       expect: '201',
@@ -59,14 +59,14 @@ export function curlLines(url: string, key: string, id: string): CurlLine[] {
     },
     { title: 'Log in as Grace', expect: '200', command: logIn('grace') },
     {
-      title: 'Ada’s key is none of hers',
+      title: 'Ada’s key is not hers',
       expect: '404 not_found',
       command: `curl -i -X POST ${asGrace} ${keys}/${id}/revoke ${json}`,
     },
     { title: 'Log in as Hedy, the administrator', expect: '200', command: logIn('hedy') },
     { title: 'List everybody’s keys', expect: '200', command: `curl -i ${asHedy} ${keys}` },
     {
-      title: 'She gets no text of a key that may do something',
+      title: 'She gets no secret of a key with permissions',
       expect: '403 permissions_exceeded',
       command: `curl -i ${asHedy} ${keys}/${id}/rotate ${json} ${body({})}`,
     },
@@ -75,6 +75,6 @@ export function curlLines(url: string, key: string, id: string): CurlLine[] {
       expect: '200',
       command: `curl -i ${asHedy} ${keys}/${id}/revoke ${json} ${body({ reason: 'found in a repository' })}`,
     },
-    { title: 'It works no more', expect: '401 invalid_key', command: `curl -i ${url}/notes ${withKey}` },
+    { title: 'It no longer works', expect: '401 invalid_key', command: `curl -i ${url}/notes ${withKey}` },
   ]
 }

@@ -20,7 +20,7 @@ export interface AppOptions {
   sessionSecret?: string
 }
 
-/** An application that people log in to, and whose API their keys may use. */
+/** An application with a login, and an API for the keys of its users. */
 export function createApp({
   keys,
   users,
@@ -33,7 +33,7 @@ export function createApp({
   app.disable('x-powered-by')
 
   app.use((_req, res, next) => {
-    // A cache on the way does not know that answers depend on X-Api-Key.
+    // A cache in between does not know that responses depend on X-Api-Key.
     res.setHeader('Cache-Control', 'private')
     next()
   })
@@ -89,7 +89,7 @@ export function createApp({
     },
   )
 
-  // Either. Where a key is sent it decides: a bad one is refused, whatever cookie comes with it.
+  // Either. If the request has a key, the key decides: a bad one is refused, whatever cookie comes with it.
   app.get(
     '/me',
     apiKeyAuth(keys, { required: false, resolveUser }),

@@ -3,13 +3,13 @@ import type { ApiKeys } from 'latchkey'
 
 export interface ClientKey {
   readonly key: string
-  /** Whether it was issued when the program ran before, and still works. */
+  /** Whether a previous run issued the key and it still works. */
   readonly isFromBefore: boolean
 }
 
 /**
- * The key that the printed lines are about. Its text is kept in `file` on behalf of the client who would have it: the
- * application's own database holds its digest and nothing that it could be read from.
+ * The key for the printed commands. `file` keeps its text on behalf of a client: the application's own database holds only its
+ * digest, from which nobody can read the key.
  */
 export async function findClientKey(keys: ApiKeys, file: string): Promise<ClientKey> {
   const kept = await readIfThere(file)

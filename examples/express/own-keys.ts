@@ -4,7 +4,7 @@ import { requireSession } from 'latchkey/express'
 import { sendProblem } from './problem.ts'
 import { ownerOf, userOf } from './users.ts'
 
-/** Where a person looks after their own keys. Every route asks for a login session: a key cannot make another key. */
+/** Routes for a user's own keys. Every route needs a login session: a key cannot make another key. */
 export function ownKeys(keys: ApiKeys): Router {
   const router = express.Router()
   router.use(requireSession())
@@ -15,7 +15,7 @@ export function ownKeys(keys: ApiKeys): Router {
     if (!asked) {
       sendProblem(res, 400, 'Expected JSON like {"name":"CI","permissions":{"projects":["read"]}}')
     } else if (missingPermissions(user.permissions, asked.permissions)) {
-      sendProblem(res, 403, 'A key may be given no more than you hold')
+      sendProblem(res, 403, 'A key cannot have more permissions than you')
     } else {
       const { key, apiKey } = await keys.issue({ ...asked, owner: ownerOf(user), by: user.id })
       res.status(201).json({ key, ...summaryOf(apiKey) })
@@ -31,7 +31,7 @@ export function ownKeys(keys: ApiKeys): Router {
     const user = userOf(req)
     const { id } = req.params
     const apiKey = await keys.get(id)
-    // Somebody else's key answers as one that does not exist.
+    // The response for another user's key is the same as for one that does not exist.
     if (!apiKey || !isOwnedBy(apiKey, user.id)) {
       sendProblem(res, 404, 'There is no such key')
     } else {
@@ -48,7 +48,7 @@ interface KeyRequest {
   permissions: Permissions
 }
 
-/** What a client asks for, or null where it is not what a client may ask for. */
+/** Reads the request for a key; null if it is not valid. */
 function readKeyRequest(req: Request): KeyRequest | null {
   const { name, permissions = { projects: ['read'] } } = (req.body ?? {}) as Record<string, unknown>
   const isName = typeof name === 'string' && name.trim() !== '' && name.length <= 100
@@ -71,7 +71,7 @@ function isOwnedBy({ owner }: ApiKey, userId: string): boolean {
   return owner.type === 'user' && owner.id === userId
 }
 
-/** As much of a key as its owner needs to recognise it. */
+/** The parts of a key that its owner needs to recognise it. */
 function summaryOf(apiKey: ApiKey) {
   const { id, name, hint, permissions, createdAt, lastUsedAt } = apiKey
   return { id, name, hint, permissions, status: keyStatus(apiKey, new Date()), createdAt, lastUsedAt }

@@ -6,7 +6,7 @@ export function sendProblem(res: Response, status: number, title: string): void 
   res.send(JSON.stringify({ title, status }))
 }
 
-/** The last error handler: what is the client's fault is said, what is ours is logged. */
+/** The last error handler: it tells the client about its own mistakes and logs ours. */
 export const answerError: ErrorRequestHandler = (error, _req, res, next) => {
   if (res.headersSent) {
     next(error)

@@ -54,7 +54,7 @@ async function listen(server: Server, given: string): Promise<AddressInfo> {
 }
 
 function printLines(url: string, { key, isFromBefore }: ClientKey): void {
-  if (isFromBefore) console.log('The key that was issued when this ran before still works.')
+  if (isFromBefore) console.log('The key from the previous run still works.')
   console.log(`Listening on ${url}; Ctrl-C stops it. Paste these into another terminal:`)
   for (const { title, expect, command } of curlLines(url, key)) {
     console.log(`\n${title} → ${expect}\n${command}`)
@@ -62,7 +62,7 @@ function printLines(url: string, { key, isFromBefore }: ClientKey): void {
   console.log()
 }
 
-/** Events name a refusal's precise reason, which no client is told, and never hold a key. */
+/** Events name the precise reason of a refusal, which clients never see. They never hold a key. */
 function printEvent(event: ApiKeyEvent): void {
   if (event.type === 'fault') {
     console.error(event.operation, event.error)
@@ -73,7 +73,7 @@ function printEvent(event: ApiKeyEvent): void {
   console.log([event.type, reason, keyId].filter((word) => word !== null).join(' '))
 }
 
-/** Lets requests under way finish, for two seconds at most, and writes down how often the keys were used. */
+/** Lets requests in progress finish, for at most two seconds, and stores how often the keys were used. */
 async function close(): Promise<void> {
   const impatience = setTimeout(() => server.closeAllConnections(), 2_000)
   await new Promise((resolve) => server.close(resolve))

@@ -8,7 +8,7 @@ import { getAuth } from 'latchkey/passport'
 export interface User {
   readonly id: string
   readonly username: string
-  /** What the person may do; a key of theirs is given no more. */
+  /** What the person may do. Their keys get no more permissions than this. */
   readonly permissions: Permissions
 }
 
@@ -31,14 +31,14 @@ export async function createDemoUsers(): Promise<Users> {
   return {
     find: (id) => accounts.find(({ user }) => user.id === id)?.user ?? null,
     async checkPassword(username, password) {
-      // For a name that nobody has, the work is the same, so that the time of the answer says nothing.
+      // For an unknown name, do the same work, so that the response time reveals nothing.
       const { user, salt, hash } = accounts.find((account) => account.user.username === username) ?? nobody
       return timingSafeEqual(await hashPassword(password, salt), hash) ? user : null
     },
   }
 }
 
-/** Whom a request stands for that a guard has let pass, by session or by key. */
+/** The user of a request that passed a guard, by session or by key. */
 export function userOf(req: Request): User {
   const auth = getAuth<User>(req)
   if (auth.method === 'session' || auth.method === 'apikey') return auth.user
@@ -50,7 +50,7 @@ export function ownerOf(user: User): Owner {
   return { type: 'user', id: user.id }
 }
 
-/** Finds whom a key stands for: what `resolveUser` asks. */
+/** Finds the user a key belongs to, for `resolveUser`. */
 export function ownerFinder(users: Users): (apiKey: ApiKey) => User | null {
   return ({ owner }) => (owner.type === 'user' ? users.find(owner.id) : null)
 }

@@ -36,14 +36,14 @@ export function curlLines(url: string, key: string): CurlLine[] {
       command: `curl -i ${asGrace} ${keys}/revoke ${json} ${body({ owner: { type: 'organization', id: 'acme' } })}`,
     },
     { title: 'Log in as Ada, Acme’s owner', expect: '200', command: logIn('ada') },
-    { title: 'What Grace has issued', expect: '200', command: `curl -i ${asAda} '${keys}?createdBy=u_3'` },
+    { title: 'The keys Grace issued', expect: '200', command: `curl -i ${asAda} '${keys}?createdBy=u_3'` },
     {
-      title: 'Globex is none of hers',
+      title: 'Globex is not hers',
       expect: '403 not_permitted',
       command: `curl -i ${asAda} '${keys}?ownerType=organization&ownerId=globex'`,
     },
     { title: 'Pay less', expect: '200', command: `${acme}/plan ${asAda} ${json} ${body({ plan: 'free' })}` },
-    { title: 'The key writes no more', expect: '403 insufficient_permissions', command: write },
+    { title: 'The key can no longer write', expect: '403 insufficient_permissions', command: write },
     { title: 'It still reads', expect: '200', command: read },
     { title: 'Log in as Margaret, of the staff', expect: '200', command: logIn('margaret') },
     {
@@ -63,16 +63,16 @@ export function curlLines(url: string, key: string): CurlLine[] {
       command: `curl -i -X DELETE ${url}/people/u_3 ${asMargaret}`,
     },
     {
-      title: 'She manages nothing any more',
+      title: 'She no longer manages keys',
       expect: '401 authentication_required',
       command: `curl -i ${asGrace} ${keys}`,
     },
-    { title: 'What she has issued still works', expect: '200', command: read },
+    { title: 'The key she issued still works', expect: '200', command: read },
     {
       title: 'Revoke it all, at Acme and Globex',
       expect: '200',
       command: `curl -i ${asMargaret} ${keys}/revoke ${json} ${body({ createdBy: 'u_3', reason: 'has left' })}`,
     },
-    { title: 'It works no more', expect: '401 invalid_key', command: read },
+    { title: 'It no longer works', expect: '401 invalid_key', command: read },
   ]
 }

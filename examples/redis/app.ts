@@ -5,17 +5,17 @@ import { apiKeyAuth, apiKeyErrorHandler } from 'latchkey/express'
 
 export interface AppOptions {
   keys: ApiKeys
-  /** Who sends this as `Authorization: Bearer <token>` may revoke keys. */
+  /** A client that sends this as `Authorization: Bearer <token>` may revoke keys. */
   adminToken: string
 }
 
-/** An API behind keys. It keeps nothing of its own, so that any number of processes may run it. */
+/** An API that needs keys. It has no state of its own, so any number of processes may run it. */
 export function createApp({ keys, adminToken }: AppOptions): Express {
   const app = express()
   app.disable('x-powered-by')
 
   app.use((_req, res, next) => {
-    // A cache on the way does not know that answers depend on X-Api-Key.
+    // A cache in between does not know that responses depend on X-Api-Key.
     res.setHeader('Cache-Control', 'private')
     next()
   })
@@ -34,7 +34,7 @@ export function createApp({ keys, adminToken }: AppOptions): Express {
   return app
 }
 
-/** One token for whoever may do everything: a real application asks its login who that is. */
+/** One token for all administrators. A real application asks its login who the caller is. */
 function requireAdmin(token: string): RequestHandler {
   const expected = digestOf(`Bearer ${token}`)
   return (req, res, next) => {
@@ -44,7 +44,7 @@ function requireAdmin(token: string): RequestHandler {
   }
 }
 
-/** Of one length whatever is sent, as `timingSafeEqual` asks. */
+/** The digests have the same length whatever the client sends, as `timingSafeEqual` requires. */
 function digestOf(text: string): Buffer {
   return createHash('sha256').update(text).digest()
 }

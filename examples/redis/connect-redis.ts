@@ -5,13 +5,13 @@ const DEFAULT_URL = 'redis://127.0.0.1:6379'
 /**
  * Connects to the Redis that `REDIS_URL` names, or to the one on this machine.
  *
- * @throws Error that says what is needed, where none answers.
+ * @throws Error saying what to do, if no Redis answers.
  */
 export async function connectRedis(): Promise<Redis> {
   const redis = new Redis(process.env.REDIS_URL || DEFAULT_URL, {
     lazyConnect: true,
     connectTimeout: 2_000,
-    // With Redis gone a call fails soon, which is a 503, rather than wait for it to come back.
+    // Without Redis, a call fails soon with a 503, rather than wait.
     maxRetriesPerRequest: 1,
   })
   // Without a listener ioredis prints every failed attempt to connect. The calls that fail are events of `keys`.

@@ -23,7 +23,7 @@ export function curlLines({ a, b, adminToken, keys: [first, second], id }: Demo)
   return [
     { title: 'A key at A', expect: '200', command: `curl -i ${a}/projects ${withFirst}` },
     {
-      title: 'The same at B, which goes on counting',
+      title: 'The same key at B, which keeps counting',
       expect: '200',
       command: `curl -i ${b}/projects ${withFirst}`,
     },

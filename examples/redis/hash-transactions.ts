@@ -12,9 +12,9 @@ export interface Transaction<Kinds> {
 export type Transact<Kinds> = <T>(work: (transaction: Transaction<Kinds>) => Promise<T>) => Promise<T>
 
 /**
- * Runs `work` and writes what it has set, in one step, if everything it has read is still as it was. Otherwise somebody
- * else was first, and it begins again. One that sets nothing ends at once: what it has read may be of different moments.
- * Values are kept as JSON; `parse` makes them what they were.
+ * Runs `work` and writes the values it has set, in one step, if nothing that it read has changed. Otherwise another call was first,
+ * and it starts again. If `work` sets nothing, it ends at once: its reads may be from different moments. Redis holds values as JSON;
+ * `parse` restores them.
  */
 export function hashTransactions<Kinds>(
   redis: Redis,
@@ -48,11 +48,11 @@ export function hashTransactions<Kinds>(
 const NOTHING = ''
 
 /**
- * ioredis sends a command again by itself whose reply was lost with the connection: the second key says for a minute that it was
- * done. Otherwise a transaction would lose to itself, and a quota count units twice.
+ * After a lost connection, ioredis resends a command. The second key records for a minute that the command ran. Otherwise a
+ * transaction would conflict with itself, and a quota would count units twice.
  *
- * KEYS: the hash, and what no other transaction names. ARGV: how many fields were read, each of them with its text, then those to
- * write with theirs.
+ * KEYS: the hash, and a key that no other transaction uses. ARGV: the number of fields read, each of them with its text, then the
+ * fields to write with theirs.
  */
 const WRITE_IF_UNCHANGED = `
 if redis.call('EXISTS', KEYS[2]) == 1 then return 1 end

@@ -3,7 +3,7 @@ import { type ApiKeyListener, type ApiKeys, createApiKeys } from 'latchkey'
 import { redisRateLimiter } from 'latchkey/redis'
 import { sharedStore } from './shared-store.ts'
 
-/** The keys as every process has them: what one issues, counts or revokes holds for all that use the same Redis. */
+/** The keys of every process: what one issues, counts or revokes applies to all that use the same Redis. */
 export function createSharedKeys(redis: Redis, onEvent?: ApiKeyListener): ApiKeys {
   return createApiKeys({
     store: sharedStore(redis),

@@ -10,7 +10,7 @@ const HOST = '127.0.0.1'
 
 try {
   const { close, url } = await serve(process.env)
-  // The last of them: whoever has started this process is gone.
+  // `disconnect`: the process that started this one is gone.
   for (const event of ['SIGINT', 'SIGTERM', 'disconnect']) process.once(event, close)
   console.log(`${process.pid} listens on ${url}`)
   process.send?.(url)
@@ -20,15 +20,15 @@ try {
   process.disconnect?.()
 }
 
-/** One process of the application. Any number of them may run that share a Redis. */
+/** One process of the application. Any number of them may share a Redis. */
 async function serve({ PORT = '3000', ADMIN_TOKEN }: NodeJS.ProcessEnv) {
-  if (!ADMIN_TOKEN) throw new Error('ADMIN_TOKEN must say what administrators send to revoke keys')
+  if (!ADMIN_TOKEN) throw new Error('ADMIN_TOKEN must be the token that administrators send to revoke keys')
   const redis = await connectRedis()
   const keys = createSharedKeys(redis, printEvent)
   const server = createServer(createApp({ keys, adminToken: ADMIN_TOKEN }))
   let isClosing = false
 
-  /** Lets requests under way finish, for two seconds at most, and writes down how often the keys were used. */
+  /** Lets requests in progress finish, for at most two seconds, and stores how often the keys were used. */
   async function close(): Promise<void> {
     if (isClosing) return
     isClosing = true
@@ -49,7 +49,7 @@ async function serve({ PORT = '3000', ADMIN_TOKEN }: NodeJS.ProcessEnv) {
   return { close, url: `http://${HOST}:${(server.address() as AddressInfo).port}` }
 }
 
-/** Events name a refusal's precise reason, which no client is told, and never hold a key. */
+/** Events name the precise reason of a refusal, which clients never see. They never hold a key. */
 function printEvent(event: ApiKeyEvent): void {
   if (event.type === 'fault') {
     console.error(process.pid, event.operation, event.error)

@@ -13,9 +13,8 @@ import {
 import { hashTransactions } from './hash-transactions.ts'
 
 /**
- * A store that processes share, and an example of a store of one's own: all of it is one hash in Redis. It is a
- * demonstration: `list` reads every key there is, and Redis keeps what it is told only if it is set up to
- * (`appendonly yes`).
+ * A store that processes share, and an example of a custom store: one hash in Redis holds everything. It is only a demonstration:
+ * `list` reads every key, and Redis keeps data on disk only with `appendonly yes`.
  */
 export function sharedStore(redis: Redis, hash = 'latchkey-example:keys'): KeyStore {
   const transact = hashTransactions<Kinds>(redis, hash, parse)

@@ -23,7 +23,7 @@ try {
   stop()
 }
 
-/** Two keys, of which the processes to be started know nothing but what they find in Redis. */
+/** Issues two keys. The processes of the application know only what they find in Redis. */
 async function issueKeys() {
   const redis = await connectRedis()
   const keys = createSharedKeys(redis)

@@ -5,11 +5,11 @@ import { apiKeyRouter } from 'latchkey/management/express'
 
 export interface AuthAppOptions {
   keys: ApiKeys
-  /** Who sends this as `Authorization: Bearer <token>` manages all keys. */
+  /** A client that sends this as `Authorization: Bearer <token>` manages all keys. */
   adminToken: string
 }
 
-/** The service that owns the keys: administrators manage them here, and other services ask it about those they are sent. */
+/** The service that owns the keys. Administrators manage them here, and other services verify the keys they receive. */
 export function createAuthApp({ keys, adminToken }: AuthAppOptions): Express {
   const expected = digestOf(`Bearer ${adminToken}`)
   const app = express()
@@ -17,8 +17,8 @@ export function createAuthApp({ keys, adminToken }: AuthAppOptions): Express {
   app.use(
     '/api-keys',
     apiKeyRouter(keys, {
-      // A real application asks its login. It is never asked about a key: that may show and revoke itself, and, where it
-      // is permitted to, verify others.
+      // A real application asks its login. Latchkey never calls `actor` for a key: a key may read and revoke itself, and verify others
+      // if it has the permission.
       actor: (req) =>
         timingSafeEqual(digestOf(req.get('Authorization') ?? ''), expected)
           ? { id: 'admin', admin: true }
@@ -28,7 +28,7 @@ export function createAuthApp({ keys, adminToken }: AuthAppOptions): Express {
   return app
 }
 
-/** Of one length whatever is sent, as `timingSafeEqual` asks. */
+/** The digests have the same length whatever the client sends, as `timingSafeEqual` requires. */
 function digestOf(text: string): Buffer {
   return createHash('sha256').update(text).digest()
 }

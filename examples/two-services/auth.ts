@@ -4,9 +4,9 @@ import { openKeys } from './keys.ts'
 import { printEvents } from './print-events.ts'
 import { serve } from './serve.ts'
 
-/** What the process that has started this one is told. */
+/** The message to the process that started this one. */
 export interface AuthStarted {
-  /** Where the routes of the keys are. */
+  /** The URL of the key routes. */
   readonly url: string
   /** The consumer's own key: it verifies others, and can do nothing else. */
   readonly service: IssuedKey
@@ -16,12 +16,12 @@ export interface AuthStarted {
 
 try {
   const { PORT = '3000', ADMIN_TOKEN: adminToken } = process.env
-  if (!adminToken) throw new Error('ADMIN_TOKEN must say what administrators send to manage keys')
+  if (!adminToken) throw new Error('ADMIN_TOKEN must be the token that administrators send to manage keys')
   const { keys, close } = await openKeys(process.env, printEvents('auth'))
   const origin = await serve(createAuthApp({ keys, adminToken }), PORT, close)
   const url = `${origin}/api-keys`
   console.log(`auth listens on ${url}`)
-  // On its own it issues none: administrators do.
+  // If nothing started it, it issues no keys: administrators do.
   if (process.send) process.send({ url, ...(await issueKeys(keys)) } satisfies AuthStarted)
 } catch (error) {
   console.error((error as Error).message)

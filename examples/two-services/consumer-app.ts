@@ -2,18 +2,18 @@ import express, { type Express } from 'express'
 import { apiKeyAuth, apiKeyErrorHandler, requirePermissions } from 'latchkey/express'
 import type { RemoteApiKeys } from 'latchkey/remote'
 
-/** An API behind keys that it has never seen: it knows of them what the auth service says. */
+/** An API for keys that it does not store: it knows only what the auth service says about them. */
 export function createConsumerApp(keys: RemoteApiKeys): Express {
   const app = express()
   app.disable('x-powered-by')
 
   app.use((_req, res, next) => {
-    // A cache on the way does not know that answers depend on X-Api-Key.
+    // A cache in between does not know that responses depend on X-Api-Key.
     res.setHeader('Cache-Control', 'private')
     next()
   })
 
-  // What costs nothing is decided by what is remembered of a key: here, the auth service is seldom asked.
+  // Calls without a cost use cached answers: they seldom ask the auth service.
   app.use('/projects', apiKeyAuth(keys, { cost: 0 }))
   app.get('/projects', requirePermissions({ projects: ['read'] }), (_req, res) => {
     res.json({ projects: ['analytical engine'] })
@@ -22,7 +22,7 @@ export function createConsumerApp(keys: RemoteApiKeys): Express {
     res.sendStatus(204)
   })
 
-  // What costs something is a call of the auth service, which counts for all who ask it.
+  // A call with a cost asks the auth service, which counts for all services.
   app.post('/reports', apiKeyAuth(keys, { permissions: { projects: ['read'] } }), (_req, res) => {
     res.status(201).json({ report: 'one engine, analytical' })
   })

@@ -6,14 +6,14 @@ import { serve } from './serve.ts'
 
 try {
   const { PORT = '3001', AUTH_URL: baseUrl, AUTH_KEY: key } = process.env
-  if (!baseUrl) throw new Error('AUTH_URL must say where the auth service has its keys')
-  if (!key) throw new Error('AUTH_KEY must be a key of the auth service that may verify others')
+  if (!baseUrl) throw new Error('AUTH_URL must be the URL of the key routes of the auth service')
+  if (!key) throw new Error('AUTH_KEY must be a key of the auth service that may verify other keys')
   const keys = remoteApiKeys(createApiKeysClient({ baseUrl, key, timeoutMs: 2_000 }), {
-    // For so long a key that was revoked still reads here.
+    // A revoked key can still read here for this long.
     cacheMs: 2_000,
     charge: true,
     prefix: 'demo',
-    // Who guesses is turned away before the auth service is asked.
+    // Refuses clients that guess keys before it asks the auth service.
     failedAttempts: true,
     onEvent: printEvents('consumer'),
   })

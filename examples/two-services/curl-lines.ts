@@ -22,7 +22,7 @@ export function curlLines({ auth, consumer, adminToken, key, id }: Demo): CurlLi
     },
     { title: 'Without it', expect: '401 missing_key', command: `curl -i ${consumer}/projects` },
     {
-      title: 'A key that nobody has issued',
+      title: 'An unknown key',
       expect: '401 invalid_key',
       command: `curl -i ${consumer}/projects -H 'X-Api-Key: ${key}x'`,
     },
@@ -38,7 +38,7 @@ export function curlLines({ auth, consumer, adminToken, key, id }: Demo): CurlLi
       command: `curl -s -o /dev/null -w '%{http_code}\\n' -X POST '${consumer}/reports?n=[1-4]' ${withKey}`,
     },
     {
-      title: 'The key may not ask about keys',
+      title: 'The key may not verify others',
       expect: '403 insufficient_permissions',
       command: `curl -i -X POST ${auth}/verify ${withKey} ${json} -d '${JSON.stringify({ key })}'`,
     },
@@ -48,12 +48,12 @@ export function curlLines({ auth, consumer, adminToken, key, id }: Demo): CurlLi
       command: `curl -i -X POST ${auth}/${id}/revoke -H 'Authorization: Bearer ${adminToken}' ${json} -d '{}'`,
     },
     {
-      title: 'What counts asks each time',
+      title: 'A call that counts always asks',
       expect: '401 invalid_key',
       command: `curl -i -X POST ${consumer}/reports ${withKey}`,
     },
     {
-      title: 'The consumer has heard of it by that',
+      title: 'Now the consumer knows too',
       expect: '401 invalid_key',
       command: `curl -i ${consumer}/projects ${withKey}`,
     },

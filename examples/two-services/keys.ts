@@ -9,20 +9,19 @@ export interface OpenedKeys {
   close(): Promise<void>
 }
 
-/** Keys in PostgreSQL, and their use counted in Redis, where the environment names both; otherwise all of it in memory. */
+/** Keeps keys in PostgreSQL and counts their use in Redis, if the environment names both; otherwise everything is in memory. */
 export async function openKeys(
   { DATABASE_URL, REDIS_URL }: NodeJS.ProcessEnv,
   onEvent: ApiKeyListener,
 ): Promise<OpenedKeys> {
-  if (!DATABASE_URL !== !REDIS_URL)
-    throw new Error('DATABASE_URL and REDIS_URL must both be given, or neither')
+  if (!DATABASE_URL !== !REDIS_URL) throw new Error('Set both DATABASE_URL and REDIS_URL, or neither')
   const common = { prefix: 'demo', onEvent }
   if (!DATABASE_URL || !REDIS_URL) {
     const keys = createApiKeys({ ...common, store: memoryStore(), rateLimiter: memoryRateLimiter() })
     return { keys, close: () => keys.close() }
   }
   const pool = new Pool({ connectionString: DATABASE_URL, connectionTimeoutMillis: 2_000 })
-  // Connections that nobody uses are lost with the server. The calls that fail are events of `keys`.
+  // Idle connections are lost with the server. Failed calls are events of `keys`.
   pool.on('error', () => {})
   const redis = new Redis(REDIS_URL, { connectTimeout: 2_000, maxRetriesPerRequest: 1 })
   redis.on('error', () => {})
@@ -38,11 +37,11 @@ export async function openKeys(
     redis.disconnect()
   }
   try {
-    // A real application does it when it is deployed, as a user who may; its processes need not be able to.
+    // A real application migrates during deployment, as a database user with the right to; its processes do not need that right.
     await migrate(store)
   } catch (error) {
     await close()
-    throw new Error('PostgreSQL, which DATABASE_URL names, cannot be used', { cause: error })
+    throw new Error('Cannot use the PostgreSQL that DATABASE_URL names', { cause: error })
   }
   return { keys, close }
 }

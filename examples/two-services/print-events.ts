@@ -1,6 +1,6 @@
 import type { ApiKeyListener } from 'latchkey'
 
-/** Events name a refusal's precise reason, which no client is told, and never hold a key. */
+/** Events name the precise reason of a refusal, which clients never see. They never hold a key. */
 export function printEvents(program: string): ApiKeyListener {
   return (event) => {
     if (event.type === 'fault') {

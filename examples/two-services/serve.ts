@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 const HOST = '127.0.0.1'
 
 /**
- * Serves an application until the process is told to end: requests under way are answered first, for two seconds at most.
+ * Serves an application until the process gets a signal to end. Requests in progress may finish first, for at most two seconds.
  *
  * @returns its address
  */
@@ -33,7 +33,7 @@ export async function serve(
     await close()
     throw error
   }
-  // The last of them: whoever has started this process is gone.
+  // `disconnect`: the process that started this one is gone.
   for (const event of ['SIGINT', 'SIGTERM', 'disconnect']) process.once(event, end)
   return `http://${HOST}:${(server.address() as AddressInfo).port}`
 }

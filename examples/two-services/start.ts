@@ -18,7 +18,7 @@ try {
     PORT: String(port),
     ADMIN_TOKEN: adminToken,
   })
-  // The environment is shown to no other user of the machine, unlike the arguments, and nothing prints it.
+  // Unlike arguments, other users of the machine cannot see the environment, and nothing prints it.
   const own = { PORT: String(port && port + 1), AUTH_URL: url, AUTH_KEY: service.key }
   const consumer = await start<string>('consumer.ts', own)
   const lines = curlLines({ auth: url, consumer, adminToken, key: demo.key, id: demo.apiKey.id })

@@ -34,55 +34,55 @@ import {
 import type { Verification, VerifyKeyRequest } from './verification.ts'
 import { writeJson } from './write-json.ts'
 
-/** Every call takes this. */
+/** Options of every call. */
 export interface CallOptions {
-  /** Gives the call up; it then rejects with the reason of the signal. */
+  /** Cancels the call. It then rejects with the reason of the signal. */
   signal?: AbortSignal
 }
 
-/** A call that changes one key. */
+/** Options of a call that changes one key. */
 export interface ChangeCallOptions extends CallOptions {
   /** Changes the key only if it still has this version, and fails with `precondition_failed` otherwise. */
   expectedVersion?: number
 }
 
-/** A call that makes a key. */
+/** Options of a call that creates a key. */
 export interface MakeCallOptions extends CallOptions {
   /**
-   * Makes the key once, however often the same is asked for with this text: the second time fails with `already_done`, whose
-   * `details.apiKey` is the key that was made. 1 to 255 characters of visible ASCII.
+   * Makes retries safe: however often you send the same request with this value, the service creates one key. The second request
+   * fails with `already_done`, whose `details.apiKey` is the created key. 1 to 255 characters of visible ASCII.
    *
    * @default a random one for each call, so that the client's own repetitions make one key
    */
   idempotencyKey?: string
 }
 
-/** A call that revokes one key. */
+/** Options of a call that revokes one key. */
 export interface RevokeCallOptions extends ChangeCallOptions {
-  /** Kept with the key, at most 1,000 characters. */
+  /** Stored with the key, at most 1,000 characters. */
   reason?: string
 }
 
-/** A new key: whose, and what may be set on it as far as the service lets its clients. */
+/** A new key: its owner and its settings, as far as the service lets its clients set them. */
 export interface IssueKeyRequest extends KeySettings, Pick<IssueOptions, 'prefix'> {
-  /** Whom the key belongs to. @default the owner that one acts for, where it is one */
+  /** The owner of the key. @default the owner that one acts for, where it is one */
   owner?: Owner
 }
 
-/** What to change of a key; what is left out stays. */
+/** The settings to change. Omitted settings stay as they are. */
 export type UpdateKeyRequest = Partial<KeySettings>
 
 /** How to rotate a key. */
 export type RotateKeyRequest = Pick<RotateOptions, 'graceMs' | 'expiresAt'>
 
-/** Which keys to list; every member given must hold. */
+/** Which keys to list. A key must match every given member. */
 export interface ListKeysRequest
   extends Pick<
     ListOptions,
     'owner' | 'createdBy' | 'name' | 'status' | 'expiresBefore' | 'order' | 'cursor'
   > {
   /**
-   * How many keys to return at most, 1 to 100.
+   * The maximum number of keys to return, 1 to 100.
    *
    * @default 20
    */
@@ -90,63 +90,63 @@ export interface ListKeysRequest
 }
 
 /**
- * The keys of a service, over HTTP. Its methods are those of `keys` there, within what the service allows the caller.
+ * The keys of a service, over HTTP. It has the methods of `keys` in the service, as far as the service allows the caller to use them.
  *
- * Every method fails with an {@link ApiKeysClientError}, whose `code` says why: `unavailable` where there was no answer, and
- * otherwise what the service refused with. It throws a TypeError where an argument is wrong.
+ * Every method rejects with an {@link ApiKeysClientError}. Its `code` is `unavailable` if there was no usable response, and otherwise
+ * the code of the service's refusal. A wrong argument rejects with a TypeError.
  */
 export interface ApiKeysClient {
   /**
-   * Lists keys in the order of their creation, the oldest first unless `order` says otherwise: without a filter, those of all
-   * owners that one acts for.
+   * Lists keys by creation time, oldest first unless `order` says otherwise. Without a filter, it lists the keys of all owners that
+   * the caller acts for.
    */
   list(request?: ListKeysRequest, options?: CallOptions): Promise<ApiKeyPage>
   /**
-   * Issues a key. Its text is in this answer and nowhere else: where the answer was lost on the way, the client asks again and is
-   * told `already_done`. Revoke the key that `details.apiKey` then shows, and issue another.
+   * Issues a key. Only this response contains the secret. If the response was lost, the client repeats the request and fails with
+   * `already_done`: revoke the key in `details.apiKey` and issue another.
    */
   issue(request: IssueKeyRequest, options?: MakeCallOptions): Promise<IssuedKey>
-  /** Shows a key; null where there is none, or it is somebody else's. */
+  /** Returns a key; null if it does not exist or belongs to an owner that the caller does not act for. */
   get(id: string, options?: CallOptions): Promise<ApiKey | null>
   /** Changes settings of a key. */
   update(id: string, change: UpdateKeyRequest, options?: ChangeCallOptions): Promise<ApiKey>
-  /** Lets a disabled key work again. */
+  /** Enables a disabled key. */
   enable(id: string, options?: ChangeCallOptions): Promise<ApiKey>
-  /** Stops a key until it is enabled again. */
+  /** Disables a key until you enable it again. */
   disable(id: string, options?: ChangeCallOptions): Promise<ApiKey>
   /**
-   * Issues a successor with the same settings, limits and quota, and lets the key end after a grace. It fails with `conflict`
-   * where another rotation came first, and with `already_done` as `issue` does: rotate the successor then.
+   * Issues a successor with the same settings, limits and quota; the previous key keeps working for a grace period. It fails with
+   * `conflict` if another rotation came first. It fails with `already_done` as `issue` does: then rotate the successor.
    */
   rotate(
     id: string,
     request?: RotateKeyRequest,
     options?: MakeCallOptions & ChangeCallOptions,
   ): Promise<RotatedKey>
-  /** Stops a key for good. */
+  /** Revokes a key permanently. */
   revoke(id: string, options?: RevokeCallOptions): Promise<ApiKey>
-  /** Revokes all keys of an owner, and says how many. Ask again where it fails. */
+  /** Revokes all keys of an owner and returns how many it revoked. If it fails, call it again. */
   revokeOwner(owner: Owner, options?: CallOptions & { reason?: string }): Promise<number>
   /**
-   * Revokes all keys that a person or program has issued, and says how many: those of one `owner`, or, for administrators,
-   * those of every owner.
+   * Revokes all keys that a user or program issued and returns how many it revoked. With `owner`, it revokes only those of this owner;
+   * only administrators may leave `owner` out.
    */
   revokeCreatedBy(
     createdBy: string,
     options?: CallOptions & { owner?: Owner; reason?: string },
   ): Promise<number>
   /**
-   * Erases an owner, for administrators: revokes and removes all its keys, and forgets it on keys of others, where `knownAs` is
-   * the identifier to forget. Ask again where it fails: what was done stays done.
+   * Erases an owner: revokes and removes all its keys, and clears the identifier `knownAs` from keys of others. Only administrators
+   * may call it. If it fails, call it again: the work already done stays done.
    */
   erase(owner: Owner, options?: CallOptions & Pick<EraseOptions, 'knownAs'>): Promise<ErasedOwner>
-  /** Shows the client's own `key`. */
+  /** Returns the client's own `key`. */
   self(options?: CallOptions): Promise<ApiKey>
-  /** Stops the client's own `key` for good. */
+  /** Revokes the client's own `key` permanently. */
   revokeSelf(options?: CallOptions & { reason?: string }): Promise<ApiKey>
   /**
-   * Verifies a key that was presented to this program, whose own `key` must be permitted to. A key that is not good is an
-   * answer; only a service that refuses or fails rejects.
+   * Verifies a key that a client presented to this program. The program's own `key` needs the permission to verify. An invalid key
+   * resolves; the call rejects only if the service refuses or fails.
    */
   verify(request: VerifyKeyRequest, options?: CallOptions): Promise<Verification>
   /** The OpenAPI 3.1 document of the service. */
@@ -154,8 +154,8 @@ export interface ApiKeysClient {
 }
 
 /**
- * A client for the routes of `apiKeyRouter`: for another service that verifies keys, and for programs that manage them. It needs
- * nothing but `fetch`, and so runs in Node and in browsers.
+ * Creates a client for the routes of `apiKeyRouter`: for services that verify keys, and for programs that manage them. It needs only
+ * `fetch`, so it runs in Node and in browsers.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -235,7 +235,7 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
     },
     async revoke(id, given = {}) {
       const { reason, expectedVersion } = checkCall(given, 'reason', 'expectedVersion')
-      // Nothing makes a revoked key good again; but once revoked it has another version.
+      // Revoking twice is safe, but a revoked key has another version.
       const isRepeatable = expectedVersion === undefined
       return change(`${pathOf(id)}/revoke`, { reason }, given, { isRepeatable })
     },
@@ -267,7 +267,7 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
   } satisfies ApiKeysClient)
 }
 
-/** A name that is misspelt must not become a change of whatever version there is. */
+/** A misspelt `expectedVersion` must not become a change of any version. */
 function checkCall<T extends CallOptions>(given: T, ...further: (keyof T & string)[]): T {
   const { signal } = checkObject('options', given, ['signal', ...further])
   const isSignal = typeof (signal as AbortSignal | undefined)?.throwIfAborted === 'function'
@@ -275,13 +275,13 @@ function checkCall<T extends CallOptions>(given: T, ...further: (keyof T & strin
   return given
 }
 
-/** The service knows its members, and refuses others by name. */
+/** The service refuses unknown members by name. */
 function checkRequest<T>(request: T): T {
   if (!isPlainObject(request)) fail('request', 'an object', request)
   return request
 }
 
-/** All of it is looked at: a filter that is lost on the way shows the keys of others. */
+/** Checks every member: a lost filter would list the keys of others. */
 function queryOf(request: ListKeysRequest): Record<string, string | undefined> {
   checkObject('request', request, [
     'owner',
@@ -308,10 +308,10 @@ function queryOf(request: ListKeysRequest): Record<string, string | undefined> {
   }
 }
 
-/** What an id can be. Anything else, once written into a path, might become one of another route, if not here then in a proxy. */
+/** The characters of an id. Anything else in a path might lead to another route, here or in a proxy. */
 const ID = /^[A-Za-z0-9_-]{1,64}$/
 
-/** Names of routes. Only a key that was imported might have such an id, and then no route to it. */
+/** Names of routes. Only an imported key can have such an id, and no route leads to it. */
 const RESERVED = new Set(['self', 'verify', 'revoke', 'erase'])
 
 function pathOf(id: unknown): string {
@@ -327,7 +327,7 @@ function ifMatch({ expectedVersion }: ChangeCallOptions): Record<string, string>
 
 function checkIdempotencyKey(value: unknown): string {
   if (typeof value === 'string' && /^[\x21-\x7e]{1,255}$/.test(value) && !holdsKey(value)) return value
-  return fail('idempotencyKey', '1 to 255 characters of visible ASCII, and no key', value)
+  return fail('idempotencyKey', '1 to 255 visible ASCII characters, without a key in them', value)
 }
 
 /** 128 bits. Browsers have `randomUUID` on pages of `https:` only. */

@@ -1,25 +1,25 @@
 import { type ErrorCode, titleOf } from '../errors.ts'
 import { looksLikeName } from '../internal/key-text.ts'
 
-/** What came of a call that did not go well. */
+/** The details of a failed call. */
 export interface ClientFailure {
   /** @default the title of the code */
   readonly message?: string
-  /** The status of the response, where one came. */
+  /** The status of the response, if there was one. */
   readonly responseStatus?: number
-  /** Members of the problem body besides those that every one has. */
+  /** Members of the problem body, besides the standard ones. */
   readonly details?: Readonly<Record<string, unknown>>
-  /** After how many milliseconds the service lets itself be asked again. */
+  /** How long to wait before the next call, in milliseconds. */
   readonly retryAfterMs?: number
-  /** What led to the failure. */
+  /** The underlying error. */
   readonly cause?: unknown
 }
 
 const BRAND = Symbol.for('latchkey.client-error')
 
 /**
- * Why a call to the service failed. It has no `status` on purpose: a framework that finds one answers its own client with
- * it, and a 401 that the service gave this program is none for whoever asked this program.
+ * A failed call to the service. It deliberately has no `status`: a framework would send it to its own client, but a 401 from the
+ * service to this program is not a 401 from this program to its client.
  *
  * Recognise it with {@link isApiKeysClientError} rather than `instanceof`: the ESM and the CommonJS copy of the package
  * may both be loaded in one process.
@@ -27,17 +27,17 @@ const BRAND = Symbol.for('latchkey.client-error')
 export class ApiKeysClientError extends Error {
   override readonly name = 'ApiKeysClientError'
   /**
-   * What the service refused with. `unavailable` where it could not be reached, did not answer in time, or answered what is
-   * no answer of this interface; nobody knows then whether a change was made.
+   * The error code from the service. `unavailable` if the client could not reach it, if it did not respond in time, or if the
+   * response did not come from this interface; then the service may or may not have made the change.
    */
   readonly code: ErrorCode
-  /** The status of the response; null where none came. */
+  /** The status of the response; null if there was none. */
   readonly responseStatus: number | null
-  /** The member of the request that the refusal is about. */
+  /** The member of the request that caused the error. */
   readonly field: string | undefined
-  /** For people: what would be accepted there. */
+  /** What `field` accepts, for people. */
   readonly accepted: string | undefined
-  /** After how many milliseconds the service lets itself be asked again, where it said so. */
+  /** How long to wait before the next call, in milliseconds, if the service said so. */
   readonly retryAfterMs: number | undefined
   /** Further members of the problem body, such as `missing`, or the `apiKey` of `already_done`. */
   readonly details: Readonly<Record<string, unknown>>
@@ -61,12 +61,12 @@ export class ApiKeysClientError extends Error {
   }
 }
 
-/** Whether `value` is an error of a client, whichever copy of the package made it. */
+/** Whether `value` is an {@link ApiKeysClientError}, whichever copy of the package created it. */
 export function isApiKeysClientError(value: unknown): value is ApiKeysClientError {
   return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[BRAND] === true
 }
 
-/** A service of an earlier release repeats whatever it was sent as a name, a key too. */
+/** A service with an earlier release repeats any name that it receives, even a key. */
 function isFieldName(value: unknown): value is string {
   return (
     typeof value === 'string' &&

@@ -15,23 +15,23 @@ import { type Deadline, startDeadline } from './deadline.ts'
 import { readApiKey } from './read-answers.ts'
 import { readText } from './read-text.ts'
 
-/** How to reach the service, and as whom. */
+/** How to reach the service, and which key to use. */
 export interface ApiKeysClientOptions {
   /**
-   * Where the routes of the service are, such as `https://auth.example.com/api-keys`. In a browser it may be relative to
-   * the page. Use `https:` wherever others could listen: keys travel on it.
+   * The URL of the service's routes, such as `https://auth.example.com/api-keys`. In a browser it may be relative to the page. Use
+   * `https:` wherever others could listen: requests and responses contain keys.
    */
   baseUrl: string | URL
   /**
-   * The key of this program, sent as `X-Api-Key` with every call; a function is asked each time, so that keys can be
-   * replaced while the program runs; where it fails, so does the call, with `unavailable`. In a browser leave it out, and let
-   * the login speak.
+   * The key of this program, sent as `X-Api-Key` with every call. The client calls a function each time, so that you can replace the
+   * key while the program runs; if the function fails, the call fails with `unavailable`. In a browser, leave it out: the login
+   * session authenticates the request.
    *
    * @default none
    */
   key?: string | (() => Awaitable<string>)
   /**
-   * Further header fields, such as an `Authorization` or a CSRF token; a function is asked each time.
+   * Additional header fields, such as `Authorization` or a CSRF token. The client calls a function each time.
    *
    * @default none
    */
@@ -43,15 +43,16 @@ export interface ApiKeysClientOptions {
    */
   fetch?: (url: string, init: RequestInit) => Promise<Response>
   /**
-   * How long a call may take in milliseconds, its repetitions and the pauses between them included; at most an hour.
+   * How long a call may take in milliseconds, including retries and the pauses between them; at most an hour.
    *
    * @default 5_000
    */
   timeoutMs?: number
   /**
-   * How often a call is repeated at most, 0 to 10. Only what is safe to repeat is: reading, verifying without `charge`, revoking one
-   * key, and issuing and rotating, which carry an idempotency key. It is repeated where the service could not be reached, or
-   * answered 502, 503 or 504, after some 100 ms and then twice as long each time, or when `Retry-After` says, if that is within 2 s.
+   * How often the client retries a call, 0 to 10. It retries only what is safe to repeat: reading, verifying without `charge`,
+   * revoking one key, and issuing and rotating, which send an idempotency key. It retries if it could not reach the service, or if
+   * the response was 502, 503 or 504. It waits about 100 ms, then twice as long each time, at most 2 s. It waits for `Retry-After` if
+   * that is within 2 s, and does not retry if it is later.
    *
    * @default 2
    */
@@ -61,32 +62,32 @@ export interface ApiKeysClientOptions {
 /** The names of {@link ApiKeysClientOptions}. */
 const CLIENT_OPTIONS = ['baseUrl', 'key', 'headers', 'fetch', 'timeoutMs', 'retries']
 
-/** One thing to ask the service for. */
+/** One call to the service. */
 export interface Call<T> {
   readonly method: 'GET' | 'POST' | 'PATCH'
-  /** Behind the base, with a slash before it; empty for the base itself. */
+  /** The path after the base URL, with a leading slash; empty for the base URL itself. */
   readonly path: string
   readonly query?: Readonly<Record<string, string | undefined>>
   /** The JSON to send. */
   readonly body?: string
   readonly headers?: Readonly<Record<string, string>>
-  /** Whether to send it twice does what sending it once does. */
+  /** Whether sending it twice has the same effect as sending it once. */
   readonly isRepeatable: boolean
   readonly signal: AbortSignal | undefined
-  /** Reads what a good answer holds. Throws where it is none. */
+  /** Reads the body of a successful response. Throws if the body is not valid. */
   read(body: unknown): T
 }
 
-/** @throws ApiKeysClientError for everything that is no good answer; what `signal` was aborted with. */
+/** @throws ApiKeysClientError for everything but a successful response. Throws the reason of `signal` if that is aborted. */
 export type Send = <T>(call: Call<T>) => Promise<T>
 
 const FIRST_PAUSE_MS = 100
 const MAX_PAUSE_MS = 2_000
 
-/** A service that may be there again in a moment. A limit, 429, is not waited out: that would only pile calls up. */
+/** Statuses of a service that may be back in a moment. The client does not wait for a rate limit (429): calls would only pile up. */
 const PASSING = new Set([502, 503, 504])
 
-/** What a header field can carry and no trimming changes. */
+/** Characters that a header field can carry and that trimming does not change. */
 const VISIBLE = /^[\x21-\x7e]+$/
 
 /** @throws TypeError naming the option. */
@@ -94,7 +95,7 @@ export function createConnection(options: ApiKeysClientOptions): Send {
   checkObject('options', options, CLIENT_OPTIONS)
   const { key, timeoutMs = 5_000, retries = 2 } = options
   const base = checkBaseUrl(options.baseUrl)
-  // It is looked up with every call: what traces or fakes requests replaces it later.
+  // Look up the global `fetch` with every call: tools that trace or fake requests replace it later.
   const { fetch = (url: string, init: RequestInit) => globalThis.fetch(url, init) } = options
   checkFunction('fetch', fetch)
   checkInteger('timeoutMs', timeoutMs, 1, 3_600_000)
@@ -124,13 +125,13 @@ export function createConnection(options: ApiKeysClientOptions): Send {
 
   async function sendOnce<T>(call: Call<T>, signal: Deadline['signal']): Promise<T> {
     const fields = await fieldsOf(call)
-    // A `fetch` that knows no signals would still send it.
+    // A `fetch` without support for signals would still send the request.
     signal.throwIfAborted()
     const init: RequestInit = {
       method: call.method,
       headers: fields,
       signal,
-      // What is sent here, a key above all, is for this service and no other.
+      // The request, and above all its key, is for this service and no other.
       redirect: 'manual',
       ...(call.body !== undefined && { body: call.body }),
     }
@@ -152,7 +153,7 @@ export function createConnection(options: ApiKeysClientOptions): Send {
     const apiKey = typeof key === 'function' ? checkKey(await askFor('key', key)) : key
     const fixed: Record<string, string> = {
       Accept: 'application/json',
-      // It keeps forms of other sites out, and so is asked for even where there is no body.
+      // The service needs it even without a body: it keeps out forms on other sites.
       ...(method !== 'GET' && { 'Content-Type': 'application/json' }),
       ...own,
       ...(apiKey !== undefined && { 'X-Api-Key': apiKey }),
@@ -164,12 +165,12 @@ export function createConnection(options: ApiKeysClientOptions): Send {
   }
 }
 
-/** Where the program cannot say who it is, the service cannot be asked. */
+/** Without its key or header fields, the program cannot call the service. */
 async function askFor(name: string, ask: () => unknown): Promise<unknown> {
   try {
     return await ask()
   } catch (cause) {
-    throw new ApiKeysClientError('unavailable', { message: `"${name}" has failed`, cause })
+    throw new ApiKeysClientError('unavailable', { message: `"${name}" failed`, cause })
   }
 }
 
@@ -178,32 +179,32 @@ function readResponse<T>(call: Call<T>, response: Response, text: string): T {
   if (status < 200 || status > 299) throw refusalIn(response, text)
   try {
     const body = parse(text)
-    if (body === undefined) throw new Error('the service answered no JSON')
+    if (body === undefined) throw new Error('the response of the service is not JSON')
     return call.read(body)
   } catch (cause) {
     throw new ApiKeysClientError('unavailable', { message: (cause as Error).message, responseStatus: status })
   }
 }
 
-/** The problem (RFC 9457) that a response tells of; one that tells of none of ours does not come from the service. */
+/** Reads the problem (RFC 9457) of a response. A response without one of Latchkey's codes does not come from the service. */
 function refusalIn({ status, headers, type }: Response, text: string): ApiKeysClientError {
   const retryAfterMs = readRetryAfter(headers.get('Retry-After'))
   const common = { responseStatus: status, ...(retryAfterMs !== undefined && { retryAfterMs }) }
   const problem = parse(text)
   const code = isObject(problem) ? problem.code : undefined
   if (!isObject(problem) || !isErrorCode(code)) {
-    // Browsers tell no more of a redirect than that it is one.
+    // Browsers say nothing about a redirect except that it is one.
     const isRedirect = type === 'opaqueredirect' || (status > 300 && status < 400 && status !== 304)
     const message = isRedirect
-      ? 'the service answered with a redirect, and none is followed'
-      : `the service answered ${status} without a problem of Latchkey`
+      ? 'the service answered with a redirect, which the client does not follow'
+      : `the service answered ${status} without a Latchkey error`
     return new ApiKeysClientError('unavailable', { ...common, message })
   }
   const { type: _type, title: _title, status: _status, code: _code, ...details } = problem
   return new ApiKeysClientError(code, { ...common, details: withKey(details) })
 }
 
-/** The key that a repeated request has made before, as all others. */
+/** Reads the key that an earlier request created. */
 function withKey({ apiKey, ...details }: Record<string, unknown>): Record<string, unknown> {
   try {
     return apiKey === undefined ? details : { ...details, apiKey: readApiKey(apiKey) }
@@ -221,7 +222,7 @@ function parse(text: string): unknown {
   }
 }
 
-/** How long to wait before the call is repeated, in milliseconds; null where it is not. */
+/** How long to wait before the retry, in milliseconds; null if there is no retry. */
 function pauseBefore(call: Call<unknown>, error: unknown, attempt: number): number | null {
   if (!call.isRepeatable || !isApiKeysClientError(error)) return null
   const { code, responseStatus, retryAfterMs = 0 } = error
@@ -230,9 +231,9 @@ function pauseBefore(call: Call<unknown>, error: unknown, attempt: number): numb
   const isOwnConflict = attempt > 1 && code === 'conflict' && call.headers?.['Idempotency-Key'] !== undefined
   if (!isUnreached && !isOwnConflict && !PASSING.has(responseStatus ?? 0)) return null
   const pauseMs = Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (attempt - 1))
-  // Nor is a service waited for that is away for longer: whoever asked has the error, which says how long.
+  // Do not wait for a service that is away for longer: the caller gets the error, which says how long.
   if (retryAfterMs > MAX_PAUSE_MS) return null
-  // Many that fail at one moment do not come back at one moment.
+  // Spread retries out, so that clients that failed together do not return together.
   return Math.max(retryAfterMs, pauseMs * (0.5 + Math.random() / 2))
 }
 
@@ -252,10 +253,10 @@ function urlOf(base: string, { path, query = {} }: Call<unknown>): string {
   return search === '' ? base + path : `${base}${path}?${search}`
 }
 
-/** Without the slash at its end. */
+/** The URL without a trailing slash. */
 function checkBaseUrl(value: unknown): string {
   const page = (globalThis as { location?: { href?: string } }).location?.href
-  // In a browser whatever is none would be read as a path.
+  // A browser would read any other value as a path.
   const text = isObject(value) ? value.href : value
   if (typeof text !== 'string' || text === '') fail('baseUrl', 'an absolute URL', value)
   let url: URL
@@ -270,27 +271,27 @@ function checkBaseUrl(value: unknown): string {
   if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '') {
     throw new OptionError('baseUrl', 'have no credentials, no query and no fragment')
   }
-  // Its `href` keeps a lone `?` or `#`, behind which no path would be one.
+  // `href` keeps a lone `?` or `#`, and a path after that would not be a path.
   return url.origin + url.pathname.replace(/\/+$/, '')
 }
 
-/** What cannot be sent is refused here: the error of a header field would show it. */
+/** Refuses a key that a header field cannot carry: the error from `fetch` would show the key. */
 function checkKey(value: unknown): string {
   if (typeof value === 'string' && VISIBLE.test(value)) return value
-  return fail('key', 'a key, visible ASCII throughout', value)
+  return fail('key', 'a key of visible ASCII characters', value)
 }
 
 const FIELD_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 
-/** A copy: what becomes of the given one later has not been looked at. */
+/** Returns a copy: later changes to the given object are not checked. */
 function checkHeaders(value: unknown): Record<string, string> {
-  // Of a `Headers` object nothing would be sent.
+  // A copy of a `Headers` object would be empty.
   if (!isPlainObject(value)) fail('headers', 'a plain object', value)
   for (const [name, text] of Object.entries(value)) {
-    if (!FIELD_NAME.test(name)) throw new OptionError('headers', 'have names of header fields')
+    if (!FIELD_NAME.test(name)) throw new OptionError('headers', 'have valid names of header fields')
     if (typeof text === 'string' && FIELD_VALUE.test(text)) continue
-    fail(memberPath('headers', name), 'what a header field can carry', text)
+    fail(memberPath('headers', name), 'a valid value of a header field', text)
   }
   return { ...value } as Record<string, string>
 }

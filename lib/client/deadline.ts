@@ -1,12 +1,12 @@
 import { ApiKeysClientError } from './client-error.ts'
 
-/** How long a call may take, its repetitions and the pauses between them included. */
+/** The deadline of a call, including its retries and the pauses between them. */
 export interface Deadline {
-  /** Ends what is under way. */
+  /** Aborts the request in progress. */
   readonly signal: AbortSignal
   /** Milliseconds left. */
   leftMs(): number
-  /** Resolves as `work` does, and rejects when the time is up or the caller has given up. */
+  /** Settles as `work` does, but rejects when the time is up or the caller has cancelled. */
   race<T>(work: Promise<T>): Promise<T>
   /** Resolves after so many milliseconds; rejects as `race` does. */
   pause(ms: number): Promise<void>
@@ -14,14 +14,16 @@ export interface Deadline {
   end(): void
 }
 
-/** @throws the reason of `outer`, where that has been aborted already. */
+/** @throws the reason of `outer`, if that is already aborted. */
 export function startDeadline(timeoutMs: number, outer: AbortSignal | undefined): Deadline {
   outer?.throwIfAborted()
   const controller = new AbortController()
   const endsAt = performance.now() + timeoutMs
   const expire = () =>
     controller.abort(
-      new ApiKeysClientError('unavailable', { message: `the service gave no answer within ${timeoutMs} ms` }),
+      new ApiKeysClientError('unavailable', {
+        message: `the service did not respond within ${timeoutMs} ms`,
+      }),
     )
   const giveUp = () => controller.abort(outer?.reason)
   const timer = setTimeout(expire, timeoutMs)
@@ -30,7 +32,7 @@ export function startDeadline(timeoutMs: number, outer: AbortSignal | undefined)
   const aborted = new Promise<never>((_resolve, reject) => {
     controller.signal.addEventListener('abort', () => reject(controller.signal.reason), { once: true })
   })
-  // It is looked at while something is raced against it; at other times it is nobody's.
+  // `race` handles its rejection. Without a race, nothing else would.
   aborted.catch(() => {})
 
   function race<T>(work: Promise<T>): Promise<T> {

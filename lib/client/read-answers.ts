@@ -5,8 +5,8 @@ import { isObject } from '../internal/options.ts'
 import type { Verification, VerificationRefusal } from './verification.ts'
 
 /**
- * What the service answered, as values of this program: dates become dates, and what has not the shape that was agreed upon is
- * refused. A proxy's greeting page must not become a good key.
+ * Read the responses of the service: they turn date strings into `Date`s and refuse any other shape. The welcome page of a proxy must
+ * not become a valid key.
  *
  * Every function throws an Error whose message names what is wrong and holds no value.
  */
@@ -23,10 +23,10 @@ export function readApiKey(value: unknown): ApiKey {
   return checkApiKey(copy)
 }
 
-/** ISO 8601 with a zone. Of other texts a Date makes what its engine likes. */
+/** ISO 8601 with a zone. Engines parse other texts differently. */
 const TIME = /^(?:\d{4}|[+-]\d{6})-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/
 
-/** What is no date is left for the check. */
+/** Leaves anything else as it is, for `checkApiKey` to refuse. */
 function toDate(value: unknown): unknown {
   return typeof value === 'string' && TIME.test(value) ? new Date(value) : value
 }
@@ -81,7 +81,7 @@ export function readVerification(value: unknown): Verification {
   return { active, ...shown, limits: states, refused: readRefusal(refused) }
 }
 
-/** A good key is active, whether or not the service says so: earlier ones do not. */
+/** A valid key is active. Services with an earlier release do not say so. */
 function readVerified(value: unknown): ApiKey {
   return readApiKey(isObject(value) ? { status: 'active', ...value } : value)
 }
@@ -136,7 +136,7 @@ function isTexts(value: unknown): value is string[] {
 }
 
 function members(value: unknown): Record<string, unknown> {
-  if (!isObject(value)) throw new Error('the service answered no JSON object')
+  if (!isObject(value)) throw new Error('the response of the service is not a JSON object')
   return value
 }
 
@@ -151,5 +151,5 @@ function duration(name: string, value: unknown): number {
 }
 
 function malformed(name: string): Error {
-  return new Error(`the service answered a "${name}" that is none`)
+  return new Error(`the response of the service has an invalid "${name}"`)
 }

@@ -1,16 +1,16 @@
 import { ApiKeysClientError } from './client-error.ts'
 
-/** More than a page of a hundred keys can be. */
+/** Larger than any page of a hundred keys. */
 const MAX_BYTES = 32 * 1_048_576
 
 /**
- * The text of a response, as long as it is one of the interface.
+ * Reads the text of a response, up to a limit that no valid response reaches.
  *
- * @throws ApiKeysClientError `unavailable` where it goes on without end.
+ * @throws ApiKeysClientError `unavailable` if the response is longer.
  */
 export async function readText(response: Response): Promise<string> {
   const { body } = response
-  // A `fetch` of the program's own need not know streams.
+  // A custom `fetch` may not support streams.
   if (typeof body?.getReader !== 'function') return response.text()
   const reader = body.getReader()
   const decoder = new TextDecoder()

@@ -3,52 +3,52 @@ import type { ApiKey } from '../core/keys/record.ts'
 import type { LimitState } from '../core/limits/rate-limit.ts'
 import type { VerifyOptions } from '../core/verify/key-verifier.ts'
 
-/** Which key to verify, and for what. */
+/** The key to verify, and what it is needed for. */
 export interface VerifyKeyRequest extends VerifyOptions {
-  /** The key that was presented. */
+  /** The presented key. */
   key: string
   /**
-   * Whether the call counts against the limits of the key. Without it nothing is spent, whatever `cost` is.
+   * Whether the call counts against the limits and the quota of the key. Without it the call spends nothing, whatever `cost` is.
    *
    * @default false
    */
   charge?: boolean
 }
 
-/** Why a good key is refused this call. */
+/** Why the service refuses this call although the key is valid. */
 export type VerificationRefusal =
   | { readonly code: 'address_not_allowed' }
   | {
       readonly code: 'insufficient_permissions'
-      /** What the key lacks; of several alternatives, the one that lacks least. */
+      /** The permissions that the key lacks; with several alternatives, those of the alternative with the fewest missing. */
       readonly missing: Permissions
     }
   | {
       readonly code: 'rate_limited' | 'quota_exceeded'
-      /** Milliseconds until the same call may pass; null if it never will. */
+      /** Milliseconds until the same call can succeed; null if it never can. */
       readonly retryAfterMs: number | null
-      /** The names of the limits that refuse it. */
+      /** The names of the exceeded limits. */
       readonly exceeded: readonly string[]
     }
 
-/** What the service says of a key. */
+/** The service's answer about a key. */
 export type Verification =
   | {
-      /** There is no such key, or it cannot be used: which of the two, and why, is not told. */
+      /** The key does not exist or is not valid. The service does not say which, or why. */
       readonly active: false
-      /** Nothing is told of the key: its client has sent too many bad ones, or this program has. */
+      /** The service says nothing about the key: the client or this program has sent too many invalid keys. */
       readonly refused?: { readonly code: 'too_many_failures'; readonly retryAfterMs: number }
     }
   | {
-      /** The key is good, and so is the call. */
+      /** The key is valid, and the service allows the call. */
       readonly active: true
       readonly apiKey: ApiKey
-      /** How the key's limits and quota stand, this call included. */
+      /** The state of the key's limits and quota, including this call. */
       readonly limits: readonly LimitState[]
       readonly refused?: undefined
     }
   | {
-      /** The key is good, the call is refused. */
+      /** The key is valid, but the service refuses the call. */
       readonly active: true
       readonly apiKey?: ApiKey
       readonly limits: readonly LimitState[]

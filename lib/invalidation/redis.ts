@@ -4,7 +4,7 @@ import type { Invalidation, InvalidationListener, KeyVersion } from '../core/inv
 import { checkFunction, checkInteger, checkMethods, checkObject, checkText } from '../internal/options.ts'
 import { createRenewal, isQueueing } from '../redis/renew-connection.ts'
 
-/** A connection that hears messages, as ioredis has it. */
+/** A connection that receives messages, as in ioredis. */
 export interface RedisSubscriber {
   subscribe(...channels: string[]): Promise<unknown>
   on(event: 'message', listener: (channel: string, message: string) => void): unknown
@@ -12,13 +12,13 @@ export interface RedisSubscriber {
   disconnect(reconnect?: boolean): void
 }
 
-/** As much of an ioredis client, 5 or 6, as is used to tell others: `new Redis()`, one behind Sentinel, or `new Cluster()`. */
+/** The parts of an ioredis 5 or 6 client that are used to publish: `new Redis()`, also behind Sentinel, or `new Cluster()`. */
 export interface RedisPublisher {
   publish(channel: string, message: string): Promise<unknown>
-  /** With it, a server that has become a replica is noticed: it would take messages that nobody hears elsewhere. */
+  /** With it, Latchkey notices when the server has become a replica, which would accept messages that no other process receives. */
   eval?(script: string, numberOfKeys: number, ...args: string[]): Promise<unknown>
   disconnect?(reconnect?: boolean): void
-  /** A connection of its own, by the same settings: one that hears messages can do little else. */
+  /** Makes another connection with the same settings: a connection that receives messages can do little else. */
   duplicate(): RedisSubscriber
   readonly status?: string
   readonly isCluster?: boolean
@@ -26,8 +26,8 @@ export interface RedisPublisher {
 
 export interface RedisInvalidationOptions {
   /**
-   * The channel that changes are told on, 1 to 100 characters. Processes that share a store share it; whoever may write to
-   * it can make keys unavailable, and no more.
+   * The channel for messages about changes, 1 to 100 characters. Use the same one in all processes that share a store. Anyone who can
+   * write to it can make keys unavailable, and no more.
    *
    * @default 'latchkey:changes'
    */
@@ -35,23 +35,22 @@ export interface RedisInvalidationOptions {
 }
 
 const HEARTBEAT_MS = 1_000
-/** How long none may be heard before messages count as missed. */
+/** How long without a heartbeat until messages count as missed. */
 const SILENCE_MS = 3_000
 /** Keys in one message. */
 const BATCH = 500
 
 /**
- * Publishes, and writes nothing: but a replica refuses the command that would. What is published on one goes to no other
- * server, so that a process which was left there by a failover would tell nobody.
+ * Publishes a message. DEL deletes nothing, but a replica refuses it as a write. A message published on a replica reaches no other
+ * server, so a process left there by a failover would reach nobody.
  */
 const PUBLISH = `redis.call('DEL', KEYS[1]) return redis.call('PUBLISH', ARGV[1], ARGV[2])`
 
 /**
- * Tells processes of changes through Redis's publish and subscribe, on a connection of its own. Every process hears its own
- * heartbeat once a second; where a beat is missing, where none is heard for three seconds, and whenever the connection was
- * made anew, everything that is held in memory is dropped, since a message may have been missed. A Cluster moves the
- * connection from one node to another without a word: there, what is lost between two beats is bounded by the age of the
- * cache alone.
+ * Tells other processes about changes through Redis publish and subscribe, on its own connection. Every process receives its own
+ * heartbeat once a second. It clears its cache whenever it may have missed a message: after a missing heartbeat, after three seconds
+ * of silence, and after each reconnection. A Cluster moves the connection between nodes silently: there, only the age of the cache
+ * bounds a loss between two heartbeats.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -69,7 +68,7 @@ export function redisInvalidation(
   return createRedisInvalidation(client, options, monotonicClock)
 }
 
-/** The same by a clock of the caller's. */
+/** {@link redisInvalidation} with the clock as a parameter. */
 export function createRedisInvalidation(
   client: RedisPublisher,
   options: RedisInvalidationOptions,
@@ -79,7 +78,7 @@ export function createRedisInvalidation(
   checkObject('options', options, ['channel'])
   const { channel = 'latchkey:changes' } = options
   checkText('channel', channel, 100)
-  /** A key that nobody has. */
+  /** A Redis key that does not exist. */
   const nothing = `${channel}:${randomUUID()}`
   let mayRunScripts = true
   const subscribers = new Set<RedisSubscriber>()
@@ -115,9 +114,9 @@ export function createRedisInvalidation(
   function listen(listener: InvalidationListener): () => void {
     checkFunction('listener.changed', listener?.changed)
     checkFunction('listener.missed', listener?.missed)
-    // Subscribing again is done here, where it is known when it takes effect. A Cluster does it by itself.
+    // Subscribe again here, to know when it takes effect. A Cluster client does it by itself.
     const subscriber = client.isCluster ? client.duplicate() : duplicateQuietly(client)
-    // A channel of this listener's own: what comes back on it has gone the way that changes go.
+    // This listener's own channel: its messages travel the same way as changes.
     const heartbeat = `${channel}:${randomUUID()}`
     let heardAt = clock.now()
     let beats = 0
@@ -134,7 +133,7 @@ export function createRedisInvalidation(
       heardAt = clock.now()
       if (from === channel) hear(message, listener)
       else if (from === heartbeat) {
-        // Where one is missing, so may be a change. A Cluster moves a subscription without a word.
+        // If a heartbeat is missing, a change may be too. A Cluster moves a subscription silently.
         if (isSilent || Number(message) > beatsHeard + 1) missed()
         beatsHeard = Number(message)
       }
@@ -143,7 +142,7 @@ export function createRedisInvalidation(
       isReady = true
       void subscribe()
     })
-    // Reported where it leads to silence; without a listener it would end the process.
+    // An error that leads to silence is reported then. Without a listener, it would end the process.
     subscriber.on('error', () => {})
     subscribers.add(subscriber)
     void subscribe()
@@ -153,13 +152,13 @@ export function createRedisInvalidation(
       isSubscribed = true
       try {
         await subscriber.subscribe(channel, heartbeat)
-        // What was said until now is gone.
+        // Earlier messages are lost.
         missed()
         isRefused = false
       } catch (error) {
         // The next connection tries again, or the next beat.
         isSubscribed = false
-        // A client that queues nothing refuses until it is connected; what never comes to that ends in silence.
+        // A client without a queue refuses until it is connected. If it never connects, the silence is reported.
         if (!isReady || isRefused || isStopped) return
         isRefused = true
         listener.missed(error)
@@ -181,7 +180,9 @@ export function createRedisInvalidation(
       if (!isSubscribed) void subscribe()
       if (isSilent || clock.now() - heardAt < SILENCE_MS) return
       isSilent = true
-      listener.missed(new Error(`nothing was heard on the channel of changes for ${SILENCE_MS} milliseconds`))
+      listener.missed(
+        new Error(`received nothing on the invalidation channel for ${SILENCE_MS} milliseconds`),
+      )
     }
 
     return function stop() {
@@ -195,17 +196,17 @@ export function createRedisInvalidation(
   return { sharedAs: `channel "${channel}"`, publish, listen }
 }
 
-/** Whether this user of Redis may not run scripts. */
+/** Whether Redis does not allow this user to run scripts. */
 function isForbidden(error: unknown): boolean {
   return String((error as { message?: unknown } | null)?.message).startsWith('NOPERM')
 }
 
-/** A connection that does not subscribe again by itself: what ioredis 5 fails at there nobody could catch. */
+/** A connection that does not resubscribe by itself: nothing could catch the errors of ioredis 5 there. */
 function duplicateQuietly(client: RedisPublisher): RedisSubscriber {
   return (client as { duplicate(override: object): RedisSubscriber }).duplicate({ autoResubscribe: false })
 }
 
-/** Takes in a message. One that is not ours tells nothing, and may stand for one that was. */
+/** Reads a message. An unexpected one may stand in for a lost one, so it counts as missed. */
 function hear(message: string, listener: InvalidationListener): void {
   let keys: KeyVersion[]
   try {
@@ -219,7 +220,7 @@ function hear(message: string, listener: InvalidationListener): void {
 
 function readMessage(message: string): KeyVersion[] {
   const list: unknown = JSON.parse(message)
-  if (!Array.isArray(list)) throw new TypeError('a message on the channel of changes is not one of ours')
+  if (!Array.isArray(list)) throw new TypeError('unexpected message on the invalidation channel')
   return list.map((entry: unknown) => {
     const [keyId, version] = Array.isArray(entry) ? entry : []
     return {

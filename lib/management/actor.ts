@@ -5,34 +5,34 @@ import { OptionError } from '../internal/option-error.ts'
 import { checkArray, checkBoolean, checkText } from '../internal/options.ts'
 import { checkOwnMembers, ownMember } from './own-member.ts'
 
-/** What an actor may do with the keys of an owner. */
+/** What an actor may do with an owner's keys. */
 export type Ability = 'read' | 'create' | 'update' | 'revoke'
 
-/** Who manages keys: the application's answer to who is asking. */
+/** The person or program that manages keys, as the application identifies it. */
 export interface Actor {
   /**
-   * The application's own identifier of the person or program, 1 to 255 characters. It is kept with keys as `createdBy` and
-   * named in events as `by`. It may not begin with `key:`, which names keys.
+   * The application's own identifier of the person or program, 1 to 255 characters. Keys store it as `createdBy`, and events name
+   * it as `by`. It must not begin with `key:`, which is reserved for keys.
    */
   readonly id: string
   /**
-   * The owners whose keys the actor manages. Without any, an actor that is no admin may do nothing.
+   * The owners whose keys the actor manages. An actor without owners can do nothing, unless it is an admin.
    *
    * @default []
    */
   readonly owners?: readonly ActorOwner[]
   /**
-   * Whether the actor manages the keys of every owner. `can` and the policy of fields do not bind an admin; `grantable`
-   * does, where it is given.
+   * Whether the actor manages the keys of every owner. `can` and `clientFields` do not bind an admin; `grantable` does, if you
+   * set it.
    *
    * @default false
    */
   readonly admin?: boolean
   /**
-   * The permissions that the actor may give to a key. Whoever adds permissions needs those that are added. Whoever makes a key
-   * freer needs all that the key has afterwards: for a later end or none, a longer idle time, more or other addresses, higher or
-   * fewer rate limits, more quota, and to enable, revive or rotate it. Give it to owners that have keys with permissions, or they
-   * can issue none and rotate none. An entry of `owners` may have its own.
+   * The permissions that the actor may give to a key. To add permissions, the actor needs the added ones. To loosen a key, it needs
+   * all permissions that the key has afterwards. These loosen a key: a later or no expiry, a longer idle time, more or other
+   * addresses, higher or fewer rate limits, more quota, and enabling, reviving or rotating it. Set `grantable` for actors whose keys
+   * have permissions; otherwise they can neither issue nor rotate such keys. Each entry of `owners` may have its own `grantable`.
    *
    * No wildcard covers the permissions of the library itself: to let an actor grant `{ 'api-keys': ['verify'] }`, name it beside
    * `{ '*': ['*'] }`.
@@ -42,18 +42,18 @@ export interface Actor {
   readonly grantable?: Permissions
 }
 
-/** An owner whose keys an actor manages. Named twice, the actor may do what either entry says by itself. */
+/** An owner whose keys an actor manages. If an owner is listed twice, the actor may do what either entry allows on its own. */
 export interface ActorOwner extends Owner {
   /**
-   * What the actor may do with the owner's keys. `read` lists and reads; `create` issues; `update` changes, enables and disables;
-   * `revoke` revokes, one or all. To rotate takes `create` and `update`: it hands out a secret and ends another.
-   * A change answers the key as it is then, `read` or not.
+   * What the actor may do with the owner's keys. `read` lists and reads keys. `create` issues them. `update` changes, enables and
+   * disables them. `revoke` revokes one or all. Rotation needs `create` and `update`: it issues a secret and ends another.
+   * The response to a change contains the changed key, even without `read`.
    *
    * @default ['read', 'create', 'update', 'revoke']
    */
   readonly can?: readonly Ability[]
   /**
-   * The permissions that the actor may give to keys of this owner: for somebody who may do more in one organisation than in
+   * The permissions that the actor may give to keys of this owner. Use it for a user who may do more in one organisation than in
    * another.
    *
    * @default the `grantable` of the actor
@@ -68,7 +68,7 @@ const MAX_OWNERS = 10_000
 /**
  * Requires an actor, and returns a frozen copy of it. Only the object's own members count.
  *
- * @throws TypeError naming the member: the application has answered nonsense, which is never taken for a right.
+ * @throws TypeError naming the member. An invalid actor never grants anything.
  */
 export function checkActor(value: unknown): Actor {
   const given = checkOwnMembers('actor', value, ['id', 'owners', 'admin', 'grantable'])
@@ -85,14 +85,14 @@ export function checkActor(value: unknown): Actor {
   })
 }
 
-/** What the actor may do with the keys of an owner; null where it is neither their owner nor an admin. */
+/** What the actor may do with an owner's keys; null if the actor does not manage this owner and is not an admin. */
 export function abilitiesOn(actor: Actor, owner: Owner): ReadonlySet<Ability> | null {
   if (actor.admin === true) return EVERYTHING
   const entries = entriesOf(actor, owner)
   return entries.length === 0 ? null : new Set(entries.flatMap(({ can }) => can ?? ABILITIES))
 }
 
-/** The actor's own owners, each once, with whose keys it may do this. */
+/** The actor's own owners, each once, that allow it this ability. */
 export function ownersWith(actor: Actor, ability: Ability): Owner[] {
   const owners = new Map<string, Owner>()
   for (const { type, id, can } of actor.owners ?? []) {
@@ -102,7 +102,7 @@ export function ownersWith(actor: Actor, ability: Ability): Owner[] {
   return [...owners.values()]
 }
 
-/** Whether an owner is one of the actor's own: reading the keys of all others is an event. */
+/** Whether the actor manages this owner. Reading the keys of any other owner is an event. */
 export function isOwnerOf(actor: Actor, owner: Owner): boolean {
   return entriesOf(actor, owner).length > 0
 }
@@ -110,9 +110,9 @@ export function isOwnerOf(actor: Actor, owner: Owner): boolean {
 const NOTHING: Permissions = Object.freeze({})
 
 /**
- * What the actor may grant to keys of an owner by what needs this ability; null is anything, which no permissions can say, since a
- * wildcard does not cover those of the library itself. An entry says what may be done and granted together: one that only reads
- * grants nothing to a key that another lets issue.
+ * The permissions that the actor may grant to keys of an owner in an operation that needs this ability. Null means any permission:
+ * no wildcard can say that, since none covers the library's own permissions. Only entries that allow the ability count: an entry
+ * that only allows reading grants nothing to a key that another entry lets the actor issue.
  */
 export function grantableBy(actor: Actor, owner: Owner, ability: Ability): Permissions | null {
   const everywhere = ownMember(actor, 'grantable') as Permissions | undefined
@@ -121,11 +121,11 @@ export function grantableBy(actor: Actor, owner: Owner, ability: Ability): Permi
   const granted = entriesOf(actor, owner)
     .filter(({ can }) => (can ?? ABILITIES).includes(ability))
     .map((entry) => (ownMember(entry, 'grantable') as Permissions | undefined) ?? usual)
-  // An admin may do nowhere less than everywhere.
+  // An entry never gives an admin less than the admin has everywhere.
   return unite(actor.admin === true ? [usual, ...granted] : granted)
 }
 
-/** What any of these grants. */
+/** The union of these permissions. */
 function unite(granted: readonly Permissions[]): Permissions {
   const [first = NOTHING, ...others] = new Set(granted)
   if (others.length === 0) return first

@@ -13,7 +13,7 @@ import { type Actor, checkActor } from './actor.ts'
 import type { Operation } from './operations.ts'
 import { refusal } from './refusal.ts'
 
-/** Who asks: an actor, or a key for itself. */
+/** The caller: an actor, or a key. */
 export type Caller = { readonly fields: Readonly<Record<string, string>> } & (
   | { readonly kind: 'actor'; readonly actor: Actor }
   | { readonly kind: 'key'; readonly apiKey: ApiKey }
@@ -34,11 +34,11 @@ interface CallerRequest {
 }
 
 /**
- * Who makes a request. Where a key is presented, it decides: it is verified and refused as everywhere, and a good one may
- * show and revoke itself, and verify: a key that leaks issues and changes no others. The application is asked about all other
- * requests.
+ * Returns a function that authenticates the caller. If a request presents a key, the key decides, as in the middlewares. A valid key
+ * may read and revoke itself, and verify others: a leaked key can neither issue nor change keys. For all other requests, the function
+ * calls the application's `actor`.
  *
- * The function that it returns throws a LatchkeyError for every refusal.
+ * The function throws a LatchkeyError for every refusal.
  */
 export function createCallerReader<Source extends object>(
   keys: ApiKeys,
@@ -70,7 +70,7 @@ export function createCallerReader<Source extends object>(
     return { kind: 'key', apiKey, fields: rateLimitFields(outcome.limits, authenticator.rateLimitHeaders) }
   }
 
-  /** A call that is refused in any case spends nothing, nor does giving a key up. */
+  /** A call that is always refused spends nothing, and neither does revoking the key itself. */
   function askedOfKey({ id }: Operation): CallerRequest {
     if (id === 'verify') return { permissions: verifyPermission, cost: 1 }
     return { cost: id === 'self' ? 1 : 0 }
@@ -78,7 +78,7 @@ export function createCallerReader<Source extends object>(
 
   async function withoutKey(source: Source, operation: Operation, missing: LatchkeyError): Promise<Caller> {
     if (operation.action === null) throw missing
-    // A key that others read, or have read, is a key all the same.
+    // A key in a header that another middleware reads is still a key.
     const method = readMark(source)?.method
     const isByKey = method === 'apikey' || method === 'rejected' || method === 'other'
     if (isByKey || presentsAnyKey(rawRequest(source))) throw refusal('session_required')
@@ -89,7 +89,7 @@ export function createCallerReader<Source extends object>(
     return { kind: 'actor', actor, fields: {} }
   }
 
-  /** Whatever the application throws is a fault, an error of ours too: it has not refused the request. */
+  /** Any error from the application is a fault, even a LatchkeyError: it does not mean that the application refused the request. */
   async function readActor(source: Source): Promise<Actor | null> {
     try {
       const actor = await askActor(source)

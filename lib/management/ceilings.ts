@@ -6,20 +6,20 @@ import { isSameData } from '../internal/plain-data.ts'
 import { DAY_MS, type DurationCeiling, type ResolvedClientFields } from './client-fields.ts'
 import { type Refusal, refuse } from './decision.ts'
 
-/** A value that may be set, perhaps one that was filled in; undefined sets nothing. */
+/** A permitted value, which may be a default; undefined sets nothing. */
 export interface Accepted<T> {
   readonly ok: true
   readonly value: T | undefined
 }
 
-/** By what a value is measured. */
+/** What a value is compared with. */
 export interface Measure {
-  /** The key as it is; null where a new one is made. */
+  /** The current key; null for a new one. */
   readonly key: ApiKey | null
   readonly now: number
 }
 
-/** Permissions: what they add to those of the key has to lie within every ceiling. */
+/** Permissions: the added ones must be within every ceiling. */
 export function boundPermissions(
   value: Permissions | undefined,
   current: Permissions,
@@ -36,7 +36,7 @@ export function refusePermissions(ceiling: Permissions, purpose = ''): Refusal {
   return refuse('permissions_exceeded', 'permissions', `permissions within ${shown}${purpose}`)
 }
 
-/** Rate limits: each ceiling there, of the same shape, and no higher. Null has the default of the service. */
+/** Rate limits: for each ceiling, a limit of the same shape that is no higher. Null means the default of the service. */
 export function boundRateLimits(
   value: readonly RateLimit[] | null | undefined,
   ceilings: readonly CompiledLimit[],
@@ -48,7 +48,7 @@ export function boundRateLimits(
   return refuse('ceiling_exceeded', 'rateLimits', `null, or limits with ${describeLimit(exceeded)} at most`)
 }
 
-/** The first ceiling that these limits do not keep to, if there is one. */
+/** The first ceiling that these limits exceed, if any. */
 export function exceededLimit(
   limits: readonly CompiledLimit[],
   ceilings: readonly CompiledLimit[],
@@ -56,7 +56,7 @@ export function exceededLimit(
   return ceilings.find((ceiling) => !limits.some((limit) => keepsTo(limit, ceiling))) ?? null
 }
 
-/** A quota: neither left out of a new key nor taken off one. */
+/** Quota: a new key always gets one, and no actor can remove it. */
 export function boundQuota(
   value: Quota | null | undefined,
   ceiling: Exclude<ResolvedClientFields['quota'], false>,
@@ -81,7 +81,7 @@ export function boundQuota(
   return accept(value)
 }
 
-/** When a key expires. A new one that says nothing has all the time there is. */
+/** When a key expires. By default, a new key gets the longest permitted time. */
 export function boundExpiry(
   value: Date | null | undefined,
   ceiling: boolean | DurationCeiling,
@@ -97,7 +97,7 @@ export function boundExpiry(
   return refuse('ceiling_exceeded', 'expiresAt', accepted)
 }
 
-/** When the successor of `old` expires: left out, when `old` would have or as late as there is time. */
+/** When the successor of `old` expires. By default, at the same time as `old`, or after the longest permitted time. */
 export function boundSuccessorExpiry(
   value: Date | null | undefined,
   ceiling: boolean | DurationCeiling,
@@ -110,7 +110,7 @@ export function boundSuccessorExpiry(
   return isInherited ? accept(undefined) : boundExpiry(value, ceiling, asNew)
 }
 
-/** After how much idleness a key expires. */
+/** How long a key may be idle before it expires. */
 export function boundIdleExpiry(
   value: number | null | undefined,
   ceiling: boolean | DurationCeiling,
@@ -134,8 +134,8 @@ function isUnchanged(value: unknown, current: unknown): boolean {
 }
 
 /**
- * The latest end that may be set. A key that is there lasts no longer than a new one of its age would; where it does already, it
- * may end sooner, and within the time that a new one has.
+ * The latest permitted expiry. It counts from the creation of a key. A key that already lasts longer may get an earlier expiry, within
+ * the time of a new key.
  */
 function latestExpiry(ceiling: boolean | DurationCeiling, { key, now }: Measure): number {
   const longest = longestMs(ceiling)
@@ -149,7 +149,7 @@ function longestMs(ceiling: boolean | DurationCeiling): number {
   return typeof ceiling === 'boolean' ? Infinity : ceiling.maxMs
 }
 
-/** A limit of another kind or window bounds something else, whatever its number. */
+/** A limit of another kind or window limits something else, whatever its number. */
 function keepsTo(limit: CompiledLimit, ceiling: CompiledLimit): boolean {
   return limit.shape === ceiling.shape && limit.limit <= ceiling.limit && limit.capacity <= ceiling.capacity
 }

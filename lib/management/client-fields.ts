@@ -8,42 +8,45 @@ import { checkArray, checkBoolean, checkInteger } from '../internal/options.ts'
 import { checkOwnMembers, ownMember } from './own-member.ts'
 
 /**
- * What an actor that is no admin may set on a key, and how far. A field that is false is refused by its name, whatever its
- * value. A value that the key has already is never beyond its ceiling; one that changes has to keep to it. `name` may always be set;
- * nobody changes `owner` and `createdBy`.
+ * What an actor who is not an admin may set on a key, and up to which ceiling. Setting a field to false refuses it, whatever its
+ * value. A value that the key already has never exceeds its ceiling; a changed value must keep to it. Everybody may set `name`.
+ * Nobody may change `owner` and `createdBy`.
  */
 export interface ClientFields {
   /**
-   * Which permissions: `true` leaves it at what the actor may grant, permissions are a ceiling besides. Of a change of permissions
-   * only what it adds has to lie within; of a key that is made freer, or whose secret is handed out, all that it has.
+   * Which permissions a key may have. `true` adds nothing to the actor's `grantable`; permissions are an additional ceiling. A change
+   * of permissions must keep only the added ones within the ceiling. Loosening or rotating a key needs all of its permissions to be
+   * within.
    *
    * @default true
    */
   permissions?: boolean | Permissions
   /**
-   * Ceilings, by the name of the limit: each has to be there, of the same kind and window, with at most its number and
-   * burst. Further limits may be added. `null` is right as well: the key then has the default of the service, be it looser than the ceilings.
+   * Ceilings for rate limits. For each one, the key must have a limit of the same name, kind and window, with at most the same limit
+   * and burst. The key may have further limits. `null` is accepted too: the key then has the default limits of the service, even if
+   * they are looser than the ceilings.
    *
    * @default false
    */
   rateLimits?: false | readonly RateLimit[]
   /**
-   * The largest quota: a key then has one, and left out at its issue it is `{ remaining: maxRemaining }`. Who may set a quota may
-   * set it again when it is used up: it guards owners from themselves.
+   * The largest quota. Every key then has a quota; a new key that names none gets `{ remaining: maxRemaining }`. An actor who may
+   * set a quota may set it again once it is used up: it protects owners from their own mistakes.
    *
    * @default false
    */
   quota?: false | QuotaCeiling
   /**
-   * When the key expires: `maxMs` is the longest that a key may last. It can be neither cleared nor exceeded, and
-   * left out at its issue it is the longest. It counts from the creation of the key, so that changing it again and again prolongs nothing; a key that
-   * lasts longer already may be shortened to `maxMs` from now. A successor counts anew.
+   * When the key expires. `maxMs` is the longest lifetime of a key: actors can neither clear nor exceed it, and a new key without
+   * `expiresAt` gets it. It counts from the creation of the key, so repeated changes cannot extend it. A key that already lasts
+   * longer may be shortened to `maxMs` from now. For a successor, the time starts again.
    *
    * @default true
    */
   expiresAt?: boolean | DurationCeiling
   /**
-   * After how much idleness the key expires: `maxMs` works as that of `expiresAt`.
+   * How long a key may be idle before it expires. `maxMs` is the longest such time: actors can neither clear nor exceed it, and a new
+   * key without `idleExpiryMs` gets it.
    *
    * @default true
    */
@@ -53,7 +56,7 @@ export interface ClientFields {
   /** @default true */
   metadata?: boolean
   /**
-   * The prefixes to choose from, at issue; left out it is that of the service.
+   * The prefixes to choose from for a new key. A new key without `prefix` gets the one of the service.
    *
    * @default false
    */
@@ -61,10 +64,10 @@ export interface ClientFields {
 }
 
 export interface QuotaCeiling {
-  /** The most that may remain. */
+  /** The largest `remaining` that may be set. */
   readonly maxRemaining: number
   /**
-   * The most that a refill may fill up to.
+   * The largest `amount` of a refill.
    *
    * @default none: a quota that is refilled is refused
    */
@@ -82,7 +85,7 @@ export interface DurationCeiling {
   readonly maxMs: number
 }
 
-/** {@link ClientFields} with every field decided. */
+/** {@link ClientFields} with its defaults. */
 export interface ResolvedClientFields {
   readonly permissions: boolean | Permissions
   readonly rateLimits: false | readonly CompiledLimit[]
@@ -99,12 +102,12 @@ export interface ResolvedClientFields {
 export const DAY_MS = 86_400_000
 const MAX_LIFE_MS = 100 * 366 * DAY_MS
 
-/** Checks the policy of fields, and fills in what is not given. @throws TypeError naming the option. */
+/** Checks the client fields and adds the defaults. @throws TypeError naming the option. */
 export function resolveClientFields(value: unknown = {}): ResolvedClientFields {
   const given = checkOwnMembers('clientFields', value, Object.keys(CHECKS))
   const resolved: Record<string, unknown> = {}
   for (const [field, check] of Object.entries(CHECKS)) resolved[field] = check(ownMember(given, field))
-  // CHECKS names every field, or it would not compile.
+  // CHECKS has every field: otherwise it would not compile.
   return deepFreeze(resolved) as unknown as ResolvedClientFields
 }
 
@@ -128,7 +131,7 @@ const CHECKS: { readonly [field in keyof ResolvedClientFields]: (value: unknown)
 
 function checkLimits(name: string, value: unknown): readonly CompiledLimit[] {
   const ceilings = compileRateLimits(name, value)
-  // Without a ceiling a key could be given no limits at all.
+  // With an empty list, an actor could give a key no limits at all.
   if (ceilings.length === 0) throw new OptionError(name, 'name at least one limit, or be false')
   return ceilings
 }

@@ -4,16 +4,16 @@ import { checkArray, checkBoolean, fail } from '../internal/options.ts'
 /** Which pages on other sites may use the HTTP interface from a browser (the CORS protocol of the Fetch standard). */
 export interface CrossOriginOptions {
   /**
-   * The origins whose pages may use the interface, each as a browser sends it: `https://dashboard.example.com`, with a port where
-   * it is not the usual one. There are no patterns, and neither `*` nor `null`. Preflight requests from these origins are answered,
-   * and changes that another site has caused are refused from all others.
+   * The origins whose pages may use the interface, each as a browser sends it, such as `https://dashboard.example.com`, with the port
+   * unless it is the default one. Patterns, `*` and `null` are not accepted. The interface answers preflight requests from these
+   * origins. It refuses cross-site changes from all others.
    *
    * @default [] (none: no CORS field is sent, and changes that another site has caused are refused)
    */
   allowedOrigins?: readonly string[]
   /**
-   * Whether those pages may send cookies and other credentials of the browser: `Access-Control-Allow-Credentials`. Leave it off
-   * where they send the login in a header field. Only with `allowedOrigins`.
+   * Whether those pages may send cookies and other browser credentials (`Access-Control-Allow-Credentials`). Leave it off if they
+   * send the login in a header field. Needs `allowedOrigins`.
    *
    * @default false
    */
@@ -28,20 +28,20 @@ export const CROSS_ORIGIN_OPTIONS: readonly (keyof CrossOriginOptions)[] = Objec
 type HeaderFields = Readonly<Record<string, string | string[] | undefined>>
 
 export interface CrossOrigin {
-  /** The fields that every answer has, whoever asks. */
+  /** The header fields of every response. */
   readonly always: Readonly<Record<string, string>>
   /** Whether the request comes from a page that may use the interface. */
   isAllowed(headers: HeaderFields): boolean
-  /** The fields that let such a page read the answer; none for all other requests. */
+  /** The header fields that let an allowed page read the response; none for all other requests. */
   fieldsOf(headers: HeaderFields): Record<string, string>
-  /** The further fields that answer a preflight request for a path with these methods; null where the request is no such one. */
+  /** The additional header fields for a preflight request to a path with these methods; null for any other request. */
   preflightFields(method: string, headers: HeaderFields, methods: () => string): Record<string, string> | null
 }
 
 const MAX_ORIGINS = 1_000
 const MAX_REQUESTED = 50
 const PREFLIGHT_SECONDS = 600
-/** What the interface reads; where the login stands is for the application, so that further ones are granted as they are asked for. */
+/** The fields that the interface reads. The login may use others, so a preflight request gets every field that it asks for. */
 const READ_FIELDS = Object.freeze([
   'Authorization',
   'Content-Type',
@@ -95,7 +95,7 @@ function checkOrigins(value: unknown): readonly string[] {
   })
 }
 
-/** Schemes of web views have origins as well, `capacitor://localhost`; what `URL` knows of http is asked for where it knows it. */
+/** Web views have origins such as `capacitor://localhost`. `URL` knows the origins of http and https, and then they must match. */
 function isOrigin(text: string): boolean {
   if (!/^[a-z][a-z0-9+.-]*:\/\/(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[1-9]\d{0,4})?$/.test(text)) return false
   if (!URL.canParse(text)) return false

@@ -1,6 +1,6 @@
 import type { ErrorCode } from '../errors.ts'
 
-/** Why something is not done: a code, the field that it is about, and what would be accepted there. */
+/** Why an action is refused: a code, the field at fault, and what the field accepts. */
 export interface Refusal {
   readonly ok: false
   readonly code: Extract<
@@ -14,7 +14,7 @@ export interface Refusal {
   >
   /** The member of the change, such as `permissions` or `rateLimits[0].limit`. */
   readonly field?: string
-  /** For people: what could stand there. */
+  /** What `field` accepts, for people. */
   readonly accepted?: string
 }
 

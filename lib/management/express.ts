@@ -7,7 +7,7 @@ export type { ClientFields, DurationCeiling, QuotaCeiling } from './client-field
 export type { Action } from './policy.ts'
 export type { RequestLimitOptions } from './request-limit.ts'
 
-/** What `apiKeyRouter` asks of the application, and what it allows. */
+/** Options of `apiKeyRouter`. */
 export interface ApiKeyRouterOptions extends KeyManagementApiOptions<Request> {
   /**
    * Reads the client's address, for keys with `allowedIps`.
@@ -18,7 +18,7 @@ export interface ApiKeyRouterOptions extends KeyManagementApiOptions<Request> {
 }
 
 /**
- * Keys over HTTP: a middleware that answers every request under the path that it is mounted at.
+ * Creates a middleware for managing keys over HTTP. It answers every request under its mount path.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -34,14 +34,14 @@ export function apiKeyRouter(keys: ApiKeys, options: ApiKeyRouterOptions): Reque
     api
       .handle({ method, url, source: req, parsedBody })
       .then(({ status, headers, body }) => {
-        // While the store was asked, somebody else may have answered.
+        // Another middleware, such as a timeout, may have answered in the meantime.
         if (res.headersSent) return
         res.statusCode = status
         const { Vary: vary, ...fields } = headers
-        // Others may have said what their part of the answer varies by.
+        // Other middlewares may have set `Vary` too.
         if (vary !== undefined) res.vary(vary)
         for (const [name, value] of Object.entries(fields)) res.setHeader(name, value)
-        // Node computes it only where the body is sent: the answer to HEAD has it as well (RFC 9110 §9.3.2).
+        // Node sets it only if it sends the body. The response to HEAD has it as well (RFC 9110 §9.3.2).
         if (status !== 204) res.setHeader('Content-Length', Buffer.byteLength(body))
         res.end(body)
       })

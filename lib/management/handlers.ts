@@ -17,7 +17,7 @@ import type { ListQuery, RevokeRequest, VerifyRequest } from './schemas.ts'
 import { createKeyVerification } from './verify-for-others.ts'
 import { workingRelatives } from './working-relatives.ts'
 
-/** What a handler is given: a request whose shape is right, and whoever makes it. */
+/** A request with a valid shape, and its caller. */
 export interface OperationRequest {
   readonly caller: Caller
   readonly params: { readonly id: string }
@@ -32,16 +32,16 @@ export interface Answered {
   readonly headers?: Readonly<Record<string, string>>
 }
 
-/** One for each operation but the document, which is the same for everybody. */
+/** One handler for each operation except the document, which is the same for everybody. */
 export type Handlers = Readonly<
   Record<Exclude<OperationId, 'openapi'>, (asked: OperationRequest) => Promise<Answered>>
 >
 
 const DEFAULT_PAGE = 20
-/** How often a change is decided anew where the key has become another one in between. */
+/** How often to decide again if the key changes between the decision and the change. */
 const MAX_ATTEMPTS = 10
 
-/** What answers each operation: a decision of the policy, and the call on `keys` that it permits. */
+/** Creates the handlers. Each asks the policy for a decision, then makes the permitted call on `keys`. */
 export function createHandlers(parts: HandlerParts): Handlers {
   const { keys, policy, now } = parts
   const room = createKeyCountLimit(parts)
@@ -108,7 +108,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     })
   }
 
-  /** A quota is shared: whoever gives more of it to one key gives it to its relatives, and must be allowed to. */
+  /** Predecessors and successors share a quota: an actor who raises it for one key must be allowed to raise it for all of them. */
   async function requireQuotaOfRelatives(
     asked: OperationRequest,
     apiKey: ApiKey,
@@ -198,8 +198,8 @@ export function createHandlers(parts: HandlerParts): Handlers {
   }
 
   /**
-   * Decides upon the key as it is and changes that version of it and no other. Where it has become another one in between, all
-   * is decided anew, unless the request was about a version.
+   * Decides about the current version of the key and changes only that version. If the key changes in between, it decides again,
+   * unless the request named a version.
    */
   async function changeIt<A extends Action, Done>(
     asked: OperationRequest,
@@ -224,7 +224,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     }
   }
 
-  /** Does what a repetition of the same request is not to do again. `previousId` is that of the key that is rotated. */
+  /** Acts once, however often the same request arrives. `previousId` is the id of the rotated key. */
   async function doOnce<Done>(
     actor: Actor,
     id: string | undefined,
@@ -245,8 +245,8 @@ export function createHandlers(parts: HandlerParts): Handlers {
   }
 
   /**
-   * Done already is what has come to its end: a key that the room has taken back, or a successor that its key does not lead
-   * to, was given to nobody and never will be.
+   * A request is done only if it succeeded. Nobody got a key that was revoked for lack of room, or a successor that its previous key
+   * does not point to.
    */
   async function refusalOfRepetition(
     actor: Actor,
@@ -262,7 +262,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     return (apiKey && refusalOfTaken(apiKey)) ?? alreadyDone(actor, apiKey)
   }
 
-  /** With the key that was made, if the actor may read it; its text is never told again. */
+  /** Contains the created key if the actor may read it, but never its secret. */
   function alreadyDone(actor: Actor, apiKey: ApiKey | null): LatchkeyError {
     const isReadable = decide(actor, 'read', apiKey, null, policy, now()).ok
     if (!apiKey || !isReadable) return refusal('already_done')
@@ -309,16 +309,16 @@ function permitted<Change>(
 }
 
 function actorOf({ caller }: OperationRequest): Actor {
-  if (caller.kind !== 'actor') throw new TypeError('this operation takes an actor')
+  if (caller.kind !== 'actor') throw new TypeError('this operation needs an actor')
   return caller.actor
 }
 
 function keyOf({ caller }: OperationRequest): ApiKey {
-  if (caller.kind !== 'key') throw new TypeError('this operation takes a key')
+  if (caller.kind !== 'key') throw new TypeError('this operation needs a key')
   return caller.apiKey
 }
 
-/** Dates travel as texts. */
+/** JSON has dates as strings. */
 function withDates(body: unknown): unknown {
   const { expiresAt } = body as { expiresAt?: string | null }
   return typeof expiresAt === 'string' ? { ...(body as object), expiresAt: new Date(expiresAt) } : body

@@ -4,8 +4,8 @@ import { holdsKey } from '../internal/key-text.ts'
 import { invalidRequest } from './refusal.ts'
 
 /**
- * The id of the key that a request makes. The same request has the same, so that a repetition finds it taken; nobody else can have
- * it, since the actor is part of it. Undefined where the request names no `Idempotency-Key`.
+ * The id of the key that a request creates. The same request always has the same id, so a repetition finds it taken. Requests of
+ * other actors have other ids. Undefined if the request has no `Idempotency-Key`.
  *
  * @throws LatchkeyError `invalid_request`
  */
@@ -15,7 +15,7 @@ export function idOfRequest(
 ): string | undefined {
   if (given === undefined) return undefined
   if (typeof given !== 'string' || !/^[\x21-\x7e]{1,255}$/.test(given) || holdsKey(given)) {
-    throw invalidRequest('Idempotency-Key', '1 to 255 visible characters of ASCII, and no key')
+    throw invalidRequest('Idempotency-Key', '1 to 255 visible ASCII characters, without a key in them')
   }
   const digest = createHash('sha256')
     .update(JSON.stringify([...parts, given]))

@@ -3,7 +3,7 @@ import type { ApiKey } from '../core/keys/record.ts'
 
 const MAX_ID_LENGTH = 255
 
-/** What a key is called as an actor. Ids of imported keys may be so long that nothing fits before them. */
+/** The id of a key as an actor. The id of an imported key may be too long for the prefix. */
 export function keyActorId(apiKey: ApiKey): string {
   const id = `key:${apiKey.id}`
   return id.length <= MAX_ID_LENGTH

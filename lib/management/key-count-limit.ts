@@ -5,26 +5,25 @@ import type { LatchkeyError } from '../errors.ts'
 import type { HandlerParts } from './handler-parts.ts'
 import { refusal } from './refusal.ts'
 
-/** Sees to it that no owner has more keys than are allowed, whoever asks at the same time. */
+/** Keeps every owner within the allowed number of keys, even with concurrent requests. */
 export interface KeyCountLimit {
   /**
    * Makes a new key, if there is room for it.
    *
-   * @throws LatchkeyError `too_many_keys`: then the key that was made is revoked. So it is where it cannot be counted.
+   * @throws LatchkeyError `too_many_keys`: then the new key is revoked. It is also revoked if counting fails.
    */
   issue(owner: Owner, act: () => Promise<IssuedKey>): Promise<IssuedKey>
   /**
    * Lets an expired key work again, if there is room for it.
    *
-   * @throws LatchkeyError `too_many_keys`: then the key expires again, a second later at most; `conflict`: one that was rotated
-   * has ended for good.
+   * @throws LatchkeyError `too_many_keys`: then the key expires again within a second; `conflict`: a rotated key cannot be revived.
    */
   revive(apiKey: ApiKey, change: Partial<KeySettings>, act: () => Promise<ApiKey>): Promise<ApiKey>
-  /** Enables a key, which takes its place before and after, but not amid a count that might miss it. */
+  /** Enables a key. A disabled key counts too, but the change must not happen during a count, which might miss the key. */
   enable(owner: Owner, act: () => Promise<ApiKey>): Promise<ApiKey>
   /**
-   * A key that was rotated shares one place with its successor while its grace lasts. So that nobody piles up keys in their
-   * grace, a key is not rotated before the grace of the one before it is over.
+   * During its grace period, a rotated key and its successor count as one. So that nobody collects keys in their grace periods, a key
+   * cannot be rotated until the grace period of the previous one is over.
    *
    * @throws LatchkeyError `too_many_keys`
    */
@@ -34,15 +33,15 @@ export interface KeyCountLimit {
 const PAGE = 1_000
 const NO_ROOM = 'The owner has as many API keys as are allowed'
 const UNCOUNTED = 'The API keys of the owner could not be counted'
-/** A key that was brought back over the limit ends so much later: no moment that has passed can be set. */
+/** A key revived over the limit expires this much later: `expiresAt` cannot be in the past. */
 const SOON_MS = 1_000
 
 export function createKeyCountLimit({ keys, policy, now }: Omit<HandlerParts, 'limits'>): KeyCountLimit {
   const max = policy.maxKeysPerOwner
-  /** By owner, what was asked for last. */
+  /** The last queued request of each owner. */
   const queue = new Map<string, Promise<unknown>>()
 
-  /** One after another, so that of two that ask here for the last place one gets it. */
+  /** Runs requests of one owner one after another, so that only one of two gets the last place. */
   function inTurn<Done>({ type, id }: Owner, act: () => Promise<Done>): Promise<Done> {
     const name = JSON.stringify([type, id])
     const turn = (queue.get(name) ?? Promise.resolve()).then(act)
@@ -55,7 +54,7 @@ export function createKeyCountLimit({ keys, policy, now }: Omit<HandlerParts, 'l
     }
   }
 
-  /** `lineageId` is that of a key which is there already, `takeBack` undoes what `act` has done. */
+  /** `lineageId` is the lineage of an existing key, or null. `takeBack` undoes `act`. */
   async function fill<Done>(
     owner: Owner,
     lineageId: string | null,
@@ -68,11 +67,11 @@ export function createKeyCountLimit({ keys, policy, now }: Omit<HandlerParts, 'l
       const done = await act()
       let others: number
       try {
-        // Another process may have been as quick. Whoever comes last sees all of them.
+        // Another process may have acted at the same time. The last one sees all keys.
         const own = lineageId ?? (done as IssuedKey).apiKey.lineageId
         others = await countOthers(owner, own, ['active', 'disabled', 'active'])
       } catch (error) {
-        // Uncounted, it is not let through.
+        // A key that could not be counted does not stay.
         await takeBack(done, UNCOUNTED).catch(() => {})
         throw error
       }
@@ -83,8 +82,8 @@ export function createKeyCountLimit({ keys, policy, now }: Omit<HandlerParts, 'l
   }
 
   /**
-   * How many places keys of other lineages take, at least as far as the limit. Keys that have ended are not read, however
-   * many there are. One that another process enables behind the first reading is found by a second one of the active.
+   * Counts the other lineages with active or disabled keys, up to the limit. It does not read ended keys, however many there are.
+   * Another process may enable a key after the first reading of the active ones: a second reading finds it.
    */
   async function countOthers(
     owner: Owner,
@@ -105,12 +104,12 @@ export function createKeyCountLimit({ keys, policy, now }: Omit<HandlerParts, 'l
     return others.size
   }
 
-  /** Nobody has the text of a key that is not answered; but it may have been rotated meanwhile. */
+  /** Revokes a key whose secret was never returned, and its successors, in case it was rotated meanwhile. */
   async function revokeLine(id: string | null, reason: string): Promise<void> {
     for (let next = id; next !== null; ) next = (await keys.revoke(next, { reason })).rotatedTo
   }
 
-  /** A key that was there before is never revoked: it gets back what it had, or ends as soon as can be. */
+  /** Never revokes an existing key: restores its settings, or lets it expire as soon as possible. */
   async function expireAgain(old: ApiKey, change: Partial<KeySettings>, reason: string): Promise<void> {
     const before = Object.entries(settingsOf(old)).filter(
       ([member]) => change[member as keyof KeySettings] !== undefined,
@@ -128,7 +127,7 @@ export function createKeyCountLimit({ keys, policy, now }: Omit<HandlerParts, 'l
     await revokeLine((await keys.get(old.id))?.rotatedTo ?? null, reason)
   }
 
-  /** Idleness is no end of a key in its grace: a use of it that is not written down yet may still come to light. */
+  /** An idle key in its grace period has not ended: a use may not be recorded yet. */
   function hasEnded({ revokedAt, expiresAt }: ApiKey): boolean {
     return revokedAt !== null || (expiresAt !== null && expiresAt.getTime() <= now())
   }
@@ -158,7 +157,7 @@ function tooMany(max: number) {
   return refusal('too_many_keys', { accepted: `at most ${max} keys of one owner` })
 }
 
-/** What a repetition is told that finds a key which the room has taken back; null where it is any other. */
+/** The refusal of a repetition that finds a key revoked for lack of room; null for any other key. */
 export function refusalOfTaken({ revokedBy, revokedReason }: ApiKey): LatchkeyError | null {
   if (revokedBy !== null) return null
   if (revokedReason === NO_ROOM) {

@@ -24,40 +24,41 @@ import { invalidRequest, refusal } from './refusal.ts'
 import { checkHeaderFields } from './request-headers.ts'
 import { createRequestLimits, type RequestLimitOptions } from './request-limit.ts'
 
-/** What the HTTP interface asks of the application, and what it allows. `Source` is a request of the framework. */
+/** Options of the HTTP interface. `Source` is the request type of the framework. */
 export interface KeyManagementApiOptions<Source>
   extends PolicyOptions,
     CredentialOptions,
     CrossOriginOptions {
   /**
-   * Who is asking: the application's own login decides. Null is nobody, 401; a failure is a 503. It is not asked about requests
-   * that present a key. It is waited for without a deadline: give its look-ups one of their own.
+   * Returns who makes the request, according to the application's own login. Null means that nobody is logged in: the response is
+   * 401. If it throws or rejects, the response is 503. Latchkey does not call it for requests that present a key. It also sets no
+   * deadline: give your look-ups their own.
    *
    * @example
    * actor: (req) => req.user && { id: req.user.id, owners: [{ type: 'user', id: req.user.id }], grantable: { projects: ['read'] } }
    */
   actor: (source: Source) => Awaitable<Actor | null | undefined>
-  /** What actors that are no admins may set. */
+  /** What actors who are not admins may set. */
   clientFields?: ClientFields
   /**
-   * What a key needs to be permitted to ask about other keys by `POST /verify`: actions of `api-keys`. A key holds them only where it
-   * names them, and no wildcard does.
+   * The permissions that a key needs to verify other keys with `POST /verify`: actions of `api-keys`. No wildcard covers them: the key
+   * must name them.
    *
    * @default { 'api-keys': ['verify'] }
    */
   verifyPermission?: PermissionRequirement
   /**
-   * The longest body, in bytes. A body is read before it is known who sends it, so that nothing is done by a right that has ended
-   * meanwhile. Strangers may have as much held in memory, and are told where it is too long or no JSON (415, 413, 400, then 401);
-   * what it says is looked at only once its sender is known.
+   * The largest body, in bytes. Latchkey reads the body before it authenticates the caller, so that a slow upload cannot outlive the
+   * right to make it. Unauthenticated clients can therefore occupy this much memory per request, and learn whether a body is too
+   * long or not JSON (415, 413, 400, then 401). Latchkey checks the content only after authentication.
    *
    * @default 65_536
    */
   maxBodyBytes?: number
-  /** How often an actor or a key may ask, counted in this process; false counts nothing. */
+  /** How many requests an actor or a key may make, counted in this process; false counts nothing. */
   requestLimit?: false | RequestLimitOptions
   /**
-   * The protection space that challenges name (RFC 9110 §11.5), in ASCII.
+   * The realm in challenges (RFC 9110 §11.5), in ASCII.
    *
    * @default 'Users'
    */
@@ -72,17 +73,17 @@ export interface KeyManagementApiOptions<Source>
   clock?: Pick<Clock, 'now'>
 }
 
-/** A request as a router hands it in. */
+/** A request, as a router passes it in. */
 export interface ApiRequest<Source> {
   readonly method: string
-  /** Path and query, relative to where the interface is mounted: `/`, `/self?…`. */
+  /** Path and query, relative to the mount path: `/`, `/self?…`. */
   readonly url: string
   /**
-   * The request of the framework; its raw request has `headers`, and the body if nobody has read it. `headers` is an object as Node
-   * has it, by names in lower case, or a `Headers` as the `Request` of the web has it.
+   * The request of the framework. Its raw request has `headers`, and the body unless something has read it. `headers` is an object
+   * with lower-case names, as in Node, or a `Headers` object, as in a web `Request`.
    */
   readonly source: Source
-  /** What a middleware has made of the body. With the `Request` of the web, its text. */
+  /** The body as a middleware has parsed it. For a web `Request`, its text. */
   readonly parsedBody?: unknown
 }
 
@@ -95,10 +96,10 @@ export interface ApiResponse {
 
 export interface KeyManagementApi<Source> {
   /**
-   * Answers a request. What goes wrong is an answer too.
+   * Answers a request. Errors become responses too.
    *
-   * @throws TypeError when the `headers` of the request are neither an object by names in lower case nor a `Headers`. What cannot
-   * be read might hold a key, and then a login must not pass.
+   * @throws TypeError when the `headers` of the request are neither an object with lower-case names nor a `Headers` object. Headers
+   * that Latchkey cannot read might hold a key, and then the login must not decide.
    */
   handle(request: ApiRequest<Source>): Promise<ApiResponse>
 }
@@ -106,8 +107,8 @@ export interface KeyManagementApi<Source> {
 const DEFAULT_VERIFY_PERMISSION: PermissionRequirement = { 'api-keys': ['verify'] }
 
 /**
- * The HTTP interface to keys, for any framework: `apiKeyRouter` of `latchkey/management/express` and of
- * `latchkey/management/koa` translate.
+ * Creates the HTTP interface for managing keys, for any framework. For Express and Koa, use `apiKeyRouter` from
+ * `latchkey/management/express` or `latchkey/management/koa`.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  */
@@ -144,7 +145,7 @@ export function createKeyManagementApi<Source extends object>(
   const handlers: Handlers = createHandlers({ keys, policy, limits, now })
 
   async function handle(request: ApiRequest<Source>): Promise<ApiResponse> {
-    // What failures tell as well: which pages may read them, and what a caller's key has left.
+    // Error responses have these fields too: which pages may read them, and what the caller's key has left.
     const fields: Record<string, string> = { ...crossOrigin.always }
     const stream = rawRequest(checkSource(request.source))
     checkHeaderFields(stream.headers)
@@ -170,26 +171,26 @@ export function createKeyManagementApi<Source extends object>(
     const query = readShape(operation.query, readQuery(search))
     if (operation.id === 'openapi') return render(200, openApiDocument(), fields)
     if (operation.isChange && isCrossSite(headers)) throw refusal('cross_site')
-    // Before the caller: a body may come as slowly as its sender likes, and who may do this is decided as late as can be.
+    // Read the body before authenticating the caller: a client may send it slowly, and the decision should be as late as possible.
     const given = operation.body && (await readGivenBody(request, headers))
     const caller = await readCaller(request.source, operation)
     Object.assign(fields, caller.fields)
     countRequest(caller, operation)
-    // After the caller: a stranger's body is not walked.
+    // Check the body after authenticating the caller: nothing walks through the body of a stranger.
     const body = operation.body && readShape(operation.body, given, operation.fixed)
     const answered = await handlers[operation.id]({ caller, params, query, body, headers })
     return render(answered.status ?? 200, answered.body, { ...fields, ...answered.headers })
   }
 
   function countRequest(caller: Caller, { id }: Operation): void {
-    // Nobody who has found a key keeps its owner from giving it up.
+    // Someone who found a key must not be able to keep its owner from revoking it.
     if (id === 'self_revoke') return
     const name = caller.kind === 'actor' ? caller.actor.id : keyActorId(caller.apiKey)
     if (id === 'verify') limits.verify.spend(name)
     else limits.requests.spend(name)
   }
 
-  /** Whether a page of another site, one that is not allowed, has caused the request. */
+  /** Whether the request comes from a page on another site that is not allowed. */
   function isCrossSite(headers: HeaderFields): boolean {
     return headers['sec-fetch-site'] === 'cross-site' && !crossOrigin.isAllowed(headers)
   }
@@ -199,7 +200,7 @@ export function createKeyManagementApi<Source extends object>(
     return readBody({ headers, stream, parsed: request.parsedBody }, maxBodyBytes)
   }
 
-  /** What is not ours is a fault: a broken part never becomes a wrong answer. */
+  /** An error that is not ours is a fault: a broken part never becomes a wrong answer. */
   function toError(error: unknown): LatchkeyError {
     if (isLatchkeyError(error)) return error
     keys.report({ type: 'fault', operation: 'management', error })
@@ -209,7 +210,7 @@ export function createKeyManagementApi<Source extends object>(
   return Object.freeze({ handle })
 }
 
-/** Only what names `api-keys` is out of reach of every wildcard. @throws TypeError */
+/** Wildcards cover everything except `api-keys`. @throws TypeError */
 function checkVerifyPermission(value: PermissionRequirement): PermissionRequirement {
   const requirement = resolveRequirement('verifyPermission', value)
   for (const alternative of [requirement].flat()) {
@@ -236,7 +237,7 @@ function splitUrl(url: string): { pathname: string; search: string } {
 
 const MAX_PARAMETERS = 32
 
-/** A parameter that is given twice is a list, which none may be. Strangers send queries too, so that not all of a long one is read. */
+/** A parameter given twice becomes a list, which no schema accepts. Anyone can send a query, so the number of parameters is bounded. */
 function readQuery(search: string): Record<string, unknown> {
   if (search.split('&', MAX_PARAMETERS + 1).length > MAX_PARAMETERS) {
     throw invalidRequest('query', `at most ${MAX_PARAMETERS} parameters`)

@@ -9,11 +9,11 @@ export type { ClientFields, DurationCeiling, QuotaCeiling } from './client-field
 export type { Action } from './policy.ts'
 export type { RequestLimitOptions } from './request-limit.ts'
 
-/** What `apiKeyRouter` asks of the application, and what it allows. */
+/** Options of `apiKeyRouter`. */
 export interface ApiKeyRouterOptions extends KeyManagementApiOptions<Context> {
   /**
-   * Under which path it answers; requests for others pass on to the next middleware. `/` answers all: behind `koa-mount`, which takes
-   * the path away.
+   * The path to answer under. Requests for other paths go to the next middleware. `/` answers all requests: use it with `koa-mount`,
+   * which removes the path.
    *
    * @default '/api-keys'
    */
@@ -28,7 +28,7 @@ export interface ApiKeyRouterOptions extends KeyManagementApiOptions<Context> {
 }
 
 /**
- * Keys over HTTP: a middleware that answers every request under `path`.
+ * Creates a middleware for managing keys over HTTP. It answers every request under `path`.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -54,20 +54,20 @@ export function apiKeyRouter(keys: ApiKeys, options: ApiKeyRouterOptions): Middl
       source: context,
       parsedBody,
     })
-    // While the store was asked, somebody else may have answered.
+    // Another middleware, such as a timeout, may have answered in the meantime.
     if (context.headerSent) return
     context.status = status
     const { Vary: vary, ...fields } = headers
-    // Others may have said what their part of the answer varies by.
+    // Other middlewares may have set `Vary` too.
     if (vary !== undefined) context.vary(vary)
     context.set(fields)
     context.body = body
-    // Where the application answers by itself, Koa ends no response.
+    // Koa does not end the response if the application responds by itself.
     if (context.respond === false) context.res.end(body)
   }
 }
 
-/** Without the slash at its end. */
+/** The path without a trailing slash. */
 function checkPath(value: unknown): string {
   const path = checkText('path', value, 1_000)
   if (!path.startsWith('/')) throw new OptionError('path', 'begin with "/"')

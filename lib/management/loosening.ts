@@ -6,18 +6,18 @@ import { type CompiledLimit, compileRateLimits, type RateLimit } from '../core/l
 import { isSameData } from '../internal/plain-data.ts'
 import { exceededLimit } from './ceilings.ts'
 
-/** What may be done to one key that is there. */
+/** An action on one existing key. */
 export type KeyAction = 'read' | 'update' | 'enable' | 'disable' | 'rotate' | 'revoke'
 
 /**
- * What of an action makes a key freer than it is, if anything does: the name of the setting that does, or of the action. Whoever does
- * that has to be allowed to grant all that the key has afterwards, since for that person it is as good as a new key.
+ * Returns the setting or the action that makes a key freer, or null. The actor must then be allowed to grant all permissions that the
+ * key has afterwards, since a freer key is as good as a new one.
  *
- * What cannot be compared counts as freer: a limit with another name, kind or window, a block of addresses that no single
+ * A value that cannot be compared counts as freer: a limit with another name, kind or window, a block of addresses that no single
  * entry covers, a refill by another calendar.
  *
- * @param settings those that the action changes
- * @param defaults the rate limits of keys that have none of their own
+ * @param settings the settings that the action changes
+ * @param defaults the rate limits of keys without their own
  */
 export function findLoosening(
   action: KeyAction,
@@ -35,7 +35,7 @@ export function findLoosening(
 
 const IS_LOOSENING: { readonly [action in Exclude<KeyAction, 'update'>]: boolean } = {
   read: false,
-  // A key that works again is as good as new, and so is one whose secret somebody gets to know.
+  // A key that works again is as good as a new one, and so is a key with a new secret.
   enable: true,
   rotate: true,
   disable: false,
@@ -47,7 +47,7 @@ type Loosens = (after: Partial<KeySettings>, before: ApiKey, defaults: readonly 
 const LOOSENS: { readonly [setting in keyof KeySettings]-?: Loosens | null } = {
   name: null,
   metadata: null,
-  // What a change adds has to be grantable by itself; with that, the rest of the key is no freer than before.
+  // The actor needs only the added permissions: they do not make the rest of the key freer.
   permissions: null,
   expiresAt: ({ expiresAt }, before) => isHigher(expiresAt?.getTime(), before.expiresAt?.getTime()),
   idleExpiryMs: ({ idleExpiryMs }, before) => isHigher(idleExpiryMs, before.idleExpiryMs),
@@ -57,7 +57,7 @@ const LOOSENS: { readonly [setting in keyof KeySettings]-?: Loosens | null } = {
   quota: ({ quota = null }, before) => isMoreQuota(quota, before.quota),
 }
 
-/** Without a number nothing bounds the key. */
+/** No number means no bound. */
 function isHigher(after: number | null | undefined, before: number | null | undefined): boolean {
   return (after ?? Infinity) > (before ?? Infinity)
 }

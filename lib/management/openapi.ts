@@ -3,21 +3,21 @@ import { type ErrorCode, LatchkeyError, titleOf } from '../errors.ts'
 import { OPERATIONS, type Operation } from './operations.ts'
 import { NAMED } from './schemas.ts'
 
-/** A JSON value of the document. */
+/** The parsed document. */
 export type OpenApiDocument = Readonly<Record<string, unknown>>
 
 let text: string | null = null
 
-/** The OpenAPI 3.1 document of the interface, as JSON. Paths are relative to where it is mounted. */
+/** Returns the OpenAPI 3.1 document of the interface as JSON. Its paths are relative to the mount path. */
 export function openApiDocument(): string {
   text ??= JSON.stringify(createDocument())
   return text
 }
 
-/** The codes that an operation may be refused with. */
+/** The error codes that an operation may return. */
 export function codesOf(operation: Operation): readonly ErrorCode[] {
   const { id, action, isChange, isVersioned, body, path, codes } = operation
-  // It is the same for everybody, and made of nothing but this file.
+  // The document is the same for every caller and reads neither a key nor the store.
   if (id === 'openapi') return ['invalid_request']
   return [
     'invalid_request',
@@ -25,7 +25,7 @@ export function codesOf(operation: Operation): readonly ErrorCode[] {
       ? ['missing_key' as const]
       : (['authentication_required', 'session_required'] as const)),
     ...KEY_CODES,
-    // Nothing else costs a key anything: giving it up is free, and all that takes a session refuses it.
+    // Nothing else charges a key: revoking itself is free, and operations that take a session refuse it.
     ...(id === 'verify' || id === 'self' ? (['rate_limited', 'quota_exceeded'] as const) : []),
     ...(id === 'verify' ? (['insufficient_permissions'] as const) : []),
     ...(action !== null ? (['too_many_requests'] as const) : []),
@@ -54,8 +54,8 @@ function createDocument(): OpenApiDocument {
       title: 'API keys',
       version: '1',
       description:
-        'Paths are relative to where the interface is mounted. Requests are made with a login session of the application, unless ' +
-        'they say that they take a key.',
+        'Paths are relative to where the interface is mounted. Requests need a login session of the application, except for the ' +
+        'operations that take a key.',
     },
     servers: [{ url: '.' }],
     paths,
@@ -82,7 +82,7 @@ function describeOperation(operation: Operation): unknown {
     ...(parameters.length > 0 && { parameters }),
     ...(body && {
       requestBody: {
-        // A body that says nothing is `{}`: a request without one could come from a form of another site.
+        // An empty body is `{}`: a form on another site could send a request without one.
         required: true,
         content: { 'application/json': { schema: { $ref: refTo(body) } } },
       },
@@ -99,7 +99,7 @@ function describeSuccess({ id, success, isVersioned, isIdempotent }: Operation):
     success.schema === null ? { type: 'object' } : { $ref: `#/components/schemas/${success.schema}` }
   const hasTag = isVersioned || isIdempotent || id === 'read'
   return {
-    description: success.status === 201 ? 'Made.' : 'Done.',
+    description: success.status === 201 ? 'Created.' : 'OK.',
     ...(hasTag && {
       headers: { ETag: { description: 'The version of the key.', schema: { type: 'string' } } },
     }),
@@ -163,7 +163,8 @@ function headerParameters({ isVersioned, isIdempotent }: Operation): unknown[] {
             in: 'header',
             required: false,
             schema: { type: 'string' },
-            description: 'Makes the change only to this version of the key: its `ETag`.',
+            description:
+              'The `ETag` of the version to change. If the key has changed since, the request fails.',
           },
         ]
       : []),
@@ -175,7 +176,7 @@ function headerParameters({ isVersioned, isIdempotent }: Operation): unknown[] {
             required: false,
             schema: { type: 'string', pattern: '^[\\x21-\\x7e]{1,255}$' },
             description:
-              'A repetition with the same makes no second key: it is answered with `already_done`.',
+              'Makes a retry safe. A second request with the same value creates no key and returns `already_done`.',
           },
         ]
       : []),
@@ -188,7 +189,7 @@ function refTo(schema: z.ZodType): string {
   return `#/components/schemas/${found[0]}`
 }
 
-/** Each named schema once; wherever else it occurs, a reference to it. */
+/** Each named schema once. Other places refer to it. */
 function namedSchemas(): Record<string, unknown> {
   const registry = z.registry<{ id: string }>()
   for (const [id, schema] of Object.entries(NAMED)) registry.add(schema, { id })
@@ -196,12 +197,12 @@ function namedSchemas(): Record<string, unknown> {
   return Object.fromEntries(Object.entries(schemas).map(([id, schema]) => [id, withoutIds(schema)]))
 }
 
-/** `output` is what the text of a parameter stands for: a number. */
+/** `output` describes the parsed parameter: a number where the query holds its text. */
 function toJsonSchema(schema: z.ZodType, io: 'input' | 'output'): object {
   return z.toJSONSchema(schema, { io })
 }
 
-/** An OpenAPI document has its own place for both. */
+/** OpenAPI keeps both elsewhere. */
 function withoutIds(schema: object): object {
   const { $schema: _schema, $id: _id, ...rest } = schema as Record<string, unknown>
   return rest

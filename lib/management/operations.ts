@@ -18,32 +18,32 @@ import {
 
 export type OperationId = Action | 'delete' | 'self' | 'self_revoke' | 'verify' | 'openapi'
 
-/** One thing that can be asked for: what `operationId` names in the document. */
+/** One operation of the interface. Its `id` is the `operationId` in the document. */
 export interface Operation {
   readonly id: OperationId
   readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
-  /** Relative to where the interface is mounted; `{id}` is a key's. */
+  /** Relative to the mount path; `{id}` is the id of a key. */
   readonly path: string
   readonly summary: string
-  /** What the policy decides about; null where only a key may ask, for itself. */
+  /** The action that the policy decides; null for operations that take a key instead of a session, and for the document. */
   readonly action: Action | null
   readonly isChange: boolean
   readonly query: z.ZodObject
   readonly body: z.ZodObject | null
-  /** Members that a key has and nobody may set. */
+  /** Members of a key that no request may set. */
   readonly fixed: readonly string[]
-  /** What is answered where all is well. */
+  /** The response on success. */
   readonly success: { readonly status: 200 | 201; readonly schema: keyof typeof NAMED | null }
   readonly isVersioned: boolean
   readonly isIdempotent: boolean
-  /** What it may be refused with, besides what every operation of its kind may be. */
+  /** Error codes of this operation, besides those that every operation of its kind shares. */
   readonly codes: readonly ErrorCode[]
 }
 
 const FIELD_CODES = ['permissions_exceeded', 'field_not_allowed', 'ceiling_exceeded'] as const
 
 export const OPERATIONS: readonly Operation[] = [
-  operation('list', 'GET', '/', 'Lists keys in the order of their creation, the oldest or the newest first', {
+  operation('list', 'GET', '/', 'Lists keys by creation time, oldest or newest first', {
     query: listQuery,
     success: { status: 200, schema: 'ApiKeyPage' },
     codes: ['not_permitted', 'invalid_cursor'],
@@ -59,67 +59,79 @@ export const OPERATIONS: readonly Operation[] = [
     'revoke_all',
     'POST',
     '/revoke',
-    'Revokes the keys of an owner, or those that somebody has issued',
+    'Revokes all keys of an owner, or all keys that one user or program issued',
     {
       body: revokeAllBody,
       success: { status: 200, schema: 'RevokedCount' },
       codes: ['not_permitted', 'conflict', 'unsupported'],
     },
   ),
-  operation('erase', 'POST', '/erase', 'Erases an owner: its keys, and its traces on keys of others', {
-    body: eraseBody,
-    success: { status: 200, schema: 'ErasedOwner' },
-    codes: ['not_permitted', 'conflict', 'unsupported'],
-  }),
+  operation(
+    'erase',
+    'POST',
+    '/erase',
+    'Erases an owner: removes its keys and forgets it on the keys of others',
+    {
+      body: eraseBody,
+      success: { status: 200, schema: 'ErasedOwner' },
+      codes: ['not_permitted', 'conflict', 'unsupported'],
+    },
+  ),
   operation('verify', 'POST', '/verify', 'Verifies a key for another service', {
     action: null,
     body: verifyBody,
     success: { status: 200, schema: 'Verification' },
     codes: ['too_many_requests'],
   }),
-  operation('self', 'GET', '/self', 'Shows the key that asks', {
+  operation('self', 'GET', '/self', 'Returns the key that sent the request', {
     action: null,
     codes: ['too_many_requests'],
   }),
-  operation('self_revoke', 'POST', '/self/revoke', 'Revokes the key that asks', {
+  operation('self_revoke', 'POST', '/self/revoke', 'Revokes the key that sent the request', {
     action: null,
     body: revokeBody,
     codes: ['not_found', 'conflict', 'unsupported'],
   }),
-  operation('openapi', 'GET', '/openapi.json', 'This document', {
+  operation('openapi', 'GET', '/openapi.json', 'Returns this document', {
     action: null,
     success: { status: 200, schema: null },
   }),
-  operation('read', 'GET', '/{id}', 'Shows a key', { codes: ['not_permitted'] }),
-  operation('update', 'PATCH', '/{id}', 'Changes settings of a key; what is left out stays', {
+  operation('read', 'GET', '/{id}', 'Returns a key', { codes: ['not_permitted'] }),
+  operation('update', 'PATCH', '/{id}', 'Changes settings of a key; omitted settings stay as they are', {
     body: updateBody,
     fixed: FIXED_FIELDS.update,
     isVersioned: true,
     codes: [...FIELD_CODES, 'not_permitted', 'conflict', 'too_many_keys', 'unsupported'],
   }),
-  operation('delete', 'DELETE', '/{id}', 'Revokes a key: the same as POST /{id}/revoke without a reason', {
+  operation('delete', 'DELETE', '/{id}', 'Revokes a key permanently, without a reason', {
     action: 'revoke',
     isVersioned: true,
     codes: ['not_permitted', 'conflict', 'unsupported'],
   }),
-  operation('enable', 'POST', '/{id}/enable', 'Lets a disabled key work again', {
+  operation('enable', 'POST', '/{id}/enable', 'Enables a disabled key', {
     body: noBody,
     isVersioned: true,
     codes: ['not_permitted', 'permissions_exceeded', 'conflict'],
   }),
-  operation('disable', 'POST', '/{id}/disable', 'Stops a key until it is enabled again', {
+  operation('disable', 'POST', '/{id}/disable', 'Disables a key until someone enables it again', {
     body: noBody,
     isVersioned: true,
     codes: ['not_permitted', 'conflict'],
   }),
-  operation('rotate', 'POST', '/{id}/rotate', 'Issues a successor and lets the key end after a grace', {
-    body: rotateBody,
-    success: { status: 201, schema: 'RotatedKey' },
-    isVersioned: true,
-    isIdempotent: true,
-    codes: [...FIELD_CODES, 'not_permitted', 'conflict', 'too_many_keys', 'already_done', 'unsupported'],
-  }),
-  operation('revoke', 'POST', '/{id}/revoke', 'Stops a key for good', {
+  operation(
+    'rotate',
+    'POST',
+    '/{id}/rotate',
+    'Issues a successor; the previous key keeps working for a grace period',
+    {
+      body: rotateBody,
+      success: { status: 201, schema: 'RotatedKey' },
+      isVersioned: true,
+      isIdempotent: true,
+      codes: [...FIELD_CODES, 'not_permitted', 'conflict', 'too_many_keys', 'already_done', 'unsupported'],
+    },
+  ),
+  operation('revoke', 'POST', '/{id}/revoke', 'Revokes a key permanently', {
     body: revokeBody,
     isVersioned: true,
     codes: ['not_permitted', 'conflict', 'unsupported'],
@@ -127,7 +139,7 @@ export const OPERATIONS: readonly Operation[] = [
 ]
 
 /**
- * Which operation a request asks for.
+ * Finds the operation for a request.
  *
  * @throws LatchkeyError `not_found`, `method_not_allowed`
  */
@@ -142,13 +154,13 @@ export function matchRoute(
   throw refusal('method_not_allowed', {}, { Allow: methodsAt(pathname) })
 }
 
-/** The methods that a path has, as `Allow` lists them. @throws LatchkeyError `not_found` */
+/** The methods of a path, as `Allow` lists them. @throws LatchkeyError `not_found` */
 export function methodsAt(pathname: string): string {
   const { here } = operationsAt(pathname)
   return here.flatMap((one) => (one.method === 'GET' ? ['GET', 'HEAD'] : [one.method])).join(', ')
 }
 
-/** The operations of a path, of which there is at least one, and its first segment. */
+/** The operations of a path, at least one, and the first segment of the path. */
 function operationsAt(pathname: string): { first: string; here: readonly Operation[] } {
   const [first = '', second, ...more] = pathname.replace(/^\//, '').split('/')
   if (more.length > 0) throw refusal('not_found')
@@ -172,7 +184,7 @@ function operation(
     method,
     path,
     summary,
-    // Those that name none are about an action of their own name.
+    // By default, the action has the same name as the operation.
     action: id as Action,
     isChange: method !== 'GET',
     query: noQuery,
@@ -186,7 +198,7 @@ function operation(
   return Object.freeze({ ...defaults, ...rest })
 }
 
-/** What cannot be decoded is no id of anything. */
+/** A text that cannot be decoded is not the id of any key. */
 function decode(text: string): string {
   try {
     return decodeURIComponent(text)

@@ -1,13 +1,13 @@
 import { checkObject } from '../internal/options.ts'
 
-/** A member that an object has itself; what somebody has put on a prototype is no right and no wish of anybody. */
+/** Reads an object's own member. A polluted prototype must never grant a right or change a request. */
 export function ownMember(object: object, name: string): unknown {
   return Object.hasOwn(object, name) ? (object as Record<string, unknown>)[name] : undefined
 }
 
 /**
- * Requires an object as `checkObject` does, whose members are its own: those of a class, such as a getter, would not count, and what
- * is left out is as a rule less bounded.
+ * Like `checkObject`, and also refuses known members that the object inherits from a class, such as getters: they would not count, and
+ * a missing member usually means fewer bounds.
  *
  * @throws TypeError
  */
@@ -22,7 +22,7 @@ export function checkOwnMembers(
   throw new TypeError(`"${name}.${inherited}" must be a member of the object itself, and not of its class`)
 }
 
-/** Whether a class of the object has such a member; what somebody has put on `Object.prototype` is of no class. */
+/** Whether a class of the object has such a member. `Object.prototype` is not a class here. */
 function isOfClass(object: object, member: string): boolean {
   const prototype: object | null = Object.getPrototypeOf(object)
   if (prototype === null || Object.getPrototypeOf(prototype) === null) return false

@@ -22,12 +22,12 @@ import { findLoosening, type KeyAction } from './loosening.ts'
 import { checkOwnMembers, ownMember } from './own-member.ts'
 import { checkValues, type Given, isRefusal, type KnownMembers, readMembers } from './requested-change.ts'
 
-/** What may be done with keys over HTTP. `revoke_all` revokes those of an owner, or those that somebody has issued. */
+/** An action on keys over HTTP. `revoke_all` revokes the keys of an owner, or the keys that one user or program issued. */
 export type Action = keyof Changes
 
-/** For each action what a decision for it says to do: to be handed to `keys` as it is. */
+/** The permitted change for each action, to pass to `keys` unchanged. */
 export interface Changes {
-  /** Whose keys to list; null lists everybody's. Never empty. */
+  /** The owners whose keys to list, at least one; null lists the keys of all owners. */
   list: { readonly owners: readonly Owner[] | null }
   issue: Omit<IssueOptions, 'by' | 'createdBy'>
   read: Readonly<Record<never, never>>
@@ -36,22 +36,22 @@ export interface Changes {
   disable: Readonly<Record<never, never>>
   rotate: Pick<RotateOptions, 'graceMs' | 'expiresAt'>
   revoke: { readonly reason?: string }
-  /** The keys of an owner, or those that somebody has issued; with both, those of the owner that somebody has issued. */
+  /** The keys of an owner, or the keys that `createdBy` issued; with both, the keys of the owner that `createdBy` issued. */
   revoke_all: (
     | { readonly owner: Owner; readonly createdBy?: string }
     | { readonly owner?: undefined; readonly createdBy: string }
   ) & { readonly reason?: string }
-  /** Everything of an owner, for administrators alone. */
+  /** Everything about an owner. Only administrators may erase. */
   erase: { readonly owner: Owner } & Pick<EraseOptions, 'knownAs'>
 }
 
 export type Decision<A extends Action = Action> = { readonly ok: true; readonly change: Changes[A] } | Refusal
 
 export interface PolicyOptions {
-  /** What actors that are no admins may set. */
+  /** What actors who are not admins may set. */
   clientFields?: ClientFields
   /**
-   * How many keys an owner may have that are active or disabled, at least 1.
+   * How many active and disabled keys an owner may have, at least 1.
    *
    * @default null (any number)
    */
@@ -62,11 +62,11 @@ export interface PolicyOptions {
 export interface Policy {
   readonly clientFields: ResolvedClientFields
   readonly maxKeysPerOwner: number | null
-  /** The rate limits of keys that have none of their own. */
+  /** The rate limits of keys without their own. */
   readonly defaultLimits: readonly CompiledLimit[]
 }
 
-/** Checks the policy once and for all. @throws TypeError naming the option. */
+/** Checks the policy once. @throws TypeError naming the option. */
 export function resolvePolicy(
   options: PolicyOptions = {},
   defaultLimits: readonly CompiledLimit[] = [],
@@ -81,17 +81,17 @@ export function resolvePolicy(
 }
 
 /**
- * Whether an actor may do this, and with what. Pure: it reads no clock and asks nobody.
+ * Decides whether an actor may do this, and returns the permitted change. Pure: it reads no clock and makes no call.
  *
- * The decision holds for the key as it was handed in. Pass its version on (`expectedVersion`), or the key may have become another
- * one in between. What a key's state forbids is left to `keys`, which sees it at the moment of the change: a revoked key is never changed and
- * a rotated one never prolonged, both `conflict`.
+ * The decision holds for the key as passed in. Pass on its version (`expectedVersion`), since the key may change in between. `keys`
+ * checks the state of the key when it makes the change: it never changes a revoked key and never extends a rotated one, both
+ * `conflict`.
  *
- * The refusal that comes first: a key of somebody else is `not_found`, as one that does not exist; an ability that is lacking
- * `not_permitted`; then the names of fields, then their values, then permissions and ceilings.
+ * The first refusal wins. The order is: `not_found` for another owner's key, as for one that does not exist; `not_permitted` for a
+ * missing ability; then names of fields, values of fields, permissions and ceilings.
  *
- * @param key what the action is about; null where there is none, or where the action is about no key
- * @param change what is asked for, as a client has sent it, with dates as `Date`
+ * @param key the key to act on; null if it does not exist, or if the action is not about one key
+ * @param change the change as the client sent it, with dates as `Date`
  * @param now milliseconds since the epoch
  */
 export function decide<A extends Action>(
@@ -102,7 +102,7 @@ export function decide<A extends Action>(
   policy: Policy,
   now: number,
 ): Decision<A> {
-  // The table holds for each action what decides it: TypeScript does not see the two agree.
+  // The table has the right function for each action, but TypeScript cannot see that.
   return DECISIONS[action]({ actor, key, change, policy, now }) as Decision<A>
 }
 
@@ -114,7 +114,7 @@ interface PolicyQuestion {
   readonly now: number
 }
 
-/** What a key has and no request may set, by what is asked for. */
+/** Members of a key that no request may set, by action. */
 export const FIXED_FIELDS = Object.freeze({
   issue: ['createdBy'],
   update: ['owner', 'createdBy', 'prefix'],
@@ -150,7 +150,7 @@ function decideList(asked: PolicyQuestion): Decision<'list'> {
   }
   if (actor.admin === true) return permit({ owners: null })
   if (readable.length <= MAX_LISTED_OWNERS) return permit({ owners: readable })
-  return refuse('invalid_request', 'owner', `one owner, where you have more than ${MAX_LISTED_OWNERS}`)
+  return refuse('invalid_request', 'owner', `one owner, since you have more than ${MAX_LISTED_OWNERS}`)
 }
 
 function decideIssue(asked: PolicyQuestion): Decision<'issue'> {
@@ -200,13 +200,13 @@ function decideRevokeAll(asked: PolicyQuestion): Decision<'revoke_all'> {
     return permit({ owner, ...(createdBy !== undefined && { createdBy }), ...reason })
   }
   if (createdBy === undefined) return refuse('invalid_request', 'owner', 'an "owner", a "createdBy", or both')
-  // What somebody has issued may belong to any owner.
+  // An issuer's keys may belong to any owner.
   return actor.admin === true
     ? permit({ createdBy, ...reason })
-    : refuse('not_permitted', 'createdBy', 'it together with an "owner"')
+    : refuse('not_permitted', 'createdBy', 'a value together with an "owner"')
 }
 
-/** What is removed cannot be looked into any more, so nobody does it to keys of their own. */
+/** Erasing removes evidence, so an actor cannot erase its own keys. */
 function decideErase(asked: PolicyQuestion): Decision<'erase'> {
   if (asked.actor.admin !== true) return refuse('not_permitted')
   const given = readGiven(asked, { known: ['owner', 'knownAs'] })
@@ -218,12 +218,12 @@ function decideErase(asked: PolicyQuestion): Decision<'erase'> {
 }
 
 function ownerWith(ability: Ability): string {
-  return `an owner with whose keys you may "${ability}"`
+  return `an owner for whose keys you have "${ability}"`
 }
 
 type KeyQuestion = PolicyQuestion & { readonly key: ApiKey }
 
-/** Decides what is about a key: first whether it is the actor's at all, and then whether the actor may make it as free. */
+/** Decides an action on one key: first whether the actor manages it, then whether the actor may loosen it that far. */
 function onKey<A extends KeyAction>(
   action: A,
   needed: readonly Ability[],
@@ -241,7 +241,7 @@ function onKey<A extends KeyAction>(
   }
 }
 
-/** To make a key freer, an actor must be allowed to grant all that it has afterwards, by each ability that the action takes. */
+/** To loosen a key, an actor must be able to grant all permissions that it has afterwards, by each ability that the action needs. */
 function refuseLoosening(
   action: KeyAction,
   needed: readonly Ability[],
@@ -258,18 +258,18 @@ function refuseLoosening(
   return exceeded ? refusePermissions(exceeded, action === 'update' ? `, to loosen "${loosened}"` : '') : null
 }
 
-/** The members of the change, each known, open to this actor, and right in itself. */
+/** The members of the change: each is known, open to this actor, and valid. */
 function readGiven({ actor, change, policy, now }: PolicyQuestion, members: KnownMembers): Given | Refusal {
   const given = readMembers(change, members)
   if (isRefusal(given)) return given
   const closed = Object.keys(given).find((name) => ownMember(policy.clientFields, name) === false)
   if (closed !== undefined && actor.admin !== true) {
-    return refuse('field_not_allowed', closed, 'nothing: it is for administrators')
+    return refuse('field_not_allowed', closed, 'nothing: only administrators may set it')
   }
   return checkValues(given, now)
 }
 
-/** Holds the settings of a new or a changed key to what the actor may grant, and to the ceilings. */
+/** Checks the settings of a new or changed key against what the actor may grant and against the ceilings. */
 function boundFields(
   given: Partial<IssueOptions>,
   asked: PolicyQuestion,
@@ -302,7 +302,7 @@ function* boundedFields(
   yield ['idleExpiryMs', boundIdleExpiry(given.idleExpiryMs, idleExpiryMs, measure)]
 }
 
-/** What all that the actor grants to a key of this owner has to lie within. */
+/** The ceilings for everything that the actor grants to a key of this owner. */
 function permissionCeilings(
   { actor, policy }: PolicyQuestion,
   owner: Owner,

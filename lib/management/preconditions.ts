@@ -6,7 +6,7 @@ export function writeETag({ version }: Pick<ApiKey, 'version'>): string {
   return `"${version}"`
 }
 
-/** The entity tags of `If-Match` (RFC 9110 §13.1.1); null where any version will do. @throws LatchkeyError `invalid_request` */
+/** The entity tags of `If-Match` (RFC 9110 §13.1.1); null for any version. @throws LatchkeyError `invalid_request` */
 export function readIfMatch(given: string | string[] | undefined): readonly string[] | null {
   if (given === undefined) return null
   const text = String(given).trim()

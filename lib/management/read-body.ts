@@ -6,12 +6,12 @@ import { invalidRequest, refusal } from './refusal.ts'
 
 export const DEFAULT_MAX_BODY_BYTES = 65_536
 
-/** A body as it came, or as a middleware of the application has read it already. */
+/** A body as received, or as a middleware of the application has parsed it. */
 export interface BodySource {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
   /** Unread, unless a middleware was here before. */
   readonly stream: object
-  /** What that one has made of it. */
+  /** The body as that middleware parsed it. */
   readonly parsed: unknown
 }
 
@@ -20,11 +20,11 @@ export function checkMaxBodyBytes(value: unknown = DEFAULT_MAX_BODY_BYTES): numb
 }
 
 /**
- * The JSON of a request; `{}` where it has no body. A content type that is not JSON is refused even so: what is left are requests
- * that a form of another site cannot send.
+ * Reads the JSON of a request; `{}` if it has no body. Even then it refuses a content type other than JSON: a form on another site
+ * cannot send one.
  *
  * @throws LatchkeyError `unsupported_media_type`, `body_too_large`, `invalid_request`
- * @throws Error when the body was read before and nothing of it was left here: a fault.
+ * @throws Error when a middleware read the body and did not keep it: a fault.
  */
 export async function readBody({ headers, stream, parsed }: BodySource, maxBytes: number): Promise<unknown> {
   if (!isJson(headers['content-type']) || !isPlain(headers['content-encoding'])) {
@@ -34,12 +34,12 @@ export async function readBody({ headers, stream, parsed }: BodySource, maxBytes
   const incoming = stream as IncomingMessage
   if (!isRead(incoming)) return parseJson(await readBytes(incoming, headers, maxBytes))
   if (parsed === undefined) {
-    // Without a length and without chunks there was nothing to read; a `Request` of the web says so itself.
+    // Without a length and without chunks, there was nothing to read. A web `Request` says so itself.
     if (isEmpty(headers) && !hasBody(stream)) return {}
-    throw new Error('the body was read by a middleware that left nothing of it')
+    throw new Error('a middleware read the body and did not keep it')
   }
   if (typeof parsed !== 'string' && !isUint8Array(parsed)) return parsed
-  // Nothing need have said how long it would be.
+  // The request may not have declared its length.
   if (Buffer.byteLength(parsed) > maxBytes) throw tooLarge(maxBytes)
   return parseJson(parsed)
 }
@@ -49,7 +49,7 @@ async function readBytes(
   headers: BodySource['headers'],
   maxBytes: number,
 ): Promise<Uint8Array> {
-  // Nothing comes from it any more, not even its end.
+  // A destroyed stream emits nothing, not even its end.
   if (stream.destroyed) throw incomplete()
   try {
     return await getRawBody(stream, {
@@ -90,7 +90,7 @@ function isPlain(encoding: unknown): boolean {
 }
 
 function isRead(stream: IncomingMessage): boolean {
-  // The `Request` of the web is no stream of Node: whoever hands it in has read it.
+  // A web `Request` is not a Node stream: the caller has already read it.
   if (typeof stream.on !== 'function') return true
   return stream.readableDidRead || stream.readableEnded
 }
@@ -105,7 +105,7 @@ function hasBody(stream: object): boolean {
 }
 
 function incomplete() {
-  return invalidRequest('body', 'a body as long as it was announced')
+  return invalidRequest('body', 'a complete body')
 }
 
 function tooLarge(maxBytes: number) {

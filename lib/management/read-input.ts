@@ -10,9 +10,9 @@ const MAX_DEPTH = 70
 const FORBIDDEN = ['__proto__', 'constructor']
 
 /**
- * What a client has sent, if it is of this shape; the first thing that is wrong is refused by its name.
+ * Returns the client's input if it has this shape. Otherwise the refusal names the first error.
  *
- * @param fixed what a key has and nobody may set
+ * @param fixed members of a key that no request may set
  * @throws LatchkeyError `invalid_request`, `field_not_allowed`
  */
 export function readInput<S extends z.ZodType>(
@@ -29,8 +29,8 @@ export function readInput<S extends z.ZodType>(
 }
 
 /**
- * The same for what holds a secret, which may stand at the wrong place, a name's too: a refusal names no more than a
- * member that is known.
+ * Like `readInput`, for input that holds a secret. The secret may be in the wrong place, even in a name, so a refusal names only
+ * known members.
  */
 export function readSecretInput<S extends z.ZodType>(schema: S, given: unknown): z.infer<S> {
   try {
@@ -43,7 +43,7 @@ export function readSecretInput<S extends z.ZodType>(schema: S, given: unknown):
   }
 }
 
-/** Of `permissions.projects[0]` it is `permissions`. */
+/** For `permissions.projects[0]`, returns `permissions`. */
 export function firstMember(field: string): string {
   return field.split(/[.[]/, 1)[0] ?? ''
 }
@@ -55,15 +55,15 @@ interface Place {
 }
 
 /**
- * Looks for forbidden names everywhere, without recursion: a body may be nested as deeply as it is long. A path is made only of
- * what is refused: of every value it would cost more than all the rest.
+ * Looks for forbidden names everywhere, without recursion: a body may be nested as deeply as it is long. It builds a path only for
+ * a refused value: building one for every value would cost more than all the rest.
  */
 function refuseForbidden(given: unknown): void {
   let level: Place[] = isNested(given) ? [{ value: given, name: '', parent: null }] : []
   for (let depth = 0; level.length > 0; depth++) {
     const next: Place[] = []
     for (const place of level) {
-      if (depth > MAX_DEPTH) throw invalidRequest(pathOf(place), 'a value that is nested less deeply')
+      if (depth > MAX_DEPTH) throw invalidRequest(pathOf(place), 'a value with fewer levels of nesting')
       const { value } = place
       const isList = Array.isArray(value)
       for (const name of isList ? value.keys() : Object.keys(value)) {
@@ -101,7 +101,7 @@ function refusalOfIssue(issue: z.core.$ZodIssue, schema: z.ZodType, fixed: reado
     }
     return invalidRequest(fieldName([...path, name]), known ?? 'no member of this name')
   }
-  // Of a union the alternative that comes furthest tells most.
+  // In a union, the alternative that matches furthest explains most.
   if (issue.code === 'invalid_union' && issue.errors.length > 0) {
     const inner = issue.errors
       .flatMap((errors) => errors.slice(0, 1))
@@ -123,7 +123,7 @@ function describeUnion(alternatives: readonly (readonly z.core.$ZodIssue[])[]): 
   return [...new Set(texts)].join(' or ')
 }
 
-/** In the words of what would be right. Nothing of what was sent is in it. */
+/** Describes what would be valid. The text contains nothing from the input. */
 function describeIssue(issue: z.core.$ZodIssue): string {
   switch (issue.code) {
     case 'invalid_type':
@@ -137,8 +137,8 @@ function describeIssue(issue: z.core.$ZodIssue): string {
     case 'invalid_value':
       return issue.values.map((value) => JSON.stringify(value)).join(' or ')
     case 'invalid_format':
-      if (issue.format === 'datetime') return 'a date and time of ISO 8601, such as 2030-01-31T12:00:00Z'
-      return issue.pattern === undefined ? issue.format : `what matches ${issue.pattern}`
+      if (issue.format === 'datetime') return 'an ISO 8601 date and time, such as 2030-01-31T12:00:00Z'
+      return issue.pattern === undefined ? issue.format : `a text that matches ${issue.pattern}`
     case 'invalid_key':
       return 'members with other names'
     case 'custom':

@@ -1,7 +1,7 @@
 import { type ErrorCode, LatchkeyError } from '../errors.ts'
 import type { Refusal } from './decision.ts'
 
-/** The error that answers a request: a code, the field it is about, and what would be accepted there. */
+/** Creates the error for a refused request: a code, the field at fault, and what the field accepts. */
 export function refusal(
   code: ErrorCode,
   details: Readonly<Record<string, unknown>> = {},
@@ -14,7 +14,7 @@ export function invalidRequest(field: string, accepted: string): LatchkeyError {
   return refusal('invalid_request', { field, accepted })
 }
 
-/** The error that tells of a decision. */
+/** Creates the error for a refusal by the policy. */
 export function refusalOf({ code, field, accepted }: Refusal): LatchkeyError {
   return refusal(code, { ...(field !== undefined && { field }), ...(accepted !== undefined && { accepted }) })
 }

@@ -3,8 +3,8 @@ import { OptionError } from '../internal/option-error.ts'
 import { fail, isPlainObject } from '../internal/options.ts'
 
 /**
- * Requires header fields that can be read, all of them: an object by names in lower case as Node has it, or a `Headers`, of
- * whatever realm or package. A key in anything else would not be seen, and a login beside it would pass.
+ * Requires readable header fields: an object with lower-case names, as in Node, or a `Headers` object of any realm or package.
+ * Latchkey would not see a key in anything else, and a login beside it would pass.
  *
  * @throws TypeError
  */
@@ -22,7 +22,7 @@ export function checkHeaderFields(headers: unknown): void {
   }
 }
 
-/** An instance of a class may keep its fields where nobody looks. `Object.prototype` of another realm is one as well. */
+/** An instance of a class may keep its fields elsewhere. Accepts the `Object.prototype` of another realm. */
 function hasOwnMembersOnly(object: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(object)
   return prototype === null || Object.getPrototypeOf(prototype) === null

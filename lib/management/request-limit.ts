@@ -3,44 +3,43 @@ import { retryAfterField } from '../http/header-fields.ts'
 import { checkInteger, checkObject, fail } from '../internal/options.ts'
 import { refusal } from './refusal.ts'
 
-/** How often somebody may ask, counted in this process. */
+/** How many requests a caller may make, counted in this process. */
 export interface RequestLimitOptions {
   /**
-   * How many requests an actor may make within the window, or a key, `verify` and `self/revoke` apart.
+   * How many requests an actor or a key may make within the window, not counting `verify` and `self/revoke`.
    *
    * @default 600
    */
   limit?: number
   /**
-   * How many requests to `verify` a key may make within the window. It bounds how fast a caller may guess, and counts what
-   * strangers send to it as well: set it well above what the service has to bear.
+   * How many `verify` requests a key may make within the window. It bounds how fast a caller can guess keys. It also counts requests
+   * for keys that strangers send to the caller, so set it well above the expected load.
    *
    * @default 60_000
    */
   verify?: number
   /**
-   * How many keys that are not valid a caller of `verify` is told of within the window; for further ones it is told
-   * `too_many_failures`. Good
-   * keys are answered all the same, so that nobody turns a service off with bad ones. It is a sign that something is
-   * amiss and no bound on guessing: that is the length of a key, `verify` above, the rate limits of the key that asks, and
-   * `failedAttempts` for each `ip` that it tells.
+   * For how many invalid keys a caller of `verify` gets an answer within the window; for further ones it gets `too_many_failures`.
+   * Valid keys still get an answer, so nobody can turn a service off by sending invalid ones. This limit signals that something is
+   * wrong; it does not bound guessing. The length of a key, `verify` above, the rate limits of the caller's key, and `failedAttempts`
+   * for each `ip` do.
    *
    * @default 1_000
    */
   invalidKeys?: number
   /**
-   * The window in milliseconds; it opens with the first request.
+   * The length of the window in milliseconds. It starts with the first request.
    *
    * @default 60_000
    */
   windowMs?: number
 }
 
-/** Counts by name, in windows. */
+/** Counts requests by name, in windows. */
 export interface RequestCounter {
-  /** Counts one. Milliseconds until the window ends where the count is used up already, 0 elsewhere. */
+  /** Counts one request. Returns 0, or the milliseconds until the window ends if the count is already used up. */
   count(name: string): number
-  /** Counts one. @throws LatchkeyError `too_many_requests` where the count is used up. */
+  /** Counts one request. @throws LatchkeyError `too_many_requests` if the count is already used up. */
   spend(name: string): void
 }
 
@@ -78,7 +77,7 @@ function createCounter(limit: number, windowMs: number, now: () => number): Requ
   function windowOf(name: string) {
     const kept = counts.get(name)
     const at = now()
-    // A clock that was set back opens a new one.
+    // If the clock was set back, a new window opens.
     if (kept && at >= kept.since && at < kept.since + windowMs) return kept
     const opened = { since: at, count: 0 }
     counts.set(name, opened)

@@ -8,16 +8,16 @@ import { checkShownText, isPlainObject } from '../internal/options.ts'
 import { type Refusal, refuse } from './decision.ts'
 import { ownMember } from './own-member.ts'
 
-/** What a client may name for an action, and what it may not, though a key has it. */
+/** The members that a client may name for an action, and those that a key has but no client may set. */
 export interface KnownMembers {
   readonly known: readonly string[]
   readonly fixed?: readonly string[]
 }
 
-/** The members of a change that are given, by their names; nothing else is in it. */
+/** The given members of a change, by name, and nothing else. */
 export type Given = Readonly<Record<string, unknown>>
 
-/** The members that a change names. One that is unknown, or that nobody changes, is refused; `undefined` is not given. */
+/** Reads the members of a change. Refuses unknown ones and those that no client may set. Skips `undefined`. */
 export function readMembers(change: unknown, { known, fixed = [] }: KnownMembers): Given | Refusal {
   if (change === null || change === undefined) return {}
   if (!isPlainObject(change)) return refuse('invalid_request', undefined, 'an object')
@@ -31,7 +31,7 @@ export function readMembers(change: unknown, { known, fixed = [] }: KnownMembers
   return given
 }
 
-/** Copies of the values, checked as `keys` checks them, so that what is decided is what is done. */
+/** Returns copies of the values, checked like `keys` does, so that the decision and the change use the same values. */
 export function checkValues(given: Given, now: number): Given | Refusal {
   const checked: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(given)) {
@@ -40,7 +40,7 @@ export function checkValues(given: Given, now: number): Given | Refusal {
         ? ownMember(checkSettings({ [name]: value }, now), name)
         : CHECKS[name]?.(value)
     } catch (error) {
-      // The checks refuse by throwing, and say no value.
+      // The checks throw to refuse, and their messages contain no value.
       if (!OptionError.is(error)) throw error
       return refuse('invalid_request', error.field, acceptedBy(error))
     }

@@ -8,13 +8,13 @@ import { holdsKey } from '../internal/key-text.ts'
 import { isLonger, isStorable } from '../internal/options.ts'
 
 /**
- * What travels over HTTP, in one place: bodies are checked by these schemas, and the OpenAPI document is made from them. Dates are
- * ISO 8601 texts here. What they cannot say, such as that an address is one, is checked by `keys` afterwards.
+ * Everything that travels over HTTP. These schemas check bodies, and the OpenAPI document is made from them. Dates are ISO 8601
+ * strings here. `keys` checks later what a schema cannot express, such as whether an address is valid.
  */
 
 const LAST_TIME = Date.parse('9999-12-31T23:59:59.999Z')
 
-/** In UTC a year of four digits: a fifth one is answered in a form that not everybody reads. */
+/** The year in UTC has at most four digits: not every client can parse the format of a five-digit year. */
 const date = z.iso
   .datetime({ offset: true })
   .refine((value) => !(Date.parse(value) > LAST_TIME), 'a time up to the year 9999 in UTC')
@@ -32,7 +32,7 @@ export const owner = z.strictObject({ type: text(BOUNDS.ownerType), id: text(BOU
 
 const permissionName = z.string().regex(PERMISSION_NAME)
 
-/** For each resource its actions: as a key holds them, or as they are asked for, which must ask for something. */
+/** Actions by resource: those that a key holds, or those that a request requires. A requirement must not be empty. */
 const namedActions = ({ min, max }: Bounds) =>
   z
     .record(permissionName, z.array(permissionName).min(min).max(max))
@@ -41,16 +41,16 @@ const namedActions = ({ min, max }: Bounds) =>
     .meta({ ...(min > 0 && { minProperties: min }), maxProperties: max })
 
 export const permissions = namedActions(BOUNDS.permissions).describe(
-  'For each resource the actions allowed on it. `*` stands for every action, or every resource.',
+  'The allowed actions for each resource. `*` stands for every action, or for every resource.',
 )
 
 const limit = integer(BOUNDS.limit)
 const name = z
   .string()
   .regex(LIMIT_NAME)
-  .refine((value) => value !== 'quota', 'another name than "quota"')
+  .refine((value) => value !== 'quota', 'a name other than "quota"')
   .meta({ not: { const: 'quota' } })
-const timeZone = z.string().describe('An IANA name such as `Europe/Berlin`, or an offset; `UTC` if left out.')
+const timeZone = z.string().describe('An IANA name such as `Europe/Berlin`, or an offset. Default: `UTC`.')
 
 export const rateLimit = z.union([
   z.strictObject({
@@ -71,66 +71,64 @@ const refill = z.union([
 const quota = z.strictObject({ remaining: integer(BOUNDS.remaining), refill: refill.nullable().optional() })
 const metadata = z
   .record(z.string(), z.unknown())
-  .describe('JSON that is kept with the key; not for secrets.')
+  .describe('JSON stored with the key. Do not put secrets here.')
 const status = z.enum(['active', 'disabled', 'expired', 'revoked'])
-const reason = text(BOUNDS.reason).describe('Kept with the key.')
+const reason = text(BOUNDS.reason).describe('Stored with the key.')
 const prefix = z.string().regex(PREFIX)
 // No address and no block is shorter or longer.
 const addressRule = z.string().min(2).max(49)
 
 const settings = {
-  name: text(BOUNDS.name).describe('For people.'),
+  name: text(BOUNDS.name).describe('A name for people to recognise the key by.'),
   permissions: permissions.optional(),
   rateLimits: z
     .array(rateLimit)
     .max(BOUNDS.rateLimits.max)
     .nullable()
     .optional()
-    .describe('`null`: the limits of the service.'),
+    .describe('`null` means the default limits of the service.'),
   quota: quota.nullable().optional(),
   allowedIps: z
     .array(addressRule)
     .max(BOUNDS.allowedIps.max)
     .nullable()
     .optional()
-    .describe('Addresses and CIDR blocks.'),
+    .describe('IP addresses and CIDR blocks that may use the key.'),
   expiresAt: date.nullable().optional(),
   idleExpiryMs: integer(BOUNDS.idleExpiryMs).nullable().optional(),
   metadata: metadata.optional(),
 }
 
 export const listQuery = z.strictObject({
-  ownerType: text(BOUNDS.ownerType).optional().describe('Together with `ownerId`.'),
+  ownerType: text(BOUNDS.ownerType).optional().describe('Use together with `ownerId`.'),
   ownerId: text(BOUNDS.ownerId).optional(),
   createdBy: text(BOUNDS.createdBy).optional(),
   status: status.optional(),
-  name: text(BOUNDS.name).optional().describe('The exact name.'),
+  name: text(BOUNDS.name).optional().describe('Only keys with exactly this name.'),
   expiresBefore: date
     .optional()
-    .describe(
-      'Only keys whose `expiresAt` is before this time, whatever their status. Idle expiry does not count.',
-    ),
+    .describe('Only keys whose `expiresAt` is before this time, in any status. Ignores idle expiry.'),
   order: z
     .enum(['oldest', 'newest'])
     .optional()
-    .describe('Which come first, by creation; `oldest` if left out.'),
+    .describe('Which keys come first, by creation time. Default: `oldest`.'),
   limit: z
     .string()
     .regex(/^\d{1,9}$/)
     .transform(Number)
     .pipe(z.int().min(1).max(100))
     .optional()
-    .describe('20 if left out.'),
+    .describe('The maximum number of keys on the page. Default: 20.'),
   cursor: text({ min: 1, max: 1_000 })
     .optional()
-    .describe('The `nextCursor` of the page before, with the same filter and order.'),
+    .describe('The `nextCursor` of the previous page. Keep the same filter and order.'),
 })
 
 export const noQuery = z.strictObject({})
 export const noBody = z.strictObject({})
 
 export const issueBody = z.strictObject({
-  owner: owner.optional().describe('Left out where you have one owner.'),
+  owner: owner.optional().describe('Omit it if you have only one owner.'),
   prefix: prefix.optional(),
   ...settings,
 })
@@ -140,54 +138,63 @@ export const updateBody = z.strictObject({ ...settings, name: settings.name.opti
 export const rotateBody = z.strictObject({
   graceMs: integer(BOUNDS.graceMs)
     .optional()
-    .describe('How long the previous key keeps working; 24 hours if left out.'),
+    .describe('How long the previous key keeps working, in milliseconds. Default: 24 hours.'),
   expiresAt: date.nullable().optional().describe('When the new key expires.'),
 })
 
 export const revokeBody = z.strictObject({ reason: reason.optional() })
 
 export const revokeAllBody = z.strictObject({
-  owner: owner.optional().describe('Whose keys to revoke.'),
+  owner: owner.optional().describe('Revokes keys of this owner.'),
   createdBy: text(BOUNDS.createdBy)
     .optional()
-    .describe('Or: whose issues. With `owner`, those among its keys; alone it is for administrators.'),
+    .describe(
+      'Revokes keys that this user or program issued. Together with `owner`, only those among its keys. Only administrators may use it alone.',
+    ),
   reason: reason.optional(),
 })
 
 export const eraseBody = z.strictObject({
-  owner: owner.describe('Whose keys to remove, whatever their state.'),
+  owner: owner.describe('The owner whose keys to remove, in any status.'),
   knownAs: text(BOUNDS.createdBy)
     .nullable()
     .optional()
     .describe(
-      'The identifier to forget as `createdBy` and `revokedBy` on keys of others; the id of the owner if left out, `null` for none.',
+      'The identifier to clear from `createdBy` and `revokedBy` on keys of others. Default: the id of the owner. `null` clears nothing.',
     ),
 })
 
 const required = namedActions({ ...BOUNDS.permissions, min: 1 })
 const requirement = z
   .union([required, z.array(required).min(1).max(BOUNDS.permissions.max)])
-  .describe('What the key must be permitted: all of it, or of several alternatives any one.')
+  .describe(
+    'The permissions that the key needs: all of them. A list names alternatives, of which one is enough.',
+  )
 
 const acceptedPrefix = text({ min: 1, max: 32 })
 
 export const verifyBody = z.strictObject({
-  key: z.string().describe('The key that was presented. It is neither kept nor shown.'),
+  key: z.string().describe('The presented key. The service neither stores nor returns it.'),
   permissions: requirement.optional(),
   cost: integer(BOUNDS.cost)
     .optional()
-    .describe('What the call spends where `charge` is true; 1 if left out. Otherwise nothing is spent.'),
+    .describe(
+      'How much the call spends if `charge` is true. Default: 1. Without `charge` it spends nothing.',
+    ),
   ip: text({ min: 2, max: 64 })
     .refine((ip) => readAddress(ip) !== null, 'an IP address')
     .optional()
     .describe(
-      'The address of the client that presented the key. It is believed: the key that asks is trusted with it.',
+      'The IP address of the client that presented the key. The service trusts the caller to send the real one.',
     ),
   prefix: z
     .union([acceptedPrefix, z.array(acceptedPrefix).min(1).max(256)])
     .optional()
-    .describe('Accepts only keys with this prefix, or one of these.'),
-  charge: z.boolean().optional().describe('Whether the call counts against the limits of the key.'),
+    .describe('Accepts only keys with this prefix, or with one of these prefixes.'),
+  charge: z
+    .boolean()
+    .optional()
+    .describe('Whether the call counts against the limits and the quota of the key. Default: false.'),
 })
 
 const nullableDate = date.nullable()
@@ -198,13 +205,13 @@ export const apiKey = z
     lineageId: z.string().describe('Shared by a key and its successors.'),
     name: z.string(),
     prefix: z.string(),
-    hint: z.string().describe('How the key begins.'),
+    hint: z.string().describe('The first characters of the key, to recognise it by.'),
     owner,
     createdBy: z.string().nullable(),
     permissions,
     metadata,
     enabled: z.boolean(),
-    status: status.describe('The status when this was answered. A verified key is `active`.'),
+    status: status.describe('The status at the time of the response. A verified key is `active`.'),
     rateLimits: z.array(rateLimit).nullable(),
     quota: z
       .strictObject({ remaining: z.int(), refill: refill.nullable(), nextRefillAt: nullableDate })
@@ -222,22 +229,25 @@ export const apiKey = z
     revokedReason: z.string().nullable(),
     rotatedFrom: z.string().nullable().describe('The id of the key that this one replaced.'),
     rotatedTo: z.string().nullable().describe('The id of the key that replaced this one.'),
-    version: z.int().describe('Rises with every change; the `ETag`.'),
+    version: z.int().describe('Rises with every change. It is also the `ETag`.'),
   })
-  .describe('A key as everybody may see it who may see it at all.')
+  .describe('An API key without its secret.')
 
 export const apiKeyPage = z.strictObject({
   apiKeys: z.array(apiKey),
-  nextCursor: z.string().optional().describe('Gets the next page; absent on the last one.'),
+  nextCursor: z
+    .string()
+    .optional()
+    .describe('Send it as `cursor` to get the next page. Absent on the last page.'),
 })
 
-const secret = z.string().describe('The key itself, this once.')
+const secret = z.string().describe('The secret key. No other response contains it.')
 export const issued = z.strictObject({ key: secret, apiKey })
 export const rotated = z.strictObject({ key: secret, apiKey, previous: apiKey })
 export const revokedCount = z.strictObject({ revoked: z.int() })
 export const erasedOwner = z.strictObject({
-  removed: z.int().describe('How many keys of the owner were removed.'),
-  forgotten: z.int().describe('On how many keys of others the owner was forgotten.'),
+  removed: z.int().describe('The number of removed keys.'),
+  forgotten: z.int().describe('The number of keys of other owners on which the identifier was cleared.'),
 })
 
 const limitState = z.strictObject({
@@ -265,18 +275,18 @@ export const verification = z.union([
         .strictObject({ code: z.literal('too_many_failures'), retryAfterMs: z.number() })
         .optional()
         .describe(
-          'Nothing is told of the key: its client has sent too many bad ones, or the service that asks has.',
+          'The service says nothing about the key: the client or the calling service has sent too many invalid keys.',
         ),
     })
-    .describe('No key, or one that is not valid, for whatever reason.'),
+    .describe('The key does not exist or is not valid. The response does not say which.'),
   z
     .strictObject({
       active: z.literal(true),
       apiKey: apiKey.optional(),
       limits: z.array(limitState),
-      refused: refused.optional().describe('Why a good key is refused this call.'),
+      refused: refused.optional().describe('Why the service refuses this call although the key is valid.'),
     })
-    .describe('A good key.'),
+    .describe('The key is valid.'),
 ])
 
 export const problem = z
@@ -285,13 +295,13 @@ export const problem = z
     title: z.string(),
     status: z.int(),
     code: z.string(),
-    detail: z.string().optional().describe('For people: what to do about it.'),
-    field: z.string().optional().describe('The member that the refusal is about.'),
-    accepted: z.string().optional().describe('For people: what would be accepted there.'),
+    detail: z.string().optional().describe('What to do about it, for people.'),
+    field: z.string().optional().describe('The member of the request that caused the error.'),
+    accepted: z.string().optional().describe('What `field` accepts, for people.'),
   })
-  .describe('RFC 9457.')
+  .describe('An error as problem details (RFC 9457).')
 
-/** The schemas that have a name in the document. */
+/** The named schemas of the document. */
 export const NAMED = {
   ApiKey: apiKey,
   ApiKeyPage: apiKeyPage,
@@ -314,7 +324,7 @@ export const NAMED = {
   EmptyRequest: noBody,
 } as const
 
-/** A key as it travels: its dates are texts. */
+/** An API key as JSON: its dates are ISO 8601 strings. */
 export type ApiKeyJson = z.infer<typeof apiKey>
 export type ApiKeyPageJson = z.infer<typeof apiKeyPage>
 export type IssuedKeyJson = z.infer<typeof issued>

@@ -8,7 +8,7 @@ import { firstMember } from './read-input.ts'
 import { invalidRequest } from './refusal.ts'
 import type { VerifyRequest } from './schemas.ts'
 
-/** What a caller is told of a key. Of all that is wrong with a bad one it is told nothing. */
+/** The answer to a caller about a key. It never says why a key is invalid. */
 type Verification =
   | {
       readonly active: false
@@ -24,8 +24,8 @@ type Verification =
 /**
  * Verifies a key for another service, whose own key is `caller`.
  *
- * Where the caller has asked about too many bad keys, it is told so of further ones, in an answer as where an address has sent too
- * many. A good one is answered all the same, or strangers could turn a service off by sending bad ones.
+ * Once the caller has asked about too many invalid keys, the answer for further ones is `too_many_failures`, as for an address that
+ * sent too many. Valid keys still get their answer: otherwise strangers could turn a service off by sending invalid ones.
  */
 export function createKeyVerification({
   keys,
@@ -35,7 +35,7 @@ export function createKeyVerification({
     const result = await keys.verify(request.key, optionsOf(request))
     const answer = toVerification(result)
     if (answer.active) return answer
-    // Counted and refused in one step, however many come at once.
+    // Counts and refuses in one step, however many requests are concurrent.
     const retryAfterMs = limits.invalidKeys.count(caller.id)
     if (retryAfterMs === 0 || answer.refused) return answer
     return { active: false, refused: { code: 'too_many_failures', retryAfterMs } }
@@ -53,7 +53,7 @@ function optionsOf({ permissions, cost = 1, ip, prefix, charge = false }: Verify
     checkVerifyOptions(options)
   } catch (error) {
     if (!OptionError.is(error)) throw error
-    // Names inside of an option are the client's, and may be a key by mistake.
+    // Names inside an option come from the client, and may be a key by mistake.
     throw invalidRequest(firstMember(error.field), acceptedBy(error))
   }
   return options

@@ -2,14 +2,14 @@ import type { ApiKeys } from '../core/api-keys.ts'
 import { BOUNDS } from '../core/keys/bounds.ts'
 import type { ApiKey } from '../core/keys/record.ts'
 
-/** The keys that share the quota of this one and work, or may work again: those that it has replaced, and its successors. */
+/** The predecessors and successors of a key that work or may work again: they share its quota. */
 export async function* workingRelatives(
   keys: Pick<ApiKeys, 'get'>,
   apiKey: ApiKey,
   now: number,
 ): AsyncGenerator<ApiKey> {
   let successor = apiKey
-  // No grace is longer: what was replaced before has ended.
+  // No grace period is longer: keys replaced earlier have ended.
   while (successor.rotatedFrom !== null && successor.createdAt.getTime() + BOUNDS.graceMs.max > now) {
     const older = await keys.get(successor.rotatedFrom)
     if (!older) break
@@ -25,7 +25,7 @@ async function successorOf(keys: Pick<ApiKeys, 'get'>, { rotatedTo }: ApiKey): P
   return rotatedTo === null ? null : keys.get(rotatedTo)
 }
 
-/** A key that was rotated and has expired is not brought back; any other may be. */
+/** A rotated key that has expired cannot be revived; any other key can. */
 function mayWork({ revokedAt, rotatedTo, expiresAt }: ApiKey, now: number): boolean {
   if (revokedAt !== null) return false
   return rotatedTo === null || expiresAt === null || expiresAt.getTime() > now

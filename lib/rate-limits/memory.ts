@@ -21,20 +21,20 @@ import { admittedAnswer, refusedAnswer } from './limit-answers.ts'
 
 export interface MemoryRateLimiterOptions {
   /**
-   * The time by which windows open and buckets refill.
+   * The time for opening windows and refilling buckets.
    *
    * @default the machine's clock
    */
   clock?: Pick<Clock, 'now'>
 }
 
-/** What is kept for a lineage. */
+/** The counts of a lineage. */
 interface Ledger {
   readonly versions: Map<string, KeptVersion>
-  /** By shape: keys of one lineage may differ in it for a while, and must not restart each other's count. */
+  /** By shape: the keys of one lineage may have different shapes for a while, and must not restart each other's count. */
   readonly meters: Map<string, Meter>
   expiresAt: number
-  /** With so many versions and meters, those that have ended are dropped. */
+  /** From this many versions and meters on, ended ones are dropped. */
   tidyAt: number
 }
 
@@ -43,14 +43,14 @@ interface KeptVersion {
   keptUntil: number
 }
 
-/** So often are ledgers looked at, so many at once, to drop those that have ended. */
+/** Every so many calls, the limiter looks at so many ledgers and drops ended ones. */
 const SWEEP_EVERY = 8
 const SWEEP_STEPS = 16
 
-/** A ledger with fewer versions and meters is not looked through for those that have ended. */
+/** A ledger with fewer versions and meters is not searched for ended ones. */
 const TIDY_FROM = 16
 
-/** The limiter of one process: it answers at once. */
+/** A limiter for one process. Its methods return at once, without promises. */
 export interface MemoryRateLimiter extends RateLimiter {
   check(request: LimitRequest): LimitAnswer
   raiseVersions(marks: readonly VersionMark[], retainMs: number): void
@@ -59,12 +59,12 @@ export interface MemoryRateLimiter extends RateLimiter {
 }
 
 /**
- * Counts in the memory of the process: exact for one process, and its own count in each of several.
- * It sets no timers, so a window may last for months; what has ended is swept a little with every call.
+ * Creates a rate limiter in the memory of the process. It is exact for one process; several processes count separately.
+ * It sets no timers, so a window may last for months. Calls drop ended windows, a few at a time.
  *
- * It holds one ledger for each key and its successors that were used or changed lately, about 500 bytes, until the last of
- * its limits has ended. In it are at most 256 running meters; a limit that there is no room for is refused. Ended meters, and
- * versions that nobody asks for any more, are at most as many as those that matter, and 16.
+ * It keeps one ledger, about 500 bytes, for each recently used or changed key and its successors, until the last of its limits has
+ * ended. A ledger holds at most 256 running meters and refuses a limit beyond that. It holds at most as many ended meters and unused
+ * versions as those still in use, plus 16.
  */
 export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): MemoryRateLimiter {
   const { clock = systemClock } = checkObject('options', options, ['clock']) as MemoryRateLimiterOptions
@@ -130,7 +130,7 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): Memor
   function raiseVersions(marks: readonly VersionMark[], retainMs: number): void {
     const now = clock.now()
     for (const { lineageId, keyId, version } of marks) {
-      // It may be that nothing is ever checked here: a limiter that others stand in for hears of changes all the same.
+      // A limiter that only stands in for another one hears of changes, but may never check anything.
       sweepSome(now)
       const ledger = ledgerOf(lineageId)
       const kept = ledger.versions.get(keyId)
@@ -197,7 +197,7 @@ function keepVersion(ledger: Ledger, keyId: string, version: number, until: numb
   kept.keptUntil = Math.max(kept.keptUntil, until)
 }
 
-/** Whether the meters that a charge would open can be kept beside those that are running. */
+/** Whether there is room for the meters that a charge would open. */
 function hasRoom(ledger: Ledger, limits: readonly CompiledLimit[], now: number): boolean {
   const { meters } = ledger
   if (meters.size + limits.length <= MAX_METERS) return true
@@ -205,14 +205,14 @@ function hasRoom(ledger: Ledger, limits: readonly CompiledLimit[], now: number):
   return meters.size + limits.filter(({ shape }) => !meters.has(shape)).length <= MAX_METERS
 }
 
-/** Has the limits that there is no room for read as used up. */
+/** Makes limits without room read as used up. */
 function useUp(ledger: Ledger, { limits, cost }: LimitRequest, readings: MeterReading[], now: number): void {
   for (const [i, limit] of limits.entries()) {
     if (!ledger.meters.has(limit.shape)) readings[i] = readMeter(limit, usedUpMeter(limit, now), cost, now)
   }
 }
 
-/** Drops what has ended once there is much of it: every look costs no more than what has come since the last. */
+/** Drops ended versions and meters once there are many: a search costs no more than the additions since the last one. */
 function tidy(ledger: Ledger, now: number): void {
   if (ledger.versions.size + ledger.meters.size < ledger.tidyAt) return
   dropEnded(ledger, now)
@@ -224,7 +224,7 @@ function dropEnded({ versions, meters }: Ledger, now: number): void {
   for (const [keyId, { keptUntil }] of versions) if (keptUntil <= now) versions.delete(keyId)
 }
 
-/** Keeps meters that went back with the clock, so that a refused caller does not wait for the time before. */
+/** Keeps meters that a clock set back has moved, so that a refused caller does not wait for the old time. */
 function followClock(
   ledger: Ledger,
   limits: readonly CompiledLimit[],

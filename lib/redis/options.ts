@@ -1,7 +1,7 @@
 import { OptionError } from '../internal/option-error.ts'
 import { checkText } from '../internal/options.ts'
 
-/** What the names of keys begin with. @throws TypeError */
+/** Checks the prefix of key names in Redis. @throws TypeError */
 export function checkKeyPrefix(value: unknown): string {
   const keyPrefix = checkText('keyPrefix', value, 100)
   if (!/[{}]/.test(keyPrefix)) return keyPrefix

@@ -1,9 +1,9 @@
-/** How often, at most, a connection is made anew. */
+/** How long to wait before reconnecting again. */
 const RENEW_EVERY_MS = 5_000
 
 /**
- * Leaves a connection to a server that takes no writes, and has another one made: behind some addresses another server takes
- * over, and the old one stays, as a replica that refuses every write for ever.
+ * Reconnects when the server takes no writes. Behind some addresses another server takes over, and a connection to the old one would
+ * stay with a replica that refuses every write.
  *
  * Call the function with every error of the connection.
  */
@@ -17,14 +17,14 @@ export function createRenewal(renew: () => void, now: () => number): (error: unk
   }
 }
 
-/** Whether a Redis has refused to write because it is a replica. Redis 5 and 6 say so within what they say of a script. */
+/** Whether Redis refused to write because it is a replica. Redis 5 and 6 put that inside a script error. */
 export function isReadOnlyError(error: unknown): boolean {
   return /\bREADONLY\b/.test(String((error as { message?: unknown } | null | undefined)?.message))
 }
 
 const UNCONNECTED = new Set(['connecting', 'connect', 'close', 'reconnecting'])
 
-/** Whether a client of Redis queues what it is given: it is not connected. One that retries for ever queues without a bound. */
+/** Whether a Redis client queues commands because it is not connected. A client that retries forever queues without a bound. */
 export function isQueueing({ status }: { readonly status?: string }): boolean {
   return status !== undefined && UNCONNECTED.has(status)
 }

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
 import { messageOf } from '../internal/any-realm.ts'
 
-/** As much of a client as running a script takes. */
+/** The methods of a client that running a script needs. */
 export interface ScriptClient {
   eval(script: string, numberOfKeys: number, ...args: (string | number)[]): Promise<unknown>
   evalsha(sha: string, numberOfKeys: number, ...args: (string | number)[]): Promise<unknown>
 }
 
-/** A Lua script and the SHA-1 that Redis knows it by once it was loaded. */
+/** A Lua script, and the SHA-1 by which Redis knows it once it is loaded. */
 export interface Script {
   readonly source: string
   readonly sha: string
@@ -18,7 +18,7 @@ export function createScript(text: string): Script {
   return Object.freeze({ source, sha: createHash('sha1').update(source).digest('hex') })
 }
 
-/** Runs a script; `given` has the keys, `keyCount` of them, and then the arguments. Whatever fails, rejects. */
+/** Runs a script. `given` has the keys, `keyCount` of them, and then the arguments. Every failure rejects. */
 export type RunScript = (
   script: Script,
   keyCount: number,
@@ -26,11 +26,11 @@ export type RunScript = (
 ) => Promise<unknown>
 
 /**
- * EVALSHA or, where the server does not know the script, EVAL. Of many calls at once only the first sends the source: the others wait for
- * that, and then find it known.
+ * Sends EVALSHA, or EVAL if the server does not know the script. Of many calls at once, only the first sends the source; the others
+ * wait until the server knows the script.
  */
 export function createScriptRunner(current: () => ScriptClient): RunScript {
-  /** Scripts whose source is on its way. */
+  /** Scripts whose source is being sent. */
   const loading = new Map<string, Promise<unknown>>()
 
   function runScript(
@@ -57,7 +57,7 @@ export function createScriptRunner(current: () => ScriptClient): RunScript {
       try {
         return await client.evalsha(sha, keyCount, ...given)
       } catch (error) {
-        // In a Cluster it may be another server.
+        // In a Cluster this may be another server.
         if (!isUnknownScript(error)) throw error
         return client.eval(source, keyCount, ...given)
       }

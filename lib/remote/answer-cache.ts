@@ -4,29 +4,29 @@ import { compileAllowedIps } from '../core/keys/allowed-ips.ts'
 import type { ApiKey } from '../core/keys/record.ts'
 import type { KeyFacts } from '../core/verify/decide-key.ts'
 
-/** What the service said of a key, ready to decide by. */
+/** The service's answer about a key, ready to decide from. */
 export interface Answer {
-  /** Null where the key is not valid. */
+  /** Null if the key is not valid. */
   readonly facts: KeyFacts | null
-  /** When the service was asked. The age of an answer counts from here, so that a slow one is not a young one. */
+  /** When the request to the service began. The age of an answer counts from here, so that a slow answer does not count as fresh. */
   readonly askedAt: number
-  /** How long it may be used, besides what holds for all. */
+  /** How long this answer may be used, in addition to the limit for all answers. */
   readonly maxAgeMs: number
 }
 
-/** Answers of the service by the digest of the key: the text of a key is not kept. */
+/** The service's answers by digest. The cache never holds the key itself. */
 export interface AnswerCache {
-  /** The answer, if it is held and young enough. */
+  /** The cached answer, unless it is too old. */
   peek(digest: string): Answer | undefined
-  /** Whether the last answer was that the key is good, whatever its age. */
+  /** Whether the last answer said that the key is valid, whatever its age. */
   wasGood(digest: string): boolean
-  /** Holds an answer, unless all were forgotten since `generation`. */
+  /** Caches an answer, unless the cache was cleared since `generation`. */
   hold(digest: string, answer: Answer, generation: number): void
-  /** The time by which answers age, in milliseconds. */
+  /** The time for the age of answers, in milliseconds. */
   now(): number
-  /** Whether an answer that was asked for at this moment may still be used. */
+  /** Whether an answer requested at this time may still be used. */
   isYoung(askedAt: number): boolean
-  /** Rises whenever all answers are forgotten. */
+  /** Rises whenever the cache is cleared. */
   generation(): number
   clear(): void
 }
@@ -36,14 +36,14 @@ export function createAnswerCache(
   maxEntries: number,
   clock: Pick<Clock, 'now'>,
 ): AnswerCache {
-  // Two, so that no flood of bad keys drives out good ones.
+  // Two caches, so that a flood of invalid keys does not evict valid ones.
   const good = new LRUCache<string, Answer>({ max: maxEntries })
   const bad = new LRUCache<string, Answer>({ max: maxEntries })
   let generation = 0
 
   function isYoung(askedAt: number, ageLimitMs = maxAgeMs): boolean {
     const age = clock.now() - askedAt
-    // A clock that was set back makes nothing younger.
+    // If the clock was set back, an answer does not become fresh again.
     return age >= 0 && age < maxAgeMs && age < ageLimitMs
   }
 
@@ -60,7 +60,7 @@ export function createAnswerCache(
       if (asked !== generation || !isYoung(answer.askedAt)) return
       const [here, there] = answer.facts ? [good, bad] : [bad, good]
       const known = here.peek(digest) ?? there.peek(digest)
-      // The one that was asked for later knows more, unless it is from before the clock was set back.
+      // The answer requested later is newer, unless it dates from before the clock was set back.
       if (known && known.askedAt > answer.askedAt && isYoung(known.askedAt)) return
       there.delete(digest)
       here.set(digest, answer)
@@ -73,7 +73,7 @@ export function createAnswerCache(
   }
 }
 
-/** @throws TypeError where the service lists what is no address. */
+/** @throws TypeError if the service lists an invalid address. */
 export function toAnswer(apiKey: ApiKey | null, askedAt: number): Answer {
   return {
     facts: apiKey && {
@@ -83,7 +83,7 @@ export function toAnswer(apiKey: ApiKey | null, askedAt: number): Answer {
       isAllowedIp: apiKey.allowedIps ? compileAllowedIps(apiKey.allowedIps) : null,
     },
     askedAt,
-    // A key that is used here must not become idle there: to be asked about is a use.
+    // A key in use here must not become idle in the service: only verifying it there counts as use.
     maxAgeMs: (apiKey?.idleExpiryMs ?? Infinity) / 2,
   }
 }

@@ -32,62 +32,62 @@ import { memoryRateLimiter } from '../rate-limits/memory.ts'
 import { type Answer, createAnswerCache } from './answer-cache.ts'
 import { createServiceQuestions, NO_LIMITS, type Told, type VerifyingClient } from './service-questions.ts'
 
-/** How answers of the service are used. */
+/** How to use and cache the answers of the service. */
 export interface RemoteApiKeysOptions {
   /**
-   * How long an answer of the service is used, in milliseconds, counted from when it was asked for; at most a day. It bounds
-   * how long a key that is revoked there still works here, and one that is enabled again does not. 0 asks for every request. A
-   * key that expires when it is idle is asked about at least twice within its `idleExpiryMs`.
+   * How long to use an answer of the service, in milliseconds since the request; at most a day. A revoked key may still work here for
+   * this long, and an enabled key may still fail. With 0, every request asks the service. For a key with `idleExpiryMs`, an answer
+   * lasts at most half of that time, so that a key in use does not become idle.
    *
    * @default 5_000
    */
   cacheMs?: number
   /**
-   * How many answers are held at most, for good keys and for bad ones each.
+   * How many answers to keep, separately for valid and invalid keys.
    *
    * @default 10_000
    */
   maxEntries?: number
   /**
-   * How many questions may be under way. Further ones fail with `unavailable` at once, so that a service that does not answer
-   * does not fill this process with requests that wait.
+   * How many requests to the service may be in progress. Further ones fail with `unavailable` at once, so that waiting requests do not
+   * fill this process when the service does not answer.
    *
    * @default 256
    */
   maxPending?: number
   /**
-   * Counts every call against the limits and the quota of the key. Each request is then a call of the service; only what costs
-   * nothing (`cost: 0`) is answered from the cache. Without it nothing is counted, and responses show no limits.
+   * Counts every call against the limits and the quota of the key. Each request then calls the service; only requests that cost
+   * nothing (`cost: 0`) use the cache. Without `charge`, nothing counts and responses show no limits.
    *
    * @default false
    */
   charge?: boolean
   /**
-   * The prefix of the keys that the service issues, by which a bearer token is recognised as one.
+   * The prefix of the keys that the service issues. It tells keys from other bearer tokens.
    *
    * @default none
    */
   prefix?: string
   /**
-   * How keys of other products are recognised: the `formats` of the service. Whatever has neither their shape nor that of a
-   * native key is refused without asking.
+   * The `formats` of the service, to recognise keys of other products. Any text in neither their format nor the native one is refused
+   * without asking the service.
    *
    * @default []
    */
   formats?: readonly KeyFormat[]
   /**
-   * Blocks addresses that send many invalid keys, before the service is asked; as for `createApiKeys`.
+   * Blocks addresses that send many invalid keys, before it asks the service. It takes the same options as in `createApiKeys`.
    *
    * @default false
    */
   failedAttempts?: boolean | FailedAttemptsOptions
   /**
-   * Where `failedAttempts` are counted. Not where the service counts its own, or each would count twice.
+   * Where to count `failedAttempts`. Do not share it with the service, or each failed attempt counts twice.
    *
    * @default in the memory of this process
    */
   rateLimiter?: RateLimiter
-  /** Receives every refusal and fault. Without it, what fails is a warning of the process, at most one a minute of each kind. */
+  /** Receives every refusal and fault. Without it, faults become process warnings, at most one a minute of each kind. */
   onEvent?: ApiKeyListener
   /**
    * The time, for tests.
@@ -97,13 +97,13 @@ export interface RemoteApiKeysOptions {
   clock?: Clock
 }
 
-/** Keys that another service verifies. It goes wherever `keys` does that only verifies: middlewares, the strategy. */
+/** Keys that another service verifies. Use it instead of `keys` wherever only verification is needed: middlewares, the strategy. */
 export interface RemoteApiKeys extends ApiKeyVerifier {
-  /** As `verify`, but answers at once where the answer is remembered. */
+  /** Like `verify`, but returns the result at once if the answer is in the cache. */
   verifyEager(key: string, options?: VerifyOptions): Awaitable<VerifyResult>
-  /** Takes note of what happened in a middleware: it becomes an event. */
+  /** Turns what happened in a middleware into an event. */
   report: NonNullable<ApiKeyVerifier['report']>
-  /** Forgets all answers: the service is asked anew about every key. */
+  /** Clears the cache. The next request with each key asks the service. */
   clear(): void
 }
 
@@ -120,12 +120,12 @@ const OPTIONS = [
   'clock',
 ]
 
-/** How long the limiter may take to count a failed attempt, for which nobody waits. The client has a deadline of its own. */
+/** How long the limiter may take to count a failed attempt. No request waits for it. The client has its own deadline. */
 const COUNTING_TIMEOUT_MS = 5_000
 
 /**
- * Verifies keys through another service, and remembers for a short, hard-bounded time what it said. While the service is away,
- * what is remembered is used within that bound; everything else fails with `unavailable`, and nothing passes.
+ * Verifies keys through another service and caches its answers for a short, bounded time. While the service is unavailable, cached
+ * answers stay in use within that bound. All other requests fail with `unavailable`: nothing passes unverified.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -161,7 +161,7 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
       return invalid('prefix_not_accepted', keyId, asked)
     }
     const retryAfterMs = failedAttempts.blockedForMs(asked.ip)
-    // Good keys behind a shared address keep working.
+    // Valid keys from a shared address keep working.
     if (retryAfterMs > 0 && !answers.wasGood(digest)) {
       return refuse({ ok: false, code: 'too_many_failures', retryAfterMs }, asked, keyId)
     }
@@ -182,7 +182,7 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     return refuse(toRefusedKey(refused, decided.apiKey, limits), asked, keyId)
   }
 
-  /** Decides by what the service has said, as it would itself. */
+  /** Decides from the service's answer, as the service would. */
   function decide(
     { facts }: Answer,
     limits: readonly LimitState[],
@@ -236,9 +236,9 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
   })
 }
 
-/** What a service has charged it gives back to nobody. */
+/** The service has no refund over HTTP. */
 async function refuseRefund(): Promise<boolean> {
-  throw new LatchkeyError('unsupported', '"refund" is not there over another service')
+  throw new LatchkeyError('unsupported', '"refund" does not work through another service')
 }
 
 function toRefusedKey(

@@ -5,50 +5,50 @@ import type { LimitState } from '../core/limits/rate-limit.ts'
 import type { VerifyOptions } from '../core/verify/key-verifier.ts'
 import { type Answer, type AnswerCache, toAnswer } from './answer-cache.ts'
 
-/** What is needed of a client: that of `createApiKeysClient`. Every call must come to an end, and so has a deadline there. */
+/** The part of a client that is used here, such as one from `createApiKeysClient`. Every call must settle; that client has a deadline. */
 export interface VerifyingClient {
   verify(request: VerifyKeyRequest): Promise<Verification>
 }
 
-/** What the service said, checked. */
+/** The service's checked answer. */
 export interface Told {
   readonly answer: Answer
   readonly limits: readonly LimitState[]
   readonly refused: VerificationRefusal | undefined
-  /** Where it looked at no key that comes from this address. */
+  /** Set if the service blocks this address and did not check the key. */
   readonly retryAfterMs: number | undefined
 }
 
-/** The key that is asked about. */
+/** The key to ask about. */
 export interface QuestionedKey {
-  /** What its answer is remembered by. */
+  /** The cache key of its answer. */
   readonly digest: string
   readonly key: string
   /** The id that a native key claims; null for an imported one. */
   readonly keyId: string | null
 }
 
-/** Questions to the service. Every one of them rejects with `unavailable` where there is no good answer. */
+/** Questions to the service. Each rejects with `unavailable` if there is no valid answer. */
 export interface ServiceQuestions {
-  /** Asks once for all who wait, and charges nothing. */
+  /** Asks once for all waiting requests, and charges nothing. */
   askOnce(asked: QuestionedKey, ip: string | undefined): Promise<Told>
-  /** Asks for this call alone, which counts. */
+  /** Asks for this call alone, and charges it. */
   askCharged(asked: QuestionedKey, options: VerifyOptions): Promise<Told>
-  /** Lets nobody join a question that is under way. */
+  /** Keeps later requests from joining a question in progress. */
   clear(): void
 }
 
-/** A question that is under way. */
+/** A question in progress. */
 interface Question {
   readonly askedAt: number
-  /** The address that was told to the service. */
+  /** The address that the service was told. */
   readonly address: string | undefined
   readonly work: Promise<Told>
 }
 
 export const NO_LIMITS: readonly LimitState[] = Object.freeze([])
 
-/** Asks the service, at most `maxPending` times at once, and has what it says remembered. */
+/** Asks the service, at most `maxPending` times at once, and caches the answers. */
 export function createServiceQuestions(
   client: VerifyingClient,
   answers: AnswerCache,
@@ -61,11 +61,11 @@ export function createServiceQuestions(
   async function askCharged({ digest, key, keyId }: QuestionedKey, options: VerifyOptions): Promise<Told> {
     const generation = answers.generation()
     const told = await ask(chargedRequest(key, options), keyId)
-    // What is not accepted for its prefix may be good elsewhere.
+    // A key refused for its prefix may be valid for another route.
     return told.answer.facts || options.prefix === undefined ? note(told, digest, generation) : told
   }
 
-  /** What the service says of an address it says to whoever asked with that one. */
+  /** An answer about an address is only for requests from that address. */
   async function askOnce(asked: QuestionedKey, ip: string | undefined): Promise<Told> {
     const { digest } = asked
     const address = shownAddress(ip)
@@ -89,22 +89,22 @@ export function createServiceQuestions(
     address: string | undefined,
   ): Promise<Told> {
     const generation = answers.generation()
-    // Nothing is asked of the key: what it may do is decided here, by what the answer says of it.
+    // Ask without requirements: this process decides from the answer what the key may do.
     const request = { key, ...(address !== undefined && { ip: address }) }
     const told = note(await ask(request, keyId), digest, generation)
-    // Whether the answer is remembered or not, a call that nothing counts shows no limits.
+    // A call that does not count shows no limits, whether or not its answer is cached.
     return told.refused ? told : { ...told, limits: NO_LIMITS }
   }
 
   function note(told: Told, digest: string, generation: number): Told {
-    // Of a blocked address nothing is learnt about the key.
+    // The answer for a blocked address says nothing about the key.
     if (told.retryAfterMs === undefined) answers.hold(digest, told.answer, generation)
     return told
   }
 
   async function ask(request: VerifyKeyRequest, keyId: string | null): Promise<Told> {
     if (pending >= maxPending) {
-      throw guard.toError('remote', new Error(`${maxPending} verifications are under way already`))
+      throw guard.toError('remote', new Error(`${maxPending} verifications are already in progress`))
     }
     pending += 1
     const askedAt = answers.now()
@@ -120,18 +120,18 @@ export function createServiceQuestions(
   return { askOnce, askCharged, clear: () => joinable.clear() }
 }
 
-/** @throws Error where it is said of another key than the one that was asked about. */
+/** @throws Error if the answer is about another key. */
 function read(verification: Verification, keyId: string | null, askedAt: number): Told {
   const apiKey = verification.active ? (verification.apiKey ?? null) : null
-  // The id of a native key stands in it. A cache in between may have answered somebody else's question.
+  // A native key contains its id. A cache in between may have returned the answer to another question.
   if (apiKey && keyId !== null && apiKey.id !== keyId) {
-    throw new Error('the service has answered about another key')
+    throw new Error('the service answered about another key')
   }
   const answer = toAnswer(apiKey, askedAt)
   if (!verification.active) {
     return { answer, limits: NO_LIMITS, refused: undefined, retryAfterMs: verification.refused?.retryAfterMs }
   }
-  if (!apiKey) throw new Error('the service has not said which key it is')
+  if (!apiKey) throw new Error('the service did not say which key it is')
   const { limits, refused } = verification
   return { answer, limits, refused, retryAfterMs: undefined }
 }
@@ -148,7 +148,7 @@ function chargedRequest(key: string, { permissions, cost, ip, prefix }: VerifyOp
   }
 }
 
-/** A proxy that is trusted too far lets clients write anything here. What is no address counts as none. */
+/** A proxy that is trusted too much lets clients write anything here. An invalid address counts as none. */
 function shownAddress(ip: string | undefined): string | undefined {
   return readAddress(ip)?.text
 }

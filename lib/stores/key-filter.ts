@@ -1,7 +1,7 @@
 import type { KeyFilter } from '../core/keys/key-store.ts'
 import { endedAt, expiresEarlier, isOwnedBy, type KeyRecord, keyStatus } from '../core/keys/record.ts'
 
-/** Whether everything that the filter asks for holds. */
+/** Whether the record matches every member of the filter. */
 export function matchesFilter(record: KeyRecord, filter: KeyFilter): boolean {
   const { owners, createdBy, name, lineageId, status, endedBefore, expiresBefore } = filter
   if (owners && !isOwnedBy(record, owners)) return false

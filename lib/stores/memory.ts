@@ -15,7 +15,7 @@ import { copyData } from '../internal/plain-data.ts'
 import { matchesFilter } from './key-filter.ts'
 
 /**
- * A store in the memory of the process, for trying things out and for tests: keys are gone when the process is.
+ * Creates a store in the memory of the process, for tests and for trying things out. The keys are gone when the process ends.
  *
  * @example
  * const keys = createApiKeys({ store: memoryStore(), rateLimiter: memoryRateLimiter(), prefix: 'acme' })

@@ -7,42 +7,36 @@ const keep = (value: string) => ({ value, replace: false })
 const replace = (value: string) => ({ value, replace: true })
 
 export const AGREEMENT_CASES: StoreCases = {
-  'answers null where nothing is agreed on, and writes nothing where it only looks': async ({
-    store,
-    same,
-  }) => {
-    for (const promise of [
-      'agree answers null where nothing is kept',
-      'agree without a proposal only looks',
-    ]) {
+  'returns null if nothing is agreed on, and writes nothing without a proposal': async ({ store, same }) => {
+    for (const promise of ['agree returns null if nothing is kept', 'agree without a proposal only looks']) {
       same(await store.agree('looked at', null), null, promise)
     }
   },
 
-  'keeps the first proposal, and answers it to all': async ({ store, same }) => {
-    same(await store.agree('kept', keep('1')), '1', 'agree keeps a proposal where nothing is kept')
-    const promise = 'agree answers what is kept, and a later proposal changes nothing'
+  'keeps the first proposal and returns it to every caller': async ({ store, same }) => {
+    same(await store.agree('kept', keep('1')), '1', 'agree keeps a proposal if nothing is kept')
+    const promise = 'agree returns the kept value, and a later proposal changes nothing'
     for (const proposal of [keep('2'), keep('1'), null])
       same(await store.agree('kept', proposal), '1', promise)
     same(await store.agree('kept too', null), null, 'agreements of another name are others')
   },
 
-  'lets one of 50 win': async ({ store, same, holds }) => {
+  'lets one of 50 concurrent calls win': async ({ store, same, holds }) => {
     const answers = await atOnce(50, (i) => store.agree('raced', keep(`${i}`)))
     same(
       new Set(answers).size,
       1,
-      'agree is one atomic step: of 50 at once one wins, and all are answered its value',
+      'agree is one atomic step: of 50 concurrent calls one wins, and all return its value',
     )
-    holds(typeof answers[0] === 'string', 'agree that is given a proposal answers a value')
-    same(await store.agree('raced', null), answers[0], 'what is kept is what all were answered')
+    holds(typeof answers[0] === 'string', 'agree with a proposal returns a value')
+    same(await store.agree('raced', null), answers[0], 'the kept value is the one that all calls returned')
   },
 
-  'replaces what is kept where it is told to': async ({ store, same }) => {
+  'replaces the value with "replace"': async ({ store, same }) => {
     same(
       await store.agree('replaced', replace('1')),
       '1',
-      'agree with "replace" keeps a value where nothing is kept',
+      'agree with "replace" keeps a value if nothing is kept',
     )
     same(
       await store.agree('replaced', replace('2')),
@@ -62,7 +56,7 @@ export const AGREEMENT_CASES: StoreCases = {
     same(await store.agree(long, keep(long)), long, 'a name and a value may have 255 characters')
   },
 
-  'is no key, and outlives keys': async ({ store, same, list }) => {
+  'is separate from keys and outlives them': async ({ store, same, list }) => {
     await store.agree('outlives', keep('1'))
     same(await list(), [], 'an agreement is no key')
     await store.insert([keyRecord({ id: 'a', revokedAt: at(0) })])
@@ -70,7 +64,7 @@ export const AGREEMENT_CASES: StoreCases = {
     same(await store.agree('outlives', null), '1', 'what is agreed on stays, whatever becomes of keys')
   },
 
-  'tells a process that has another secret under a pepper from a wrong key': async (test) => {
+  'tells a process with another secret for a pepper from a wrong key': async (test) => {
     const { same, rejects } = test
     const pepper = (secret: string) => ({ peppers: [{ id: 'p', secret: secret.repeat(32) }] })
     const right = lifecycleKeys(test, pepper('r'))

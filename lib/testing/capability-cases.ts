@@ -1,12 +1,12 @@
 import { lifecycleKeys } from './lifecycle-cases.ts'
 import type { StoreCases, StoreTest } from './store-test.ts'
 
-/** A method that a store may do without. */
+/** An optional method of a store. */
 export type StoreCapability = 'forget' | 'recordUsage' | 'swapQuota' | 'agree'
 
 const OWNER = { type: 'user', id: 'u_1' }
 
-/** What is to be seen of a store that does without a method. */
+/** The cases for a store without an optional method. */
 export const CAPABILITY_CASES: Readonly<Record<StoreCapability, StoreCases>> = {
   forget: {
     'createApiKeys refuses "erase" as unsupported': refusesErase,
@@ -23,7 +23,7 @@ export const CAPABILITY_CASES: Readonly<Record<StoreCapability, StoreCases>> = {
       const { keys, close } = lifecycleKeys(test, { peppers: [{ id: 'unchecked', secret: 'p'.repeat(32) }] })
       const { key } = await keys.issue({ owner: OWNER, name: 'CI' })
       same((await keys.verify(key)).ok, true, 'a store that keeps no agreements keeps keys under a pepper')
-      const promise = 'an operator is told where nothing can be agreed on'
+      const promise = 'an operator gets an error if the store cannot agree on anything'
       await rejects(() => keys.acceptConfiguration({ pepper: 'unchecked' }), promise, 'unsupported')
       await close()
     },
@@ -34,7 +34,7 @@ async function refusesErase(test: StoreTest) {
   const { ids, same, rejects } = test
   const { keys, close } = lifecycleKeys(test)
   const { key } = await keys.issue({ owner: OWNER, name: 'CI' })
-  const promise = '"erase" is refused where the store cannot forget, rather than done by halves'
+  const promise = '"erase" is refused if the store cannot forget, rather than half done'
   await rejects(() => keys.erase(OWNER), promise, 'unsupported')
   same((await keys.verify(key)).ok, true, 'what is refused changes nothing')
   same((await keys.erase(OWNER, { knownAs: null })).removed, 1, 'keys can be removed without it')
@@ -46,7 +46,7 @@ async function refuses(test: StoreTest, setting: { idleExpiryMs?: number; quota?
   const { ids, same, rejects } = test
   const { keys, close } = lifecycleKeys(test)
   const [name] = Object.keys(setting)
-  const promise = `"${name}" is refused where the store cannot keep it, rather than passed over`
+  const promise = `"${name}" is refused if the store cannot keep it, rather than ignored`
   await rejects(() => keys.issue({ owner: OWNER, name: 'CI', ...setting }), promise, 'unsupported')
   same(await ids(), [], 'what is refused stores nothing')
   const { key, apiKey } = await keys.issue({ owner: OWNER, name: 'CI' })

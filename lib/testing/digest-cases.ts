@@ -2,7 +2,7 @@ import { keyRecord } from './key-records.ts'
 import { atOnce, quote, type StoreCases } from './store-test.ts'
 
 export const DIGEST_CASES: StoreCases = {
-  'answers false where the digest is another, or there is no key': async ({ store, find, same }) => {
+  'returns false if the digest differs or there is no key': async ({ store, find, same }) => {
     const stored = keyRecord({ id: 'a', digest: 'old' })
     await store.insert([stored])
     for (const expected of ['older', 'OLD', 'old ', '', 'new', '%']) {
@@ -12,29 +12,33 @@ export const DIGEST_CASES: StoreCases = {
     same(
       await store.replaceDigest('b', 'old', 'new'),
       false,
-      'replaceDigest answers false where there is no key',
+      'replaceDigest returns false if there is no key',
     )
-    same(await find('a'), stored, 'replaceDigest that answers false has changed nothing')
+    same(await find('a'), stored, 'replaceDigest that returns false has changed nothing')
   },
 
-  'replaces the digest and nothing else, the version included': async ({ store, find, same }) => {
+  'replaces only the digest and keeps the version': async ({ store, find, same }) => {
     const [stored, other] = [keyRecord({ id: 'a', digest: 'old' }), keyRecord({ id: 'b', digest: 'old' })]
     await store.insert([stored, other])
     same(
       await store.replaceDigest('a', 'old', 'new'),
       true,
-      'replaceDigest answers true where it has replaced it',
+      'replaceDigest returns true if it has replaced the digest',
     )
     same(await find('a'), { ...stored, digest: 'new' }, 'replaceDigest leaves all but the digest as it is')
     same(await find('b'), other, 'replaceDigest changes no other key')
   },
 
-  'lets one of 50 win': async ({ store, find, same }) => {
+  'lets one of 50 concurrent calls win': async ({ store, find, same }) => {
     await store.insert([keyRecord({ id: 'a', digest: 'old' })])
     const outcomes = await atOnce(50, (i) => store.replaceDigest('a', 'old', `new ${i}`))
     const winners = outcomes.flatMap((won, i) => (won === true ? [`new ${i}`] : []))
-    same(winners.length, 1, 'replaceDigest is one compare-and-swap: of 50 at once exactly one is told true')
+    same(
+      winners.length,
+      1,
+      'replaceDigest is one compare-and-swap: exactly one of 50 concurrent calls returns true',
+    )
     same(outcomes.filter((won) => won === false).length, 49, 'who loses is told false')
-    same((await find('a'))?.digest, winners[0], 'what is stored is the digest of the one that was told true')
+    same((await find('a'))?.digest, winners[0], 'the stored digest is that of the call that returned true')
   },
 }

@@ -4,8 +4,8 @@ import type { Clock } from '../core/clock.ts'
 /** A {@link Clock} that stands still until a test moves it. */
 export interface FakeClock extends Clock {
   /**
-   * Moves the time forward by `ms` milliseconds. Timers that become due run in order, each at its own time, and everything
-   * they start has settled before the next one runs. I/O is not waited for.
+   * Moves the time forward by `ms` milliseconds. Due timers run in order, each at its own time. Everything that a timer starts
+   * settles before the next one runs, except I/O.
    */
   advance(ms: number): Promise<void>
   /** Sets the time, in milliseconds since 1970, without running a timer: like a clock that is corrected. */

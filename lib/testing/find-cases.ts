@@ -3,7 +3,7 @@ import { quote, type StoreCases } from './store-test.ts'
 import { DISTINCT_TEXTS } from './texts.ts'
 
 export const FIND_CASES: StoreCases = {
-  'answers null where there is no such key': async ({ store, same }) => {
+  'returns null if there is no such key': async ({ store, same }) => {
     await store.insert([keyRecord({ id: 'a', lookup: 'lookup of a' })])
     const unknown = [
       { id: 'b' },
@@ -23,13 +23,13 @@ export const FIND_CASES: StoreCases = {
   'finds by id, and by any of several lookups': async ({ store, same }) => {
     const stored = keyRecord({ id: 'a', lookup: 'lookup of a' })
     await store.insert([stored, keyRecord({ id: 'b' })])
-    same((await store.find({ id: 'a' }))?.id, 'a', 'find answers the record with the id')
+    same((await store.find({ id: 'a' }))?.id, 'a', 'find returns the record with the id')
     const lookups = ['x', 'lookup of a', 'y']
-    same((await store.find({ lookups }))?.id, 'a', 'find answers the record that has one of the lookups')
+    same((await store.find({ lookups }))?.id, 'a', 'find returns the record that has one of the lookups')
     same(lookups, ['x', 'lookup of a', 'y'], 'find leaves the list of its caller as it is')
   },
 
-  'answers the first of several, by the order of the lookups': async ({ store, same }) => {
+  'returns the first of several, in the order of the lookups': async ({ store, same }) => {
     await store.insert([
       keyRecord({ id: 'a' }),
       keyRecord({ id: 'b', createdAt: at(-1) }),
@@ -48,7 +48,7 @@ export const FIND_CASES: StoreCases = {
     }
   },
 
-  'finds nothing by a text that only resembles the one that is stored': async ({ store, same }) => {
+  'finds nothing by a text that only resembles a stored one': async ({ store, same }) => {
     const [kept, missing] = [0, 1].map((rest) => DISTINCT_TEXTS.filter((_, i) => i % 2 === rest)) as [
       string[],
       string[],
@@ -66,12 +66,12 @@ export const FIND_CASES: StoreCases = {
     }
   },
 
-  'sees at once what has been written': async ({ store, has }) => {
+  'sees every completed write at once': async ({ store, has }) => {
     await store.insert([keyRecord({ id: 'a' })])
     for (let version = 1; version <= 20; version += 1) {
       const name = `version ${version + 1}`
       await store.update('a', version, { name, updatedAt: at(version) })
-      const promise = 'find includes every write that has resolved: an older answer brings revoked keys back'
+      const promise = 'find includes every resolved write: an older answer brings revoked keys back'
       has(await store.find({ id: 'a' }), { name, version: version + 1 }, promise)
       has(await store.find({ lookups: ['a'] }), { name, version: version + 1 }, promise)
     }

@@ -19,18 +19,22 @@ const KNOWN = {
 }
 
 export const FORGET_CASES: StoreCases = {
-  'changes nothing for a key that nobody knows': (test) => changesNothing(test, 'b', 3, 'missing'),
+  'changes nothing for an unknown key': (test) => changesNothing(test, 'b', 3, 'missing'),
   'changes nothing for an older version': (test) => changesNothing(test, 'a', 2, 'conflict'),
-  'changes nothing for a version of the future': (test) => changesNothing(test, 'a', 4, 'conflict'),
+  'changes nothing for a later version': (test) => changesNothing(test, 'a', 4, 'conflict'),
 
-  'clears what is given, raises the version by one and leaves the rest': async ({ store, find, same }) => {
+  'clears the given members, raises the version by one and leaves the rest': async ({
+    store,
+    find,
+    same,
+  }) => {
     const [stored, other] = [keyRecord({ id: 'a', ...KNOWN }), keyRecord({ id: 'b', ...KNOWN })]
     await store.insert([stored, other])
     let expected = stored
     for (const cleared of [{ createdBy: null, lastUsedIp: null }, { revokedBy: null }] as const) {
       const forgetting = { ...cleared, updatedAt: at(expected.version) }
       const outcome = await store.forget('a', expected.version, forgetting)
-      same(outcome, 'updated', 'forget answers "updated" where the version is expected')
+      same(outcome, 'updated', 'forget returns "updated" if the version is as expected')
       expected = { ...expected, ...forgetting, version: expected.version + 1 }
       const promise =
         'forget clears the members given, makes the version expectedVersion + 1 and leaves the rest'
@@ -39,7 +43,7 @@ export const FORGET_CASES: StoreCases = {
     same(await find('b'), other, 'forget changes no other key')
   },
 
-  'is not listed by who has issued it any more, and by everything else as before': async (test) => {
+  'no longer lists the key by its issuer, and lists it by everything else as before': async (test) => {
     const { store, ids, same } = test
     await store.insert([keyRecord({ id: 'a', ...KNOWN }), keyRecord({ id: 'b', ...KNOWN })])
     await store.forget('a', 3, { createdBy: null, updatedAt: at(2) })
@@ -54,10 +58,10 @@ export const FORGET_CASES: StoreCases = {
     }
     same(await ids({ lineageId: 'a' }), ['a'], 'forget takes a key out of no other list')
     same(await store.purge(['a', 'b'], at(2)), 2, 'what was forgotten on can be purged')
-    same(await ids({ createdBy: 'alice' }), [], 'what is purged is listed nowhere')
+    same(await ids({ createdBy: 'alice' }), [], 'no list shows a purged key')
   },
 
-  'is one compare-and-swap beside changes: none takes back what another has done': async (test) => {
+  'is one compare-and-swap, like a change: neither undoes the other': async (test) => {
     const { store, read, has, same } = test
     for (let round = 0; round < 10; round += 1) {
       const id = `k${round}`
@@ -69,7 +73,7 @@ export const FORGET_CASES: StoreCases = {
       const calls = isFirst ? [forget, rename, rename] : [rename, forget, rename]
       const outcomes = await Promise.all(calls.map((call) => call()))
       const promise =
-        'of changes and a forget at once one wins the version, and the others are told "conflict"'
+        'of concurrent changes and a forget, one wins the version, and the others return "conflict"'
       same([...outcomes].sort(), ['conflict', 'conflict', 'updated'], promise)
       const isForgotten = outcomes[isFirst ? 0 : 1] === 'updated'
       has(await read(id), { createdBy: isForgotten ? null : 'alice', version: 4 }, promise)
@@ -99,7 +103,7 @@ export const FORGET_CASES: StoreCases = {
 }
 
 export const FORGET_USAGE_CASES: StoreCases = {
-  'counts every use beside it': async ({ store, read, has }) => {
+  'counts every concurrent use': async ({ store, read, has }) => {
     await store.insert([keyRecord({ id: 'a', ...KNOWN })])
     const use = { id: 'a', count: 1, lastUsedAt: at(1), lastUsedIp: '192.0.2.1' }
     await Promise.all([

@@ -15,44 +15,44 @@ export const INSERT_CASES: StoreCases = {
     same(await ids(), [], 'insert of no records resolves and adds none')
   },
 
-  'adds none of the records where an id exists': (test) =>
+  'adds none of the records if an id exists': (test) =>
     refuses(test, [keyRecord({ id: 'new' }), keyRecord({ id: 'old', lookup: 'other' })]),
 
-  'adds none of the records where a lookup exists': (test) =>
+  'adds none of the records if a lookup exists': (test) =>
     refuses(test, [keyRecord({ id: 'new' }), keyRecord({ id: 'other', lookup: 'old' })]),
 
-  'adds none of the records where the first is there already': (test) =>
+  'adds none of the records if the first already exists': (test) =>
     refuses(test, [keyRecord({ id: 'old' }), keyRecord({ id: 'new' }), keyRecord({ id: 'other' })]),
 
-  'adds none of the records where an id is twice in the batch': (test) =>
+  'adds none of the records if an id is twice in the batch': (test) =>
     refuses(test, [keyRecord({ id: 'new' }), keyRecord({ id: 'new', lookup: 'other' })]),
 
-  'adds none of the records where a lookup is twice in the batch': (test) =>
+  'adds none of the records if a lookup is twice in the batch': (test) =>
     refuses(test, [keyRecord({ id: 'new' }), keyRecord({ id: 'other', lookup: 'new' })]),
 
-  'adds none of the records where one cannot be kept': async ({ store, ids, find, same, has, rejects }) => {
+  'adds none of the records if one cannot be stored': async ({ store, ids, find, same, has, rejects }) => {
     const broken = keyRecord({ id: 'b', metadata: unreadable() })
     const batch = [keyRecord({ id: 'a' }), broken, keyRecord({ id: 'c' })]
-    await rejects(() => store.insert(batch), 'insert rejects where it cannot keep a record')
-    same(await ids(), [], 'insert adds all of the records or none: where one cannot be kept, none is there')
+    await rejects(() => store.insert(batch), 'insert rejects if it cannot store a record')
+    same(await ids(), [], 'insert adds all of the records or none: if one cannot be stored, none is')
     same(await store.find({ lookups: ['a', 'b', 'c'] }), null, 'insert adds none, nor what finds it')
     await store.insert([keyRecord({ id: 'a', name: 'again' })])
-    has(await find('a'), { name: 'again' }, 'what was not inserted does not stand in the way of what is')
+    has(await find('a'), { name: 'again' }, 'a failed insert does not block a later one')
   },
 
-  'lets one of 50 win that insert the same id at once': (test) =>
+  'lets one of 50 concurrent inserts of the same id win': (test) =>
     oneWins(test, (i) => keyRecord({ id: 'a', lookup: `lookup ${i}`, name: `${i}` })),
 
-  'lets one of 50 win that insert the same lookup at once': (test) =>
+  'lets one of 50 concurrent inserts of the same lookup win': (test) =>
     oneWins(test, (i) => keyRecord({ id: `a${i}`, lookup: 'lookup', name: `${i}` })),
 
-  'adds every record that 50 insert at once': async ({ store, ids, same }) => {
+  'adds every record of 50 concurrent inserts': async ({ store, ids, same }) => {
     await atOnce(50, (i) => store.insert([keyRecord({ id: `a${i}` }), keyRecord({ id: `b${i}` })]))
     const expected = Array.from({ length: 50 }, (_, i) => [`a${i}`, `b${i}`]).flat()
-    same(await ids(), expected.sort(), 'inserts at once lose none of their records')
+    same(await ids(), expected.sort(), 'concurrent inserts lose none of their records')
   },
 
-  'takes texts for the same only where they are the same': async ({ store, same, ids }) => {
+  'treats texts as equal only if they are identical': async ({ store, same, ids }) => {
     for (const text of DISTINCT_TEXTS) {
       await store.insert([keyRecord({ id: text, lookup: text })]).catch((error: unknown) => {
         const problem = `ids and lookups are compared by code point: ${quote(text)} is not there yet`
@@ -75,7 +75,7 @@ export function unreadable(): KeyRecord['metadata'] {
 
 async function refuses({ store, ids, same, has, find, rejects }: StoreTest, batch: KeyRecord[]) {
   await store.insert([keyRecord({ id: 'old', name: 'first' })])
-  const promise = 'insert rejects where an id or a lookup exists, in the store or in the batch'
+  const promise = 'insert rejects if an id or a lookup exists, in the store or in the batch'
   await rejects(() => store.insert(batch), promise, 'duplicate_key')
   same(await ids(), ['old'], 'insert adds all of the records or none: a duplicate keeps out the whole batch')
   const found = await store.find({ lookups: ['new', 'other'] })
@@ -93,10 +93,10 @@ async function oneWins({ store, same, holds, list }: StoreTest, recordOf: (i: nu
   same(winners.length, 1, 'of inserts of the same key at once exactly one resolves')
   const found = await list()
   const names = found.filter(({ id }) => !id.startsWith('own')).map(({ name }) => name)
-  same(names, winners, 'what is stored is what the one insert has stored that resolved')
+  same(names, winners, 'the stored records are those of the one insert that resolved')
   const others = found.filter(({ id }) => id.startsWith('own')).map(({ id }) => id.slice(4))
   holds(
     others.length === 1 && others[0] === winners[0],
-    'insert adds all of the records or none, whoever else does',
+    'insert adds all of the records or none, even beside other inserts',
   )
 }

@@ -13,8 +13,8 @@ export function newQuota(remaining: number, everyMs?: number): QuotaRecord {
 }
 
 /**
- * A record for tests of a store. What is not given is that of a plain active key which was made on 15 January 2026 at noon
- * (UTC), with `id` as its lookup and lineage. Its digest is that of no key.
+ * Makes a record for tests of a store. The defaults are those of a plain active key, created on 15 January 2026 at noon (UTC), with
+ * `id` as its lookup and lineage. Its digest matches no key.
  *
  * @example
  * await store.insert([keyRecord({ id: 'a', owner: { type: 'user', id: 'u_1' } })])

@@ -40,7 +40,7 @@ export const LIFECYCLE_CASES: StoreCases = {
     await close()
   },
 
-  'makes one process refuse what another has revoked': async (test) => {
+  'makes one process refuse a key that another has revoked': async (test) => {
     const { has, same } = test
     // They share the store and nothing else.
     const [here, there] = [lifecycleKeys(test, { cache: { maxAgeMs: 0 } }), lifecycleKeys(test)]
@@ -54,7 +54,7 @@ export const LIFECYCLE_CASES: StoreCases = {
     await there.close()
   },
 
-  'lets one of 20 rotations at once win, and leaves nothing of the others': async (test) => {
+  'lets one of 20 concurrent rotations win, and leaves nothing of the others': async (test) => {
     const { list, same } = test
     const { keys, close } = lifecycleKeys(test)
     const { apiKey } = await keys.issue(NAME)
@@ -93,7 +93,7 @@ export const LIFECYCLE_CASES: StoreCases = {
 }
 
 export const LIFECYCLE_USAGE_CASES: StoreCases = {
-  'writes uses down, and ends a key that is not used': async (test) => {
+  'records uses, and expires a key that is not used': async (test) => {
     const { has } = test
     const { keys, move, close } = lifecycleKeys(test)
     const { key, apiKey } = await keys.issue({ ...NAME, idleExpiryMs: 3_600_000 })
@@ -115,7 +115,7 @@ export const LIFECYCLE_USAGE_CASES: StoreCases = {
 }
 
 export const LIFECYCLE_QUOTA_CASES: StoreCases = {
-  'admits 50 calls at once as often as the quota says, through a rotation': async (test) => {
+  'admits as many of 50 concurrent calls as the quota allows, through a rotation': async (test) => {
     const { same } = test
     const { keys, close } = lifecycleKeys(test)
     const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: 30 } })
@@ -128,7 +128,7 @@ export const LIFECYCLE_QUOTA_CASES: StoreCases = {
     await close()
   },
 
-  'gives back what was not spent when the keys are closed': async (test) => {
+  'gives back unspent units when the keys are closed': async (test) => {
     const { same } = test
     const before = lifecycleKeys(test)
     const { key, apiKey } = await before.keys.issue({ ...NAME, quota: { remaining: 100 } })

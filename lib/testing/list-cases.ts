@@ -13,13 +13,13 @@ import { quote, type StoreCases, type StoreTest } from './store-test.ts'
 import { DISTINCT_TEXTS } from './texts.ts'
 
 export const LIST_CASES: StoreCases = {
-  'answers an empty list where there is nothing': async ({ list, same }) => {
+  'returns an empty list if there is nothing': async ({ list, same }) => {
     same(await list(), [], 'list of an empty store is empty')
     const after = { createdAt: at(0), id: 'a' }
     same(await list({ name: 'CI' }, 10, after), [], 'list of an empty store is empty')
   },
 
-  'goes by creation, then by id, whatever the order of insertion': async (test) => {
+  'orders by creation, then by id, whatever the order of insertion': async (test) => {
     const { store, ids, same } = test
     const created: [string, number][] = [
       ['b', 2],
@@ -37,7 +37,7 @@ export const LIST_CASES: StoreCases = {
       const seen = await pages(test, limit)
       same(seen.flat(), expected, `list begins right behind "after": pages of ${limit} show every key once`)
       const sizes = seen.slice(0, -1).map(({ length }) => length)
-      same(new Set([...sizes, limit]).size, 1, 'list answers "limit" records as long as there are so many')
+      same(new Set([...sizes, limit]).size, 1, 'list returns "limit" records if there are that many')
     }
   },
 
@@ -54,7 +54,7 @@ export const LIST_CASES: StoreCases = {
     )
   },
 
-  'begins behind a position, whether or not a key is there': async ({ store, list, same }) => {
+  'begins after a position, whether or not a key is there': async ({ store, list, same }) => {
     await store.insert([1, 2, 3].map((ms) => keyRecord({ id: `k${ms}`, createdAt: at(ms) })))
     const positions: [KeyPosition, string[]][] = [
       [{ createdAt: at(0), id: 'zzz' }, ['k1', 'k2', 'k3']],
@@ -67,11 +67,11 @@ export const LIST_CASES: StoreCases = {
     ]
     for (const [after, expected] of positions) {
       const found = (await list({}, 10, after)).map(({ id }) => id)
-      same(found, expected, 'list begins right behind (createdAt, id) of "after", compared together')
+      same(found, expected, 'list begins right after (createdAt, id) of "after", compared together')
     }
   },
 
-  'goes the other way round where the newest are asked for': async (test) => {
+  'reverses the order if the newest come first': async (test) => {
     const { store, list, same } = test
     const created: [string, number][] = [
       ['b', 2],
@@ -102,19 +102,19 @@ export const LIST_CASES: StoreCases = {
     ]
     for (const [after, behind] of positions) {
       const begins =
-        'list with "order: newest" begins right behind (createdAt, id) of "after", compared together'
+        'list with "order: newest" begins right after (createdAt, id) of "after", compared together'
       same(idsOf(await list({}, 10, after, 'newest')), behind, begins)
     }
   },
 
-  'compares ids by code point, the newest first': async (test) => {
+  'compares ids by code point, newest first': async (test) => {
     for (const text of DISTINCT_TEXTS) await test.store.insert([keyRecord({ id: text, lookup: text })])
     const seen = (await pages(test, 3, undefined, {}, 'newest')).flat()
     const promise = 'list with "order: newest" compares ids by code point'
     test.same(spelledOut(seen), spelledOut(DISTINCT_TEXTS.toReversed()), promise)
   },
 
-  'shows every key once, with keys inserted and removed between the pages': async (test) => {
+  'returns every key once, with keys inserted and removed between the pages': async (test) => {
     const { store, same } = test
     await store.insert(Array.from({ length: 10 }, (_, i) => keyRecord({ id: `k${i}`, createdAt: at(i) })))
     const seen = await pages(test, 3, async (page) => {
@@ -131,7 +131,7 @@ export const LIST_CASES: StoreCases = {
     same(seen.flat(), expected, 'pages keep their place while keys come and go before them')
   },
 
-  'shows every key that stays once, while others come and go at the same time': async (test) => {
+  'returns every key that stays once, while others come and go': async (test) => {
     const { store, same, holds } = test
     const staying = Array.from({ length: 30 }, (_, i) => keyRecord({ id: `stays ${i}`, createdAt: at(i) }))
     const going = staying.map((record, i) =>
@@ -150,25 +150,24 @@ export const LIST_CASES: StoreCases = {
     same(
       stayed,
       expected,
-      'list shows every key that stays exactly once, in order, whoever else comes and goes',
+      'list returns every key that stays exactly once, in order, whatever keys come and go',
     )
     holds(new Set(seen.flat()).size === seen.flat().length, 'list shows no key twice')
   },
 
-  'answers as many as it is asked for': async ({ store, list, same }) => {
+  'returns as many as requested': async ({ store, list, same }) => {
     const all = Array.from({ length: 1_005 }, (_, i) => keyRecord({ id: `k${1_000 + i}` }))
     for (let from = 0; from < all.length; from += 201) await store.insert(all.slice(from, from + 201))
     const found = (await list({}, 1_001)).map(({ id }) => id)
     const expected = all.slice(0, 1_001).map(({ id }) => id)
-    same(found, expected, 'list answers up to 1,001 records: a shorter answer means that there are no more')
+    same(found, expected, 'list returns up to 1,001 records: a shorter page means that there are no more')
   },
 
-  'includes at once what has been written': async ({ store, ids, same }) => {
+  'includes every completed write at once': async ({ store, ids, same }) => {
     const owner = { type: 'user', id: 'u_9' }
     for (let i = 0; i < 20; i += 1) {
       await store.insert([keyRecord({ id: `k${10 + i}`, owner })])
-      const promise =
-        'list includes every write that has resolved: whoever revokes all keys of an owner finds them here'
+      const promise = 'list includes every resolved write: revoking all keys of an owner relies on it'
       same((await ids({ owners: [owner] })).length, i + 1, promise)
     }
     await store.update('k10', 1, { revokedAt: at(0), updatedAt: at(0) })
@@ -176,7 +175,7 @@ export const LIST_CASES: StoreCases = {
     same(active.length, 19, 'list filters by what has been written, not by what was there before')
   },
 
-  'filters by every member, and by all that are given at once': async ({ store, ids, same }) => {
+  'filters by every member, and by all given members together': async ({ store, ids, same }) => {
     const owner = { type: 'user', id: 'someone' }
     await store.insert([
       keyRecord({ id: 'a', owner, name: 'nightly' }),
@@ -224,7 +223,7 @@ export const LIST_CASES: StoreCases = {
       ),
     )
     const first = await list({ owners: [owner] }, 2)
-    const promise = 'list answers the first "limit" records behind "after" that pass the filter'
+    const promise = 'list returns the first "limit" records after "after" that pass the filter'
     same(idsOf(first), ['k10', 'k13'], promise)
     const second = await list({ owners: [owner] }, 2, first[1] as KeyRecord)
     same(idsOf(second), ['k16', 'k19'], promise)
@@ -318,12 +317,12 @@ export const LIST_CASES: StoreCases = {
     await store.insert(all)
     const expected = idsOf(all.filter((record) => isOwnedBy(record, owners)))
     const found = await list({ owners }, 200)
-    same(idsOf(found), expected.slice(0, 200), 'list answers the first keys of up to 100 owners')
+    same(idsOf(found), expected.slice(0, 200), 'list returns the first keys of up to 100 owners')
     const rest = idsOf(await list({ owners }, 200, found.at(-1)))
-    same(rest, expected.slice(200), 'list goes on behind "after" with the keys of up to 100 owners')
+    same(rest, expected.slice(200), 'list goes on after "after" with the keys of up to 100 owners')
   },
 
-  'filters by texts only where they are the same': async ({ store, ids, same }) => {
+  'filters by identical texts only': async ({ store, ids, same }) => {
     const records = DISTINCT_TEXTS.map((text, i) =>
       keyRecord({
         id: `${100 + i}`,
@@ -395,9 +394,9 @@ export const LIST_CASES: StoreCases = {
     same(idsOf([...first, ...rest]), idsOf(expected).toReversed(), promise)
   },
 
-  'counts what it lists, where a store can count': async ({ store, ids, same }) => {
+  'counts what it lists, if the store can count': async ({ store, ids, same }) => {
     if (!store.count) return
-    const promise = 'count answers how many keys list has for the same filter'
+    const promise = 'count returns how many keys list has for the same filter'
     same(await store.count({}), 0, promise)
     const records = statusGrid().map((record, i) => ({
       ...record,
@@ -500,11 +499,11 @@ async function pages(
   let after: KeyPosition | undefined
   for (;;) {
     const records = await list(filter, limit, after, order)
-    holds(records.length <= limit, 'list answers at most "limit" records')
+    holds(records.length <= limit, 'list returns at most "limit" records')
     const last = records.at(-1)
     if (!last) return seen
     seen.push(idsOf(records))
-    holds(seen.length < 1_000, 'list comes to an end: the page behind the last record is empty')
+    holds(seen.length < 1_000, 'list comes to an end: the page after the last record is empty')
     after = { createdAt: last.createdAt, id: last.id }
     await between?.(seen.length)
   }

@@ -3,7 +3,11 @@ import { idsWithStatus, MOMENTS, statusGrid } from './status-grid.ts'
 import { atOnce, type StoreCases } from './store-test.ts'
 
 export const PURGE_CASES: StoreCases = {
-  'removes what is revoked or expired at the moment, and no living key': async ({ store, ids, same }) => {
+  'removes keys that are revoked or expired at that moment, and no living key': async ({
+    store,
+    ids,
+    same,
+  }) => {
     const grid = statusGrid()
     await store.insert(grid)
     const all = grid.map(({ id }) => id)
@@ -20,7 +24,7 @@ export const PURGE_CASES: StoreCases = {
     }
   },
 
-  'counts each key once, and passes by what is not there': async ({ store, ids, same }) => {
+  'counts each key once, and ignores unknown ids': async ({ store, ids, same }) => {
     const revokedAt = at(0)
     await store.insert([keyRecord({ id: 'a', revokedAt }), keyRecord({ id: 'b' })])
     same(await store.purge([], at(1)), 0, 'purge of no keys removes none')
@@ -30,22 +34,17 @@ export const PURGE_CASES: StoreCases = {
     same(await ids(), ['b'], 'purge removes nothing that lives')
   },
 
-  'removes nothing that it is not asked for, and frees the id and the lookup': async ({
-    store,
-    ids,
-    has,
-    same,
-  }) => {
+  'removes only the given keys, and frees the id and the lookup': async ({ store, ids, has, same }) => {
     const revokedAt = at(0)
     await store.insert([keyRecord({ id: 'a', revokedAt }), keyRecord({ id: 'b', revokedAt })])
     await store.purge(['a'], at(1))
     same(await ids(), ['b'], 'purge removes those of the ids it is given, and no others')
-    same(await store.find({ lookups: ['a'] }), null, 'what is purged is found by nothing')
+    same(await store.find({ lookups: ['a'] }), null, 'nothing finds a purged key')
     await store.insert([keyRecord({ id: 'a' })])
     has(await store.find({ lookups: ['a'] }), { revokedAt: null }, 'the lookup of a purged key is free again')
   },
 
-  'lets 50 purge at once, and each key be counted once': async ({ store, ids, same }) => {
+  'counts each key once when 50 callers purge at once': async ({ store, ids, same }) => {
     const doomed = Array.from({ length: 20 }, (_, i) => keyRecord({ id: `k${i}`, expiresAt: at(0) }))
     await store.insert([...doomed, keyRecord({ id: 'lives' })])
     const all = [...doomed.map(({ id }) => id), 'lives']
@@ -55,7 +54,7 @@ export const PURGE_CASES: StoreCases = {
     same(await ids(), ['lives'], 'purge removes no living key')
   },
 
-  'removes no key that is given more time meanwhile': async ({ store, find, same }) => {
+  'removes no key that gets more time meanwhile': async ({ store, find, same }) => {
     const ids = Array.from({ length: 50 }, (_, i) => `k${i}`)
     await store.insert(ids.map((id) => keyRecord({ id, expiresAt: at(10) })))
     await Promise.all(

@@ -7,24 +7,24 @@ import { DISTINCT_TEXTS } from './texts.ts'
 import { vandalise } from './value-cases.ts'
 
 export const QUOTA_CASES: StoreCases = {
-  'answers null where there is no quota, or no such lineage': async ({ store, find, same, has }) => {
+  'returns null if there is no quota or no such lineage': async ({ store, find, same, has }) => {
     await store.insert([keyRecord({ id: 'a' })])
     for (const lineageId of ['a', 'nobody']) {
       same(
         await store.swapQuota(lineageId, newQuota(1), leased(newQuota(1), 1)),
         { swapped: false, current: null },
-        'swapQuota swaps nothing, and answers null, where the lineage has no quota',
+        'swapQuota swaps nothing and returns null if the lineage has no quota',
       )
     }
     has(await find('a'), { quota: null }, 'a key without a quota has none: null')
   },
 
-  'is replaced where it is as expected': async ({ store, find, has, same }) => {
+  'swaps the quota if it is as expected': async ({ store, find, has, same }) => {
     const quota = newQuota(10)
     await store.insert([keyRecord({ id: 'a', lineageId: 'l', quota })])
     const steps = [leased(quota, 4), leased(quota, 10), { ...leased(quota, 10), remaining: 6 }]
     for (const [i, next] of steps.entries()) {
-      const promise = 'swapQuota replaces the quota where epoch, allotted and remaining are those expected'
+      const promise = 'swapQuota replaces the quota if epoch, allotted and remaining are as expected'
       same(
         await store.swapQuota('l', i === 0 ? quota : (steps[i - 1] as QuotaRecord), next),
         SWAPPED,
@@ -34,7 +34,7 @@ export const QUOTA_CASES: StoreCases = {
     }
   },
 
-  'is left alone, and answered, where any number is another': async ({ store, read, same }) => {
+  'leaves the quota alone and returns it if any number differs': async ({ store, read, same }) => {
     const quota = leased(newQuota(10), 4)
     await store.insert([keyRecord({ id: 'a', quota })])
     const others = [
@@ -45,14 +45,14 @@ export const QUOTA_CASES: StoreCases = {
       { allotted: 0, remaining: 10 },
     ]
     for (const other of others) {
-      const promise = 'swapQuota that finds another quota changes nothing and answers what is there'
+      const promise = 'swapQuota that finds another quota changes nothing and returns the current one'
       const result = await store.swapQuota('a', { ...quota, ...other }, leased(quota, 1))
       same(result, { swapped: false, current: quota }, promise)
       same((await read('a')).quota, quota, promise)
     }
     const moved = leased(quota, 2)
     await store.swapQuota('a', quota, moved)
-    const promise = 'swapQuota answers what is there now, not what it has answered before'
+    const promise = 'swapQuota returns the current quota, not an earlier one'
     same(await store.swapQuota('a', quota, leased(quota, 1)), { swapped: false, current: moved }, promise)
   },
 
@@ -64,18 +64,18 @@ export const QUOTA_CASES: StoreCases = {
     same(
       results.filter(({ swapped }) => swapped).length,
       1,
-      'of 50 equal swaps at once one is made: nobody else may believe that it has the units',
+      'one of 50 equal concurrent swaps is made: no other call may believe that it has the units',
     )
     const others = results.filter(({ swapped }) => !swapped)
     same(
       others,
       Array(49).fill({ swapped: false, current: next }),
-      'the others are answered what is there now',
+      'the other calls return the current quota',
     )
     same((await read('a')).quota, next, 'units are moved once')
   },
 
-  'loses none of 50 swaps at once that are tried again': async ({ store, read, same }) => {
+  'loses none of 50 concurrent swaps with retries': async ({ store, read, same }) => {
     const quota = newQuota(500)
     await store.insert([keyRecord({ id: 'a', quota })])
     await atOnce(50, async (i) => {
@@ -94,7 +94,7 @@ export const QUOTA_CASES: StoreCases = {
     same((await read('a')).quota, expected, 'swapQuota is one atomic step: no swap overwrites another')
   },
 
-  'begins a new epoch by a swap, after which no older one is made': async ({ store, read, same }) => {
+  'begins a new epoch by a swap, and makes no older swap after it': async ({ store, read, same }) => {
     const quota = { ...newQuota(5, 60_000), remaining: 0, allotted: 5 }
     await store.insert([keyRecord({ id: 'a', quota })])
     const refilled = { ...newQuota(5, 60_000), epoch: quota.epoch + 1, nextRefillAt: at(120_000) }
@@ -124,7 +124,7 @@ export const QUOTA_CASES: StoreCases = {
     }
   },
 
-  'is swapped together with others where a store can do that': async ({ store, find, same }) => {
+  'swaps several quotas together, if the store can': async ({ store, find, same }) => {
     if (!store.swapQuotas) return
     const quota = newQuota(10)
     const ids = ['c', 'a', 'b']
@@ -135,14 +135,14 @@ export const QUOTA_CASES: StoreCases = {
     same(
       await store.swapQuotas([...ids.map(swap), swap('nobody')]),
       [SWAPPED, { swapped: false, current: moved }, SWAPPED, { swapped: false, current: null }],
-      'each swap is made or refused by itself, and answered in its place',
+      'each swap is made or refused by itself, and its result has the same place',
     )
     for (const id of ids)
       same((await find(id))?.quota, id === 'a' ? moved : leased(quota, 3), 'as it was answered')
     same(await store.swapQuotas([]), [], 'no swaps have no results')
   },
 
-  'is swapped by batches at once, in any order': async ({ store, find, same }) => {
+  'swaps concurrent batches, in any order': async ({ store, find, same }) => {
     const quota = newQuota(1_000)
     await store.insert(['a', 'b'].map((id) => keyRecord({ id, quota })))
     await atOnce(20, async (i) => {
@@ -167,7 +167,13 @@ export const QUOTA_CASES: StoreCases = {
       same((await find(id))?.quota, leased(quota, 20), 'no swap overwrites another')
   },
 
-  'is one for all keys of a lineage: a successor joins it': async ({ store, find, list, has, same }) => {
+  'keeps one quota for all keys of a lineage: a successor joins it': async ({
+    store,
+    find,
+    list,
+    has,
+    same,
+  }) => {
     await store.insert([keyRecord({ id: 'a', lineageId: 'l', quota: newQuota(10) })])
     await store.swapQuota('l', newQuota(10), leased(newQuota(10), 4))
     await store.insert([keyRecord({ id: 'b', lineageId: 'l', quota: newQuota(999) })])
@@ -179,11 +185,11 @@ export const QUOTA_CASES: StoreCases = {
     same(
       (await list()).map((found) => found.quota?.remaining),
       [6, 6],
-      'list answers the quota of the lineage',
+      'list returns the quota of the lineage',
     )
   },
 
-  'is the first of a batch for all of it': async ({ store, find, has }) => {
+  'keeps the first quota of a batch for the whole lineage': async ({ store, find, has }) => {
     const records = [5, 7].map((units) =>
       keyRecord({ id: `k${units}`, lineageId: 'l', quota: newQuota(units) }),
     )
@@ -191,7 +197,7 @@ export const QUOTA_CASES: StoreCases = {
     for (const id of ['k5', 'k7']) has(await find(id), { quota: newQuota(5) }, 'a lineage has one quota')
   },
 
-  'belongs to its lineage, which no other text names': async ({ store, same }) => {
+  'finds the quota only by the exact lineage': async ({ store, same }) => {
     const lineages = DISTINCT_TEXTS
     await store.insert(
       lineages.map((text, i) => keyRecord({ id: `k${i}`, lineageId: text, quota: newQuota(i + 1) })),
@@ -203,7 +209,7 @@ export const QUOTA_CASES: StoreCases = {
     }
   },
 
-  'is set anew by a change of any of its keys, with a higher epoch': async ({
+  'sets a new quota, with a higher epoch, by a change of any key of the lineage': async ({
     store,
     read,
     same,
@@ -230,7 +236,7 @@ export const QUOTA_CASES: StoreCases = {
     )
   },
 
-  'is removed by null, and keeps its epoch': async ({ store, read, same, holds }) => {
+  'removes the quota by null, and keeps its epoch': async ({ store, read, same, holds }) => {
     await store.insert([keyRecord({ id: 'a', lineageId: 'l', quota: newQuota(10) })])
     await store.insert([keyRecord({ id: 'b', lineageId: 'l' })])
     await store.update('a', 1, { quota: { remaining: 10 }, updatedAt: at(5) })
@@ -255,7 +261,7 @@ export const QUOTA_CASES: StoreCases = {
     same(again?.remaining, 5, 'a new quota has its own units')
   },
 
-  'is not touched by a change that loses its race, or cannot be kept': async ({
+  'keeps the quota when a change loses its race or cannot be stored': async ({
     store,
     read,
     same,
@@ -263,18 +269,18 @@ export const QUOTA_CASES: StoreCases = {
   }) => {
     await store.insert([keyRecord({ id: 'a', quota: newQuota(10) })])
     const lost = await store.update('a', 2, { quota: { remaining: 99 }, updatedAt: at(0) })
-    same(lost, 'conflict', 'update answers "conflict" where the version is another')
+    same(lost, 'conflict', 'update returns "conflict" if the version differs')
     same(
       (await read('a')).quota,
       newQuota(10),
-      'update that answers "conflict" has changed nothing, the quota included',
+      'update that returns "conflict" has changed nothing, the quota included',
     )
     const broken = { quota: { remaining: 99 }, metadata: unreadable(), updatedAt: at(0) }
-    await rejects(() => store.update('a', 1, broken), 'update rejects where it cannot keep the change')
+    await rejects(() => store.update('a', 1, broken), 'update rejects if it cannot store the change')
     same((await read('a')).quota, newQuota(10), 'update makes all of a change or nothing, the quota included')
   },
 
-  'is that of the change which wins, version after version': async ({ store, same, read }) => {
+  'keeps the quota of the winning change, version after version': async ({ store, same, read }) => {
     await store.insert([keyRecord({ id: 'a', quota: newQuota(1) })])
     for (let version = 1; version <= 3; version += 1) {
       const change = (i: number) => ({ name: `${i}`, quota: { remaining: i }, updatedAt: at(version) })
@@ -286,7 +292,7 @@ export const QUOTA_CASES: StoreCases = {
     }
   },
 
-  'loses no unit where it is set while units are swapped': async ({ store, same, read }) => {
+  'loses no unit if a change sets the quota during swaps': async ({ store, same, read }) => {
     const quota = newQuota(1_000)
     await store.insert([keyRecord({ id: 'a', quota })])
     const lease = async () => {
@@ -302,14 +308,14 @@ export const QUOTA_CASES: StoreCases = {
       store.update('a', 1, { quota: { remaining: 500 }, updatedAt: at(1) }),
       ...Array.from({ length: 49 }, lease),
     ])
-    same(changed, 'updated', 'swaps leave the version alone, and stand in the way of no change')
+    same(changed, 'updated', 'swaps leave the version alone and block no change')
     const found = (await read('a')).quota
     const allotted = 10 * epochs.filter((epoch) => epoch === found?.epoch).length
     const promise = 'within an epoch, what was leased and what remains are what there was'
     same([found?.allotted, found?.remaining], [allotted, 500 - allotted], promise)
   },
 
-  'leaves nothing behind where an insert fails': async ({ store, read, same, rejects }) => {
+  'leaves nothing behind if an insert fails': async ({ store, read, same, rejects }) => {
     await store.insert([keyRecord({ id: 'old' })])
     const batch = [keyRecord({ id: 'a', quota: newQuota(5) }), keyRecord({ id: 'old' })]
     await rejects(() => store.insert(batch), 'insert rejects a duplicate', 'duplicate_key')
@@ -317,12 +323,12 @@ export const QUOTA_CASES: StoreCases = {
       keyRecord({ id: 'a', quota: newQuota(5) }),
       keyRecord({ id: 'b', metadata: unreadable() }),
     ]
-    await rejects(() => store.insert(broken), 'insert rejects where it cannot keep a record')
+    await rejects(() => store.insert(broken), 'insert rejects if it cannot store a record')
     await store.insert([keyRecord({ id: 'a' })])
     same((await read('a')).quota, null, 'insert adds all or nothing, the quota included')
   },
 
-  'lasts as long as one key of its lineage is left': async ({ store, same }) => {
+  'keeps the quota as long as one key of its lineage is left': async ({ store, same }) => {
     const ended = { lineageId: 'l', revokedAt: at(0) }
     await store.insert([
       keyRecord({ id: 'a', quota: newQuota(5), ...ended }),
@@ -340,11 +346,11 @@ export const QUOTA_CASES: StoreCases = {
     )
   },
 
-  'is there for a successor that comes while the last key is purged': async (test) => {
+  'keeps the quota for a successor inserted while the last key is purged': async (test) => {
     for (let round = 0; round < 10; round += 1) await purgeBesideSuccessor(test, round)
   },
 
-  'is handed out and taken in as a copy': async ({ store, find, same }) => {
+  'copies quotas in and out': async ({ store, find, same }) => {
     const quota = newQuota(5, 60_000)
     await store.insert([keyRecord({ id: 'a', quota })])
     vandalise(quota)
@@ -390,7 +396,7 @@ async function purgeBesideSuccessor({ store, same, holds, ids }: StoreTest, roun
   same(
     await store.swapQuota(lineageId, newQuota(9), leased(newQuota(9), 1)),
     SWAPPED,
-    'a successor has a quota: that of the lineage, or its own where there is none left',
+    'a successor has a quota: that of the lineage, or its own if there is none left',
   )
   same(await store.purge([next], at(1)), 1, 'purge removes what is revoked')
   holds(!(await ids()).includes(next), 'what is purged is gone')

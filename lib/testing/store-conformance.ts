@@ -21,18 +21,19 @@ export interface StoreConformanceOptions {
   /** `node:assert/strict`, or `node:assert`. */
   assert: TestAssert
   /**
-   * The optional methods that the store does without on purpose. Their cases are left out; one test for each says so by
-   * name, and that `createApiKeys` refuses what needs it (without `agree`, keys are verified unchecked). A store that lacks a method which is not named here fails.
+   * The optional methods that the store deliberately does not have. The kit skips their cases. Instead, one test for each checks that
+   * `createApiKeys` refuses what needs the method (without `agree`, it verifies keys unchecked). A store that lacks any other method
+   * fails.
    *
    * @default []
    */
   without?: readonly StoreCapability[]
 }
 
-/** An empty store, and how to remove it. */
+/** An empty store, and how to remove it after the test. */
 export interface MadeStore {
   readonly store: KeyStore
-  /** Called when the test has ended, also when it has failed. */
+  /** The kit calls it after the test, even if the test failed. */
   close(): unknown
 }
 
@@ -40,12 +41,11 @@ export interface MadeStore {
 export type MakeStore = () => KeyStore | MadeStore | Promise<KeyStore | MadeStore>
 
 /**
- * Registers the tests that every `KeyStore` must pass: an adapter that passes them keeps keys as safe as those of this
- * package do. They belong to no test runner.
+ * Registers the tests that every `KeyStore` must pass. An adapter that passes them keeps keys as safely as the stores of this
+ * package. The tests work with any test runner.
  *
- * `makeStore` makes an empty store for each test. Where something is to be removed afterwards, it answers
- * `{ store, close }`. No test sleeps, and none needs a store to be fast; some make 50 calls at once, so where calls share
- * connections, they must be able to wait for one.
+ * `makeStore` makes an empty store for each test. To clean up after a test, return `{ store, close }`. No test sleeps, and none needs
+ * a fast store. Some tests make 50 calls at once: if calls share connections, they must be able to wait for one.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -85,7 +85,7 @@ function casesFor(without: readonly StoreCapability[]): Record<string, StoreCase
   return {
     insert: INSERT_CASES,
     find: FIND_CASES,
-    'what is kept': VALUE_CASES,
+    'stored values': VALUE_CASES,
     update: UPDATE_CASES,
     replaceDigest: DIGEST_CASES,
     list: LIST_CASES,
@@ -104,7 +104,7 @@ function casesFor(without: readonly StoreCapability[]): Record<string, StoreCase
   }
 }
 
-/** A store may have a member named `store` itself; only what answers with one has no `insert`. */
+/** A store may have a member named `store` too. Only a `MadeStore` has no `insert`. */
 async function toMadeStore(makeStore: MakeStore): Promise<MadeStore> {
   const made = await makeStore()
   return 'insert' in made ? { store: made, close() {} } : made
@@ -121,7 +121,7 @@ function checkCapabilities(store: KeyStore, assert: TestAssert, without: readonl
     if (without.includes(method)) {
       assert.strictEqual(store[method], undefined, `the store has "${method}": take it out of "without"`)
     } else {
-      const advice = `the store has no "${method}". If it is to do without, name it: without: ['${method}']`
+      const advice = `the store has no "${method}". If that is deliberate, name it: without: ['${method}']`
       assert.strictEqual(typeof store[method], 'function', advice)
     }
   }

@@ -6,7 +6,7 @@ import { copyData } from '../internal/plain-data.ts'
 /** Registers a test: `test` of node:test, vitest or Jest, `it` of Mocha. */
 export type TestFunction = (name: string, run: () => Promise<void>) => unknown
 
-/** What the kit uses of `node:assert/strict`; `node:assert` has the same. */
+/** The functions of `node:assert/strict` that the kit uses. `node:assert` works too. */
 export interface TestAssert {
   ok(value: unknown, message?: string): void
   strictEqual(actual: unknown, expected: unknown, message?: string): void
@@ -16,9 +16,9 @@ export interface TestAssert {
 /** What a store must do, by name. */
 export type StoreCases = Readonly<Record<string, (test: StoreTest) => Promise<void>>>
 
-/** An empty store and what the cases do with it. `promise` is what a failure says. */
+/** An empty store and helpers for the cases. `promise` is the message of a failure. */
 export interface StoreTest {
-  /** Has the optional methods too: the cases for what it lacks are left out. `count` and `swapQuotas` no store needs. */
+  /** Has the optional methods too: the kit skips the cases for missing ones. No store needs `count` and `swapQuotas`. */
   readonly store: Required<Omit<KeyStore, 'count' | 'swapQuotas'>> & Pick<KeyStore, 'count' | 'swapQuotas'>
   holds(condition: boolean, promise: string): void
   /** `actual` is `expected`, deeply. */
@@ -26,9 +26,9 @@ export interface StoreTest {
   /** `actual` has these members, whatever else it has. */
   has<T extends object>(actual: T | null | undefined, members: Partial<T>, promise: string): void
   rejects(work: () => Promise<unknown>, promise: string, code?: ErrorCode): Promise<void>
-  /** What the store has under this id. */
+  /** The stored record with this id. */
   find(id: string): Promise<KeyRecord | null>
-  /** What the store has under this id, which must be there. */
+  /** The stored record with this id, which must exist. */
   read(id: string): Promise<KeyRecord>
   list(
     filter?: KeyFilter,
@@ -40,7 +40,7 @@ export interface StoreTest {
 }
 
 export function createStoreTest(store: KeyStore, assert: TestAssert): StoreTest {
-  /** Which classes the members are of is nobody's concern: a store that clones may hand out those of another realm. */
+  /** Ignores the classes of the members: a store that clones may return those of another realm. */
   function same(actual: unknown, expected: unknown, promise: string): void {
     assert.deepStrictEqual(copyData(actual), copyData(expected), promise)
   }
@@ -66,11 +66,11 @@ export function createStoreTest(store: KeyStore, assert: TestAssert): StoreTest 
       const isRight = isLatchkeyError(reason) && reason.code === code
       assert.ok(
         isRight,
-        `${promise}, with a LatchkeyError of the code "${code}"; it rejected with: ${reason}`,
+        `${promise}, with a LatchkeyError with the code "${code}"; it rejected with: ${reason}`,
       )
     },
 
-    // As the core does: it looks at no other members, and refuses what is malformed.
+    // Like the core, ignores other members and refuses malformed records.
     async find(id) {
       const found = await store.find({ id })
       return found === null ? null : checkRecord(found)
@@ -78,7 +78,7 @@ export function createStoreTest(store: KeyStore, assert: TestAssert): StoreTest 
 
     async read(id) {
       const record = await test.find(id)
-      assert.ok(record, `find answers a record that was inserted; there is none with the id ${quote(id)}`)
+      assert.ok(record, `find returns an inserted record; it returned none for the id ${quote(id)}`)
       return record as KeyRecord
     },
 
@@ -94,12 +94,12 @@ export function createStoreTest(store: KeyStore, assert: TestAssert): StoreTest 
   return test
 }
 
-/** Runs `run` so many times at once; rejects if any of them does. */
+/** Makes `count` concurrent calls of `run`; rejects if any of them does. */
 export function atOnce<T>(count: number, run: (i: number) => Promise<T>): Promise<T[]> {
   return Promise.all(Array.from({ length: count }, (_, i) => run(i)))
 }
 
-/** The text with what cannot be seen in it spelled out. */
+/** The text with its invisible characters spelled out. */
 export function quote(text: string): string {
   return JSON.stringify(text).replace(/[^ -~]/gu, (char) => `\\u{${char.codePointAt(0)?.toString(16)}}`)
 }

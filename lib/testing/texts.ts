@@ -1,6 +1,6 @@
 /**
- * Texts that differ, and that a database may yet take for the same: by case, accent, blank, width, numeric value, or as a
- * pattern. In the order of their code points.
+ * Different texts that a database may treat as equal: by case, accent, blank, width, numeric value, or as a pattern. In the order of
+ * their code points.
  */
 export const DISTINCT_TEXTS: readonly string[] = [
   ' a',

@@ -5,18 +5,22 @@ import { at, keyRecord } from './key-records.ts'
 import { atOnce, type StoreCases, type StoreTest } from './store-test.ts'
 
 export const UPDATE_CASES: StoreCases = {
-  'changes nothing for a key that nobody knows': (test) => changesNothing(test, 'b', 3, 'missing'),
+  'changes nothing for an unknown key': (test) => changesNothing(test, 'b', 3, 'missing'),
   'changes nothing for an older version': (test) => changesNothing(test, 'a', 2, 'conflict'),
-  'changes nothing for a version of the future': (test) => changesNothing(test, 'a', 4, 'conflict'),
+  'changes nothing for a later version': (test) => changesNothing(test, 'a', 4, 'conflict'),
 
-  'changes what is given, raises the version by one and leaves the rest': async ({ store, find, same }) => {
+  'changes the given members, raises the version by one and leaves the rest': async ({
+    store,
+    find,
+    same,
+  }) => {
     const [stored, other] = [keyRecord({ id: 'a', version: 3 }), keyRecord({ id: 'b', version: 3 })]
     await store.insert([stored, other])
     const change = { name: 'new', enabled: false, rateLimits: [], updatedAt: at(5) }
     same(
       await store.update('a', 3, change),
       'updated',
-      'update answers "updated" where the version is expected',
+      'update returns "updated" if the version is as expected',
     )
     const promise =
       'update changes the members given, makes the version expectedVersion + 1 and leaves the rest'
@@ -36,7 +40,7 @@ export const UPDATE_CASES: StoreCases = {
     }
   },
 
-  'raises the version where nothing is given but the time': async ({ store, find, same }) => {
+  'raises the version even if only the time is given': async ({ store, find, same }) => {
     await store.insert([keyRecord({ id: 'a' })])
     same(await store.update('a', 1, { updatedAt: at(0) }), 'updated', 'a change without members is a change')
     const promise =
@@ -44,7 +48,7 @@ export const UPDATE_CASES: StoreCases = {
     same(await find('a'), keyRecord({ id: 'a', version: 2 }), promise)
   },
 
-  'lets one of 50 win, version after version': async ({ store, same, has, find }) => {
+  'lets one of 50 concurrent calls win, version after version': async ({ store, same, has, find }) => {
     await store.insert([keyRecord({ id: 'a' })])
     for (let version = 1; version <= 5; version += 1) {
       const outcomes = await atOnce(50, (i) =>
@@ -53,25 +57,24 @@ export const UPDATE_CASES: StoreCases = {
       const winners = outcomes.flatMap((outcome, i) => (outcome === 'updated' ? [`${i}`] : []))
       same(winners.length, 1, 'update is one compare-and-swap: of 50 at once exactly one wins each version')
       const losers = outcomes.filter((outcome) => outcome === 'conflict')
-      same(losers.length, 49, 'who loses the race for a version is told "conflict"')
-      const promise = 'what is stored is the change of the one that was told "updated"'
+      same(losers.length, 49, 'a call that loses the race for a version returns "conflict"')
+      const promise = 'the stored change is that of the call that returned "updated"'
       has(await find('a'), { name: winners[0] as string, version: version + 1 }, promise)
     }
   },
 
-  'loses none of the changes that 20 make at once, each after reading the last': async (test) => {
+  'loses none of 20 concurrent changes, each made after reading the last': async (test) => {
     const { store, read, same } = test
     await store.insert([keyRecord({ id: 'a', permissions: {} })])
     const resources = Array.from({ length: 20 }, (_, i) => `r${i}`)
     await Promise.all(resources.map((resource) => allow(test, resource)))
     const { version, permissions } = await read('a')
-    const promise =
-      'update is one compare-and-swap: no change that was told "updated" is overwritten by another'
+    const promise = 'update is one compare-and-swap: no other change overwrites one that returned "updated"'
     same(Object.keys(permissions).sort(), resources.sort(), promise)
     same(version, 21, 'each change raises the version by one')
   },
 
-  'does not let a new digest stand in its way, nor undo it': async ({ store, has, find, same }) => {
+  'neither fails because of a new digest nor undoes it': async ({ store, has, find, same }) => {
     for (let round = 0; round < 10; round += 1) {
       const id = `k${round}`
       await store.insert([keyRecord({ id, digest: 'old' })])
@@ -97,14 +100,14 @@ export const UPDATE_CASES: StoreCases = {
     has(await find('a'), { revokedAt: at(1) }, 'update never clears revokedAt by a change of something else')
   },
 
-  'changes nothing where it cannot keep the change': async ({ store, find, same, rejects }) => {
+  'changes nothing if it cannot store the change': async ({ store, find, same, rejects }) => {
     await store.insert([keyRecord({ id: 'a' })])
     const change: KeyChange = { name: 'new', metadata: unreadable(), updatedAt: at(1) }
-    await rejects(() => store.update('a', 1, change), 'update rejects where it cannot keep the change')
+    await rejects(() => store.update('a', 1, change), 'update rejects if it cannot store the change')
     same(await find('a'), keyRecord({ id: 'a' }), 'update makes all of a change or nothing')
   },
 
-  'makes all of a change or nothing for whoever reads meanwhile': async ({ store, read, same }) => {
+  'shows readers all of a change or none of it': async ({ store, read, same }) => {
     await store.insert([keyRecord({ id: 'a', name: '1', createdBy: null, revokedBy: '1' })])
     const look = async () => {
       const { name, revokedBy, version } = await read('a')
@@ -166,6 +169,9 @@ async function allow({ store, read, holds }: StoreTest, resource: string): Promi
     const { version, permissions } = await read('a')
     const change = { permissions: { ...permissions, [resource]: ['read'] }, updatedAt: at(1) }
     if ((await store.update('a', version, change)) === 'updated') return
-    holds(attempt < 100, 'of changes at once one always wins: with 20 of them none loses 100 times')
+    holds(
+      attempt < 100,
+      'one of several concurrent changes always wins: with 20 of them none loses 100 times',
+    )
   }
 }

@@ -15,7 +15,7 @@ export const USAGE_CASES: StoreCases = {
     has(await find('b'), { usageCount: 1, lastUsedAt: at(1) }, promise)
   },
 
-  'passes by keys that are gone': async ({ store, find, ids, has, same }) => {
+  'ignores keys that are gone': async ({ store, find, ids, has, same }) => {
     await store.insert([keyRecord({ id: 'a' })])
     await store.recordUsage([use('gone', 9, 10), use('a', 1, 1), use('A', 5, 9), use('gone too', 1, 1)])
     has(await find('a'), { usageCount: 1 }, 'recordUsage of a key that is gone does not lose the others')
@@ -46,14 +46,14 @@ export const USAGE_CASES: StoreCases = {
     same(await find('a'), { ...stored, usageCount: 1, lastUsedAt: at(10) }, promise)
   },
 
-  'adds the counts of 50 batches at once': async ({ store, find, has }) => {
+  'adds the counts of 50 concurrent batches': async ({ store, find, has }) => {
     await store.insert([keyRecord({ id: 'a' }), keyRecord({ id: 'b' })])
     // The keys in either order: who locks one after the other must not end in a deadlock.
     await atOnce(50, (i) => {
       const batch = [use('a', 1, i, `192.0.2.${i}`), use('b', 2, 50 - i)]
       return store.recordUsage(i % 2 === 0 ? batch : batch.reverse())
     })
-    const promise = 'counts add: batches at once lose none of them, and none of them fails'
+    const promise = 'counts add: concurrent batches lose none of them, and no batch fails'
     has(await find('a'), { usageCount: 50, lastUsedAt: at(49), lastUsedIp: '192.0.2.49' }, promise)
     has(await find('b'), { usageCount: 100, lastUsedAt: at(50) }, promise)
   },
@@ -66,10 +66,10 @@ export const USAGE_CASES: StoreCases = {
     await store.recordUsage(batch)
     const counts = (await list()).map(({ usageCount }) => usageCount)
     const expected = batch.map(({ count }) => 2 * count)
-    same(counts, expected, 'recordUsage takes what a process has gathered, 500 keys at a time')
+    same(counts, expected, 'recordUsage takes the collected uses of a process, 500 keys at a time')
   },
 
-  'does not stand in the way of a change, nor undo it': async ({ store, find, same }) => {
+  'neither blocks a change nor undoes it': async ({ store, find, same }) => {
     const writes = [
       (id: string) => atOnce(20, (i) => store.recordUsage([use(id, 1, i + 1)])),
       (id: string) => store.update(id, 1, { revokedAt: at(7), updatedAt: at(7) }),
@@ -84,14 +84,14 @@ export const USAGE_CASES: StoreCases = {
       const answers = (await Promise.all(inTurn.map((write) => write(id)))).filter(
         (answer) => !Array.isArray(answer),
       )
-      const promise = 'a change, a new digest and uses at once: all are kept, and none takes back another'
+      const promise = 'a change, a new digest and uses at the same time are all kept, and none undoes another'
       same(new Set(answers), new Set(['updated', true]), promise)
       const expected = { digest: 'new', revokedAt: at(7), updatedAt: at(7), version: 2 }
       same(await find(id), { ...stored, ...expected, usageCount: 20, lastUsedAt: at(20) }, promise)
     }
   },
 
-  'copies what it is handed': async ({ store, find, same }) => {
+  'copies what it is given': async ({ store, find, same }) => {
     await store.insert([keyRecord({ id: 'a' })])
     const delta = use('a', 1, 8)
     await store.recordUsage([delta])
@@ -100,7 +100,7 @@ export const USAGE_CASES: StoreCases = {
     same(await find('a'), before, 'a store keeps copies: what a caller does later changes nothing in it')
   },
 
-  'makes list and purge go by idleness, to the millisecond': async ({ store, ids, same }) => {
+  'makes list and purge respect idleness, to the millisecond': async ({ store, ids, same }) => {
     const grid = idleGrid()
     for (let from = 0; from < grid.length; from += 60) await store.insert(grid.slice(from, from + 60))
     for (const moment of MOMENTS) {
@@ -126,7 +126,7 @@ export const USAGE_CASES: StoreCases = {
     }
   },
 
-  'keeps a key that is used before the purge comes': async ({ store, ids, same }) => {
+  'keeps a key that is used before the purge': async ({ store, ids, same }) => {
     const keys = Array.from({ length: 10 }, (_, i) => keyRecord({ id: `k${i}`, idleExpiryMs: 10 }))
     await store.insert(keys)
     await store.recordUsage([use('k3', 1, 5), use('k7', 1, 0), use('k8', 1, 1)])

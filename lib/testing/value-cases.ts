@@ -12,17 +12,17 @@ export const VALUE_CASES: StoreCases = {
     ]
     await store.insert([full, bare])
     for (const record of [full, bare]) {
-      same(await find(record.id), record, 'find answers what was inserted, member by member')
+      same(await find(record.id), record, 'find returns what was inserted, member by member')
       same(
         await store.find({ lookups: [record.lookup] }),
         await store.find({ id: record.id }),
         'by lookup too',
       )
     }
-    same(await list(), [bare, full], 'list answers what was inserted, member by member')
+    same(await list(), [bare, full], 'list returns what was inserted, member by member')
   },
 
-  'is a copy of what was handed in': async ({ store, find, same }) => {
+  'copies what it is given': async ({ store, find, same }) => {
     const given = fullRecord()
     await store.insert([given])
     vandalise(given)
@@ -47,7 +47,7 @@ export const VALUE_CASES: StoreCases = {
     )
   },
 
-  'is handed out as a copy': async ({ store, list, find, same }) => {
+  'returns copies': async ({ store, list, find, same }) => {
     await store.insert([fullRecord()])
     const answers = [
       await store.find({ id: 'full' }),
@@ -60,7 +60,7 @@ export const VALUE_CASES: StoreCases = {
     same(await list(), [fullRecord()], promise)
   },
 
-  'keeps every text as it is': async ({ store, find, ids, same }) => {
+  'keeps every text unchanged': async ({ store, find, ids, same }) => {
     for (const [i, text] of DISTINCT_TEXTS.entries()) {
       const record = keyRecord({
         id: `${i}`,
@@ -81,7 +81,7 @@ export const VALUE_CASES: StoreCases = {
     }
   },
 
-  'keeps texts as long as they may be': async ({ store, find, ids, same }) => {
+  'keeps texts of the greatest length': async ({ store, find, ids, same }) => {
     // By UTF-16 units, as the core counts; some of them take three bytes each, some pairs four.
     for (const [id, unit] of Object.entries({ ascii: 'x', euro: '\u20ac', emoji: '\u{1f511}' })) {
       const long = (length: number) => unit.repeat(Math.floor(length / unit.length))
@@ -102,7 +102,7 @@ export const VALUE_CASES: StoreCases = {
     }
   },
 
-  'keeps metadata as it is': async ({ store, find, list, same }) => {
+  'keeps metadata unchanged': async ({ store, find, list, same }) => {
     const metadata = {
       texts: ['', ' ', 'Zo\u00eb', '\u{1f511}', 'e\u0301', '\u2028', '"\\', '%s {0} $1 {x} ?', '2026-01-15'],
       // Legal in JSON, and refused by some columns for it.

@@ -111,10 +111,14 @@ describe('an option', () => {
     ['a key beyond ASCII', { key: `${secret}é` }, '"key" must be a key'],
     ['an empty key', { key: '' }, '"key" must be a key'],
     ['no key where one was meant', { key: null }, '"key" must be a key'],
-    ['a name of a header field', { headers: { 'a b': secret } }, '"headers" must have names of header'],
-    ['a value of a header field', { headers: { a: `${secret}\r\nb: c` } }, '"headers.a" must be what'],
-    ['a value beyond Latin', { headers: { a: `${secret}→` } }, '"headers.a" must be what'],
-    ['a number as a header field', { headers: { a: 1 } }, '"headers.a" must be what'],
+    ['a name of a header field', { headers: { 'a b': secret } }, '"headers" must have valid names of header'],
+    [
+      'a value of a header field',
+      { headers: { a: `${secret}\r\nb: c` } },
+      '"headers.a" must be a valid value',
+    ],
+    ['a value beyond Latin', { headers: { a: `${secret}→` } }, '"headers.a" must be a valid value'],
+    ['a number as a header field', { headers: { a: 1 } }, '"headers.a" must be a valid value'],
     ['a Headers object', { headers: new Headers({ a: secret }) }, '"headers" must be a plain object'],
     ['a list of header fields', { headers: [['a', secret]] }, '"headers" must be a plain object'],
     ['no function', { fetch: 'fetch' }, '"fetch" must be a function'],
@@ -363,11 +367,16 @@ describe('an answer that is none', () => {
   const HUGE = 'usageCount":1e400'
 
   it.each<[string, Page, number, string]>([
-    ['a page of a proxy', page(502, '<html>Bad gateway</html>'), 502, 'answered 502 without a problem'],
-    ['a page that greets', page(200, '<html>Hello</html>'), 200, 'the service answered no JSON'],
-    ['a page that shows what it was sent', echo, 200, 'the service answered no JSON'],
-    ['nothing', page(204, ''), 204, 'the service answered no JSON'],
-    ['an empty body', page(200, ''), 200, 'the service answered no JSON'],
+    [
+      'a page of a proxy',
+      page(502, '<html>Bad gateway</html>'),
+      502,
+      'answered 502 without a Latchkey error',
+    ],
+    ['a page that greets', page(200, '<html>Hello</html>'), 200, 'the response of the service is not JSON'],
+    ['a page that shows what it was sent', echo, 200, 'the response of the service is not JSON'],
+    ['nothing', page(204, ''), 204, 'the response of the service is not JSON'],
+    ['an empty body', page(200, ''), 200, 'the response of the service is not JSON'],
     ['a list', page(200, '[]'), 200, 'the service answered an array as an API key'],
     ['null', page(200, 'null'), 200, 'the service answered null as an API key'],
     ['a text', page(200, '"s3cret"'), 200, 'the service answered a string as an API key'],
@@ -403,10 +412,30 @@ describe('an answer that is none', () => {
       '"usageCount"',
     ],
     ['a version that is huge', page(200, withMember('version', 2 ** 60)), 200, '"version"'],
-    ['a code that is unknown', page(403, '{"code":"s3cret_new"}'), 403, 'answered 403 without a problem'],
-    ['a code of the prototype', page(403, '{"code":"constructor"}'), 403, 'answered 403 without a problem'],
-    ['a problem of somebody else', page(404, '{"title":"Not Found"}'), 404, 'answered 404 without a problem'],
-    ['a problem in a list', page(404, '[{"code":"not_found"}]'), 404, 'answered 404 without a problem'],
+    [
+      'a code that is unknown',
+      page(403, '{"code":"s3cret_new"}'),
+      403,
+      'answered 403 without a Latchkey error',
+    ],
+    [
+      'a code of the prototype',
+      page(403, '{"code":"constructor"}'),
+      403,
+      'answered 403 without a Latchkey error',
+    ],
+    [
+      'a problem of somebody else',
+      page(404, '{"title":"Not Found"}'),
+      404,
+      'answered 404 without a Latchkey error',
+    ],
+    [
+      'a problem in a list',
+      page(404, '[{"code":"not_found"}]'),
+      404,
+      'answered 404 without a Latchkey error',
+    ],
   ])('is unavailable: %s', async (_what, handler, responseStatus, message) => {
     const port = await listen(handler)
     const baseUrl = `http://127.0.0.1:${port}`
@@ -569,7 +598,7 @@ describe('the time of a call', () => {
     const client = createApiKeysClient({ baseUrl: `http://127.0.0.1:${port}`, key: KEY, ...within })
     const error = await failureOf(client.verify({ key: 's3cret' }))
     expect(error).toMatchObject({ code: 'unavailable', responseStatus: null })
-    expect(error.message).toBe('the service gave no answer within 60 ms')
+    expect(error.message).toBe('the service did not respond within 60 ms')
   })
 
   const hangs = () => new Promise<never>(() => {})

@@ -22,7 +22,7 @@ import { slowBody } from '../support/slow-body.ts'
 // Child processes are slow where much else runs.
 vi.setConfig({ testTimeout: 60_000 })
 
-const LAST_LINE = /It works no more.*\n.*\n/
+const LAST_LINE = /It no longer works.*\n.*\n/
 const DAY_MS = 86_400_000
 const UNKNOWN = '0000000000000000'
 

@@ -44,7 +44,7 @@ describe('the program', () => {
     for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
       const again = start(env)
       const output = await again.waitFor(/n=\[1-8\].*\n/)
-      expect(output).toContain('The key that was issued when this ran before still works.\n')
+      expect(output).toContain('The key from the previous run still works.\n')
       expect(keyOf(output)).toBe(keyOf(printed))
       const url = /http:\S+(?=\/projects)/.exec(output)?.[0]
       const answer = await fetch(`${url}/projects`, { headers: { 'X-Api-Key': keyOf(output) } })

@@ -30,7 +30,7 @@ import { slowBody } from '../support/slow-body.ts'
 // Child processes are slow where much else runs.
 vi.setConfig({ testTimeout: 60_000 })
 
-const LAST_LINE = /^It works no more.*\n.*\n/m
+const LAST_LINE = /^It no longer works.*\n.*\n/m
 const README = new URL('../../examples/organisations/README.md', import.meta.url)
 const ACME = { type: 'organization', id: 'acme' }
 const GLOBEX = { type: 'organization', id: 'globex' }

@@ -240,7 +240,7 @@ describe('silence', () => {
     await clock.advance(1)
     expect(missed.mock.calls).toEqual([[expect.any(Error)]])
     expect(missed.mock.calls[0]?.[0]).toMatchObject({
-      message: 'nothing was heard on the channel of changes for 3000 milliseconds',
+      message: 'received nothing on the invalidation channel for 3000 milliseconds',
     })
     await clock.advance(3_600_000)
     expect(missed).toHaveBeenCalledTimes(1)

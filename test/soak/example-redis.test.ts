@@ -126,7 +126,7 @@ describe('without what it needs', () => {
   it('runs no process without an administrator', async () => {
     const program = startProgram(['examples/redis/server.ts'], { REDIS_URL, PORT: '0' })
     expect(await program.ended()).toBe(1)
-    expect(program.stderr).toBe('ADMIN_TOKEN must say what administrators send to revoke keys\n')
+    expect(program.stderr).toBe('ADMIN_TOKEN must be the token that administrators send to revoke keys\n')
   })
 })
 

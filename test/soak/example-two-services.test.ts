@@ -142,18 +142,18 @@ describe('one after the other, with PostgreSQL and Redis', () => {
 
 describe('without what they need', () => {
   const missing: [string, NodeJS.ProcessEnv, string][] = [
-    ['auth.ts', {}, 'ADMIN_TOKEN must say what administrators send to manage keys'],
+    ['auth.ts', {}, 'ADMIN_TOKEN must be the token that administrators send to manage keys'],
     [
       'auth.ts',
       { ADMIN_TOKEN, DATABASE_URL: 'postgres://127.0.0.1/x' },
-      'DATABASE_URL and REDIS_URL must both be given, or neither',
+      'Set both DATABASE_URL and REDIS_URL, or neither',
     ],
     ['auth.ts', { ADMIN_TOKEN, PORT: 'http' }, 'PORT must be a number from 0 to 65535'],
-    ['consumer.ts', {}, 'AUTH_URL must say where the auth service has its keys'],
+    ['consumer.ts', {}, 'AUTH_URL must be the URL of the key routes of the auth service'],
     [
       'consumer.ts',
       { AUTH_URL: 'http://127.0.0.1:3000/api-keys' },
-      'AUTH_KEY must be a key of the auth service that may verify others',
+      'AUTH_KEY must be a key of the auth service that may verify other keys',
     ],
   ]
   it.each(missing)('%s says so in a line, and ends: %o', async (file, env, message) => {

@@ -110,7 +110,7 @@ describe.each(Object.keys(BUNDLERS) as (keyof typeof BUNDLERS)[])('%s', (bundler
     const outcomes = printed(await consumer.run('--eval', `${ALONE} require('./out/app.cjs')`))
     expect(outcomes).toEqual([
       'function',
-      expect.stringMatching(/no driver of SQLite was found: .*install better-sqlite3 or libsql/),
+      expect.stringMatching(/found no SQLite driver: .*install better-sqlite3 or libsql/),
       expect.stringContaining('npm install bcrypt'),
     ])
   })

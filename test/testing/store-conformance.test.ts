@@ -110,8 +110,8 @@ const answeringSwaps = (change: (result: QuotaSwapResult) => QuotaSwapResult) =>
     swapQuota: async (...args) => change(await inner.swapQuota(...args)),
   }))
 
-const LEFT_ALONE = 'swapQuota: is left alone, and answered, where any number is another'
-const TOGETHER = 'swapQuota: is swapped together with others where a store can do that'
+const LEFT_ALONE = 'swapQuota: leaves the quota alone and returns it if any number differs'
+const TOGETHER = 'swapQuota: swaps several quotas together, if the store can'
 
 /** Compares by `fold` where it should compare as it is. */
 function folding(fold: (text: string) => string): () => KeyStore {
@@ -131,8 +131,8 @@ function folding(fold: (text: string) => string): () => KeyStore {
   }))
 }
 
-const CODE_POINTS = 'insert: takes texts for the same only where they are the same'
-const TIMES = 'what is kept: keeps times to the millisecond, near and far'
+const CODE_POINTS = 'insert: treats texts as equal only if they are identical'
+const TIMES = 'stored values: keeps times to the millisecond, near and far'
 
 /** Sorts and pages by `compare` where ids decide. */
 function listing(inner: FullStore, compare: (a: string, b: string) => number): Pick<KeyStore, 'list'> {
@@ -147,9 +147,9 @@ function listing(inner: FullStore, compare: (a: string, b: string) => number): P
 }
 
 const MIXED = 'list: mixes the keys of several owners in one order, page by page'
-const NEWEST = 'list: goes the other way round where the newest are asked for'
+const NEWEST = 'list: reverses the order if the newest come first'
 const EXPIRING = 'list: filters by "expiresAt", to the millisecond'
-const COUNTED = 'list: counts what it lists, where a store can count'
+const COUNTED = 'list: counts what it lists, if the store can count'
 const byMoment = (a: KeyPosition, b: KeyPosition) => a.createdAt.getTime() - b.createdAt.getTime()
 
 /** Lists the newest first by `order`, and the oldest as it should. */
@@ -246,7 +246,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         for (const record of records) await inner.insert([record])
       },
     })),
-    'insert: adds none of the records where a lookup is twice in the batch',
+    'insert: adds none of the records if a lookup is twice in the batch',
   ],
   [
     'insert removes all of a batch that fails, also what was there before',
@@ -263,7 +263,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         }
       },
     })),
-    'insert: adds none of the records where the first is there already',
+    'insert: adds none of the records if the first already exists',
   ],
   [
     'insert overwrites what exists',
@@ -279,12 +279,12 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return inner.insert(records)
       },
     })),
-    'insert: adds none of the records where an id exists',
+    'insert: adds none of the records if an id exists',
   ],
   [
     'insert passes over duplicates in silence',
     broken((inner) => ({ insert: (records) => inner.insert(records).catch(() => {}) })),
-    'insert: adds none of the records where an id exists',
+    'insert: adds none of the records if an id exists',
   ],
   [
     'insert reports a duplicate by an error of the driver',
@@ -294,7 +294,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
           throw new Error('UNIQUE constraint failed', { cause: error })
         }),
     })),
-    'insert: adds none of the records where an id exists',
+    'insert: adds none of the records if an id exists',
   ],
   [
     'insert looks for duplicates, then writes',
@@ -315,7 +315,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         },
       }
     },
-    'insert: lets one of 50 win that insert the same id at once',
+    'insert: lets one of 50 concurrent inserts of the same id win',
   ],
   [
     'lookups are not unique',
@@ -336,7 +336,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         list: async (...args) => (await inner.list(...args)).map((record) => outward(record) as KeyRecord),
       }
     }),
-    'insert: adds none of the records where a lookup exists',
+    'insert: adds none of the records if a lookup exists',
   ],
   ['texts are compared without case', folding((text) => text.toLowerCase()), CODE_POINTS],
   ['texts are compared without trailing blanks', folding((text) => text.replace(/ +$/, '')), CODE_POINTS],
@@ -357,7 +357,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return (await everything(inner)).find((record) => isRecordOf(by, record)) ?? null
       },
     })),
-    'find: answers the first of several, by the order of the lookups',
+    'find: returns the first of several, in the order of the lookups',
   ],
   [
     'find takes a pattern',
@@ -373,14 +373,14 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return (await inner.find(by)) ?? (await everything(inner)).find(({ id }) => pattern.test(id)) ?? null
       },
     })),
-    'find: finds nothing by a text that only resembles the one that is stored',
+    'find: finds nothing by a text that only resembles a stored one',
   ],
   [
     'find by an id falls back to the lookup',
     broken((inner) => ({
       find: async (by) => (await inner.find(by)) ?? ('id' in by ? inner.find({ lookups: [by.id] }) : null),
     })),
-    'find: answers null where there is no such key',
+    'find: returns null if there is no such key',
   ],
   [
     'find answers from a cache',
@@ -395,7 +395,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         },
       }
     }),
-    'find: sees at once what has been written',
+    'find: sees every completed write at once',
   ],
   [
     'list answers from a replica that is one write behind',
@@ -417,7 +417,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         list: (...args) => behind.list(...args),
       }
     }),
-    'list: includes at once what has been written',
+    'list: includes every completed write at once',
   ],
   [
     'update reads, then writes, and compares nothing',
@@ -445,7 +445,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         }
       },
     })),
-    'update: lets one of 50 win, version after version',
+    'update: lets one of 50 concurrent calls win, version after version',
   ],
   [
     'update loses changes that overlap',
@@ -465,7 +465,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         },
       }
     }),
-    'update: loses none of the changes that 20 make at once, each after reading the last',
+    'update: loses none of 20 concurrent changes, each made after reading the last',
   ],
   [
     'update answers "missing" for a conflict',
@@ -483,7 +483,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return record?.version === expectedVersion ? 'updated' : 'conflict'
       },
     })),
-    'update: raises the version where nothing is given but the time',
+    'update: raises the version even if only the time is given',
   ],
   [
     'update clears a revocation',
@@ -530,7 +530,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return inner.update(id, version, { ...change, metadata })
       },
     })),
-    'what is kept: keeps metadata as it is',
+    'stored values: keeps metadata unchanged',
   ],
   [
     'update writes the whole document back, with the digest that it has read',
@@ -544,7 +544,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return outcome
       },
     })),
-    'update: does not let a new digest stand in its way, nor undo it',
+    'update: neither fails because of a new digest nor undoes it',
   ],
   [
     'replaceDigest compares nothing',
@@ -554,7 +554,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return record !== null && inner.replaceDigest(id, record.digest, next)
       },
     })),
-    'replaceDigest: answers false where the digest is another, or there is no key',
+    'replaceDigest: returns false if the digest differs or there is no key',
   ],
   [
     'replaceDigest compares, then writes',
@@ -566,7 +566,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return now !== null && inner.replaceDigest(id, now.digest, next)
       },
     })),
-    'replaceDigest: lets one of 50 win',
+    'replaceDigest: lets one of 50 concurrent calls win',
   ],
   [
     'replaceDigest raises the version',
@@ -578,7 +578,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return isReplaced
       },
     })),
-    'replaceDigest: replaces the digest and nothing else, the version included',
+    'replaceDigest: replaces only the digest and keeps the version',
   ],
   [
     'list goes by the rules of a language',
@@ -602,7 +602,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         ...listing(inner, (a, b) => order.indexOf(a) - order.indexOf(b)),
       }
     }),
-    'list: goes by creation, then by id, whatever the order of insertion',
+    'list: orders by creation, then by id, whatever the order of insertion',
   ],
   [
     'list begins behind the time of a position, and forgets its id',
@@ -610,7 +610,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
       list: (filter, { limit, after }) =>
         inner.list(filter, { limit, ...(after && { after: { ...after, id: '\u{10ffff}' } }) }),
     })),
-    'list: goes by creation, then by id, whatever the order of insertion',
+    'list: orders by creation, then by id, whatever the order of insertion',
   ],
   [
     'list compares the time and the id of a position one by one',
@@ -622,7 +622,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
           .slice(0, limit)
       },
     })),
-    'list: begins behind a position, whether or not a key is there',
+    'list: begins after a position, whether or not a key is there',
   ],
   [
     'list goes on by counting',
@@ -633,7 +633,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return all.slice(from, from + limit)
       },
     })),
-    'list: shows every key once, with keys inserted and removed between the pages',
+    'list: returns every key once, with keys inserted and removed between the pages',
   ],
   [
     'list takes the page, then filters',
@@ -651,7 +651,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
     broken((inner) => ({
       list: (filter, page) => inner.list(filter, { ...page, limit: Math.min(page.limit, 1_000) }),
     })),
-    'list: answers as many as it is asked for',
+    'list: returns as many as requested',
   ],
   [
     'list passes over the type of an owner',
@@ -663,12 +663,12 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
           .slice(0, limit)
       },
     })),
-    'list: filters by every member, and by all that are given at once',
+    'list: filters by every member, and by all given members together',
   ],
   [
     'list ignores owners',
     broken((inner) => ({ list: ({ owners: _, ...filter }, page) => inner.list(filter, page) })),
-    'list: filters by every member, and by all that are given at once',
+    'list: filters by every member, and by all given members together',
   ],
   [
     'list goes by the first owner only',
@@ -770,7 +770,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
   [
     'list with the newest first compares by UTF-16 units',
     broken((inner) => listingNewest(inner, (a, b) => byMoment(b, a) || (a.id < b.id ? 1 : -1))),
-    'list: compares ids by code point, the newest first',
+    'list: compares ids by code point, newest first',
   ],
   [
     'list ignores the order where there are several owners',
@@ -838,7 +838,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
     broken((inner) => ({
       list: (filter, page) => inner.list(Object.fromEntries(Object.entries(filter).slice(0, 1)), page),
     })),
-    'list: filters by every member, and by all that are given at once',
+    'list: filters by every member, and by all given members together',
   ],
   [
     'list passes over the name where it goes by the owner',
@@ -918,17 +918,17 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
   [
     'metadata is cut at 64 kB',
     keeping((record) => ({ ...record, metadata: cutTexts(record.metadata, 65_535) })),
-    'what is kept: keeps 100 kB of metadata',
+    'stored values: keeps 100 kB of metadata',
   ],
   [
     'texts are cut at 100 characters',
     keeping((record) => ({ ...record, name: record.name.slice(0, 100) })),
-    'what is kept: keeps texts as long as they may be',
+    'stored values: keeps texts of the greatest length',
   ],
   [
     'what is beyond the basic plane is lost',
     keeping((record) => ({ ...record, name: record.name.replace(/[\u{10000}-\u{10ffff}]/gu, '?') })),
-    'what is kept: keeps every text as it is',
+    'stored values: keeps every text unchanged',
   ],
   [
     'metadata that holds NUL is refused',
@@ -939,7 +939,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return inner.insert(records)
       },
     })),
-    'what is kept: keeps metadata as it is',
+    'stored values: keeps metadata unchanged',
   ],
   [
     'lone surrogates are replaced',
@@ -947,22 +947,22 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
       ...record,
       metadata: JSON.parse(JSON.stringify(record.metadata).replace(/\\ud[89a-f]../g, '\ufffd')),
     })),
-    'what is kept: keeps metadata as it is',
+    'stored values: keeps metadata unchanged',
   ],
   [
     'texts in metadata that look like times become times',
     answering((record) => ({ ...record, metadata: reviveDates(record.metadata) as KeyRecord['metadata'] })),
-    'what is kept: keeps metadata as it is',
+    'stored values: keeps metadata unchanged',
   ],
   [
     'large counts come back as text',
     answering((record) => ({ ...record, usageCount: String(record.usageCount) as never })),
-    'what is kept: keeps every member of a record',
+    'stored values: keeps every member of a record',
   ],
   [
     'booleans come back as numbers',
     answering((record) => ({ ...record, enabled: Number(record.enabled) as never })),
-    'what is kept: keeps every member of a record',
+    'stored values: keeps every member of a record',
   ],
   [
     'an empty list of limits becomes none of its own',
@@ -983,7 +983,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         find: async (by) => [...kept.values()].find((record) => isRecordOf(by, record)) ?? null,
       }
     },
-    'what is kept: is a copy of what was handed in',
+    'stored values: copies what it is given',
   ],
   [
     'what is kept is handed out',
@@ -999,7 +999,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         },
       }
     },
-    'what is kept: is handed out as a copy',
+    'stored values: returns copies',
   ],
   [
     'purge removes living keys',
@@ -1012,7 +1012,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return inner.purge(ids, at)
       },
     })),
-    'purge: removes what is revoked or expired at the moment, and no living key',
+    'purge: removes keys that are revoked or expired at that moment, and no living key',
   ],
   [
     'purge looks, then removes',
@@ -1030,12 +1030,12 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return count
       },
     })),
-    'purge: removes no key that is given more time meanwhile',
+    'purge: removes no key that gets more time meanwhile',
   ],
   [
     'purge returns how many it was asked for',
     broken((inner) => ({ purge: (ids, at) => inner.purge(ids, at).then(() => ids.length) })),
-    'purge: counts each key once, and passes by what is not there',
+    'purge: counts each key once, and ignores unknown ids',
   ],
   [
     'purge removes all that has ended',
@@ -1046,12 +1046,12 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
           at,
         ),
     })),
-    'purge: removes nothing that it is not asked for, and frees the id and the lookup',
+    'purge: removes only the given keys, and frees the id and the lookup',
   ],
   [
     'purge goes by the clock of the machine',
     broken((inner) => ({ purge: (ids) => inner.purge(ids, new Date(8.64e15)) })),
-    'purge: removes what is revoked or expired at the moment, and no living key',
+    'purge: removes keys that are revoked or expired at that moment, and no living key',
   ],
   [
     'purge keeps the lookup taken',
@@ -1065,7 +1065,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         },
       }
     }),
-    'purge: removes nothing that it is not asked for, and frees the id and the lookup',
+    'purge: removes only the given keys, and frees the id and the lookup',
   ],
   [
     'recordUsage sets instead of adding',
@@ -1102,7 +1102,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         }
       },
     })),
-    'recordUsage: passes by keys that are gone',
+    'recordUsage: ignores keys that are gone',
   ],
   [
     'recordUsage raises the version',
@@ -1137,7 +1137,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
     broken((inner) => ({
       forget: (id, version, { updatedAt }) => inner.update(id, version, { updatedAt }),
     })),
-    'forget: clears what is given, raises the version by one and leaves the rest',
+    'forget: clears the given members, raises the version by one and leaves the rest',
   ],
   [
     'forget clears more than it is given',
@@ -1145,7 +1145,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
       forget: (id, version, forgetting) =>
         inner.forget(id, version, { ...forgetting, revokedBy: null, lastUsedIp: null }),
     })),
-    'forget: clears what is given, raises the version by one and leaves the rest',
+    'forget: clears the given members, raises the version by one and leaves the rest',
   ],
   [
     'forget reads, then writes',
@@ -1158,7 +1158,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return inner.forget(id, now.version, forgetting)
       },
     })),
-    'forget: is one compare-and-swap beside changes: none takes back what another has done',
+    'forget: is one compare-and-swap, like a change: neither undoes the other',
   ],
   [
     'a list by createdBy still has what was forgotten',
@@ -1179,7 +1179,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         },
       }
     }),
-    'forget: is not listed by who has issued it any more, and by everything else as before',
+    'forget: no longer lists the key by its issuer, and lists it by everything else as before',
   ],
   [
     'forget changes a key of another version',
@@ -1210,7 +1210,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         },
       }
     }),
-    'forget: counts every use beside it',
+    'forget: counts every concurrent use',
   ],
   [
     'recordUsage reads, then writes',
@@ -1231,7 +1231,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         },
       }
     }),
-    'recordUsage: adds the counts of 50 batches at once',
+    'recordUsage: adds the counts of 50 concurrent batches',
   ],
   [
     'recordUsage writes the whole document back',
@@ -1254,7 +1254,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         },
       }
     }),
-    'recordUsage: does not stand in the way of a change, nor undo it',
+    'recordUsage: neither blocks a change nor undoes it',
   ],
   [
     'idleness counts from the creation alone',
@@ -1266,7 +1266,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return all.filter(isRight).slice(0, limit)
       },
     })),
-    'recordUsage: makes list and purge go by idleness, to the millisecond',
+    'recordUsage: makes list and purge respect idleness, to the millisecond',
   ],
   [
     'agree looks, then writes',
@@ -1277,14 +1277,14 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return proposal && kept === null ? inner.agree(name, { ...proposal, replace: true }) : kept
       },
     })),
-    'agree: lets one of 50 win',
+    'agree: lets one of 50 concurrent calls win',
   ],
   [
     'agree lets the last win',
     broken((inner) => ({
       agree: (name, proposal) => inner.agree(name, proposal && { ...proposal, replace: true }),
     })),
-    'agree: keeps the first proposal, and answers it to all',
+    'agree: keeps the first proposal and returns it to every caller',
   ],
   [
     'agree answers the proposal, whatever is kept',
@@ -1294,14 +1294,14 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return proposal?.value ?? kept
       },
     })),
-    'agree: keeps the first proposal, and answers it to all',
+    'agree: keeps the first proposal and returns it to every caller',
   ],
   [
     'agree replaces nothing',
     broken((inner) => ({
       agree: (name, proposal) => inner.agree(name, proposal && { ...proposal, replace: false }),
     })),
-    'agree: replaces what is kept where it is told to',
+    'agree: replaces the value with "replace"',
   ],
   [
     'agree folds case',
@@ -1317,7 +1317,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return kept
       },
     })),
-    'agree: answers null where nothing is agreed on, and writes nothing where it only looks',
+    'agree: returns null if nothing is agreed on, and writes nothing without a proposal',
   ],
   [
     'agreements go with the last key',
@@ -1331,7 +1331,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         agree: async (name, proposal) => (isGone ? null : inner.agree(name, proposal)),
       }
     }),
-    'agree: is no key, and outlives keys',
+    'agree: is separate from keys and outlives them',
   ],
   [
     'swapQuota reads, then writes',
@@ -1406,7 +1406,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return { swapped: false, current: await quotaOf(inner, lineageId) }
       },
     })),
-    'swapQuota: is replaced where it is as expected',
+    'swapQuota: swaps the quota if it is as expected',
   ],
   [
     'swapQuota is a change of the key',
@@ -1418,7 +1418,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return result
       },
     })),
-    'swapQuota: is replaced where it is as expected',
+    'swapQuota: swaps the quota if it is as expected',
   ],
   [
     'swapQuota leaves the next refill as it was',
@@ -1426,7 +1426,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
       swapQuota: (lineageId, expected, { nextRefillAt: _, ...next }) =>
         inner.swapQuota(lineageId, expected, { ...next, nextRefillAt: expected.nextRefillAt }),
     })),
-    'swapQuota: begins a new epoch by a swap, after which no older one is made',
+    'swapQuota: begins a new epoch by a swap, and makes no older swap after it',
   ],
   [
     'swapQuota takes a new epoch for the old one',
@@ -1434,7 +1434,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
       swapQuota: (lineageId, expected, next) =>
         inner.swapQuota(lineageId, expected, { ...next, epoch: expected.epoch }),
     })),
-    'swapQuota: begins a new epoch by a swap, after which no older one is made',
+    'swapQuota: begins a new epoch by a swap, and makes no older swap after it',
   ],
   [
     'swapQuota swaps a quota that was removed',
@@ -1455,7 +1455,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         },
       }
     }),
-    'swapQuota: is removed by null, and keeps its epoch',
+    'swapQuota: removes the quota by null, and keeps its epoch',
   ],
   [
     'swapQuota answers a quota that was removed',
@@ -1476,7 +1476,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         },
       }
     }),
-    'swapQuota: is removed by null, and keeps its epoch',
+    'swapQuota: removes the quota by null, and keeps its epoch',
   ],
   [
     'swapQuota takes the id of a key for its lineage',
@@ -1486,7 +1486,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return record ? inner.swapQuota(record.lineageId, expected, next) : { swapped: false, current: null }
       },
     })),
-    'swapQuota: is replaced where it is as expected',
+    'swapQuota: swaps the quota if it is as expected',
   ],
   [
     'swapQuotas swaps all or none',
@@ -1547,7 +1547,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         )
       },
     })),
-    'swapQuota: is swapped by batches at once, in any order',
+    'swapQuota: swaps concurrent batches, in any order',
   ],
   [
     'a successor brings its own quota',
@@ -1559,7 +1559,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         }
       },
     })),
-    'swapQuota: is one for all keys of a lineage: a successor joins it',
+    'swapQuota: keeps one quota for all keys of a lineage: a successor joins it',
   ],
   [
     'the quota is set though the change loses',
@@ -1572,7 +1572,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return inner.update(id, version, change)
       },
     })),
-    'swapQuota: is not touched by a change that loses its race, or cannot be kept',
+    'swapQuota: keeps the quota when a change loses its race or cannot be stored',
   ],
   [
     'a new epoch begins where the last quota was forgotten',
@@ -1597,7 +1597,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         find: async (by) => shift(await inner.find(by)),
       }
     }),
-    'swapQuota: is removed by null, and keeps its epoch',
+    'swapQuota: removes the quota by null, and keeps its epoch',
   ],
   [
     'the quota goes with the first key of its lineage that is purged',
@@ -1613,7 +1613,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         return count
       },
     })),
-    'swapQuota: lasts as long as one key of its lineage is left',
+    'swapQuota: keeps the quota as long as one key of its lineage is left',
   ],
   [
     'methods fail when many call at once',
@@ -1629,7 +1629,7 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
         },
       }
     }),
-    'update: lets one of 50 win, version after version',
+    'update: lets one of 50 concurrent calls win, version after version',
   ],
 ]
 

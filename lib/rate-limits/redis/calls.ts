@@ -74,7 +74,7 @@ export function createRedisCalls(connection: RedisConnection, timeoutMs: number,
   function receive(call: Call, reply: unknown): void {
     if (call.isSettled) return
     if (!isReply(reply)) {
-      fail(call, new TypeError('Redis answered something that is no answer'))
+      fail(call, new TypeError('Unexpected reply from Redis'))
       return
     }
     const now = clock.now()
@@ -82,7 +82,7 @@ export function createRedisCalls(connection: RedisConnection, timeoutMs: number,
     const code = Number(reply[0])
     if (code !== CODE.late && code !== CODE.otherPeriod) succeed(call, reply)
     else if (now < call.dueAt && call.sends < MAX_SENDS) send(call, now)
-    else fail(call, new Error('Redis was reached too late'))
+    else fail(call, new Error('The call reached Redis too late'))
   }
 
   function succeed(call: Call, reply: readonly unknown[]): void {

@@ -1,27 +1,27 @@
 /**
- * As much of an ioredis client, 5 or 6, as the limiter uses: `new Redis()`, one behind Sentinel, or `new Cluster()`.
+ * The parts of an ioredis 5 or 6 client that the limiter uses: `new Redis()`, also behind Sentinel, or `new Cluster()`.
  *
- * The limiter does not send over this connection but over one of its own, made with `duplicate()`: ioredis sends again
- * what was under way when a connection was lost, and a call would be charged twice. It ends when this one ends. With
- * `autoResendUnfulfilledCommands: false` (not for a Cluster) the client is used as it is. One without `duplicate()` is
- * too, and must then send nothing twice by itself.
+ * The limiter uses its own connection, which it makes with `duplicate()`. After a lost connection, ioredis resends pending commands,
+ * and Redis would charge a call twice. The limiter's connection ends when this client ends. The limiter uses the client itself if it
+ * has `autoResendUnfulfilledCommands: false` (not for a Cluster) or no `duplicate()`. A client without `duplicate()` must not resend
+ * commands.
  */
 export interface RedisClient {
   eval(script: string, numberOfKeys: number, ...args: (string | number)[]): Promise<unknown>
   evalsha(sha: string, numberOfKeys: number, ...args: (string | number)[]): Promise<unknown>
-  /** A connection of its own by the same settings. */
+  /** Makes another connection with the same settings. */
   duplicate?(): RedisClient
-  /** Ends the connection, and makes another where `reconnect` is true. */
+  /** Ends the connection, and makes another if `reconnect` is true. */
   disconnect?(reconnect?: boolean): void
   on?(event: 'end' | 'error', listener: () => void): unknown
   readonly status?: string
   readonly options?: {
     readonly autoResendUnfulfilledCommands?: boolean | undefined
     readonly lazyConnect?: boolean | undefined
-    /** Of a Cluster: those of its nodes. */
+    /** In a Cluster: the options of its nodes. */
     readonly redisOptions?: object | undefined
   }
   readonly isCluster?: boolean
-  /** Of a Cluster: the nodes of each slot, the primary first. */
+  /** In a Cluster: the nodes of each slot, the primary first. */
   readonly slots?: readonly (readonly string[])[]
 }

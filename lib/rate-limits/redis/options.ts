@@ -4,32 +4,32 @@ import { checkInteger, checkObject, isPlainObject } from '../../internal/options
 import { checkKeyPrefix } from '../../redis/options.ts'
 
 /**
- * What happens to a call that Redis does not answer in time, or answers with an error:
+ * What happens to a call if Redis does not answer in time or returns an error:
  *
- * - `local`: this process counts for itself, from zero. With *n* processes a key gets up to *n* times the limit.
- * - `open`: the limit is not applied.
+ * - `local`: this process counts by itself, from zero. With *n* processes, a key gets up to *n* times the limit.
+ * - `open`: the limit does not apply.
  * - `closed`: the call fails with `unavailable`, a 503.
  */
 export type UnavailablePolicy = 'local' | 'open' | 'closed'
 
 export interface RedisRateLimiterOptions {
   /**
-   * What the names of keys in Redis begin with: 1 to 100 characters, no braces. Everything about a key and its
-   * successors is in one hash, `<keyPrefix>:{<lineageId>}`.
+   * The prefix of all key names in Redis: 1 to 100 characters, no braces. One hash, `<keyPrefix>:{<lineageId>}`, holds everything
+   * about a key and its successors.
    *
    * @default 'latchkey'
    */
   keyPrefix?: string
   /**
-   * How long a check may take, in milliseconds, whatever the client's own settings are. A call that reaches Redis after
-   * that spends nothing.
+   * How long a check may take, in milliseconds, whatever the client's own settings are. A call that reaches Redis later spends
+   * nothing.
    *
    * @default 100
    */
   timeoutMs?: number
   /**
-   * What happens while Redis does not answer, for all limits or apart for those named; `default` also holds for
-   * keys without limits. A quota is always closed. Where a call is let pass, revocation by other processes is noticed
+   * What happens while Redis does not answer: one policy for all limits, or one for each named limit. `default` also applies to keys
+   * without limits. A quota is always closed. While calls pass without Redis, this process notices revocations by other processes
    * within the cache's age.
    *
    * @default 'local'
@@ -40,13 +40,13 @@ export interface RedisRateLimiterOptions {
         readonly default?: UnavailablePolicy
         readonly limits: Readonly<Record<string, UnavailablePolicy>>
       }
-  /** How refusals are held in memory, so that a flood on an exhausted key does not reach Redis. */
+  /** How to keep refusals in memory, so that a flood of calls with an exhausted key does not reach Redis. */
   denials?: {
-    /** How many keys are held at most. @default 10_000 */
+    /** How many keys to keep refusals for. @default 10_000 */
     maxEntries?: number
     /**
-     * For how long at most, in milliseconds: so much later may a key be refused after its limit was raised or units were
-     * given back in another process. 0 holds none.
+     * How long to keep a refusal, in milliseconds. After another process raises a limit or gives units back, this process may refuse
+     * the key for this much longer. 0 keeps none.
      *
      * @default 5_000
      */
@@ -71,7 +71,7 @@ export function resolveRedisOptions(options: RedisRateLimiterOptions) {
   })
 }
 
-/** The policy of a limit by its name; null stands for a key without limits. */
+/** The policy of a limit by its name; null is for a key without limits. */
 function resolvePolicies(
   value: NonNullable<RedisRateLimiterOptions['onUnavailable']>,
 ): (name: string | null) => UnavailablePolicy {

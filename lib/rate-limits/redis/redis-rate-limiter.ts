@@ -21,12 +21,12 @@ import { createRedisNodes } from './node.ts'
 import { type RedisRateLimiterOptions, resolveRedisOptions } from './options.ts'
 import { CHECK, CODE, RAISE, REFUND } from './scripts.ts'
 
-/** A change may take longer than a check: if it fails, the caller waits for every cache to age. */
+/** A change may take longer than a check: if it fails, the caller must wait until every cache has expired. */
 const CHANGE_TIMEOUT_MS = 1_000
 
 /**
- * Counts in Redis, for all processes that share it: version and limits of a key in one call to one script, by Redis's
- * own clock. Redis 5 or later; standalone, behind Sentinel, or a Cluster. Use `maxmemory-policy noeviction`.
+ * Creates a rate limiter in Redis, for all processes that share it. One script call checks the version and all limits of a key, by
+ * Redis's own clock. It needs Redis 5 or later: standalone, behind Sentinel, or a Cluster. Set `maxmemory-policy noeviction`.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -41,7 +41,7 @@ export function redisRateLimiter(client: RedisClient, options: RedisRateLimiterO
   return createRedisRateLimiter(client, options, monotonicClock)
 }
 
-/** The same by a clock of the caller's. */
+/** {@link redisRateLimiter} with the clock as a parameter. */
 export function createRedisRateLimiter(
   client: RedisClient,
   options: RedisRateLimiterOptions,
@@ -56,7 +56,7 @@ export function createRedisRateLimiter(
   const checks = createRedisCalls(connection, timeoutMs, clock)
   const changes = createRedisCalls(connection, Math.max(timeoutMs, CHANGE_TIMEOUT_MS), clock)
   const denials = createDenials(settings.denials, clock)
-  /** While Redis is away. */
+  /** Counts while Redis is unavailable. */
   const local = memoryRateLimiter()
 
   const checking: Question<LimitRequest, LimitAnswer> = {
@@ -105,18 +105,18 @@ export function createRedisRateLimiter(
 
   function recover(request: LimitRequest, error: unknown): LimitAnswer {
     const answer = fallBack(request, error)
-    // A failure that is the answer is told of by whoever gets it.
+    // If `fallBack` throws, the caller reports the error.
     happenings.fault(error)
     return answer
   }
 
-  /** The answer by policy. @throws what Redis failed with, where that is to be the answer */
+  /** The answer by policy. @throws the error of Redis if a policy is `closed` */
   function fallBack(request: LimitRequest, error: unknown): LimitAnswer {
     const { limits } = request
     const policies = limits.length > 0 ? limits.map(({ name }) => policyOf(name)) : [policyOf(null)]
     if (policies.includes('closed')) throw error
     const counted = limits.filter((_limit, i) => policies[i] === 'local')
-    // Nobody can say whether the record is the latest: its age is the bound.
+    // Without Redis, the limiter cannot tell whether the record is the latest. The age of the cache bounds that.
     return withoutRefund(local.check({ ...request, limits: counted, fresh: true }))
   }
 
@@ -142,7 +142,7 @@ export function createRedisRateLimiter(
     try {
       await changes.ask(REFUNDING, request, nodeOf(key), key)
     } finally {
-      // A refusal that came in the meantime was decided before the units were back.
+      // Redis decided any refusal from the meantime before it gave the units back.
       denials.forget(request.lineageId)
     }
   }
@@ -153,7 +153,7 @@ export function createRedisRateLimiter(
 
   const sharedAs = `keyPrefix "${keyPrefix}"`
 
-  /** In Redis everything ends by itself. */
+  /** In Redis everything expires by itself. */
   function forget(lineageId: string): void {
     denials.forget(lineageId)
     local.forget(lineageId)
@@ -178,7 +178,7 @@ const REFUNDING: Question<RefundRequest, void> = {
   read() {},
 }
 
-/** Each limit as the scripts read it: its field, and three numbers by its kind. */
+/** Each limit as the scripts read it: its field, and three numbers that depend on its kind. */
 function pushLimits(args: ScriptArguments, limits: readonly CompiledLimit[], serverTime: number): void {
   for (const { field, numbers, calendar } of prepare(limits)) {
     if (calendar) {
@@ -188,11 +188,11 @@ function pushLimits(args: ScriptArguments, limits: readonly CompiledLimit[], ser
   }
 }
 
-/** What does not change from call to call. */
+/** The parts that do not change from call to call. */
 interface PreparedLimit {
   readonly field: string
   readonly numbers: string
-  /** The limit itself, where its numbers depend on the time. */
+  /** The limit itself, if its numbers depend on the time. */
   readonly calendar: CompiledLimit | null
 }
 
@@ -214,12 +214,12 @@ function prepareLimit(limit: CompiledLimit): PreparedLimit {
   return { field: `xb${shape}`, numbers: `${capacity} ${limit.limit} ${windowMs}`, calendar: null }
 }
 
-/** What was counted elsewhere cannot be given back to Redis. */
+/** Redis cannot refund a call that it did not count. */
 function withoutRefund(answer: LimitAnswer): LimitAnswer {
   return answer.outcome === 'admitted' ? { ...answer, chargedAt: null } : answer
 }
 
-/** How often a fault that was survived is told of, at most. */
+/** How long to wait before reporting another fault that a policy covered. */
 const FAULT_EVERY_MS = 1_000
 
 function createHappenings(clock: Clock) {

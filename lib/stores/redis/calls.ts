@@ -9,13 +9,13 @@ import { CLOCK, type StoreScript, TOUCH } from './scripts.ts'
 
 export interface RedisCalls {
   readonly isCluster: boolean
-  /** Runs a script, and answers what it does behind the time and the replicas. */
+  /** Runs a script. Returns its reply without the time and the replicas. */
   run(
     script: StoreScript,
     keys: readonly string[],
     args?: readonly (string | number)[],
   ): Promise<readonly unknown[]>
-  /** Puts together what one script can do, 500 items at most: in a Cluster what is in one slot, otherwise everything. */
+  /** Groups the items that one script can handle, at most 500: in a Cluster those of one slot, otherwise all. */
   byPlace<T>(items: readonly T[], keyOf: (item: T) => string): T[][]
   /**
    * Waits until replicas have what was written under these keys since a moment of `performance.now()`.
@@ -48,7 +48,7 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
       throw toError(error)
     }
     if (!Array.isArray(reply) || !Number.isFinite(Number(reply[0]))) {
-      throw new LatchkeyError('malformed_record', 'Redis answered something that is no answer')
+      throw new LatchkeyError('malformed_record', 'Unexpected reply from Redis')
     }
     const [time, online, ...answer] = reply
     clockOffset = Number(time) - performance.now()
@@ -99,7 +99,7 @@ export function createRedisCalls(client: RedisStoreClient, settings: RedisStoreS
     if (replicas === null && online === null) {
       throw new LatchkeyError(
         'unavailable',
-        'Redis may not be asked for its replicas (INFO replication): set "replicas" to how many must have a change',
+        'This Redis user may not run INFO replication: set "replicas" to how many replicas must confirm a change',
       )
     }
     const needed = replicas ?? Math.min(online ?? 0, 1)
@@ -181,8 +181,10 @@ interface Server {
   readonly changedAt: number
 }
 
-/** The errors of ioredis carry the command with all that was sent: only their words are kept. */
-/** What the server says of itself has a code. Otherwise what became of a write is not known, and the core looks again. */
+/**
+ * Errors of ioredis contain the whole command: this keeps only their words. An error about the server itself gets a code. After any
+ * other, nobody knows whether Redis made the change, and the core reads it again.
+ */
 function toError(error: unknown): Error {
   const message = messageOf(error)
   const [words = ''] = message.split(/,? with args/)

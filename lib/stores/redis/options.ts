@@ -3,22 +3,22 @@ import { checkKeyPrefix } from '../../redis/options.ts'
 
 export interface RedisStoreOptions {
   /**
-   * What the names of keys in Redis begin with: 1 to 100 characters, no braces.
+   * The prefix of all key names in Redis: 1 to 100 characters, no braces.
    *
    * @default 'latchkey:store'
    */
   keyPrefix?: string
   /**
-   * How many replicas must have a change before it resolves. With fewer, the change fails with `unavailable` although
-   * the primary has made it; 0 waits for none, and a failover may then lose what has just been changed. By default one
-   * of those that are connected: a primary without replicas waits for nobody.
+   * How many replicas must have a change before it resolves. If fewer confirm it, the change fails with `unavailable` although the
+   * primary has made it. With 0, a change waits for no replica, and a failover may lose recent changes. By default, a change waits
+   * for one replica; a primary without replicas waits for none.
    *
    * @default one, where there are any
    */
   replicas?: number
   /**
-   * How long to wait for them, in milliseconds. Meanwhile nothing else that was sent on the same connection is
-   * answered, so let this be less than the `timeoutMs` of `createApiKeys`.
+   * How long to wait for replicas, in milliseconds. Other commands on the same connection wait too, so use less than the `timeoutMs`
+   * of `createApiKeys`.
    *
    * @default 1_000
    */
@@ -33,7 +33,7 @@ export function resolveRedisStoreOptions(options: RedisStoreOptions) {
   const { keyPrefix = 'latchkey:store', replicas, waitMs = 1_000 } = options
   return Object.freeze({
     keyPrefix: checkKeyPrefix(keyPrefix),
-    /** Null is one, where there are any. */
+    /** Null waits for one replica, if there are any. */
     replicas: replicas === undefined ? null : checkInteger('replicas', replicas, 0, 100),
     waitMs: checkInteger('waitMs', waitMs, 1, 60_000),
   })

@@ -27,30 +27,28 @@ import { readIndexes } from './read-indexes.ts'
 import { fromPointer, type StoredRecord, toFields, toIntentText, toJson } from './record.ts'
 import { AGREE, LEAVE_LINEAGE, READ, REMOVE, REMOVE_POINTER, REPLACE_DIGEST, UPDATE, USE } from './scripts.ts'
 
-/** A store in Redis: everything that a store can do, but that keys are counted by listing them. */
+/** A store in Redis. It has every optional method except `count`: to count keys, Latchkey lists them. */
 export type RedisStore = Required<Omit<KeyStore, 'count'>>
 
 /**
- * Keeps keys in Redis 6.2 or later: one server, one behind Sentinel, or a Cluster.
+ * Creates a store in Redis 6.2 or later: one server, a server behind Sentinel, or a Cluster.
  *
- * Redis has to be set up as a database, not as a cache: `appendonly yes`, with `appendfsync always` if not even a second
- * may be lost when the machine goes down, and `maxmemory-policy noeviction`: what is evicted is a key that no longer
- * works, or a revocation that is forgotten.
+ * Configure Redis as a database, not as a cache. Set `appendonly yes`; add `appendfsync always` if a crash of the machine must not
+ * lose even one second. Set `maxmemory-policy noeviction`: an evicted entry is a key that stops working, or a lost revocation.
  *
- * A change resolves once the primary has it and, where there are replicas, one of them (see `replicas`). Uses that are
- * counted do not wait. Replication is asynchronous all the same, and these can be lost or undone by a failover:
+ * A change resolves once the primary has it and, if there are replicas, one of them has it too (see `replicas`). Usage counts do not
+ * wait. Replication is still asynchronous, and a failover can lose or undo:
  *
- * - a change that has not resolved, or that failed, as one does that too few replicas confirmed;
- * - a change that has resolved, where a replica is promoted that did not confirm it: one of several with `replicas: 1`.
- *   With `replicas` as many as there are, none; then no change is possible while one is away;
- * - what a primary still takes that is cut off, until it notices. Set `min-replicas-to-write`;
- * - uses counted in the last moments.
+ * - a change that has not resolved, or that failed, for example because too few replicas confirmed it;
+ * - a resolved change, if Redis promotes a replica that did not confirm it. With `replicas: 1`, that can be any other replica. With
+ *   `replicas` set to the number of replicas, this cannot happen, but no change succeeds while one of them is down;
+ * - writes that a disconnected primary accepts until it notices. Set `min-replicas-to-write`;
+ * - the most recent usage counts.
  *
- * A revocation that is lost so is a key that works again: revoke it once more.
+ * After a lost revocation the key works again: revoke it once more.
  *
- * @throws TypeError when an option is wrong or unknown, naming it. What its methods reject with is a `LatchkeyError`:
- * `duplicate_key`; `malformed_record` for values under its keys that are not its own; `read_only` for a replica;
- * `unavailable` for all else.
+ * @throws TypeError when an option is wrong or unknown, naming it. Its methods reject with a `LatchkeyError`: `duplicate_key`;
+ * `malformed_record` for values under its keys that are not its own; `read_only` for a replica; `unavailable` for everything else.
  * @example
  * const redis = new Redis()
  * const keys = createApiKeys({ store: redisStore(redis), rateLimiter: redisRateLimiter(redis), prefix: 'acme_live' })
@@ -60,20 +58,20 @@ export function redisStore(client: RedisStoreClient, options: RedisStoreOptions 
 }
 
 export interface RedisStoreTimes {
-  /** How long an insertion whose writer is silent stands in the way of others. */
+  /** How long an insertion blocks others after its writer has gone silent. */
   readonly openMs: number
-  /** How old an entry of an index has to be for the record to be missed rather than awaited. */
+  /** The age from which an index entry without a record counts as left over, not as an insertion in progress. */
   readonly strayMs: number
 }
 
 const MAX_CHUNK = 500
 const MIN_CHUNK = 50
-/** The fewest entries that are read of each of several indexes. */
+/** The fewest entries to read from each of several indexes. */
 const MIN_SHARE = 10
 const MAX_PURGES_AT_ONCE = 50
 const MAX_ATTEMPTS = 100
 
-/** The same with times of the caller's. */
+/** {@link redisStore} with its times as a parameter. */
 export function createRedisStore(
   client: RedisStoreClient,
   options: RedisStoreOptions,
@@ -91,7 +89,7 @@ export function createRedisStore(
   async function insert(records: readonly KeyRecord[]): Promise<void> {
     refuseTwins(records)
     if (records.length === 0) return
-    // Everything is written out before anything is sent: what cannot be written is noticed in time.
+    // Serialise everything before sending anything, so that a value that cannot be serialised fails in time.
     const copies = withSharedQuotas(copyData(records))
     const drafts = await Promise.all(copies.map((record) => draft(record)))
     const listings = drafts.flatMap(({ indexed }) => indexes.listingsOf(indexed))
@@ -137,12 +135,12 @@ export function createRedisStore(
     return createStamp(await calls.now(), randomBase62(10))
   }
 
-  /** What took so long that others may have taken its entries for left behind is listed once more. */
+  /** Lists the entries once more if the insertion took so long that others may have swept them. */
   async function listAgain(listings: readonly Listing[], listedAt: number): Promise<void> {
     if (performance.now() - listedAt > strayMs / 60) await indexes.add(listings)
   }
 
-  /** A purge that ended half-way may have left a pointer that leads nowhere. */
+  /** Removes a pointer that leads nowhere: an interrupted purge may have left it. */
   async function free(key: string): Promise<boolean> {
     if (!layout.isPointer(key)) return false
     const [[read]] = (await calls.run(READ, [key, key, key], ['i'])) as [unknown[]]
@@ -171,7 +169,7 @@ export function createRedisStore(
     const { stored } = found
     const { record, stamp } = stored
     if (record.version !== expectedVersion) return 'conflict'
-    // What an earlier change still asks for comes first.
+    // First finish what an earlier change still has to do to the quota.
     await quotas.apply(stored, found.quota ?? undefined)
     const version = expectedVersion + 1
     const next = { ...record, ...rest, revokedAt: record.revokedAt ?? rest.revokedAt ?? null, version }
@@ -188,7 +186,7 @@ export function createRedisStore(
     if (isRenamed) await indexes.add([listing])
     const [outcome] = (await calls.run(UPDATE, [key], args)) as ['updated' | 'conflict' | 'missing']
     if (outcome !== 'updated') {
-      // A conflict may be with oneself, where the command was sent twice: what is left over is swept later.
+      // The client may have sent the command twice, and then it conflicts with itself. A later sweep removes what is left over.
       if (isRenamed && outcome === 'missing') await indexes.remove([listing])
       return outcome
     }
@@ -220,9 +218,9 @@ export function createRedisStore(
     const creatorIndex = filter.createdBy === undefined ? null : layout.indexes.createdBy(filter.createdBy)
     const found: Found[] = []
     let from: string | null = behind(after, order)
-    // Where one of several owners has most of the keys, more is read of each.
+    // If one of several owners has most of the keys, read more of each.
     let factor = 1
-    // Where most that is read is of no use, as where the oldest keys were all revoked, more is read at a time.
+    // If most entries do not match, for example because the oldest keys are all revoked, read more at a time.
     for (let least = MIN_CHUNK; found.length < limit && from !== null; least *= 2) {
       const size = Math.min(MAX_CHUNK, Math.max(least, limit - found.length))
       const share = factor * Math.max(MIN_SHARE, Math.ceil((2 * size) / keys.length))
@@ -236,7 +234,7 @@ export function createRedisStore(
       const listed = await readListed(entries, filter)
       const strays = entries.filter((_entry, i) => !listed[i])
       await sweep(filter, strays)
-      // Whoever was to forget who issued the key ended half-way: nobody is ever put in that place again.
+      // An interrupted `forget` left this entry. Nothing ever sets `createdBy` again.
       await indexes.remove(
         entries.filter(({ key }, i) => key === creatorIndex && listed[i]?.stored.record.createdBy === null),
       )
@@ -246,7 +244,7 @@ export function createRedisStore(
     return lookups.toRecords(found.slice(0, limit))
   }
 
-  /** The record of each entry; null where there is none, or where it is listed by another entry. */
+  /** The record of each entry; null if there is none, or if another entry lists it. */
   async function readListed(entries: readonly Listing[], filter: KeyFilter): Promise<(Found | null)[]> {
     const places = entries.map(({ member }) => readIndexMember(member))
     const wanted = new Set(places.flatMap((place) => (place ? [place.lookup] : [])))
@@ -259,7 +257,7 @@ export function createRedisStore(
     })
   }
 
-  /** Removes entries without a record that are older than any insertion under way. */
+  /** Removes entries without a record that are older than any insertion in progress. */
   async function sweep({ lineageId }: KeyFilter, strays: readonly Listing[]): Promise<void> {
     if (strays.length === 0) return
     const now = await calls.now()
@@ -290,7 +288,7 @@ export function createRedisStore(
     return count
   }
 
-  /** Removes a record, then what leads to it; null if there is nothing to remove. */
+  /** Removes a record and its pointer; null if there is nothing to remove. */
   async function remove(id: string, at: Date): Promise<IndexedRecord | null> {
     for (let i = 0; i < MAX_ATTEMPTS; i += 1) {
       const stored: StoredRecord | undefined = (await lookups.byId(id))?.stored
@@ -316,7 +314,7 @@ export function createRedisStore(
     await use(further)
   }
 
-  /** Counts uses, and answers those that have to be counted where a pointer leads. */
+  /** Counts uses. Returns those whose id leads through a pointer to another key, to count there. */
   async function use(uses: readonly Use[]): Promise<Use[]> {
     const places = calls.byPlace(uses, ({ text }) => layout.record(text))
     const further = await Promise.all(
@@ -360,7 +358,7 @@ export function createRedisStore(
   }
 }
 
-/** A use to count, by id or, where the stamp is known, by lookup. */
+/** A use to count, by id or, if the stamp is known, by lookup. */
 interface Use {
   readonly text: string
   readonly stamp: string
@@ -368,8 +366,8 @@ interface Use {
 }
 
 /**
- * The records, each of a lineage with the quota that the first of them brings: whichever of them is used first, by
- * whomever, sets it, and none can be used without it.
+ * Gives all records of a lineage the quota of the first of them. The record that is used first sets it, and no record can be used
+ * without it.
  */
 function withSharedQuotas(records: readonly KeyRecord[]): KeyRecord[] {
   const quotas = new Map<string, QuotaRecord>()

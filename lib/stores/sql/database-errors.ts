@@ -19,7 +19,7 @@ export type FailureKind =
   | 'refused'
   /** The database answered; its message may repeat a value. */
   | 'refused_value'
-  /** The connection failed: whether the database did what it was asked is not known. */
+  /** The connection failed: the database may or may not have run the statement. */
   | 'connection'
 
 /** What a driver threw, for as long as the error is inside of the store. */
@@ -49,8 +49,8 @@ export class DeniedError extends LatchkeyError {
 }
 
 /**
- * The error that the application sees. Drivers put values into messages and details ("Duplicate entry …"), and whoever logs
- * an error with its cause would show them: the driver's own is passed on only where the connection failed.
+ * The error that the application sees. Drivers put values into messages and details ("Duplicate entry …"), and a log of an error with
+ * its cause would show them. So the store passes on a driver's error only if the connection failed.
  */
 export function toStoreError({ kind, code, driverError }: DatabaseFailure, title: string): Error {
   switch (kind) {
@@ -71,14 +71,14 @@ export function toStoreError({ kind, code, driverError }: DatabaseFailure, title
     case 'not_understood':
       return new LatchkeyError(
         'wrong_dialect',
-        `the database does not understand what is meant for ${title} (${code}): it is another one, or too old`,
+        `the database does not understand statements for ${title} (${code}): it is another database, or too old`,
       )
     case 'too_long':
-      return new LatchkeyError('unsupported', `a text is longer than ${title} keeps it (${code})`)
+      return new LatchkeyError('unsupported', `a text is too long for its column in ${title} (${code})`)
     case 'not_encodable':
       return new LatchkeyError(
         'unsupported',
-        `a text has characters that the encoding of ${title} cannot hold here (${code})`,
+        `a text has characters that the encoding of this ${title} database does not have (${code})`,
       )
     case 'denied':
       return new DeniedError(

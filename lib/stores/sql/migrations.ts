@@ -3,7 +3,7 @@ import { MYSQL_LENGTHS } from './dialect.ts'
 import { MAY_END } from './statements.ts'
 import { resolveTableNames, type SqlTableOptions, type TableNames } from './table-names.ts'
 
-/** The databases that SQL is published for. MySQL and MariaDB name the order of texts in two ways. */
+/** The databases with published SQL. MySQL and MariaDB have different names for the same collation. */
 export type SqlDialect = 'postgres' | 'mysql' | 'mariadb' | 'sqlite'
 
 interface Migration {
@@ -45,8 +45,8 @@ export const MIGRATIONS: readonly Migration[] = [
 ]
 
 /**
- * The SQL that `migrate` runs, for teams that apply it themselves: whole, with what it writes into the table of
- * migrations, so that `migrate` finds nothing left to do. Files with the default names are in the package, `sql/`.
+ * Returns the SQL that `migrate` runs, for teams that apply it themselves. It includes the rows in the table of migrations, so that
+ * `migrate` finds nothing left to do. The folder `sql/` of the package has these files for the default names.
  *
  * @throws TypeError naming the option.
  */
@@ -80,7 +80,7 @@ export function createMigrationsTable(dialect: SqlDialect, names: TableNames): s
   }
 }
 
-/** Says that a migration was applied, unless that was said already. */
+/** Records a migration, unless it is already recorded. */
 export function recordMigration(name: string, dialect: SqlDialect, names: TableNames): string {
   const table = quote(dialect, names, names.migrations)
   const insert = (now: string) => `insert into ${table} (name, applied_at_ms)\nvalues ('${name}', ${now})`

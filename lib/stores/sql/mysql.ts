@@ -8,14 +8,14 @@ import { type Answer, type Plan, type Row, runPlan, type Statement } from './pla
 import { createSqlStore, type SqlStore } from './sql-store.ts'
 import { resolveTableNames, type SqlTableOptions } from './table-names.ts'
 
-/** As much of a pool of mysql2 as the store uses: `createPool` of `mysql2`, or of `mysql2/promise`. */
+/** The parts of a mysql2 pool that the store uses: from `createPool` of `mysql2` or `mysql2/promise`. */
 export type MysqlPool = MysqlCallbackPool | { readonly pool: MysqlCallbackPool }
 
 export interface MysqlCallbackPool {
   getConnection(callback: (error: NodeJS.ErrnoException | null, connection: MysqlConnection) => void): void
 }
 
-/** As much of a connection of mysql2 as the store uses. */
+/** The parts of a mysql2 connection that the store uses. */
 export interface MysqlConnection {
   // biome-ignore lint/suspicious/noExplicitAny: mysql2 has an overload for each kind of result.
   execute(options: any, callback: (error: any, result: any) => void): unknown
@@ -26,9 +26,10 @@ export interface MysqlConnection {
 }
 
 /**
- * Keys in MySQL 8.0.17 or MariaDB 10.6 or later, over a pool of mysql2: the application's own, which it closes itself.
+ * Creates a store in MySQL 8.0.17 or later, or MariaDB 10.6 or later, over a mysql2 pool of the application. The application closes
+ * the pool.
  *
- * @throws TypeError naming the option, or when `pool` is that of another database.
+ * @throws TypeError naming the option, or when `pool` belongs to another database.
  * @example
  * const store = mysqlStore(createPool(url))
  * await migrate(store)
@@ -43,7 +44,7 @@ function checkPool(pool: unknown): MysqlCallbackPool {
   if (typeof given?.prepare === 'function' && typeof given.getConnection !== 'function')
     throw new TypeError('"pool" is a SQLite database: use sqliteStore')
   if (typeof given?.connect === 'function' && typeof given.getConnection !== 'function')
-    throw new TypeError('"pool" is one of PostgreSQL: use postgresStore')
+    throw new TypeError('"pool" is a PostgreSQL pool: use postgresStore')
   // A pool of mysql2/promise is one of mysql2 underneath.
   const isWrapped = typeof (given?.pool as Record<string, unknown> | undefined)?.getConnection === 'function'
   checkMethods('pool', pool, ['getConnection'])
@@ -85,7 +86,7 @@ async function withConnection<T>(
   try {
     return await work((statement) => execute(connection, statement), connection)
   } catch (error) {
-    // Whatever is still going on over this connection, nobody else may get it.
+    // This connection may still be busy: it must not go back to the pool.
     if (!(error instanceof DatabaseFailure) || error.kind === 'connection') isBroken = true
     throw error
   } finally {
@@ -95,8 +96,8 @@ async function withConnection<T>(
 }
 
 /**
- * Values travel apart from the statement. mysql2's `query` writes them into it, which is not safe where the server
- * does not take a backslash as an escape.
+ * Sends values apart from the statement. mysql2's `query` writes them into it, which is not safe if the server does not treat a
+ * backslash as an escape.
  */
 function execute(connection: MysqlConnection, { sql, parameters }: Statement): Promise<Answer> {
   const options = { sql, values: [...parameters], rowsAsArray: false, nestTables: false, typeCast: true }
@@ -111,7 +112,7 @@ function execute(connection: MysqlConnection, { sql, parameters }: Statement): P
   })
 }
 
-/** Settings of a connection under which texts would be changed, or writes be lost, without an error. */
+/** Refuses connection settings that would silently change texts or lose writes. */
 async function checkConnection(execute: Execute): Promise<void> {
   const { rows } = await execute({
     sql: 'select @@autocommit as autocommit, @@character_set_client as client, @@character_set_results as results',
@@ -127,9 +128,9 @@ async function checkConnection(execute: Execute): Promise<void> {
 }
 
 /**
- * For what comes next. What is decided by is locked first and then read, which needs no more and locks no gaps. It fails where the
- * application has given the connection back with a transaction open: what is read there is as old as that, and what is written
- * stays locked until it ends.
+ * Sets the isolation level of the next transaction. The store locks rows before it reads them to decide, so it needs no more, and this
+ * level locks no gaps. The statement fails if the application returned the connection with an open transaction: reads there would be
+ * as old as that transaction, and writes would stay locked until it ends.
  */
 const READ_COMMITTED: Statement = Object.freeze({
   sql: 'set transaction isolation level read committed',
@@ -152,7 +153,7 @@ async function inTransaction<T>(execute: Execute, plan: Plan<T>): Promise<T> {
 
 const LOCK_TIMEOUT_SECONDS = 60
 
-/** Changes of the schema are no part of a transaction here. The lock ends with the connection, if not before. */
+/** MySQL does not run schema changes in a transaction. The lock ends with the connection at the latest. */
 async function whileLocked<T>(execute: Execute, lock: string, plan: Plan<T>): Promise<T> {
   const { rows } = await execute({
     sql: 'select get_lock(?, ?) as locked',
@@ -187,7 +188,7 @@ function kindOf(errno: number, sqlState: string, error: unknown): FailureKind {
     case 1213:
     case 3101:
       return 'rolled_back'
-    // Somebody has given the connection back with a transaction open.
+    // The application returned the connection with an open transaction.
     case 1568:
       return 'connection'
     case 1146:

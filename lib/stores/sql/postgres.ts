@@ -9,22 +9,22 @@ import { type Answer, type Plan, type Row, runPlan, type Statement } from './pla
 import { createSqlStore, type SqlStore } from './sql-store.ts'
 import { resolveTableNames, type SqlTableOptions } from './table-names.ts'
 
-/** As much of a `Pool` of pg as the store uses. */
+/** The parts of a pg `Pool` that the store uses. */
 export interface PostgresPool {
   connect(): Promise<PostgresClient>
 }
 
-/** As much of a `PoolClient` of pg as the store uses. */
+/** The parts of a pg `PoolClient` that the store uses. */
 export interface PostgresClient {
   query(query: PostgresQuery): Promise<{ readonly rows: unknown[]; readonly rowCount: number | null }>
   release(destroy?: boolean): void
   on(event: 'error', listener: () => void): unknown
   off(event: 'error', listener: () => void): unknown
-  /** Of recent releases of pg: `T` within a transaction. */
+  /** In recent releases of pg: `T` within a transaction. */
   getTransactionStatus?(): string | null
 }
 
-/** A query with what the store sets for itself, whatever parsers the application has registered. */
+/** A query with the store's own parsers, whatever parsers the application has registered. */
 export interface PostgresQuery {
   text: string
   values: unknown[]
@@ -32,9 +32,9 @@ export interface PostgresQuery {
 }
 
 /**
- * Keys in PostgreSQL 12 or later, over a pool of pg: the application's own, which it closes itself.
+ * Creates a store in PostgreSQL 12 or later, over a pg pool of the application. The application closes the pool.
  *
- * @throws TypeError naming the option, or when `pool` is that of another database.
+ * @throws TypeError naming the option, or when `pool` belongs to another database.
  * @example
  * const store = postgresStore(new Pool({ connectionString }))
  * await migrate(store)
@@ -47,7 +47,7 @@ export function postgresStore(pool: PostgresPool, options: SqlTableOptions = {})
 function checkPool(pool: unknown): void {
   const given = pool as Record<string, unknown> | null | undefined
   if (typeof given?.getConnection === 'function')
-    throw new TypeError('"pool" is one of MySQL: use mysqlStore')
+    throw new TypeError('"pool" is a MySQL pool: use mysqlStore')
   if (typeof given?.prepare === 'function')
     throw new TypeError('"pool" is a SQLite database: use sqliteStore')
   checkMethods('pool', pool, ['connect'])
@@ -86,12 +86,12 @@ async function withClient<T>(
   const onError = () => {
     isBroken = true
   }
-  // Where a connection ends under a query pg emits an event as well, which ends the process if nobody listens.
+  // If a connection ends during a query, pg also emits an event, which ends the process without a listener.
   client.on('error', onError)
   try {
     return await work((statement) => execute(client, statement), client)
   } catch (error) {
-    // Whatever is still going on over this connection, nobody else may get it.
+    // This connection may still be busy: it must not go back to the pool.
     if (!(error instanceof DatabaseFailure) || error.kind === 'connection') isBroken = true
     throw error
   } finally {
@@ -114,13 +114,13 @@ async function execute(client: PostgresClient, { sql, parameters }: Statement): 
 }
 
 /**
- * What was done by itself, unless the application has given the connection back with a transaction open: then what was read may be
- * old, and what was written stays locked until that ends. Looked at afterwards: before, what ends it may still be under way.
+ * Fails if the application returned the connection with an open transaction: what was read may be old, and what was written stays
+ * locked until that ends. It checks afterwards: before, the statement that ends the transaction may still be running.
  */
 async function alone<T>(client: PostgresClient, work: Promise<T>): Promise<T> {
   const result = await work
   if (!isInTransaction(client)) return result
-  const problem = 'a connection was given back to the pool with a transaction open'
+  const problem = 'the application returned a connection to the pool with an open transaction'
   throw new DatabaseFailure('connection', 'connection', new Error(problem))
 }
 
@@ -128,12 +128,12 @@ function isInTransaction(client: PostgresClient): boolean {
   try {
     return client.getTransactionStatus?.() === 'T'
   } catch {
-    // That of pg is there, and the one it asks, of an older pg-native, is not.
+    // pg has the method, but an older pg-native does not.
     return false
   }
 }
 
-/** Read committed, whatever the default is: what is decided by is locked first and then read, which needs no more. */
+/** Uses read committed, whatever the default is: the store locks rows before it reads them to decide, so it needs no more. */
 async function inTransaction<T>(execute: Execute, plan: Plan<T>, lock?: Statement): Promise<T> {
   await execute({ sql: 'begin isolation level read committed', parameters: [] })
   try {
@@ -149,7 +149,7 @@ async function inTransaction<T>(execute: Execute, plan: Plan<T>, lock?: Statemen
   }
 }
 
-/** pg has turned binary results into text by now, and so destroyed numbers. */
+/** pg has already turned binary results into text and destroyed numbers. */
 function refuseBinary(): never {
   throw new LatchkeyError('wrong_dialect', 'the pool of PostgreSQL must not ask for binary results')
 }
@@ -180,7 +180,7 @@ function kindOf(state: string): FailureKind {
     case '40001':
     case '40P01':
       return 'rolled_back'
-    // Somebody has given the connection back with a transaction open, or broken.
+    // The application returned the connection with an open or a failed transaction.
     case '25001':
     case '25P01':
     case '25P02':

@@ -32,26 +32,26 @@ import { affectedBy, type Cell, type Plan, type Row, rowsOf, type Statement } fr
 import { createStatements, type Statements } from './statements.ts'
 import type { TableNames } from './table-names.ts'
 
-/** A store in a SQL database: everything that a store can do. Its tables are made by `migrate`, or by the published SQL. */
+/** A store in a SQL database, with every optional method. `migrate` or the published SQL creates its tables. */
 export interface SqlStore extends Required<KeyStore> {
-  /** Closes the SQLite file that the store opened. A pool or a database that was handed in stays open. */
+  /** Closes the SQLite file that the store opened. A pool or database of the application stays open. */
   close(): Promise<void>
 }
 
 /** What `migrate` applied. */
 export interface MigrationResult {
-  /** The names of the migrations, in their order; empty where the tables were up to date. */
+  /** The names of the applied migrations, in order; empty if the tables were up to date. */
   readonly applied: readonly string[]
 }
 
-/** Not a private name: the store may have been made by the other copy of the package, ESM or CommonJS. */
+/** A registered symbol, since the other copy of the package, ESM or CommonJS, may have created the store. */
 const MIGRATE = Symbol.for('latchkey.sql.migrate')
 
 /**
- * Creates the tables of the store, or brings those of an earlier release up to date. It only ever adds, and what is there
- * stays. Of several processes that start at once one does it and the others wait.
+ * Creates the tables of the store, or brings those of an earlier release up to date. It only adds and never removes or changes
+ * data. If several processes start at once, one migrates and the others wait.
  *
- * @throws LatchkeyError `read_only`, `wrong_dialect`, or `not_migrated` where the `schema` is missing.
+ * @throws LatchkeyError `read_only`, `wrong_dialect`, or `not_migrated` if the `schema` is missing.
  * @throws TypeError when `store` is not a SQL store.
  * @example
  * const store = postgresStore(new Pool())
@@ -163,7 +163,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
 
     async swapQuotas(swaps: readonly QuotaSwap[]) {
       const all = swaps.map(readSwap)
-      // In the order in which everything else locks quotas.
+      // In the order in which all other code locks quotas.
       const inOrder = [...all].sort((a, b) => compareCodePoints(a.lineageId, b.lineageId))
       return database.transact(function* () {
         const results = new Map<ReadSwap, QuotaSwapResult>()
@@ -175,7 +175,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
     async agree(name: string, proposal: Proposal | null): Promise<string | null> {
       const row = [toTextCell(name, 'name'), toTextCell(proposal?.value ?? '', 'value')]
       checkLengths(['name', 'value'], row, database)
-      // Reading first, a process gets by without a right to write.
+      // Read first, so that a process without the right to write can agree.
       const kept = await database.read(() => agreedPlan(statements, name))
       if (!proposal || (kept !== null && !proposal.replace)) return kept
       return database.transact(function* () {
@@ -188,7 +188,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
   }
   return Object.defineProperty(store, MIGRATE, { value: () => migrateDatabase(database, names) })
 
-  /** The rows that a statement finds; null where it asks for a text that the database cannot hold. */
+  /** The rows that a statement finds; null if it asks for a text that the database cannot hold. */
   async function readRows(statement: () => Statement): Promise<readonly Row[] | null> {
     try {
       return await database.read(() => rowsOf(statement()))
@@ -198,7 +198,7 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
     }
   }
 
-  /** What is read by a filter, which may name texts that the database cannot hold: no key has them. */
+  /** Reads by a filter. If the filter names texts that the database cannot hold, no key has them. */
   async function readMatching(
     filter: KeyFilter,
     statement: (filter: KeyFilter) => Statement,
@@ -210,13 +210,13 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
     const read = (some = owners) => readRows(() => statement({ ...filter, ...(some && { owners: some }) }))
     const rows = await read()
     if (rows || !owners) return rows ?? []
-    // One of the owners may be what the database cannot hold: then the others are asked for.
+    // The database may be unable to hold one of the owners: then read the others.
     const known: Owner[] = []
     for (const owner of owners) if (await read([owner])) known.push(owner)
     return (known.length > 0 && (await read(known))) || []
   }
 
-  /** Writes to one key; answers `missing` where its id is a text that the database cannot hold. */
+  /** Writes to one key. Returns `missing` if its id is a text that the database cannot hold. */
   async function writeTo<T>(id: string, missing: T, plan: () => Plan<T>): Promise<T> {
     try {
       return await database.transact(plan)
@@ -239,8 +239,8 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
   }
 
   /**
-   * Keys first, then quotas, as everywhere. A quota that is there already is locked as well: a purge of the lineage's
-   * last key would otherwise not see these yet, and take their quota with it.
+   * Keys first, then quotas, as everywhere. It also locks existing quotas: otherwise a purge of the lineage's last key would not see
+   * these keys yet and would remove their quota.
    */
   function* insertPlan(
     rows: readonly (readonly Cell[])[],
@@ -280,14 +280,14 @@ function* setQuotaPlan(statements: Statements, id: string, quota: KeyChange['quo
     yield statements.removeQuota(lineageId)
     return
   }
-  // There has to be a row to lock. One that is made here is overwritten below.
+  // There must be a row to lock. A row inserted here is overwritten below.
   yield statements.insertQuota(lineageId, toQuotaRow({ ...startQuota(quota, null, at), epoch: 0 }), true)
   const [existing] = yield* rowsOf(statements.lockQuotas([lineageId]))
   const next = startQuota(quota, existing ? toQuotaRecord(existing) : null, at)
   yield statements.updateQuota(lineageId, toQuotaRow(next))
 }
 
-/** A swap of which nothing is the caller's any more. */
+/** A swap that shares nothing with the caller. */
 interface ReadSwap extends Pick<QuotaSwap, 'lineageId' | 'expected'> {
   readonly row: readonly Cell[]
 }
@@ -303,7 +303,7 @@ function* swapPlan(statements: Statements, { lineageId, expected, row }: ReadSwa
   return { swapped: false, current: found && !isRemoved(found) ? toQuotaRecord(found) : null }
 }
 
-/** The quotas are locked before it is asked which lineages live on: who inserts a successor waits for the same lock. */
+/** Locks the quotas before it reads which lineages still have keys: an insert of a successor waits for the same lock. */
 function* purgePlan(statements: Statements, ids: readonly string[], at: Date): Plan<number> {
   const ended = yield* rowsOf(statements.lockEnded(ids, at))
   if (ended.length === 0) return 0
@@ -323,11 +323,11 @@ function* agreedPlan(statements: Statements, name: string): Plan<string | null> 
   return row ? String(row.value) : null
 }
 
-/** One use for each key, in the order of the keys: a key that is twice in a statement would be counted once. */
+/** One use for each key, in the order of the ids: a key that is twice in a statement would count once. */
 function combineUses(batch: readonly UsageDelta[]): UsageDelta[] {
   const uses = new Map<string, UsageDelta>()
   for (const use of batch) {
-    // What cannot be stored is no key of ours, and would keep the rest of the batch from being counted.
+    // No key has an id that cannot be stored, and it would keep the rest of the batch from counting.
     if (!isStorable(use.id)) continue
     const { id, count, lastUsedAt } = use
     const earlier = uses.get(id)
@@ -343,7 +343,7 @@ function combineUses(batch: readonly UsageDelta[]): UsageDelta[] {
   return [...uses.values()].sort((a, b) => compareCodePoints(a.id, b.id))
 }
 
-/** @throws LatchkeyError `unsupported` rather than have a lenient server cut a text off. */
+/** @throws LatchkeyError `unsupported` for a text that a lenient server would cut off. */
 function checkLengths(columns: readonly string[], cells: readonly Cell[], { dialect }: Database): void {
   const { maxLengths, title } = dialect
   if (!maxLengths) return

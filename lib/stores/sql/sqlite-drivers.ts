@@ -1,4 +1,4 @@
-/** As much of a `DatabaseSync` of node:sqlite, or of a `Database` of better-sqlite3 or libsql, as the store uses. */
+/** The parts of a `DatabaseSync` of node:sqlite, or a `Database` of better-sqlite3 or libsql, that the store uses. */
 export interface SqliteDatabase {
   exec(sql: string): unknown
   prepare(sql: string): SqliteStatement
@@ -10,19 +10,19 @@ export interface SqliteStatement {
   all(...parameters: any[]): unknown[]
   // biome-ignore lint/suspicious/noExplicitAny: as above.
   run(...parameters: any[]): { readonly changes: number | bigint }
-  /** Of node:sqlite alone, which otherwise throws at a number that it cannot represent, and shows it. */
+  /** Only in node:sqlite, which otherwise throws on a number that it cannot represent, and shows the number. */
   setReadBigInts?(enabled: boolean): unknown
 }
 
 type Opener = (file: string) => SqliteDatabase
 
-/** A driver, or why there is none. */
+/** A driver, or the reason why there is none. */
 type Loaded = Opener | Error
 
 /**
- * Opens a file with the first driver that is there: that of Node, better-sqlite3, libsql.
+ * Opens a file with the first available driver: node:sqlite, better-sqlite3, libsql.
  *
- * @throws Error saying what to install where there is none.
+ * @throws Error saying what to install, if there is no driver.
  */
 export async function openSqliteFile(file: string): Promise<SqliteDatabase> {
   const reasons: string[] = []
@@ -32,11 +32,11 @@ export async function openSqliteFile(file: string): Promise<SqliteDatabase> {
     reasons.push(loaded.message)
   }
   throw new Error(
-    `no driver of SQLite was found: run Node 22.13 or later, or install better-sqlite3 or libsql (${reasons.join('; ')})`,
+    `found no SQLite driver: run Node 22.13 or later, or install better-sqlite3 or libsql (${reasons.join('; ')})`,
   )
 }
 
-/** Not by an import: older versions of Node have no such module, and bundlers would look for it. */
+/** Without an import: older versions of Node do not have this module, and bundlers would look for it. */
 function loadNodeSqlite(): Loaded {
   const builtin = process.getBuiltinModule?.('node:sqlite' as 'node:module') as unknown as
     | { DatabaseSync: new (file: string) => SqliteDatabase }
@@ -44,7 +44,7 @@ function loadNodeSqlite(): Loaded {
   return builtin ? (file) => new builtin.DatabaseSync(file) : new Error('this Node has no node:sqlite')
 }
 
-// Bundlers forgive a package that is missing where it is loaded right inside a `try`.
+// Bundlers accept a missing package only if the import is directly inside a `try`.
 
 async function loadBetterSqlite(): Promise<Loaded> {
   try {
@@ -64,7 +64,7 @@ async function loadLibsql(): Promise<Loaded> {
 
 type DatabaseClass = new (file: string) => SqliteDatabase
 
-/** A CommonJS module: its class hangs on `default`, or is the module, by how this file was built. */
+/** A CommonJS module: its class is `default` or the module itself, depending on how this file was built. */
 function openerOf(module: object): Opener {
   const { default: Database = module as DatabaseClass } = module as { default?: DatabaseClass }
   return (file) => new Database(file)

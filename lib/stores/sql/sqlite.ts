@@ -11,13 +11,13 @@ import { resolveTableNames, type SqlTableOptions } from './table-names.ts'
 export type SqliteStoreOptions = Omit<SqlTableOptions, 'schema'>
 
 /**
- * Keys in a SQLite file, or in a database that the application has open already: a `DatabaseSync` of node:sqlite, a
- * `Database` of better-sqlite3 or of libsql.
+ * Creates a store in a SQLite file, or in a database that the application has already opened: a `DatabaseSync` of node:sqlite, or a
+ * `Database` of better-sqlite3 or libsql.
  *
- * A file is opened when it is first needed, and created where there is none, with the first of these three that is
- * there; it is put into WAL mode, and each write is on the disk before it resolves. Several processes of one machine may use it.
+ * The store opens a file on first use, and creates it if it does not exist. It uses the first available of these three drivers and
+ * sets WAL mode. Each write is on disk before it resolves. Several processes on one machine may use the file.
  *
- * @throws TypeError naming the option, or when the pool of another database was given.
+ * @throws TypeError naming the option, or when given the pool of another database.
  * @example
  * const store = sqliteStore('keys.db')
  * await migrate(store)
@@ -35,9 +35,9 @@ function checkDatabase(value: unknown): string | SqliteDatabase {
   const given = value as Record<string, unknown> | null | undefined
   if (typeof given?.prepare === 'function' && typeof given.exec === 'function') return given as never
   if (typeof given?.getConnection === 'function')
-    throw new TypeError('"fileOrDatabase" is a pool of MySQL: use mysqlStore')
+    throw new TypeError('"fileOrDatabase" is a MySQL pool: use mysqlStore')
   if (typeof given?.connect === 'function')
-    throw new TypeError('"fileOrDatabase" is a pool of PostgreSQL: use postgresStore')
+    throw new TypeError('"fileOrDatabase" is a PostgreSQL pool: use postgresStore')
   if (typeof value !== 'object' || value === null)
     fail('fileOrDatabase', 'the name of a file, or a database', value)
   checkMethods('fileOrDatabase', value, ['prepare', 'exec'])
@@ -54,7 +54,7 @@ function createSqliteDatabase(fileOrDatabase: string | SqliteDatabase): Database
       return work(await open())
     })
 
-  /** Once for all; again where it failed. */
+  /** Opens the database once, and tries again after a failure. */
   function open(): Promise<Connection> {
     opened ??= openConnection(fileOrDatabase).catch((error: unknown) => {
       opened = null
@@ -68,7 +68,7 @@ function createSqliteDatabase(fileOrDatabase: string | SqliteDatabase): Database
   return {
     dialect: sqliteDialect,
     read: (plan) => run(({ execute }) => runPlanNow(plan(), execute)),
-    // By itself a write would join a transaction that the application has open on its database, and be undone with it.
+    // Without its own transaction, a write would join one that the application has open on its database, and could be rolled back.
     write: transact,
     transact,
     alter: (_table, plan) => transact(plan),
@@ -92,12 +92,12 @@ async function openConnection(fileOrDatabase: string | SqliteDatabase): Promise<
   })
   const connection = createConnection(database)
   try {
-    // Longer waits are made between attempts, where they do not hold up the process.
+    // Longer waits happen between attempts, where they do not block the process.
     command(database, 'pragma busy_timeout = 50')
-    // Indexes of random ids are written all over the file: with room for them a page is written once and not many times.
+    // Random ids spread index writes over the whole file: with a larger cache, SQLite writes each page once and not many times.
     command(database, 'pragma cache_size = -32768')
     command(database, 'pragma wal_autocheckpoint = 4000')
-    // Some builds do with less for WAL, and a machine that stops would then take a revocation with it.
+    // Some builds default to less for WAL, and a crash of the machine could then lose a revocation.
     command(database, 'pragma synchronous = full')
     useWal(connection)
   } catch (error) {
@@ -107,7 +107,7 @@ async function openConnection(fileOrDatabase: string | SqliteDatabase): Promise<
   return connection
 }
 
-/** A file that cannot be written is left as it is: it can still be read. */
+/** Sets WAL mode. A read-only file stays as it is: the store can still read it. */
 function useWal({ database, execute }: Connection): void {
   const [row] = execute({ sql: 'pragma journal_mode', parameters: [] }).rows
   if (row?.journal_mode === 'wal') return
@@ -154,7 +154,7 @@ function createConnection(database: SqliteDatabase): Connection {
   }
 }
 
-/** From begin to commit in one go. `immediate` takes the lock at the start: one that is asked for later may be refused. */
+/** Runs from begin to commit without a pause. `immediate` takes the lock at the start: SQLite may refuse it later. */
 function inTransaction<T>({ database, execute }: Connection, plan: Plan<T>): T {
   command(database, 'begin immediate')
   try {
@@ -165,7 +165,7 @@ function inTransaction<T>({ database, execute }: Connection, plan: Plan<T>): T {
     try {
       database.exec('rollback')
     } catch {
-      // SQLite has rolled back by itself, as it does where the disk is full.
+      // SQLite has already rolled back, for example because the disk is full.
     }
     throw error
   }

@@ -1,16 +1,16 @@
 import { checkObject, fail } from '../../internal/options.ts'
 
-/** Where the tables of a store are. */
+/** The names of a store's tables. */
 export interface SqlTableOptions {
   /**
-   * The table of keys; the others are named after it: `<table>_quotas`, `<table>_agreements`, `<table>_migrations`. 1 to 48 letters, digits
+   * The table of keys. The other tables are `<table>_quotas`, `<table>_agreements` and `<table>_migrations`. 1 to 48 letters, digits
    * and "_", not beginning with a digit.
    *
    * @default 'latchkey_keys'
    */
   table?: string
   /**
-   * The schema (in MySQL and MariaDB: the database) that holds the tables, which has to exist. SQLite has none.
+   * The schema (in MySQL and MariaDB: the database) that holds the tables. It must exist. SQLite has no schemas.
    *
    * @default the one that the connection is in
    */
@@ -25,7 +25,7 @@ export interface TableNames {
   readonly agreements: string
 }
 
-/** An index is named `<table>_created_by`, a constraint `<table>_quotas_pkey`; PostgreSQL cuts off names after 63 bytes. */
+/** Leaves room for names such as `<table>_created_by` and `<table>_quotas_pkey`: PostgreSQL cuts off names after 63 bytes. */
 const MAX_TABLE_LENGTH = 48
 const MAX_SCHEMA_LENGTH = 63
 
@@ -42,10 +42,10 @@ export function resolveTableNames(options: unknown, known: readonly string[]): T
   })
 }
 
-/** Names become part of SQL, so that only what can mean nothing else is taken. */
+/** Names become part of the SQL, so only characters without a special meaning are accepted. */
 function checkName(option: string, value: unknown, maxLength: number): string {
   if (typeof value === 'string' && value.length <= maxLength && /^[a-z_]\w*$/i.test(value)) {
-    // SQLite keeps these names for itself.
+    // SQLite reserves these names.
     if (!/^sqlite_/i.test(value)) return value
   }
   return fail(
