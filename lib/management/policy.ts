@@ -3,6 +3,7 @@ import { isWithin, type Permissions } from '../core/keys/permissions.ts'
 import type { ApiKey, Owner } from '../core/keys/record.ts'
 import type { CompiledLimit } from '../core/limits/rate-limit.ts'
 import type { EraseOptions, IssueOptions, RotateOptions } from '../core/manage/key-management.ts'
+import { MAX_LISTED_OWNERS } from '../core/manage/list.ts'
 import { checkInteger } from '../internal/options.ts'
 import { type Ability, type Actor, abilitiesOn, grantableBy, ownersWith } from './actor.ts'
 import {
@@ -121,7 +122,6 @@ export const FIXED_FIELDS = Object.freeze({
 })
 
 const MAX_KEYS = 1_000_000
-const MAX_LISTED_OWNERS = 100
 
 const DECISIONS: { readonly [A in Action]: (asked: PolicyQuestion) => Decision<A> } = {
   list: decideList,

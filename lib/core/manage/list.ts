@@ -23,8 +23,8 @@ export interface ListingParts {
   view(record: KeyRecord, at: Date): ApiKey
 }
 
-/** Of how many owners a listing may show the keys. */
-const MAX_OWNERS = 100
+/** How many owners one listing may name. */
+export const MAX_LISTED_OWNERS = 100
 
 /** What `list` and `count` both take. */
 export const SELECTION = ['owner', 'owners', 'createdBy', 'name', 'status', 'expiresBefore'] as const
@@ -62,7 +62,9 @@ function checkOrder({ order }: ListOptions): ListPage['order'] {
 function checkOwners({ owner, owners }: KeySelection): readonly Owner[] | null {
   if (owners === undefined) return owner === undefined ? null : [checkOwner('owner', owner)]
   if (owner !== undefined) throw new TypeError('"owners" cannot be given together with "owner"')
-  const checked = checkArray('owners', owners, MAX_OWNERS).map((one, i) => checkOwner(`owners[${i}]`, one))
+  const checked = checkArray('owners', owners, MAX_LISTED_OWNERS).map((one, i) =>
+    checkOwner(`owners[${i}]`, one),
+  )
   return [...new Map(checked.map((one) => [`${one.type.length} ${one.type} ${one.id}`, one])).values()]
 }
 
