@@ -89,7 +89,7 @@ describe('one server and its replica', () => {
       enableReadyCheck: false,
     })
     try {
-      const message = /set "replicas" to how many must have a change/
+      const message = /set "replicas" to how many replicas must confirm a change/
       const keyPrefix = newPrefix()
       await expect(redisStore(limited, { keyPrefix }).insert([record({ id: 'a' })])).rejects.toThrow(message)
       await redisStore(limited, { keyPrefix, replicas: 1 }).insert([record({ id: 'b' })])
