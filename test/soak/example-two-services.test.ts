@@ -30,7 +30,7 @@ describe('both programs', () => {
     'answer the lines that are printed as they promise: %s',
     async (_name, signal, createRun) => {
       const program = run('start.ts', { PORT: '0' })
-      const lines = readPrintedLines(await program.waitFor(/heard of it.*\n.*\n/))
+      const lines = readPrintedLines(await program.waitFor(/knows too.*\n.*\n/))
       const [, key = ''] = /X-Api-Key: ([^']+)/.exec(lines[0]?.command ?? '') ?? []
       const runCurl = createRun()
       const told: string[] = []
@@ -54,7 +54,7 @@ describe('both programs', () => {
 
   it('end when whoever has started them was killed', async () => {
     const program = run('start.ts', { PORT: '0' })
-    await program.waitFor(/heard of it.*\n.*\n/)
+    await program.waitFor(/knows too.*\n.*\n/)
     program.signal('SIGKILL')
     // Its output is theirs too, and is closed once they are gone.
     expect(await program.ended()).toBe('SIGKILL')
