@@ -72,6 +72,7 @@ export default mergeConfig(
           extends: true,
           test: {
             name: 'services',
+            isolate: false,
             include: servicesTests,
             exclude: [packageTests, soakTests],
             ...services,

@@ -2,12 +2,15 @@ import { randomUUID } from 'node:crypto'
 import { Cluster, Redis } from 'ioredis'
 import { Cluster as Cluster5 } from 'ioredis5'
 import type { RedisStoreClient } from 'latchkey/redis'
-import { afterAll, inject } from 'vitest'
+import { inject } from 'vitest'
 
-const clients: { disconnect(): void }[] = []
-afterAll(() => {
+const clients = new Set<{ disconnect(): void }>()
+
+/** Closes what this file of tests has connected. */
+export function disconnectAll() {
   for (const client of clients) client.disconnect()
-})
+  clients.clear()
+}
 
 export const standalone = once(() => new Redis(inject('redisUrl')))
 export const cluster = once(() => new Cluster(inject('clusterNodes')))
@@ -69,12 +72,7 @@ export async function keysOf(client: Redis | Cluster, prefix: string): Promise<s
 function once<T extends { disconnect(): void }>(connect: () => T): () => T {
   let client: T | undefined
   return () => {
-    client ??= opened(connect())
+    if (!client || !clients.has(client)) clients.add((client = connect()))
     return client
   }
-}
-
-function opened<T extends { disconnect(): void }>(client: T): T {
-  clients.push(client)
-  return client
 }
