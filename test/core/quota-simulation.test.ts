@@ -3,7 +3,7 @@ import { firstSeed, times } from '../support/long-run.ts'
 import { simulateQuota } from '../support/quota-simulation.ts'
 
 const seed = Number(process.env.QUOTA_SIMULATION_SEED ?? firstSeed)
-const runs = Number(process.env.QUOTA_SIMULATION_RUNS ?? times({ short: 300, soak: 200, long: 20_000 }))
+const runs = Number(process.env.QUOTA_SIMULATION_RUNS ?? times({ short: 120, soak: 200, long: 20_000 }))
 
 // Which promises these are, and what may happen to them: test/support/quota-simulation.ts.
 it(`no unit is lost, spent twice or kept back in ${runs} simulations from QUOTA_SIMULATION_SEED=${seed}`, {
