@@ -6,7 +6,8 @@ const fromRoot = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
 const packageTests = 'test/package/**'
 const soakTests = 'test/{soak,long}/**'
-const servicesTests = [
+/** What needs a Redis or an SQL server. */
+export const servicesTests = [
   'test/**/redis*.test.ts',
   'test/**/sql*.test.ts',
   'test/**/postgres*.test.ts',

@@ -1,5 +1,5 @@
 import { defineConfig, mergeConfig } from 'vitest/config'
-import { common } from './vitest.config.ts'
+import { common, servicesTests } from './vitest.config.ts'
 
 /**
  * The tests that mutants have to get past: `MUTATION_TESTS=koa` names the folders below test/, all that look at requests
@@ -12,8 +12,8 @@ export default mergeConfig(
   defineConfig({
     test: {
       include: folders.split(',').map((folder) => `test/${folder}/**/*.test.ts`),
-      // The second reads the sources, which Stryker rewrites.
-      exclude: ['test/http/session-confusions.test.ts', 'test/http/named-faults.test.ts'],
+      // The last reads the sources, which Stryker rewrites.
+      exclude: [...servicesTests, 'test/http/session-confusions.test.ts', 'test/http/named-faults.test.ts'],
       testTimeout: 4_000,
     },
   }),
