@@ -97,7 +97,8 @@ export function readChangedTexts(release: string): readonly ChangedText[] {
 /** What was promised, with the texts that were changed since; the JSON of a body is looked into. */
 export function withChangedTexts(promised: unknown, texts: readonly ChangedText[]): unknown {
   if (typeof promised === 'string') {
-    if (promised.startsWith('{')) return JSON.stringify(withChangedTexts(JSON.parse(promised), texts))
+    // The documented default of an option may look like this too.
+    if (promised.startsWith('{"')) return JSON.stringify(withChangedTexts(JSON.parse(promised), texts))
     return texts.find(({ was }) => was === promised)?.now ?? promised
   }
   if (Array.isArray(promised)) return promised.map((entry) => withChangedTexts(entry, texts))
