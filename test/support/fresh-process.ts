@@ -5,5 +5,7 @@ import { forgetWarnings } from '../../lib/internal/process-warning.ts'
 beforeEach(forgetWarnings)
 
 // Guards look wherever a middleware of the process reads keys: one of another file must not count.
-const readers = Reflect.get(globalThis, Symbol.for('latchkey.readers')) as { byForm: Map<string, unknown> } | undefined
+const readers = Reflect.get(globalThis, Symbol.for('latchkey.readers')) as
+  | { byForm: Map<string, unknown> }
+  | undefined
 readers?.byForm.clear()

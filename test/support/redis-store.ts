@@ -72,7 +72,9 @@ export async function keysOf(client: Redis | Cluster, prefix: string): Promise<s
 function once<T extends { disconnect(): void }>(connect: () => T): () => T {
   let client: T | undefined
   return () => {
-    if (!client || !clients.has(client)) clients.add((client = connect()))
+    if (client && clients.has(client)) return client
+    client = connect()
+    clients.add(client)
     return client
   }
 }
