@@ -23,9 +23,6 @@ export default defineConfig({
   format: ['esm', 'cjs'],
   platform: 'node',
   target: 'node20.19',
-  // One output file for each source file. In shared chunks the CommonJS helpers landed in the passport door, and the
-  // main door then loaded it.
-  unbundle: true,
   // tsdown would rewrite "exports" by itself and open doors nobody asked for.
   exports: false,
   sourcemap: false,

@@ -71,7 +71,7 @@ describe('the rules of the house', () => {
         'index.ts': `export { createApiKeys } from './core/api-keys.ts'\nexport { memoryStore } from './stores/memory.ts'`,
         'internal/clock.ts': `import { LatchkeyError } from '../errors.ts'`,
         'core/digest.ts': `import { createHash } from 'node:crypto'\nconst load = () => import('bcrypt')`,
-        'core/calendar.ts': `import { Temporal } from 'temporal-polyfill'\nimport { LRUCache } from 'lru-cache'`,
+        'core/calendar.ts': `import { tzOffset } from '@date-fns/tz/tzOffset'\nimport { LRUCache } from 'lru-cache'`,
         'http/guards.ts': `import onHeaders from 'on-headers'\nimport type { ApiKeys } from '../core/api-keys.ts'`,
         'passport/strategy.ts': `import { Strategy } from 'passport-strategy'\nimport type { Request } from 'express'`,
         'management/policy.ts': `import type { ApiKey } from '../core/record.ts'\nimport { z } from 'zod'`,

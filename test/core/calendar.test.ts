@@ -1,4 +1,6 @@
+import { tzScan } from '@date-fns/tz'
 import fc from 'fast-check'
+import { Temporal } from 'temporal-polyfill'
 import { describe, expect, it } from 'vitest'
 import { checkTimeZone, periodAt } from '../../lib/core/limits/calendar.ts'
 
@@ -38,6 +40,10 @@ describe('a time zone', () => {
     ['europe/berlin', 'Europe/Berlin'],
     ['+01:00', '+01:00'],
     ['-0930', '-09:30'],
+    ['+14', '+14:00'],
+    // An alias keeps its name, under which limits count.
+    ['Asia/Calcutta', 'Asia/Calcutta'],
+    ['Europe/Kyiv', 'Europe/Kyiv'],
   ])('is written in one way: %s', (zone, written) => {
     expect(checkTimeZone('timeZone', zone)).toBe(written)
   })
@@ -75,6 +81,7 @@ describe('a day', () => {
     ['a next day that was left out', 'Pacific/Apia', '2011-12-30T09:00:00Z', '2011-12-29T10:00:00.000Z', 24],
     ['an offset east', '+05:45', '2026-06-01T18:15:00Z', '2026-06-01T18:15:00.000Z', 24],
     ['an offset west', '-09:30', '2026-06-01T09:29:59.999Z', '2026-05-31T09:30:00.000Z', 24],
+    ['an offset of minutes', '-00:30', '2026-06-01T00:29:59.999Z', '2026-05-31T00:30:00.000Z', 24],
     ['the days before 1970', 'UTC', '1969-12-31T23:59:59.999Z', '1969-12-31T00:00:00.000Z', 24],
   ])('has %s (%s at %s)', (_what, zone, now, start, hours) => {
     expect(iso(periodAt('day', zone, at(now)))).toEqual([
@@ -135,6 +142,39 @@ describe('a month', () => {
     expect(iso(periodAt('month', zone, at(now)))).toEqual([start, end])
   })
 })
+
+describe('periods around every change of clocks', () => {
+  const years = { start: new Date('2026-01-01T00:00:00Z'), end: new Date('2027-01-01T00:00:00Z') }
+
+  it.each(['Africa', 'America', 'Antarctica', 'Asia', 'Atlantic', 'Australia', 'Europe', 'Pacific'])(
+    'are those of Temporal in %s',
+    (continent) => {
+      const zones = Intl.supportedValuesOf('timeZone').filter((zone) => zone.startsWith(`${continent}/`))
+      for (const zone of zones) {
+        for (const { date } of tzScan(zone, years)) {
+          for (const hours of [-25, -0.5, 0.5]) {
+            const now = date.getTime() + hours * HOUR
+            for (const per of ['day', 'month'] as const) {
+              expect([zone, per, now, ...iso(periodAt(per, zone, now))]).toEqual([
+                zone,
+                per,
+                now,
+                ...iso(periodOfTemporal(per, zone, now)),
+              ])
+            }
+          }
+        }
+      }
+    },
+  )
+})
+
+function periodOfTemporal(per: 'day' | 'month', zone: string, now: number) {
+  const day = Temporal.Instant.fromEpochMilliseconds(now).toZonedDateTimeISO(zone).startOfDay()
+  const start = per === 'day' ? day : day.with({ day: 1 }).startOfDay()
+  const end = start.add(per === 'day' ? { days: 1 } : { months: 1 }).startOfDay()
+  return { startsAt: start.epochMilliseconds, endsAt: end.epochMilliseconds }
+}
 
 describe('periods', () => {
   const zones = [

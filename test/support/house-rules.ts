@@ -21,7 +21,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   core: {
     layers: ['errors', 'internal'],
     // bcrypt is an optional peer: loaded when first needed, or not at all.
-    packages: { 'lru-cache': any, 'temporal-polyfill': any, bcrypt: ['dynamic'] },
+    packages: { 'lru-cache': any, '@date-fns/tz': any, bcrypt: ['dynamic'] },
   },
   // What everything on Redis shares. ioredis is the application's, and known here by the few methods that are used.
   redis: { layers: ['errors', 'internal', 'core'], packages: {} },
