@@ -123,25 +123,20 @@ export function createDigester(
   function prepare(digest: string): PreparedDigest {
     const { whole, coverage } = readCoverage(digest)
     const prepared = prepareWhole(whole)
+    if (coverage === '' && prepared instanceof Sha256Digest) return prepared
     const { readsAtMost = Infinity, beforeBlame = noDoubt } = prepared
     if (coverage === '') return { ...prepared, beforeBlame, readsAtMost, coverage }
     const matches = (key: string, presenter?: Presenter) => {
       const text = coveredPart(key, coverage)
       return text !== null && prepared.matches(text, presenter)
     }
-    return { ...prepared, matches, beforeBlame, readsAtMost, coverage }
+    const { isCheap, isCurrent } = prepared
+    return { matches, isCheap, isCurrent, beforeBlame, readsAtMost, coverage }
   }
 
   function prepareWhole(digest: string): WholeDigest {
     const sha256 = SHA256.exec(digest)
-    if (sha256) {
-      const expected = Buffer.from(sha256[1] as string, 'latin1')
-      return {
-        matches: (key) => isSameText(sha256Of(key), expected),
-        isCheap: always,
-        isCurrent: scheme.name === 'sha256',
-      }
-    }
+    if (sha256) return new Sha256Digest(sha256[1] as string, scheme.name === 'sha256')
     const hmac = HMAC_SHA256.exec(digest)
     if (hmac) return prepareHmac(hmac[1] as string, Buffer.from(hmac[2] as string, 'base64url'))
     const crypted = BCRYPT_SHA256.exec(digest)
@@ -229,13 +224,45 @@ function sha256Of(text: string): string {
   return hash('sha256', text, 'base64url')
 }
 
-/** What the digest of a presented key is written into, to be compared: `hash` is three times as quick with a string. */
-const presented = Buffer.alloc(43)
+/** A class, and no buffer of its own: one is kept for each cached key. */
+class Sha256Digest implements PreparedDigest {
+  readonly isCurrent: boolean
+  /** As it is stored: 43 characters. */
+  readonly #expected: string
 
-/** Whether a text of 43 characters is the expected one, in constant time. */
-function isSameText(text: string, expected: Buffer): boolean {
-  presented.write(text, 'latin1')
-  return timingSafeEqual(presented, expected)
+  constructor(expected: string, isCurrent: boolean) {
+    // A part of a longer text would keep all of it in memory.
+    this.#expected = Buffer.from(expected, 'latin1').toString('latin1')
+    this.isCurrent = isCurrent
+  }
+
+  matches(key: string): boolean {
+    return isSameText(sha256Of(key), this.#expected)
+  }
+
+  isCheap(): boolean {
+    return true
+  }
+
+  beforeBlame(): void {}
+
+  get readsAtMost(): number {
+    return Infinity
+  }
+
+  get coverage(): string {
+    return ''
+  }
+}
+
+/** What two texts are written into to be compared: `hash` is three times as quick with a string. */
+const [one, other] = [Buffer.alloc(43), Buffer.alloc(43)]
+
+/** Whether two texts of 43 characters are the same, in constant time. */
+function isSameText(text: string, expected: string): boolean {
+  one.write(text, 'latin1')
+  other.write(expected, 'latin1')
+  return timingSafeEqual(one, other)
 }
 
 interface ResolvedScheme {
