@@ -90,7 +90,11 @@ describe('the rules of the house', () => {
     ['core importing the main door', 'core/verify.ts', `import { x } from '../index.ts'`],
     ['siblings: passport and express', 'passport/index.ts', `import { x } from '../express/index.ts'`],
     ['siblings: a store and a limiter', 'stores/memory.ts', `import { x } from '../rate-limits/memory.ts'`],
-    ['siblings: the kit and a store', 'testing/list-cases.ts', `import { x } from '../stores/memory.ts'`],
+    [
+      'siblings: the kit and a store',
+      'testing/list-filter-cases.ts',
+      `import { x } from '../stores/memory.ts'`,
+    ],
     ['siblings: http and a store', 'http/guards.ts', `import { x } from '../stores/memory.ts'`],
     [
       'a framework adapter reaching for a store',
@@ -129,7 +133,7 @@ describe('the rules of the house', () => {
     ['bcrypt loaded at once', 'core/digest.ts', `import { compare } from 'bcrypt'`],
     ['the type of bcrypt', 'core/digest.ts', `let b: typeof import('bcrypt')`],
     ['a driver in a store', 'stores/memory.ts', `import { Pool } from 'pg'`],
-    ['a test runner in the kit', 'testing/list-cases.ts', `import { it } from 'vitest'`],
+    ['a test runner in the kit', 'testing/list-filter-cases.ts', `import { it } from 'vitest'`],
     ['express at run time in its own door', 'express/index.ts', `import { Router } from 'express'`],
     [
       'express kept at run time by an inline type',

@@ -7,7 +7,9 @@ import { FIND_CASES } from './find-cases.ts'
 import { FORGET_CASES, FORGET_USAGE_CASES } from './forget-cases.ts'
 import { INSERT_CASES } from './insert-cases.ts'
 import { LIFECYCLE_CASES, LIFECYCLE_QUOTA_CASES, LIFECYCLE_USAGE_CASES } from './lifecycle-cases.ts'
-import { LIST_CASES } from './list-cases.ts'
+import { LIST_FILTER_CASES } from './list-filter-cases.ts'
+import { LIST_ORDER_CASES } from './list-order-cases.ts'
+import { LIST_OWNER_CASES } from './list-owner-cases.ts'
 import { PURGE_CASES } from './purge-cases.ts'
 import { QUOTA_CASES } from './quota-cases.ts'
 import { createStoreTest, type StoreCases, type TestAssert, type TestFunction } from './store-test.ts'
@@ -88,7 +90,7 @@ function casesFor(without: readonly StoreCapability[]): Record<string, StoreCase
     'stored values': VALUE_CASES,
     update: UPDATE_CASES,
     replaceDigest: DIGEST_CASES,
-    list: LIST_CASES,
+    list: { ...LIST_ORDER_CASES, ...LIST_OWNER_CASES, ...LIST_FILTER_CASES },
     purge: PURGE_CASES,
     'under createApiKeys': LIFECYCLE_CASES,
     ...(hasForget
