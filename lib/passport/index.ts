@@ -26,7 +26,18 @@ export {
 export type { PassportRequest } from './strategy-base.ts'
 
 declare module 'passport' {
-  interface AuthenticateOptions extends ApiKeyRouteOptions {}
+  // It joins Passport's own, and lets this file stand without the types of Passport.
+  interface AuthenticateOptions {}
+  // An overload by name: any other strategy, such as `local`, ignores `permissions` and lets everybody in.
+  interface Authenticator<InitializeRet, AuthenticateRet, AuthorizeRet, AuthorizeOptions> {
+    /** Authenticates by API key. `permissions` and `cost` are what the route requires of the key. */
+    authenticate(
+      strategy: 'apikey' | ['apikey', ...string[]] | [...string[], 'apikey'],
+      options: AuthenticateOptions & ApiKeyRouteOptions,
+      // biome-ignore lint/suspicious/noExplicitAny: as Passport's own types have it.
+      callback?: (...args: any[]) => any,
+    ): AuthenticateRet
+  }
 }
 
 declare global {

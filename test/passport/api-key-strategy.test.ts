@@ -11,6 +11,7 @@ import {
 } from 'latchkey'
 import { apiKeyErrorHandler, requireApiKey, requireAuth } from 'latchkey/express'
 import {
+  type ApiKeyRouteOptions,
   ApiKeyStrategy,
   type ApiKeyStrategyOptions,
   getAuth,
@@ -108,7 +109,7 @@ const TEMPERATURES = [
 ] as const
 
 describe.each(EXPRESSES)('a key on %s', (_name, createApp) => {
-  const optionsOfRoutes: Record<string, AuthenticateOptions | undefined> = {
+  const optionsOfRoutes: Record<string, (AuthenticateOptions & ApiKeyRouteOptions) | undefined> = {
     'no options': undefined,
     'empty options': {},
     'session: true': { session: true },
@@ -281,7 +282,7 @@ interface Failure {
   code: string
   /** Sets the stage; answers the header lines. */
   given(started: Awaited<ReturnType<typeof start>>): Promise<string[]> | string[]
-  options?: AuthenticateOptions
+  options?: AuthenticateOptions & ApiKeyRouteOptions
 }
 
 const UNAUTHORIZED = { status: 401, body: 'Unauthorized', code: 'invalid_key', challenges: [INVALID] }

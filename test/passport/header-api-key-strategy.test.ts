@@ -4,6 +4,7 @@ import express, { type RequestHandler } from 'express'
 import session, { MemoryStore } from 'express-session'
 import { getAuth, markSession, requireApiKey, requireAuth, requireSession } from 'latchkey/express'
 import Strategy, {
+  type ApiKeyRouteOptions,
   ApiKeyStrategy,
   BadRequestError,
   type HeaderAPIKeyConfig,
@@ -213,7 +214,7 @@ interface Case {
   passReqToCallback?: boolean
   verify?: HeaderAPIKeyVerify
   lines?: readonly string[]
-  options?: AuthenticateOptions
+  options?: AuthenticateOptions & ApiKeyRouteOptions
 }
 
 type Constructor = new (config: never, passReqToCallback: never, verify: never) => PassportStrategy

@@ -29,7 +29,12 @@ import {
   withApiKey,
 } from 'latchkey/express'
 import * as koa from 'latchkey/koa'
-import { ApiKeyStrategy, getAuth as getAuthByPassport, type VerifyDone } from 'latchkey/passport'
+import {
+  type ApiKeyRouteOptions,
+  ApiKeyStrategy,
+  getAuth as getAuthByPassport,
+  type VerifyDone,
+} from 'latchkey/passport'
 import { redisInvalidation, redisRateLimiter } from 'latchkey/redis'
 import {
   type MigrationResult,
@@ -42,7 +47,7 @@ import {
 import Libsql from 'libsql'
 import { createPool } from 'mysql2'
 import { createPool as createPromisePool } from 'mysql2/promise'
-import passport from 'passport'
+import passport, { type AuthenticateOptions } from 'passport'
 import { Pool } from 'pg'
 import { expectTypeOf } from 'vitest'
 
@@ -124,6 +129,18 @@ declare const requirement: PermissionRequirement
 passport.authenticate('apikey', { permissions: { projects: ['read'] }, cost: 5, session: false })
 passport.authenticate(['apikey', 'local'], { permissions: [{ projects: ['read'] }, { reports: ['read'] }] })
 passport.authenticate('apikey', { permissions: requirement }, () => {})
+passport.authenticate(['local', 'apikey'], { permissions: { projects: ['read'] }, session: false })
+// @ts-expect-error the strategy of passwords would let everybody in
+passport.authenticate('local', { permissions: { projects: ['read'] } })
+// @ts-expect-error so would these
+passport.authenticate(['jwt', 'local'], { permissions: { projects: ['read'] } })
+// @ts-expect-error nobody knows which strategy has this name
+passport.authenticate('machines', { permissions: { projects: ['read'] } })
+const ofMachines: AuthenticateOptions & ApiKeyRouteOptions = {
+  permissions: { projects: ['read'] },
+  session: false,
+}
+passport.authenticate('machines', ofMachines)
 // @ts-expect-error a cost is a number
 passport.authenticate('apikey', { cost: '5' })
 // @ts-expect-error actions are a list
