@@ -4,7 +4,7 @@ import { apiKeyAuth, apiKeyErrorHandler, markSession, withApiKey } from 'latchke
 import { answerError, sendProblem } from '../express/problem.ts'
 import { login } from './login.ts'
 import { manageKeys } from './manage-keys.ts'
-import { findOwner, type User, type Users } from './users.ts'
+import { findOwner, type Users } from './users.ts'
 
 export interface AppOptions {
   keys: ApiKeys
@@ -31,7 +31,7 @@ export function createApp({ keys, users }: AppOptions): Express {
   app.use('/notes', apiKeyAuth(keys, { resolveUser: ({ owner }) => findOwner(users, owner) }))
   app.get(
     '/notes',
-    withApiKey((req, res) => void res.json({ notes: notes.get((req.user as User).id) ?? [] }), {
+    withApiKey((req, res) => void res.json({ notes: notes.get(req.apiKey.owner.id) ?? [] }), {
       permissions: { notes: ['read'] },
     }),
   )
@@ -45,7 +45,7 @@ export function createApp({ keys, users }: AppOptions): Express {
           sendProblem(res, 400, 'Expected JSON like {"text":"call Charles"}')
           return
         }
-        const { id } = req.user as User
+        const { id } = req.apiKey.owner
         notes.set(id, [...(notes.get(id) ?? []), text.trim()])
         res.status(201).json({ text: text.trim() })
       },

@@ -24,10 +24,10 @@ export function manageKeys(keys: ApiKeys, users: Users): RequestHandler {
 
 /** Who is asking, as the login says: the router itself knows no session. */
 function readActor(req: Request, users: Users): Actor | null {
-  const auth = getAuth(req)
+  const auth = getAuth<User>(req)
   if (auth.method !== 'session') return null
   // Looked up anew: the session was read before the body, which may have come slowly.
-  const user = users.find((auth.user as User).id)
+  const user = users.find(auth.user.id)
   return (
     user && {
       id: user.id,

@@ -37,6 +37,29 @@ describe('the application’s user type', { timeout: 60_000 }, () => {
   const registration = `
     interface Member { id: string; admin: boolean }
     declare global { namespace Latchkey { interface Register { user: Member } } }`
+  const handlers = `
+    import express from 'express'
+    import type { ApiKeys } from 'latchkey'
+    import { apiKeyAuth, getAuth, withApiKey } from 'latchkey/express'
+    import { ApiKeyStrategy, getAuth as getAuthByPassport } from 'latchkey/passport'
+    import passport from 'passport'
+    declare const keys: ApiKeys
+    declare const members: Map<string, Member>
+    const resolveUser = async ({ owner }: { owner: { id: string } }) => members.get(owner.id) ?? null
+    passport.use(new ApiKeyStrategy({ keys, resolveUser }))
+    passport.serializeUser<string>((user, done) => done(null, user.id))
+    const app = express()
+    app.use(apiKeyAuth(keys, { resolveUser }))
+    app.get('/member', withApiKey((req, res) => void res.json(req.user.admin)))
+    app.get('/', (req, res) => {
+      const auth = getAuth(req)
+      const byPassport = getAuthByPassport(req)
+      const admins: boolean[] = []
+      if (req.user) admins.push(req.user.admin)
+      if (auth.method === 'session') admins.push(auth.user.admin)
+      if (byPassport.method === 'apikey') admins.push(byPassport.user.admin)
+      res.json(admins)
+    })`
   const use = `
     import type { Request } from 'express'
     import { getAuth } from 'latchkey/express'
@@ -50,6 +73,13 @@ describe('the application’s user type', { timeout: 60_000 }, () => {
     if (byPassport.method === 'apikey') expectTypeOf(byPassport.user).toEqualTypeOf<Member>()
     expectTypeOf<RegisteredUser>().toEqualTypeOf<Member>()
     expectTypeOf<Extract<Auth, { method: 'session' }>['user']>().toEqualTypeOf<Member>()`
+
+  it('needs no cast in a handler, a resolver or a serializer', () => {
+    const passportUser = '\ndeclare global { namespace Express { interface User extends Member {} } }'
+    expect(complaintsAbout(handlers + registration + passportUser)).toEqual([])
+    // Without the second registration, `req.user` and the serializer know no `admin`.
+    expect(complaintsAbout(handlers + registration).length).toBeGreaterThan(0)
+  })
 
   it('is registered once for every door', () => {
     expect(complaintsAbout(use + registration)).toEqual([])
