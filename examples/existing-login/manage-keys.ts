@@ -1,7 +1,7 @@
 import type { Request, RequestHandler } from 'express'
 import type { ApiKeys, Permissions } from 'latchkey'
-import { getAuth } from 'latchkey/express'
 import { type Actor, apiKeyRouter } from 'latchkey/management/express'
+import { getAuth } from 'latchkey/passport'
 import { ownerOf, type User, type Users } from './users.ts'
 
 const DAY_MS = 86_400_000

@@ -3,8 +3,8 @@ import { holdsKey, looksLikeName } from './key-text.ts'
 import { OptionError } from './option-error.ts'
 
 /**
- * Checks of what a programmer hands in. Every message names the option and the kind of value received; the text of
- * a string is never repeated, since it may be a secret put in the wrong place.
+ * Checks of what a programmer hands in. Every message names the option and the kind of value received. The text of a string is
+ * repeated only where a number or a boolean belongs, and only a short word: anything else may be a secret in the wrong place.
  */
 
 /** The kind of a value, and the value itself only where it cannot be a secret. */
@@ -27,9 +27,17 @@ export function describe(value: unknown): string {
   }
 }
 
-export function fail(name: string, expected: string, value: unknown): never {
+/** Refuses the value of an option, which `received` describes. @throws TypeError always */
+export function fail(name: string, expected: string, value: unknown, received = describe(value)): never {
   const must = `be ${expected}`
-  throw new OptionError(name, must, `"${name}" must ${must}, received ${describe(value)}`)
+  throw new OptionError(name, must, `"${name}" must ${must}, received ${received}`)
+}
+
+const SHORT_WORD = /^[\w .-]{1,12}$/
+
+/** The same as `describe`, for a value in place of a number or a boolean: `'5m'` and `'yes'` are shown. */
+function describePlain(value: unknown): string {
+  return typeof value === 'string' && SHORT_WORD.test(value) ? `the string '${value}'` : describe(value)
 }
 
 export function isObject(value: unknown): value is Record<string, unknown> {
@@ -75,14 +83,14 @@ export function checkMethods(name: string, value: unknown, methods: readonly str
 }
 
 export function checkBoolean(name: string, value: unknown): boolean {
-  if (typeof value !== 'boolean') fail(name, 'true or false', value)
+  if (typeof value !== 'boolean') fail(name, 'true or false', value, describePlain(value))
   return value
 }
 
 export function checkInteger(name: string, value: unknown, min: number, max: number): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value
   if (min === 1 && typeof value === 'number' && value < 1) fail(name, 'a positive integer', value)
-  return fail(name, `an integer from ${min} to ${max}`, value)
+  return fail(name, `an integer from ${min} to ${max}`, value, describePlain(value))
 }
 
 export function checkText(name: string, value: unknown, maxLength: number): string {

@@ -52,11 +52,11 @@ export interface PolicyOptions {
   /** What actors who are not admins may set. */
   clientFields?: ClientFields
   /**
-   * How many active and disabled keys an owner may have, at least 1.
+   * How many active and disabled keys an owner may have, at least 1. `false` sets no bound.
    *
-   * @default null (any number)
+   * @default false
    */
-  maxKeysPerOwner?: number | null
+  maxKeysPerOwner?: number | false
 }
 
 /** The policy of one interface: {@link PolicyOptions}, checked and complete. */
@@ -73,10 +73,11 @@ export function resolvePolicy(
   defaultLimits: readonly CompiledLimit[] = [],
 ): Policy {
   const given = checkOwnMembers('options', options, ['clientFields', 'maxKeysPerOwner'])
-  const max = ownMember(given, 'maxKeysPerOwner') ?? null
+  const max = ownMember(given, 'maxKeysPerOwner')
   return Object.freeze({
     clientFields: resolveClientFields(ownMember(given, 'clientFields')),
-    maxKeysPerOwner: max === null ? null : checkInteger('maxKeysPerOwner', max, 1, MAX_KEYS),
+    maxKeysPerOwner:
+      max === undefined || max === false ? null : checkInteger('maxKeysPerOwner', max, 1, MAX_KEYS),
     defaultLimits,
   })
 }

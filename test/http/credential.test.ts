@@ -304,7 +304,7 @@ describe('headers, scheme and bearer', () => {
     ],
     ['scheme', { scheme: 'bearer' }, '"scheme" must not be "bearer"'],
     ['scheme', { scheme: 'Basic' }, '"scheme" must not be "Basic"'],
-    ['bearer', { bearer: 'acme' }, '"bearer" must be true or false, received a string'],
+    ['bearer', { bearer: 'acme' }, `"bearer" must be true or false, received the string 'acme'`],
     ['bearer', { bearer: [] }, '"bearer" must be true, false or a non-empty array of prefixes'],
     ['bearer', { bearer: ['acme', ''] }, '"bearer" must be true, false or a non-empty array of prefixes'],
     ['an unknown one', { header: ['X-A'] }, '"options" has no option "header"; did you mean "headers"?'],

@@ -772,7 +772,7 @@ describe.each(KOAS)('apiKeyAuth on %s', (_name, Koa) => {
 
 describe('what a programmer hands to apiKeyAuth', () => {
   it.each<[string, Record<string, unknown>, string]>([
-    ['required', { required: 'no' }, '"required" must be true or false, received a string'],
+    ['required', { required: 'no' }, `"required" must be true or false, received the string 'no'`],
     ['ip', { ip: '127.0.0.1' }, '"ip" must be a function, received a string'],
     ['refuseWith', { refuseWith: 'throw' }, '"refuseWith" must be "problem" or "error", received a string'],
     ['cost', { cost: -1 }, '"cost" must be an integer'],

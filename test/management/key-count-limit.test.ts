@@ -33,6 +33,11 @@ async function expiredKey({ keys, clock }: World, ms = 60_000): Promise<ApiKey> 
 }
 
 describe('the places of an owner', () => {
+  it('are not counted with false', async () => {
+    const world = await createWorld({ maxKeysPerOwner: false })
+    expect((await issue(world)).status).toBe(201)
+  })
+
   it('are taken by a key in its grace although its successor is revoked', async () => {
     const world = await createWorld({ maxKeysPerOwner: 1 })
     const first = (await issue(world)).body.apiKey as ApiKey
