@@ -33,7 +33,7 @@ declare module 'passport' {
     /** Authenticates by API key. `permissions` and `cost` are what the route requires of the key. */
     authenticate(
       strategy: 'apikey' | ['apikey', ...string[]] | [...string[], 'apikey'],
-      options: AuthenticateOptions & ApiKeyRouteOptions,
+      options: import('passport').AuthenticateOptions & ApiKeyRouteOptions,
       // biome-ignore lint/suspicious/noExplicitAny: as Passport's own types have it.
       callback?: (...args: any[]) => any,
     ): AuthenticateRet
