@@ -24,7 +24,6 @@ export type ErrorCode =
   | 'ceiling_exceeded'
   | 'too_many_keys'
   | 'already_done'
-  | 'precondition_failed'
   | 'invalid_request'
   | 'body_too_large'
   | 'unsupported_media_type'
@@ -35,6 +34,7 @@ export type ErrorCode =
   | 'not_found'
   | 'invalid_cursor'
   | 'conflict'
+  | 'precondition_failed'
   | 'duplicate_key'
   | 'unsupported'
   | 'invalid_import'
@@ -119,7 +119,7 @@ const BRAND = Symbol.for('latchkey.error')
  */
 export class LatchkeyError extends Error {
   override readonly name = 'LatchkeyError'
-  /** Tells programs what went wrong. */
+  /** Tells programs what went wrong. `docs/errors.md` in the package explains each code, and what to do: `docs/errors.md#conflict`. */
   readonly code: ErrorCode
   /** The HTTP status that belongs to `code`. */
   readonly status: number

@@ -115,8 +115,8 @@ export interface ApiKeysClient {
   /** Disables a key until you enable it again. */
   disable(id: string, options?: ChangeCallOptions): Promise<ApiKey>
   /**
-   * Issues a successor with the same settings, limits and quota; the previous key keeps working for a grace period. It fails with
-   * `conflict` if another rotation came first. It fails with `already_done` as `issue` does: then rotate the successor.
+   * Issues a successor with the same settings, limits and quota; the previous key works until `previous.expiresAt`: for
+   * `graceMs`, 24 hours by default. It fails with `conflict` if another rotation came first. It fails with `already_done` as `issue` does: then rotate the successor.
    */
   rotate(
     id: string,

@@ -28,7 +28,8 @@ export class ApiKeysClientError extends Error {
   override readonly name = 'ApiKeysClientError'
   /**
    * The error code from the service. `unavailable` if the client could not reach it, if it did not respond in time, or if the
-   * response did not come from this interface; then the service may or may not have made the change.
+   * response did not come from this interface; then the service may or may not have made the change. `docs/errors.md` in the package
+   * explains each code.
    */
   readonly code: ErrorCode
   /** The status of the response; null if there was none. */

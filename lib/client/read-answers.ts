@@ -44,7 +44,9 @@ export function readIssued(value: unknown): IssuedKey {
 }
 
 export function readRotated(value: unknown): RotatedKey {
-  return { ...readIssued(value), previous: readApiKey(members(value).previous) }
+  const previous = readApiKey(members(value).previous)
+  if (previous.expiresAt === null) throw malformed('previous.expiresAt')
+  return { ...readIssued(value), previous: previous as RotatedKey['previous'] }
 }
 
 export function readRevoked(value: unknown): number {

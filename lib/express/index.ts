@@ -2,6 +2,7 @@ import type { ApiKey } from '../core/keys/record.ts'
 import type { AuthMethod } from '../http/auth-mark.ts'
 
 export type { Auth, AuthMethod, RegisteredUser } from '../http/auth-mark.ts'
+export type { AuthenticatorOptions } from '../http/authenticate-request.ts'
 export type {
   ApiKeyGuardOptions,
   AuthGuardOptions,

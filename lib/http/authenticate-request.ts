@@ -31,6 +31,15 @@ import {
 import { type RequestLike, rawRequest, setUser } from './raw-request.ts'
 import { type Admission, type MisplacedKey, stateOf } from './request-state.ts'
 
+/**
+ * The options that `apiKeyAuth` of Express and Koa and `ApiKeyStrategy` have in common, by the same names. Declare those
+ * that every route shares once, and spread them.
+ *
+ * @example
+ * const shared: AuthenticatorOptions = { realm: 'Acme', resolveUser: (apiKey) => users.find(apiKey.owner.id) }
+ * app.use('/api', apiKeyAuth(keys, shared))
+ * app.get('/v2', apiKeyAuth(keys, { ...shared, required: false }), show)
+ */
 export interface AuthenticatorOptions<User = unknown> extends CredentialOptions {
   /**
    * Finds the user that a key belongs to; it becomes `req.user`. Null or undefined is a 401, as for an invalid key; a

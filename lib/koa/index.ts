@@ -1,4 +1,5 @@
 export type { Auth, AuthMethod, RegisteredUser } from '../http/auth-mark.ts'
+export type { AuthenticatorOptions } from '../http/authenticate-request.ts'
 export type {
   ApiKeyGuardOptions,
   AuthGuardOptions,

@@ -211,15 +211,14 @@ export function createHandlers(parts: HandlerParts): Handlers {
     for (let attempt = 1; ; attempt++) {
       const apiKey = await keys.get(asked.params.id)
       const change = permitted(decide(actor, action, apiKey, withDates(asked.body ?? {}), policy, now()))
-      const { id, version } = apiKey as ApiKey
+      const { version } = apiKey as ApiKey
       if (!matchesVersion(versions, version)) throw refusal('precondition_failed')
       try {
         return await act(apiKey as ApiKey, change, { by: actor.id, expectedVersion: version })
       } catch (error) {
-        const isOther = hasCode(error, 'conflict') && (await keys.get(id))?.version !== version
-        if (!isOther) throw error
+        if (!hasCode(error, 'precondition_failed')) throw error
         if (versions !== null) throw refusal('precondition_failed')
-        if (attempt === MAX_ATTEMPTS) throw error
+        if (attempt === MAX_ATTEMPTS) throw refusal('conflict')
       }
     }
   }

@@ -243,7 +243,11 @@ export const apiKeyPage = z.strictObject({
 
 const secret = z.string().describe('The secret key. No other response contains it.')
 export const issued = z.strictObject({ key: secret, apiKey })
-export const rotated = z.strictObject({ key: secret, apiKey, previous: apiKey })
+export const rotated = z.strictObject({
+  key: secret,
+  apiKey,
+  previous: apiKey.describe('The key that was replaced. It works until its `expiresAt`.'),
+})
 export const revokedCount = z.strictObject({ revoked: z.int() })
 export const erasedOwner = z.strictObject({
   removed: z.int().describe('The number of removed keys.'),

@@ -3,6 +3,7 @@ import type { AuthMethod } from '../http/auth-mark.ts'
 import type { ApiKeyRouteOptions } from './api-key-strategy.ts'
 
 export { type Auth, type AuthMethod, getAuth, type RegisteredUser } from '../http/auth-mark.ts'
+export type { AuthenticatorOptions } from '../http/authenticate-request.ts'
 export type { RateLimitSyntax } from '../http/header-fields.ts'
 export { refund } from '../http/refund-request.ts'
 export {

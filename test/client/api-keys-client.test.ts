@@ -610,6 +610,11 @@ describe.each(ROUTERS)('%s', (_name, build) => {
       ]) {
         expect(await refusalOf(call)).toMatchObject({ code: 'precondition_failed', responseStatus: 412 })
       }
+      // In the service itself, the same call fails with the same code.
+      await expect(keys.disable(id, options)).rejects.toMatchObject({
+        code: 'precondition_failed',
+        status: 412,
+      })
       expect(await keys.get(id)).toMatchObject({ name: 'newer', version: 2, revokedAt: null })
     })
 

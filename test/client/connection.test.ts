@@ -515,6 +515,11 @@ describe('an answer that is none', () => {
     ['an issued key', (client) => client.issue({ name: 'a' }), { apiKey: API_KEY }],
     ['the record of an issued key', (client) => client.issue({ name: 'a' }), { key: 's3cret', apiKey: {} }],
     ['a rotated key', (client) => client.rotate(ID), { key: 's3cret', apiKey: API_KEY }],
+    [
+      'a rotated key that never ends',
+      (client) => client.rotate(ID),
+      { key: 's3cret', apiKey: API_KEY, previous: { ...API_KEY, expiresAt: null } },
+    ],
     ['a number of keys', (client) => client.revokeOwner(NAME.owner), { revoked: '7' }],
     ['what was erased', (client) => client.erase(NAME.owner), { removed: 1 }],
     ['a document', (client) => client.openApi(), []],

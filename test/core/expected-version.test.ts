@@ -22,10 +22,24 @@ describe.each(Object.keys(CHANGES) as (keyof typeof CHANGES)[])('%s', (name) => 
     const { apiKey } = await keys.issue(NAME)
     const widened = await keys.update(apiKey.id, { permissions: { projects: ['delete'] } })
     await expect(CHANGES[name](keys, apiKey.id, { expectedVersion: apiKey.version })).rejects.toMatchObject({
-      code: 'conflict',
+      code: 'precondition_failed',
+      status: 412,
     })
     expect(await keys.get(apiKey.id)).toEqual(widened)
     expect((await keys.list()).apiKeys).toHaveLength(1)
+  })
+
+  it('tells by the same code that another change came between its read and its write', async () => {
+    const { keys, store } = createTestKeys()
+    const { apiKey } = await keys.issue(NAME)
+    const before = name === 'enable' ? await keys.disable(apiKey.id) : apiKey
+    const held = store.hold('find')
+    const changing = CHANGES[name](keys, apiKey.id, { expectedVersion: before.version })
+    await held.reached
+    await keys.update(apiKey.id, { name: 'came first' })
+    held.release()
+    await expect(changing).rejects.toMatchObject({ code: 'precondition_failed' })
+    expect(await keys.get(apiKey.id)).toMatchObject({ name: 'came first', revokedAt: null, rotatedTo: null })
   })
 
   it('refuses a version that is none', async () => {

@@ -19,6 +19,11 @@ const SLACK_MS = 15_000
 const DAY = 86_400_000
 const UNAVAILABLE = expect.objectContaining({ name: 'LatchkeyError', code: 'unavailable', status: 503 })
 const NOT_FOUND = expect.objectContaining({ name: 'LatchkeyError', code: 'not_found', status: 404 })
+const OTHER_VERSION = expect.objectContaining({
+  name: 'LatchkeyError',
+  code: 'precondition_failed',
+  status: 412,
+})
 const CONFLICT = expect.objectContaining({ name: 'LatchkeyError', code: 'conflict', status: 409 })
 
 /** Each call must reject with a TypeError that names the option, and must leave the store alone. */
@@ -438,10 +443,11 @@ describe('update', () => {
       ),
     )
     expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
-    for (const result of results) if (result.status === 'rejected') expect(result.reason).toEqual(CONFLICT)
+    for (const result of results)
+      if (result.status === 'rejected') expect(result.reason).toEqual(OTHER_VERSION)
     expect((await keys.get(apiKey.id))?.version).toBe(2)
     expect(eventsOf('key.updated')).toHaveLength(1)
-    await expect(keys.update(apiKey.id, { name: 'x' }, { expectedVersion: 3 })).rejects.toEqual(CONFLICT)
+    await expect(keys.update(apiKey.id, { name: 'x' }, { expectedVersion: 3 })).rejects.toEqual(OTHER_VERSION)
     expect(await keys.update(apiKey.id, { name: 'x' }, { expectedVersion: 2 })).toMatchObject({ version: 3 })
   })
 

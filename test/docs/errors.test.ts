@@ -3,6 +3,7 @@ import express, { type RequestHandler } from 'express'
 import { type ErrorCode, LatchkeyError } from 'latchkey'
 import { apiKeyAuth } from 'latchkey/express'
 import { expect, it, vi } from 'vitest'
+import { toProblem } from '../../lib/http/problem.ts'
 import { readPublicTypes } from '../support/compiler.ts'
 import { type CurlAnswer, fetcher } from '../support/curl.ts'
 import { issueKey } from '../support/issue-key.ts'
@@ -21,6 +22,14 @@ it('has a section for every code, with its status', () => {
   const listed = sections.filter(([, , status]) => status).map(([, code, status]) => [code, Number(status)])
   const codes = readPublicTypes('latchkey').literals('ErrorCode') as ErrorCode[]
   expect(sorted(listed)).toEqual(sorted(codes.map((code) => [code, new LatchkeyError(code).status])))
+})
+
+it('is found by the end of `type`, for every code', () => {
+  const headings = [...page.matchAll(/^### `(.+)`$/gm)].map(([, heading]) => heading)
+  for (const code of readPublicTypes('latchkey').literals('ErrorCode') as ErrorCode[]) {
+    const { type } = toProblem(new LatchkeyError(code))
+    expect(headings).toContain(type.split(':').at(-1))
+  }
 })
 
 it('has a section for every process warning', () => {

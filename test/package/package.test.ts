@@ -1,3 +1,5 @@
+import { execFileSync } from 'node:child_process'
+import { posix } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import tsconfig from '../../tsconfig.json' with { type: 'json' }
 import tsdownConfig from '../../tsdown.config.ts'
@@ -20,18 +22,39 @@ async function evaluate(consumer: Consumer, type: 'module' | 'commonjs', program
 }
 
 describe('the tarball', () => {
-  it('holds dist, the published SQL, a folder for each door and four files beside them', () => {
+  it('holds dist, the SQL, the guides, the examples, a folder for each door and five files beside them', () => {
     const folders = packed.doors.filter((door) => door !== 'latchkey').map((door) => `${door}/package.json`)
-    expect(packed.files.filter((file) => !/^dist\/|\.sql$/.test(file))).toEqual(
+    expect(packed.files.filter((file) => !/^(?:dist|docs|examples)\/|\.sql$/.test(file))).toEqual(
       [
         'CHANGELOG.md',
         'LICENSE',
         'README.md',
+        'SECURITY.md',
         'package.json',
         ...folders.map((file) => file.slice('latchkey/'.length)),
       ].sort(),
     )
     expect(packed.files).toContain('sql/1-create-tables.postgres.sql')
+  })
+
+  it('holds every page and example that the README and the guides link to', () => {
+    const consumer = packed.createConsumer()
+    const pages = packed.files.filter((file) => /^(?:README|docs\/[\w-]+)\.md$/.test(file))
+    const linked = pages.flatMap((page) =>
+      [...consumer.read(page).matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)].map(([, path = '']) =>
+        posix.join(posix.dirname(page), path),
+      ),
+    )
+    expect(linked.length).toBeGreaterThan(100)
+    const left = new Set(linked.filter((file) => !packed.files.includes(file)))
+    // About work on the repository.
+    expect([...left].sort()).toEqual(['CONTRIBUTING.md', 'bench/README.md'])
+  })
+
+  it('holds of the guides and examples what the repository does', () => {
+    const shipped = packed.files.filter((file) => /^(?:docs|examples)\//.test(file))
+    const tracked = execFileSync('git', ['ls-files', 'docs', 'examples'], { encoding: 'utf8' })
+    expect(shipped).toEqual(tracked.trim().split('\n').sort())
   })
 
   it('holds code and declarations only, without source maps', () => {

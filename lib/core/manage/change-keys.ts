@@ -226,7 +226,12 @@ export function checkExpectedVersion({ expectedVersion }: UpdateOptions): number
 
 export function refuseOtherVersion({ version }: KeyRecord, expectedVersion: number | null): void {
   if (expectedVersion === null || version === expectedVersion) return
-  throw conflict('The key no longer has the expected version')
+  throw otherVersion()
+}
+
+/** The same code as a failed `If-Match` over HTTP. */
+export function otherVersion(): LatchkeyError {
+  return new LatchkeyError('precondition_failed', 'The key no longer has the expected version')
 }
 
 export function notFound(): LatchkeyError {

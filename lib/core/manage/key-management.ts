@@ -53,8 +53,9 @@ export interface ChangeOptions {
 /** Who changes a key, and which version of it. */
 export interface UpdateOptions extends ChangeOptions {
   /**
-   * Makes the change only if the key still has this version; otherwise fails with `conflict`. A decision about one
-   * version may not hold for the next. If left out, the change applies to any version.
+   * Makes the change only if the key still has this version; otherwise fails with `precondition_failed`, as
+   * `If-Match` does over HTTP. A decision about one version may not hold for the next. If left out, the change applies
+   * to any version.
    */
   expectedVersion?: number
 }
@@ -102,8 +103,8 @@ export interface RotateOptions extends UpdateOptions {
 }
 
 export interface RotatedKey extends IssuedKey {
-  /** The key that was replaced, with the time it ends. */
-  readonly previous: ApiKey
+  /** The key that was replaced. It works until `expiresAt`, the end of the grace period. */
+  readonly previous: ApiKey & { readonly expiresAt: Date }
 }
 
 /** Which keys to list or count. A key must match every member you give; without any, all keys match. */
@@ -336,41 +337,41 @@ export interface KeyManagement {
    * Changes settings of a key; settings you leave out stay. Once it resolves, every request sees the new settings.
    *
    * @throws TypeError when a setting is wrong.
-   * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, when it was rotated and would last longer,
-   * when `expectedVersion` is not its version, or when others keep changing it; `unsupported` when the store cannot
+   * @throws LatchkeyError `not_found`; `precondition_failed` when `expectedVersion` is not its version; `conflict` when the
+   * key is revoked, when it was rotated and would last longer, or when others keep changing it; `unsupported` when the store cannot
    * keep a quota, idle expiry or one of the texts; `unavailable` on a fault.
    */
   update(id: string, settings: Partial<KeySettings>, options?: UpdateOptions): Promise<ApiKey>
   /**
    * Lets a disabled key work again.
    *
-   * @throws LatchkeyError `not_found`; `conflict` when it is revoked, when `expectedVersion` is not its version, or when
-   * others keep changing it; `unavailable` on a fault.
+   * @throws LatchkeyError `not_found`; `precondition_failed` when `expectedVersion` is not its version; `conflict` when it
+   * is revoked, or when others keep changing it; `unavailable` on a fault.
    */
   enable(id: string, options?: UpdateOptions): Promise<ApiKey>
   /**
    * Stops a key until it is enabled again.
    *
-   * @throws LatchkeyError `not_found`; `conflict` when it is revoked, when `expectedVersion` is not its version, or when
-   * others keep changing it; `unavailable` on a fault.
+   * @throws LatchkeyError `not_found`; `precondition_failed` when `expectedVersion` is not its version; `conflict` when it
+   * is revoked, or when others keep changing it; `unavailable` on a fault.
    */
   disable(id: string, options?: UpdateOptions): Promise<ApiKey>
   /**
    * Stops a key for good. Once it resolves, the next request is refused. Revoking a revoked key changes nothing.
    *
-   * @throws LatchkeyError `not_found`; `conflict` when `expectedVersion` is not its version or others keep changing it;
-   * `unavailable` on a fault.
+   * @throws LatchkeyError `not_found`; `precondition_failed` when `expectedVersion` is not its version; `conflict` when
+   * others keep changing it; `unavailable` on a fault.
    */
   revoke(id: string, options?: RevokeOptions): Promise<ApiKey>
   /**
-   * Issues a successor with the same settings, and ends the previous key after a grace period. Both keys share their
-   * rate limits and quota.
+   * Issues a successor with the same settings. The previous key works until `previous.expiresAt`: for `graceMs`, 24 hours
+   * by default, but never longer than it would have. Both keys share their rate limits and quota.
    *
    * The successor gets the permissions stored with the key; `ownerPermissions` does not reduce them.
    *
    * @throws TypeError when an option is wrong.
-   * @throws LatchkeyError `not_found`; `conflict` when the key is revoked, expired, rotated already, or was changed
-   * meanwhile, or when `expectedVersion` is not its version; `duplicate_key` when a key with this `successorId` exists;
+   * @throws LatchkeyError `not_found`; `precondition_failed` when `expectedVersion` is not its version; `conflict` when the
+   * key is revoked, expired, rotated already, or was changed meanwhile; `duplicate_key` when a key with this `successorId` exists;
    * `unavailable` on a fault.
    */
   rotate(id: string, options?: RotateOptions): Promise<RotatedKey>

@@ -13,6 +13,7 @@ import {
   conflict,
   type KeyChanges,
   notFound,
+  otherVersion,
   refuseOtherVersion,
 } from './change-keys.ts'
 import { insertConfirmed } from './insert-confirmed.ts'
@@ -67,7 +68,10 @@ export function createRotate(
     })
     if (outcome !== 'updated') {
       await withdraw(record)
-      throw outcome === 'missing' ? notFound() : conflict('The key was changed while it was being rotated')
+      if (outcome === 'missing') throw notFound()
+      throw expectedVersion === null
+        ? conflict('The key was changed while it was being rotated')
+        : otherVersion()
     }
     const previous = afterChange(old, ended)
     cache.forgetMissing(record.lookup)
@@ -83,7 +87,7 @@ export function createRotate(
       ...views,
       successor: apiKey,
     })
-    return { key, apiKey, previous: views.apiKey }
+    return { key, apiKey, previous: views.apiKey as RotatedKey['previous'] }
   }
 
   /**
