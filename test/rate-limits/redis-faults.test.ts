@@ -10,6 +10,7 @@ import type { LimitAnswer } from '../../lib/core/limits/rate-limiter.ts'
 import { createRedisRateLimiter } from '../../lib/rate-limits/redis/redis-rate-limiter.ts'
 import { fakeClock, settle } from '../support/fake-clock.ts'
 import { heapGrowth } from '../support/heap-growth.ts'
+import { startProgram } from '../support/program.ts'
 import { startSentinel } from '../support/redis-sentinel.ts'
 import { startCluster, startRedis } from '../support/redis-server.ts'
 import { startLoad } from '../support/steady-load.ts'
@@ -428,5 +429,23 @@ describe('under load over HTTP', () => {
     const answered = await load.stop()
     expect(new Set(answered.map(({ status }) => status))).toEqual(new Set([200]))
     for (const { tookMs, busyMs } of answered) expect(tookMs).toBeLessThanOrEqual(100 + 20 + busyMs)
+  })
+})
+
+describe('a process that ends its client while Redis is away', () => {
+  it.each([
+    ['one server, ioredis 5', "new (await import('ioredis5')).Redis('redis://127.0.0.1:1')"],
+    ['a Cluster, ioredis 6', "new (await import('ioredis')).Cluster(['redis://127.0.0.1:1'])"],
+  ])('comes to its own end: %s', async (_name, made) => {
+    const program = startProgram([
+      '--input-type=module',
+      '--eval',
+      `import { redisRateLimiter } from './lib/redis.ts'
+       const client = ${made}.on('error', () => {})
+       client.once('reconnecting', () => client.disconnect())
+       redisRateLimiter(client)`,
+    ])
+    onTestFinished(() => program.signal('SIGKILL'))
+    expect(await program.ended()).toBe(0)
   })
 })

@@ -13,7 +13,7 @@ export interface RedisClient {
   duplicate?(): RedisClient
   /** Ends the connection, and makes another if `reconnect` is true. */
   disconnect?(reconnect?: boolean): void
-  on?(event: 'end' | 'error', listener: () => void): unknown
+  on?(event: 'end' | 'error' | 'reconnecting', listener: () => void): unknown
   readonly status?: string
   readonly options?: {
     readonly autoResendUnfulfilledCommands?: boolean | undefined

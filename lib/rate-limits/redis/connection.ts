@@ -46,11 +46,19 @@ function createRedisConnection(client: RedisClient, clock: Clock): RedisConnecti
     made.on?.('end', () => {
       if (own === made) own = null
     })
+    made.on?.('reconnecting', () => {
+      if (isClosing(client)) made.disconnect?.()
+    })
     own = made
     return made
   }
 
   return { current, failed: createRenewal(() => current().disconnect?.(true), clock.now) }
+}
+
+/** ioredis emits no `end` where a client is ended while it waits to reconnect: its connection would try for ever. */
+function isClosing(client: RedisClient): boolean {
+  return (client as { manuallyClosing?: unknown }).manuallyClosing === true
 }
 
 function sendsAgain({ isCluster, options }: RedisClient): boolean {
