@@ -65,6 +65,23 @@ export interface ApiKeyRouteOptions {
   cost?: number
 }
 
+/** The options of `passport.authenticate('apikey', …)`: those of the route, and those of Passport that go with a key. */
+export interface ApiKeyAuthenticateOptions extends ApiKeyRouteOptions {
+  assignProperty?: string | undefined
+  authInfo?: boolean | undefined
+  failureRedirect?: string | undefined
+  failWithError?: boolean | undefined
+  keepSessionInfo?: boolean | undefined
+  passReqToCallback?: boolean | undefined
+  pauseStream?: boolean | undefined
+  prompt?: string | undefined
+  scope?: string | string[] | undefined
+  session?: boolean | undefined
+  state?: string | undefined
+  successRedirect?: string | undefined
+  userProperty?: string | undefined
+}
+
 /** The outcome, once the user is known. */
 interface Settled {
   readonly outcome: Authentication

@@ -1,12 +1,13 @@
 import type { ApiKey } from '../core/keys/record.ts'
 import type { AuthMethod } from '../http/auth-mark.ts'
-import type { ApiKeyRouteOptions } from './api-key-strategy.ts'
+import type { ApiKeyAuthenticateOptions } from './api-key-strategy.ts'
 
 export { type Auth, type AuthMethod, getAuth, type RegisteredUser } from '../http/auth-mark.ts'
 export type { AuthenticatorOptions } from '../http/authenticate-request.ts'
 export type { RateLimitSyntax } from '../http/header-fields.ts'
 export { refund } from '../http/refund-request.ts'
 export {
+  type ApiKeyAuthenticateOptions,
   type ApiKeyRouteOptions,
   ApiKeyStrategy,
   ApiKeyStrategy as Strategy,
@@ -27,14 +28,12 @@ export {
 export type { PassportRequest } from './strategy-base.ts'
 
 declare module 'passport' {
-  // It joins Passport's own, and lets this file stand without the types of Passport.
-  interface AuthenticateOptions {}
   // An overload by name: any other strategy, such as `local`, ignores `permissions` and lets everybody in.
   interface Authenticator<InitializeRet, AuthenticateRet, AuthorizeRet, AuthorizeOptions> {
     /** Authenticates by API key. `permissions` and `cost` are what the route requires of the key. */
     authenticate(
       strategy: 'apikey' | ['apikey', ...string[]] | [...string[], 'apikey'],
-      options: import('passport').AuthenticateOptions & ApiKeyRouteOptions,
+      options: ApiKeyAuthenticateOptions,
       // biome-ignore lint/suspicious/noExplicitAny: as Passport's own types have it.
       callback?: (...args: any[]) => any,
     ): AuthenticateRet

@@ -30,7 +30,7 @@ import {
 } from 'latchkey/express'
 import * as koa from 'latchkey/koa'
 import {
-  type ApiKeyRouteOptions,
+  type ApiKeyAuthenticateOptions,
   ApiKeyStrategy,
   getAuth as getAuthByPassport,
   type VerifyDone,
@@ -47,7 +47,7 @@ import {
 import Libsql from 'libsql'
 import { createPool } from 'mysql2'
 import { createPool as createPromisePool } from 'mysql2/promise'
-import passport, { type AuthenticateOptions } from 'passport'
+import passport from 'passport'
 import { Pool } from 'pg'
 import { expectTypeOf } from 'vitest'
 
@@ -136,7 +136,7 @@ passport.authenticate('local', { permissions: { projects: ['read'] } })
 passport.authenticate(['jwt', 'local'], { permissions: { projects: ['read'] } })
 // @ts-expect-error nobody knows which strategy has this name
 passport.authenticate('machines', { permissions: { projects: ['read'] } })
-const ofMachines: AuthenticateOptions & ApiKeyRouteOptions = {
+const ofMachines: ApiKeyAuthenticateOptions = {
   permissions: { projects: ['read'] },
   session: false,
 }
