@@ -138,6 +138,7 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
 
   /** Called by Passport. */
   authenticate(req: PassportRequest, options: ApiKeyRouteOptions & { assignProperty?: string } = {}): void {
+    // Passport adds these to a copy of the strategy for each request; its types do not say so.
     const { success, fail, error } = this as unknown as Actions
     const answer = ({ outcome, info }: Settled) => {
       if (options.assignProperty === undefined) applyOutcome(req, this.authenticator.keys, outcome)

@@ -155,6 +155,7 @@ export class HeaderAPIKeyStrategy extends StrategyBase {
 
   /** Called by Passport. */
   authenticate(req: PassportRequest, options: { assignProperty?: string; permissions?: unknown } = {}): void {
+    // Passport adds these to a copy of the strategy for each request; its types do not say so.
     const { success, fail, error } = this as unknown as Actions
     const { reader, doneLast, challenges } = this[SETTINGS]
     const answer = (outcome: Outcome) => {

@@ -124,7 +124,7 @@ export const LIST_FILTER_CASES: StoreCases = {
     await store.insert(grid)
     for (const moment of MOMENTS)
       for (const is of STATUSES) {
-        const promise = `list decides the status as keyStatus does, at the moment it is told: ${is} at ${moment.toISOString()}`
+        const promise = `list finds the status that keyStatus returns for the same moment: ${is} at ${moment.toISOString()}`
         same(await ids({ status: { is, at: moment } }), idsWithStatus(grid, is, moment), promise)
       }
   },

@@ -1,4 +1,4 @@
-import type { KeyPosition } from '../core/keys/key-store.ts'
+import type { KeyPosition, KeyStore } from '../core/keys/key-store.ts'
 import { at, keyRecord } from './key-records.ts'
 import { idsOf, pages } from './list-pages.ts'
 import { quote, type StoreCases } from './store-test.ts'
@@ -13,16 +13,7 @@ export const LIST_ORDER_CASES: StoreCases = {
 
   'orders by creation, then by id, whatever the order of insertion': async (test) => {
     const { store, ids, same } = test
-    const created: [string, number][] = [
-      ['b', 2],
-      ['z', 1],
-      ['a', 2],
-      ['B', 2],
-      ['y', 1_001],
-      ['x', 1_000],
-    ]
-    for (const [id, ms] of created)
-      await store.insert([keyRecord({ id, createdAt: at(ms), updatedAt: at(-ms) })])
+    await insertInDisorder(store)
     const expected = ['z', 'B', 'a', 'b', 'x', 'y']
     same(await ids(), expected, 'list goes by createdAt to the millisecond, then by id')
     for (const limit of [1, 2, 3, 5, 6, 7]) {
@@ -65,16 +56,7 @@ export const LIST_ORDER_CASES: StoreCases = {
 
   'reverses the order if the newest come first': async (test) => {
     const { store, list, same } = test
-    const created: [string, number][] = [
-      ['b', 2],
-      ['z', 1],
-      ['a', 2],
-      ['B', 2],
-      ['y', 1_001],
-      ['x', 1_000],
-    ]
-    for (const [id, ms] of created)
-      await store.insert([keyRecord({ id, createdAt: at(ms), updatedAt: at(-ms) })])
+    await insertInDisorder(store)
     const expected = ['y', 'x', 'b', 'a', 'B', 'z']
     const promise = 'list with "order: newest" goes by createdAt, then by id, both downwards'
     same(idsOf(await list({}, 10, undefined, 'newest')), expected, promise)
@@ -166,6 +148,21 @@ export const LIST_ORDER_CASES: StoreCases = {
     const active = await ids({ owners: [owner], status: { is: 'active', at: at(0) } })
     same(active.length, 19, 'list filters by what has been written, not by what was there before')
   },
+}
+
+/** Inserts keys in another order than a list has: some are as old as others, and later changes come in reverse. */
+async function insertInDisorder(store: KeyStore): Promise<void> {
+  const created: [string, number][] = [
+    ['b', 2],
+    ['z', 1],
+    ['a', 2],
+    ['B', 2],
+    ['y', 1_001],
+    ['x', 1_000],
+  ]
+  for (const [id, ms] of created) {
+    await store.insert([keyRecord({ id, createdAt: at(ms), updatedAt: at(-ms) })])
+  }
 }
 
 function spelledOut(texts: readonly string[]): string[] {

@@ -123,18 +123,16 @@ export function createDigester(
   function prepare(digest: string): PreparedDigest {
     const { whole, coverage } = readCoverage(digest)
     const prepared = prepareWhole(whole)
-    if (coverage === '' && prepared instanceof Sha256Digest) return prepared
-    const { readsAtMost = Infinity, beforeBlame = noDoubt } = prepared
-    if (coverage === '') return { ...prepared, beforeBlame, readsAtMost, coverage }
+    if (coverage === '') return prepared
     const matches = (key: string, presenter?: Presenter) => {
       const text = coveredPart(key, coverage)
       return text !== null && prepared.matches(text, presenter)
     }
-    const { isCheap, isCurrent } = prepared
+    const { isCheap, isCurrent, beforeBlame, readsAtMost } = prepared
     return { matches, isCheap, isCurrent, beforeBlame, readsAtMost, coverage }
   }
 
-  function prepareWhole(digest: string): WholeDigest {
+  function prepareWhole(digest: string): PreparedDigest {
     const sha256 = SHA256.exec(digest)
     if (sha256) return new Sha256Digest(sha256[1] as string, scheme.name === 'sha256')
     const hmac = HMAC_SHA256.exec(digest)
@@ -149,8 +147,8 @@ export function createDigester(
     if (sha512) {
       const expected = Buffer.from(sha512[1] as string, 'base64url')
       return {
+        ...PLAIN,
         matches: (key) => timingSafeEqual(hash('sha512', key, 'buffer'), expected),
-        isCheap: always,
         isCurrent: false,
       }
     }
@@ -163,15 +161,16 @@ export function createDigester(
   }
 
   /** `input` is what bcrypt is given of a key. */
-  function prepareBcrypt(crypt: string, input: (key: string) => string, isCurrent: boolean): WholeDigest {
+  function prepareBcrypt(crypt: string, input: (key: string) => string, isCurrent: boolean): PreparedDigest {
     return {
+      ...PLAIN,
       matches: (key, presenter) => bcrypt().matches(input(key), crypt, presenter),
       isCheap: () => bcrypt().isProven(crypt),
       isCurrent,
     }
   }
 
-  function prepareHmac(pepperId: string, expected: Buffer): WholeDigest {
+  function prepareHmac(pepperId: string, expected: Buffer): PreparedDigest {
     const pepper = peppers.get(pepperId)
     if (!pepper) {
       const problem = `a stored digest was made under the pepper "${pepperId}", which is not configured`
@@ -179,12 +178,12 @@ export function createDigester(
     }
     const { secret, check } = pepper
     return {
+      ...PLAIN,
       matches(key) {
         const isRight = timingSafeEqual(createHmac('sha256', secret).update(key).digest(), expected)
         if (isRight && !check.isSettled) check.proven()
         return isRight
       },
-      isCheap: always,
       beforeBlame: check.beforeBlame,
       isCurrent: scheme.name === 'hmac-sha256' && pepperId === currentPepper,
     }
@@ -204,9 +203,6 @@ interface HeldPepper {
   readonly check: PepperCheck
 }
 
-type WholeDigest = Omit<PreparedDigest, 'coverage' | 'readsAtMost' | 'beforeBlame'> &
-  Partial<Pick<PreparedDigest, 'readsAtMost' | 'beforeBlame'>>
-
 /** How a stored digest was made: its scheme, and the id of its pepper, null where it has none. */
 export function schemeOf(digest: string): { readonly scheme: string; readonly pepper: string | null } {
   const { whole } = readCoverage(digest)
@@ -215,10 +211,8 @@ export function schemeOf(digest: string): { readonly scheme: string; readonly pe
   return { scheme, pepper: HMAC_SHA256.exec(whole)?.[1] ?? null }
 }
 
-const always = () => true
-
-/** Only a pepper can differ from process to process. */
-const noDoubt = () => {}
+/** What most digests have in common. Only a pepper can differ from process to process. */
+const PLAIN = { isCheap: () => true, beforeBlame: () => {}, readsAtMost: Infinity, coverage: '' } as const
 
 function sha256Of(text: string): string {
   return hash('sha256', text, 'base64url')
