@@ -29,7 +29,7 @@ it('answers as the guide shows, step by step', async () => {
     return expectShownAnswers(shown, port, { $KEY: scope.key as string })
   }
 
-  await run('1. Keep keys somewhere', ['keys', 'store'])
+  await run('1. Store keys', ['keys', 'store'])
   await run('2. Issue a key', ['key', 'apiKey'])
   expect(printed).toEqual([scope.key, (scope.apiKey as ApiKey).id])
   await run('3. Protect a route')
