@@ -18,8 +18,8 @@ export const DIFFERENCES: readonly Difference[] = [
     name: 'Passport’s body',
     adapters: ['Express 5, Passport', 'Express 4, Passport'],
     reason:
-      "With `refuseWith: 'fail'`, Passport’s own way, a later strategy may still succeed. So Passport " +
-      "writes the refusal, and has nothing but the text of the status. `refuseWith: 'error'` and " +
+      "With `refuseWith: 'fail'`, a later strategy may still succeed. So Passport itself writes the " +
+      "refusal, and only has the text of the status. `refuseWith: 'error'` and " +
       '`apiKeyErrorHandler()` answer with problem bodies.',
     change: (outcome) => (isFail(outcome) ? withBody(outcome, textOf(outcome), undefined) : null),
   },
@@ -27,8 +27,8 @@ export const DIFFERENCES: readonly Difference[] = [
     name: 'Express’s error page',
     adapters: ['Express 5, Passport', 'Express 4, Passport'],
     reason:
-      '429 and 503 halt Passport’s chain with an error. These applications have no error handler, and Express renders ' +
-      'it: a page, with the header fields of the error. `apiKeyErrorHandler()` answers with problem bodies.',
+      '429 and 503 stop Passport’s chain with an error. These applications have no error handler, so Express renders ' +
+      'it as a page, with the header fields of the error. `apiKeyErrorHandler()` answers with problem bodies.',
     change: (outcome) =>
       isHalt(outcome) ? withBody(outcome, errorPage(titleOf(outcome)), 'text/html; charset=utf-8') : null,
   },
@@ -36,17 +36,17 @@ export const DIFFERENCES: readonly Difference[] = [
     name: 'koa-passport’s body',
     adapters: ['Koa 3, koa-passport'],
     reason:
-      'The same as Passport’s body, but for koa-passport: the text of the status, which Koa gives a type. ' +
-      "`refuseWith: 'error'` and `apiKeyErrorHandler()` answer with problem bodies, and `apiKeyAuth` without " +
-      'koa-passport does so by itself.',
+      'The same as Passport’s body, but for koa-passport: the text of the status, with a `Content-Type` from Koa. ' +
+      "`refuseWith: 'error'` and `apiKeyErrorHandler()` answer with problem bodies, as does `apiKeyAuth` without " +
+      'koa-passport.',
     change: (outcome) => (isFail(outcome) ? withBody(outcome, textOf(outcome), PLAIN) : null),
   },
   {
     name: 'Koa’s error text',
     adapters: ['Koa 3, koa-passport'],
     reason:
-      '429 and 503 halt the chain with an error, which Koa renders: its title below 500, otherwise the text of the ' +
-      'status, with the header fields of the error. `apiKeyErrorHandler()` answers with problem bodies.',
+      '429 and 503 stop the chain with an error, which Koa renders: as the title of the error below 500, otherwise as ' +
+      'the text of the status, with the header fields of the error. `apiKeyErrorHandler()` answers with problem bodies.',
     change: (outcome) =>
       isHalt(outcome)
         ? withBody(outcome, outcome.status < 500 ? titleOf(outcome) : textOf(outcome), PLAIN)
@@ -56,8 +56,8 @@ export const DIFFERENCES: readonly Difference[] = [
     name: 'Koa’s plain values',
     adapters: ['Koa 3', 'Koa 2', 'Koa 3, koa-passport', 'Koa 3, koa-passport with errors'],
     reason:
-      '`ctx.state.authMethod` and `ctx.state.apiKey` are plain values, which any middleware can assign to. `getAuth` ' +
-      'and the guards go by the mark. So this table compares `ctx.state.apiKey` only.',
+      '`ctx.state.authMethod` and `ctx.state.apiKey` are plain values, which any middleware can overwrite. `getAuth` ' +
+      'and the guards use the mark instead. So this page compares only `ctx.state.apiKey`.',
     change: ({ who: { shows, ...who }, ...outcome }) => {
       if (shows?.authMethod === undefined) return null
       const { authMethod: _, ...others } = shows

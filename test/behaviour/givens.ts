@@ -3,7 +3,7 @@ import type { World } from './world.ts'
 
 /** What may have come to pass before a request, by the words that the page tells it with. */
 export const GIVENS = {
-  'the key is known here': async ({ keys, tokens }) => {
+  'the key is cached': async ({ keys, tokens }) => {
     await keys.verify(tokens.of('key'), { cost: 0, ip: LOOPBACK })
   },
   'the key has been used once': async ({ keys, tokens }) => {
@@ -14,7 +14,7 @@ export const GIVENS = {
   'an hour has passed': ({ clock }) => clock.advance(3_600_000),
   'the store is down': ({ store }) => store.fail('find', rejects(new Error('the store is down'))),
   'the limiter is down': ({ limiter }) => limiter.fail(),
-  'the address has sent an unknown key': async ({ keys, tokens }) => {
+  'the address sent an unknown key': async ({ keys, tokens }) => {
     await keys.verify(tokens.of('unknown key'), { ip: LOOPBACK })
   },
 } as const satisfies Record<string, (world: World) => unknown>

@@ -42,7 +42,7 @@ export function partsOf(app: App): readonly Part[] {
   const keys: Part[] = app.keys === 'none' ? [] : app.asksAgain ? ['keys', 'keysAgain'] : ['keys']
   const login: Part[] = app.session ? ['session', 'login'] : []
   const marked: Part[] = app.session ? (app.session === 'unmarked' ? ['restore'] : ['restore', 'mark']) : []
-  const authentication = app.session === 'behind the keys' ? [...keys, ...marked] : [...marked, ...keys]
+  const authentication = app.session === 'after the keys' ? [...keys, ...marked] : [...marked, ...keys]
   const meanwhile: Part[] = app.meanwhile ? ['meanwhile'] : []
   const guard: Part[] = app.guard ? ['guard'] : []
   return [

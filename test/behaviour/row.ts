@@ -54,7 +54,7 @@ export interface App {
   /** What a second authentication behind the first asks of the same request. */
   readonly asksAgain?: Asked
   /** A login session: where `markSession()` is mounted, and the session's user restored. */
-  readonly session?: 'before the keys' | 'behind the keys' | 'unmarked'
+  readonly session?: 'before the keys' | 'after the keys' | 'unmarked'
   readonly guard?: GuardCall
   /** Puts the guard before everything that authenticates, where it is a mistake. */
   readonly guardFirst?: boolean

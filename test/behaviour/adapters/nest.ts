@@ -59,7 +59,7 @@ function useStrategy({ reads, finds }: App, { keys, resolveUser }: Surroundings)
   new Strategy()
 }
 
-/** Nest runs its guards behind all middlewares: what comes behind the keys is a guard as well. */
+/** Nest runs its guards behind all middlewares: what comes after the keys is a guard as well. */
 function createParts(app: App, surroundings: Surroundings) {
   const shared = createExpressParts(app, surroundings, 'error')
   const parts: Record<Exclude<Part, 'keys' | 'keysAgain' | 'route'>, RequestHandler[]> = {

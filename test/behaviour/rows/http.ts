@@ -35,18 +35,18 @@ export const METHODS: readonly Row[] = [
     ],
   },
   {
-    title: 'needs a key for OPTIONS like for every method',
+    title: 'requires a key for OPTIONS, as for every method',
     steps: [
       { ask: { method: 'OPTIONS', lines: [] }, expect: problem('missing_key') },
       { ask: { method: 'OPTIONS', lines: [KEY] }, expect: passes(BY_KEY, COLD) },
     ],
   },
   {
-    title: 'refuses a preflight, which never has a key, where nothing answers it before',
+    title: 'refuses a preflight, which never has a key, unless something answers it first',
     steps: [{ ask: { method: 'OPTIONS', lines: PREFLIGHT }, expect: problem('missing_key') }],
   },
   {
-    title: 'leaves a preflight to the middleware for CORS before it, and asks no key',
+    title: 'leaves a preflight to the CORS middleware before it, and requires no key',
     app: { cors: true },
     steps: [
       {
@@ -56,7 +56,7 @@ export const METHODS: readonly Row[] = [
     ],
   },
   {
-    title: 'lets a page of the allowed origin read answers and refusals',
+    title: 'lets a page of the allowed origin read responses and refusals',
     app: { cors: true },
     steps: [
       { ask: { lines: [ORIGIN, KEY] }, expect: passes(BY_KEY, { ...COLD, fields: ALLOWED }) },
@@ -71,7 +71,7 @@ export const METHODS: readonly Row[] = [
 
 export const CONNECTIONS: readonly Row[] = [
   {
-    title: 'keeps nothing of a request for the next one on its connection',
+    title: 'carries nothing over to the next request on the same connection',
     steps: [
       { ask: { lines: [KEY] }, expect: passes(BY_KEY, COLD) },
       {
@@ -87,7 +87,7 @@ export const CONNECTIONS: readonly Row[] = [
     ],
   },
   {
-    title: 'gives 200 requests at once each its own answer, where no key is known here',
+    title: 'gives each of 200 concurrent requests its own answer when no key is cached',
     steps: atOnce({
       events: ['key.refused invalid_key wrong_secret ×100'],
       store: ['find ×100'],
@@ -95,8 +95,8 @@ export const CONNECTIONS: readonly Row[] = [
     }),
   },
   {
-    title: 'gives 200 requests at once each its own answer, where every key is',
-    given: ['the key is known here'],
+    title: 'gives each of 200 concurrent requests its own answer when every key is cached',
+    given: ['the key is cached'],
     steps: atOnce({
       events: ['key.refused invalid_key wrong_secret ×100'],
       store: [],
@@ -193,7 +193,7 @@ function unknownFrom(warnings: readonly string[] = [], happened: Partial<Outcome
 
 export const PROXIES: readonly Row[] = [
   {
-    title: 'believes no X-Forwarded-For where no proxy is trusted',
+    title: 'ignores X-Forwarded-For when no proxy is trusted',
     ...BOUND,
     steps: [
       forwarded('203.0.113.5', notFrom('', { store: ['find'] })),
@@ -201,7 +201,7 @@ export const PROXIES: readonly Row[] = [
     ],
   },
   {
-    title: 'believes the proxy that is trusted, and not what the client has written before it',
+    title: 'believes the trusted proxy, and not what the client wrote before it',
     ...BOUND,
     app: { proxies: 1 },
     steps: [
@@ -212,7 +212,7 @@ export const PROXIES: readonly Row[] = [
     ],
   },
   {
-    title: 'takes an IPv4 address for itself where it comes in the form of IPv6',
+    title: 'recognises an IPv4 address in IPv6 form',
     ...BOUND,
     app: { proxies: 1 },
     steps: [
@@ -221,7 +221,7 @@ export const PROXIES: readonly Row[] = [
     ],
   },
   {
-    title: 'takes for no address what can be none',
+    title: 'ignores text that cannot be an address',
     ...BOUND,
     app: { proxies: 1 },
     steps: [

@@ -11,14 +11,14 @@ export interface Section {
 /** The table. */
 export const SECTIONS: readonly Section[] = [
   { title: 'Reading the key', rows: READING },
-  { title: 'Fields that a middleware has rewritten', rows: REWRITTEN },
+  { title: 'Header fields that a middleware rewrote', rows: REWRITTEN },
   { title: 'Bad keys', rows: BAD_KEYS },
   { title: 'Other refusals', rows: REFUSALS },
   { title: 'Limits and quotas', rows: LIMITS },
   { title: 'Admissions', rows: ADMISSIONS },
   { title: 'Guards', rows: GUARDS },
   { title: 'Keys, sessions and others', rows: CONFUSIONS },
-  { title: 'Refusals that the framework renders', rows: RENDERING },
+  { title: 'Refusals rendered by the framework', rows: RENDERING },
   { title: 'Methods', rows: METHODS },
   { title: 'Connections', rows: CONNECTIONS },
   { title: 'Proxies', rows: PROXIES },

@@ -55,7 +55,7 @@ function guarded(title: string, guard: GuardCall, verdicts: readonly Verdict[], 
     key: { permissions: READ },
     app: { keys: 'overruled', session: 'before the keys', guard, ...app },
     steps: CREDENTIALS.map(([lines, found, happened], i) => {
-      const isReplaced = app.session === 'behind the keys' && lines.includes(COOKIE) && found !== BY_SESSION
+      const isReplaced = app.session === 'after the keys' && lines.includes(COOKIE) && found !== BY_SESSION
       const who = isReplaced ? behindSession(found) : found
       const verdict = verdicts[i] as Verdict
       const details = verdict === 'insufficient_permissions' ? { missing: WRITE } : undefined
@@ -102,31 +102,31 @@ const NO_PERMISSION: readonly Verdict[] = ONLY_KEYS.map((verdict) =>
 )
 
 export const GUARDS: readonly Row[] = [
-  guarded('requireSession() lets pass sessions alone', { name: 'requireSession' }, ONLY_SESSIONS),
+  guarded('requireSession() lets in only sessions', { name: 'requireSession' }, ONLY_SESSIONS),
   guarded('requireAuth() does the same', { name: 'requireAuth' }, ONLY_SESSIONS),
-  guarded('requireApiKey() lets pass keys alone', { name: 'requireApiKey' }, ONLY_KEYS),
+  guarded('requireApiKey() lets in only keys', { name: 'requireApiKey' }, ONLY_KEYS),
   guarded(
-    'requireApiKey({ permissions }) lets pass keys that hold them',
+    'requireApiKey({ permissions }) lets in keys that hold them',
     { name: 'requireApiKey', with: { permissions: [WRITE, READ] } },
     ONLY_KEYS,
   ),
   guarded(
-    'requireAuth({ accept: [apikey] }) lets pass keys alone',
+    'requireAuth({ accept: [apikey] }) lets in only keys',
     { name: 'requireAuth', with: { accept: ['apikey'] } },
     ONLY_KEYS,
   ),
   guarded(
-    'requireAuth({ accept: [session, apikey] }) lets pass either, and where a key is sent, it decides',
+    'requireAuth({ accept: [session, apikey] }) lets in either; if a key is sent, it decides',
     { name: 'requireAuth', with: { accept: ['session', 'apikey'] } },
     EITHER,
   ),
   guarded(
-    'requireAuth({ accept: [other] }) lets pass neither',
+    'requireAuth({ accept: [other] }) lets in neither',
     { name: 'requireAuth', with: { accept: ['other'] } },
     ['missing_key', ...Array<Verdict>(6).fill('auth_method_not_accepted')],
   ),
   guarded(
-    'requirePermissions() lets pass keys that hold them',
+    'requirePermissions() lets in keys that hold them',
     { name: 'requirePermissions', permissions: READ },
     ONLY_KEYS,
   ),
@@ -136,7 +136,7 @@ export const GUARDS: readonly Row[] = [
     NO_PERMISSION,
   ),
   guarded(
-    'requirePermissions({ accept: [session] }) lets pass sessions as well',
+    'requirePermissions({ accept: [session] }) lets in sessions as well',
     { name: 'requirePermissions', permissions: READ, with: { accept: ['session'] } },
     EITHER,
   ),
@@ -146,22 +146,22 @@ const conflicting = (verdicts: readonly Verdict[], verdict: Verdict) => verdicts
 
 export const CONFUSIONS: readonly Row[] = [
   guarded(
-    'where the session is restored behind the key, requireSession() trusts nobody',
+    'requireSession() trusts nobody when the session is restored after the key',
     { name: 'requireSession' },
     ONLY_SESSIONS,
-    { session: 'behind the keys' },
+    { session: 'after the keys' },
   ),
   guarded(
-    'where the session is restored behind the key, requireApiKey() trusts nobody',
+    'requireApiKey() trusts nobody when the session is restored after the key',
     { name: 'requireApiKey' },
     conflicting(ONLY_KEYS, 'api_key_required'),
-    { session: 'behind the keys' },
+    { session: 'after the keys' },
   ),
   guarded(
-    'where the session is restored behind the key, requireAuth({ accept: [session, apikey] }) trusts nobody',
+    'requireAuth({ accept: [session, apikey] }) trusts nobody when the session is restored after the key',
     { name: 'requireAuth', with: { accept: ['session', 'apikey'] } },
     conflicting(EITHER, 'auth_method_not_accepted'),
-    { session: 'behind the keys' },
+    { session: 'after the keys' },
   ),
   {
     title: 'refuses a bad key next to a session, and does not end the session',
@@ -176,7 +176,7 @@ export const CONFUSIONS: readonly Row[] = [
     ],
   },
   {
-    title: 'never begins, changes or ends a session by a key, and sets no cookie',
+    title: 'never lets a key begin, change or end a session, and sets no cookie',
     app: { keys: 'optional', session: 'before the keys' },
     steps: [
       { ask: { lines: [KEY] }, expect: passes(BY_KEY, COLD) },
@@ -185,7 +185,7 @@ export const CONFUSIONS: readonly Row[] = [
     ],
   },
   {
-    title: 'needs a key although there is a session',
+    title: 'requires a key even if there is a session',
     app: { session: 'before the keys' },
     steps: [
       { ask: { lines: [COOKIE] }, expect: { ...refuses('missing_key'), events: [], who: BY_SESSION } },
@@ -193,7 +193,7 @@ export const CONFUSIONS: readonly Row[] = [
     ],
   },
   {
-    title: 'refuses an unmarked session, and warns the programmer once',
+    title: 'refuses an unmarked session, with one process warning',
     app: { keys: 'none', session: 'unmarked', guard: { name: 'requireSession' } },
     steps: [['warning LATCHKEY_UNMARKED'], []].map((events) => ({
       ask: { lines: [COOKIE] },
@@ -201,7 +201,7 @@ export const CONFUSIONS: readonly Row[] = [
     })),
   },
   {
-    title: 'refuses a session that presents a key which nobody has looked at',
+    title: 'refuses a session that presents a key nothing has verified',
     app: { keys: 'none', session: 'before the keys', guard: { name: 'requireSession' } },
     steps: [
       ...[KEY, JUNK, 'authorization: API-KEY x'].map((line) => ({
@@ -212,7 +212,7 @@ export const CONFUSIONS: readonly Row[] = [
     ],
   },
   {
-    title: 'lets pass a session with a gateway’s key where it is told to, and no key that was refused',
+    title: 'lets in a session with a gateway’s key if told to, but not with a refused key',
     app: {
       keys: 'overruled',
       session: 'before the keys',
@@ -230,7 +230,7 @@ export const CONFUSIONS: readonly Row[] = [
     ],
   },
   {
-    title: 'trusts nobody of a session that ends midway',
+    title: 'trusts no user whose session ends midway',
     app: {
       keys: 'optional',
       session: 'before the keys',
@@ -240,7 +240,7 @@ export const CONFUSIONS: readonly Row[] = [
     steps: [{ ask: { lines: [COOKIE] }, expect: guardRefuses('authentication_required', NOBODY) }],
   },
   {
-    title: 'trusts nobody where a logout takes the user of a key away',
+    title: 'trusts no user after a logout removes the user of a key',
     app: {
       keys: 'optional',
       session: 'before the keys',
@@ -259,7 +259,7 @@ export const CONFUSIONS: readonly Row[] = [
     ],
   },
   {
-    title: 'trusts nobody where the user of a key is exchanged',
+    title: 'trusts no user after the user of a key is replaced',
     app: { meanwhile: 'exchanges the user', guard: { name: 'requireApiKey' } },
     steps: [
       {
@@ -273,7 +273,7 @@ export const CONFUSIONS: readonly Row[] = [
     ],
   },
   {
-    title: 'lets pass a user of another middleware only where it is told to',
+    title: 'lets in a user from another middleware only if told to',
     app: {
       keys: 'optional',
       meanwhile: 'sets a user',
@@ -282,7 +282,7 @@ export const CONFUSIONS: readonly Row[] = [
     steps: [{ ask: { lines: [] }, expect: passes({ method: 'other', user: OTHER_USER }) }],
   },
   {
-    title: 'refuses a user of another middleware elsewhere, and warns the programmer',
+    title: 'refuses a user from another middleware otherwise, with a process warning',
     app: {
       keys: 'optional',
       meanwhile: 'sets a user',
@@ -300,7 +300,7 @@ export const CONFUSIONS: readonly Row[] = [
     ],
   },
   {
-    title: 'believes no property that a middleware assigns',
+    title: 'ignores properties that a middleware assigns',
     app: { keys: 'optional', meanwhile: 'claims a session', guard: { name: 'requireSession' } },
     steps: [
       {
@@ -314,7 +314,7 @@ export const CONFUSIONS: readonly Row[] = [
     ],
   },
   {
-    title: 'believes no header that claims how a request was authenticated',
+    title: 'ignores headers that claim how a request was authenticated',
     app: {
       keys: 'optional',
       session: 'before the keys',
@@ -327,7 +327,7 @@ export const CONFUSIONS: readonly Row[] = [
     ],
   },
   {
-    title: 'refuses where the guard stands before what reads keys, and warns the programmer once',
+    title: 'refuses when the guard runs before the middleware that reads keys, with one process warning',
     app: { guardFirst: true, guard: { name: 'requireApiKey' } },
     steps: [['warning LATCHKEY_UNVERIFIED'], []].map((events) => ({
       ask: { lines: [KEY] },
@@ -345,13 +345,13 @@ export const CONFUSIONS: readonly Row[] = [
     ] as const
   ).flatMap(([call, guard]): Row[] => [
     {
-      title: `${call} lets pass a key that those keys have verified`,
+      title: `${call} lets in a key that those keys verified`,
       key: { permissions: READ },
       app: { guard: { ...guard, keys: 'these' } },
       steps: byKey(passes(BY_KEY, COLD)),
     },
     {
-      title: `${call} refuses a key that other keys have verified`,
+      title: `${call} refuses a key that other keys verified`,
       key: { permissions: READ },
       app: { guard: { ...guard, keys: 'others' } },
       steps: byKey(guardRefuses('api_key_required', BY_KEY, COLD)),

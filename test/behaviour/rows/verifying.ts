@@ -16,7 +16,7 @@ import type { Row, Step } from '../row.ts'
 
 const KEY = ['X-Api-Key: <key>']
 const LOOKED_UP = { store: ['find'], limiter: [] }
-const KNOWN: Given = 'the key is known here'
+const KNOWN: Given = 'the key is cached'
 const MINUTE = { name: 'minute', limit: 1, windowMs: 60_000 }
 const BY_BEARER = { fields: { 'WWW-Authenticate': 'Bearer realm="Users"' } }
 const LOOM = 'Api-Key realm="the \\"loom\\"", Bearer realm="the \\"loom\\""'
@@ -41,28 +41,28 @@ const MISPLACED = {
 export const READING: readonly Row[] = [
   { title: 'refuses a request without a key', steps: ask([], problem('missing_key')) },
   {
-    title: 'refuses a request without a key in the realm of the application',
+    title: 'names the application’s realm when it refuses a request without a key',
     app: { reads: { realm: 'the "loom"' } },
     steps: ask([], problem('missing_key', { fields: { 'WWW-Authenticate': LOOM } })),
   },
   {
-    title: 'takes an empty header for none',
+    title: 'treats an empty header as missing',
     steps: ask(['X-Api-Key:', 'Authorization: Api-Key '], problem('missing_key')),
   },
   {
-    title: 'reads no key in the address',
+    title: 'reads no key from the URL',
     steps: [{ ask: { path: '/?api_key=<key>', lines: [] }, expect: problem('missing_key') }],
   },
-  { title: 'reads no key in a cookie', steps: ask(['Cookie: X-Api-Key=<key>'], problem('missing_key')) },
+  { title: 'reads no key from a cookie', steps: ask(['Cookie: X-Api-Key=<key>'], problem('missing_key')) },
   {
-    title: 'passes by other schemes',
+    title: 'ignores other schemes',
     steps: ['Bearer e30.e30.e30', 'Basic PGtleT46', '<key>'].map((credentials) => ({
       ask: { lines: [`Authorization: ${credentials}`] },
       expect: problem('missing_key'),
     })),
   },
   {
-    title: 'with `bearer: false` says where keys are read to who sends what begins as one as a bearer token',
+    title: 'with `bearer: false`, says where to send a key that comes as a bearer token',
     app: { reads: { bearer: false } },
     steps: ['<key>', 'acme_test_0'].map((token) => ({
       ask: { lines: [`Authorization: Bearer ${token}`] },
@@ -70,13 +70,13 @@ export const READING: readonly Row[] = [
     })),
   },
   {
-    title: 'says so also where it is a guard that asks for a key',
+    title: 'says the same when a guard requires the key',
     app: { keys: 'optional', reads: { bearer: false }, guard: { name: 'requireApiKey' } },
     steps: ask(['Authorization: Bearer <key>'], guardRefuses('missing_key', NOBODY, MISPLACED)),
   },
-  { title: 'reads a key in X-Api-Key', steps: ask(KEY, passes(BY_KEY, COLD)) },
+  { title: 'reads a key from X-Api-Key', steps: ask(KEY, passes(BY_KEY, COLD)) },
   {
-    title: 'reads a key in Authorization, in any case',
+    title: 'reads a key from Authorization, in any case',
     steps: ask(['authorization: API-KEY <key>'], passes(BY_KEY, COLD)),
   },
   {
@@ -89,14 +89,14 @@ export const READING: readonly Row[] = [
     ],
   },
   {
-    title: 'reads a bearer token that begins as keys do, and passes by others',
+    title: 'reads a bearer token that begins like a key, and ignores others',
     steps: [
       { ask: { lines: ['Authorization: Bearer <key>'] }, expect: passes(BY_KEY, COLD) },
       { ask: { lines: ['Authorization: Bearer e30.e30.e30'] }, expect: problem('missing_key') },
     ],
   },
   {
-    title: 'refuses two keys, and the same one twice, and asks nobody about them',
+    title: 'refuses two keys, or the same one twice, without looking them up',
     steps: [
       {
         ask: { lines: [...KEY, 'Authorization: Api-Key <Bob’s key>'] },
@@ -111,12 +111,12 @@ export const READING: readonly Row[] = [
 /** What a middleware of the application's own has made of header fields before. */
 export const REWRITTEN: readonly Row[] = [
   {
-    title: 'sees no key that a middleware has taken away, however often it was sent',
+    title: 'sees no key that a middleware removed, however often it was sent',
     app: { rewrites: { 'x-api-key': null } },
     steps: [KEY, [...KEY, ...KEY]].map((lines) => ({ ask: { lines }, expect: problem('missing_key') })),
   },
   {
-    title: 'lets a login pass where a middleware has taken the key away',
+    title: 'lets a login in when a middleware removed the key',
     app: {
       rewrites: { 'x-api-key': null, authorization: null },
       keys: 'optional',
@@ -129,7 +129,7 @@ export const REWRITTEN: readonly Row[] = [
     })),
   },
   {
-    title: 'reads the key that a middleware has put there, whatever was sent',
+    title: 'reads the key that a middleware set, whatever was sent',
     app: { rewrites: { 'x-api-key': '<key>' } },
     steps: [
       { ask: { lines: [] }, expect: passes(BY_KEY, COLD) },
@@ -139,7 +139,7 @@ export const REWRITTEN: readonly Row[] = [
     ],
   },
   {
-    title: 'refuses a login with a key that a middleware has put there',
+    title: 'refuses a login with a key that a middleware set',
     app: {
       rewrites: { 'x-api-key': '<key>' },
       keys: 'none',
@@ -149,7 +149,7 @@ export const REWRITTEN: readonly Row[] = [
     steps: ask(['Cookie: <session>'], guardRefuses('session_required', BY_SESSION)),
   },
   {
-    title: 'refuses a field that was sent twice and that a middleware has tidied up',
+    title: 'refuses a field that was sent twice even if a middleware tidied it up',
     app: { rewrites: { authorization: 'Api-Key <key>' } },
     steps: [
       { ask: { lines: ['Authorization: API-KEY <key>'] }, expect: passes(BY_KEY, COLD) },
@@ -160,7 +160,7 @@ export const REWRITTEN: readonly Row[] = [
     ],
   },
   {
-    title: 'counts the texts of an array that a middleware has put there',
+    title: 'counts the texts of an array that a middleware set',
     app: { rewrites: { 'x-api-key': ['<key>', '<key>'] } },
     steps: ask([], refuses('multiple_credentials')),
   },
@@ -169,7 +169,7 @@ export const REWRITTEN: readonly Row[] = [
 /** The five kinds of a bad key, and what else is answered in the same bytes. */
 export const BAD_KEYS: readonly Row[] = [
   {
-    title: 'refuses what is malformed without asking anybody',
+    title: 'refuses malformed text without looking it up',
     steps: [
       'X-Api-Key: junk',
       'X-Api-Key: <malformed key>',
@@ -203,17 +203,17 @@ export const BAD_KEYS: readonly Row[] = [
   }),
   bad('refuses the key of an inactive owner', 'owner_inactive', [], { keys: { isOwnerActive: () => false } }),
   {
-    title: 'refuses a key with another prefix than the route accepts, without asking anybody',
+    title: 'refuses a key whose prefix the route does not accept, without looking it up',
     app: { reads: { prefix: 'other' } },
     steps: ask(KEY, refuses('invalid_key', { reason: 'prefix_not_accepted' })),
   },
   {
-    title: 'refuses a key for which there is no user',
+    title: 'refuses a key that has no user',
     app: { finds: 'nobody' },
     steps: ask(KEY, refuses('invalid_key', { reason: 'no_user', ...COLD })),
   },
   {
-    title: 'refuses a key that is revoked between two requests, known here or not',
+    title: 'refuses a key that is revoked between two requests, cached or not',
     given: [KNOWN, 'the key is revoked'],
     steps: [
       { ask: { lines: KEY }, expect: refuses('invalid_key', { reason: 'revoked', ...LOOKED_UP }) },
@@ -221,7 +221,7 @@ export const BAD_KEYS: readonly Row[] = [
     ],
   },
   {
-    title: 'refuses a bad key in the realm and the scheme of the application',
+    title: 'names the application’s realm and scheme when it refuses a bad key',
     app: { reads: { realm: 'Loom', scheme: 'Acme' } },
     steps: ask(
       ['Authorization: acme junk'],
@@ -248,24 +248,24 @@ function bad(
 
 export const REFUSALS: readonly Row[] = [
   {
-    title: 'does not look at keys from an address that has sent too many bad ones',
+    title: 'does not verify keys from an address that sent too many bad ones',
     keys: { failedAttempts: { limit: 1 } },
-    given: ['the address has sent an unknown key'],
+    given: ['the address sent an unknown key'],
     steps: ask(KEY, refuses('too_many_failures', { fields: { 'Retry-After': '60' } })),
   },
   {
-    title: 'looks at a key that was verified here lately, whatever its address has sent',
+    title: 'verifies a recently verified key, whatever its address has sent',
     keys: { failedAttempts: { limit: 1 } },
-    given: [KNOWN, 'the address has sent an unknown key'],
+    given: [KNOWN, 'the address sent an unknown key'],
     steps: ask(KEY, passes(BY_KEY, WARM)),
   },
   {
-    title: 'answers that it cannot tell where the store is down',
+    title: 'answers 503 when the store is down',
     given: ['the store is down'],
     steps: ask(KEY, fault('fault store', LOOKED_UP)),
   },
   {
-    title: 'answers that it cannot tell where the owner cannot be asked about',
+    title: 'answers 503 when isOwnerActive fails',
     keys: {
       isOwnerActive: () => {
         throw new Error('the user table is down')
@@ -274,7 +274,7 @@ export const REFUSALS: readonly Row[] = [
     steps: ask(KEY, fault('fault owner_status', LOOKED_UP)),
   },
   {
-    title: 'answers that it cannot tell where looking for the user fails',
+    title: 'answers 503 when resolveUser fails',
     app: { finds: 'a fault' },
     steps: ask(KEY, fault('fault resolve_user', COLD)),
   },
@@ -284,7 +284,7 @@ export const REFUSALS: readonly Row[] = [
     steps: ask(KEY, refuses('address_not_allowed', LOOKED_UP)),
   },
   {
-    title: 'says what permissions a key lacks',
+    title: 'says which permissions a key lacks',
     key: { permissions: { projects: ['read'] } },
     app: { asks: { permissions: { projects: ['read', 'write'], reports: ['read'] } } },
     steps: ask(
@@ -303,7 +303,7 @@ function fault(event: string, io: { store: string[]; limiter: string[] }) {
 
 export const LIMITS: readonly Row[] = [
   {
-    title: 'tells how a limit stands, and refuses beyond it',
+    title: 'shows what is left of a limit, and refuses beyond it',
     key: { rateLimits: [MINUTE] },
     steps: [
       {
@@ -321,7 +321,7 @@ export const LIMITS: readonly Row[] = [
     ],
   },
   {
-    title: 'names each limit that refuses, and tells of all',
+    title: 'names each limit that refuses, and shows all limits',
     key: { rateLimits: [MINUTE, DAY] },
     given: ['the key has been used once'],
     steps: ask(
@@ -337,7 +337,7 @@ export const LIMITS: readonly Row[] = [
     ),
   },
   {
-    title: 'refuses a cost that no waiting makes pass, without Retry-After',
+    title: 'refuses a cost larger than the limit, without Retry-After',
     key: { rateLimits: [MINUTE] },
     app: { asks: { cost: 5 } },
     steps: ask(
@@ -351,7 +351,7 @@ export const LIMITS: readonly Row[] = [
     ),
   },
   {
-    title: 'refuses where the quota is used up',
+    title: 'refuses when the quota is used up',
     key: { quota: { remaining: 0 } },
     steps: ask(
       KEY,
@@ -406,7 +406,7 @@ export const LIMITS: readonly Row[] = [
     ),
   },
   {
-    title: 'charges a request at its first authentication that costs something',
+    title: 'charges a request at the first authentication with a cost',
     key: { rateLimits: [DAY] },
     app: { asks: { cost: 0 }, asksAgain: { cost: 5 } },
     given: [KNOWN],
@@ -448,15 +448,15 @@ export const LIMITS: readonly Row[] = [
   ).map(
     ([rateLimitHeaders, fields]): Row => ({
       title: rateLimitHeaders
-        ? `tells how limits stand in the words of ${rateLimitHeaders}`
-        : 'tells no limits where it must not',
+        ? `shows the limits in the syntax of ${rateLimitHeaders}`
+        : 'shows no limits if told not to',
       key: { rateLimits: [DAY] },
       app: { reads: { rateLimitHeaders } },
       steps: ask(KEY, passes(BY_KEY, { ...COLD, fields })),
     }),
   ),
   {
-    title: 'answers that it cannot tell where the limiter is down',
+    title: 'answers 503 when the limiter is down',
     given: [KNOWN, 'the limiter is down'],
     steps: ask(KEY, refuses('unavailable', { events: ['fault rate_limiter'], limiter: ['check 1: failed'] })),
   },
@@ -474,13 +474,13 @@ export const LIMITS: readonly Row[] = [
     ),
   },
   {
-    title: 'lets pass while Redis is away, where the application prefers that',
+    title: 'admits while Redis is away, if configured so',
     limiter: 'away, open',
     key: { rateLimits: [MINUTE] },
     steps: ask(KEY, passes(BY_KEY, { ...COLD, events: ['fault rate_limiter'] })),
   },
   {
-    title: 'refuses while Redis is away, where the application prefers that',
+    title: 'refuses while Redis is away, if configured so',
     limiter: 'away, closed',
     key: { rateLimits: [MINUTE] },
     steps: ask(
@@ -500,38 +500,38 @@ function limitFields(limit: string, policy: string): Record<string, string> {
 
 export const ADMISSIONS: readonly Row[] = [
   {
-    title: 'asks the store and the limiter once where a key is not known here',
+    title: 'asks the store and the limiter once when a key is not cached',
     steps: ask(KEY, passes(BY_KEY, COLD)),
   },
   {
-    title: 'asks the limiter alone where it is',
+    title: 'asks only the limiter when it is',
     given: [KNOWN],
     steps: [1, 2].map(() => ({ ask: { lines: KEY }, expect: passes(BY_KEY, WARM) })),
   },
   {
-    title: 'asks nobody about a known key without limits, where the bound on revocation is enough',
+    title: 'asks neither about a cached key without limits when revocation is bounded',
     keys: { revocation: 'bounded' },
     given: [KNOWN],
     steps: ask(KEY, passes(BY_KEY, NO_IO)),
   },
   {
-    title: 'puts the owner of the key in the place of the user',
+    title: 'sets the owner of the key as the user',
     key: { owner: BOB },
     steps: ask(KEY, passes({ ...BY_KEY, user: BOB }, COLD)),
   },
   {
-    title: 'puts whom the application finds in the place of the user',
+    title: 'sets the user that the application finds',
     app: { finds: 'a user' },
     steps: ask(KEY, passes({ ...BY_KEY, user: { name: 'Alice' } }, COLD)),
   },
   {
-    title: 'lets pass a key with the permissions and an allowed address',
+    title: 'admits a key with the permissions and an allowed address',
     key: { permissions: { projects: ['*'] }, allowedIps: ['127.0.0.0/8'] },
     app: { asks: { permissions: { projects: ['write'] } } },
     steps: ask(KEY, passes(BY_KEY, COLD)),
   },
   {
-    title: 'lets pass a request without a key where keys are optional, and no bad key',
+    title: 'lets in a request without a key when keys are optional, but not with a bad key',
     app: { keys: 'optional' },
     steps: [
       { ask: { lines: [] }, expect: passes({ method: 'none' }) },
