@@ -31,7 +31,7 @@ export function createStoreAccess(store: KeyStore, guard: DependencyRunner): Key
         if (found === null) return null
         const record = checkRecord(found)
         const isAskedFor = 'id' in by ? record.id === by.id : by.lookups.includes(record.lookup)
-        if (!isAskedFor) throw new TypeError('the store returned a record that was not asked for')
+        if (!isAskedFor) throw new TypeError('the store returned a record that was not requested')
         return record
       }),
     update: (id, expectedVersion, change) =>
@@ -81,10 +81,10 @@ function checkListing(
   let before = after
   for (const record of records) {
     if (owners && !isOwnedBy(record, owners)) {
-      throw new TypeError('the store returned a key of an owner that was not asked for')
+      throw new TypeError('the store returned a key of an owner that was not requested')
     }
     if (expiresBefore && !expiresEarlier(record, expiresBefore)) {
-      throw new TypeError('the store returned a key that does not expire before the time that was asked for')
+      throw new TypeError('the store returned a key that does not expire before the requested time')
     }
     if (before && compare(before, record) >= 0) {
       throw new TypeError('the store returned a listing that is out of order')

@@ -15,7 +15,7 @@ interface Failure {
 const FAULTS: Readonly<Record<Operation, Failure>> = Object.freeze({
   store: {
     what: 'The store of API keys failed',
-    cure: 'Requests that need it are answered 503: check that it runs, can be reached, and is migrated',
+    cure: 'Requests that need it get a 503: check that it runs, can be reached, and is migrated',
   },
   rate_limiter: { what: 'The rate limiter failed', cure: 'Check that its server runs and can be reached' },
   invalidation: {
@@ -29,7 +29,7 @@ const FAULTS: Readonly<Record<Operation, Failure>> = Object.freeze({
   format: { what: 'A format of imported API keys failed', cure: 'Fix the "lookup" of your "formats"' },
   owner_status: {
     what: '"isOwnerActive" or "ownerPermissions" failed',
-    cure: 'Requests with keys are answered 503: check what the function depends on',
+    cure: 'Requests with keys get a 503: check what the function depends on',
   },
   usage: {
     what: 'Uses of API keys could not be written',
@@ -41,16 +41,16 @@ const FAULTS: Readonly<Record<Operation, Failure>> = Object.freeze({
   },
   resolve_user: {
     what: 'Finding the user of an API key failed',
-    cure: 'The request was answered 503: check "resolveUser", or the verify callback of the strategy',
+    cure: 'The request got a 503: check "resolveUser", or the verify callback of the strategy',
   },
   actor: {
     what: '"actor" of the management API failed',
-    cure: 'The request was answered 503: fix the cause',
+    cure: 'The request got a 503: fix the cause',
   },
-  management: { what: 'A request to manage API keys failed', cure: 'It was answered 503: fix the cause' },
+  management: { what: 'A request to manage API keys failed', cure: 'It got a 503: fix the cause' },
   verify: {
     what: 'An API key could not be verified',
-    cure: 'The request was answered 503: check how "verify" is called, and call "close()" only after the last request',
+    cure: 'The request got a 503: check how "verify" is called, and call "close()" only after the last request',
   },
   remote: {
     what: 'The service that verifies API keys failed',
@@ -84,7 +84,7 @@ function failureOf(event: ApiKeyEvent): Failure | null {
     case 'change.delayed':
       return {
         what: 'The rate limiter could not be told that an API key has changed',
-        cure: 'The change took until caches had aged: see that its server can be reached',
+        cure: 'The change took effect only once caches had expired: check that its server can be reached',
       }
     default:
       return null

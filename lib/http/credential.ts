@@ -281,7 +281,7 @@ function checkBearer(value: unknown, prefix: string | undefined): readonly strin
   }
   if (!checkBoolean('bearer', value)) return []
   if (prefix === undefined) {
-    throw new OptionError('bearer', 'list the prefixes, since these keys have no "prefix"')
+    throw new OptionError('bearer', 'list the prefixes, because these keys have no "prefix"')
   }
   return [`${prefix}_`]
 }

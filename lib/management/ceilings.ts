@@ -76,7 +76,7 @@ export function boundQuota(
     return refuse('ceiling_exceeded', 'quota.refill.amount', accepted)
   }
   if (refill && refillMs(refill) < minRefillMs) {
-    return refuse('ceiling_exceeded', 'quota.refill', `a refill every ${minRefillMs} ms at most`)
+    return refuse('ceiling_exceeded', 'quota.refill', `a refill at most every ${minRefillMs} ms`)
   }
   return accept(value)
 }

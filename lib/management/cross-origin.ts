@@ -56,7 +56,7 @@ export function createCrossOrigin({ allowedOrigins, allowCredentials }: CrossOri
   const origins = new Set(allowedOrigins === undefined ? [] : checkOrigins(allowedOrigins))
   if (allowCredentials !== undefined) checkBoolean('allowCredentials', allowCredentials)
   if (allowCredentials === true && allowedOrigins === undefined) {
-    throw new TypeError('"allowCredentials" goes with "allowedOrigins" only')
+    throw new TypeError('"allowCredentials" needs "allowedOrigins"')
   }
 
   const isAllowed = ({ origin }: HeaderFields) => typeof origin === 'string' && origins.has(origin)

@@ -255,7 +255,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
   ): Promise<LatchkeyError> {
     if (previousId !== undefined && (await keys.get(previousId))?.rotatedTo !== id) {
       return refusal('conflict', {
-        accepted: 'another Idempotency-Key, unless the first request is under way',
+        accepted: 'another Idempotency-Key, unless the first request is still in progress',
       })
     }
     return (apiKey && refusalOfTaken(apiKey)) ?? alreadyDone(actor, apiKey)

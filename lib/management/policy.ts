@@ -151,7 +151,7 @@ function decideList(asked: PolicyQuestion): Decision<'list'> {
   }
   if (actor.admin === true) return permit({ owners: null })
   if (readable.length <= MAX_LISTED_OWNERS) return permit({ owners: readable })
-  return refuse('invalid_request', 'owner', `one owner, since you have more than ${MAX_LISTED_OWNERS}`)
+  return refuse('invalid_request', 'owner', `one owner, because you manage more than ${MAX_LISTED_OWNERS}`)
 }
 
 function decideIssue(asked: PolicyQuestion): Decision<'issue'> {
@@ -219,7 +219,7 @@ function decideErase(asked: PolicyQuestion): Decision<'erase'> {
 }
 
 function ownerWith(ability: Ability): string {
-  return `an owner for whose keys you have "${ability}"`
+  return `an owner for which you may "${ability}" keys`
 }
 
 type KeyQuestion = PolicyQuestion & { readonly key: ApiKey }

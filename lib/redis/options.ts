@@ -5,5 +5,5 @@ import { checkText } from '../internal/options.ts'
 export function checkKeyPrefix(value: unknown): string {
   const keyPrefix = checkText('keyPrefix', value, 100)
   if (!/[{}]/.test(keyPrefix)) return keyPrefix
-  throw new OptionError('keyPrefix', 'not have braces: they say where in a Cluster a key belongs')
+  throw new OptionError('keyPrefix', 'not contain braces: they decide the Cluster slot of a key')
 }

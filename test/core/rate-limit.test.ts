@@ -316,7 +316,7 @@ describe('limits of the wrong shape', () => {
     ['"rateLimits[0].per" must be "day" or "month"', [{ name: 'l', limit: 1, per: 'hour' }]],
     ['"rateLimits[0].windowMs" cannot be combined with "per"', [{ ...right, per: 'day' }]],
     ['"rateLimits[0].burst" cannot be combined with "per"', [{ name: 'l', limit: 1, per: 'day', burst: 1 }]],
-    ['"rateLimits[0].timeZone" goes with "per" only', [{ ...right, timeZone: 'UTC' }]],
+    ['"rateLimits[0].timeZone" is allowed only with "per"', [{ ...right, timeZone: 'UTC' }]],
     ['"rateLimits[0].timeZone" must be an IANA', [{ name: 'l', limit: 1, per: 'day', timeZone: 'Mars' }]],
     ['"rateLimits[0]" has no option "window"', [{ name: 'l', limit: 1, window: 1 }]],
     [

@@ -36,7 +36,7 @@ describe('a store that ignores "owners", as one that was written for "owner"', (
     const { keys, kept, before, eventsOf } = await createKeysWith(ignoring)
     await expect(call(keys)).rejects.toEqual(UNAVAILABLE)
     expect(await kept()).toEqual(before)
-    const error = new TypeError('the store returned a key of an owner that was not asked for')
+    const error = new TypeError('the store returned a key of an owner that was not requested')
     expect(eventsOf('fault')).toMatchObject([{ operation: 'store', error }])
   })
 
@@ -103,7 +103,7 @@ describe('a store that ignores "expiresBefore"', () => {
     const expiresBefore = new Date(clock.now() + 60_000)
     await expect(keys.list({ expiresBefore })).rejects.toEqual(UNAVAILABLE)
     const error = new TypeError(
-      'the store returned a key that does not expire before the time that was asked for',
+      'the store returned a key that does not expire before the requested time',
     )
     expect(eventsOf('fault')).toMatchObject([{ operation: 'store', error }])
     for (const { id } of (await keys.list()).apiKeys) {

@@ -37,7 +37,7 @@ it('tells once a minute why requests are answered 503 where nobody listens', asy
   for (let i = 0; i < 20; i++)
     await expect(keys.verify(UNKNOWN)).rejects.toMatchObject({ code: 'unavailable' })
   expect(warnings()).toEqual([
-    'The store of API keys failed: connect ECONNREFUSED 127.0.0.1:5432. Requests that need it are answered 503: check that ' +
+    'The store of API keys failed: connect ECONNREFUSED 127.0.0.1:5432. Requests that need it get a 503: check that ' +
       'it runs, can be reached, and is migrated. Pass "onEvent" to receive every failure; without it, each kind is reported ' +
       'once a minute',
   ])
@@ -66,7 +66,7 @@ it('claims no 503 where an old table only keeps the configuration from being com
   const { key } = await issueKey(keys)
   await expect(keys.verify(key)).resolves.toMatchObject({ ok: true })
   expect(warnings()).toEqual([
-    expect.stringMatching(/run migrate\(store\).*Requests that need it are answered 503/),
+    expect.stringMatching(/run migrate\(store\).*Requests that need it get a 503/),
   ])
 })
 

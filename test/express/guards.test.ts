@@ -471,7 +471,7 @@ describe('what a programmer hands to a guard', () => {
     [
       'bearer',
       () => requireSession({ bearer: true }),
-      '"bearer" must list the prefixes, since these keys have no "prefix"',
+      '"bearer" must list the prefixes, because these keys have no "prefix"',
     ],
     ['an unknown one', () => requireSession({ accepts: [] } as never), '"options" has no option "accepts"'],
     ['an unknown one', () => requireApiKey({ permission: {} } as never), 'did you mean "permissions"?'],

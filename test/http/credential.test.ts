@@ -317,7 +317,7 @@ describe('headers, scheme and bearer', () => {
   it('refuses bearer without a list where the keys have no prefix of their own', () => {
     const { verify } = createTestKeys().keys
     expect(() => apiKeyAuth({ verify }, { bearer: true })).toThrow(
-      '"bearer" must list the prefixes, since these keys have no "prefix"',
+      '"bearer" must list the prefixes, because these keys have no "prefix"',
     )
     expect(() => apiKeyAuth({ verify }, { bearer: ['acme'] })).not.toThrow()
   })

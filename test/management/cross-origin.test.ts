@@ -295,7 +295,7 @@ describe('the option allowedOrigins', () => {
   })
 
   it('goes with allowCredentials, which means nothing by itself', () => {
-    expect(build({ allowCredentials: true })).toThrow('"allowCredentials" goes with "allowedOrigins" only')
+    expect(build({ allowCredentials: true })).toThrow('"allowCredentials" needs "allowedOrigins"')
     expect(build({ ...PERMITTED, allowCredentials: 'yes' })).toThrow(
       '"allowCredentials" must be true or false',
     )

@@ -245,7 +245,7 @@ describe('who may do what', () => {
         expect(await ask({ as, action, json })).toMatchObject({
           outcome: 'not_permitted',
           field: 'owner',
-          accepted: `an owner for whose keys you have "${ability}"`,
+          accepted: `an owner for which you may "${ability}" keys`,
         })
       }
       expect(await ask({ as: ACTORS.admin, action, json })).toMatchObject({ outcome: 'ok' })

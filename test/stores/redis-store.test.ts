@@ -13,7 +13,7 @@ describe('options', () => {
   it.each<[string, unknown, string]>([
     ['a wrong name', { keyprefix: 'x' }, '"options" has no option "keyprefix"; did you mean "keyPrefix"?'],
     ['no prefix', { keyPrefix: '' }, '"keyPrefix" must be a non-empty string'],
-    ['braces in the prefix', { keyPrefix: '{x}' }, '"keyPrefix" must not have braces'],
+    ['braces in the prefix', { keyPrefix: '{x}' }, '"keyPrefix" must not contain braces'],
     ['replicas below none', { replicas: -1 }, '"replicas" must be an integer from 0 to 100, received -1'],
     ['waiting for no time', { waitMs: 0 }, '"waitMs" must be a positive integer, received 0'],
   ])('refuses %s', (_what, options, message) => {

@@ -66,7 +66,7 @@ export function toDigestString(name: string, given: unknown): string {
   const coverage = of === undefined ? '' : coverageOf(`${name}.of`, of)
   if (hash === 'bcrypt') {
     if (!CRYPT.test(text))
-      fail(`${name}.value`, 'a bcrypt string such as "$2b$10$…", of a cost from 4 to 16', value)
+      fail(`${name}.value`, 'a bcrypt string such as "$2b$10$…", with a cost from 4 to 16', value)
     return `$bcrypt${coverage}${text}`
   }
   const normal = toBase64url(text, SIZES[hash])

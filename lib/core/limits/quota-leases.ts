@@ -352,7 +352,7 @@ export function createQuotaLeases(
 function checkResults(value: unknown, count: number): readonly QuotaSwapResult[] {
   const results = checkArray('results', value, count)
   if (results.length !== count || !results.every(isSwapResult)) {
-    throw new TypeError('the store returned an invalid result of a swap')
+    throw new TypeError('the store returned an invalid swap result')
   }
   return results
 }

@@ -169,8 +169,8 @@ function checkRefill(name: string, value: unknown): QuotaRefill {
     if (given.timeZone !== undefined)
       throw new OptionError(
         `${name}.timeZone`,
-        'go with "per" only',
-        `"${name}.timeZone" goes with "per" only`,
+        'be used only with "per"',
+        `"${name}.timeZone" is allowed only with "per"`,
       )
     return { amount, everyMs: checkBounded(`${name}.everyMs`, given.everyMs, BOUNDS.refillEveryMs) }
   }

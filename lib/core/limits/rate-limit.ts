@@ -196,7 +196,7 @@ function compileRateLimit(path: string, value: unknown): CompiledLimit {
   const limit = checkBounded(`${path}.limit`, given.limit, BOUNDS.limit)
   if (given.per !== undefined) return compileCalendar(path, name, limit, given)
   if (given.timeZone !== undefined)
-    throw new OptionError(`${path}.timeZone`, 'go with "per" only', `"${path}.timeZone" goes with "per" only`)
+    throw new OptionError(`${path}.timeZone`, 'be used only with "per"', `"${path}.timeZone" is allowed only with "per"`)
   const windowMs = checkBounded(`${path}.windowMs`, given.windowMs, BOUNDS.windowMs)
   const bucket = given.burst !== undefined
   const capacity = bucket ? checkBounded(`${path}.burst`, given.burst, BOUNDS.burst) : limit

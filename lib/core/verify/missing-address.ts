@@ -10,8 +10,8 @@ type AddressUse = Extract<ApiKeyEvent, { type: 'address.missing' }>['neededFor']
 export type NoteMissingAddress = (neededFor: AddressUse, ip: string | undefined) => void
 
 const CONSEQUENCES: Readonly<Record<AddressUse, string>> = Object.freeze({
-  allowedIps: 'A key with "allowedIps" was refused, since',
-  failedAttempts: 'An invalid key was not counted by "failedAttempts", since',
+  allowedIps: 'A key with "allowedIps" was refused, because',
+  failedAttempts: 'An invalid key was not counted by "failedAttempts", because',
 })
 
 /** Without an address, a protection either fails open or refuses every request. Both must be noticed. */

@@ -122,7 +122,7 @@ export function createRedisBatches({ calls, layout, openMs, free }: BatchParts):
       const [outcome, holder, number] = reply as [string, string, unknown]
       if (outcome === 'claimed') return true
       if (performance.now() > giveUpAt) {
-        throw new LatchkeyError('unavailable', 'Others have been adding the same keys for too long')
+        throw new LatchkeyError('unavailable', 'Other callers keep adding the same keys')
       }
       if (holder === '') {
         if (await free(keys[Number(number) - 1] as string)) continue

@@ -68,7 +68,7 @@ export function createRedisLookups(
       const target = await byLookup(read.lookup)
       return target?.stored.stamp === read.stamp ? target : null
     }
-    throw new LatchkeyError('unavailable', 'The key is being written too often by others')
+    throw new LatchkeyError('unavailable', 'Other callers keep writing the key')
   }
 
   async function byLookups(lookups: readonly string[]): Promise<ReadonlyMap<string, Found>> {

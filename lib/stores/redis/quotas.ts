@@ -101,7 +101,7 @@ async function untilDone(
     if (outcome === DONE) return
     current = outcome.current
   }
-  throw new LatchkeyError('unavailable', 'The quota is being changed too often by others')
+  throw new LatchkeyError('unavailable', 'Other callers keep changing the quota')
 }
 
 function afterIntent(current: StoredQuota, intent: QuotaIntent): StoredQuota {

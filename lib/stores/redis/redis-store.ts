@@ -301,7 +301,7 @@ export function createRedisStore(
       if (id !== record.lookup) await calls.run(REMOVE_POINTER, [layout.pointer(id)], [stamp])
       return stored
     }
-    throw new LatchkeyError('unavailable', 'The key is being changed too often by others')
+    throw new LatchkeyError('unavailable', 'Other callers keep changing the key')
   }
 
   async function recordUsage(batch: readonly UsageDelta[]): Promise<void> {

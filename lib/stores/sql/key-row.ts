@@ -208,6 +208,6 @@ function toMembers<T>(columns: { readonly [member in keyof T]: Column }, row: Ro
 function readCell({ column, kind }: Column, row: Row, prefix: string): unknown {
   const value = kind.read(row[prefix + column])
   if (value !== undefined) return value
-  const problem = `a row cannot be read: the column "${column}" holds what was never written there`
+  const problem = `a row cannot be read: the column "${column}" holds a value that Latchkey never writes`
   throw new LatchkeyError('malformed_record', problem)
 }
