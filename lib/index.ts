@@ -69,7 +69,7 @@ export type { FailedAttemptsOptions } from './core/verify/failed-attempts.ts'
 export type { ApiKeyVerifier, ReportedEvent, VerifyOptions } from './core/verify/key-verifier.ts'
 export type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './core/verify/verify-result.ts'
 export { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from './errors.ts'
-// Formats of other products' keys have a door of their own, latchkey/import. They stay here for programs that were written before.
+// Formats of other products' keys have their own entry point, latchkey/import. They stay here for existing programs.
 export { type BcryptFormatOptions, type BcryptRow, bcryptFormat } from './import/bcrypt.ts'
 export {
   type BetterAuthFormatOptions,

@@ -52,7 +52,7 @@ export interface MakeCallOptions extends CallOptions {
    * Makes retries safe: however often you send the same request with this value, the service creates one key. The second request
    * fails with `already_done`, whose `details.apiKey` is the created key. 1 to 255 characters of visible ASCII.
    *
-   * @default a random one for each call, so that the client's own repetitions make one key
+   * @default a random one for each call, so that the client's own retries create one key
    */
   idempotencyKey?: string
 }
@@ -63,9 +63,9 @@ export interface RevokeCallOptions extends ChangeCallOptions {
   reason?: string
 }
 
-/** A new key: its owner and its settings, as far as the service lets its clients set them. */
+/** A new key: its owner and its settings, as far as the service lets clients set them. */
 export interface IssueKeyRequest extends KeySettings, Pick<IssueOptions, 'prefix'> {
-  /** The owner of the key. @default the owner that one acts for, where it is one */
+  /** The owner of the key. @default the owner that the caller acts for, if there is only one */
   owner?: Owner
 }
 

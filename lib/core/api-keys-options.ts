@@ -39,7 +39,7 @@ export interface ApiKeysOptions {
   revocation?: 'exact' | 'bounded'
   /**
    * Tells other processes of changes by message: `redisInvalidation(redis)`. Use it with `memoryRateLimiter()` or
-   * `revocation: 'bounded'`; otherwise every verification asks anyway.
+   * `revocation: 'bounded'`; otherwise every verification asks the limiter anyway.
    */
   invalidation?: Invalidation
   /**
@@ -77,7 +77,7 @@ export interface ApiKeysOptions {
    */
   upgradeDigests?: boolean
   /**
-   * The rate limits of keys that set none of their own.
+   * The rate limits of keys without their own.
    *
    * @default []
    */
@@ -98,7 +98,7 @@ export interface ApiKeysOptions {
     negativeMaxAgeMs?: number
   }
   /**
-   * Returns whether an owner's keys may be used at all. Verification calls it and remembers its answer for
+   * Returns whether an owner's keys may be used at all. Verification calls it and remembers the result for
    * `ownerMaxAgeMs`. If it fails, verification fails with `unavailable`.
    */
   isOwnerActive?: (owner: Owner) => Awaitable<boolean>
@@ -123,8 +123,8 @@ export interface ApiKeysOptions {
   /**
    * The most units of a quota that this process leases from the store beyond what calls need right now. A lease also
    * takes at most a sixteenth of what is left, and at most twice what was used of the previous lease, so rarely used
-   * keys lease little. A crash loses at most one lease per key. With 0 the process leases nothing ahead, and every call
-   * writes to the store.
+   * keys lease little. A crash loses at most one lease per key. With 0 the process leases nothing in advance, and every
+   * call writes to the store.
    *
    * @default 1_000
    */
@@ -137,7 +137,7 @@ export interface ApiKeysOptions {
    * @default 5_000
    */
   quotaLeaseMs?: number
-  /** How to batch uses before writing them to the store. */
+  /** How to gather uses before writing them to the store. */
   usage?: {
     /**
      * How long to gather uses before a write, in milliseconds, at most 30,000. Two kinds of use are written at once:

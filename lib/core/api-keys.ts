@@ -33,7 +33,7 @@ export interface ApiKeys
   extends KeyManagement,
     Required<Omit<ApiKeyVerifier, 'isImportedKey'>>,
     Pick<ApiKeyVerifier, 'isImportedKey'> {
-  /** The rate limits of keys that set none of their own: the option `rateLimits`. */
+  /** The rate limits of keys without their own: the option `rateLimits`. */
   readonly rateLimits: readonly RateLimit[]
   /**
    * Finishes the work that earlier requests left behind: writes uses and unspent leased units, counts failed attempts,
@@ -41,7 +41,7 @@ export interface ApiKeys
    * functions. You can call it at any time, several times at once, and after `close()`.
    *
    * @throws LatchkeyError `unavailable` when something could not be written within `timeoutMs`. A `fault` event says
-   * why. It stays in memory and goes with the next write.
+   * why. It stays in memory, and the next write includes it.
    * @example
    * const response = await app.fetch(request)
    * await keys.flush()

@@ -18,7 +18,7 @@ interface Change {
 /**
  * What happened, for audit logs and metrics. No event holds a key, a digest or a header value.
  *
- * A refusal names its precise reason here and only here: clients get one answer for every kind of bad key.
+ * A refusal names its precise reason here and only here: clients get the same answer for every kind of bad key.
  */
 export type ApiKeyEvent =
   | ({ readonly type: 'key.issued' | 'key.imported' } & Change)
@@ -67,7 +67,7 @@ export type ApiKeyEvent =
       readonly by: string | null
     }
   | {
-      /** A key was refused, or something like a key came in the wrong place. */
+      /** A key was refused, or text that looks like a key came in the wrong place. */
       readonly type: 'key.refused'
       readonly at: Date
       readonly code:
@@ -88,7 +88,7 @@ export type ApiKeyEvent =
       readonly keyId: string | null
       /** The owner of the record; null when there is none. */
       readonly owner: Owner | null
-      /** The client's address, without a port; null where none can be read. */
+      /** The client's address, without a port; null if there is none. */
       readonly ip: string | null
     }
   | {

@@ -16,10 +16,11 @@ export interface InvalidationListener {
 
 /**
  * Tells every process about changes: the interface that `redisInvalidation()` implements. It shortens how long a
- * process may use a record that another has changed. The cache's age stays the bound, since a message may be lost.
+ * process may use a record that another process has changed. A message may be lost, so the cache's age remains the
+ * limit.
  */
 export interface Invalidation {
-  /** What processes must share to hear each other; works like `sharedAs` of a `RateLimiter`. */
+  /** What processes must share to receive each other's messages; works like `sharedAs` of a `RateLimiter`. */
   readonly sharedAs?: string
   /** Tells the other processes. */
   publish(keys: readonly KeyVersion[]): Awaitable<void>

@@ -17,7 +17,7 @@ export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<Use
 }
 
 /**
- * Middleware that passes requests with a valid key, sets `req.apiKey` and `req.user`, and marks the request as
+ * Middleware that lets in requests with a valid key, sets `req.apiKey` and `req.user`, and marks the request as
  * authenticated by key.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.

@@ -27,7 +27,7 @@ declare global {
     interface Request {
       /** The key that authenticated the request. */
       apiKey?: ApiKey | undefined
-      /** How the request was authenticated. Assigning to it does not change what guards decide by. */
+      /** How the request was authenticated. Assigning to it has no effect on guards. */
       authMethod?: AuthMethod | undefined
     }
   }

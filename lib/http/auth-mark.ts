@@ -6,7 +6,7 @@ import { type AuthMark, stateOf } from './request-state.ts'
 declare global {
   namespace Latchkey {
     /**
-     * Registers the application's user type, once, for every door of this package:
+     * Registers the application's user type, once, for every entry point of this package:
      *
      * ```ts
      * declare global {

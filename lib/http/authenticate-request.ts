@@ -32,8 +32,8 @@ import { type RequestLike, rawRequest, setUser } from './raw-request.ts'
 import { type Admission, type MisplacedKey, stateOf } from './request-state.ts'
 
 /**
- * The options that `apiKeyAuth` of Express and Koa and `ApiKeyStrategy` have in common, by the same names. Declare those
- * that every route shares once, and spread them.
+ * The options that `apiKeyAuth` of Express and Koa and `ApiKeyStrategy` share, under the same names. Write those that
+ * every route shares once, and spread them.
  *
  * @example
  * const shared: AuthenticatorOptions = { realm: 'Acme', resolveUser: (apiKey) => users.find(apiKey.owner.id) }
@@ -43,7 +43,7 @@ import { type Admission, type MisplacedKey, stateOf } from './request-state.ts'
 export interface AuthenticatorOptions<User = unknown> extends CredentialOptions {
   /**
    * Finds the user that a key belongs to; it becomes `req.user`. Null or undefined is a 401, as for an invalid key; a
-   * failure is a 503. Latchkey waits for it without a deadline: set your own on its look-ups.
+   * failure is a 503. Latchkey sets no timeout on it: set one on its queries.
    *
    * @default `req.user` is the key's owner, a frozen `{ type, id }`
    */
@@ -58,7 +58,7 @@ export interface AuthenticatorOptions<User = unknown> extends CredentialOptions 
   prefix?: string | readonly string[]
   /**
    * Which revision of draft-ietf-httpapi-ratelimit-headers the `RateLimit` fields follow. Draft 11 shows every limit;
-   * `'draft-10'` is another name for it, since the syntax is the same. Drafts 7 and 6, for older clients, show one
+   * `'draft-10'` is another name for it, because the syntax is the same. Drafts 7 and 6, for older clients, show one
    * limit: the one with the fewest calls left, and never a quota without a refill. `false` sends none of these fields;
    * `Retry-After` stays.
    *

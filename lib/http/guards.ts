@@ -19,7 +19,7 @@ import { challenge, createChallenges } from './header-fields.ts'
 import { rawRequest } from './raw-request.ts'
 import { stateOf } from './request-state.ts'
 
-/** Checks what earlier middlewares established: null passes the request, an error refuses it. */
+/** Checks what earlier middlewares established: null lets the request in, an error refuses it. */
 export type Guard = (request: object) => LatchkeyError | null
 
 /** How a guard refuses. */
@@ -35,14 +35,14 @@ export interface RefusalOptions {
 
 /**
  * Where a guard looks for a presented key. Without `headers`, `scheme` and `bearer` it looks in the usual places and
- * wherever a middleware of this process reads keys; with any of them, only where they say.
+ * wherever a middleware of this process reads keys; with any of them, only in the places they name.
  */
 export interface SessionGuardOptions extends CredentialOptions, RefusalOptions {
   /** The keys whose prefix and `formats` the option `bearer` uses. */
   keys?: ApiKeyVerifier
   /**
-   * Passes a session even if the request presents a key that no middleware has read, for gateways that add one to every
-   * request. A request whose key was verified or refused never passes.
+   * Lets in a session even if the request presents a key that no middleware has read, for gateways that add one to
+   * every request. A request whose key was verified or refused never gets in.
    *
    * @default false
    */
@@ -67,10 +67,10 @@ export interface AuthGuardOptions extends SessionGuardOptions {
   accept?: readonly AuthMethod[]
 }
 
-/** What a permission guard passes besides keys that have the permissions. */
+/** What a permission guard lets in besides keys that have the permissions. */
 export interface PermissionGuardOptions extends RefusalOptions {
   /**
-   * Ways of authenticating that pass without permissions, which only keys have.
+   * Ways of authenticating that get in without permissions; only keys have permissions.
    *
    * @default []
    */
@@ -79,13 +79,13 @@ export interface PermissionGuardOptions extends RefusalOptions {
   keys?: ApiKeyVerifier
 }
 
-/** Passes a marked session that presents no key, not even an invalid one. */
+/** Lets in a marked session that presents no key, not even an invalid one. */
 export function sessionGuard(options: SessionGuardOptions = {}): Guard {
   checkObject('options', options, [...CREDENTIAL_OPTIONS, 'keys', 'ignorePresentedKey', 'refuseWith'])
   return createAuthGuard({ ...options, accept: ['session'] }, 'requireSession')
 }
 
-/** Passes a verified key that has the required permissions, if any. */
+/** Lets in a verified key that has the required permissions, if any. */
 export function apiKeyGuard(options: ApiKeyGuardOptions = {}): Guard {
   checkObject('options', options, ['permissions', 'keys', 'refuseWith'])
   checkRefuseWith(options.refuseWith)
@@ -95,7 +95,7 @@ export function apiKeyGuard(options: ApiKeyGuardOptions = {}): Guard {
   return keyGuard(permissions, keys, createWarnings('requireApiKey'))
 }
 
-/** Passes the named ways of authenticating; by default, sessions. */
+/** Lets in the named ways of authenticating; by default, sessions. */
 export function authGuard(options: AuthGuardOptions = {}): Guard {
   return createAuthGuard(options, 'requireAuth')
 }

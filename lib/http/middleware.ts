@@ -17,8 +17,8 @@ export interface MiddlewareOptions<User = unknown>
     RefusalOptions,
     Pick<VerifyOptions, 'permissions' | 'cost'> {
   /**
-   * Whether to refuse a request without a key. With `false` it passes unauthenticated; a request with an invalid key is
-   * still refused.
+   * Whether to refuse a request without a key. With `false` it gets through unauthenticated; a request with an invalid
+   * key is still refused.
    *
    * @default true
    */

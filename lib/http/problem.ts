@@ -2,7 +2,10 @@ import { type LatchkeyError, titleOf } from '../errors.ts'
 
 /** A problem body of RFC 9457, `application/problem+json`. */
 export interface Problem {
-  /** `urn:problem-type:latchkey:` and the code. It is no address: `docs/errors.md` in the package has a heading for each code. */
+  /**
+   * `urn:problem-type:latchkey:` and the code. It is not a URL: `docs/errors.md` in the package has a heading for each
+   * code.
+   */
   readonly type: string
   readonly title: string
   readonly status: number

@@ -14,14 +14,14 @@ export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<Use
    * Reads the client's address, for `allowedIps` and `lastUsedIp`.
    *
    * @default (ctx) => ctx.ip, which follows Koa's `proxy` setting. Behind a proxy set `maxIpsCount` as well: without it
-   * Koa believes the first address of `X-Forwarded-For`, which is the client's to write.
+   * Koa believes the first address of `X-Forwarded-For`, which the client writes.
    */
   ip?: (ctx: Context) => string | undefined
 }
 
 /**
- * Middleware that passes requests with a valid key, sets `ctx.state.apiKey` and `ctx.state.user`, and marks the request
- * as authenticated by key.
+ * Middleware that lets in requests with a valid key, sets `ctx.state.apiKey` and `ctx.state.user`, and marks the
+ * request as authenticated by key.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example

@@ -15,7 +15,7 @@ import {
 import { refuse } from './refuse.ts'
 
 /**
- * Passes only a login session that `markSession()` has marked, and refuses every request that presents a key, even an
+ * Lets in only a login session that `markSession()` has marked, and refuses every request that presents a key, even an
  * invalid one: 401 `authentication_required` without a login, otherwise 403 `session_required`.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
@@ -27,7 +27,7 @@ export function requireSession(options?: SessionGuardOptions): Middleware<unknow
 }
 
 /**
- * Passes only a request that an API key has authenticated: 401 `missing_key` for an unauthenticated request, otherwise
+ * Lets in only a request that an API key has authenticated: 401 `missing_key` for an unauthenticated request, otherwise
  * 403 `api_key_required`. With `permissions`, 403 `insufficient_permissions` names what the key lacks.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
@@ -39,7 +39,7 @@ export function requireApiKey(options?: ApiKeyGuardOptions): Middleware<unknown,
 }
 
 /**
- * Passes a request that was authenticated in one of the accepted ways; by default, only sessions.
+ * Lets in a request that was authenticated in one of the accepted ways; by default, only sessions.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
@@ -50,7 +50,7 @@ export function requireAuth(options?: AuthGuardOptions): Middleware<unknown, unk
 }
 
 /**
- * Passes a key that has the permissions. Sessions have none: it refuses them unless `accept` allows them.
+ * Lets in a key that has the permissions. Sessions have none: it refuses them unless `accept` allows them.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example

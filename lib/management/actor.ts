@@ -22,8 +22,8 @@ export interface Actor {
    */
   readonly owners?: readonly ActorOwner[]
   /**
-   * Whether the actor manages the keys of every owner. `can` and `clientFields` do not bind an admin; `grantable` does, if you
-   * set it.
+   * Whether the actor manages the keys of every owner. `can` and `clientFields` do not restrict an admin; `grantable`
+   * does, if you set it.
    *
    * @default false
    */
@@ -34,7 +34,7 @@ export interface Actor {
    * addresses, higher or fewer rate limits, more quota, and enabling, reviving or rotating it. Set `grantable` for actors whose keys
    * have permissions; otherwise they can neither issue nor rotate such keys. Each entry of `owners` may have its own `grantable`.
    *
-   * No wildcard covers the permissions of the library itself: to let an actor grant `{ 'api-keys': ['verify'] }`, name it beside
+   * No wildcard covers Latchkey's own permissions: to let an actor grant `{ 'api-keys': ['verify'] }`, name it next to
    * `{ '*': ['*'] }`.
    *
    * @default anything for an admin, nothing for everybody else

@@ -22,7 +22,7 @@ export interface ApiKeyRouterOptions extends KeyManagementApiOptions<Context> {
    * Reads the client's address, for keys with `allowedIps`.
    *
    * @default (ctx) => ctx.ip, which follows Koa's `proxy` setting. Behind a proxy set `maxIpsCount` as well: without it
-   * Koa believes the first address of `X-Forwarded-For`, which is the client's to write.
+   * Koa believes the first address of `X-Forwarded-For`, which the client writes.
    */
   ip?: (ctx: Context) => string | undefined
 }

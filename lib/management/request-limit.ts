@@ -12,17 +12,17 @@ export interface RequestLimitOptions {
    */
   limit?: number
   /**
-   * How many `verify` requests a key may make within the window. It bounds how fast a caller can guess keys. It also counts requests
-   * for keys that strangers send to the caller, so set it well above the expected load.
+   * How many `verify` requests a key may make within the window. It limits how fast a caller can guess keys. It also
+   * counts requests for keys that strangers send to the caller, so set it well above the expected load.
    *
    * @default 60_000
    */
   verify?: number
   /**
-   * For how many invalid keys a caller of `verify` gets an answer within the window; for further ones it gets `too_many_failures`.
-   * Valid keys still get an answer, so nobody can turn a service off by sending invalid ones. This limit signals that something is
-   * wrong; it does not bound guessing. The length of a key, `verify` above, the rate limits of the caller's key, and `failedAttempts`
-   * for each `ip` do.
+   * For how many invalid keys a caller of `verify` gets an answer within the window; for further ones it gets
+   * `too_many_failures`. Valid keys still get an answer, so nobody can turn a service off by sending invalid ones. This
+   * limit signals that something is wrong; it does not limit guessing. The length of a key, `verify` above, the rate
+   * limits of the caller's key, and `failedAttempts` for each `ip` do.
    *
    * @default 1_000
    */

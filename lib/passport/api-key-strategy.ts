@@ -44,8 +44,8 @@ export interface ApiKeyStrategyOptions<User = unknown> extends AuthenticatorOpti
   passReqToCallback?: boolean
   /**
    * What happens on a refusal with 400, 401 or 403. `'error'` passes an error with status, code and headers to the
-   * error handlers; `apiKeyErrorHandler()` answers it with a problem body. `'fail'` is Passport's own way: the next
-   * strategy of an array such as `['apikey', 'jwt']` takes over, or Passport answers with a plain body. 429 and 503 are
+   * error handlers; `apiKeyErrorHandler()` answers it with a problem body. `'fail'` is Passport's own behaviour: it
+   * tries the next strategy of an array such as `['apikey', 'jwt']`, or answers with a plain body. 429 and 503 are
    * always errors.
    *
    * @default 'error'

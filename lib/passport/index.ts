@@ -30,7 +30,7 @@ export type { PassportRequest } from './strategy-base.ts'
 declare module 'passport' {
   // An overload by name: any other strategy, such as `local`, ignores `permissions` and lets everybody in.
   interface Authenticator<InitializeRet, AuthenticateRet, AuthorizeRet, AuthorizeOptions> {
-    /** Authenticates by API key. `permissions` and `cost` are what the route requires of the key. */
+    /** Authenticates by API key. `permissions` and `cost` are the route's requirements for the key. */
     authenticate(
       strategy: 'apikey' | ['apikey', ...string[]] | [...string[], 'apikey'],
       options: ApiKeyAuthenticateOptions,
@@ -45,7 +45,7 @@ declare global {
     interface Request {
       /** The key that authenticated the request. */
       apiKey?: ApiKey | undefined
-      /** How the request was authenticated. Assigning to it does not change what guards decide by. */
+      /** How the request was authenticated. Assigning to it has no effect on guards. */
       authMethod?: AuthMethod | undefined
     }
   }

@@ -63,7 +63,7 @@ export interface RemoteApiKeysOptions {
    */
   charge?: boolean
   /**
-   * The prefix of the keys that the service issues. It tells keys from other bearer tokens.
+   * The prefix of the keys that the service issues. It distinguishes keys from other bearer tokens.
    *
    * @default none
    */
@@ -92,7 +92,7 @@ export interface RemoteApiKeysOptions {
   /**
    * The time, for tests.
    *
-   * @default the machine's clock, for expiry; answers age by one that nobody sets
+   * @default the machine's clock, for expiry; a monotonic clock for the age of answers
    */
   clock?: Clock
 }

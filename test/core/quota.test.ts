@@ -304,7 +304,10 @@ describe('a quota of the wrong shape', () => {
     ['"quota.refill.everyMs" must be an integer from 1000', refilled({ amount: 1, everyMs: 999 })],
     ['"quota.refill.everyMs"', refilled({ amount: 1, everyMs: 3_661 * DAY })],
     ['either "everyMs" or "per", not both', refilled({ amount: 1, everyMs: 1_000, per: 'day' })],
-    ['"quota.refill.timeZone" is allowed only with "per"', refilled({ amount: 1, everyMs: 1_000, timeZone: 'UTC' })],
+    [
+      '"quota.refill.timeZone" is allowed only with "per"',
+      refilled({ amount: 1, everyMs: 1_000, timeZone: 'UTC' }),
+    ],
     ['"quota.refill.timeZone" must be an IANA', refilled({ amount: 1, per: 'day', timeZone: 'Mars' })],
     ['"quota.refill" has no option "every"', refilled({ amount: 1, every: 1_000 })],
   ])('is refused: %s', async (message, quota) => {

@@ -102,9 +102,7 @@ describe('a store that ignores "expiresBefore"', () => {
     )
     const expiresBefore = new Date(clock.now() + 60_000)
     await expect(keys.list({ expiresBefore })).rejects.toEqual(UNAVAILABLE)
-    const error = new TypeError(
-      'the store returned a key that does not expire before the requested time',
-    )
+    const error = new TypeError('the store returned a key that does not expire before the requested time')
     expect(eventsOf('fault')).toMatchObject([{ operation: 'store', error }])
     for (const { id } of (await keys.list()).apiKeys) {
       await keys.update(id, { expiresAt: new Date(clock.now() + 60_000) })

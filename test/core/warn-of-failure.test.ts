@@ -65,9 +65,7 @@ it('claims no 503 where an old table only keeps the configuration from being com
   store.fail('agree', rejects(new LatchkeyError('not_migrated', 'run migrate(store)')))
   const { key } = await issueKey(keys)
   await expect(keys.verify(key)).resolves.toMatchObject({ ok: true })
-  expect(warnings()).toEqual([
-    expect.stringMatching(/run migrate\(store\).*Requests that need it get a 503/),
-  ])
+  expect(warnings()).toEqual([expect.stringMatching(/run migrate\(store\).*Requests that need it get a 503/)])
 })
 
 it('tells of each part by itself', async () => {

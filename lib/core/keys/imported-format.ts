@@ -21,7 +21,7 @@ export interface KeyFormat {
   /**
    * Returns the text that finds this key's record, 1 to 200 characters; null if the key does not have this format. It
    * receives every presented text that is neither a native key nor a JWT, before any I/O: test the whole shape, so that
-   * other tokens pass by. The result must be unique for each key and must never change. It need not be secret.
+   * it ignores other tokens. The result must be unique for each key and must never change. It need not be secret.
    */
   lookup(key: string): string | null
 }

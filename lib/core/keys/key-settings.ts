@@ -25,7 +25,7 @@ export interface KeySettings {
    */
   rateLimits?: readonly RateLimit[] | null
   /**
-   * How many calls the key has in all. Needs a store with `swapQuota`.
+   * How many calls the key has in total. Needs a store with `swapQuota`.
    *
    * @default null (unlimited)
    */

@@ -24,12 +24,12 @@ export type KeyChange = Partial<
   /**
    * Sets the quota of the key's lineage to `startQuota(quota, existing, updatedAt)`, where `existing` is the current
    * one, in the same atomic step. Null removes the quota but keeps its epoch: `existing` of the next quota is the
-   * removed one, so units that a process still holds from it are worth nothing.
+   * removed one, so units that a process still holds from it are void.
    */
   readonly quota?: Quota | null
 }
 
-/** What to clear of a person on a key that stays. An absent member stays as it is. */
+/** What to clear about a person on a key that stays. An absent member stays as it is. */
 export interface Forgetting {
   readonly createdBy?: null
   readonly revokedBy?: null
@@ -207,8 +207,8 @@ export interface KeyStore {
 
   /**
    * The same for several lineages, each at most once, for stores that swap many faster together. Each swap succeeds or
-   * fails by itself; the results are in the order of the swaps. It rejects if it does not know the result of any one of
-   * them.
+   * fails independently; the results are in the order of the swaps. It rejects if it does not know the result of any
+   * one of them.
    */
   swapQuotas?(swaps: readonly QuotaSwap[]): Promise<readonly QuotaSwapResult[]>
 

@@ -11,7 +11,7 @@ import { BOUNDS } from './bounds.ts'
  * `*` as an action stands for every action on that resource, `*` as a resource for every resource: `{ projects: ['*']
  * }`, `{ '*': ['read'] }`, `{ '*': ['*'] }`. There are no other wildcards: `proj*` is a name.
  *
- * The resource `api-keys` belongs to Latchkey, and no wildcard covers it: write `{ 'api-keys': ['verify'] }` out.
+ * The resource `api-keys` belongs to Latchkey, and no wildcard covers it: name `{ 'api-keys': ['verify'] }` explicitly.
  */
 export type Permissions = Readonly<Record<string, readonly string[]>>
 

@@ -43,7 +43,7 @@ export interface Quota {
  *
  * A process leases units: it moves them from `remaining` to `allotted`, spends them in memory, and moves unspent ones
  * back to `remaining`. `allotted` never falls, so no state occurs twice within an epoch. Setting or refilling the quota
- * begins a new epoch, which makes leases of the old one worthless.
+ * begins a new epoch, which voids leases of the old one.
  */
 export interface QuotaRecord {
   /** Units that no process has leased. */

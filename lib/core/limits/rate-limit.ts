@@ -4,7 +4,7 @@ import { BOUNDS, checkBounded } from '../keys/bounds.ts'
 import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
 
 /**
- * One limit on how often a key may be used. A key may have several; a call passes all of them or spends nothing.
+ * One limit on how often a key may be used. A key may have several; a call either fits all of them or spends nothing.
  *
  * - `windowMs` alone: a fixed window that opens with the first call after the previous one ended.
  * - `windowMs` and `burst`: a token bucket that holds `burst` calls and refills at `limit` per `windowMs`. In any
@@ -196,7 +196,11 @@ function compileRateLimit(path: string, value: unknown): CompiledLimit {
   const limit = checkBounded(`${path}.limit`, given.limit, BOUNDS.limit)
   if (given.per !== undefined) return compileCalendar(path, name, limit, given)
   if (given.timeZone !== undefined)
-    throw new OptionError(`${path}.timeZone`, 'be used only with "per"', `"${path}.timeZone" is allowed only with "per"`)
+    throw new OptionError(
+      `${path}.timeZone`,
+      'be used only with "per"',
+      `"${path}.timeZone" is allowed only with "per"`,
+    )
   const windowMs = checkBounded(`${path}.windowMs`, given.windowMs, BOUNDS.windowMs)
   const bucket = given.burst !== undefined
   const capacity = bucket ? checkBounded(`${path}.burst`, given.burst, BOUNDS.burst) : limit

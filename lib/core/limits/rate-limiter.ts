@@ -24,7 +24,7 @@ export type LimitAnswer =
       /** When it was spent, by the limiter's clock, for a refund; null if there is nothing to refund. */
       readonly chargedAt: number | null
     }
-  /** A rate limit refused; nothing is spent. `retryAfterMs` is null if the cost can never pass. */
+  /** A rate limit refused; nothing is spent. `retryAfterMs` is null if the cost never fits. */
   | {
       readonly outcome: 'limited'
       readonly limits: readonly LimitState[]

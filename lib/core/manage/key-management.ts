@@ -4,9 +4,9 @@ import type { KeySettings } from '../keys/key-settings.ts'
 import type { KeyOrder } from '../keys/key-store.ts'
 import type { ApiKey, KeyStatus, Owner } from '../keys/record.ts'
 
-/** A new key. This is the only time its text can be read. */
+/** A new key. You can read its text only now. */
 export interface IssuedKey {
-  /** The key to hand out. It is stored nowhere. */
+  /** The key to hand out. Latchkey does not store it. */
   readonly key: string
   readonly apiKey: ApiKey
 }
@@ -310,7 +310,7 @@ export interface KeyManagement {
   list(options?: ListOptions): Promise<ApiKeyPage>
   /**
    * Counts keys; with a selection, the keys that `list` would show on all its pages. PostgreSQL, MySQL, MariaDB and
-   * SQLite count for themselves. With Redis, or your own store without `count`, Latchkey reads the keys, 1,000 at a
+   * SQLite count in the database. With Redis, or your own store without `count`, Latchkey reads the keys, 1,000 at a
    * time.
    *
    * @throws TypeError when a member of the selection is wrong.
@@ -324,8 +324,8 @@ export interface KeyManagement {
    * The count includes revoked and expired keys: a key whose pepper is missing cannot be verified, and the answer is
    * 503 rather than 401.
    *
-   * It reads every key, 1,000 at a time, and may miss a key issued meanwhile. Remove a pepper only once every process
-   * makes new digests under another one.
+   * It reads every key, 1,000 at a time, and may miss a key issued in the meantime. Remove a pepper only once every
+   * process makes new digests under another one.
    *
    * @throws LatchkeyError `unavailable` on a fault.
    * @example
@@ -364,20 +364,20 @@ export interface KeyManagement {
    */
   revoke(id: string, options?: RevokeOptions): Promise<ApiKey>
   /**
-   * Issues a successor with the same settings. The previous key works until `previous.expiresAt`: for `graceMs`, 24 hours
-   * by default, but never longer than it would have. Both keys share their rate limits and quota.
+   * Issues a successor with the same settings. The previous key works until `previous.expiresAt`: for `graceMs`, 24
+   * hours by default, but never longer than it would have otherwise. Both keys share their rate limits and quota.
    *
    * The successor gets the permissions stored with the key; `ownerPermissions` does not reduce them.
    *
    * @throws TypeError when an option is wrong.
    * @throws LatchkeyError `not_found`; `precondition_failed` when `expectedVersion` is not its version; `conflict` when the
-   * key is revoked, expired, rotated already, or was changed meanwhile; `duplicate_key` when a key with this `successorId` exists;
-   * `unavailable` on a fault.
+   * key is revoked, expired or already rotated, or was changed in the meantime; `duplicate_key` when a key with this
+   * `successorId` exists; `unavailable` on a fault.
    */
   rotate(id: string, options?: RotateOptions): Promise<RotatedKey>
   /**
-   * Permanently removes revoked or expired keys; returns how many. It never removes a working key. A key that expired
-   * within the last seconds stays, since some of its uses may not be written yet.
+   * Permanently removes revoked or expired keys; returns how many. It never removes a working key. A key that expired a
+   * few seconds ago stays, because some of its uses may not be written yet.
    *
    * @throws TypeError when an option is wrong, or no option selects keys.
    * @throws LatchkeyError `unavailable` on a fault.
@@ -428,7 +428,7 @@ export interface KeyManagement {
    */
   invalidateOwner(owner: Owner, options?: ChangeOptions): Promise<number>
   /**
-   * Declares this process's configuration right where processes that share its store are configured differently. The
+   * Declares that this process is configured correctly when other processes that share its store differ from it. The
    * fault `configuration_drift` names the difference. By default, the first process to use a pepper, a key prefix or a
    * channel decides for all; only this call overrides that. Call it after you change a key prefix or channel for good,
    * then restart the other processes with the same configuration. Call it for a pepper only if the first secret was the
