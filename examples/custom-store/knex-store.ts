@@ -9,7 +9,7 @@ export function knexStore(knex: Knex): KeyStore {
   return {
     insert: (records) =>
       knex.transaction(async (trx) => {
-        // Everybody locks in the same order, so that no two wait for each other. The upsert locks a lineage that exists:
+        // All calls lock in the same order, so that no two wait for each other. The upsert locks a lineage that exists:
         // `purge` cannot remove it before the new key is there.
         for (const { lineageId, quota } of sorted(records, 'lineageId')) {
           const lineage = { lineage: lineageId, quota: quota && JSON.stringify(quota) }
@@ -107,7 +107,7 @@ export function knexStore(knex: Knex): KeyStore {
 
 /** `least` and `greatest` pass over null: a key that never ends has no end. */
 const END = `least("expiresAt", greatest("createdAt", "lastUsedAt") + "idleExpiryMs" * interval '1 millisecond')`
-/** As `keyStatus` decides it, at a moment. */
+/** The status at a moment, as `keyStatus` decides it. */
 const STATUS = `(case when "revokedAt" is not null then 'revoked' when ${END} <= ? then 'expired'
   when enabled then 'active' else 'disabled' end)`
 const ADD_USE = `update api_keys set "usageCount" = "usageCount" + :count,
@@ -116,7 +116,7 @@ const ADD_USE = `update api_keys set "usageCount" = "usageCount" + :count,
 const IS_QUOTA = `(quota->>'epoch')::bigint = ? and (quota->>'allotted')::bigint = ? and (quota->>'remaining')::bigint = ?`
 const JSON_COLUMNS = ['permissions', 'metadata', 'rateLimits', 'allowedIps']
 
-/** A key joined with what its lineage has. */
+/** A key joined with its lineage. */
 interface Row extends Omit<KeyRecord, 'owner'> {
   ownerType: string
   ownerId: string

@@ -1,8 +1,8 @@
 import type { Knex } from 'knex'
 
 /**
- * Makes the tables of `knexStore`. Ids go by code point (`collate "C"`), which is what a listing promises. Metadata is `json`:
- * `jsonb` refuses texts that hold NUL. A lineage has a row as long as one of its keys has one.
+ * Makes the tables of `knexStore`. Ids are ordered by code point (`collate "C"`), as a listing promises. Metadata is `json`:
+ * `jsonb` refuses texts that hold NUL. A lineage has a row as long as one of its keys does.
  */
 export async function createTables(knex: Knex): Promise<void> {
   await knex.raw(`

@@ -24,11 +24,11 @@ declare module 'express-session' {
 export interface AppOptions {
   keys: ApiKeys
   users: Users
-  /** Where its own pages come from, as browsers write it: `https://app.example`. */
+  /** The origin of its own pages, as browsers write it: `https://app.example`. */
   origin: string
 }
 
-/** An application whose routes take a login session or a key, with a login of its own. */
+/** An application with its own login, whose routes take a login session or a key. */
 export function createApp({ keys, users, origin }: AppOptions): Express {
   const projects = [{ name: 'analytical engine', by: 'ada' }]
   const themes = new Map<string, string>()
@@ -36,7 +36,7 @@ export function createApp({ keys, users, origin }: AppOptions): Express {
   app.disable('x-powered-by')
 
   app.use((_req, res, next) => {
-    // A cache on the way does not know that answers depend on X-Api-Key.
+    // A cache in between does not know that responses depend on X-Api-Key.
     res.setHeader('Cache-Control', 'private')
     next()
   })
@@ -52,9 +52,9 @@ export function createApp({ keys, users, origin }: AppOptions): Express {
     }),
   )
   app.use(markSession({ user: ({ session }) => (session.userId ? users.find(session.userId) : null) }))
-  // Where a key is sent it decides: a bad one is refused here, whatever cookie comes with it.
+  // If the request has a key, the key decides: a bad one is refused here, whatever cookie comes with it.
   app.use(apiKeyAuth(keys, { required: false, resolveUser: ownerFinder(users) }))
-  // Behind whatever proves keys: only a proven one needs no other proof.
+  // After the middleware that verifies keys: only a verified key skips the check.
   app.use(refuseForgery(origin))
 
   app.post('/login', async (req, res, next) => {
@@ -64,7 +64,7 @@ export function createApp({ keys, users, origin }: AppOptions): Express {
       sendProblem(res, 401, 'Wrong name or password')
       return
     }
-    // A new session, so that nobody knows its id who knew the old one.
+    // A new session, so that nobody who knew the old id knows the new one.
     req.session.regenerate((error) => {
       if (error) {
         next(error)
@@ -78,7 +78,7 @@ export function createApp({ keys, users, origin }: AppOptions): Express {
     req.session.destroy((error) => (error ? next(error) : res.status(204).end()))
   })
 
-  // Sessions only: a key changes no settings and makes no keys.
+  // Sessions only: a key cannot change settings or make keys.
   app.use('/keys', ownKeys(keys))
   app
     .route('/settings')
@@ -92,7 +92,7 @@ export function createApp({ keys, users, origin }: AppOptions): Express {
       res.json({ user: userOf(req).username, theme })
     })
 
-  // Either. What a person may do follows from who they are, what a key may do from its permissions.
+  // Either. What a person may do depends on who they are; what a key may do, on its permissions.
   app.get('/me', requirePermissions({ projects: ['read'] }, { accept: ['session'] }), (req, res) => {
     res.json({ user: userOf(req).username, by: getAuth(req).method })
   })

@@ -1,12 +1,12 @@
 import type { CurlLine } from '../express/curl-lines.ts'
 import { DEMO_PASSWORDS } from '../express/users.ts'
 
-/** Commands to paste into a shell, from the top to the bottom. The key is Grace's, the login Ada's. */
+/** Commands to paste into a shell, from top to bottom. The key is Grace's, the login Ada's. */
 export function curlLines(url: string, key: string): CurlLine[] {
   const withKey = `-H 'X-Api-Key: ${key}'`
   const withCookie = '-b cookies.txt'
   const json = "-H 'Content-Type: application/json'"
-  // What a browser says of a page of ours.
+  // What a browser sends from our own page.
   const fromPage = `-H 'Origin: ${url}'`
   const login = JSON.stringify({ username: 'ada', password: DEMO_PASSWORDS.ada })
   const addProject = `${json} -d '{"name":"loom"}'`

@@ -5,11 +5,11 @@ import { sendProblem } from '../express/problem.ts'
 const SAFE_METHODS: readonly string[] = ['GET', 'HEAD', 'OPTIONS']
 
 /**
- * Refuses changes that a page of another site may have made a browser ask for. A browser adds the cookie to such a
- * request by itself, but never a key: a request that a key has authenticated is nobody's forgery.
+ * Refuses changes that a page of another site may have made a browser send. A browser adds the cookie to such a request by
+ * itself, but never a key, so a request that a key has authenticated is not forged.
  *
- * It is the proof that counts. If the mere presence of a key did, junk would skip the check, and the cookie would
- * authenticate. Mount this behind whatever verifies keys.
+ * Only a verified key counts. If the mere presence of a key did, junk would skip the check, and the cookie would
+ * authenticate. Mount this after the middleware that verifies keys.
  */
 export function refuseForgery(origin: string): RequestHandler {
   return (req, res, next) => {
@@ -20,8 +20,8 @@ export function refuseForgery(origin: string): RequestHandler {
 }
 
 /**
- * Reads what a browser says and no page can change: `Sec-Fetch-Site` or, from older ones and where there is no HTTPS,
- * `Origin`. Who says neither proves nothing.
+ * Reads header fields that the browser writes and no page can change: `Sec-Fetch-Site` or, from older browsers and without
+ * HTTPS, `Origin`. A request with neither is refused.
  */
 function isFromOwnPage(req: Request, origin: string): boolean {
   const site = req.get('Sec-Fetch-Site')

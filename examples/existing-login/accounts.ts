@@ -4,14 +4,14 @@ import { promisify } from 'node:util'
 /** Who may log in, by name and password. A real application has a table of them. */
 export interface Accounts<Person> {
   find(id: string): Person | null
-  /** Whoever has this name and password, or null. */
+  /** The person with this name and password, or null. */
   checkPassword(username: string, password: string): Promise<Person | null>
-  /** Puts what is known of somebody in the place of what was known. */
+  /** Replaces the stored person. */
   save(person: Person): void
   remove(id: string): void
 }
 
-/** Keeps people in memory, and of each password only its scrypt hash. */
+/** Keeps people in memory, with only the scrypt hash of each password. */
 export async function createAccounts<Person extends { id: string; username: string }>(
   people: readonly Person[],
   passwords: Readonly<Record<string, string>>,
@@ -29,7 +29,7 @@ export async function createAccounts<Person extends { id: string; username: stri
     find: (id) => known.get(id) ?? null,
     async checkPassword(username, password) {
       const person = [...known.values()].find((one) => one.username === username)
-      // For a name that nobody has, the work is the same, so that the time of the answer says nothing.
+      // For an unknown name, do the same work, so that the response time reveals nothing.
       const { salt, hash } = (person && hashes.get(person.id)) ?? nobodys
       const isRight = timingSafeEqual(await hashPassword(password, salt), hash)
       return isRight && person ? person : null

@@ -11,23 +11,23 @@ export interface AppOptions {
   users: Users
 }
 
-/** An application that has had its login for long, and now has keys. */
+/** An application that already had a login, and now has keys. */
 export function createApp({ keys, users }: AppOptions): Express {
   const notes = new Map<string, string[]>([['u_1', ['weave algebraic patterns']]])
   const app = express()
   app.disable('x-powered-by')
 
   app.use((_req, res, next) => {
-    // A cache on the way does not know that answers depend on X-Api-Key.
+    // A cache in between does not know that responses depend on X-Api-Key.
     res.setHeader('Cache-Control', 'private')
     next()
   })
   app.use(login(users))
-  // What is new with keys: who is logged in is marked as such, and may manage keys.
+  // New with keys: mark the logged-in user, and let them manage keys.
   app.use(markSession())
   app.use('/api-keys', manageKeys(keys, users))
 
-  // Keys only: what programs of the users call.
+  // Keys only: for the users' programs.
   app.use('/notes', apiKeyAuth(keys, { resolveUser: ({ owner }) => findOwner(users, owner) }))
   app.get(
     '/notes',

@@ -1,6 +1,6 @@
 import type { ApiKeyEvent } from 'latchkey'
 
-/** What happened, to which key of whose, and who did it: a line for a log. No event holds a key. */
+/** A log line: what happened, to whose key, and who did it. No event holds a key. */
 export function auditLine(event: ApiKeyEvent): string {
   const words: string[] = [event.type]
   if (event.type === 'key.refused') words.push(event.reason ?? event.code)
@@ -11,7 +11,7 @@ export function auditLine(event: ApiKeyEvent): string {
   return words.join(' ')
 }
 
-/** Writes what happens to keys to the log, and what fails to where faults go. */
+/** Logs what happens to keys to stdout, and faults to stderr. */
 export function logEvent(event: ApiKeyEvent): void {
   if (event.type === 'fault') console.error(event.operation, event.error)
   else console.log(auditLine(event))

@@ -1,7 +1,7 @@
 import type { CurlLine } from '../express/curl-lines.ts'
 import { DEMO_PASSWORDS } from './users.ts'
 
-/** Commands to paste into a shell, from the top to the bottom. The key is Ada's, its id is `id`. */
+/** Commands to paste into a shell, from top to bottom. The key is Ada's, its id is `id`. */
 export function curlLines(url: string, key: string, id: string): CurlLine[] {
   const keys = `${url}/api-keys`
   const withKey = `-H 'X-Api-Key: ${key}'`

@@ -6,10 +6,10 @@ import { ownerOf, type User, type Users } from './users.ts'
 
 const DAY_MS = 86_400_000
 
-/** What keys are for here. Users may also close their accounts: no key ever may, whoever asks for one. */
+/** What keys are for here. Users may also close their accounts, but no key may ever do that. */
 const KEY_PERMISSIONS: Permissions = { notes: ['read', 'write'] }
 
-/** Where users look after their keys, and an administrator after everybody's. */
+/** Users manage their own keys here, and an administrator manages everybody's. */
 export function manageKeys(keys: ApiKeys, users: Users): RequestHandler {
   return apiKeyRouter(keys, {
     actor: (req) => readActor(req, users),
@@ -22,18 +22,18 @@ export function manageKeys(keys: ApiKeys, users: Users): RequestHandler {
   })
 }
 
-/** Who is asking, as the login says: the router itself knows no session. */
+/** The caller, according to the login: the router itself knows no sessions. */
 function readActor(req: Request, users: Users): Actor | null {
   const auth = getAuth<User>(req)
   if (auth.method !== 'session') return null
-  // Looked up anew: the session was read before the body, which may have come slowly.
+  // Look the user up again: the session was read before the body, which may have arrived slowly.
   const user = users.find(auth.user.id)
   return (
     user && {
       id: user.id,
       owners: [ownerOf(user)],
       admin: user.isAdmin,
-      // An administrator holds no permissions here, and so is never shown the text of a key that has any.
+      // An administrator has no permissions to grant here, so never sees the text of a key that has any.
       grantable: user.permissions,
     }
   )

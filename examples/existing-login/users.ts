@@ -1,7 +1,7 @@
 import type { Owner, Permissions } from 'latchkey'
 import { type Accounts, createAccounts } from './accounts.ts'
 
-/** A user, as this application has had them before there were keys. */
+/** A user, as this application had them before it had keys. */
 export interface User {
   readonly id: string
   readonly username: string

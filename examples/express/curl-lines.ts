@@ -3,12 +3,12 @@ import { DEMO_PASSWORDS } from './users.ts'
 export interface CurlLine {
   /** What the line shows. */
   readonly title: string
-  /** The status of its answer, or of its answers in their order. */
+  /** The status of the response, or of the responses in order. */
   readonly expect: string
   readonly command: string
 }
 
-/** Commands to paste into a shell, from the top to the bottom. */
+/** Commands to paste into a shell, from top to bottom. */
 export function curlLines(url: string, key: string): CurlLine[] {
   const withKey = `-H 'X-Api-Key: ${key}'`
   const json = "-H 'Content-Type: application/json'"

@@ -19,7 +19,7 @@ export interface AppOptions {
   users: Users
 }
 
-/** An application that people log in to, and whose API their keys may use. */
+/** An application with a login, and an API for the keys of its users. */
 export function createApp({ keys, users }: AppOptions): Koa {
   const app = new Koa()
   // Signs the session cookie: a random key ends every session with the process.
@@ -61,7 +61,7 @@ export function createApp({ keys, users }: AppOptions): Koa {
     ctx.body = { user: ctx.state.user.username, theme: 'dark' }
   })
 
-  // Either. Where a key is sent it decides: a bad one is refused, whatever cookie comes with it.
+  // Either. If the request has a key, the key decides: a bad one is refused, whatever cookie comes with it.
   router.get(
     '/me',
     apiKeyAuth(keys, { required: false, resolveUser }),
@@ -85,7 +85,7 @@ export function createApp({ keys, users }: AppOptions): Koa {
   return app
 }
 
-/** A cache on the way does not know that answers depend on X-Api-Key. */
+/** A cache in between does not know that responses depend on X-Api-Key. */
 const keepPrivate: Middleware = (ctx, next) => {
   ctx.set('Cache-Control', 'private')
   return next()

@@ -1,7 +1,7 @@
 import { text } from 'node:stream/consumers'
 import type { Context } from 'koa'
 
-/** Reads a small body of JSON; anything else is the client's fault. A form of another site can send none. */
+/** Reads a small JSON body; anything else is the client's fault. A form on another site cannot send JSON. */
 export async function readJson(ctx: Context): Promise<Record<string, unknown>> {
   if (!ctx.is('json')) ctx.throw(415, 'Expected JSON')
   if (!(ctx.request.length <= 10_000)) ctx.throw(413, 'Expected a short body of a known length')

@@ -43,7 +43,7 @@ function readPort(given: string): number {
   return Number(given)
 }
 
-/** Answers requests under way first, and writes down how often the keys were used. */
+/** Lets requests in progress finish first, and stores how often the keys were used. */
 async function close(): Promise<void> {
   const impatience = setTimeout(() => server.closeAllConnections(), 2_000)
   await new Promise((resolve) => server.close(resolve))

@@ -3,22 +3,22 @@ import type { Owner } from 'latchkey'
 import type { BetterAuthRow } from 'latchkey/import'
 import Database from 'libsql'
 
-/** The table `apikey` of better-auth, and whom its keys belong to. Nothing is written to it. */
+/** The table `apikey` of better-auth, and the owners of its keys. It is only read. */
 export interface BetterAuthTable {
-  /** Every row, read by pages: the memory it takes does not grow with the table. */
+  /** Every row, read page by page: memory use does not grow with the table. */
   rows(): Iterable<BetterAuthRow>
-  /** better-auth keeps no type of owner: those of organisations are known by the table `organization`. */
+  /** better-auth stores no owner type: an id in the table `organization` is an organisation. */
   ownerOf(row: BetterAuthRow): Owner
-  /** What has become of a key there: it deletes keys that are revoked, expired or used up. */
+  /** The current state of a key there: better-auth deletes revoked, expired and used-up keys. */
   stateOf(id: string): 'enabled' | 'disabled' | 'deleted'
   close(): void
 }
 
 const PAGE = 1_000
 
-/** @throws Error where there is no such file, or no table `apikey` in it. */
+/** @throws Error if there is no such file, or it has no table `apikey`. */
 export function openBetterAuth(file: string): BetterAuthTable {
-  // The driver would make one.
+  // The driver would create one.
   if (!existsSync(file)) throw new Error(`there is no file ${file}`)
   const database = new Database(file)
   database.exec('pragma query_only = on')

@@ -2,16 +2,16 @@ import type { ApiKeys, ImportFormat, ImportProgress, InvalidImport } from 'latch
 import type { BetterAuthRow } from 'latchkey/import'
 import type { BetterAuthTable } from './better-auth-table.ts'
 
-/** Who has made these keys, as `createdBy` of each says: it tells them from those that were issued since. */
+/** The `createdBy` of imported keys: it distinguishes them from keys issued since. */
 export const IMPORTER = 'import from better-auth'
 
 export interface MigrationListener {
   onProgress(progress: ImportProgress): void
-  /** A row that is no key. The others are imported nevertheless. */
+  /** Receives a row that is not a key. The others are still imported. */
   onInvalid(invalid: InvalidImport): void
 }
 
-/** Imports what is not there yet. It may be run again, after it was interrupted and after more keys were made. */
+/** Imports what is not there yet. You can run it again, after an interruption or when there are more keys. */
 export function migrateKeys(
   table: BetterAuthTable,
   format: ImportFormat<BetterAuthRow>,
@@ -32,8 +32,8 @@ export interface Followed {
 }
 
 /**
- * Stops the keys that were imported and that better-auth has stopped since: what was deleted there is revoked, what was
- * disabled is disabled. It starts none again, and leaves keys that were issued here alone.
+ * Stops imported keys that better-auth has stopped since: it revokes keys deleted there, and disables keys disabled there.
+ * It never restarts a key, and leaves alone keys that were issued here.
  */
 export async function followChanges(table: BetterAuthTable, keys: ApiKeys): Promise<Followed> {
   const followed = { revoked: 0, disabled: 0 }

@@ -37,7 +37,7 @@ async function main(): Promise<void> {
   })
   const store = sqliteStore(target)
   await migrate(store)
-  // The application gets the same `formats`, or its imported keys are no keys to it.
+  // Give the application the same `formats`, or it does not recognise its imported keys.
   const keys = createApiKeys({
     store,
     rateLimiter: memoryRateLimiter(),

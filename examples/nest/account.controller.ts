@@ -16,7 +16,7 @@ import { Public, RequireSession, RequireSessionOrKey } from './permissions.decor
 import { USERS } from './tokens.ts'
 import type { User, Users } from './users.ts'
 
-/** What people do who log in, beside a route of each other kind. */
+/** Routes for people who log in, and one route of each other kind. */
 @Controller()
 export class AccountController {
   constructor(@Inject(USERS) private readonly users: Users) {}
@@ -32,7 +32,7 @@ export class AccountController {
     }
     const user = this.users.checkPassword(username, password)
     if (!user) throw new UnauthorizedException()
-    // A new session: nobody who knew the old one's id is logged in along.
+    // A new session, so that nobody who knew the old id is logged in too.
     await new Promise<void>((resolve, reject) => {
       req.session.regenerate((error: unknown) => (error ? reject(error) : resolve()))
     })
@@ -48,7 +48,7 @@ export class AccountController {
     return { user: auth.user.username, theme: 'dark' }
   }
 
-  /** Either: where a key is sent, it decides. */
+  /** Either. If the request has a key, the key decides. */
   @Get('me')
   @RequireSessionOrKey()
   me(@CurrentAuth() auth: Auth<User>) {
@@ -57,7 +57,7 @@ export class AccountController {
     throw new Error('This route needs its guard')
   }
 
-  /** Any good key: the application's guard asks for one wherever nothing else is said. */
+  /** Any valid key: without a decorator, the global guard requires one. */
   @Get('key')
   key(@Req() req: Request) {
     return { name: req.apiKey?.name }

@@ -9,12 +9,12 @@ import { httpOf, runMiddleware } from './run-middleware.ts'
 import { API_KEYS } from './tokens.ts'
 
 /**
- * Requests that the guard has let pass, and to which route: as a global guard and a route's own it runs twice. A handler
- * may pass its request on to another route, which asks for something else, and two controllers may inherit one handler.
+ * Requests that the guard has let in, and for which route: as a global guard and as a route's own it runs twice. A handler
+ * may pass its request on to another route with another requirement, and two controllers may inherit one handler.
  */
 const admitted = new WeakMap<object, { readonly handler: unknown; readonly controller: unknown }>()
 
-/** Lets requests with a good key pass that holds what `@RequirePermissions()` asks for. */
+/** Lets in requests with a valid key that has the permissions of `@RequirePermissions()`. */
 @Injectable()
 export class ApiKeyAuthGuard extends AuthGuard('apikey') {
   private readonly requireApiKey: RequestHandler
@@ -34,14 +34,14 @@ export class ApiKeyAuthGuard extends AuthGuard('apikey') {
     const earlier = admitted.get(request)
     if (earlier?.handler === route.handler && earlier.controller === route.controller) return true
     await super.canActivate(context)
-    // Passport also goes on where a strategy decides nothing, and its strategies are shared by all of a process: what
-    // counts is that these keys have verified the request's.
+    // Passport also continues when a strategy decides nothing, and the whole process shares its strategies. So check that
+    // these keys have verified the key of the request.
     await runMiddleware(this.requireApiKey, context)
     admitted.set(request, route)
     return true
   }
 
-  /** What the strategy is to ask of the key; a key that lacks a permission is refused before it is charged. */
+  /** What the strategy requires of the key. It refuses a key that lacks a permission before it charges it. */
   override getAuthenticateOptions(context: ExecutionContext) {
     const access = accessOf(this, 'apikey', context)
     const cost = costOf(this.reflector, context)

@@ -15,7 +15,7 @@ export class ApiKeyStrategy extends PassportStrategy(Strategy, 'apikey') {
     super({ keys, refuseWith: 'error' })
   }
 
-  /** Whom the key stands for; it becomes `req.user`. Null is a 401, an error a 503 that tells nothing of it. */
+  /** The user the key belongs to; it becomes `req.user`. Null is a 401, an error a 503 that reveals nothing. */
   validate(apiKey: ApiKey): User | null {
     return apiKey.owner.type === 'user' ? this.users.find(apiKey.owner.id) : null
   }

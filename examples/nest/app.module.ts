@@ -31,14 +31,14 @@ export class AppModule implements NestModule {
   static register({ keys, users }: AppParts): DynamicModule {
     return {
       module: AppModule,
-      // So that the guards of every module find the keys.
+      // Global, so that the guards of every module find the keys.
       global: true,
       controllers: [AccountController, ProjectsController],
       providers: [
         { provide: API_KEYS, useValue: keys },
         { provide: USERS, useValue: users },
         ApiKeyStrategy,
-        // Every route needs a key that does not say otherwise.
+        // Every route without a decorator needs a key.
         { provide: APP_GUARD, useClass: ApiKeyAuthGuard },
         { provide: APP_FILTER, useClass: ProblemFilter },
       ],
@@ -66,7 +66,7 @@ export class AppModule implements NestModule {
   }
 }
 
-/** A cache on the way does not know that answers depend on X-Api-Key. */
+/** A cache in between does not know that responses depend on X-Api-Key. */
 const keepPrivate: RequestHandler = (_req, res, next) => {
   res.setHeader('Cache-Control', 'private')
   next()

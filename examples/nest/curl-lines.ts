@@ -1,7 +1,7 @@
 import type { CurlLine } from '../express/curl-lines.ts'
 import { DEMO_LOGIN } from './users.ts'
 
-/** Commands to paste into a shell, from the top to the bottom. */
+/** Commands to paste into a shell, from top to bottom. */
 export function curlLines(url: string, key: string): CurlLine[] {
   const withKey = `-H 'X-Api-Key: ${key}'`
   const json = "-H 'Content-Type: application/json'"

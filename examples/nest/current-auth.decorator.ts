@@ -4,7 +4,7 @@ import { httpOf } from './run-middleware.ts'
 import type { User } from './users.ts'
 
 /**
- * Who is asking, and how that was proven. Narrow on `method`.
+ * Who made the request, and how they authenticated. Narrow on `method`.
  *
  * @example
  * whoAmI(@CurrentAuth() auth: Auth<User>) {}

@@ -8,10 +8,10 @@ import { SessionGuard } from './session.guard.ts'
 import { SessionOrKeyGuard } from './session-or-key.guard.ts'
 
 /**
- * Asks for an API key with these permissions, on a handler or on all of a controller's. What a handler says replaces what
- * its controller says. It brings its guard along.
+ * Requires an API key with these permissions, on a handler or on all handlers of a controller. A handler's requirement
+ * replaces its controller's. It applies its guard.
  *
- * @throws TypeError where this is no requirement, when the class is loaded
+ * @throws TypeError if the requirement is invalid, when the class is loaded
  * @example
  * @RequirePermissions({ projects: ['read'] })
  */
@@ -20,24 +20,24 @@ export function RequirePermissions(permissions: PermissionRequirement) {
   return letIn({ by: 'apikey', permissions }, ApiKeyAuthGuard)
 }
 
-/** Asks for any good API key. It brings its guard along. */
+/** Requires any valid API key, and applies its guard. */
 export function RequireKey() {
   return letIn({ by: 'apikey' }, ApiKeyAuthGuard)
 }
 
-/** Asks for a login session, and refuses keys. It brings its guard along. */
+/** Requires a login session and refuses keys, and applies its guard. */
 export function RequireSession() {
   return letIn({ by: 'session' }, SessionGuard)
 }
 
-/** Asks for a login session or any good key. It brings its guard along. */
+/** Requires a login session or any valid key, and applies its guard. */
 export function RequireSessionOrKey() {
   return letIn({ by: 'either' }, SessionOrKeyGuard)
 }
 
 /**
- * Lets everybody in, past a guard of the controller or of the whole application. A guard that `@UseGuards()` binds here,
- * or on a handler of this controller, stays.
+ * Lets everybody in, past a guard of the controller or of the whole application. A guard bound with `@UseGuards()` here, or
+ * on a handler of this controller, stays active.
  */
 export function Public() {
   return letIn({ by: 'anybody' })
@@ -47,7 +47,7 @@ function letIn(access: RouteAccess, ...guards: Type<CanActivate>[]): MethodDecor
   return applyDecorators(refuseSecond, Access(access), ...guards.map((guard) => UseGuards(guard)))
 }
 
-/** Of two on one handler or controller, the upper would silently replace the lower. */
+/** With two on one handler or controller, the upper would silently replace the lower. */
 function refuseSecond(target: object, _name?: unknown, descriptor?: PropertyDescriptor): void {
   if (!Reflect.hasOwnMetadata(Access.KEY, descriptor?.value ?? target)) return
   throw new TypeError(

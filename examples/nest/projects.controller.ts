@@ -7,7 +7,7 @@ import type { User } from './users.ts'
 
 const projects = [{ name: 'analytical engine', addedBy: 'u_1' }]
 
-/** Keys only: what a handler does not say, its controller does. */
+/** Keys only. A handler without a requirement uses its controller's. */
 @Controller('projects')
 @RequirePermissions({ projects: ['read'] })
 export class ProjectsController {

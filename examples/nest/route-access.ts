@@ -4,14 +4,14 @@ import { GUARDS_METADATA } from '@nestjs/common/constants.js'
 import { Reflector } from '@nestjs/core'
 import type { PermissionRequirement } from 'latchkey'
 
-/** Whom a route lets in. */
+/** What a route lets in. */
 export type RouteAccess =
   | { readonly by: 'apikey'; readonly permissions?: PermissionRequirement }
   | { readonly by: 'session' }
   | { readonly by: 'either' }
   | { readonly by: 'anybody' }
 
-/** Used by `@RequirePermissions()` and its like, which bring the guard along that enforces it. */
+/** For `@RequirePermissions()` and similar decorators, which apply the guard that enforces them. */
 export const Access = Reflector.createDecorator<RouteAccess>()
 
 const Units = Reflector.createDecorator<number>()
@@ -19,7 +19,7 @@ const Units = Reflector.createDecorator<number>()
 /**
  * How many units of every limit and of the quota a request with a key spends; 0 spends nothing. Without it, 1.
  *
- * @throws TypeError where this is no such number, when the class is loaded
+ * @throws TypeError if the number is invalid, when the class is loaded
  */
 export function Cost(units: number): MethodDecorator & ClassDecorator {
   if (!Number.isSafeInteger(units) || units < 0) {
@@ -29,8 +29,8 @@ export function Cost(units: number): MethodDecorator & ClassDecorator {
 }
 
 /**
- * What `guard`, which lets in by `by`, is to ask of a request: what the handler says or, where it says nothing, its
- * controller. The two are never mixed. A guard that stands on a handler itself is not silenced by its controller.
+ * What `guard`, which handles the method `by`, requires of a request: the handler's requirement or, without one, its
+ * controller's. The two are never combined. A controller does not switch off a guard on its handler.
  */
 export function accessOf(guard: CanActivate, by: RouteAccess['by'], context: ExecutionContext): RouteAccess {
   let isBound = false
@@ -46,7 +46,7 @@ export function costOf(reflector: Reflector, context: ExecutionContext): number 
   return reflector.getAllAndOverride(Units, [context.getHandler(), context.getClass()])
 }
 
-/** The handler, its controller, and the classes that this one extends. */
+/** The handler, its controller, and the classes that the controller extends. */
 function* levelsOf(context: ExecutionContext): Generator<object> {
   yield context.getHandler()
   let level: unknown = context.getClass()
@@ -56,7 +56,7 @@ function* levelsOf(context: ExecutionContext): Generator<object> {
   }
 }
 
-/** Whether `@UseGuards()` stands here for this guard. Nest copies what a base class has before what is a class's own. */
+/** Whether `@UseGuards()` here names this guard. Nest puts the guards of a base class before those of the class itself. */
 function isBoundOn(target: object, guard: CanActivate): boolean {
   const bound: unknown[] = Reflect.getOwnMetadata(GUARDS_METADATA, target) ?? []
   const inherited: unknown[] = Reflect.getMetadata(GUARDS_METADATA, Object.getPrototypeOf(target)) ?? []

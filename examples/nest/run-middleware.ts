@@ -1,7 +1,7 @@
 import type { ExecutionContext } from '@nestjs/common'
 import type { Request, RequestHandler, Response } from 'express'
 
-/** Runs a middleware that either passes the request on or hands over an error; the error is thrown. */
+/** Runs a middleware, and throws the error that it passes to `next`, if any. */
 export function runMiddleware(middleware: RequestHandler, context: ExecutionContext): Promise<void> {
   const http = httpOf(context)
   return new Promise((resolve, reject) => {
@@ -10,7 +10,7 @@ export function runMiddleware(middleware: RequestHandler, context: ExecutionCont
   })
 }
 
-/** @throws for messages of WebSockets, microservices and GraphQL, which have no request of their own to authenticate. */
+/** @throws for WebSocket, microservice and GraphQL messages, which have no HTTP request to authenticate. */
 export function httpOf(context: ExecutionContext): ReturnType<ExecutionContext['switchToHttp']> {
   const type = context.getType<string>()
   if (type !== 'http')

@@ -16,7 +16,7 @@ start().catch((error: unknown) => {
 async function start(): Promise<void> {
   const port = process.env.PORT || '3000'
   if (!/^\d+$/.test(port) || Number(port) > 65_535) throw new Error('PORT must be a number from 0 to 65535')
-  // A real application keeps its keys in a database: here they end with the process.
+  // A real application keeps its keys in a database. Here they end with the process.
   const keys = createApiKeys({
     store: memoryStore(),
     rateLimiter: memoryRateLimiter(),
@@ -36,7 +36,7 @@ async function start(): Promise<void> {
   app.disable('x-powered-by')
   await app.listen(Number(port), HOST)
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    // What is known of the use of keys is written down last.
+    // Last: close() stores how often the keys were used.
     process.once(signal, () => void app.close().then(() => keys.close()))
   }
   printLines(await app.getUrl(), key)

@@ -8,7 +8,7 @@ import { accessOf, costOf } from './route-access.ts'
 import { httpOf, runMiddleware } from './run-middleware.ts'
 import { API_KEYS } from './tokens.ts'
 
-/** Lets a login session or a good key pass. Where a key is sent it decides: a bad one is refused, whatever cookie comes with it. */
+/** Lets in a login session or a valid key. If the request has a key, it decides: a bad one is refused, with any cookie. */
 @Injectable()
 export class SessionOrKeyGuard extends AuthGuard('apikey') {
   private readonly requireEither: RequestHandler
@@ -24,11 +24,11 @@ export class SessionOrKeyGuard extends AuthGuard('apikey') {
   override async canActivate(context: ExecutionContext): Promise<boolean> {
     if (accessOf(this, 'either', context).by !== 'either') return true
     httpOf(context)
-    // By the strategy, so that its `validate()` is asked on every route that takes keys.
+    // Through the strategy, so that `validate()` runs on every route that takes keys.
     try {
       await super.canActivate(context)
     } catch (error) {
-      // Without a key it is the session that counts. Every other refusal stands.
+      // Without a key, the session counts. Every other refusal stands.
       if (!isLatchkeyError(error) || error.code !== 'missing_key') throw error
     }
     await runMiddleware(this.requireEither, context)

@@ -3,7 +3,7 @@ import { requireSession } from 'latchkey/express'
 import { accessOf } from './route-access.ts'
 import { runMiddleware } from './run-middleware.ts'
 
-/** Lets login sessions pass that `markSession()` has marked, and no request that presents a key. */
+/** Lets in login sessions that `markSession()` has marked, and no request that presents a key. */
 @Injectable()
 export class SessionGuard implements CanActivate {
   private readonly requireSession = requireSession({ refuseWith: 'error' })

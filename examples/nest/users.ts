@@ -22,7 +22,7 @@ export function createDemoUsers(): Users {
   return {
     find: (id) => (id === ada.id ? ada : null),
     checkPassword(username, password) {
-      // For a name that nobody has, the work is the same, so that the time of the answer says nothing.
+      // For an unknown name, do the same work, so that the response time reveals nothing.
       const isRight = timingSafeEqual(scryptSync(password, salt, 32), hash)
       return isRight && username === ada.username ? ada : null
     },

@@ -15,7 +15,7 @@ export interface AppOptions {
   organisations: Organisations
 }
 
-/** An application whose keys belong to organisations, and whose people manage them by their roles. */
+/** An application whose keys belong to organisations, and whose members manage them according to their roles. */
 export function createApp({ keys, people, organisations }: AppOptions): Koa {
   const reports = new Map([['acme', ['anvils, first quarter']]])
   const app = new Koa()
@@ -34,7 +34,7 @@ export function createApp({ keys, people, organisations }: AppOptions): Koa {
     ctx.body = { user: person.username }
   })
 
-  // Keys only. No person stands behind a key: what is asked for is the organisation's.
+  // Keys only. A key belongs to no person: the data is the organisation's.
   router.get('/reports', apiKeyAuth(keys, { permissions: { reports: ['read'] } }), (ctx) => {
     ctx.body = { reports: reports.get(owningOrganisation(ctx)) ?? [] }
   })
@@ -49,11 +49,11 @@ export function createApp({ keys, people, organisations }: AppOptions): Koa {
     ctx.body = { title }
   })
 
-  // Sessions only. Whatever changes what an organisation may do, keys are told at once: invalidateOwner.
+  // Sessions only. A change of what an organisation may do takes effect at once: invalidateOwner.
   router.put('/organisations/:id/plan', requireSession(), async (ctx) => {
     const { plan } = await readJson(ctx)
     const organisation = organisations.find(ctx.params.id ?? '')
-    // Of another's organisation nobody is told that it exists.
+    // Do not reveal that somebody else's organisation exists.
     const role = organisation?.roles.get(personOf(ctx).id)
     if (!organisation || !role) return ctx.throw(404, 'There is no such organisation')
     if (role !== 'owner') return ctx.throw(403, 'That is for owners')
@@ -69,7 +69,7 @@ export function createApp({ keys, people, organisations }: AppOptions): Koa {
     await change({ ...organisation, isSuspended: suspended })
     ctx.body = { suspended }
   })
-  // The person's keys stay: they are the organisations'. `POST /api-keys/revoke` with `createdBy` ends them.
+  // The keys that the person issued stay: they belong to the organisations. `POST /api-keys/revoke` with `createdBy` ends them.
   router.delete('/people/:id', requireSession(), requireStaff, (ctx) => {
     const id = ctx.params.id ?? ''
     organisations.removePerson(id)
@@ -93,7 +93,7 @@ export function createApp({ keys, people, organisations }: AppOptions): Koa {
   return app
 }
 
-/** A cache on the way does not know that answers depend on X-Api-Key. */
+/** A cache in between does not know that responses depend on X-Api-Key. */
 const keepPrivate: Middleware = (ctx, next) => {
   ctx.set('Cache-Control', 'private')
   return next()
@@ -104,14 +104,14 @@ const requireStaff: Middleware = (ctx, next) => {
   return next()
 }
 
-/** Who is logged in, on a route that `requireSession` guards. */
+/** The logged-in person, on a route that `requireSession` guards. */
 function personOf(ctx: Context): Person {
   const auth = getAuth<Person>(ctx)
   if (auth.method !== 'session') throw new Error('This route needs a guard')
   return auth.user
 }
 
-/** Whose key it is, on a route that takes keys: `isOwnerActive` has let no other owner than an organisation pass. */
+/** The owner of the key, on a route that takes keys. It is an organisation: `isOwnerActive` refuses every other owner. */
 function owningOrganisation(ctx: Context): string {
   const auth = getAuth(ctx)
   if (auth.method !== 'apikey') throw new Error('This route needs a guard')

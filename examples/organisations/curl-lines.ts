@@ -1,7 +1,7 @@
 import type { CurlLine } from '../express/curl-lines.ts'
 import { DEMO_PASSWORDS } from './people.ts'
 
-/** Commands to paste into a shell, from the top to the bottom. The key is Acme's, issued by Grace. */
+/** Commands to paste into a shell, from top to bottom. The key is Acme's, issued by Grace. */
 export function curlLines(url: string, key: string): CurlLine[] {
   const keys = `${url}/api-keys`
   const withKey = `-H 'X-Api-Key: ${key}'`
@@ -53,7 +53,7 @@ export function curlLines(url: string, key: string): CurlLine[] {
     },
     { title: 'No key of theirs works', expect: '401 invalid_key', command: read },
     {
-      title: 'Let them go on',
+      title: 'Lift the suspension',
       expect: '200',
       command: `${acme}/suspension ${asMargaret} ${json} ${body({ suspended: false })}`,
     },

@@ -15,10 +15,10 @@ const ABILITIES: Readonly<Record<Role, readonly Ability[]>> = {
   viewer: ['read'],
 }
 
-/** What keys are for here. How much of it one may do is for the plan of its organisation to say, whenever it is used. */
+/** What keys are for here. The plan of the organisation decides, at each use, how much of it a key may do. */
 const KEY_PERMISSIONS: Permissions = { reports: ['read', 'write'] }
 
-/** Where members look after the keys of their organisations, and the staff of the service after everybody's. */
+/** Members manage the keys of their organisations here, and the staff of the service manages everybody's. */
 export function manageKeys(keys: ApiKeys, people: People, organisations: Organisations): Middleware {
   return apiKeyRouter(keys, {
     path: '/api-keys',
@@ -28,17 +28,17 @@ export function manageKeys(keys: ApiKeys, people: People, organisations: Organis
   })
 }
 
-/** Who is asking, with the roles of this moment: whoever is no member any more manages nothing. */
+/** The caller, with their current roles: a former member manages nothing. */
 function readActor(ctx: Context, people: People, organisations: Organisations): Actor | null {
   const auth = getAuth<Person>(ctx)
   const person = auth.method === 'session' ? people.find(auth.user.id) : null
   return (
     person && {
-      // Kept with each key that the person issues as `createdBy`.
+      // Each key that the person issues keeps this as `createdBy`.
       id: person.id,
       owners: organisations.of(person.id).map((organisation) => readOwner(organisation, person)),
       admin: person.isStaff,
-      // The staff hands out nothing, and so is never shown the text of a key that may do something.
+      // The staff can grant nothing, so it never sees the text of a key that may do something.
       grantable: person.isStaff ? {} : KEY_PERMISSIONS,
     }
   )
@@ -47,7 +47,7 @@ function readActor(ctx: Context, people: People, organisations: Organisations): 
 function readOwner(organisation: Organisation, { id }: Person): ActorOwner {
   const role = organisation.roles.get(id)
   const abilities = role === undefined ? [] : ABILITIES[role]
-  // While it is suspended, keys may be looked at and given up.
+  // While it is suspended, keys can only be read and revoked.
   const can = organisation.isSuspended
     ? abilities.filter((ability) => ability === 'read' || ability === 'revoke')
     : abilities

@@ -2,7 +2,7 @@ import type { Owner, Permissions } from 'latchkey'
 
 export type Role = 'owner' | 'admin' | 'member' | 'viewer'
 
-/** What an organisation may do, by what it pays for. */
+/** What an organisation may do on each plan. */
 export const PLANS = {
   free: { reports: ['read'] },
   team: { reports: ['read', 'write'] },
@@ -14,17 +14,17 @@ export interface Organisation {
   readonly id: string
   readonly plan: Plan
   readonly isSuspended: boolean
-  /** Who belongs to it, by the id of the person. */
+  /** The roles of its members, by the id of the person. */
   readonly roles: ReadonlyMap<string, Role>
 }
 
 export interface Organisations {
   find(id: string): Organisation | null
-  /** Those that somebody belongs to. */
+  /** The organisations that a person belongs to. */
   of(personId: string): Organisation[]
-  /** Puts what is known of an organisation in the place of what was known. */
+  /** Replaces the stored organisation. */
   save(organisation: Organisation): void
-  /** Takes somebody out of all of them. */
+  /** Removes a person from all organisations. */
   removePerson(personId: string): void
 }
 

@@ -3,7 +3,7 @@ import { type Accounts, createAccounts } from '../existing-login/accounts.ts'
 export interface Person {
   readonly id: string
   readonly username: string
-  /** Whether the person works for the service itself, and looks after all organisations. */
+  /** Whether the person works for the service itself and manages all organisations. */
   readonly isStaff: boolean
 }
 

@@ -1,7 +1,7 @@
 export interface CurlLine {
   /** What the line shows. */
   readonly title: string
-  /** The status of its answer, or of its answers in their order. */
+  /** The status of the response, or of the responses in order. */
   readonly expect: string
   readonly command: string
 }
@@ -16,7 +16,7 @@ export interface Demo {
   readonly id: string
 }
 
-/** Commands to paste into a shell, from the top to the bottom. */
+/** Commands to paste into a shell, from top to bottom. */
 export function curlLines({ a, b, adminToken, keys: [first, second], id }: Demo): CurlLine[] {
   const withFirst = `-H 'X-Api-Key: ${first}'`
   const withSecond = `-H 'X-Api-Key: ${second}'`

@@ -142,7 +142,7 @@ export function sharedStore(redis: Redis, hash = 'latchkey-example:keys'): KeySt
 
 type StoredRecord = Omit<KeyRecord, 'quota'>
 
-/** What the keys of a lineage have in common. A quota that was removed stays for its epoch: `isUnlimited` says so. */
+/** What the keys of a lineage share. A removed quota stays for its epoch; `isUnlimited` marks it. */
 interface Lineage {
   keyIds: string[]
   quota: QuotaRecord | null

@@ -10,7 +10,7 @@ export interface Demo {
   readonly id: string
 }
 
-/** Commands to paste into a shell, from the top to the bottom. */
+/** Commands to paste into a shell, from top to bottom. */
 export function curlLines({ auth, consumer, adminToken, key, id }: Demo): CurlLine[] {
   const withKey = `-H 'X-Api-Key: ${key}'`
   const json = "-H 'Content-Type: application/json'"

@@ -31,7 +31,7 @@ try {
   stop()
 }
 
-/** Starts a program and resolves with what it tells once it listens; when it ends, so do all. */
+/** Starts a program and resolves with its message once it listens; when it ends, so do all. */
 async function start<Told>(program: string, env: NodeJS.ProcessEnv): Promise<Told> {
   const child = fork(fileURLToPath(new URL(program, import.meta.url)), { env: { ...process.env, ...env } })
   children.push(child)
