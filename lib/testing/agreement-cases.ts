@@ -8,7 +8,7 @@ const replace = (value: string) => ({ value, replace: true })
 
 export const AGREEMENT_CASES: StoreCases = {
   'returns null if nothing is agreed on, and writes nothing without a proposal': async ({ store, same }) => {
-    for (const promise of ['agree returns null if nothing is kept', 'agree without a proposal only looks']) {
+    for (const promise of ['agree returns null if nothing is kept', 'agree without a proposal only reads']) {
       same(await store.agree('looked at', null), null, promise)
     }
   },
@@ -18,7 +18,7 @@ export const AGREEMENT_CASES: StoreCases = {
     const promise = 'agree returns the kept value, and a later proposal changes nothing'
     for (const proposal of [keep('2'), keep('1'), null])
       same(await store.agree('kept', proposal), '1', promise)
-    same(await store.agree('kept too', null), null, 'agreements of another name are others')
+    same(await store.agree('kept too', null), null, 'agreements with other names are separate')
   },
 
   'lets one of 50 concurrent calls win': async ({ store, same, holds }) => {
@@ -58,7 +58,7 @@ export const AGREEMENT_CASES: StoreCases = {
 
   'is separate from keys and outlives them': async ({ store, same, list }) => {
     await store.agree('outlives', keep('1'))
-    same(await list(), [], 'an agreement is no key')
+    same(await list(), [], 'an agreement is not a key')
     await store.insert([keyRecord({ id: 'a', revokedAt: at(0) })])
     await store.purge(['a'], at(1))
     same(await store.agree('outlives', null), '1', 'what is agreed on stays, whatever becomes of keys')
@@ -70,7 +70,7 @@ export const AGREEMENT_CASES: StoreCases = {
     const right = lifecycleKeys(test, pepper('r'))
     const wrong = lifecycleKeys(test, pepper('w'))
     const { key } = await right.keys.issue({ owner: { type: 'user', id: 'u_1' }, name: 'CI' })
-    const promise = 'a good key is no bad key to a process that has another secret'
+    const promise = 'a process with a different secret does not call a good key bad'
     await rejects(() => wrong.keys.verify(key), promise, 'unavailable')
     same((await right.keys.verify(key)).ok, true, 'a key works where the secret is the right one')
     await right.close()

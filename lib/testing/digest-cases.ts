@@ -6,7 +6,7 @@ export const DIGEST_CASES: StoreCases = {
     const stored = keyRecord({ id: 'a', digest: 'old' })
     await store.insert([stored])
     for (const expected of ['older', 'OLD', 'old ', '', 'new', '%']) {
-      const promise = `replaceDigest answers false unless the digest is exactly the expected one: ${quote(expected)}`
+      const promise = `replaceDigest returns false unless the digest is exactly the expected one: ${quote(expected)}`
       same(await store.replaceDigest('a', expected, 'new'), false, promise)
     }
     same(
@@ -38,7 +38,7 @@ export const DIGEST_CASES: StoreCases = {
       1,
       'replaceDigest is one compare-and-swap: exactly one of 50 concurrent calls returns true',
     )
-    same(outcomes.filter((won) => won === false).length, 49, 'who loses is told false')
+    same(outcomes.filter((won) => won === false).length, 49, 'a losing call returns false')
     same((await find('a'))?.digest, winners[0], 'the stored digest is that of the call that returned true')
   },
 }

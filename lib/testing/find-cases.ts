@@ -16,7 +16,7 @@ export const FIND_CASES: StoreCases = {
       { lookups: ['constructor', 'b'] },
     ]
     for (const by of unknown) {
-      same(await store.find(by), null, `find answers null where there is no such key: ${JSON.stringify(by)}`)
+      same(await store.find(by), null, `find returns null if there is no such key: ${JSON.stringify(by)}`)
     }
   },
 
@@ -43,7 +43,7 @@ export const FIND_CASES: StoreCases = {
     ]
     for (const lookups of orders) {
       const first = lookups.find((lookup) => lookup !== 'nobody')
-      const promise = `find answers the record whose lookup comes first in the list: ${lookups}`
+      const promise = `find returns the record whose lookup comes first in the list: ${lookups}`
       same((await store.find({ lookups }))?.id, first, promise)
     }
   },
@@ -60,7 +60,7 @@ export const FIND_CASES: StoreCases = {
       same((await store.find({ lookups: [text] }))?.id, undefined, promise)
     }
     for (const text of kept) {
-      const promise = `find answers exactly the record that is asked for: ${quote(text)}`
+      const promise = `find returns exactly the requested record: ${quote(text)}`
       same((await store.find({ id: text }))?.id, text, promise)
       same((await store.find({ lookups: [...missing.slice(0, 3), text] }))?.id, text, promise)
     }

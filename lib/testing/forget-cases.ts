@@ -57,7 +57,7 @@ export const FORGET_CASES: StoreCases = {
       )
     }
     same(await ids({ lineageId: 'a' }), ['a'], 'forget takes a key out of no other list')
-    same(await store.purge(['a', 'b'], at(2)), 2, 'what was forgotten on can be purged')
+    same(await store.purge(['a', 'b'], at(2)), 2, 'a key with cleared members can be purged')
     same(await ids({ createdBy: 'alice' }), [], 'no list shows a purged key')
   },
 
@@ -91,7 +91,7 @@ export const FORGET_CASES: StoreCases = {
     const next = await keys.rotate(own.apiKey.id)
     const { apiKey: given } = await keys.issue({ owner: BOB, name: 'kept', createdBy: 'alice' })
     await keys.revoke(given.id, { by: 'alice' })
-    same(await keys.erase(ALICE), { removed: 2, forgotten: 1 }, 'erase says how much it has done')
+    same(await keys.erase(ALICE), { removed: 2, forgotten: 1 }, 'erase returns how much it has done')
     for (const { key } of [own, next]) {
       has(await keys.verify(key), { ok: false }, 'a key of an owner that was erased is refused')
     }
@@ -127,7 +127,7 @@ async function changesNothing(
   const stored = keyRecord({ id: 'a', ...KNOWN })
   await store.insert([stored])
   const forgetting: Pick<KeyChange, 'updatedAt'> = { updatedAt: at(2) }
-  const promise = `forget answers "${outcome}" where the key ${outcome === 'missing' ? 'is not there' : 'has another version'}`
+  const promise = `forget returns "${outcome}" if the key ${outcome === 'missing' ? 'is not there' : 'has another version'}`
   same(await store.forget(id, version, { ...forgetting, createdBy: null }), outcome, promise)
-  same(await find('a'), stored, `forget that answers "${outcome}" has changed nothing`)
+  same(await find('a'), stored, `forget that returns "${outcome}" has changed nothing`)
 }

@@ -35,7 +35,11 @@ export const INSERT_CASES: StoreCases = {
     const batch = [keyRecord({ id: 'a' }), broken, keyRecord({ id: 'c' })]
     await rejects(() => store.insert(batch), 'insert rejects if it cannot store a record')
     same(await ids(), [], 'insert adds all of the records or none: if one cannot be stored, none is')
-    same(await store.find({ lookups: ['a', 'b', 'c'] }), null, 'insert adds none, nor what finds it')
+    same(
+      await store.find({ lookups: ['a', 'b', 'c'] }),
+      null,
+      'insert adds none of the records, and none of their lookups',
+    )
     await store.insert([keyRecord({ id: 'a', name: 'again' })])
     has(await find('a'), { name: 'again' }, 'a failed insert does not block a later one')
   },
@@ -97,6 +101,6 @@ async function oneWins({ store, same, holds, list }: StoreTest, recordOf: (i: nu
   const others = found.filter(({ id }) => id.startsWith('own')).map(({ id }) => id.slice(4))
   holds(
     others.length === 1 && others[0] === winners[0],
-    'insert adds all of the records or none, even beside other inserts',
+    'insert adds all of the records or none, even with concurrent inserts',
   )
 }

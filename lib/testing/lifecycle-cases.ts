@@ -23,10 +23,14 @@ export const LIFECYCLE_CASES: StoreCases = {
     has(await keys.verify(key), { ok: false, reason: 'disabled' }, 'a disabled key is refused')
     await keys.enable(apiKey.id)
     const next = await keys.rotate(apiKey.id, { graceMs: DAY_MS })
-    has(await keys.verify(key), { ok: true }, 'a rotated key works within its grace')
+    has(await keys.verify(key), { ok: true }, 'a rotated key works during its grace period')
     has(await keys.verify(next.key), { ok: true }, 'a successor works')
     move(DAY_MS)
-    has(await keys.verify(key), { ok: false, reason: 'expired' }, 'a rotated key ends with its grace')
+    has(
+      await keys.verify(key),
+      { ok: false, reason: 'expired' },
+      'a rotated key stops working after its grace period',
+    )
     await keys.revoke(next.apiKey.id, { by: 'admin', reason: 'leaked' })
     has(
       await keys.verify(next.key),
@@ -60,7 +64,7 @@ export const LIFECYCLE_CASES: StoreCases = {
     const { apiKey } = await keys.issue(NAME)
     const outcomes = await Promise.allSettled(Array.from({ length: 20 }, () => keys.rotate(apiKey.id)))
     const winners = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []))
-    same(winners.length, 1, 'a key has one successor, however many ask for one at once')
+    same(winners.length, 1, 'a key has one successor, however many calls rotate it at once')
     const found = (await list()).map(({ id, rotatedTo }) => [id, rotatedTo])
     const successor = winners[0]?.apiKey.id
     const expected = [
@@ -87,7 +91,7 @@ export const LIFECYCLE_CASES: StoreCases = {
       seen.push(...page.apiKeys.map(({ id }) => id))
       cursor = page.nextCursor
     } while (cursor !== undefined && seen.length < 100)
-    same(seen, issued, 'the pages show every key once, in the order of their creation')
+    same(seen, issued, 'the pages show every key once, in order of creation')
     await close()
   },
 }
@@ -102,11 +106,7 @@ export const LIFECYCLE_USAGE_CASES: StoreCases = {
     await keys.verify(key, { ip: '192.0.2.2' })
     await close()
     const use = { usageCount: 2, lastUsedAt: new Date(T0 + 1), lastUsedIp: '192.0.2.2' }
-    has(
-      await test.find(apiKey.id),
-      { ...use, version: 1 },
-      'uses are written down, and are no change of the key',
-    )
+    has(await test.find(apiKey.id), { ...use, version: 1 }, 'uses are written, and do not change the key')
     const later = lifecycleKeys(test)
     later.move(2 * 3_600_000)
     has(await later.keys.verify(key), { ok: false, reason: 'idle' }, 'a key that is not used expires')
@@ -134,10 +134,10 @@ export const LIFECYCLE_QUOTA_CASES: StoreCases = {
     const { key, apiKey } = await before.keys.issue({ ...NAME, quota: { remaining: 100 } })
     for (let i = 0; i < 5; i += 1) await before.keys.verify(key)
     await before.close()
-    same((await test.read(apiKey.id)).quota?.remaining, 95, 'a clean end loses no unit')
+    same((await test.read(apiKey.id)).quota?.remaining, 95, 'a clean shutdown loses no units')
     const after = lifecycleKeys(test)
     const results = await atOnce(100, () => after.keys.verify(key))
-    same(results.filter(({ ok }) => ok).length, 95, 'what was given back can be spent')
+    same(results.filter(({ ok }) => ok).length, 95, 'returned units can be spent')
     await after.close()
   },
 }
@@ -174,7 +174,7 @@ export function lifecycleKeys(
     },
     async close() {
       await keys.close()
-      same(faults, [], 'no call on a store that is well fails')
+      same(faults, [], 'no call on a working store fails')
     },
   }
 }

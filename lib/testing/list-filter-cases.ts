@@ -49,7 +49,7 @@ export const LIST_FILTER_CASES: StoreCases = {
       [{ createdBy: 'null' }, ''],
     ]
     for (const [filter, expected] of filters) {
-      const promise = `list answers the keys for which every member of the filter holds: ${JSON.stringify(filter)}`
+      const promise = `list returns the keys that match every member of the filter: ${JSON.stringify(filter)}`
       same((await ids(filter)).join(''), expected, promise)
     }
   },
@@ -89,7 +89,7 @@ export const LIST_FILTER_CASES: StoreCases = {
         seen.push(...page)
         page = page.length < 10 ? [] : await list(filter, 10, page.at(-1) as KeyRecord)
       }
-      const promise = `list answers, page by page, the keys for which every member of the filter holds: ${JSON.stringify(filter)}`
+      const promise = `list returns, page by page, the keys that match every member of the filter: ${JSON.stringify(filter)}`
       same(idsOf(seen), expected, promise)
     }
   },
@@ -151,7 +151,7 @@ export const LIST_FILTER_CASES: StoreCases = {
       const promise = `"expiresBefore" is for keys whose "expiresAt" is before ${moment.toISOString()}, not at it, whatever their status`
       same(await ids({ expiresBefore: moment }), idsExpiringBefore(grid, moment), promise)
     }
-    const promise = 'list answers, page by page, the keys for which every member of the filter holds'
+    const promise = 'list returns, page by page, the keys that match every member of the filter'
     const filter: KeyFilter = {
       owners: [owner, NOBODY],
       status: { is: 'active', at: at(0) },

@@ -15,10 +15,10 @@ export const LIST_ORDER_CASES: StoreCases = {
     const { store, ids, same } = test
     await insertInDisorder(store)
     const expected = ['z', 'B', 'a', 'b', 'x', 'y']
-    same(await ids(), expected, 'list goes by createdAt to the millisecond, then by id')
+    same(await ids(), expected, 'list orders by createdAt to the millisecond, then by id')
     for (const limit of [1, 2, 3, 5, 6, 7]) {
       const seen = await pages(test, limit)
-      same(seen.flat(), expected, `list begins right behind "after": pages of ${limit} show every key once`)
+      same(seen.flat(), expected, `list begins right after "after": pages of ${limit} show every key once`)
       const sizes = seen.slice(0, -1).map(({ length }) => length)
       same(new Set([...sizes, limit]).size, 1, 'list returns "limit" records if there are that many')
     }
@@ -58,11 +58,11 @@ export const LIST_ORDER_CASES: StoreCases = {
     const { store, list, same } = test
     await insertInDisorder(store)
     const expected = ['y', 'x', 'b', 'a', 'B', 'z']
-    const promise = 'list with "order: newest" goes by createdAt, then by id, both downwards'
+    const promise = 'list with "order: newest" orders by createdAt, then by id, both descending'
     same(idsOf(await list({}, 10, undefined, 'newest')), expected, promise)
     for (const limit of [1, 2, 3, 5, 6, 7]) {
       const seen = await pages(test, limit, undefined, {}, 'newest')
-      const paged = `list with "order: newest" begins right behind "after": pages of ${limit} show every key once`
+      const paged = `list with "order: newest" begins right after "after": pages of ${limit} show every key once`
       same(seen.flat(), expected, paged)
     }
     const positions: [KeyPosition, string[]][] = [

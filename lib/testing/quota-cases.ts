@@ -135,7 +135,7 @@ export const QUOTA_CASES: StoreCases = {
     same(
       await store.swapQuotas([...ids.map(swap), swap('nobody')]),
       [SWAPPED, { swapped: false, current: moved }, SWAPPED, { swapped: false, current: null }],
-      'each swap is made or refused by itself, and its result has the same place',
+      'each swap succeeds or fails independently, and its result has the same place',
     )
     for (const id of ids)
       same((await find(id))?.quota, id === 'a' ? moved : leased(quota, 3), 'as it was answered')
@@ -178,7 +178,7 @@ export const QUOTA_CASES: StoreCases = {
     await store.swapQuota('l', newQuota(10), leased(newQuota(10), 4))
     await store.insert([keyRecord({ id: 'b', lineageId: 'l', quota: newQuota(999) })])
     const promise =
-      'a record whose lineage has a quota joins it, and its own is ignored: no rotation fills a quota up'
+      'a record whose lineage has a quota joins it, and its own is ignored: no rotation refills a quota'
     const quota = leased(newQuota(10), 4)
     for (const id of ['a', 'b']) has(await find(id), { quota }, promise)
     has(await store.find({ lookups: ['b'] }), { quota }, promise)
@@ -203,7 +203,7 @@ export const QUOTA_CASES: StoreCases = {
       lineages.map((text, i) => keyRecord({ id: `k${i}`, lineageId: text, quota: newQuota(i + 1) })),
     )
     for (const [i, text] of lineages.entries()) {
-      const promise = `lineages are compared by code point: ${quote(text)} has a quota of its own`
+      const promise = `lineages are compared by code point: ${quote(text)} has its own quota`
       const quota = newQuota(i + 1)
       same(await store.swapQuota(text, quota, leased(quota, i + 1)), SWAPPED, promise)
     }
@@ -392,14 +392,14 @@ async function purgeBesideSuccessor({ store, same, holds, ids }: StoreTest, roun
     store.purge([old], at(1)),
     store.insert([keyRecord({ id: next, quota: newQuota(9), ...ended })]),
   ])
-  same(count, 1, 'purge removes what is revoked, whoever joins the lineage meanwhile')
+  same(count, 1, 'purge removes what is revoked, whoever joins the lineage in the meantime')
   same(
     await store.swapQuota(lineageId, newQuota(9), leased(newQuota(9), 1)),
     SWAPPED,
     'a successor has a quota: that of the lineage, or its own if there is none left',
   )
   same(await store.purge([next], at(1)), 1, 'purge removes what is revoked')
-  holds(!(await ids()).includes(next), 'what is purged is gone')
+  holds(!(await ids()).includes(next), 'a purged key is gone')
   const left = leased(newQuota(9), 1)
   same(
     await store.swapQuota(lineageId, left, newQuota(9)),

@@ -24,7 +24,7 @@ export const USAGE_CASES: StoreCases = {
 
   'keeps the latest use together with its own address': async ({ store, find, has }) => {
     await store.insert([keyRecord({ id: 'a' })])
-    const promise = 'lastUsedAt takes the later of both and brings its address along'
+    const promise = 'lastUsedAt keeps the later of both times, with its address'
     await store.recordUsage([use('a', 1, 10, '192.0.2.1')])
     await store.recordUsage([use('a', 1, 9, '192.0.2.2')])
     has(await find('a'), { lastUsedAt: at(10), lastUsedIp: '192.0.2.1' }, promise)

@@ -172,7 +172,7 @@ export const VALUE_CASES: StoreCases = {
       same(await find(`${i}`), record, `times are kept to the millisecond, in UTC: ${date.toISOString()}`)
     }
     const expected = [...TIMES.keys()].sort((a, b) => (TIMES[a] as number) - (TIMES[b] as number)).map(String)
-    same(await ids(), expected, 'list goes by time to the millisecond')
+    same(await ids(), expected, 'list orders by time to the millisecond')
   },
 }
 
