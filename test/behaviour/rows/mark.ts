@@ -201,7 +201,7 @@ export const CONFUSIONS: readonly Row[] = [
     })),
   },
   {
-    title: 'refuses a session that presents a key nothing has verified',
+    title: 'refuses a session that presents a key that no middleware has checked',
     app: { keys: 'none', session: 'before the keys', guard: { name: 'requireSession' } },
     steps: [
       ...[KEY, JUNK, 'authorization: API-KEY x'].map((line) => ({
