@@ -77,10 +77,10 @@ export async function createWorld(
   build: BuildApp = ROUTERS[0]?.[1] as BuildApp,
   testKeys: TestKeys = createTestKeys(),
 ): Promise<World> {
-  const { keys, clock } = testKeys
+  const { keys } = testKeys
   const actor = (source: { headers: IncomingMessage['headers'] }) =>
     ACTORS[String(source.headers['x-actor'])] ?? null
-  const app = build(keys, { actor, clock, ...options } as KeyManagementApiOptions<never>)
+  const app = build(keys, { actor, ...options } as KeyManagementApiOptions<never>)
   const port = await listen(app)
   return { ...testKeys, port, call: (...args) => callApi(port, ...args) }
 }
