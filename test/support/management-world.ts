@@ -9,7 +9,7 @@ import { listen } from './raw-http.ts'
 import { ALICE, BOB, createTestKeys, type TestKeys } from './test-keys.ts'
 
 /** What a test says of the interface; `actor` is chosen by the header `X-Actor` unless it is given. */
-export type WorldOptions = Partial<Omit<KeyManagementApiOptions<object>, 'ip' | 'clock'>>
+export type WorldOptions = Partial<Omit<KeyManagementApiOptions<object>, 'ip'>>
 
 /** Builds an application that has the interface at `/api-keys` and answers `elsewhere` to all other requests. */
 export type BuildApp = (keys: ApiKeys, options: KeyManagementApiOptions<never>) => RequestListener
