@@ -4,7 +4,7 @@ import { deepFreeze } from '../internal/deep-freeze.ts'
 import { copyData } from '../internal/plain-data.ts'
 import { createAgreements } from './agreements.ts'
 import { type ApiKeysOptions, resolveOptions } from './api-keys-options.ts'
-import { isDoneInTime } from './clock.ts'
+import { type Clock, isDoneInTime } from './clock.ts'
 import { createDigester } from './digests/digest.ts'
 import { createPepperChecks } from './digests/pepper-check.ts'
 import { createEmitter } from './emitter.ts'
@@ -35,6 +35,8 @@ export interface ApiKeys
     Pick<ApiKeyVerifier, 'isImportedKey'> {
   /** The rate limits of keys without their own: the option `rateLimits`. */
   readonly rateLimits: readonly RateLimit[]
+  /** The option `clock`. The routes that manage keys go by it too. */
+  readonly clock: Clock
   /**
    * Finishes the work that earlier requests left behind: writes uses and unspent leased units, counts failed attempts,
    * and upgrades digests. Call it where a process may be frozen or killed after it has answered, as in serverless
@@ -230,6 +232,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     ...management,
     acceptConfiguration: createAcceptConfiguration(store, digester, sharing, clock, emit),
     prefix,
+    clock,
     rateLimits: deepFreeze(copyData(options.rateLimits ?? [])),
     verifyEager,
     ...(settings.formats.names.length > 0 && { isImportedKey: settings.formats.recognises }),

@@ -88,6 +88,8 @@ interface NotedReaders extends Pick<CredentialReader, 'read'> {
 const READERS = Symbol.for('latchkey.readers')
 
 const inUse = sharedReaders()
+/** Held apart: Jest deletes the members of globals after a test file, and readers are dropped later. */
+const { byForm } = inUse
 
 function sharedReaders(): ReadersInUse {
   const scope = globalThis as { [READERS]?: ReadersInUse }
@@ -103,8 +105,8 @@ function sharedReaders(): ReadersInUse {
  * while any reader of it is in use: an application may create middlewares for every request.
  */
 export function registerReader(reader: Pick<CredentialReader, 'form' | 'isUsual' | 'read'>): void {
-  const known = inUse.byForm.get(reader.form)
-  if (!known) inUse.byForm.set(reader.form, readersOfOneForm(reader))
+  const known = byForm.get(reader.form)
+  if (!known) byForm.set(reader.form, readersOfOneForm(reader))
   // That of a release which held every reader for ever has no such method.
   else known.add?.(reader)
 }
@@ -115,7 +117,7 @@ function readersOfOneForm(first: Pick<CredentialReader, 'form' | 'isUsual' | 're
   const readers = new Set<WeakRef<Pick<CredentialReader, 'read'>>>()
   const dropped = new FinalizationRegistry<WeakRef<Pick<CredentialReader, 'read'>>>((reader) => {
     readers.delete(reader)
-    if (readers.size === 0 && inUse.byForm.get(form) === noted) inUse.byForm.delete(form)
+    if (readers.size === 0 && byForm.get(form) === noted) byForm.delete(form)
   })
   const noted = {
     isUsual,
@@ -139,7 +141,7 @@ function readersOfOneForm(first: Pick<CredentialReader, 'form' | 'isUsual' | 're
 /** Whether any middleware of this process reads a key from the request: by default, or only because of its options. */
 export function presentsAnyKey(request: RequestLike): 'by default' | 'by options' | null {
   let found: 'by options' | null = null
-  for (const { read, isUsual } of inUse.byForm.values()) {
+  for (const { read, isUsual } of byForm.values()) {
     if (read(request).kind === 'none') continue
     if (isUsual) return 'by default'
     found = 'by options'

@@ -1,5 +1,5 @@
 import type { ApiKeys } from '../core/api-keys.ts'
-import { type Clock, systemClock } from '../core/clock.ts'
+import type { Clock } from '../core/clock.ts'
 import { OWN_RESOURCE, type PermissionRequirement, resolveRequirement } from '../core/keys/permissions.ts'
 import { compileRateLimits } from '../core/limits/rate-limit.ts'
 import { isLatchkeyError, LatchkeyError } from '../errors.ts'
@@ -68,7 +68,7 @@ export interface KeyManagementApiOptions<Source>
   /**
    * The time, for tests.
    *
-   * @default the machine's clock
+   * @default the clock of `keys`
    */
   clock?: Pick<Clock, 'now'>
 }
@@ -127,7 +127,7 @@ export function createKeyManagementApi<Source extends object>(
     'requestLimit',
     'clock',
   ])
-  const { clientFields, maxKeysPerOwner, clock = systemClock } = options
+  const { clientFields, maxKeysPerOwner, clock = keys.clock } = options
   checkFunction('clock.now', clock?.now)
   const policy = resolvePolicy(
     {

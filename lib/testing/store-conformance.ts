@@ -133,7 +133,8 @@ function checkWithout(without: unknown): void {
   for (const method of checkArray('without', without, CAPABILITIES.length)) {
     if (CAPABILITIES.includes(method as StoreCapability)) continue
     throw new TypeError(
-      '"without" may name "forget", "recordUsage", "swapQuota" and "agree"; the other methods are not optional',
+      '"without" may name "forget", "recordUsage", "swapQuota" and "agree". ' +
+        'No store needs "count" and "swapQuotas", and every store needs the other methods',
     )
   }
 }

@@ -109,7 +109,8 @@ export const USAGE_CASES: StoreCases = {
         same(await ids({ status: { is, at: moment } }), idsWithStatus(grid, is, moment), promise)
       }
       const ended = await ids({ endedBefore: moment })
-      same(ended, idsEndedBefore(grid, moment), `"endedBefore" counts idleness: ${moment.toISOString()}`)
+      const promise = '"endedBefore" counts idleness, from "lastUsedAt" or "createdAt", whichever is later'
+      same(ended, idsEndedBefore(grid, moment), `${promise}: ${moment.toISOString()}`)
     }
     let left = grid
     for (const moment of MOMENTS) {

@@ -58,8 +58,8 @@ export declare function myStore(database?: object): KeyStore
 `,
   'create-app.ts': `
 import type { Express } from 'express'
-import type { ApiKeys } from 'latchkey'
+import type { ApiKeyVerifier } from 'latchkey'
 
-export declare function createApp(keys: ApiKeys): Express
+export declare function createApp(keys: ApiKeyVerifier): Express
 `,
 }

@@ -43,6 +43,24 @@ it('knows it while any one of several that read alike is left', async () => {
   expect(kept.read(request)).toEqual({ kind: 'one', key: 'k' })
 })
 
+it('drops readers after the members of globals were deleted, as Jest does after each test file', async () => {
+  const shared = (globalThis as { [name: symbol]: object })[Symbol.for('latchkey.readers')] as object
+  const members = Object.getOwnPropertyDescriptors(shared)
+  const failures: unknown[] = []
+  const note = (error: unknown) => failures.push(error)
+  process.on('uncaughtException', note)
+  try {
+    noteForeign('late-')
+    for (const name of Object.keys(members)) Reflect.deleteProperty(shared, name)
+    await collectGarbage()
+  } finally {
+    Object.defineProperties(shared, members)
+    process.off('uncaughtException', note)
+  }
+  expect(failures).toEqual([])
+  expect(presentsAnyKey(bearer('late-1'))).toBeNull()
+})
+
 it('holds nothing of middlewares that were made for one request', async () => {
   const made: WeakRef<object>[] = []
   for (let i = 0; i < 50; i++) {

@@ -6,6 +6,7 @@ import {
   type BuildApp,
   createWorld,
   ROUTERS,
+  type World,
   type WorldOptions,
 } from '../support/management-world.ts'
 import { rejects } from '../support/recording-store.ts'
@@ -36,6 +37,19 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       expect(answer.headers.get('www-authenticate')).toBe(INVALID)
       await keys.revoke(apiKey.id)
       expect((await call('GET', '/', { as: 'alice', key })).body).toMatchObject({ code: 'invalid_key' })
+    })
+
+    it('goes by the clock of the keys, unless it has its own', async () => {
+      const testKeys = createTestKeys()
+      const clientFields = { expiresAt: { maxMs: 86_400_000 } }
+      const endOf = async ({ call }: World) => {
+        const { body } = await call('POST', '/', { as: 'alice', json: { name: 'CI' } })
+        return Date.parse((body as { apiKey: { expiresAt: string } }).apiKey.expiresAt)
+      }
+      const now = testKeys.clock.now()
+      expect(await endOf(await world({ clientFields }, testKeys))).toBe(now + 86_400_000)
+      const clock = { now: () => now + 60_000 }
+      expect(await endOf(await world({ clientFields, clock }, testKeys))).toBe(now + 86_460_000)
     })
 
     it('refuses a good key although there is a login, and charges nothing', async () => {

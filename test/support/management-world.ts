@@ -9,7 +9,7 @@ import { listen } from './raw-http.ts'
 import { ALICE, BOB, createTestKeys, type TestKeys } from './test-keys.ts'
 
 /** What a test says of the interface; `actor` is chosen by the header `X-Actor` unless it is given. */
-export type WorldOptions = Partial<Omit<KeyManagementApiOptions<object>, 'ip' | 'clock'>>
+export type WorldOptions = Partial<Omit<KeyManagementApiOptions<object>, 'ip'>>
 
 /** Builds an application that has the interface at `/api-keys` and answers `elsewhere` to all other requests. */
 export type BuildApp = (keys: ApiKeys, options: KeyManagementApiOptions<never>) => RequestListener
@@ -77,10 +77,10 @@ export async function createWorld(
   build: BuildApp = ROUTERS[0]?.[1] as BuildApp,
   testKeys: TestKeys = createTestKeys(),
 ): Promise<World> {
-  const { keys, clock } = testKeys
+  const { keys } = testKeys
   const actor = (source: { headers: IncomingMessage['headers'] }) =>
     ACTORS[String(source.headers['x-actor'])] ?? null
-  const app = build(keys, { actor, clock, ...options } as KeyManagementApiOptions<never>)
+  const app = build(keys, { actor, ...options } as KeyManagementApiOptions<never>)
   const port = await listen(app)
   return { ...testKeys, port, call: (...args) => callApi(port, ...args) }
 }

@@ -1746,7 +1746,12 @@ describe('the kit', () => {
       { test: it, assert: { ok() {} } },
       '"assert" must have a method "strictEqual"',
     ],
-    ['a capability that is none', { test: it, assert, without: ['find'] }, '"without" may name'],
+    ['a method that every store needs', { test: it, assert, without: ['find'] }, '"without" may name'],
+    [
+      'a method that no store needs',
+      { test: it, assert, without: ['count'] },
+      'No store needs "count" and "swapQuotas"',
+    ],
   ])('refuses %s', (_what, options, message) => {
     expect(() => storeConformance(options as never, memoryStore)).toThrow(message)
   })

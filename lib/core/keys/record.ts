@@ -152,7 +152,8 @@ export function toApiKey(record: KeyRecord, status: KeyStatus, heldUnits = 0): A
 
 /**
  * Returns the status of a key at `at`, by default now. Idle time counts from the last use that the store knows of, or
- * from the creation of the key. `idleSlackMs`, in milliseconds, allows for uses that are not written yet.
+ * from the creation of the key, whichever is later. `idleSlackMs`, in milliseconds, allows for uses that are not written
+ * yet.
  *
  * @example
  * keyStatus(apiKey) // 'active'
