@@ -298,7 +298,7 @@ function createWarnings(guardName: string): Warnings {
       warnOnce(
         'LATCHKEY_UNMARKED',
         `${guardName}() refused a user that neither markSession() nor an API key established; ` +
-          'mount markSession() after the session middleware, or accept "other"',
+          'mount markSession() after the session middleware, without Passport with its option "user", or accept "other"',
       )
     },
     unverified(request) {

@@ -510,7 +510,7 @@ describe('the warning of a user whom nothing has marked', () => {
     expect(warn.mock.calls).toEqual([
       [
         'requireSession() refused a user that neither markSession() nor an API key established; ' +
-          'mount markSession() after the session middleware, or accept "other"',
+          'mount markSession() after the session middleware, without Passport with its option "user", or accept "other"',
         { code: 'LATCHKEY_UNMARKED' },
       ],
     ])
