@@ -94,7 +94,7 @@ describe('the program', () => {
     const told: string[] = []
     for (const { title, command } of lines) told.push(`${title} → ${summaryOf(await run(command))}`)
     expect(told).toEqual(lines.map(({ title, promised }) => `${title} → ${promised}`))
-    expect(told).toHaveLength(11)
+    expect(told).toHaveLength(13)
     program.signal('SIGTERM')
     expect(await program.ended()).toBe(0)
     // Nest would log every refusal that nobody has answered.

@@ -37,6 +37,9 @@ const COMPILER_OPTIONS = {
   outDir: 'out',
 }
 
+/** The first test that needs them installs the packages of other releases. */
+const INSTALL_MS = 300_000
+
 let packed: PackedPackage
 
 beforeAll(() => {
@@ -66,7 +69,7 @@ describe.each([
     for (const file of [...files, ...borrowed.map((name) => `express/${name}`)]) {
       consumer.write(file, readFileSync(`${examples}${file}`, 'utf8'))
     }
-  })
+  }, INSTALL_MS)
 
   it('has that release', async () => {
     const { stdout } = await consumer.run('-p', "'Nest ' + require('@nestjs/core/package.json').version")
