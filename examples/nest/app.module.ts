@@ -5,13 +5,15 @@ import type { RequestHandler } from 'express'
 import session from 'express-session'
 import type { ApiKeys } from 'latchkey'
 import { markSession } from 'latchkey/express'
+import { apiKeyRouter } from 'latchkey/management/express'
+import { getAuth } from 'latchkey/passport'
 import { AccountController } from './account.controller.ts'
 import { ApiKeyStrategy } from './api-key.strategy.ts'
 import { ApiKeyAuthGuard } from './api-key-auth.guard.ts'
 import { ProblemFilter } from './problem.filter.ts'
 import { ProjectsController } from './projects.controller.ts'
 import { API_KEYS, USERS } from './tokens.ts'
-import type { Users } from './users.ts'
+import type { User, Users } from './users.ts'
 
 declare module 'express-session' {
   interface SessionData {
@@ -26,7 +28,10 @@ export interface AppParts {
 
 @Module({})
 export class AppModule implements NestModule {
-  constructor(@Inject(USERS) private readonly users: Users) {}
+  constructor(
+    @Inject(API_KEYS) private readonly keys: ApiKeys,
+    @Inject(USERS) private readonly users: Users,
+  ) {}
 
   static register({ keys, users }: AppParts): DynamicModule {
     return {
@@ -63,6 +68,18 @@ export class AppModule implements NestModule {
         markSession({ user: (req) => this.users.find(req.session.userId ?? '') }),
       )
       .forRoutes('{*path}')
+    consumer
+      .apply(
+        apiKeyRouter(this.keys, {
+          actor: (req) => {
+            const auth = getAuth<User>(req)
+            if (auth.method !== 'session') return null
+            const owners = [{ type: 'user', id: auth.user.id }]
+            return { id: auth.user.id, owners, grantable: { projects: ['read'] } }
+          },
+        }),
+      )
+      .forRoutes('api-keys')
   }
 }
 

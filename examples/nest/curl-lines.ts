@@ -29,6 +29,16 @@ export function curlLines(url: string, key: string): CurlLine[] {
     { title: 'Settings, with the session', expect: '200', command: `curl -i -b cookies.txt ${url}/settings` },
     { title: 'The one that takes either', expect: '200', command: `curl -i -b cookies.txt ${url}/me` },
     {
+      title: 'The keys of whoever is logged in',
+      expect: '200',
+      command: `curl -i -b cookies.txt ${url}/api-keys`,
+    },
+    {
+      title: 'A key for them',
+      expect: '201',
+      command: `curl -i -b cookies.txt ${url}/api-keys ${json} -d '{"name":"CI","permissions":{"projects":["read"]}}'`,
+    },
+    {
       title: 'Too many at once',
       expect: '200, then 429',
       command: `curl -s -o /dev/null -w '%{http_code}\\n' '${url}/projects?n=[1-8]' ${withKey}`,

@@ -100,7 +100,8 @@ export function authGuard(options: AuthGuardOptions = {}): Guard {
   return createAuthGuard(options, 'requireAuth')
 }
 
-function createAuthGuard(options: AuthGuardOptions, name: string): Guard {
+/** @param alsoTakesKeys whether whoever is without a login may send a key instead, which another guard checks */
+function createAuthGuard(options: AuthGuardOptions, name: string, alsoTakesKeys = false): Guard {
   checkObject('options', options, [
     ...CREDENTIAL_OPTIONS,
     'keys',
@@ -112,6 +113,7 @@ function createAuthGuard(options: AuthGuardOptions, name: string): Guard {
   const { accept = ['session'], keys, ignorePresentedKey = false } = options
   const accepted = checkMethods('accept', accept, ['apikey', 'session', 'other'])
   checkBoolean('ignorePresentedKey', ignorePresentedKey)
+  const takesKeys = alsoTakesKeys || accepted.has('apikey')
   const reader = createCredentialReader(options, keys)
   const isTold = CREDENTIAL_OPTIONS.some((name) => options[name] !== undefined)
   const keyPlace = (request: object) => (ignorePresentedKey ? null : placeOfKey(request, reader, isTold))
@@ -128,14 +130,20 @@ function createAuthGuard(options: AuthGuardOptions, name: string): Guard {
     // Where a key is presented, it decides: only its verification lets the request pass.
     if (auth.method === 'rejected')
       return refusal(accepted.has('apikey') ? auth.code : refusalOf(accepted), {}, request)
+    if (auth.method === 'conflict') warn.replaced()
     const place = keyPlace(request)
+    // The client learns where to send its key.
+    if (takesKeys && (place !== null || auth.method === 'none') && isMisplaced(request))
+      return missingKey(request)
     if (place !== null) {
       if (accepted.has('apikey')) warn.unverified(request)
       else if (place === 'elsewhere' && auth.method === 'session' && accepted.has('session')) warn.elsewhere()
       return refusal(refusalOf(accepted))
     }
-    if (auth.method === 'none')
-      return accepted.has('session') ? refusal('authentication_required') : missingKey(request)
+    if (auth.method === 'none') {
+      if (!accepted.has('session')) return missingKey(request)
+      return takesKeys ? missingLoginOrKey(request) : refusal('authentication_required')
+    }
     if (auth.method !== 'conflict' && accepted.has(auth.method)) return null
     if (auth.method === 'other' && !readMark(request)) warn.unmarked()
     return refusal(refusalOf(accepted))
@@ -154,7 +162,7 @@ export function permissionGuard(
   const warn = createWarnings('requirePermissions')
   const requireKey = keyGuard(permissions, options.keys, warn)
   if (accepted.size === 0) return requireKey
-  const requireOther = createAuthGuard({ accept: [...accepted] }, 'requirePermissions')
+  const requireOther = createAuthGuard({ accept: [...accepted] }, 'requirePermissions', true)
   return (request) => {
     const { method } = getAuth(request)
     if (method === 'apikey' || method === 'rejected') return requireKey(request)
@@ -180,7 +188,8 @@ function keyGuard(
     if (auth.method === 'apikey' && isVerifiedBy(request, keys)) {
       return permissions === undefined ? null : lacks(auth.apiKey.permissions, permissions)
     }
-    if (auth.method !== 'apikey') warn.unverified(request)
+    if (auth.method === 'conflict') warn.replaced()
+    else if (auth.method !== 'apikey') warn.unverified(request)
     return auth.method === 'none' ? missingKey(request) : refusal('api_key_required')
   }
 }
@@ -189,6 +198,19 @@ function missingKey(request: object): LatchkeyError {
   const { misplaced } = stateOf(rawRequest(request))
   misplaced?.report()
   return refusal('missing_key', misplaced && { details: { detail: misplaced.hint } }, request)
+}
+
+/** The request has neither a login nor a key, and either would do. */
+function missingLoginOrKey(request: object): LatchkeyError {
+  const { bare } = stateOf(rawRequest(request)).challenges ?? USUAL_CHALLENGES
+  return refusal('authentication_required', {
+    headers: { 'WWW-Authenticate': `${LOGIN_CHALLENGE}, ${bare}` },
+  })
+}
+
+/** Whether a key was sent where the middleware that looked for one does not read keys. */
+function isMisplaced(request: object): boolean {
+  return stateOf(rawRequest(request)).misplaced !== undefined
 }
 
 const USUAL_PLACES = createCredentialReader({}, undefined)
@@ -266,6 +288,8 @@ interface Warnings {
   unverified(request: object): void
   /** A session was refused because of a key in a place that only another middleware of this process reads. */
   elsewhere(): void
+  /** Other code replaced the user after a session or a key had established it. */
+  replaced(): void
 }
 
 function createWarnings(guardName: string): Warnings {
@@ -274,7 +298,7 @@ function createWarnings(guardName: string): Warnings {
       warnOnce(
         'LATCHKEY_UNMARKED',
         `${guardName}() refused a user that neither markSession() nor an API key established; ` +
-          'mount markSession() after the session middleware, or accept "other"',
+          'mount markSession() after the session middleware, without Passport with its option "user", or accept "other"',
       )
     },
     unverified(request) {
@@ -290,6 +314,14 @@ function createWarnings(guardName: string): Warnings {
         'LATCHKEY_READ_ELSEWHERE',
         `${guardName}() refused a session because the request presents a key where another middleware of this process ` +
           'reads keys; set "headers", "scheme" or "bearer" of requireSession() or requireAuth() to look only there',
+      )
+    },
+    replaced() {
+      warnOnce(
+        'LATCHKEY_USER_REPLACED',
+        `${guardName}() refused a request whose user was replaced or removed after markSession() or an API key had ` +
+          'established it; restore logins before keys are read, and let "user" of markSession(), or "resolveUser", ' +
+          'return the final user',
       )
     },
   }

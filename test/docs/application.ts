@@ -50,6 +50,7 @@ export declare function ipAddress(request: Request): string | undefined
 export declare function waitUntil(work: Promise<unknown>): void
 `,
   'server.ts': `import type { Server } from 'node:http'\nexport declare const server: Server`,
+  'tokens.ts': `export declare const API_KEYS: unique symbol`,
   'my-store.ts': `
 import type { KeyStore } from 'latchkey'
 

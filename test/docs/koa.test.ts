@@ -1,5 +1,8 @@
 import { readFileSync } from 'node:fs'
-import type Koa from 'koa'
+import Router from '@koa/router'
+import Koa from 'koa'
+import { markSession } from 'latchkey/koa'
+import { apiKeyRouter } from 'latchkey/management/koa'
 import { describe, expect, it } from 'vitest'
 import { issueKey } from '../support/issue-key.ts'
 import { type CodeBlock, readCodeBlocks } from '../support/markdown.ts'
@@ -32,6 +35,43 @@ describe('the guide to Koa', () => {
     const { key } = await issueKey(keys, { permissions: { projects: ['write'] } })
     const answer = await (await serve(handler))('/', [`X-Api-Key: ${key}`])
     expect([answer.status, answer.json().code]).toEqual([403, 'insufficient_permissions'])
+  })
+
+  it('has routes that ask for permissions', async () => {
+    const { keys } = createTestKeys({ rateLimits: [{ name: 'minute', limit: 60, windowMs: 60_000 }] })
+    const { key } = await issueKey(keys, { permissions: { projects: ['write'] } })
+    const koa = new Koa()
+    await runBlock(codeOf('Routes').text, { keys, koa })
+    const ask = await serve(koa.callback())
+    const lines = [`X-Api-Key: ${key}`]
+    expect((await ask('/projects', lines)).json()).toMatchObject({ missing: { projects: ['read'] } })
+    const posted = await ask('/projects', lines, { method: 'POST' })
+    expect([posted.status, posted.header('RateLimit')]).toEqual([201, '"minute";r=55;t=60'])
+  })
+
+  it('lets users manage keys, and nobody else', async () => {
+    const { keys } = createTestKeys()
+    const koa = new Koa()
+    koa.use(markSession({ user: (ctx) => (ctx.get('X-Log-In') ? { id: 'u_1' } : null) }))
+    await runBlock(codeOf('Let users manage keys').text, { keys, koa })
+    const ask = await serve(koa.callback())
+    const json = { name: 'CI', permissions: { projects: ['write'] } }
+    const issued = await ask('/api-keys', ['X-Log-In: yes'], { method: 'POST', json })
+    expect([issued.status, issued.json()]).toMatchObject([201, { apiKey: { owner: { id: 'u_1' } } }])
+    expect((await ask('/api-keys')).json()).toMatchObject({ code: 'authentication_required' })
+  })
+
+  it('says where that does not answer', async () => {
+    const { keys } = createTestKeys()
+    const actor = () => ({ id: 'u_1' })
+    const koa = new Koa()
+    const router = new Router()
+    router.use(apiKeyRouter(keys, { path: '/in-router', actor }))
+    router.get('/other', (ctx) => {
+      ctx.body = 'other'
+    })
+    const ask = await serve(koa.use(router.routes()).callback())
+    expect([(await ask('/other')).status, (await ask('/in-router')).status]).toEqual([200, 404])
   })
 
   it('passes sessions, and neither nobody nor a key', async () => {

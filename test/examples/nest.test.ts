@@ -94,7 +94,7 @@ describe('the program', () => {
     const told: string[] = []
     for (const { title, command } of lines) told.push(`${title} → ${summaryOf(await run(command))}`)
     expect(told).toEqual(lines.map(({ title, promised }) => `${title} → ${promised}`))
-    expect(told).toHaveLength(11)
+    expect(told).toHaveLength(13)
     program.signal('SIGTERM')
     expect(await program.ended()).toBe(0)
     // Nest would log every refusal that nobody has answered.
@@ -1081,18 +1081,48 @@ describe('the filter', () => {
 })
 
 describe('the application', () => {
-  async function startApplication() {
+  async function startApplication(parts: { prefix?: string } = {}) {
     const test = createTestKeys()
-    const ask = await serveModule(AppModule.register({ keys: test.keys, users: createDemoUsers() }))
+    const { prefix } = parts
+    const ask = await serveModule(AppModule.register({ keys: test.keys, users: createDemoUsers() }), parts)
     const key = async (permissions = READ) =>
       keyLine(await keyOf(test.keys, { owner: { type: 'user', id: 'u_1' }, permissions }))
     const login = async () => {
-      const answer = await ask('/login', [], { method: 'POST', json: DEMO_LOGIN })
+      const answer = await ask(`/${prefix ? `${prefix}/` : ''}login`, [], {
+        method: 'POST',
+        json: DEMO_LOGIN,
+      })
       expect(answer.status).toBe(200)
       return `Cookie: ${answer.header('Set-Cookie')?.split(';')[0]}`
     }
     return { ...test, ask, key, login }
   }
+
+  it.each([
+    ['', '/api-keys'],
+    ['v1', '/v1/api-keys'],
+  ])('lets whoever is logged in manage their keys, with the global prefix "%s"', async (prefix, path) => {
+    const { ask, key, login } = await startApplication({ prefix })
+    const lines = [await login()]
+    const json = { name: 'CI', permissions: READ }
+    const issued = await ask(path, lines, { method: 'POST', json })
+    expect([issued.status, issued.json()]).toMatchObject([
+      201,
+      { apiKey: { owner: { id: 'u_1' }, createdBy: 'u_1' } },
+    ])
+    const { key: text, apiKey } = issued.json() as { key: string; apiKey: ApiKey }
+    const projects = path.replace('api-keys', 'projects')
+    expect((await ask(projects, [keyLine(text)])).status).toBe(200)
+    expect((await ask(`${path}/self`, [keyLine(text)])).json()).toMatchObject({ id: apiKey.id })
+    expect((await ask(`${path}/${apiKey.id}/revoke`, lines, { method: 'POST', json: {} })).status).toBe(200)
+    expect((await ask(projects, [keyLine(text)])).status).toBe(401)
+    expect((await ask(path)).json()).toMatchObject({ code: 'authentication_required' })
+    expect((await ask(path, [...lines, await key()])).json()).toMatchObject({ code: 'session_required' })
+    const wide = { name: 'CI', permissions: { projects: ['write'] } }
+    expect((await ask(path, lines, { method: 'POST', json: wide })).json()).toMatchObject({
+      code: 'permissions_exceeded',
+    })
+  })
 
   it('opens no session for a key, and leaves the one that is there alone', async () => {
     const { ask, key, login } = await startApplication()
@@ -1251,12 +1281,13 @@ function serveNest(parts: NestParts): Promise<Ask> {
 
 async function serveModule(
   module: DynamicModule,
-  { use, logged = [] }: Pick<NestParts, 'use' | 'logged'> = {},
+  { use, logged = [], prefix }: Pick<NestParts, 'use' | 'logged'> & { prefix?: string } = {},
 ): Promise<Ask> {
   const logger = { log() {}, warn() {}, error: (error: unknown) => void logged.push(String(error)) }
   const app = await NestFactory.create(module, { logger, abortOnError: false })
   onTestFinished(() => app.close())
   if (use) app.use(use)
+  if (prefix) app.setGlobalPrefix(prefix)
   await app.init()
   return serve(app.getHttpAdapter().getInstance().disable('x-powered-by'))
 }

@@ -320,7 +320,13 @@ describe('the challenge of a guard', () => {
       'either where there is neither',
       () => requireAuth({ accept: ['apikey', 'session'] }),
       'authentication_required',
-      'Session realm="Users"',
+      'Session realm="Users", Api-Key realm="Users"',
+    ],
+    [
+      'permissions or a login where there is neither',
+      () => requirePermissions({ a: ['b'] }, { accept: ['session'] }),
+      'authentication_required',
+      'Session realm="Users", Api-Key realm="Users"',
     ],
     [
       'a key or another proof',
@@ -336,6 +342,15 @@ describe('the challenge of a guard', () => {
     const answer = await request(app).get('/').expect(401)
     expect(answer.body.code).toBe(code)
     expect(answer.headers['www-authenticate']).toBe(challenge)
+  })
+
+  it('names the schemes and the realm of the middleware that looked for a key', async () => {
+    const { keys } = createTestKeys()
+    const app = express()
+    app.use(apiKeyAuth(keys, { required: false, realm: 'Acme', bearer: false }))
+    app.get('/', requireAuth({ accept: ['apikey', 'session'] }), (_req, res) => void res.send('passed'))
+    const answer = await request(app).get('/').expect(401)
+    expect(answer.headers['www-authenticate']).toBe('Session realm="Users", Api-Key realm="Acme"')
   })
 
   it('says of a bad key that it is one, where a key would be accepted', async () => {
@@ -486,14 +501,16 @@ describe('the warning of a user whom nothing has marked', () => {
     app.get('/nobody', others, answer)
     app.get('/unmarked', exchange, requireSession(), answer)
     await request(app).get('/marked').expect(403)
-    await request(app).get('/exchanged').set('X-Api-Key', key).expect(403)
     await request(app).get('/nobody').expect(401)
     expect(warn).not.toHaveBeenCalled()
+    await request(app).get('/exchanged').set('X-Api-Key', key).expect(403)
+    expect(warn.mock.calls.map(([, code]) => code)).toEqual([{ code: 'LATCHKEY_USER_REPLACED' }])
+    warn.mockClear()
     await request(app).get('/unmarked').expect(403)
     expect(warn.mock.calls).toEqual([
       [
         'requireSession() refused a user that neither markSession() nor an API key established; ' +
-          'mount markSession() after the session middleware, or accept "other"',
+          'mount markSession() after the session middleware, without Passport with its option "user", or accept "other"',
         { code: 'LATCHKEY_UNMARKED' },
       ],
     ])
@@ -514,6 +531,51 @@ describe('the warning of a user whom nothing has marked', () => {
         code: 'LATCHKEY_UNMARKED',
       },
     )
+  })
+})
+
+describe('the warning of a user that was replaced', () => {
+  const reload: RequestHandler = (req, _res, next) => {
+    req.user = { ...req.user }
+    next()
+  }
+  const pass: RequestHandler = (_req, res) => void res.json({})
+  const login = markSession({ user: () => SESSION_USER })
+
+  it.each<[string, RequestHandler]>([
+    ['requireSession', requireSession()],
+    ['requireAuth', requireAuth({ accept: ['session', 'apikey'] })],
+    ['requireApiKey', requireApiKey()],
+    ['requirePermissions', requirePermissions({ a: ['b'] })],
+  ])('names %s(), once', async (name, guard) => {
+    const warn = vi.spyOn(process, 'emitWarning').mockReturnValue()
+    const app = express().get('/', login, reload, guard, pass)
+    await request(app).get('/').expect(403)
+    await request(app).get('/').expect(403)
+    expect(warn).toHaveBeenCalledExactlyOnceWith(
+      `${name}() refused a request whose user was replaced or removed after markSession() or an API key had ` +
+        'established it; restore logins before keys are read, and let "user" of markSession(), or "resolveUser", ' +
+        'return the final user',
+      { code: 'LATCHKEY_USER_REPLACED' },
+    )
+  })
+
+  it('is not given where the session ends midway, or the same user is set again', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockReturnValue()
+    const logOut: RequestHandler = (req, _res, next) => {
+      req.user = undefined
+      next()
+    }
+    const setAgain: RequestHandler = (req, _res, next) => {
+      req.user = SESSION_USER
+      next()
+    }
+    const app = express()
+    app.get('/ended', login, logOut, requireSession(), pass)
+    app.get('/same', login, setAgain, requireSession(), pass)
+    await request(app).get('/ended').expect(401)
+    await request(app).get('/same').expect(200)
+    expect(warn).not.toHaveBeenCalled()
   })
 })
 

@@ -4,10 +4,12 @@ import {
   type ApiKeyAuthOptions,
   apiKeyAuth,
   apiKeyErrorHandler,
+  markSession,
   requireApiKey,
   requireAuth,
+  requirePermissions,
 } from 'latchkey/express'
-import { apiKeyAuth as koaApiKeyAuth, requirePermissions } from 'latchkey/koa'
+import { apiKeyAuth as koaApiKeyAuth, requirePermissions as koaRequirePermissions } from 'latchkey/koa'
 import { apiKeyRouter } from 'latchkey/management/express'
 import { ApiKeyStrategy } from 'latchkey/passport'
 import { Passport } from 'passport'
@@ -57,7 +59,7 @@ const DOORS: readonly (readonly [string, (test: TestKeys) => Promise<Ask>])[] = 
       const app = new Koa()
       app
         .use(koaApiKeyAuth(keys, { ...UNREAD, required: false }))
-        .use(requirePermissions({ projects: ['read'] }))
+        .use(koaRequirePermissions({ projects: ['read'] }))
       return serve(app.callback())
     },
   ],
@@ -145,6 +147,27 @@ describe('what looks like a key in a Bearer token', () => {
     expect(events).toEqual([])
   })
 
+  it.each<[string, RequestHandler]>([
+    ['a key', requireApiKey()],
+    ['a session or a key', requireAuth({ accept: ['session', 'apikey'] })],
+    [
+      'a session or a key from some headers',
+      requireAuth({ accept: ['session', 'apikey'], headers: ['X-Api-Key'] }),
+    ],
+    [
+      'a key, though a gateway adds one',
+      requireAuth({ accept: ['session', 'apikey'], ignorePresentedKey: true }),
+    ],
+    ['a session or a permission', requirePermissions({ a: ['b'] }, { accept: ['session'] })],
+  ])('is told where to go by a guard that takes %s', async (_what, guard) => {
+    const { keys, eventsOf } = createTestKeys()
+    const optional = apiKeyAuth(keys, { ...UNREAD, required: false })
+    const ask = await serve(express().use(optional, guard, end))
+    const answer = await ask('/', [BEARER])
+    expect([answer.status, answer.json()]).toMatchObject([401, { code: 'missing_key', detail: HINT }])
+    expect(eventsOf('key.refused')).toMatchObject([{ code: 'missing_key', reason: 'bearer_not_read' }])
+  })
+
   it('passes by a key that was sent where it is read', async () => {
     const { keys, events } = createTestKeys()
     const { key } = await issueKey(keys)
@@ -171,5 +194,21 @@ describe('what looks like a key in a Bearer token', () => {
       detail: HINT,
     })
     expect(eventsOf('key.refused')).toMatchObject([{ code: 'missing_key', reason: 'bearer_not_read' }])
+  })
+
+  it('is told so, and decides, where another middleware of this process reads such tokens', async () => {
+    const { keys } = createTestKeys()
+    // The last test of this file: from here on, the process reads such tokens.
+    apiKeyAuth(keys)
+    const app = express()
+    app.use('/login', markSession({ user: () => ({ id: 'u_1' }) }))
+    app.use(apiKeyAuth(keys, { ...UNREAD, required: false }))
+    app.use(requireAuth({ accept: ['session', 'apikey'] }), end)
+    const ask = await serve(app)
+    for (const path of ['/', '/login']) {
+      const answer = await ask(path, [BEARER])
+      expect([answer.status, answer.json()]).toMatchObject([401, { code: 'missing_key', detail: HINT }])
+    }
+    expect((await ask('/login')).body).toBe('passed')
   })
 })

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { BARE, INVALID } from '../support/challenges.ts'
+import { NEST_11 } from '../support/consumer-tools.ts'
 import { isLong } from '../support/long-run.ts'
 import { readCodeBlocks, readTable } from '../support/markdown.ts'
 import { type Consumer, compilerOf, type PackedPackage, packPackage } from '../support/packed-package.ts'
@@ -36,6 +37,9 @@ const COMPILER_OPTIONS = {
   outDir: 'out',
 }
 
+/** The first test that needs them installs the packages of other releases. */
+const INSTALL_MS = 300_000
+
 let packed: PackedPackage
 
 beforeAll(() => {
@@ -45,18 +49,31 @@ beforeAll(() => {
 
 afterAll(() => packed?.remove())
 
-describe.each(['module', 'commonjs'] as const)('the Nest example as an application of type %s', (type) => {
+describe.each([
+  ['module', 'Nest 12', []],
+  ['commonjs', 'Nest 12', []],
+  ['commonjs', 'Nest 11', Object.keys(NEST_11) as (keyof typeof NEST_11)[]],
+] as const)('the Nest example as an application of type %s, on %s', (type, nest, installed) => {
   let consumer: Consumer
 
   beforeAll(() => {
     const files = sources.map((name) => `nest/${name}`)
-    consumer = packed.createConsumer(PACKAGES)
+    const others = new Set<string>(installed)
+    consumer = packed.createConsumer(
+      PACKAGES.filter((name) => !others.has(name)),
+      installed,
+    )
     consumer.write('package.json', JSON.stringify({ type }))
     consumer.write('tsconfig.json', JSON.stringify({ compilerOptions: COMPILER_OPTIONS, files }))
     consumer.write('ask.mjs', ASK)
     for (const file of [...files, ...borrowed.map((name) => `express/${name}`)]) {
       consumer.write(file, readFileSync(`${examples}${file}`, 'utf8'))
     }
+  }, INSTALL_MS)
+
+  it('has that release', async () => {
+    const { stdout } = await consumer.run('-p', "'Nest ' + require('@nestjs/core/package.json').version")
+    expect(stdout.split('.')[0]).toBe(nest)
   })
 
   it.each(

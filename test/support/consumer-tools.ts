@@ -4,8 +4,25 @@ import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync }
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** What applications test and bundle with. None of it is needed to work on this repository, so `npm ci` is spared it. */
+/** Nest 11 with what it resolves beside itself. */
+export const NEST_11 = {
+  '@nestjs/common': '11.2.10',
+  '@nestjs/core': '11.2.10',
+  '@nestjs/passport': '11.0.5',
+  '@nestjs/platform-express': '11.2.10',
+  '@types/express': '5.0.6',
+  '@types/passport': '1.0.17',
+  passport: '0.7.0',
+  'reflect-metadata': '0.2.2',
+  rxjs: '7.8.2',
+}
+
+/**
+ * What applications test and bundle with, and an older release of what this repository has in one release only. None of
+ * it is needed to work on this repository, so `npm ci` is spared it.
+ */
 const TOOLS = {
+  ...NEST_11,
   '@rollup/plugin-commonjs': '29.0.3',
   '@rollup/plugin-node-resolve': '16.0.3',
   esbuild: '0.28.2',

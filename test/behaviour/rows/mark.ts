@@ -1,4 +1,5 @@
 import type { ErrorCode } from 'latchkey'
+import { BARE } from '../../support/challenges.ts'
 import {
   BY_KEY,
   BY_SESSION,
@@ -47,9 +48,16 @@ function behindSession(found: Who): Who {
 /** Where nothing of ours has looked at a request, it has no views either. */
 const UNMARKED: Who = { method: 'other', user: SESSION_USER, shows: { authMethod: 'nothing' } }
 
+/** A user was exchanged after a proof. */
+const REPLACED = 'warning LATCHKEY_USER_REPLACED'
+
+/** Nobody is there, and a login would do as well as a key. */
+const LOGIN_OR_KEY = { fields: { 'WWW-Authenticate': `Session realm="Users", ${BARE}` } }
+
 type Verdict = 'passes' | ErrorCode
 
 function guarded(title: string, guard: GuardCall, verdicts: readonly Verdict[], app: Partial<App> = {}): Row {
+  const takesKeys = verdicts !== ONLY_SESSIONS
   return {
     title,
     key: { permissions: READ },
@@ -58,13 +66,15 @@ function guarded(title: string, guard: GuardCall, verdicts: readonly Verdict[], 
       const isReplaced = app.session === 'after the keys' && lines.includes(COOKIE) && found !== BY_SESSION
       const who = isReplaced ? behindSession(found) : found
       const verdict = verdicts[i] as Verdict
-      const details = verdict === 'insufficient_permissions' ? { missing: WRITE } : undefined
+      if (verdict === 'passes') return { ask: { lines }, expect: passes(who, happened) }
       return {
         ask: { lines },
-        expect:
-          verdict === 'passes'
-            ? passes(who, happened)
-            : guardRefuses(verdict, who, { ...happened, ...(details && { details }) }),
+        expect: guardRefuses(verdict, who, {
+          ...happened,
+          ...(verdict === 'insufficient_permissions' && { details: { missing: WRITE } }),
+          ...(who.method === 'conflict' && { events: [REPLACED] }),
+          ...(verdict === 'authentication_required' && takesKeys && LOGIN_OR_KEY),
+        }),
       }
     }),
   }
@@ -237,7 +247,9 @@ export const CONFUSIONS: readonly Row[] = [
       meanwhile: 'logs out',
       guard: { name: 'requireAuth', with: { accept: ['session', 'apikey'] } },
     },
-    steps: [{ ask: { lines: [COOKIE] }, expect: guardRefuses('authentication_required', NOBODY) }],
+    steps: [
+      { ask: { lines: [COOKIE] }, expect: guardRefuses('authentication_required', NOBODY, LOGIN_OR_KEY) },
+    ],
   },
   {
     title: 'trusts no user after a logout removes the user of a key',
@@ -253,7 +265,7 @@ export const CONFUSIONS: readonly Row[] = [
         expect: guardRefuses(
           'auth_method_not_accepted',
           { method: 'conflict', shows: { key: '<key id>' } },
-          COLD,
+          { ...COLD, events: [REPLACED] },
         ),
       },
     ],
@@ -267,7 +279,7 @@ export const CONFUSIONS: readonly Row[] = [
         expect: guardRefuses(
           'api_key_required',
           { method: 'conflict', shows: { user: OTHER_USER, key: '<key id>' } },
-          COLD,
+          { ...COLD, events: [REPLACED] },
         ),
       },
     ],
@@ -321,7 +333,7 @@ export const CONFUSIONS: readonly Row[] = [
       guard: { name: 'requireAuth', with: { accept: ['session', 'apikey', 'other'] } },
     },
     steps: [
-      { ask: { lines: FORGED }, expect: guardRefuses('authentication_required', NOBODY) },
+      { ask: { lines: FORGED }, expect: guardRefuses('authentication_required', NOBODY, LOGIN_OR_KEY) },
       { ask: { lines: [...FORGED, KEY] }, expect: passes(BY_KEY, COLD) },
       { ask: { lines: [...FORGED, COOKIE] }, expect: passes(BY_SESSION) },
     ],
