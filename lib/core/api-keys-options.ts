@@ -147,7 +147,7 @@ export interface ApiKeysOptions {
      */
     flushMs?: number
     /** The most keys with uses waiting to be written. Uses of further keys are dropped and reported. @default 100_000 */
-    maxKeys?: number
+    maxEntries?: number
     /**
      * Whether to store the client address of a key's last use, as `lastUsedIp`. With `false` no client address is
      * stored, and the next use of a key clears one stored earlier. Events still name the address of a refused request,
@@ -225,7 +225,7 @@ export function resolveOptions(options: ApiKeysOptions) {
   if (ownerPermissions !== undefined) checkFunction('ownerPermissions', ownerPermissions)
   if (onEvent !== undefined) checkFunction('onEvent', onEvent)
   checkObject('cache', cache, ['maxEntries', 'maxAgeMs', 'negativeMaxEntries', 'negativeMaxAgeMs'])
-  checkObject('usage', usage, ['flushMs', 'maxKeys', 'addresses'])
+  checkObject('usage', usage, ['flushMs', 'maxEntries', 'addresses'], { maxKeys: 'maxEntries' })
   const integer = (name: string, value: unknown, fallback: number, min: number, max: number) =>
     value === undefined ? fallback : checkInteger(name, value, min, max)
   const maxEntries = integer('cache.maxEntries', cache.maxEntries, 10_000, 1, 10_000_000)
@@ -250,7 +250,7 @@ export function resolveOptions(options: ApiKeysOptions) {
     owners: { maxAgeMs: integer('ownerMaxAgeMs', options.ownerMaxAgeMs, 5_000, 0, DAY_MS), maxEntries },
     usage: {
       flushMs: integer('usage.flushMs', usage.flushMs, 10_000, 1, 30_000),
-      maxKeys: integer('usage.maxKeys', usage.maxKeys, 100_000, 1, 10_000_000),
+      maxEntries: integer('usage.maxEntries', usage.maxEntries, 100_000, 1, 10_000_000),
       addresses: usage.addresses === undefined ? true : checkBoolean('usage.addresses', usage.addresses),
     },
     cache: {

@@ -49,15 +49,25 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
   return isObject(value) && Object.prototype.toString.call(value) === '[object Object]'
 }
 
-/** Requires an object that has none but the `known` members; an unknown one is refused with the nearest known name. */
-export function checkObject(name: string, value: unknown, known: readonly string[]): Record<string, unknown> {
+/**
+ * Requires an object that has none but the `known` members. An unknown one is refused with its new name, if it has been `renamed`,
+ * or with the nearest known name.
+ */
+export function checkObject(
+  name: string,
+  value: unknown,
+  known: readonly string[],
+  renamed: Readonly<Record<string, string>> = {},
+): Record<string, unknown> {
   if (!isPlainObject(value)) fail(name, 'an object', value)
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue
     throw new OptionError(
       name,
       'have no members but those that it is known to have',
-      unknownOption(name, key, known),
+      Object.hasOwn(renamed, key)
+        ? `"${name}" has no option "${key}": it is called "${renamed[key]}" now`
+        : unknownOption(name, key, known),
     )
   }
   return value

@@ -93,10 +93,10 @@ describe('createApiKeys', () => {
         ['cache.negativeMaxEntries', 1, 10_000_000],
         ['cache.negativeMaxAgeMs', 0, DAY],
         ['usage.flushMs', 1, 30_000],
-        ['usage.maxKeys', 1, 10_000_000],
+        ['usage.maxEntries', 1, 10_000_000],
         ['failedAttempts.limit', 1, 1_000_000],
         ['failedAttempts.windowMs', 1_000, DAY],
-        ['failedAttempts.maxAddresses', 1, 10_000_000],
+        ['failedAttempts.maxEntries', 1, 10_000_000],
       ] as const
     ).flatMap(([name, min, max]) => {
       const range = `"${name}" must be an integer from ${min} to ${max}, received`
@@ -154,11 +154,20 @@ describe('createApiKeys', () => {
     [{ usage: { flushMS: 1 } }, '"usage" has no option "flushMS"; did you mean "flushMs"?'],
     [{ failedAttempt: true }, '"options" has no option "failedAttempt"; did you mean "failedAttempts"?'],
     [{ failedAttempts: { window: 1 } }, '"failedAttempts" has no option "window"; did you mean "windowMs"?'],
-  ])('refuses an option that it does not know, with the nearest that it does: %j', (given, message) => {
-    // A spread would make `__proto__` the prototype.
-    const options = Object.defineProperties(right(), Object.getOwnPropertyDescriptors(given))
-    expect(complaintOf(() => create(options))).toBe(message)
-  })
+    [{ usage: { maxKeys: 1 } }, '"usage" has no option "maxKeys": it is called "maxEntries" now'],
+    [
+      { failedAttempts: { maxAddresses: 1 } },
+      '"failedAttempts" has no option "maxAddresses": it is called "maxEntries" now',
+    ],
+    [{ usage: { constructor: 1 } }, '"usage" has no option "constructor"'],
+  ])(
+    'refuses an option that it does not know, with its new name or the nearest that it does: %j',
+    (given, message) => {
+      // A spread would make `__proto__` the prototype.
+      const options = Object.defineProperties(right(), Object.getOwnPropertyDescriptors(given))
+      expect(complaintOf(() => create(options))).toBe(message)
+    },
+  )
 
   const names =
     'store rateLimiter revocation invalidation failedAttempts prefix digest peppers upgradeDigests rateLimits cache isOwnerActive ownerPermissions ownerMaxAgeMs quotaBlockSize quotaLeaseMs usage timeoutMs onEvent clock'
@@ -209,11 +218,11 @@ describe('createApiKeys', () => {
         quotaLeaseMs: 100,
         timeoutMs: 1,
         cache: least,
-        usage: { flushMs: 1, maxKeys: 1 },
+        usage: { flushMs: 1, maxEntries: 1 },
       }),
     ).not.toThrow()
     expect(() => createWith({ ownerMaxAgeMs: DAY, timeoutMs: DAY, usage: { flushMs: 30_000 } })).not.toThrow()
-    expect(() => createWith({ failedAttempts: { limit: 1, windowMs: 1_000, maxAddresses: 1 } })).not.toThrow()
+    expect(() => createWith({ failedAttempts: { limit: 1, windowMs: 1_000, maxEntries: 1 } })).not.toThrow()
     expect(() => createWith({ failedAttempts: { limit: 1_000_000, windowMs: DAY } })).not.toThrow()
   })
 
