@@ -4,7 +4,7 @@ import { OptionError } from './option-error.ts'
 
 /**
  * Checks of what a programmer hands in. Every message names the option and the kind of value received. The text of a string is
- * repeated only where a number or a boolean belongs, and only a short word: anything else may be a secret in the wrong place.
+ * repeated only where a number, a boolean or one of a few words belongs, and only a short word: anything else may be a secret in the wrong place.
  */
 
 /** The kind of a value, and the value itself only where it cannot be a secret. */
@@ -35,8 +35,8 @@ export function fail(name: string, expected: string, value: unknown, received = 
 
 const SHORT_WORD = /^[\w .-]{1,12}$/
 
-/** The same as `describe`, for a value in place of a number or a boolean: `'5m'` and `'yes'` are shown. */
-function describePlain(value: unknown): string {
+/** The same as `describe`, for a value in place of a number, a boolean or one of a few words: `'5m'` and `'yes'` are shown. */
+export function describePlain(value: unknown): string {
   return typeof value === 'string' && SHORT_WORD.test(value) ? `the string '${value}'` : describe(value)
 }
 
@@ -97,10 +97,41 @@ export function checkBoolean(name: string, value: unknown): boolean {
   return value
 }
 
+/** Requires one of a few values, such as words or false. */
+export function checkOneOf<T extends string | false>(
+  name: string,
+  value: unknown,
+  known: readonly T[],
+  note = '',
+): T {
+  const found = known.find((one) => one === value)
+  return found ?? fail(name, oneOf(known) + note, value, describePlain(value))
+}
+
+function oneOf(known: readonly (string | false)[]): string {
+  const shown = known.map((one) => (one === false ? 'false' : `"${one}"`))
+  return `${shown.slice(0, -1).join(', ')} or ${shown.at(-1)}`
+}
+
 export function checkInteger(name: string, value: unknown, min: number, max: number): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value
   if (min === 1 && typeof value === 'number' && value < 1) fail(name, 'a positive integer', value)
   return fail(name, `an integer from ${min} to ${max}`, value, describePlain(value))
+}
+
+/** Requires a positive integer, or `false`, which switches off what it is about: 0 never does. */
+export function checkIntegerOrFalse(name: string, value: unknown, max: number): number | false {
+  if (value === false) return false
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= max) return value
+  if (typeof value === 'number' && value < 1) fail(name, 'a positive integer or false', value)
+  return fail(name, `an integer from 1 to ${max}, or false`, value, describePlain(value))
+}
+
+/** Requires a positive integer in a group of options that `false` switches off as a whole; 0 is told so. */
+export function checkIntegerOfGroup(group: string, member: string, value: unknown, max: number): number {
+  const name = `${group}.${member}`
+  if (value === 0) fail(name, 'a positive integer', value, `0; to switch it off, set "${group}" to false`)
+  return checkInteger(name, value, 1, max)
 }
 
 export function checkText(name: string, value: unknown, maxLength: number): string {

@@ -14,8 +14,15 @@ import { keepFailureFields, keepFailureUncached } from '../http/failed-response.
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { responseOf } from '../http/raw-request.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
-import { OptionError } from '../internal/option-error.ts'
-import { checkBoolean, checkFunction, checkObject, fail, isObject, nearest } from '../internal/options.ts'
+import {
+  checkBoolean,
+  checkFunction,
+  checkObject,
+  checkOneOf,
+  fail,
+  isObject,
+  nearest,
+} from '../internal/options.ts'
 import { answerLate } from './answer-late.ts'
 import { checkSessionOptions } from './check-session-options.ts'
 import { type Actions, type PassportRequest, StrategyBase } from './strategy-base.ts'
@@ -127,9 +134,7 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     if (verify && options.resolveUser) {
       throw new TypeError('"resolveUser" and a verify callback cannot be combined: give one of them')
     }
-    if (refuseWith !== 'fail' && refuseWith !== 'error') {
-      throw new OptionError('refuseWith', 'be "fail" or "error"')
-    }
+    checkOneOf('refuseWith', refuseWith, ['fail', 'error'])
     this.authenticator = createAuthenticator(keys, options)
     this.verify = verify
     this.passReqToCallback = checkBoolean('passReqToCallback', passReqToCallback)

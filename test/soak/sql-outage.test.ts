@@ -132,7 +132,7 @@ async function startApp(options: Partial<ApiKeysOptions> = {}) {
     store,
     rateLimiter: memoryRateLimiter(),
     prefix: 'acme_test',
-    cache: { maxAgeMs: MAX_AGE_MS, negativeMaxAgeMs: 0 },
+    cache: { maxAgeMs: MAX_AGE_MS, negativeMaxAgeMs: false },
     usage: { flushMs: FLUSH_MS },
     timeoutMs: TIMEOUT_MS,
     onEvent: (event) => void events.push(event),
