@@ -172,13 +172,13 @@ export function checkArray(name: string, value: unknown, maxLength: number): rea
   return [...value]
 }
 
-/** The known name within two edits of `key`, if there is one. */
+/** The known name within two edits of `key`, if there is one: every name of two letters is two edits from every other. */
 export function nearest(key: string, known: readonly string[]): string | undefined {
   const ranked = known
     .map((name) => ({ name, distance: editDistance(key.toLowerCase(), name.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance)
   const best = ranked[0]
-  return best && best.distance <= 2 ? best.name : undefined
+  return best && best.distance <= 2 && best.distance < best.name.length ? best.name : undefined
 }
 
 function editDistance(a: string, b: string): number {

@@ -229,6 +229,16 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
   }
 }
 
+/** Other options are Passport's, or those of another strategy. */
+function refuseMisspelt(name: string): void {
+  if (name === 'permissions' || name === 'cost') return
+  const meant = nearest(name, ['permissions']) ?? (COST_MISSPELT.test(name) ? 'cost' : undefined)
+  if (meant) throw new TypeError(`"options" has no option "${name}"; did you mean "${meant}"?`)
+}
+
+/** `costs`, `Cost`, `ccost`. With any edit, `host` and `port` of other strategies would be taken for it. */
+const COST_MISSPELT = /^c+o+s+t+s?$/i
+
 const routes = new WeakMap<object, ApiKeyRouteOptions>()
 
 /**
@@ -241,10 +251,7 @@ function resolveRoute(options: ApiKeyRouteOptions): ApiKeyRouteOptions {
   const known = routes.get(options)
   if (known) return known
   checkSessionOptions(options)
-  for (const name of Object.keys(options)) {
-    if (name === 'permissions' || !nearest(name, ['permissions'])) continue
-    throw new TypeError(`"options" has no option "${name}"; did you mean "permissions"?`)
-  }
+  for (const name of Object.keys(options)) refuseMisspelt(name)
   const { permissions, cost } = options
   const route: ApiKeyRouteOptions = {}
   if (permissions !== undefined) route.permissions = resolveRequirement('permissions', permissions)
