@@ -3,12 +3,12 @@ import express, { type Router } from 'express'
 import session from 'express-session'
 import passport from 'passport'
 import { Strategy as LocalStrategy } from 'passport-local'
-import type { User, Users } from './users.ts'
+import type { Users } from './users.ts'
 
 /** The login that this application has had before there were keys: Passport with names and passwords. */
 export function login(users: Users): Router {
   const instance = new passport.Passport()
-  instance.serializeUser<string>((user, done) => done(null, (user as User).id))
+  instance.serializeUser<string>((user, done) => done(null, user.id))
   instance.deserializeUser<string>((id, done) => done(null, users.find(id) ?? false))
   instance.use(
     new LocalStrategy((username, password, done) => {
@@ -34,7 +34,7 @@ export function login(users: Users): Router {
     express.json({ limit: '10kb' }),
     instance.authenticate('local', { failWithError: true }),
     (req, res) => {
-      res.json({ user: (req.user as User).username })
+      res.json({ user: req.user?.username })
     },
   )
   router.post('/logout', (req, res, next) => {

@@ -7,7 +7,7 @@ import { getAuth } from 'latchkey/passport'
 import { ownKeys } from './own-keys.ts'
 import { createPassport } from './passport.ts'
 import { answerError, sendProblem } from './problem.ts'
-import { ownerFinder, type User, type Users, userOf } from './users.ts'
+import { ownerFinder, type Users, userOf } from './users.ts'
 
 export interface AppOptions {
   keys: ApiKeys
@@ -54,7 +54,7 @@ export function createApp({
   )
 
   app.post('/login', passport.authenticate('local', { failWithError: true }), (req, res) => {
-    res.json({ user: (req.user as User).username })
+    res.json({ user: req.user?.username })
   })
   app.post('/logout', requireSession(), (req, res, next) => {
     req.logout((error) => (error ? next(error) : res.status(204).end()))
@@ -95,7 +95,7 @@ export function createApp({
     apiKeyAuth(keys, { required: false, resolveUser }),
     requireAuth({ accept: ['session', 'apikey'] }),
     (req, res) => {
-      const auth = getAuth<User>(req)
+      const auth = getAuth(req)
       const user = userOf(req).username
       res.json(
         auth.method === 'apikey' ? { user, by: 'apikey', key: auth.apiKey.name } : { user, by: 'session' },

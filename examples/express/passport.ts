@@ -2,12 +2,12 @@ import type { ApiKeys } from 'latchkey'
 import { ApiKeyStrategy } from 'latchkey/passport'
 import passport from 'passport'
 import { Strategy as LocalStrategy } from 'passport-local'
-import { ownerFinder, type User, type Users } from './users.ts'
+import { ownerFinder, type Users } from './users.ts'
 
 /** Passport with two ways of authenticating: a password, which begins a login session, and an API key, which never does. */
 export function createPassport(keys: ApiKeys, users: Users) {
   const instance = new passport.Passport()
-  instance.serializeUser<string>((user, done) => done(null, (user as User).id))
+  instance.serializeUser<string>((user, done) => done(null, user.id))
   instance.deserializeUser<string>((id, done) => done(null, users.find(id) ?? false))
   instance.use(
     new LocalStrategy((username, password, done) => {

@@ -1,12 +1,16 @@
 import type { Awaitable } from '../internal/awaitable.ts'
-import { OptionError } from '../internal/option-error.ts'
 import {
   checkBoolean,
   checkFunction,
   checkInteger,
+  checkIntegerOfGroup,
+  checkIntegerOrFalse,
   checkMethods,
   checkObject,
+  checkOneOf,
   checkText,
+  fail,
+  isPlainObject,
 } from '../internal/options.ts'
 import { type Clock, systemClock } from './clock.ts'
 import type { DigestScheme, Pepper } from './digests/digest.ts'
@@ -82,21 +86,26 @@ export interface ApiKeysOptions {
    * @default []
    */
   rateLimits?: readonly RateLimit[]
-  /** How long, and how many, records stay in memory between verifications. */
-  cache?: {
-    /** The most records to hold. @default 10_000 */
-    maxEntries?: number
-    /**
-     * How old a held record may be, in milliseconds, counted from when the store was asked for it. 0 holds none.
-     *
-     * @default 5_000
-     */
-    maxAgeMs?: number
-    /** The most unknown key ids to remember. @default 1_000 */
-    negativeMaxEntries?: number
-    /** How long to remember an unknown id, in milliseconds. @default 5_000 */
-    negativeMaxAgeMs?: number
-  }
+  /**
+   * How long, and how many, records stay in memory between verifications. With `false` every verification asks the
+   * store, also for unknown ids.
+   */
+  cache?:
+    | false
+    | {
+        /** The most records to hold. @default 10_000 */
+        maxEntries?: number
+        /**
+         * How old a held record may be, in milliseconds, counted from when the store was asked for it.
+         *
+         * @default 5_000
+         */
+        maxAgeMs?: number
+        /** The most unknown key ids to remember. @default 1_000 */
+        negativeMaxEntries?: number
+        /** How long to remember an unknown id, in milliseconds. `false` remembers none. @default 5_000 */
+        negativeMaxAgeMs?: number | false
+      }
   /**
    * Returns whether an owner's keys may be used at all. Verification calls it and remembers the result for
    * `ownerMaxAgeMs`. If it fails, verification fails with `unavailable`.
@@ -115,11 +124,11 @@ export interface ApiKeysOptions {
   ownerPermissions?: (owner: Owner) => Awaitable<Permissions | null>
   /**
    * How long to remember the answers of `isOwnerActive` and `ownerPermissions`, in milliseconds. `invalidateOwner`
-   * discards them at once.
+   * discards them at once. `false` remembers none: every verification asks again.
    *
    * @default 5_000
    */
-  ownerMaxAgeMs?: number
+  ownerMaxAgeMs?: number | false
   /**
    * The most units of a quota that this process leases from the store beyond what calls need right now. A lease also
    * takes at most a sixteenth of what is left, and at most twice what was used of the previous lease, so rarely used
@@ -147,7 +156,7 @@ export interface ApiKeysOptions {
      */
     flushMs?: number
     /** The most keys with uses waiting to be written. Uses of further keys are dropped and reported. @default 100_000 */
-    maxKeys?: number
+    maxEntries?: number
     /**
      * Whether to store the client address of a key's last use, as `lastUsedIp`. With `false` no client address is
      * stored, and the next use of a key clears one stored earlier. Events still name the address of a refused request,
@@ -209,26 +218,24 @@ function checkSharedAs(name: string, { sharedAs }: { readonly sharedAs?: string 
 /** The options with their defaults, checked. @throws TypeError naming the option. */
 export function resolveOptions(options: ApiKeysOptions) {
   checkObject('options', options, OPTIONS)
-  const { rateLimiter, clock = systemClock, onEvent, cache = {}, usage = {} } = options
+  const { rateLimiter, clock = systemClock, onEvent, usage = {} } = options
   checkMethods('rateLimiter', rateLimiter, ['check', 'raiseVersions'])
   checkFunction('clock.now', clock?.now)
   checkFunction('clock.setTimer', clock?.setTimer)
   const { revocation = 'exact', invalidation, failedAttempts = false } = options
-  const { isOwnerActive, ownerPermissions } = options
-  if (revocation !== 'exact' && revocation !== 'bounded') {
-    throw new OptionError('revocation', 'be "exact" or "bounded"')
-  }
+  const { isOwnerActive, ownerPermissions, ownerMaxAgeMs = 5_000 } = options
+  checkOneOf('revocation', revocation, ['exact', 'bounded'])
   if (invalidation !== undefined) checkMethods('invalidation', invalidation, ['publish', 'listen'])
   checkSharedAs('rateLimiter', rateLimiter)
   if (invalidation !== undefined) checkSharedAs('invalidation', invalidation)
   if (isOwnerActive !== undefined) checkFunction('isOwnerActive', isOwnerActive)
   if (ownerPermissions !== undefined) checkFunction('ownerPermissions', ownerPermissions)
   if (onEvent !== undefined) checkFunction('onEvent', onEvent)
-  checkObject('cache', cache, ['maxEntries', 'maxAgeMs', 'negativeMaxEntries', 'negativeMaxAgeMs'])
-  checkObject('usage', usage, ['flushMs', 'maxKeys', 'addresses'])
+  checkObject('usage', usage, ['flushMs', 'maxEntries', 'addresses'], { maxKeys: 'maxEntries' })
   const integer = (name: string, value: unknown, fallback: number, min: number, max: number) =>
     value === undefined ? fallback : checkInteger(name, value, min, max)
-  const maxEntries = integer('cache.maxEntries', cache.maxEntries, 10_000, 1, 10_000_000)
+  const cache = resolveCache(options.cache)
+  const { maxEntries } = cache
   return Object.freeze({
     limiter: rateLimiter,
     isBounded: revocation === 'bounded',
@@ -247,18 +254,36 @@ export function resolveOptions(options: ApiKeysOptions) {
       leaseMs: integer('quotaLeaseMs', options.quotaLeaseMs, 5_000, 100, 600_000),
       maxEntries,
     },
-    owners: { maxAgeMs: integer('ownerMaxAgeMs', options.ownerMaxAgeMs, 5_000, 0, DAY_MS), maxEntries },
+    owners: {
+      maxAgeMs: checkIntegerOrFalse('ownerMaxAgeMs', ownerMaxAgeMs, DAY_MS) || 0,
+      maxEntries,
+    },
     usage: {
       flushMs: integer('usage.flushMs', usage.flushMs, 10_000, 1, 30_000),
-      maxKeys: integer('usage.maxKeys', usage.maxKeys, 100_000, 1, 10_000_000),
+      maxEntries: integer('usage.maxEntries', usage.maxEntries, 100_000, 1, 10_000_000),
       addresses: usage.addresses === undefined ? true : checkBoolean('usage.addresses', usage.addresses),
     },
-    cache: {
-      maxEntries,
-      maxAgeMs: integer('cache.maxAgeMs', cache.maxAgeMs, 5_000, 0, DAY_MS),
-      negativeMaxEntries: integer('cache.negativeMaxEntries', cache.negativeMaxEntries, 1_000, 1, 10_000_000),
-      negativeMaxAgeMs: integer('cache.negativeMaxAgeMs', cache.negativeMaxAgeMs, 5_000, 0, DAY_MS),
-      defaultLimits: compileRateLimits('rateLimits', options.rateLimits ?? []),
-    },
+    cache: { ...cache, defaultLimits: compileRateLimits('rateLimits', options.rateLimits ?? []) },
   })
+}
+
+/** An age of 0 holds nothing. */
+function resolveCache(given: ApiKeysOptions['cache'] = {}) {
+  if (given !== false && !isPlainObject(given)) fail('cache', 'an object or false', given)
+  const members = ['maxEntries', 'maxAgeMs', 'negativeMaxEntries', 'negativeMaxAgeMs']
+  const cache: Exclude<ApiKeysOptions['cache'], false | undefined> = given || {}
+  checkObject('cache', cache, members)
+  const {
+    maxEntries = 10_000,
+    maxAgeMs = 5_000,
+    negativeMaxEntries = 1_000,
+    negativeMaxAgeMs = 5_000,
+  } = cache
+  return {
+    maxEntries: checkInteger('cache.maxEntries', maxEntries, 1, 10_000_000),
+    maxAgeMs: given === false ? 0 : checkIntegerOfGroup('cache', 'maxAgeMs', maxAgeMs, DAY_MS),
+    negativeMaxEntries: checkInteger('cache.negativeMaxEntries', negativeMaxEntries, 1, 10_000_000),
+    negativeMaxAgeMs:
+      given === false ? 0 : checkIntegerOrFalse('cache.negativeMaxAgeMs', negativeMaxAgeMs, DAY_MS) || 0,
+  }
 }

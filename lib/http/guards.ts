@@ -6,7 +6,7 @@ import {
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import { type ErrorCode, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
 import { OptionError } from '../internal/option-error.ts'
-import { checkArray, checkBoolean, checkObject, describe, fail } from '../internal/options.ts'
+import { checkArray, checkBoolean, checkObject, checkOneOf, describePlain } from '../internal/options.ts'
 import { warnOnce } from '../internal/process-warning.ts'
 import { type AuthMethod, getAuth, readMark } from './auth-mark.ts'
 import {
@@ -173,8 +173,7 @@ export function permissionGuard(
 
 /** Requires a way to refuse, or none. @throws TypeError */
 export function checkRefuseWith(value: unknown): void {
-  if (value === undefined || value === 'problem' || value === 'error') return
-  fail('refuseWith', '"problem" or "error"', value)
+  if (value !== undefined) checkOneOf('refuseWith', value, ['problem', 'error'])
 }
 
 function keyGuard(
@@ -273,7 +272,7 @@ function checkMethods(name: string, value: unknown, known: readonly AuthMethod[]
     throw new OptionError(
       name,
       `hold some of ${names}`,
-      `"${name}" must hold some of ${names}, received ${describe(method)}`,
+      `"${name}" must hold some of ${names}, received ${describePlain(method)}`,
     )
   }
   if (methods.length === 0 && known.includes('apikey')) throw new OptionError(name, 'not be empty')

@@ -1,5 +1,5 @@
 import type { LimitState } from '../core/limits/rate-limit.ts'
-import { fail } from '../internal/options.ts'
+import { checkOneOf } from '../internal/options.ts'
 
 /** A revision of draft-ietf-httpapi-ratelimit-headers: each writes the same limits in its own syntax. */
 export type RateLimitSyntax = 'draft-11' | 'draft-10' | 'draft-7' | 'draft-6'
@@ -66,12 +66,9 @@ export function rateLimitFields(
   return fields
 }
 
-const SYNTAXES = new Set<unknown>(['draft-11', 'draft-10', 'draft-7', 'draft-6'])
-
 /** Requires a syntax of the `RateLimit` fields, or false. @throws TypeError */
 export function checkRateLimitHeaders(value: unknown): void {
-  if (value === false || SYNTAXES.has(value)) return
-  fail('rateLimitHeaders', '"draft-11", "draft-10", "draft-7", "draft-6" or false', value)
+  checkOneOf('rateLimitHeaders', value, ['draft-11', 'draft-10', 'draft-7', 'draft-6', false])
 }
 
 /** `Retry-After` in seconds (RFC 9110 §10.2.3), never too early and at least 1; none if waiting does not help. */

@@ -1,5 +1,5 @@
 import type { ImportFormat } from '../core/keys/imported-format.ts'
-import { checkObject } from '../internal/options.ts'
+import { checkObject, checkOneOf } from '../internal/options.ts'
 import type { HashedRow } from './hashed-row.ts'
 import { readName } from './read-column.ts'
 
@@ -36,7 +36,7 @@ export function bcryptFormat(options: BcryptFormatOptions = {}): ImportFormat<Bc
   if (!/^[\x21-\x7e]$/.test(separator)) {
     throw new TypeError('"separator" must be one visible ASCII character')
   }
-  if (covers !== 'secret' && covers !== 'key') throw new TypeError('"covers" must be "secret" or "key"')
+  checkOneOf('covers', covers, ['secret', 'key'])
   return {
     name: 'bcrypt',
     lookup(key) {

@@ -4,7 +4,7 @@ import { OptionError } from './option-error.ts'
 
 /**
  * Checks of what a programmer hands in. Every message names the option and the kind of value received. The text of a string is
- * repeated only where a number or a boolean belongs, and only a short word: anything else may be a secret in the wrong place.
+ * repeated only where a number, a boolean or one of a few words belongs, and only a short word: anything else may be a secret in the wrong place.
  */
 
 /** The kind of a value, and the value itself only where it cannot be a secret. */
@@ -35,8 +35,8 @@ export function fail(name: string, expected: string, value: unknown, received = 
 
 const SHORT_WORD = /^[\w .-]{1,12}$/
 
-/** The same as `describe`, for a value in place of a number or a boolean: `'5m'` and `'yes'` are shown. */
-function describePlain(value: unknown): string {
+/** The same as `describe`, for a value in place of a number, a boolean or one of a few words: `'5m'` and `'yes'` are shown. */
+export function describePlain(value: unknown): string {
   return typeof value === 'string' && SHORT_WORD.test(value) ? `the string '${value}'` : describe(value)
 }
 
@@ -49,15 +49,25 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
   return isObject(value) && Object.prototype.toString.call(value) === '[object Object]'
 }
 
-/** Requires an object that has none but the `known` members; an unknown one is refused with the nearest known name. */
-export function checkObject(name: string, value: unknown, known: readonly string[]): Record<string, unknown> {
+/**
+ * Requires an object that has none but the `known` members. An unknown one is refused with its new name, if it has been `renamed`,
+ * or with the nearest known name.
+ */
+export function checkObject(
+  name: string,
+  value: unknown,
+  known: readonly string[],
+  renamed: Readonly<Record<string, string>> = {},
+): Record<string, unknown> {
   if (!isPlainObject(value)) fail(name, 'an object', value)
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue
     throw new OptionError(
       name,
       'have no members but those that it is known to have',
-      unknownOption(name, key, known),
+      Object.hasOwn(renamed, key)
+        ? `"${name}" has no option "${key}": it is called "${renamed[key]}" now`
+        : unknownOption(name, key, known),
     )
   }
   return value
@@ -87,10 +97,41 @@ export function checkBoolean(name: string, value: unknown): boolean {
   return value
 }
 
+/** Requires one of a few values, such as words or false. */
+export function checkOneOf<T extends string | false>(
+  name: string,
+  value: unknown,
+  known: readonly T[],
+  note = '',
+): T {
+  const found = known.find((one) => one === value)
+  return found ?? fail(name, oneOf(known) + note, value, describePlain(value))
+}
+
+function oneOf(known: readonly (string | false)[]): string {
+  const shown = known.map((one) => (one === false ? 'false' : `"${one}"`))
+  return `${shown.slice(0, -1).join(', ')} or ${shown.at(-1)}`
+}
+
 export function checkInteger(name: string, value: unknown, min: number, max: number): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value
   if (min === 1 && typeof value === 'number' && value < 1) fail(name, 'a positive integer', value)
   return fail(name, `an integer from ${min} to ${max}`, value, describePlain(value))
+}
+
+/** Requires a positive integer, or `false`, which switches off what it is about: 0 never does. */
+export function checkIntegerOrFalse(name: string, value: unknown, max: number): number | false {
+  if (value === false) return false
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= max) return value
+  if (typeof value === 'number' && value < 1) fail(name, 'a positive integer or false', value)
+  return fail(name, `an integer from 1 to ${max}, or false`, value, describePlain(value))
+}
+
+/** Requires a positive integer in a group of options that `false` switches off as a whole; 0 is told so. */
+export function checkIntegerOfGroup(group: string, member: string, value: unknown, max: number): number {
+  const name = `${group}.${member}`
+  if (value === 0) fail(name, 'a positive integer', value, `0; to switch it off, set "${group}" to false`)
+  return checkInteger(name, value, 1, max)
 }
 
 export function checkText(name: string, value: unknown, maxLength: number): string {
@@ -131,13 +172,13 @@ export function checkArray(name: string, value: unknown, maxLength: number): rea
   return [...value]
 }
 
-/** The known name within two edits of `key`, if there is one. */
+/** The known name within two edits of `key`, if there is one: every name of two letters is two edits from every other. */
 export function nearest(key: string, known: readonly string[]): string | undefined {
   const ranked = known
     .map((name) => ({ name, distance: editDistance(key.toLowerCase(), name.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance)
   const best = ranked[0]
-  return best && best.distance <= 2 ? best.name : undefined
+  return best && best.distance <= 2 && best.distance < best.name.length ? best.name : undefined
 }
 
 function editDistance(a: string, b: string): number {

@@ -2,7 +2,7 @@ import { checkPermissions, type Permissions } from '../core/keys/permissions.ts'
 import { checkOwner, type Owner } from '../core/keys/record.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
 import { OptionError } from '../internal/option-error.ts'
-import { checkArray, checkBoolean, checkText } from '../internal/options.ts'
+import { checkArray, checkBoolean, checkText, describePlain } from '../internal/options.ts'
 import { checkOwnMembers, ownMember } from './own-member.ts'
 
 /** What an actor may do with an owner's keys. */
@@ -164,6 +164,8 @@ function checkOwners(value: unknown): ActorOwner[] {
 function checkCan(name: string, value: unknown): Ability[] {
   return checkArray(`${name}.can`, value, ABILITIES.length).map((ability) => {
     if (ABILITIES.includes(ability as Ability)) return ability as Ability
-    throw new OptionError(`${name}.can`, 'name "read", "create", "update" and "revoke" only')
+    const must = 'name "read", "create", "update" and "revoke" only'
+    const message = `"${name}.can" must ${must}, received ${describePlain(ability)}`
+    throw new OptionError(`${name}.can`, must, message)
   })
 }

@@ -1,6 +1,7 @@
 import type { Request, RequestHandler } from 'express'
 import type { ApiKeys } from '../core/api-keys.ts'
-import { createKeyManagementApi, type KeyManagementApiOptions } from './key-management-api.ts'
+import { checkObject } from '../internal/options.ts'
+import { API_OPTIONS, createKeyManagementApi, type KeyManagementApiOptions } from './key-management-api.ts'
 
 export type { Ability, Actor, ActorOwner } from './actor.ts'
 export type { ClientFields, DurationCeiling, QuotaCeiling } from './client-fields.ts'
@@ -27,7 +28,8 @@ export interface ApiKeyRouterOptions extends KeyManagementApiOptions<Request> {
  * }))
  */
 export function apiKeyRouter(keys: ApiKeys, options: ApiKeyRouterOptions): RequestHandler {
-  const api = createKeyManagementApi<Request>(keys, { ...options, ip: options?.ip ?? ((req) => req.ip) })
+  checkObject('options', options, API_OPTIONS)
+  const api = createKeyManagementApi<Request>(keys, { ...options, ip: options.ip ?? ((req) => req.ip) })
 
   return function manageApiKeys(req, res, next) {
     const { method, url, body: parsedBody } = req

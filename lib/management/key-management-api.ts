@@ -106,6 +106,18 @@ export interface KeyManagementApi<Source> {
 
 const DEFAULT_VERIFY_PERMISSION: PermissionRequirement = { 'api-keys': ['verify'] }
 
+/** The names of {@link KeyManagementApiOptions}. */
+export const API_OPTIONS: readonly string[] = Object.freeze([
+  ...AUTHENTICATION_OPTIONS,
+  'clientFields',
+  ...CROSS_ORIGIN_OPTIONS,
+  'maxKeysPerOwner',
+  'verifyPermission',
+  'maxBodyBytes',
+  'requestLimit',
+  'clock',
+])
+
 /**
  * Creates the HTTP interface for managing keys, for any framework. For Express and Koa, use `apiKeyRouter` from
  * `latchkey/management/express` or `latchkey/management/koa`.
@@ -117,16 +129,7 @@ export function createKeyManagementApi<Source extends object>(
   options: KeyManagementApiOptions<Source>,
 ): KeyManagementApi<Source> {
   checkMethods('keys', keys, ['verify', 'issue', 'list', 'rotate', 'report'])
-  checkObject('options', options, [
-    ...AUTHENTICATION_OPTIONS,
-    'clientFields',
-    ...CROSS_ORIGIN_OPTIONS,
-    'maxKeysPerOwner',
-    'verifyPermission',
-    'maxBodyBytes',
-    'requestLimit',
-    'clock',
-  ])
+  checkObject('options', options, API_OPTIONS)
   const { clientFields, maxKeysPerOwner, clock = keys.clock } = options
   checkFunction('clock.now', clock?.now)
   const policy = resolvePolicy(

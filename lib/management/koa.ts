@@ -1,8 +1,8 @@
 import type { Context, Middleware } from 'koa'
 import type { ApiKeys } from '../core/api-keys.ts'
 import { OptionError } from '../internal/option-error.ts'
-import { checkText } from '../internal/options.ts'
-import { createKeyManagementApi, type KeyManagementApiOptions } from './key-management-api.ts'
+import { checkObject, checkText } from '../internal/options.ts'
+import { API_OPTIONS, createKeyManagementApi, type KeyManagementApiOptions } from './key-management-api.ts'
 
 export type { Ability, Actor, ActorOwner } from './actor.ts'
 export type { ClientFields, DurationCeiling, QuotaCeiling } from './client-fields.ts'
@@ -38,7 +38,8 @@ export interface ApiKeyRouterOptions extends KeyManagementApiOptions<Context> {
  * }))
  */
 export function apiKeyRouter(keys: ApiKeys, options: ApiKeyRouterOptions): Middleware {
-  const { path = '/api-keys', ...rest } = options ?? {}
+  checkObject('options', options, ['path', ...API_OPTIONS])
+  const { path = '/api-keys', ...rest } = options
   const mount = checkPath(path)
   const api = createKeyManagementApi<Context>(keys, { ...rest, ip: rest.ip ?? ((ctx) => ctx.ip) })
 

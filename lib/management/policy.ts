@@ -4,7 +4,7 @@ import type { ApiKey, Owner } from '../core/keys/record.ts'
 import type { CompiledLimit } from '../core/limits/rate-limit.ts'
 import type { EraseOptions, IssueOptions, RotateOptions } from '../core/manage/key-management.ts'
 import { MAX_LISTED_OWNERS } from '../core/manage/list.ts'
-import { checkInteger } from '../internal/options.ts'
+import { checkIntegerOrFalse } from '../internal/options.ts'
 import { type Ability, type Actor, abilitiesOn, grantableBy, ownersWith } from './actor.ts'
 import {
   type Accepted,
@@ -76,8 +76,7 @@ export function resolvePolicy(
   const max = ownMember(given, 'maxKeysPerOwner')
   return Object.freeze({
     clientFields: resolveClientFields(ownMember(given, 'clientFields')),
-    maxKeysPerOwner:
-      max === undefined || max === false ? null : checkInteger('maxKeysPerOwner', max, 1, MAX_KEYS),
+    maxKeysPerOwner: max === undefined ? null : checkIntegerOrFalse('maxKeysPerOwner', max, MAX_KEYS) || null,
     defaultLimits,
   })
 }

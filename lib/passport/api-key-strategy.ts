@@ -14,8 +14,15 @@ import { keepFailureFields, keepFailureUncached } from '../http/failed-response.
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { responseOf } from '../http/raw-request.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
-import { OptionError } from '../internal/option-error.ts'
-import { checkBoolean, checkFunction, checkObject, fail, isObject, nearest } from '../internal/options.ts'
+import {
+  checkBoolean,
+  checkFunction,
+  checkObject,
+  checkOneOf,
+  fail,
+  isObject,
+  nearest,
+} from '../internal/options.ts'
 import { answerLate } from './answer-late.ts'
 import { checkSessionOptions } from './check-session-options.ts'
 import { type Actions, type PassportRequest, StrategyBase } from './strategy-base.ts'
@@ -127,9 +134,7 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     if (verify && options.resolveUser) {
       throw new TypeError('"resolveUser" and a verify callback cannot be combined: give one of them')
     }
-    if (refuseWith !== 'fail' && refuseWith !== 'error') {
-      throw new OptionError('refuseWith', 'be "fail" or "error"')
-    }
+    checkOneOf('refuseWith', refuseWith, ['fail', 'error'])
     this.authenticator = createAuthenticator(keys, options)
     this.verify = verify
     this.passReqToCallback = checkBoolean('passReqToCallback', passReqToCallback)
@@ -224,6 +229,16 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
   }
 }
 
+/** Other options are Passport's, or those of another strategy. */
+function refuseMisspelt(name: string): void {
+  if (name === 'permissions' || name === 'cost') return
+  const meant = nearest(name, ['permissions']) ?? (COST_MISSPELT.test(name) ? 'cost' : undefined)
+  if (meant) throw new TypeError(`"options" has no option "${name}"; did you mean "${meant}"?`)
+}
+
+/** `costs`, `Cost`, `ccost`. With any edit, `host` and `port` of other strategies would be taken for it. */
+const COST_MISSPELT = /^c+o+s+t+s?$/i
+
 const routes = new WeakMap<object, ApiKeyRouteOptions>()
 
 /**
@@ -236,10 +251,7 @@ function resolveRoute(options: ApiKeyRouteOptions): ApiKeyRouteOptions {
   const known = routes.get(options)
   if (known) return known
   checkSessionOptions(options)
-  for (const name of Object.keys(options)) {
-    if (name === 'permissions' || !nearest(name, ['permissions'])) continue
-    throw new TypeError(`"options" has no option "${name}"; did you mean "permissions"?`)
-  }
+  for (const name of Object.keys(options)) refuseMisspelt(name)
   const { permissions, cost } = options
   const route: ApiKeyRouteOptions = {}
   if (permissions !== undefined) route.permissions = resolveRequirement('permissions', permissions)

@@ -27,7 +27,14 @@ import { createReporter } from '../core/verify/report-event.ts'
 import type { InvalidReason, RefusedKey, VerifyResult } from '../core/verify/verify-result.ts'
 import { LatchkeyError } from '../errors.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
-import { checkBoolean, checkFunction, checkInteger, checkMethods, checkObject } from '../internal/options.ts'
+import {
+  checkBoolean,
+  checkFunction,
+  checkInteger,
+  checkIntegerOrFalse,
+  checkMethods,
+  checkObject,
+} from '../internal/options.ts'
 import { memoryRateLimiter } from '../rate-limits/memory.ts'
 import { type Answer, createAnswerCache } from './answer-cache.ts'
 import { createServiceQuestions, NO_LIMITS, type Told, type VerifyingClient } from './service-questions.ts'
@@ -36,12 +43,12 @@ import { createServiceQuestions, NO_LIMITS, type Told, type VerifyingClient } fr
 export interface RemoteApiKeysOptions {
   /**
    * How long to use an answer of the service, in milliseconds since the request; at most a day. A revoked key may still work here for
-   * this long, and an enabled key may still fail. With 0, every request asks the service. For a key with `idleExpiryMs`, an answer
+   * this long, and an enabled key may still fail. With `false`, every request asks the service. For a key with `idleExpiryMs`, an answer
    * lasts at most half of that time, so that a key in use does not become idle.
    *
    * @default 5_000
    */
-  cacheMs?: number
+  cacheMs?: number | false
   /**
    * How many answers to keep, separately for valid and invalid keys.
    *
@@ -258,7 +265,15 @@ function toRefusedKey(
 
 function resolveOptions(options: RemoteApiKeysOptions) {
   checkObject('options', options, OPTIONS)
-  const { clock = systemClock, onEvent, rateLimiter, prefix, charge = false } = options
+  const {
+    clock = systemClock,
+    onEvent,
+    rateLimiter,
+    prefix,
+    charge = false,
+    failedAttempts = false,
+  } = options
+  const { cacheMs = 5_000, maxEntries = 10_000, maxPending = 256 } = options
   checkFunction('clock.now', clock?.now)
   checkFunction('clock.setTimer', clock?.setTimer)
   if (onEvent !== undefined) checkFunction('onEvent', onEvent)
@@ -267,12 +282,12 @@ function resolveOptions(options: RemoteApiKeysOptions) {
     clock,
     onEvent,
     limiter: rateLimiter ?? memoryRateLimiter({ clock }),
-    failedAttempts: checkFailedAttempts(options.failedAttempts ?? false),
+    failedAttempts: checkFailedAttempts(failedAttempts),
     prefix: prefix === undefined ? undefined : checkPrefix('prefix', prefix),
     formats: compileFormats('formats', options.formats ?? []),
     charge: checkBoolean('charge', charge),
-    cacheMs: checkInteger('cacheMs', options.cacheMs ?? 5_000, 0, 86_400_000),
-    maxEntries: checkInteger('maxEntries', options.maxEntries ?? 10_000, 1, 10_000_000),
-    maxPending: checkInteger('maxPending', options.maxPending ?? 256, 1, 1_000_000),
+    cacheMs: checkIntegerOrFalse('cacheMs', cacheMs, 86_400_000) || 0,
+    maxEntries: checkInteger('maxEntries', maxEntries, 1, 10_000_000),
+    maxPending: checkInteger('maxPending', maxPending, 1, 1_000_000),
   }
 }

@@ -1,5 +1,5 @@
 import type { KeyStore } from '../core/keys/key-store.ts'
-import { checkArray, checkFunction, checkMethods, checkObject } from '../internal/options.ts'
+import { checkArray, checkFunction, checkMethods, checkObject, describePlain } from '../internal/options.ts'
 import { AGREEMENT_CASES } from './agreement-cases.ts'
 import { CAPABILITY_CASES, type StoreCapability } from './capability-cases.ts'
 import { DIGEST_CASES } from './digest-cases.ts'
@@ -133,7 +133,7 @@ function checkWithout(without: unknown): void {
   for (const method of checkArray('without', without, CAPABILITIES.length)) {
     if (CAPABILITIES.includes(method as StoreCapability)) continue
     throw new TypeError(
-      '"without" may name "forget", "recordUsage", "swapQuota" and "agree". ' +
+      `"without" may name "forget", "recordUsage", "swapQuota" and "agree", received ${describePlain(method)}. ` +
         'No store needs "count" and "swapQuotas", and every store needs the other methods',
     )
   }

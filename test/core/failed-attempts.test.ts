@@ -140,8 +140,8 @@ describe('an address that has sent too many invalid keys', () => {
     expect(await test.keys.verify(key, FROM_HERE)).toMatchObject({ ok: true })
   })
 
-  it('is one of maxAddresses that are remembered, and is counted anew once it was forgotten for others', async () => {
-    const test = start({ failedAttempts: { limit: LIMIT, maxAddresses: 2 } })
+  it('is one of maxEntries that are remembered, and is counted anew once it was forgotten for others', async () => {
+    const test = start({ failedAttempts: { limit: LIMIT, maxEntries: 2 } })
     const { key } = await issueKey(test.keys)
     const addresses = ['192.0.2.1', '192.0.2.2', '192.0.2.3']
     for (const ip of addresses) await fail(test, LIMIT, { ip })
@@ -504,7 +504,7 @@ describe('counting', () => {
 
   it('is remembered for a bounded number of addresses, and costs no more memory than they do', async () => {
     const { keys } = start({
-      failedAttempts: { limit: LIMIT, windowMs: 86_400_000, maxAddresses: 500 },
+      failedAttempts: { limit: LIMIT, windowMs: 86_400_000, maxEntries: 500 },
       onEvent: () => {},
     })
     const growth = await heapGrowth(async () => {
@@ -517,7 +517,7 @@ describe('counting', () => {
   })
 
   it('is counted on while it is one of the addresses that were heard of last', async () => {
-    const test = start({ failedAttempts: { limit: LIMIT, maxAddresses: 2 } })
+    const test = start({ failedAttempts: { limit: LIMIT, maxEntries: 2 } })
     const { key } = await issueKey(test.keys)
     await fail(test, LIMIT - 1)
     await fail(test, 1, FROM_ELSEWHERE)

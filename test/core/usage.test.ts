@@ -219,8 +219,8 @@ describe('uses', () => {
     expect(clock.waiting).toBe(0)
   })
 
-  it('of more than maxKeys keys are dropped, and reported', async () => {
-    const { keys, store, clock, eventsOf } = createTestKeys({ usage: { maxKeys: 2 } })
+  it('of more than maxEntries keys are dropped, and reported', async () => {
+    const { keys, store, clock, eventsOf } = createTestKeys({ usage: { maxEntries: 2 } })
     const issued = await Promise.all(Array.from({ length: 4 }, () => keys.issue(NAME)))
     for (const { key } of issued) {
       await keys.verify(key, { cost: 0 })

@@ -52,7 +52,7 @@ describe('the order of the steps', () => {
   async function verifyWith(flaws: readonly string[]): Promise<VerifyResult> {
     const has = (flaw: (typeof names)[number]) => flaws.includes(flaw)
     let isActive = true
-    const { keys, clock } = createTestKeys({ isOwnerActive: () => isActive, ownerMaxAgeMs: 0 })
+    const { keys, clock } = createTestKeys({ isOwnerActive: () => isActive, ownerMaxAgeMs: false })
     const { key, apiKey } = await keys.issue({
       ...NAME,
       allowedIps: has('address_not_allowed') ? ['10.0.0.0/8'] : null,
@@ -195,8 +195,8 @@ describe('an unknown key', () => {
     expect(store.calls('find')).toBe(4)
   })
 
-  it('is not remembered where negativeMaxAgeMs is 0', async () => {
-    const { keys, store } = createTestKeys({ cache: { negativeMaxAgeMs: 0 } })
+  it('is not remembered where negativeMaxAgeMs is false', async () => {
+    const { keys, store } = createTestKeys({ cache: { negativeMaxAgeMs: false } })
     const { key } = await keys.issue(NAME)
     store.forgetCalls()
     const unknown = forgeKey(key, { keyId: 'A'.repeat(16) })
@@ -493,7 +493,7 @@ describe('a denied call spends nothing', () => {
   /** A key, and its sibling that shares what it spends and stays healthy, by which the account is read. */
   async function createPair() {
     let isActive = true
-    const test = createTestKeys({ isOwnerActive: () => isActive, ownerMaxAgeMs: 0 })
+    const test = createTestKeys({ isOwnerActive: () => isActive, ownerMaxAgeMs: false })
     const { keys } = test
     const first = await keys.issue({ ...NAME, rateLimits: [LIMIT], quota: { remaining: 20 } })
     const sibling = await keys.rotate(first.apiKey.id)
@@ -614,12 +614,15 @@ describe('the cache', () => {
     expect(store.calls('find')).toBe(1)
   })
 
-  it('holds nothing where maxAgeMs is 0', async () => {
-    const { keys, store } = createTestKeys({ cache: { maxAgeMs: 0 } })
+  it('holds nothing where cache is false', async () => {
+    const { keys, store } = createTestKeys({ cache: false })
     const { key } = await keys.issue(NAME)
     store.forgetCalls()
     for (let i = 0; i < 3; i++) expect(await keys.verify(key)).toMatchObject({ ok: true })
     expect(store.calls('find')).toBe(3)
+    const unknown = forgeKey(key, { keyId: 'A'.repeat(16) })
+    for (let i = 0; i < 2; i++) expect(await keys.verify(unknown)).toMatchObject({ reason: 'unknown' })
+    expect(store.calls('find')).toBe(5)
   })
 
   it('holds maxEntries records and lets the one go that was used least lately', async () => {

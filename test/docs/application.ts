@@ -13,6 +13,12 @@ import type { Actor } from 'latchkey/management'
 import type { Pool } from 'pg'
 
 declare global {
+  namespace Express {
+    interface User {
+      id: string
+      isAdmin: boolean
+    }
+  }
   const app: Express
   const koa: Koa
   const keys: ApiKeys

@@ -92,4 +92,28 @@ describe('the guide to Koa', () => {
     const both = await ask('/', ['X-Log-In: yes', `X-Api-Key: ${key}`])
     expect(both.json().code).toBe('session_required')
   })
+
+  it('lets users manage their own keys, and nobody else', async () => {
+    const { keys } = createTestKeys()
+    const { key } = await issueKey(keys, { owner: { type: 'user', id: 'u_1' } })
+    await issueKey(keys, { owner: { type: 'user', id: 'u_2' } })
+    const source = codeOf('Let users manage their keys').text.replace(
+      'app.use(markSession',
+      'app.use(logIn)\n$&',
+    )
+    const logIn: Koa.Middleware = (ctx, next) => {
+      if (ctx.get('X-Log-In')) Object.assign(ctx, { session: { user: { id: 'u_1' } } })
+      return next()
+    }
+    const { app } = await runBlock(source, { keys, secret: 'only for this test', logIn }, ['app'])
+    const showRest: Koa.Middleware = (ctx) => {
+      ctx.body = 'the rest'
+    }
+    const ask = await serve((app as Koa).use(showRest).callback())
+    const listed = await ask('/api-keys', ['X-Log-In: yes'])
+    expect(listed.json().apiKeys).toMatchObject([{ owner: { type: 'user', id: 'u_1' } }])
+    expect((await ask('/api-keys')).status).toBe(401)
+    expect((await ask('/api-keys', [`X-Api-Key: ${key}`])).json().code).toBe('session_required')
+    expect((await ask('/other')).body).toBe('the rest')
+  })
 })

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import express, { type Express, type RequestHandler } from 'express'
 import session from 'express-session'
+import type Koa from 'koa'
 import type { ApiKeys } from 'latchkey'
 import {
   apiKeyAuth,
@@ -11,6 +12,7 @@ import {
   requirePermissions,
   requireSession,
 } from 'latchkey/express'
+import { getAuth as getAuthOnKoa } from 'latchkey/koa'
 import passport from 'passport'
 import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { type PublicTypes, readPublicTypes } from '../support/compiler.ts'
@@ -30,6 +32,9 @@ const blocks = readCodeBlocks(page)
 const blocksOf = (heading: string) => blocks.filter((block) => block.heading === heading)
 const showMethod: RequestHandler = (req, res) => void res.json({ method: getAuth(req).method })
 const secret = 'only for this test'
+const OWN_PAGE = 'Sec-Fetch-Site: same-origin'
+const FOREIGN_PAGE = ['Origin: https://evil.example', 'Sec-Fetch-Site: cross-site']
+const POST = { method: 'POST' }
 
 it('answers as the guide shows', async () => {
   const { keys } = createTestKeys()
@@ -104,35 +109,17 @@ describe('the tables of names', () => {
   })
 })
 
-describe('the check against request forgery', () => {
-  const OWN_PAGE = 'Sec-Fetch-Site: same-origin'
-  const FOREIGN_PAGE = ['Origin: https://evil.example', 'Sec-Fetch-Site: cross-site']
-  const POST = { method: 'POST' }
-  let app: Express
+describe.each([
+  ['Express', startExpress],
+  ['Koa', startKoa],
+])('the check against request forgery on %s', (_name, start) => {
   let ask: Ask
   let keys: ApiKeys
 
-  beforeEach(() => start())
-
-  async function start(change = (code: string) => code): Promise<void> {
-    passport.serializeUser((user, done) => done(null, user))
-    passport.deserializeUser((user: Express.User, done) => done(null, user))
+  beforeEach(async () => {
     keys = createTestKeys().keys
-    app = express()
-    const [code] = blocksOf('Request forgery')
-    await runBlock(change((code as CodeBlock).text), { app, keys, secret })
-    app.post('/login', (req, res, next) => {
-      req.logIn({ id: 'u_1' }, (error) => (error ? next(error) : res.json({})))
-    })
-    app.all('/', (_req, res) => void res.json({}))
-    ask = await serve(app)
-  }
-
-  async function logIn(): Promise<string> {
-    const answer = await ask('/login', [OWN_PAGE], POST)
-    expect(answer.status).toBe(200)
-    return `Cookie: ${answer.header('Set-Cookie')?.split(';')[0]}`
-  }
+    ask = await start(keys)
+  })
 
   it.each([
     ['nothing else', [], 403],
@@ -143,16 +130,8 @@ describe('the check against request forgery', () => {
     ['a token of another kind', ['Authorization: Bearer junk'], 403],
     ['an empty key', ['X-Api-Key:'], 403],
   ])('refuses a cookie with %s', async (_what, lines, status) => {
-    const cookie = await logIn()
+    const cookie = await logIn(ask)
     expect((await ask('/', [cookie, ...lines], POST)).status).toBe(status)
-  })
-
-  it('refuses the cookie of a login that nothing has marked', async () => {
-    await start((code) => code.replace('passport.session(), markSession()', 'passport.session()'))
-    app.get('/method', showMethod)
-    const cookie = await logIn()
-    expect((await ask('/method', [cookie])).json()).toEqual({ method: 'other' })
-    expect((await ask('/', [cookie], POST)).status).toBe(403)
   })
 
   it('refuses a login from elsewhere, of somebody who is nobody yet', async () => {
@@ -161,7 +140,7 @@ describe('the check against request forgery', () => {
   })
 
   it('passes a cookie from its own page, one that reads, and a key from anywhere', async () => {
-    const cookie = await logIn()
+    const cookie = await logIn(ask)
     const { key } = await issueKey(keys)
     const answers = [
       await ask('/', [cookie, OWN_PAGE], POST),
@@ -169,5 +148,49 @@ describe('the check against request forgery', () => {
       await ask('/', [`X-Api-Key: ${key}`, ...FOREIGN_PAGE], POST),
     ]
     expect(answers.map(({ status }) => status)).toEqual([200, 200, 200])
+    expect(answers.map((answer) => answer.json())).toEqual(
+      ['session', 'session', 'apikey'].map((method) => ({ method })),
+    )
   })
 })
+
+it('refuses the cookie of a login that nothing has marked', async () => {
+  const change = (code: string) => code.replace('passport.session(), markSession()', 'passport.session()')
+  const ask = await startExpress(createTestKeys().keys, change)
+  const cookie = await logIn(ask)
+  expect((await ask('/', [cookie])).json()).toEqual({ method: 'other' })
+  expect((await ask('/', [cookie], POST)).status).toBe(403)
+})
+
+async function startExpress(keys: ApiKeys, change = (code: string) => code): Promise<Ask> {
+  passport.serializeUser((user, done) => done(null, user))
+  passport.deserializeUser((user: Express.User, done) => done(null, user))
+  const app = express()
+  const [code] = blocksOf('Request forgery')
+  await runBlock(change((code as CodeBlock).text), { app, keys, secret })
+  app.post('/login', (req, res, next) => {
+    req.logIn({ id: 'u_1' }, (error) => (error ? next(error) : res.json({})))
+  })
+  app.all('/', showMethod)
+  return serve(app)
+}
+
+async function startKoa(keys: ApiKeys): Promise<Ask> {
+  const [, code] = blocksOf('Request forgery')
+  const { app } = await runBlock((code as CodeBlock).text, { keys, secret }, ['app'])
+  const answer: Koa.Middleware = (ctx) => {
+    if (ctx.path === '/login') Object.assign(ctx.session as object, { user: { id: 'u_1' } })
+    ctx.body = { method: getAuthOnKoa(ctx).method }
+  }
+  return serve((app as Koa).use(answer).callback())
+}
+
+async function logIn(ask: Ask): Promise<string> {
+  const answer = await ask('/login', [OWN_PAGE], POST)
+  expect(answer.status).toBe(200)
+  // Koa signs the cookie with a second one.
+  return `Cookie: ${answer
+    .all('Set-Cookie')
+    .map((cookie) => cookie.split(';')[0])
+    .join('; ')}`
+}

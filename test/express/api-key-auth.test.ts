@@ -728,7 +728,7 @@ describe('a request that several middlewares verify', () => {
 
 describe('under load and under stress', () => {
   it('never crosses 200 requests that come at once, good and bad in turn', async () => {
-    const test = createTestKeys({ cache: { maxAgeMs: 0, negativeMaxAgeMs: 0 } })
+    const test = createTestKeys({ cache: false })
     const owners = Array.from({ length: 10 }, (_, i) => ({ type: 'user', id: `u_${i}` }))
     const issued = await Promise.all(owners.map((owner) => issueKey(test.keys, { owner })))
     let finds = 0
@@ -856,7 +856,11 @@ describe('what a programmer hands to apiKeyAuth', () => {
   it.each<[string, Record<string, unknown>, string]>([
     ['required', { required: 'no' }, `"required" must be true or false, received the string 'no'`],
     ['ip', { ip: '127.0.0.1' }, '"ip" must be a function, received a string'],
-    ['refuseWith', { refuseWith: 'fail' }, '"refuseWith" must be "problem" or "error", received a string'],
+    [
+      'refuseWith',
+      { refuseWith: 'fail' },
+      `"refuseWith" must be "problem" or "error", received the string 'fail'`,
+    ],
     ['cost', { cost: -1 }, '"cost" must be an integer'],
     ['cost', { cost: '5' }, '"cost" must be an integer'],
     ['permissions', { permissions: null }, '"permissions" must be'],
@@ -870,7 +874,7 @@ describe('what a programmer hands to apiKeyAuth', () => {
     [
       'rateLimitHeaders',
       { rateLimitHeaders: 'draft-8' },
-      '"rateLimitHeaders" must be "draft-11", "draft-10", "draft-7", "draft-6" or false, received a string',
+      `"rateLimitHeaders" must be "draft-11", "draft-10", "draft-7", "draft-6" or false, received the string 'draft-8'`,
     ],
     [
       'rateLimitHeaders',

@@ -262,7 +262,7 @@ describe('what a programmer hands to a guard', () => {
     ['"options" must be an object, received an array', () => requireSession([] as never)],
     ['"ignorePresentedKey" must be true or false', () => requireSession({ ignorePresentedKey: 1 } as never)],
     [
-      '"refuseWith" must be "problem" or "error", received a string',
+      `"refuseWith" must be "problem" or "error", received the string 'x'`,
       () => requireSession({ refuseWith: 'x' } as never),
     ],
     ['did you mean "permissions"?', () => requireApiKey({ permission: NEEDED } as never)],
@@ -278,11 +278,11 @@ describe('what a programmer hands to a guard', () => {
       () => requireAuth({ accept: ['apikey', 'session', 'other', 'other'] }),
     ],
     [
-      '"accept" must hold some of "apikey", "session", "other", received a string',
+      `"accept" must hold some of "apikey", "session", "other", received the string 'none'`,
       () => requireAuth({ accept: ['apikey', 'none'] } as never),
     ],
     [
-      '"accept" must hold some of "session", "other", received a string',
+      `"accept" must hold some of "session", "other", received the string 'apikey'`,
       () => requirePermissions(NEEDED, { accept: ['apikey'] } as never),
     ],
     [

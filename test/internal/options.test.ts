@@ -51,7 +51,12 @@ describe('createApiKeys', () => {
       [{ name: 'm', limit: 0, windowMs: 1 }],
       '"rateLimits[0].limit" must be a positive integer, received 0',
     ],
-    ['digest', 'md5', '"digest" must be "sha256", "hmac-sha256" or "bcrypt", received a string'],
+    ['digest', 'md5', `"digest" must be "sha256", "hmac-sha256" or "bcrypt", received the string 'md5'`],
+    [
+      'digest',
+      { scheme: 'sha512' },
+      `must be "bcrypt" where an object is given, received the string 'sha512'`,
+    ],
     ['digest', Symbol(SECRET), 'received a symbol'],
     ['peppers', 'pepper', '"peppers" must be an array, received a string'],
     ['isOwnerActive', true, '"isOwnerActive" must be a function, received true'],
@@ -63,13 +68,41 @@ describe('createApiKeys', () => {
     ['clock', null, '"clock.now" must be a function, received undefined'],
     ['clock', { now: Date.now }, '"clock.setTimer" must be a function, received undefined'],
     ['clock', Date, '"clock.setTimer" must be a function, received undefined'],
-    ['cache', 5_000, '"cache" must be an object, received 5000'],
-    ['cache', null, '"cache" must be an object, received null'],
-    ['cache', false, '"cache" must be an object, received false'],
+    ['cache', 5_000, '"cache" must be an object or false, received 5000'],
+    ['cache', null, '"cache" must be an object or false, received null'],
+    ['cache', 0, '"cache" must be an object or false, received 0'],
+    ['cache', true, '"cache" must be an object or false, received true'],
+    // 0 switches nothing off: false does.
+    [
+      'cache.maxAgeMs',
+      0,
+      '"cache.maxAgeMs" must be a positive integer, received 0; to switch it off, set "cache" to false',
+    ],
+    ['cache.maxAgeMs', false, '"cache.maxAgeMs" must be an integer from 1 to 86400000, received false'],
+    ['cache.maxAgeMs', -1, '"cache.maxAgeMs" must be a positive integer, received -1'],
+    ['cache.maxAgeMs', DAY + 1, '"cache.maxAgeMs" must be an integer from 1 to 86400000, received 86400001'],
+    ...['ownerMaxAgeMs', 'cache.negativeMaxAgeMs'].flatMap((name) => {
+      const range = `"${name}" must be an integer from 1 to 86400000, or false, received`
+      return [
+        [name, 0, `"${name}" must be a positive integer or false, received 0`],
+        [name, -1, `"${name}" must be a positive integer or false, received -1`],
+        [name, DAY + 1, `${range} 86400001`],
+        [name, 1.5, `${range} 1.5`],
+        [name, '5m', `${range} the string '5m'`],
+        [name, SECRET, `${range} a string`],
+        [name, null, `${range} null`],
+        [name, true, `${range} true`],
+      ] as [string, unknown, string][]
+    }),
     ['usage', [], '"usage" must be an object, received an array'],
-    ['revocation', 'soon', '"revocation" must be "exact" or "bounded"'],
-    ['revocation', true, '"revocation" must be "exact" or "bounded"'],
-    ['revocation', null, '"revocation" must be "exact" or "bounded"'],
+    // One of a few words: a short one that is wrong is shown, and no other text.
+    ['revocation', 'soon', `"revocation" must be "exact" or "bounded", received the string 'soon'`],
+    ['revocation', true, '"revocation" must be "exact" or "bounded", received true'],
+    ['revocation', null, '"revocation" must be "exact" or "bounded", received null'],
+    ['revocation', '', '"revocation" must be "exact" or "bounded", received an empty string'],
+    ['revocation', SECRET, '"revocation" must be "exact" or "bounded", received a string'],
+    ['revocation', 'x\n', '"revocation" must be "exact" or "bounded", received a string'],
+    ['revocation', 'thirteen_long', '"revocation" must be "exact" or "bounded", received a string'],
     ['invalidation', null, '"invalidation" must have a method "publish"'],
     ['invalidation', true, '"invalidation" must have a method "publish"'],
     ['invalidation', { publish() {} }, '"invalidation" must have a method "listen"'],
@@ -84,19 +117,16 @@ describe('createApiKeys', () => {
     // Each number at its edges.
     ...(
       [
-        ['ownerMaxAgeMs', 0, DAY],
         ['quotaBlockSize', 0, 1_000_000_000],
         ['quotaLeaseMs', 100, 600_000],
         ['timeoutMs', 1, DAY],
         ['cache.maxEntries', 1, 10_000_000],
-        ['cache.maxAgeMs', 0, DAY],
         ['cache.negativeMaxEntries', 1, 10_000_000],
-        ['cache.negativeMaxAgeMs', 0, DAY],
         ['usage.flushMs', 1, 30_000],
-        ['usage.maxKeys', 1, 10_000_000],
+        ['usage.maxEntries', 1, 10_000_000],
         ['failedAttempts.limit', 1, 1_000_000],
         ['failedAttempts.windowMs', 1_000, DAY],
-        ['failedAttempts.maxAddresses', 1, 10_000_000],
+        ['failedAttempts.maxEntries', 1, 10_000_000],
       ] as const
     ).flatMap(([name, min, max]) => {
       const range = `"${name}" must be an integer from ${min} to ${max}, received`
@@ -154,11 +184,20 @@ describe('createApiKeys', () => {
     [{ usage: { flushMS: 1 } }, '"usage" has no option "flushMS"; did you mean "flushMs"?'],
     [{ failedAttempt: true }, '"options" has no option "failedAttempt"; did you mean "failedAttempts"?'],
     [{ failedAttempts: { window: 1 } }, '"failedAttempts" has no option "window"; did you mean "windowMs"?'],
-  ])('refuses an option that it does not know, with the nearest that it does: %j', (given, message) => {
-    // A spread would make `__proto__` the prototype.
-    const options = Object.defineProperties(right(), Object.getOwnPropertyDescriptors(given))
-    expect(complaintOf(() => create(options))).toBe(message)
-  })
+    [{ usage: { maxKeys: 1 } }, '"usage" has no option "maxKeys": it is called "maxEntries" now'],
+    [
+      { failedAttempts: { maxAddresses: 1 } },
+      '"failedAttempts" has no option "maxAddresses": it is called "maxEntries" now',
+    ],
+    [{ usage: { constructor: 1 } }, '"usage" has no option "constructor"'],
+  ])(
+    'refuses an option that it does not know, with its new name or the nearest that it does: %j',
+    (given, message) => {
+      // A spread would make `__proto__` the prototype.
+      const options = Object.defineProperties(right(), Object.getOwnPropertyDescriptors(given))
+      expect(complaintOf(() => create(options))).toBe(message)
+    },
+  )
 
   const names =
     'store rateLimiter revocation invalidation failedAttempts prefix digest peppers upgradeDigests rateLimits cache isOwnerActive ownerPermissions ownerMaxAgeMs quotaBlockSize quotaLeaseMs usage timeoutMs onEvent clock'
@@ -201,19 +240,28 @@ describe('createApiKeys', () => {
   })
 
   it('takes every number at its edges', () => {
-    const least = { maxEntries: 1, maxAgeMs: 0, negativeMaxEntries: 1, negativeMaxAgeMs: 0 }
+    const least = { maxEntries: 1, maxAgeMs: 1, negativeMaxEntries: 1, negativeMaxAgeMs: 1 }
     expect(() =>
       createWith({
-        ownerMaxAgeMs: 0,
+        ownerMaxAgeMs: 1,
         quotaBlockSize: 0,
         quotaLeaseMs: 100,
         timeoutMs: 1,
         cache: least,
-        usage: { flushMs: 1, maxKeys: 1 },
+        usage: { flushMs: 1, maxEntries: 1 },
       }),
     ).not.toThrow()
-    expect(() => createWith({ ownerMaxAgeMs: DAY, timeoutMs: DAY, usage: { flushMs: 30_000 } })).not.toThrow()
-    expect(() => createWith({ failedAttempts: { limit: 1, windowMs: 1_000, maxAddresses: 1 } })).not.toThrow()
+    expect(() => createWith({ ownerMaxAgeMs: false, cache: { negativeMaxAgeMs: false } })).not.toThrow()
+    expect(() => createWith({ cache: false })).not.toThrow()
+    expect(() =>
+      createWith({
+        ownerMaxAgeMs: DAY,
+        cache: { maxAgeMs: DAY, negativeMaxAgeMs: DAY },
+        timeoutMs: DAY,
+        usage: { flushMs: 30_000 },
+      }),
+    ).not.toThrow()
+    expect(() => createWith({ failedAttempts: { limit: 1, windowMs: 1_000, maxEntries: 1 } })).not.toThrow()
     expect(() => createWith({ failedAttempts: { limit: 1_000_000, windowMs: DAY } })).not.toThrow()
   })
 

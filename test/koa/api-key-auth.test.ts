@@ -501,7 +501,7 @@ describe.each(KOAS)('apiKeyAuth on %s', (_name, Koa) => {
     })
 
     it('finds each request’s own, though many are under way', async () => {
-      const test = createTestKeys({ cache: { maxAgeMs: 0 } })
+      const test = createTestKeys({ cache: false })
       const owners = Array.from({ length: 20 }, (_, i) => ({ type: 'user', id: `u_${i}` }))
       const issued = await Promise.all(owners.map((owner) => issueKey(test.keys, { owner })))
       let finds = 0
@@ -702,7 +702,7 @@ describe.each(KOAS)('apiKeyAuth on %s', (_name, Koa) => {
     it('survives a client that hangs up', async () => {
       const unhandled = watchUnhandled()
       const stderr = watchStderr()
-      const test = createTestKeys({ rateLimits: [MINUTE], cache: { maxAgeMs: 0, negativeMaxAgeMs: 0 } })
+      const test = createTestKeys({ rateLimits: [MINUTE], cache: false })
       const good = await issueKey(test.keys)
       const bad = { key: forgeKey(good.key, { keyId: '0'.repeat(16) }) }
       test.store.fail('find', async (work) => {
@@ -774,7 +774,11 @@ describe('what a programmer hands to apiKeyAuth', () => {
   it.each<[string, Record<string, unknown>, string]>([
     ['required', { required: 'no' }, `"required" must be true or false, received the string 'no'`],
     ['ip', { ip: '127.0.0.1' }, '"ip" must be a function, received a string'],
-    ['refuseWith', { refuseWith: 'throw' }, '"refuseWith" must be "problem" or "error", received a string'],
+    [
+      'refuseWith',
+      { refuseWith: 'throw' },
+      `"refuseWith" must be "problem" or "error", received the string 'throw'`,
+    ],
     ['cost', { cost: -1 }, '"cost" must be an integer'],
     [
       'permissions',

@@ -9,7 +9,11 @@ const MINUTE = { name: 'minute', limit: 100, windowMs: 60_000 }
 
 const OPTIONS: readonly (readonly [what: string, options: object, message: string])[] = [
   ['an option misspelt', { clientField: {} }, 'has no option "clientField"; did you mean "clientFields"?'],
-  ['no keys at all', { maxKeysPerOwner: 0 }, '"maxKeysPerOwner" must be a positive integer, received 0'],
+  [
+    'no keys at all',
+    { maxKeysPerOwner: 0 },
+    '"maxKeysPerOwner" must be a positive integer or false, received 0',
+  ],
   ['null for no bound', { maxKeysPerOwner: null }, '"maxKeysPerOwner" must be an integer'],
   ['half a key', { maxKeysPerOwner: 1.5 }, '"maxKeysPerOwner" must be an integer'],
   ['too many keys', { maxKeysPerOwner: 1_000_001 }, '"maxKeysPerOwner" must be an integer'],

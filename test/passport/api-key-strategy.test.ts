@@ -105,7 +105,7 @@ async function logIn(ask: Ask, path = '/login'): Promise<string> {
 
 const TEMPERATURES = [
   ['warm', undefined],
-  ['cold', { cache: { maxAgeMs: 0 } }],
+  ['cold', { cache: false }],
 ] as const
 
 describe.each(EXPRESSES)('a key on %s', (_name, createApp) => {
@@ -228,7 +228,7 @@ describe.each(EXPRESSES)('a key on %s', (_name, createApp) => {
         store,
       } = await start({
         createApp,
-        keys: { ...keys, ...(keys && { cache: { maxAgeMs: 0, negativeMaxAgeMs: 0 } }) },
+        keys: { ...keys, ...(keys && { cache: false }) },
         strategy: {
           resolveUser: async ({ owner }) => {
             await nextTurn()
@@ -1075,7 +1075,7 @@ describe('a request that is not Express’s', () => {
   it('may have been answered already', async () => {
     const unhandled = watchUnhandled()
     for (const given of [FAILURES['an unknown key'], HALTS['a rate limit'], HALTS['a store that fails']]) {
-      const started = await start({ keys: { cache: { maxAgeMs: 0 } } })
+      const started = await start({ keys: { cache: false } })
       const lines = await (given as Failure).given(started)
       started.app.use((_req, res, next) => {
         next()
@@ -1107,7 +1107,7 @@ describe('what a programmer hands to the strategy', () => {
       'rateLimitHeaders',
       { rateLimitHeaders: 'draft-8' },
       undefined,
-      '"rateLimitHeaders" must be "draft-11", "draft-10", "draft-7", "draft-6" or false, received a string',
+      `"rateLimitHeaders" must be "draft-11", "draft-10", "draft-7", "draft-6" or false, received the string 'draft-8'`,
     ],
     ['prefix', { prefix: [] }, undefined, '"prefix" must be a prefix or a non-empty array'],
     ['headers', { headers: 'X' }, undefined, '"headers" must be an array'],

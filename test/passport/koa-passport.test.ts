@@ -72,7 +72,7 @@ function watchStderr(): () => string {
 
 const TEMPERATURES = [
   ['warm', undefined],
-  ['cold', { cache: { maxAgeMs: 0 } }],
+  ['cold', { cache: false }],
 ] as const
 
 describe.each(KOAS)('koa-passport on %s', (_name, Koa) => {
@@ -211,7 +211,7 @@ describe.each(KOAS)('koa-passport on %s', (_name, Koa) => {
   })
 
   it('never crosses requests', async () => {
-    const { ask, use, keys, passport } = await start({ Koa, keys: { cache: { maxAgeMs: 0 } } })
+    const { ask, use, keys, passport } = await start({ Koa, keys: { cache: false } })
     use(passport.authenticate('apikey'))
     const owners = Array.from({ length: 30 }, (_, i) => ({ type: 'user', id: `u_${i}` }))
     const issued = await Promise.all(owners.map((owner) => issueWarmKey(keys, { owner })))
@@ -306,7 +306,7 @@ describe.each(KOAS)('koa-passport on %s', (_name, Koa) => {
     })
 
     it('a callback that requests share answers one of two that come at once', async () => {
-      const { ask, use, store, line, passport } = await start({ Koa, keys: { cache: { maxAgeMs: 0 } } })
+      const { ask, use, store, line, passport } = await start({ Koa, keys: { cache: false } })
       use((ctx, next) => (ctx.path === '/alone' ? next() : shared(ctx, next)))
       const shared = passport.authenticate('apikey', () => {})
       let release = () => {}

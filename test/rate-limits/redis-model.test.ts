@@ -225,7 +225,7 @@ async function runOnRedis(steps: readonly Step[]): Promise<unknown[]> {
     keyPrefix: randomUUID(),
     onUnavailable: 'closed',
     timeoutMs: 10_000,
-    denials: { maxAgeMs: 0 },
+    denials: false,
   })
   return run(steps, limiter, timed.setTime)
 }
@@ -290,7 +290,7 @@ describe('a single window', () => {
         const oracle = new RateLimiterMemory({ points: 4, duration: 10 })
         const limiter = redisRateLimiter(timed, {
           keyPrefix: randomUUID(),
-          denials: { maxAgeMs: 0 },
+          denials: false,
           timeoutMs: 10_000,
         })
         for (const wait of waits) {

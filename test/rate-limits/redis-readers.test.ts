@@ -62,7 +62,7 @@ function limiterOn(client: Parameters<typeof redisRateLimiter>[0], keyPrefix: st
     keyPrefix,
     onUnavailable: 'closed',
     timeoutMs: 10_000,
-    denials: { maxAgeMs: 0 },
+    denials: false,
   })
 }
 
@@ -303,7 +303,7 @@ describe('0.2 beside this release, on one Redis', () => {
       keyPrefix,
       onUnavailable: 'closed',
       timeoutMs: 10_000,
-      denials: { maxAgeMs: 0 },
+      denials: false,
     } as const
     const old = oldLimiter(redis, options)
     /** What 0.2 asks has a quota as well. */

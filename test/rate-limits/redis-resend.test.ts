@@ -72,7 +72,7 @@ describe.each(Object.entries(CLIENTS))(
         keyPrefix: randomUUID(),
         timeoutMs: 1_000,
         onUnavailable: 'closed',
-        denials: { maxAgeMs: 0 },
+        denials: false,
       })
       await expect.poll(() => ask(limiter).catch(() => null)).toMatchObject({ outcome: 'admitted' })
 

@@ -94,10 +94,16 @@ describe('options', () => {
     ['onUnavailable', { onUnavailable: { limit: {} } }, 'limits'],
     ['denials', { denials: { maxEntries: 0 } }, 'denials.maxEntries'],
     ['denials', { denials: { maxAgeMs: -1 } }, 'denials.maxAgeMs'],
+    [
+      'denials',
+      { denials: { maxAgeMs: 0 } },
+      'denials.maxAgeMs" must be a positive integer, received 0; to switch it off, set "denials',
+    ],
+    ['denials', { denials: 0 }, 'denials" must be an object or false, received 0'],
     ['an unknown one', { timeout: 100 }, 'timeoutMs'],
   ])('that are wrong are refused by name: %s', (_what, options, named) => {
     expect(() => redisRateLimiter(redis, options as never)).toThrow(TypeError)
-    expect(() => redisRateLimiter(redis, options as never)).toThrow(`"${named}"`)
+    expect(() => redisRateLimiter(redis, options as never)).toThrow(`"${named}`)
   })
 
   it('need a client that can run scripts', () => {
@@ -226,7 +232,7 @@ describe('the version', () => {
 
 describe('limits', () => {
   it('admit exactly their number of many calls at once', async () => {
-    const { another } = setUp({ denials: { maxAgeMs: 0 } })
+    const { another } = setUp({ denials: false })
     const processes = [another(), another(), another()]
     const hundred = limits({ limit: 100, windowMs: 600_000 })
     const answers = await Promise.all(
@@ -236,7 +242,7 @@ describe('limits', () => {
   })
 
   it('are charged all or none', async () => {
-    const { check } = setUp({ denials: { maxAgeMs: 0 } })
+    const { check } = setUp({ denials: false })
     const both = limits({ limit: 100, windowMs: 60_000 }, { limit: 2, windowMs: 60_000 })
     for (let i = 0; i < 5; i++) await check({ limits: both })
     expect(await check({ limits: both })).toMatchObject({
@@ -374,7 +380,7 @@ describe('refusals that are remembered', () => {
     expect(await check({ limits: minute })).toEqual({ outcome: 'stale' })
   })
 
-  it('end with the window, and are not held where maxAgeMs is 0', async () => {
+  it('end with the window, and are not held where denials is false', async () => {
     const short = limits({ limit: 1, windowMs: 50 })
     const { check } = setUp()
     await check({ limits: short })
@@ -382,7 +388,7 @@ describe('refusals that are remembered', () => {
     await expect.poll(() => check({ limits: short })).toMatchObject({ outcome: 'admitted' })
 
     const counter = counted(redis)
-    const without = setUp({ denials: { maxAgeMs: 0 } }, counter.client)
+    const without = setUp({ denials: false }, counter.client)
     for (let i = 0; i < 4; i++) await without.check({ limits: minute })
     const calls = counter.calls
     await without.check({ limits: minute })
@@ -457,7 +463,7 @@ describe.each<[string, () => RedisClient & { disconnect(): void }]>([
 ])('with %s', (_name, connect) => {
   it('limits, versions and refunds hold', async () => {
     const client = connect()
-    const { limiter, check } = setUp({ denials: { maxAgeMs: 0 } }, client)
+    const { limiter, check } = setUp({ denials: false }, client)
     const lineages = Array.from({ length: 20 }, (_, i) => `lineage${i}`)
     for (const lineageId of lineages) {
       const [first] = await Promise.all([

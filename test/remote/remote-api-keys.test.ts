@@ -281,8 +281,8 @@ describe('the bound of an answer', () => {
     }
   })
 
-  it('is nothing at all with cacheMs 0: every request asks, also at the same moment', async () => {
-    const { keys, remote, asked } = createService({ cacheMs: 0 })
+  it('is nothing at all with cacheMs false: every request asks, also at the same moment', async () => {
+    const { keys, remote, asked } = createService({ cacheMs: false })
     const { key } = await keys.issue(NAME)
     await Promise.all([remote.verify(key), remote.verify(key)])
     await remote.verify(key)
@@ -404,7 +404,7 @@ describe('a key that is known', () => {
   })
 
   it('is asked about without an address that is none', async () => {
-    const { keys, remote, asked } = createService({ cacheMs: 0 })
+    const { keys, remote, asked } = createService({ cacheMs: false })
     const { key } = await keys.issue(NAME)
     for (const ip of ['unknown', '::1%a b', 'x'.repeat(255)]) await remote.verify(key, { ip })
     expect(asked).toEqual([{ key }, { key }, { key }])
@@ -622,7 +622,7 @@ describe('with charge', () => {
   })
 
   it('spends nothing without it', async () => {
-    const { keys, remote } = createService({ cacheMs: 0 })
+    const { keys, remote } = createService({ cacheMs: false })
     const { key } = await keys.issue({ ...NAME, rateLimits: [MINUTE] })
     for (let i = 0; i < 5; i++)
       expect(await remote.verify(key, { cost: 3 })).toMatchObject({ ok: true, limits: [] })
@@ -672,15 +672,27 @@ describe('options', () => {
     ['"client" must have a method "verify"', undefined, {}],
     ['"client" must have a method "verify"', {}, {}],
     ['has no option "cacheMS"; did you mean "cacheMs"?', client, { cacheMS: 1 }],
-    ['"cacheMs" must be an integer from 0 to 86400000', client, { cacheMs: -1 }],
-    ['"cacheMs" must be an integer from 0 to 86400000', client, { cacheMs: Number.NaN }],
-    ['"cacheMs" must be an integer from 0 to 86400000', client, { cacheMs: Infinity }],
+    ['"cacheMs" must be a positive integer or false, received 0', client, { cacheMs: 0 }],
+    ['"cacheMs" must be a positive integer or false, received -1', client, { cacheMs: -1 }],
+    [
+      '"cacheMs" must be an integer from 1 to 86400000, or false, received NaN',
+      client,
+      { cacheMs: Number.NaN },
+    ],
+    [
+      '"cacheMs" must be an integer from 1 to 86400000, or false, received Inf',
+      client,
+      { cacheMs: Infinity },
+    ],
+    ['"cacheMs" must be an integer from 1 to 86400000, or false, received null', client, { cacheMs: null }],
     ['"maxEntries" must be a positive integer', client, { maxEntries: 0 }],
     ['"maxPending" must be a positive integer', client, { maxPending: 0 }],
     ['"charge" must be true or false', client, { charge: 'yes' }],
     ['"prefix" must be 1 to 32 letters', client, { prefix: 'acme_' }],
     ['"formats" must be an array', client, { formats: {} }],
     ['"failedAttempts" must be true, false or an object', client, { failedAttempts: 3 }],
+    // What reads as no is not a no.
+    ['"failedAttempts" must be true, false or an object', client, { failedAttempts: null }],
     ['"rateLimiter" must have a method "check"', client, { rateLimiter: {} }],
     ['"onEvent" must be a function', client, { onEvent: [] }],
     ['"clock.now" must be a function', client, { clock: {} }],

@@ -92,7 +92,7 @@ describe.each(outages)('an application whose PostgreSQL %s', (_what, breakServer
   })
 
   it('keeps no more uses in mind than it may, and reports those that it drops', async () => {
-    const { server, keys, get, events } = await startApp({ usage: { flushMs: FLUSH_MS, maxKeys: 3 } })
+    const { server, keys, get, events } = await startApp({ usage: { flushMs: FLUSH_MS, maxEntries: 3 } })
     const issued = await Promise.all(Array.from({ length: 5 }, () => keys.issue(NAME)))
     const written = async () => {
       const all = await Promise.all(issued.map(({ apiKey }) => keys.get(apiKey.id)))
@@ -132,7 +132,7 @@ async function startApp(options: Partial<ApiKeysOptions> = {}) {
     store,
     rateLimiter: memoryRateLimiter(),
     prefix: 'acme_test',
-    cache: { maxAgeMs: MAX_AGE_MS, negativeMaxAgeMs: 0 },
+    cache: { maxAgeMs: MAX_AGE_MS, negativeMaxAgeMs: false },
     usage: { flushMs: FLUSH_MS },
     timeoutMs: TIMEOUT_MS,
     onEvent: (event) => void events.push(event),

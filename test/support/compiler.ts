@@ -51,9 +51,8 @@ export function readPublicTypes(door: string): PublicTypes {
         // A member of a union is declared more than once.
         const declared = (symbol.valueDeclaration ?? symbol.declarations?.[0]) as ts.Declaration
         // An object that is spelled out in place is a group of members.
-        const isGroup =
-          ts.isPropertySignature(declared) && declared.type && ts.isTypeLiteralNode(declared.type)
-        if (isGroup) return membersOf(checker.getTypeOfSymbol(symbol), `${name}.`)
+        const group = ts.isPropertySignature(declared) && declared.type && groupIn(declared.type)
+        if (group) return membersOf(checker.getTypeFromTypeNode(group), `${name}.`)
         const tag = symbol.getJsDocTags(checker).find((each) => each.name === 'default')
         return [{ name, defaultText: tag ? ts.displayPartsToString(tag.text) : null }]
       })
@@ -77,6 +76,13 @@ export function readPublicTypes(door: string): PublicTypes {
     const symbol = type.getProperty(member)
     return symbol ? partsOf(checker.getTypeOfSymbol(symbol)) : []
   }
+}
+
+/** The object that is spelled out as the type of a member, which `false` may switch off. */
+function groupIn(type: ts.TypeNode): ts.TypeNode | undefined {
+  if (!ts.isUnionTypeNode(type)) return ts.isTypeLiteralNode(type) ? type : undefined
+  const others = type.types.filter((part) => part.getText() !== 'false')
+  return others.length === 1 && others[0] ? groupIn(others[0]) : undefined
 }
 
 function partsOf(type: ts.Type): ts.Type[] {

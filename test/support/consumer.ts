@@ -41,7 +41,7 @@ const app = express()
 const answer: RequestHandler = (_req, res) => void res.json({})
 app.use(countTicks(settings.tickMs))
 app.get('/cached', apiKeyAuth(remoteApiKeys(client, { cacheMs, onEvent })), answer)
-app.get('/fresh', apiKeyAuth(remoteApiKeys(client, { cacheMs: 0, onEvent })), answer)
+app.get('/fresh', apiKeyAuth(remoteApiKeys(client, { cacheMs: false, onEvent })), answer)
 app.get('/charged', apiKeyAuth(remoteApiKeys(client, { cacheMs, charge: true, onEvent })), answer)
 const server = createServer(app)
 

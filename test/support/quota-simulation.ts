@@ -331,7 +331,7 @@ function startHost(world: World, name: string): Host {
     rateLimiter: limiterOf(world),
     quotaBlockSize: world.blockSize,
     quotaLeaseMs: LEASE_MS,
-    cache: { maxAgeMs: world.maxAgeMs },
+    cache: world.maxAgeMs > 0 && { maxAgeMs: world.maxAgeMs },
     timeoutMs: TIMEOUT_MS,
     clock: ownClock,
     onEvent() {},

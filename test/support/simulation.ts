@@ -311,9 +311,9 @@ function startHost(world: World, name: string): Host {
     ...(world.asksForOwner && {
       isOwnerActive: ({ id }) => send(world, host, `is ${id} active`, () => isActive(world, id)),
     }),
-    ownerMaxAgeMs: maxAgeMs,
+    ownerMaxAgeMs: maxAgeMs || false,
     quotaBlockSize: BLOCK_SIZE,
-    cache: { maxEntries: 20, maxAgeMs, negativeMaxEntries: 10 },
+    cache: maxAgeMs > 0 && { maxEntries: 20, maxAgeMs, negativeMaxEntries: 10 },
     timeoutMs: TIMEOUT_MS,
     clock: host.clock,
     onEvent() {},

@@ -1,5 +1,5 @@
 import { OptionError } from '../../internal/option-error.ts'
-import { checkObject, checkText, fail } from '../../internal/options.ts'
+import { checkObject, checkOneOf, checkText, fail } from '../../internal/options.ts'
 
 /** The part of a key that an imported digest covers: what follows the first or the last occurrence of a character. */
 export type KeyPart =
@@ -57,10 +57,8 @@ export function coveredPart(key: string, coverage: string): string | null {
  * @throws TypeError naming the member, never its value.
  */
 export function toDigestString(name: string, given: unknown): string {
-  const { hash, value, of } = checkObject(name, given, ['hash', 'value', 'of'])
-  if (hash !== 'sha256' && hash !== 'sha512' && hash !== 'bcrypt') {
-    fail(`${name}.hash`, '"sha256", "sha512" or "bcrypt"', hash)
-  }
+  const { hash: givenHash, value, of } = checkObject(name, given, ['hash', 'value', 'of'])
+  const hash = checkOneOf(`${name}.hash`, givenHash, ['sha256', 'sha512', 'bcrypt'])
   if (typeof value !== 'string') throw new OptionError(`${name}.value`, 'be a string')
   const text = checkText(`${name}.value`, value, 255)
   const coverage = of === undefined ? '' : coverageOf(`${name}.of`, of)

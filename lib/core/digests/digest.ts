@@ -3,7 +3,14 @@ import { LatchkeyError } from '../../errors.ts'
 import { isUint8Array } from '../../internal/any-realm.ts'
 import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
 import { OptionError } from '../../internal/option-error.ts'
-import { checkArray, checkInteger, checkObject, fail } from '../../internal/options.ts'
+import {
+  checkArray,
+  checkInteger,
+  checkObject,
+  checkOneOf,
+  describePlain,
+  fail,
+} from '../../internal/options.ts'
 import { type Bcrypt, createBcrypt, type Presenter } from './bcrypt.ts'
 import { coveredPart, readCoverage } from './digest-coverage.ts'
 import { type CreatePepperCheck, type PepperCheck, UNCHECKED } from './pepper-check.ts'
@@ -267,16 +274,17 @@ interface ResolvedScheme {
 function checkScheme(name: string, value: unknown, peppers: ReadonlyMap<string, KeyObject>): ResolvedScheme {
   if (typeof value === 'object' && value !== null) {
     const given = checkObject(name, value, ['scheme', 'cost'])
-    if (given.scheme !== 'bcrypt') fail(`${name}.scheme`, '"bcrypt" where an object is given', given.scheme)
+    if (given.scheme !== 'bcrypt') {
+      const received = describePlain(given.scheme)
+      fail(`${name}.scheme`, '"bcrypt" where an object is given', given.scheme, received)
+    }
     return { name: 'bcrypt', cost: checkInteger(`${name}.cost`, given.cost ?? DEFAULT_BCRYPT_COST, 4, 15) }
   }
-  if (value !== 'sha256' && value !== 'hmac-sha256' && value !== 'bcrypt') {
-    fail(name, '"sha256", "hmac-sha256" or "bcrypt"', value)
-  }
-  if (value === 'hmac-sha256' && peppers.size === 0) {
+  const scheme = checkOneOf(name, value, ['sha256', 'hmac-sha256', 'bcrypt'])
+  if (scheme === 'hmac-sha256' && peppers.size === 0) {
     throw new TypeError(`"${name}" is "hmac-sha256", which needs at least one entry in "peppers"`)
   }
-  return { name: value, cost: DEFAULT_BCRYPT_COST }
+  return { name: scheme, cost: DEFAULT_BCRYPT_COST }
 }
 
 function checkPeppers(name: string, value: unknown): Map<string, KeyObject> {

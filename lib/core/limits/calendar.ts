@@ -2,7 +2,9 @@ import { tzOffset } from '@date-fns/tz/tzOffset'
 import { OptionError } from '../../internal/option-error.ts'
 import { fail } from '../../internal/options.ts'
 
-export type CalendarUnit = 'day' | 'month'
+/** The calendar units, as `per` names them. */
+export const CALENDAR_UNITS = ['day', 'month'] as const
+export type CalendarUnit = (typeof CALENDAR_UNITS)[number]
 
 /** A calendar period, as instants: `startsAt` belongs to it, `endsAt` no longer does. */
 export interface Period {

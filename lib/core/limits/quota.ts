@@ -1,7 +1,7 @@
 import { OptionError } from '../../internal/option-error.ts'
-import { checkObject, fail } from '../../internal/options.ts'
+import { checkObject, checkOneOf } from '../../internal/options.ts'
 import { BOUNDS, checkBounded } from '../keys/bounds.ts'
-import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
+import { CALENDAR_UNITS, type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
 
 /**
  * When a quota is refilled, and to what. A refill raises what remains to `amount`. It takes nothing away, except units
@@ -174,8 +174,7 @@ function checkRefill(name: string, value: unknown): QuotaRefill {
       )
     return { amount, everyMs: checkBounded(`${name}.everyMs`, given.everyMs, BOUNDS.refillEveryMs) }
   }
-  const { per } = given
-  if (per !== 'day' && per !== 'month') fail(`${name}.per`, '"day" or "month" (or give "everyMs")', per)
+  const per = checkOneOf(`${name}.per`, given.per, CALENDAR_UNITS, ' (or give "everyMs")')
   return { amount, per, timeZone: checkTimeZone(`${name}.timeZone`, given.timeZone ?? 'UTC') }
 }
 

@@ -1,7 +1,7 @@
 import { OptionError } from '../../internal/option-error.ts'
-import { checkArray, checkObject, fail } from '../../internal/options.ts'
+import { checkArray, checkObject, checkOneOf, fail } from '../../internal/options.ts'
 import { BOUNDS, checkBounded } from '../keys/bounds.ts'
-import { type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
+import { CALENDAR_UNITS, type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
 
 /**
  * One limit on how often a key may be used. A key may have several; a call either fits all of them or spends nothing.
@@ -223,8 +223,7 @@ function compileCalendar(
   limit: number,
   given: Record<string, unknown>,
 ): CompiledLimit {
-  const { per } = given
-  if (per !== 'day' && per !== 'month') fail(`${path}.per`, '"day" or "month"', per)
+  const per = checkOneOf(`${path}.per`, given.per, CALENDAR_UNITS)
   for (const other of ['windowMs', 'burst']) {
     if (given[other] !== undefined)
       throw new OptionError(

@@ -1,6 +1,6 @@
 import { isLatchkeyError, LatchkeyError } from '../../errors.ts'
 import { isTypeError } from '../../internal/any-realm.ts'
-import { checkFunction, checkInteger, checkObject, fail } from '../../internal/options.ts'
+import { checkFunction, checkInteger, checkObject, checkOneOf, fail } from '../../internal/options.ts'
 import type { Clock } from '../clock.ts'
 import type { Digester } from '../digests/digest.ts'
 import { readCoverage } from '../digests/digest-coverage.ts'
@@ -344,7 +344,7 @@ function checkOptions<T>(options: ImportAllOptions<T>) {
     onDuplicate = 'fail',
   } = options
   checkFunction('read', read)
-  if (onDuplicate !== 'fail' && onDuplicate !== 'skip') fail('onDuplicate', '"fail" or "skip"', onDuplicate)
+  checkOneOf('onDuplicate', onDuplicate, ['fail', 'skip'])
   for (const name of ['onInvalid', 'onProgress'] as const) {
     if (options[name] !== undefined) checkFunction(name, options[name])
   }

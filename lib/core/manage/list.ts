@@ -1,10 +1,10 @@
 import { LatchkeyError } from '../../errors.ts'
-import { OptionError } from '../../internal/option-error.ts'
 import {
   checkArray,
   checkDate,
   checkInteger,
   checkObject,
+  checkOneOf,
   checkShownText,
   fail,
 } from '../../internal/options.ts'
@@ -53,9 +53,8 @@ export function createKeyListing(parts: ListingParts): (options?: ListOptions) =
 }
 
 function checkOrder({ order }: ListOptions): ListPage['order'] {
-  if (order === undefined || order === 'oldest') return undefined
-  if (order === 'newest') return order
-  throw new OptionError('order', 'be "oldest" or "newest"')
+  if (order === undefined) return undefined
+  return checkOneOf('order', order, ['oldest', 'newest']) === 'newest' ? 'newest' : undefined
 }
 
 /** The owners to list, each once; null where all are. */
@@ -72,9 +71,7 @@ function checkOwners({ owner, owners }: KeySelection): readonly Owner[] | null {
 export function checkSelection(selection: KeySelection, at: Date): KeyFilter {
   const { createdBy, name, status, expiresBefore } = selection
   const owners = checkOwners(selection)
-  if (status !== undefined && !KEY_STATUSES.includes(status)) {
-    throw new OptionError('status', 'be "active", "disabled", "expired" or "revoked"')
-  }
+  if (status !== undefined) checkOneOf('status', status, KEY_STATUSES)
   return {
     ...(owners && { owners }),
     ...(createdBy !== undefined && {

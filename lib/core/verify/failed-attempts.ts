@@ -28,7 +28,7 @@ export interface FailedAttemptsOptions {
    *
    * @default 10_000
    */
-  maxAddresses?: number
+  maxEntries?: number
 }
 
 /** Counts invalid keys by client address, and knows which addresses sent too many. */
@@ -65,17 +65,17 @@ export function createFailedAttempts(
   emit: (event: ApiKeyEvent) => void,
   inBackground: (work: Promise<unknown>) => void,
 ): FailedAttempts {
-  checkObject('failedAttempts', options, ['limit', 'windowMs', 'maxAddresses'])
-  const { limit = 100, windowMs = 60_000, maxAddresses = 10_000 } = options
+  checkObject('failedAttempts', options, ['limit', 'windowMs', 'maxEntries'], { maxAddresses: 'maxEntries' })
+  const { limit = 100, windowMs = 60_000, maxEntries = 10_000 } = options
   checkInteger('failedAttempts.limit', limit, 1, 1_000_000)
   checkInteger('failedAttempts.windowMs', windowMs, 1_000, 86_400_000)
-  checkInteger('failedAttempts.maxAddresses', maxAddresses, 1, 10_000_000)
+  checkInteger('failedAttempts.maxEntries', maxEntries, 1, 10_000_000)
   const limits = compileRateLimits('failedAttempts', [{ name: 'failed', limit, windowMs }])
   const noteMissing = createMissingAddressNote(clock, emit)
-  const blockedUntil = new LRUCache<string, number>({ max: maxAddresses })
+  const blockedUntil = new LRUCache<string, number>({ max: maxEntries })
   /** Of these the limiter holds a count. */
   const counted = new LRUCache<string, true>({
-    max: maxAddresses,
+    max: maxEntries,
     dispose(_true, address, reason) {
       if (reason === 'evict') limiter.forget?.(lineageOf(address))
     },

@@ -75,17 +75,19 @@ export function isAcceptedPrefix(prefix: string, accepted: string | readonly str
   return typeof accepted === 'string' ? prefix === accepted : accepted.includes(prefix)
 }
 
+const VERIFY_OPTIONS = ['permissions', 'cost', 'ip', 'prefix']
+
 /** Requires options of `verify`. @throws TypeError naming the option. */
 export function checkVerifyOptions(options: VerifyOptions): void {
   if (typeof options !== 'object' || options === null) fail('options', 'an object', options)
   for (const name in options) {
     const value = options[name as keyof VerifyOptions]
+    if (!VERIFY_OPTIONS.includes(name)) checkObject('options', options, VERIFY_OPTIONS)
     if (value === undefined) continue
     if (name === 'permissions') checkRequirement(name, value)
     else if (name === 'cost') checkInteger(name, value, 0, Number.MAX_SAFE_INTEGER)
     else if (name === 'ip') checkText(name, value, 255)
     else if (name === 'prefix') checkPrefixes(name, value)
-    else checkObject('options', options, ['permissions', 'cost', 'ip', 'prefix'])
   }
 }
 

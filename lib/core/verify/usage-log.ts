@@ -25,7 +25,7 @@ export type UsedKey = Pick<CachedKey, 'apiKey' | 'writtenUseAtMs'>
 
 export interface UsageLogOptions {
   readonly flushMs: number
-  readonly maxKeys: number
+  readonly maxEntries: number
   /** Whether to store the addresses of clients. */
   readonly addresses: boolean
 }
@@ -47,7 +47,7 @@ interface LateBatch {
 
 /**
  * Gathers uses in memory and writes them in batches, every `flushMs` at most. Uses of a failed write wait for the next
- * one. At most `maxKeys` keys are remembered; uses of further keys are dropped and reported. Nothing is written while
+ * one. At most `maxEntries` keys are remembered; uses of further keys are dropped and reported. Nothing is written while
  * an earlier write is late: a database that wakes up does everything it was sent, and would count twice.
  *
  * A process may be frozen or killed after it has answered, and never see its timer. So the first use of a key is
@@ -112,7 +112,7 @@ export function createUsageLog(
       use.lastUsedIp = ip ?? use.lastUsedIp
       return true
     }
-    if (uses.size >= options.maxKeys) {
+    if (uses.size >= options.maxEntries) {
       dropped += count
       return false
     }
@@ -241,7 +241,7 @@ export function createUsageLog(
   function reportDropped(): void {
     if (dropped === 0) return
     const error = new Error(
-      `${dropped} uses were not counted: more than ${options.maxKeys} keys were waiting`,
+      `${dropped} uses were not counted: more than ${options.maxEntries} keys were waiting`,
     )
     emit({ type: 'fault', at: new Date(clock.now()), operation: 'usage', error })
     dropped = 0

@@ -24,11 +24,14 @@ interface Denial {
   readonly serverTime: number
 }
 
+const NO_DENIALS: Denials = Object.freeze({ peekStale: () => null, remember: () => {}, forget: () => {} })
+
 /** Holds refusals in memory for a bounded time. It never admits: where it cannot refuse, it says nothing. */
 export function createDenials(
-  options: { readonly maxEntries: number; readonly maxAgeMs: number },
+  options: { readonly maxEntries: number; readonly maxAgeMs: number } | false,
   clock: Clock,
 ): Denials {
+  if (options === false) return NO_DENIALS
   const held = new LRUCache<string, Denial>({ max: options.maxEntries })
 
   return {
@@ -50,7 +53,7 @@ export function createDenials(
     },
 
     remember({ lineageId, keyId, version, limits, cost }, meters, serverTime) {
-      if (options.maxAgeMs === 0 || cost === 0) return
+      if (cost === 0) return
       held.set(lineageId, { keyId, version, limits, meters, at: clock.now(), serverTime })
     },
 

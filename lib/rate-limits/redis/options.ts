@@ -1,6 +1,13 @@
 import { memberPath } from '../../internal/key-text.ts'
 import { OptionError } from '../../internal/option-error.ts'
-import { checkInteger, checkObject, isPlainObject } from '../../internal/options.ts'
+import {
+  checkInteger,
+  checkIntegerOfGroup,
+  checkObject,
+  checkOneOf,
+  fail,
+  isPlainObject,
+} from '../../internal/options.ts'
 import { checkKeyPrefix } from '../../redis/options.ts'
 
 /**
@@ -40,35 +47,44 @@ export interface RedisRateLimiterOptions {
         readonly default?: UnavailablePolicy
         readonly limits: Readonly<Record<string, UnavailablePolicy>>
       }
-  /** How to keep refusals in memory, so that a flood of calls with an exhausted key does not reach Redis. */
-  denials?: {
-    /** How many keys to keep refusals for. @default 10_000 */
-    maxEntries?: number
-    /**
-     * How long to keep a refusal, in milliseconds. After another process raises a limit or gives units back, this process may refuse
-     * the key for this much longer. 0 keeps none.
-     *
-     * @default 5_000
-     */
-    maxAgeMs?: number
-  }
+  /**
+   * How to keep refusals in memory, so that a flood of calls with an exhausted key does not reach Redis. `false` keeps none.
+   */
+  denials?:
+    | false
+    | {
+        /** How many keys to keep refusals for. @default 10_000 */
+        maxEntries?: number
+        /**
+         * How long to keep a refusal, in milliseconds. After another process raises a limit or gives units back, this process may
+         * refuse the key for this much longer.
+         *
+         * @default 5_000
+         */
+        maxAgeMs?: number
+      }
 }
 
 /** The options with their defaults. @throws TypeError naming the option. */
 export function resolveRedisOptions(options: RedisRateLimiterOptions) {
   checkObject('options', options, ['keyPrefix', 'timeoutMs', 'onUnavailable', 'denials'])
   const { keyPrefix = 'latchkey', timeoutMs = 100, onUnavailable = 'local', denials = {} } = options
-  checkObject('denials', denials, ['maxEntries', 'maxAgeMs'])
-  const { maxEntries = 10_000, maxAgeMs = 5_000 } = denials
   return Object.freeze({
     keyPrefix: checkKeyPrefix(keyPrefix),
     timeoutMs: checkInteger('timeoutMs', timeoutMs, 1, 60_000),
     policyOf: resolvePolicies(onUnavailable),
-    denials: {
-      maxEntries: checkInteger('denials.maxEntries', maxEntries, 1, 10_000_000),
-      maxAgeMs: checkInteger('denials.maxAgeMs', maxAgeMs, 0, 3_600_000),
-    },
+    denials: denials === false ? false : resolveDenials(denials),
   })
+}
+
+function resolveDenials(denials: Exclude<RedisRateLimiterOptions['denials'], false | undefined>) {
+  if (!isPlainObject(denials)) fail('denials', 'an object or false', denials)
+  checkObject('denials', denials, ['maxEntries', 'maxAgeMs'])
+  const { maxEntries = 10_000, maxAgeMs = 5_000 } = denials
+  return {
+    maxEntries: checkInteger('denials.maxEntries', maxEntries, 1, 10_000_000),
+    maxAgeMs: checkIntegerOfGroup('denials', 'maxAgeMs', maxAgeMs, 3_600_000),
+  }
 }
 
 /** The policy of a limit by its name; null is for a key without limits. */
@@ -90,6 +106,5 @@ function resolvePolicies(
 }
 
 function checkPolicy(name: string, value: unknown): UnavailablePolicy {
-  if (value === 'local' || value === 'open' || value === 'closed') return value
-  throw new OptionError(name, 'be "local", "open" or "closed"')
+  return checkOneOf(name, value, ['local', 'open', 'closed'])
 }

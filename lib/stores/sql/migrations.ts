@@ -1,4 +1,4 @@
-import { fail } from '../../internal/options.ts'
+import { checkOneOf } from '../../internal/options.ts'
 import { MYSQL_LENGTHS } from './dialect.ts'
 import { MAY_END } from './statements.ts'
 import { resolveTableNames, type SqlTableOptions, type TableNames } from './table-names.ts'
@@ -51,9 +51,7 @@ export const MIGRATIONS: readonly Migration[] = [
  * @throws TypeError naming the option.
  */
 export function migrationSql(dialect: SqlDialect, options: SqlTableOptions = {}): string {
-  if (!['postgres', 'mysql', 'mariadb', 'sqlite'].includes(dialect)) {
-    fail('dialect', '"postgres", "mysql", "mariadb" or "sqlite"', dialect)
-  }
+  checkOneOf('dialect', dialect, ['postgres', 'mysql', 'mariadb', 'sqlite'])
   const names = resolveTableNames(options, dialect === 'sqlite' ? ['table'] : ['table', 'schema'])
   return MIGRATIONS.map((migration) => writeMigration(migration, dialect, names)).join('\n')
 }
