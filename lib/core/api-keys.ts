@@ -22,9 +22,9 @@ import { createStoreAccess } from './store-access.ts'
 import { createFailedAttempts, NO_FAILED_ATTEMPTS } from './verify/failed-attempts.ts'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from './verify/key-verifier.ts'
 import { createOwnerState } from './verify/owner-state.ts'
-import { createRecordCache } from './verify/record-cache.ts'
+import { RecordCache } from './verify/record-cache.ts'
 import { createReporter } from './verify/report-event.ts'
-import { createUsageLog } from './verify/usage-log.ts'
+import { UsageLog } from './verify/usage-log.ts'
 import { closedError, createVerifier } from './verify/verify-key.ts'
 import type { VerifiedKey, VerifyResult } from './verify/verify-result.ts'
 
@@ -81,8 +81,8 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const shared = { rateLimiter: limiter.sharedAs, invalidation: settings.invalidation?.sharedAs }
   const sharing = createSharingCheck(agreements, shared, clock, emit)
   const ownerState = createOwnerState(settings.ownerHooks, settings.owners, clock, guard)
-  const cache = createRecordCache(store, digester, settings.cache, clock, guard)
-  const usage = store.recordUsage ? createUsageLog(store, clock, settings.usage, guard, emit) : null
+  const cache = new RecordCache(store, digester, settings.cache, clock, guard)
+  const usage = store.recordUsage ? new UsageLog(store, clock, settings.usage, guard, emit) : null
   const quotaLeases = createQuotaLeases(store, settings.quotaLeases, clock, guard)
   const { maxAgeMs } = settings.cache
   // A use elsewhere is written within the one and read within the other.
