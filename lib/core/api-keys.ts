@@ -10,7 +10,7 @@ import { createPepperChecks } from './digests/pepper-check.ts'
 import { createEmitter } from './emitter.ts'
 import { createDependencyRunner } from './faults.ts'
 import type { KeyVersion } from './invalidation.ts'
-import { createQuotaLeases } from './limits/quota-leases.ts'
+import { QuotaLeases } from './limits/quota-leases.ts'
 import type { RateLimit } from './limits/rate-limit.ts'
 import type { LimiterEvent } from './limits/rate-limiter.ts'
 import { createAcceptConfiguration } from './manage/accept-configuration.ts'
@@ -83,7 +83,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const ownerState = createOwnerState(settings.ownerHooks, settings.owners, clock, guard)
   const cache = new RecordCache(store, digester, settings.cache, clock, guard)
   const usage = store.recordUsage ? new UsageLog(store, clock, settings.usage, guard, emit) : null
-  const quotaLeases = createQuotaLeases(store, settings.quotaLeases, clock, guard)
+  const quotaLeases = new QuotaLeases(store, settings.quotaLeases, clock, guard)
   const { maxAgeMs } = settings.cache
   // A use elsewhere is written within the one and read within the other.
   const idleSlackMs = settings.usage.flushMs + maxAgeMs
