@@ -1,26 +1,24 @@
-import type { KeySettings } from '../core/keys/key-settings.ts'
 import { type ApiKey, checkOwner, type Owner } from '../core/keys/record.ts'
 import type {
   ApiKeyPage,
   ErasedOwner,
   EraseOptions,
   IssuedKey,
-  IssueOptions,
-  ListOptions,
   RotatedKey,
-  RotateOptions,
 } from '../core/manage/key-management.ts'
-import { holdsKey } from '../internal/key-text.ts'
+import { checkShownText } from '../internal/options.ts'
 import {
-  checkDate,
-  checkInteger,
-  checkObject,
-  checkShownText,
-  fail,
-  isPlainObject,
-} from '../internal/options.ts'
-import { ApiKeysClientError, isApiKeysClientError } from './client-error.ts'
-import { type ApiKeysClientOptions, type Call, createConnection } from './connection.ts'
+  checkCall,
+  checkIdempotencyKey,
+  checkRequest,
+  ifMatch,
+  pathOf,
+  queryOf,
+  randomText,
+} from './check-requests.ts'
+import { isApiKeysClientError } from './client-error.ts'
+import { type Call, createConnection, type Send } from './connection.ts'
+import type { ApiKeysClientOptions } from './connection-options.ts'
 import {
   readApiKey,
   readDocument,
@@ -31,63 +29,18 @@ import {
   readRotated,
   readVerification,
 } from './read-answers.ts'
+import type {
+  CallOptions,
+  ChangeCallOptions,
+  IssueKeyRequest,
+  ListKeysRequest,
+  MakeCallOptions,
+  RevokeCallOptions,
+  RotateKeyRequest,
+  UpdateKeyRequest,
+} from './requests.ts'
 import type { Verification, VerifyKeyRequest } from './verification.ts'
 import { writeJson } from './write-json.ts'
-
-/** Options of every call. */
-export interface CallOptions {
-  /** Cancels the call. It then rejects with the reason of the signal. */
-  signal?: AbortSignal
-}
-
-/** Options of a call that changes one key. */
-export interface ChangeCallOptions extends CallOptions {
-  /** Changes the key only if it still has this version, and fails with `precondition_failed` otherwise. */
-  expectedVersion?: number
-}
-
-/** Options of a call that creates a key. */
-export interface MakeCallOptions extends CallOptions {
-  /**
-   * Makes retries safe: however often you send the same request with this value, the service creates one key. The second request
-   * fails with `already_done`, whose `details.apiKey` is the created key. 1 to 255 characters of visible ASCII.
-   *
-   * @default a random one for each call, so that the client's own retries create one key
-   */
-  idempotencyKey?: string
-}
-
-/** Options of a call that revokes one key. */
-export interface RevokeCallOptions extends ChangeCallOptions {
-  /** Stored with the key, at most 1,000 characters. */
-  reason?: string
-}
-
-/** A new key: its owner and its settings, as far as the service lets clients set them. */
-export interface IssueKeyRequest extends KeySettings, Pick<IssueOptions, 'prefix'> {
-  /** The owner of the key. @default the owner that the caller acts for, if there is only one */
-  owner?: Owner
-}
-
-/** The settings to change. Omitted settings stay as they are. */
-export type UpdateKeyRequest = Partial<KeySettings>
-
-/** How to rotate a key. */
-export type RotateKeyRequest = Pick<RotateOptions, 'graceMs' | 'expiresAt'>
-
-/** Which keys to list. A key must match every given member. */
-export interface ListKeysRequest
-  extends Pick<
-    ListOptions,
-    'owner' | 'createdBy' | 'name' | 'status' | 'expiresBefore' | 'order' | 'cursor'
-  > {
-  /**
-   * The maximum number of keys to return, 1 to 100.
-   *
-   * @default 20
-   */
-  limit?: number
-}
 
 /**
  * The keys of a service, over HTTP. It has the methods of `keys` in the service, as far as the service allows the caller to use them.
@@ -164,98 +117,27 @@ export interface ApiKeysClient {
  */
 export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClient {
   const send = createConnection(options)
-
-  function read<T>(path: string, how: Pick<Call<T>, 'read' | 'query'>, given: CallOptions): Promise<T> {
-    const { signal } = checkCall(given)
-    return send({ method: 'GET', path, isRepeatable: true, signal, ...how })
-  }
-
-  function change(
-    path: string,
-    body: object,
-    given: ChangeCallOptions,
-    how: Partial<Call<ApiKey>> = {},
-  ): Promise<ApiKey> {
-    return send({
-      method: 'POST',
-      path,
-      body: writeJson(body),
-      headers: ifMatch(given),
-      isRepeatable: false,
-      signal: given.signal,
-      read: readApiKey,
-      ...how,
-    })
-  }
-
-  function make<T>(
-    path: string,
-    body: object,
-    given: MakeCallOptions & ChangeCallOptions,
-    readMade: (body: unknown) => T,
-  ): Promise<T> {
-    const { idempotencyKey = randomText() } = given
-    return send({
-      method: 'POST',
-      path,
-      body: writeJson(checkRequest(body)),
-      headers: { ...ifMatch(given), 'Idempotency-Key': checkIdempotencyKey(idempotencyKey) },
-      isRepeatable: true,
-      signal: given.signal,
-      read: readMade,
-    })
-  }
-
-  function revokeAll(whose: object, { reason, signal }: CallOptions & { reason?: string }): Promise<number> {
-    const body = writeJson({ ...whose, reason })
-    return send({ method: 'POST', path: '/revoke', body, isRepeatable: false, signal, read: readRevoked })
-  }
-
   return Object.freeze({
-    list: async (request = {}, given = {}) => read('', { query: queryOf(request), read: readPage }, given),
-    issue: async (request, given = {}) => make('', request, checkCall(given, 'idempotencyKey'), readIssued),
+    ...readingCalls(send),
+    ...makingCalls(send),
+    ...changingCalls(send),
+    ...ownerCalls(send),
+  } satisfies ApiKeysClient)
+}
+
+function readingCalls(send: Send): Pick<ApiKeysClient, 'list' | 'get' | 'self' | 'verify' | 'openApi'> {
+  return {
+    list: async (request = {}, given = {}) =>
+      read(send, '', { query: queryOf(request), read: readPage }, given),
     async get(id, given = {}) {
       try {
-        return await read(pathOf(id), { read: readApiKey }, given)
+        return await read(send, pathOf(id), { read: readApiKey }, given)
       } catch (error) {
         if (isApiKeysClientError(error) && error.code === 'not_found') return null
         throw error
       }
     },
-    async update(id, request, given = {}) {
-      const options = checkCall(given, 'expectedVersion')
-      return change(pathOf(id), checkRequest(request), options, { method: 'PATCH' })
-    },
-    enable: async (id, given = {}) => change(`${pathOf(id)}/enable`, {}, checkCall(given, 'expectedVersion')),
-    disable: async (id, given = {}) =>
-      change(`${pathOf(id)}/disable`, {}, checkCall(given, 'expectedVersion')),
-    async rotate(id, request = {}, given = {}) {
-      const options = checkCall(given, 'idempotencyKey', 'expectedVersion')
-      return make(`${pathOf(id)}/rotate`, request, options, readRotated)
-    },
-    async revoke(id, given = {}) {
-      const { reason, expectedVersion } = checkCall(given, 'reason', 'expectedVersion')
-      // Revoking twice is safe, but a revoked key has another version.
-      const isRepeatable = expectedVersion === undefined
-      return change(`${pathOf(id)}/revoke`, { reason }, given, { isRepeatable })
-    },
-    revokeOwner: async (owner, given = {}) =>
-      revokeAll({ owner: checkOwner('owner', owner) }, checkCall(given, 'reason')),
-    async revokeCreatedBy(createdBy, given = {}) {
-      const { owner } = checkCall(given, 'owner', 'reason')
-      const whose = owner === undefined ? {} : { owner: checkOwner('owner', owner) }
-      return revokeAll({ createdBy: checkShownText('createdBy', createdBy, 255), ...whose }, given)
-    },
-    async erase(owner, given = {}) {
-      const { knownAs, signal } = checkCall(given, 'knownAs')
-      const body = writeJson({ owner: checkOwner('owner', owner), knownAs })
-      return send({ method: 'POST', path: '/erase', body, isRepeatable: false, signal, read: readErased })
-    },
-    self: async (given = {}) => read('/self', { read: readApiKey }, given),
-    async revokeSelf(given = {}) {
-      const { reason, ...rest } = checkCall(given, 'reason')
-      return change('/self/revoke', { reason }, rest)
-    },
+    self: async (given = {}) => read(send, '/self', { read: readApiKey }, given),
     async verify(request, given = {}) {
       const { signal } = checkCall(given)
       const { charge = false, cost, ...rest } = checkRequest(request)
@@ -263,75 +145,116 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
       const isRepeatable = !charge
       return send({ method: 'POST', path: '/verify', body, isRepeatable, signal, read: readVerification })
     },
-    openApi: async (given = {}) => read('/openapi.json', { read: readDocument }, given),
-  } satisfies ApiKeysClient)
-}
-
-/** A misspelt `expectedVersion` must not become a change of any version. */
-function checkCall<T extends CallOptions>(given: T, ...further: (keyof T & string)[]): T {
-  const { signal } = checkObject('options', given, ['signal', ...further])
-  const isSignal = typeof (signal as AbortSignal | undefined)?.throwIfAborted === 'function'
-  if (signal !== undefined && !isSignal) fail('signal', 'an AbortSignal', signal)
-  return given
-}
-
-/** The service refuses unknown members by name. */
-function checkRequest<T>(request: T): T {
-  if (!isPlainObject(request)) fail('request', 'an object', request)
-  return request
-}
-
-/** Checks every member: a lost filter would list the keys of others. */
-function queryOf(request: ListKeysRequest): Record<string, string | undefined> {
-  checkObject('request', request, [
-    'owner',
-    'createdBy',
-    'name',
-    'status',
-    'expiresBefore',
-    'order',
-    'limit',
-    'cursor',
-  ])
-  const { owner, limit, expiresBefore, ...texts } = request
-  const whose: Partial<Owner> = owner === undefined ? {} : checkOwner('owner', owner)
-  for (const [name, value] of Object.entries(texts)) {
-    if (value !== undefined) checkShownText(name, value, 1_000)
+    openApi: async (given = {}) => read(send, '/openapi.json', { read: readDocument }, given),
   }
+}
+
+function read<T>(
+  send: Send,
+  path: string,
+  how: Pick<Call<T>, 'read' | 'query'>,
+  given: CallOptions,
+): Promise<T> {
+  const { signal } = checkCall(given)
+  return send({ method: 'GET', path, isRepeatable: true, signal, ...how })
+}
+
+function makingCalls(send: Send): Pick<ApiKeysClient, 'issue' | 'rotate'> {
   return {
-    ...texts,
-    ownerType: whose.type,
-    ownerId: whose.id,
-    expiresBefore:
-      expiresBefore === undefined ? undefined : checkDate('expiresBefore', expiresBefore).toISOString(),
-    limit: limit === undefined ? undefined : String(checkInteger('limit', limit, 1, 100)),
+    issue: async (request, given = {}) =>
+      make(send, '', request, checkCall(given, 'idempotencyKey'), readIssued),
+    async rotate(id, request = {}, given = {}) {
+      const options = checkCall(given, 'idempotencyKey', 'expectedVersion')
+      return make(send, `${pathOf(id)}/rotate`, request, options, readRotated)
+    },
   }
 }
 
-/** The characters of an id. Anything else in a path might lead to another route, here or in a proxy. */
-const ID = /^[A-Za-z0-9_-]{1,64}$/
-
-/** Names of routes. Only an imported key can have such an id, and no route leads to it. */
-const RESERVED = new Set(['self', 'verify', 'revoke', 'erase'])
-
-function pathOf(id: unknown): string {
-  if (typeof id !== 'string') fail('id', 'a string', id)
-  if (!ID.test(id) || RESERVED.has(id)) throw new ApiKeysClientError('not_found')
-  return `/${id}`
+function make<T>(
+  send: Send,
+  path: string,
+  body: object,
+  given: MakeCallOptions & ChangeCallOptions,
+  readMade: (body: unknown) => T,
+): Promise<T> {
+  const { idempotencyKey = randomText() } = given
+  return send({
+    method: 'POST',
+    path,
+    body: writeJson(checkRequest(body)),
+    headers: { ...ifMatch(given), 'Idempotency-Key': checkIdempotencyKey(idempotencyKey) },
+    isRepeatable: true,
+    signal: given.signal,
+    read: readMade,
+  })
 }
 
-function ifMatch({ expectedVersion }: ChangeCallOptions): Record<string, string> {
-  if (expectedVersion === undefined) return {}
-  return { 'If-Match': `"${checkInteger('expectedVersion', expectedVersion, 1, Number.MAX_SAFE_INTEGER)}"` }
+function changingCalls(
+  send: Send,
+): Pick<ApiKeysClient, 'update' | 'enable' | 'disable' | 'revoke' | 'revokeSelf'> {
+  return {
+    async update(id, request, given = {}) {
+      const options = checkCall(given, 'expectedVersion')
+      return change(send, pathOf(id), checkRequest(request), options, { method: 'PATCH' })
+    },
+    enable: async (id, given = {}) =>
+      change(send, `${pathOf(id)}/enable`, {}, checkCall(given, 'expectedVersion')),
+    disable: async (id, given = {}) =>
+      change(send, `${pathOf(id)}/disable`, {}, checkCall(given, 'expectedVersion')),
+    async revoke(id, given = {}) {
+      const { reason, expectedVersion } = checkCall(given, 'reason', 'expectedVersion')
+      // Revoking twice is safe, but a revoked key has another version.
+      const isRepeatable = expectedVersion === undefined
+      return change(send, `${pathOf(id)}/revoke`, { reason }, given, { isRepeatable })
+    },
+    async revokeSelf(given = {}) {
+      const { reason, ...rest } = checkCall(given, 'reason')
+      return change(send, '/self/revoke', { reason }, rest)
+    },
+  }
 }
 
-function checkIdempotencyKey(value: unknown): string {
-  if (typeof value === 'string' && /^[\x21-\x7e]{1,255}$/.test(value) && !holdsKey(value)) return value
-  return fail('idempotencyKey', '1 to 255 visible ASCII characters, without a key in them', value)
+function change(
+  send: Send,
+  path: string,
+  body: object,
+  given: ChangeCallOptions,
+  how: Partial<Call<ApiKey>> = {},
+): Promise<ApiKey> {
+  return send({
+    method: 'POST',
+    path,
+    body: writeJson(body),
+    headers: ifMatch(given),
+    isRepeatable: false,
+    signal: given.signal,
+    read: readApiKey,
+    ...how,
+  })
 }
 
-/** 128 bits. Browsers have `randomUUID` on pages of `https:` only. */
-function randomText(): string {
-  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16))
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
+function ownerCalls(send: Send): Pick<ApiKeysClient, 'revokeOwner' | 'revokeCreatedBy' | 'erase'> {
+  return {
+    revokeOwner: async (owner, given = {}) =>
+      revokeAll(send, { owner: checkOwner('owner', owner) }, checkCall(given, 'reason')),
+    async revokeCreatedBy(createdBy, given = {}) {
+      const { owner } = checkCall(given, 'owner', 'reason')
+      const whose = owner === undefined ? {} : { owner: checkOwner('owner', owner) }
+      return revokeAll(send, { createdBy: checkShownText('createdBy', createdBy, 255), ...whose }, given)
+    },
+    async erase(owner, given = {}) {
+      const { knownAs, signal } = checkCall(given, 'knownAs')
+      const body = writeJson({ owner: checkOwner('owner', owner), knownAs })
+      return send({ method: 'POST', path: '/erase', body, isRepeatable: false, signal, read: readErased })
+    },
+  }
+}
+
+function revokeAll(
+  send: Send,
+  whose: object,
+  { reason, signal }: CallOptions & { reason?: string },
+): Promise<number> {
+  const body = writeJson({ ...whose, reason })
+  return send({ method: 'POST', path: '/revoke', body, isRepeatable: false, signal, read: readRevoked })
 }

@@ -2,30 +2,23 @@ import { LatchkeyError } from '../errors.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import { deepFreeze } from '../internal/deep-freeze.ts'
 import { copyData } from '../internal/plain-data.ts'
-import { createAgreements } from './agreements.ts'
 import { type ApiKeysOptions, resolveOptions } from './api-keys-options.ts'
 import { type Clock, isDoneInTime } from './clock.ts'
-import { createDigester } from './digests/digest.ts'
-import { createPepperChecks } from './digests/pepper-check.ts'
-import { createEmitter } from './emitter.ts'
-import { createDependencyRunner } from './faults.ts'
-import type { KeyVersion } from './invalidation.ts'
-import { createQuotaLeases } from './limits/quota-leases.ts'
+import {
+  checkSharing,
+  composeManagement,
+  composeParts,
+  composeVerifier,
+  type Parts,
+} from './compose-parts.ts'
+import type { Invalidation } from './invalidation.ts'
 import type { RateLimit } from './limits/rate-limit.ts'
 import type { LimiterEvent } from './limits/rate-limiter.ts'
 import { createAcceptConfiguration } from './manage/accept-configuration.ts'
 import type { KeyManagement } from './manage/key-management.ts'
-import { createKeyManagement } from './manage/manage-keys.ts'
-import { createPublishChange, type PublishChange } from './manage/publish-change.ts'
-import { createSharingCheck } from './sharing-check.ts'
-import { createStoreAccess } from './store-access.ts'
-import { createFailedAttempts, NO_FAILED_ATTEMPTS } from './verify/failed-attempts.ts'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from './verify/key-verifier.ts'
-import { createOwnerState } from './verify/owner-state.ts'
-import { createRecordCache } from './verify/record-cache.ts'
 import { createReporter } from './verify/report-event.ts'
-import { createUsageLog } from './verify/usage-log.ts'
-import { closedError, createVerifier } from './verify/verify-key.ts'
+import { closedError, type Verifier } from './verify/verify-key.ts'
 import type { VerifiedKey, VerifyResult } from './verify/verify-result.ts'
 
 /** Issues, verifies and manages API keys. */
@@ -72,160 +65,15 @@ export interface ApiKeys
  */
 export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const settings = resolveOptions(options)
-  const { clock, limiter, prefix } = settings
-  const emit = createEmitter(settings.onEvent)
-  const guard = createDependencyRunner(clock, settings.timeoutMs, emit)
-  const store = createStoreAccess(options.store, guard)
-  const agreements = createAgreements(store)
-  const digester = createDigester(options, createPepperChecks(agreements, clock, guard, inBackground))
-  const shared = { rateLimiter: limiter.sharedAs, invalidation: settings.invalidation?.sharedAs }
-  const sharing = createSharingCheck(agreements, shared, clock, emit)
-  const ownerState = createOwnerState(settings.ownerHooks, settings.owners, clock, guard)
-  const cache = createRecordCache(store, digester, settings.cache, clock, guard)
-  const usage = store.recordUsage ? createUsageLog(store, clock, settings.usage, guard, emit) : null
-  const quotaLeases = createQuotaLeases(store, settings.quotaLeases, clock, guard)
-  const { maxAgeMs } = settings.cache
-  // A use elsewhere is written within the one and read within the other.
-  const idleSlackMs = settings.usage.flushMs + maxAgeMs
-  // A version must outlive every record that may still be held under an older one.
-  const retainMs = Math.max(2 * maxAgeMs, 1_000)
-  const publishChange = createPublishChange(
-    cache,
-    limiter,
-    settings.invalidation,
-    { retainMs, maxAgeMs },
-    clock,
-    guard,
-    emit,
-  )
-  const publish: PublishChange = (changed) => {
-    checkSharing()
-    return publishChange(changed)
-  }
-  let underWay = 0
-  let onIdle = () => {}
-  /** Work that no request waits for. */
-  const unattended = new Set<Promise<unknown>>()
-  const failedAttempts = settings.failedAttempts
-    ? createFailedAttempts(settings.failedAttempts, limiter, clock, guard, emit, inBackground)
-    : NO_FAILED_ATTEMPTS
-  const verifier = createVerifier({
-    cache,
-    store,
-    digester,
-    formats: settings.formats,
-    ownerState,
-    limiter,
-    quotaLeases,
-    usage,
-    failedAttempts,
-    clock,
-    guard,
-    retainMs,
-    idleSlackMs,
-    upgradeDigests: settings.upgradeDigests,
-    isBounded: settings.isBounded,
-    emit,
-    inBackground,
-  })
-  const management = createKeyManagement({
-    store,
-    digester,
-    formats: settings.formats,
-    cache,
-    quotaLeases,
-    publish,
-    prefix,
-    clock,
-    guard,
-    idleSlackMs,
-    emit,
-    flushUsage: async () => usage?.flush() ?? true,
-    isInUse: (keyId) => usage?.lastUse(keyId) !== undefined,
-  })
-  const stopListening = [limiter.listen?.(onLimiterEvent), settings.invalidation?.listen({ changed, missed })]
-  let closing: Promise<void> | null = null
-
-  function onLimiterEvent(happening: LimiterEvent): void {
-    const at = new Date(clock.now())
-    if (happening.type === 'suspended') emit({ ...happening, type: 'limiter.suspended', at })
-    else if (happening.type === 'resumed') emit({ ...happening, type: 'limiter.resumed', at })
-    else emit({ type: 'fault', at, operation: 'rate_limiter', error: happening.error })
-  }
-
-  function changed(keys: readonly KeyVersion[]): void {
-    for (const { keyId, version } of keys) cache.changed(keyId, version)
-  }
-
-  function missed(error?: unknown): void {
-    cache.clear()
-    if (error !== undefined)
-      emit({ type: 'fault', at: new Date(clock.now()), operation: 'invalidation', error })
-  }
-
-  function checkSharing(): void {
-    if (sharing.isDue()) inBackground(sharing.run())
-  }
+  const { formats, prefix, clock, invalidation } = settings
+  const parts = composeParts(options, settings)
+  const { store, digester, sharing, work, emit } = parts
+  const verifier = composeVerifier(settings, parts)
+  const management = composeManagement(settings, parts)
+  const stopListening = listen(parts, invalidation)
 
   function verifyEager(key: string, verifyOptions: VerifyOptions = {}): Awaitable<VerifyResult> {
-    checkVerifyOptions(verifyOptions)
-    if (closing) throw guard.toError('verify', closedError())
-    checkSharing()
-    const result = verifier.verify(key, verifyOptions)
-    if (isPromiseLike(result)) countUnderWay(result)
-    return result
-  }
-
-  async function refund(result: VerifiedKey): Promise<boolean> {
-    const work = verifier.refund(result)
-    countUnderWay(work)
-    const isRefunded = await work
-    // Nobody else would give it back to the store any more.
-    if (closing) await quotaLeases.giveBack()
-    return isRefunded
-  }
-
-  function inBackground(work: Promise<unknown>): void {
-    const forget = () => unattended.delete(work)
-    unattended.add(work)
-    work.then(forget, forget)
-    countUnderWay(work)
-  }
-
-  /** What is under way when `close()` is called is waited for. */
-  function countUnderWay(work: PromiseLike<unknown>): void {
-    underWay += 1
-    work.then(ended, ended)
-  }
-
-  function ended(): void {
-    underWay -= 1
-    if (underWay === 0) onIdle()
-  }
-
-  async function flush(): Promise<void> {
-    if (await isDoneInTime(clock, settings.timeoutMs, flushAll())) return
-    throw new LatchkeyError('unavailable', 'Some pending work could not be written', { stack: false })
-  }
-
-  /** Whether all of it is written. */
-  async function flushAll(): Promise<boolean> {
-    const [isWritten, isGivenBack] = await Promise.all([
-      usage?.flush() ?? true,
-      quotaLeases.giveBack(),
-      Promise.allSettled(unattended),
-    ])
-    return isWritten && isGivenBack
-  }
-
-  async function closeAll(): Promise<void> {
-    while (underWay > 0) {
-      await new Promise<void>((resolve) => {
-        onIdle = resolve
-      })
-    }
-    await Promise.all([quotaLeases.close(), usage?.close()])
-    await Promise.allSettled(stopListening.map(async (stop) => stop?.()))
+    return verifyWhileOpen(parts, verifier, key, verifyOptions)
   }
 
   return Object.freeze({
@@ -235,16 +83,93 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     clock,
     rateLimits: deepFreeze(copyData(options.rateLimits ?? [])),
     verifyEager,
-    ...(settings.formats.names.length > 0 && { isImportedKey: settings.formats.recognises }),
+    ...(formats.names.length > 0 && { isImportedKey: formats.recognises }),
     report: createReporter(clock, emit),
     async verify(key: string, verifyOptions?: VerifyOptions) {
       return verifyEager(key, verifyOptions)
     },
-    refund,
-    flush,
-    close() {
-      closing ??= closeAll()
-      return closing
-    },
+    refund: (result: VerifiedKey) => refund(parts, verifier, result),
+    flush: () => flush(parts),
+    close: () => work.close(() => end(parts, stopListening)),
   })
+}
+
+type StopListening = () => Awaitable<void>
+
+/** Hears of what other processes change, and of the limiter's state. */
+function listen(
+  { cache, limiter, clock, emit }: Parts,
+  invalidation: Invalidation | undefined,
+): readonly (StopListening | undefined)[] {
+  function onLimiterEvent(happening: LimiterEvent): void {
+    const at = new Date(clock.now())
+    if (happening.type === 'suspended') emit({ ...happening, type: 'limiter.suspended', at })
+    else if (happening.type === 'resumed') emit({ ...happening, type: 'limiter.resumed', at })
+    else emit({ type: 'fault', at, operation: 'rate_limiter', error: happening.error })
+  }
+
+  return [
+    limiter.listen?.(onLimiterEvent),
+    invalidation?.listen({
+      changed(keys) {
+        for (const { keyId, version } of keys) cache.changed(keyId, version)
+      },
+      missed(error) {
+        cache.clear()
+        if (error === undefined) return
+        emit({ type: 'fault', at: new Date(clock.now()), operation: 'invalidation', error })
+      },
+    }),
+  ]
+}
+
+function verifyWhileOpen(
+  parts: Parts,
+  verifier: Verifier,
+  key: string,
+  options: VerifyOptions,
+): Awaitable<VerifyResult> {
+  const { work, guard } = parts
+  checkVerifyOptions(options)
+  if (work.isClosing) throw guard.toError('verify', closedError())
+  checkSharing(parts)
+  const result = verifier.verify(key, options)
+  if (isPromiseLike(result)) work.add(result)
+  return result
+}
+
+async function refund(
+  { work, quotaLeases }: Parts,
+  verifier: Verifier,
+  result: VerifiedKey,
+): Promise<boolean> {
+  const refunding = verifier.refund(result)
+  work.add(refunding)
+  const isRefunded = await refunding
+  // Nobody else would give it back to the store any more.
+  if (work.isClosing) await quotaLeases.giveBack()
+  return isRefunded
+}
+
+async function flush(parts: Parts): Promise<void> {
+  if (await isDoneInTime(parts.clock, parts.timeoutMs, flushAll(parts))) return
+  throw new LatchkeyError('unavailable', 'Some pending work could not be written', { stack: false })
+}
+
+/** Whether all of it is written. */
+async function flushAll({ usage, quotaLeases, work }: Parts): Promise<boolean> {
+  const [isWritten, isGivenBack] = await Promise.all([
+    usage?.flush() ?? true,
+    quotaLeases.giveBack(),
+    work.unattendedEnded(),
+  ])
+  return isWritten && isGivenBack
+}
+
+async function end(
+  { usage, quotaLeases }: Parts,
+  stopListening: readonly (StopListening | undefined)[],
+): Promise<void> {
+  await Promise.all([quotaLeases.close(), usage?.close()])
+  await Promise.allSettled(stopListening.map(async (stop) => stop?.()))
 }

@@ -1,6 +1,6 @@
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
-import { type Authentication, applyOutcome } from '../http/authenticate-request.ts'
+import { type Authentication, applyOutcome } from '../http/authentication.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { createMiddlewareParts, type MiddlewareOptions } from '../http/middleware.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'

@@ -4,10 +4,10 @@ import type { Awaitable } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkObject } from '../internal/options.ts'
 import {
   AUTHENTICATOR_OPTIONS,
-  type Authentication,
   type AuthenticatorOptions,
   createAuthenticator,
 } from './authenticate-request.ts'
+import type { Authentication } from './authentication.ts'
 import { checkRefuseWith, type RefusalOptions } from './guards.ts'
 import type { RateLimitSyntax } from './header-fields.ts'
 
@@ -60,12 +60,12 @@ export function createMiddlewareParts<Request extends object>(
   checkVerifyOptions({ cost })
   const permissions =
     options.permissions === undefined ? undefined : resolveRequirement('permissions', options.permissions)
-  const { authenticate, rateLimitHeaders } = createAuthenticator(keys, options)
+  const authenticator = createAuthenticator(keys, options)
   return {
     required,
     refuseWith,
-    rateLimitHeaders,
+    rateLimitHeaders: authenticator.rateLimitHeaders,
     authenticate: (request) =>
-      authenticate(request, { permissions, cost, ip: readIp(request), isOptional: !required }),
+      authenticator.authenticate(request, { permissions, cost, ip: readIp(request), isOptional: !required }),
   }
 }

@@ -1,7 +1,7 @@
 import type { Context, Middleware, Next } from 'koa'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import type { RegisteredUser } from '../http/auth-mark.ts'
-import { type Authentication, applyOutcome } from '../http/authenticate-request.ts'
+import { type Authentication, applyOutcome } from '../http/authentication.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { createMiddlewareParts, type MiddlewareOptions } from '../http/middleware.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'

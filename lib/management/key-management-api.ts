@@ -12,7 +12,12 @@ import { checkFunction, checkMethods, checkObject, fail } from '../internal/opti
 import type { Actor } from './actor.ts'
 import { AUTHENTICATION_OPTIONS, type Caller, createCallerReader } from './authenticate-caller.ts'
 import type { ClientFields } from './client-fields.ts'
-import { CROSS_ORIGIN_OPTIONS, type CrossOriginOptions, createCrossOrigin } from './cross-origin.ts'
+import {
+  CROSS_ORIGIN_OPTIONS,
+  type CrossOrigin,
+  type CrossOriginOptions,
+  createCrossOrigin,
+} from './cross-origin.ts'
 import { createHandlers, type Handlers } from './handlers.ts'
 import { keyActorId } from './key-actor-id.ts'
 import { openApiDocument } from './openapi.ts'
@@ -22,7 +27,7 @@ import { checkMaxBodyBytes, readBody } from './read-body.ts'
 import { readInput, readSecretInput } from './read-input.ts'
 import { invalidRequest, refusal } from './refusal.ts'
 import { checkHeaderFields } from './request-headers.ts'
-import { createRequestLimits, type RequestLimitOptions } from './request-limit.ts'
+import { createRequestLimits, type RequestLimitOptions, type RequestLimits } from './request-limit.ts'
 
 /** Options of the HTTP interface. `Source` is the request type of the framework. */
 export interface KeyManagementApiOptions<Source>
@@ -145,72 +150,88 @@ export function createKeyManagementApi<Source extends object>(
   const now = () => clock.now()
   const limits = createRequestLimits(options.requestLimit, now)
   const readCaller = createCallerReader<Source>(keys, options, verifyPermission)
-  const handlers: Handlers = createHandlers({ keys, policy, limits, now })
+  const handlers = createHandlers({ keys, policy, limits, now })
+  const parts: ApiParts<Source> = { keys, crossOrigin, maxBodyBytes, limits, readCaller, handlers }
+  return Object.freeze({ handle: (request: ApiRequest<Source>) => handle(parts, request) })
+}
 
-  async function handle(request: ApiRequest<Source>): Promise<ApiResponse> {
-    // Error responses have these fields too: which pages may read them, and what the caller's key has left.
-    const fields: Record<string, string> = { ...crossOrigin.always }
-    const stream = rawRequest(checkSource(request.source))
-    checkHeaderFields(stream.headers)
-    const headers = headerFields(stream)
-    try {
-      return await answer(request, headers, fields)
-    } catch (error) {
-      return renderFailure(toError(error), fields)
-    }
+interface ApiParts<Source extends object> {
+  readonly keys: ApiKeys
+  readonly crossOrigin: CrossOrigin
+  readonly maxBodyBytes: number
+  readonly limits: RequestLimits
+  readonly readCaller: (source: Source, operation: Operation) => Promise<Caller>
+  readonly handlers: Handlers
+}
+
+async function handle<Source extends object>(
+  parts: ApiParts<Source>,
+  request: ApiRequest<Source>,
+): Promise<ApiResponse> {
+  // Error responses have these fields too: which pages may read them, and what the caller's key has left.
+  const fields: Record<string, string> = { ...parts.crossOrigin.always }
+  const stream = rawRequest(checkSource(request.source))
+  checkHeaderFields(stream.headers)
+  const headers = headerFields(stream)
+  try {
+    return await answer(parts, request, headers, fields)
+  } catch (error) {
+    return renderFailure(toError(parts.keys, error), fields)
   }
+}
 
-  async function answer(
-    request: ApiRequest<Source>,
-    headers: HeaderFields,
-    fields: Record<string, string>,
-  ): Promise<ApiResponse> {
-    Object.assign(fields, crossOrigin.fieldsOf(headers))
-    const { pathname, search } = splitUrl(request.url)
-    const preflight = crossOrigin.preflightFields(request.method, headers, () => methodsAt(pathname))
-    if (preflight) return { status: 204, headers: { ...fields, ...preflight }, body: '' }
-    const { operation, params } = matchRoute(request.method, pathname)
-    const readShape = operation.id === 'verify' ? readSecretInput : readInput
-    const query = readShape(operation.query, readQuery(search))
-    if (operation.id === 'openapi') return render(200, openApiDocument(), fields)
-    if (operation.isChange && isCrossSite(headers)) throw refusal('cross_site')
-    // Read the body before authenticating the caller: a client may send it slowly, and the decision should be as late as possible.
-    const given = operation.body && (await readGivenBody(request, headers))
-    const caller = await readCaller(request.source, operation)
-    Object.assign(fields, caller.fields)
-    countRequest(caller, operation)
-    // Check the body after authenticating the caller: nothing walks through the body of a stranger.
-    const body = operation.body && readShape(operation.body, given, operation.fixed)
-    const answered = await handlers[operation.id]({ caller, params, query, body, headers })
-    return render(answered.status ?? 200, answered.body, { ...fields, ...answered.headers })
-  }
+async function answer<Source extends object>(
+  { crossOrigin, maxBodyBytes, limits, readCaller, handlers }: ApiParts<Source>,
+  request: ApiRequest<Source>,
+  headers: HeaderFields,
+  fields: Record<string, string>,
+): Promise<ApiResponse> {
+  Object.assign(fields, crossOrigin.fieldsOf(headers))
+  const { pathname, search } = splitUrl(request.url)
+  const preflight = crossOrigin.preflightFields(request.method, headers, () => methodsAt(pathname))
+  if (preflight) return { status: 204, headers: { ...fields, ...preflight }, body: '' }
+  const { operation, params } = matchRoute(request.method, pathname)
+  const readShape = operation.id === 'verify' ? readSecretInput : readInput
+  const query = readShape(operation.query, readQuery(search))
+  if (operation.id === 'openapi') return render(200, openApiDocument(), fields)
+  if (operation.isChange && isCrossSite(crossOrigin, headers)) throw refusal('cross_site')
+  // Read the body before authenticating the caller: a client may send it slowly, and the decision should be as late as possible.
+  const given = operation.body && (await readGivenBody(request, headers, maxBodyBytes))
+  const caller = await readCaller(request.source, operation)
+  Object.assign(fields, caller.fields)
+  countRequest(limits, caller, operation)
+  // Check the body after authenticating the caller: nothing walks through the body of a stranger.
+  const body = operation.body && readShape(operation.body, given, operation.fixed)
+  const answered = await handlers[operation.id]({ caller, params, query, body, headers })
+  return render(answered.status ?? 200, answered.body, { ...fields, ...answered.headers })
+}
 
-  function countRequest(caller: Caller, { id }: Operation): void {
-    // Someone who found a key must not be able to keep its owner from revoking it.
-    if (id === 'self_revoke') return
-    const name = caller.kind === 'actor' ? caller.actor.id : keyActorId(caller.apiKey)
-    if (id === 'verify') limits.verify.spend(name)
-    else limits.requests.spend(name)
-  }
+/** Whether the request comes from a page on another site that is not allowed. */
+function isCrossSite(crossOrigin: CrossOrigin, headers: HeaderFields): boolean {
+  return headers['sec-fetch-site'] === 'cross-site' && !crossOrigin.isAllowed(headers)
+}
 
-  /** Whether the request comes from a page on another site that is not allowed. */
-  function isCrossSite(headers: HeaderFields): boolean {
-    return headers['sec-fetch-site'] === 'cross-site' && !crossOrigin.isAllowed(headers)
-  }
+async function readGivenBody<Source extends object>(
+  { source, parsedBody }: ApiRequest<Source>,
+  headers: HeaderFields,
+  maxBodyBytes: number,
+): Promise<unknown> {
+  return readBody({ headers, stream: rawRequest(source), parsed: parsedBody }, maxBodyBytes)
+}
 
-  async function readGivenBody(request: ApiRequest<Source>, headers: HeaderFields): Promise<unknown> {
-    const stream = rawRequest(request.source)
-    return readBody({ headers, stream, parsed: request.parsedBody }, maxBodyBytes)
-  }
+function countRequest(limits: RequestLimits, caller: Caller, { id }: Operation): void {
+  // Someone who found a key must not be able to keep its owner from revoking it.
+  if (id === 'self_revoke') return
+  const name = caller.kind === 'actor' ? caller.actor.id : keyActorId(caller.apiKey)
+  if (id === 'verify') limits.verify.spend(name)
+  else limits.requests.spend(name)
+}
 
-  /** An error that is not ours is a fault: a broken part never becomes a wrong answer. */
-  function toError(error: unknown): LatchkeyError {
-    if (isLatchkeyError(error)) return error
-    keys.report({ type: 'fault', operation: 'management', error })
-    return new LatchkeyError('unavailable', undefined, { cause: error, stack: false })
-  }
-
-  return Object.freeze({ handle })
+/** An error that is not ours is a fault: a broken part never becomes a wrong answer. */
+function toError(keys: ApiKeys, error: unknown): LatchkeyError {
+  if (isLatchkeyError(error)) return error
+  keys.report({ type: 'fault', operation: 'management', error })
+  return new LatchkeyError('unavailable', undefined, { cause: error, stack: false })
 }
 
 /** Wildcards cover everything except `api-keys`. @throws TypeError */

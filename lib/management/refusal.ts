@@ -1,4 +1,4 @@
-import { type ErrorCode, LatchkeyError } from '../errors.ts'
+import { type ErrorCode, isLatchkeyError, LatchkeyError } from '../errors.ts'
 import type { Refusal } from './decision.ts'
 
 /** Creates the error for a refused request: a code, the field at fault, and what the field accepts. */
@@ -17,4 +17,8 @@ export function invalidRequest(field: string, accepted: string): LatchkeyError {
 /** Creates the error for a refusal by the policy. */
 export function refusalOf({ code, field, accepted }: Refusal): LatchkeyError {
   return refusal(code, { ...(field !== undefined && { field }), ...(accepted !== undefined && { accepted }) })
+}
+
+export function hasCode(error: unknown, code: ErrorCode): boolean {
+  return isLatchkeyError(error) && error.code === code
 }

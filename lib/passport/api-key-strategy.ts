@@ -3,13 +3,12 @@ import type { ApiKey } from '../core/keys/record.ts'
 import { type ApiKeyVerifier, checkVerifyOptions } from '../core/verify/key-verifier.ts'
 import {
   AUTHENTICATOR_OPTIONS,
-  type Authentication,
   type Authenticator,
   type AuthenticatorOptions,
-  applyOutcome,
   type CheckOptions,
   createAuthenticator,
 } from '../http/authenticate-request.ts'
+import { type Authentication, applyOutcome } from '../http/authentication.ts'
 import { keepFailureFields, keepFailureUncached } from '../http/failed-response.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { responseOf } from '../http/raw-request.ts'

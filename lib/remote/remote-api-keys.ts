@@ -1,30 +1,20 @@
-import { hash } from 'node:crypto'
-import type { VerificationRefusal } from '../client/verification.ts'
 import { type Clock, monotonicClock, systemClock } from '../core/clock.ts'
 import { createEmitter } from '../core/emitter.ts'
 import type { ApiKeyListener } from '../core/events.ts'
 import { createDependencyRunner } from '../core/faults.ts'
 import { compileFormats, type KeyFormat } from '../core/keys/imported-format.ts'
-import { checkPrefix, hasRightChecksum, parseKey } from '../core/keys/key-format.ts'
-import type { ApiKey } from '../core/keys/record.ts'
-import type { LimitState } from '../core/limits/rate-limit.ts'
+import { checkPrefix } from '../core/keys/key-format.ts'
 import type { RateLimiter } from '../core/limits/rate-limiter.ts'
-import { decideKey } from '../core/verify/decide-key.ts'
 import {
   checkFailedAttempts,
   createFailedAttempts,
   type FailedAttemptsOptions,
   NO_FAILED_ATTEMPTS,
 } from '../core/verify/failed-attempts.ts'
-import {
-  type ApiKeyVerifier,
-  checkVerifyOptions,
-  isAcceptedPrefix,
-  type VerifyOptions,
-} from '../core/verify/key-verifier.ts'
+import type { ApiKeyVerifier, VerifyOptions } from '../core/verify/key-verifier.ts'
 import { createRefuseKey } from '../core/verify/refuse-key.ts'
 import { createReporter } from '../core/verify/report-event.ts'
-import type { InvalidReason, RefusedKey, VerifyResult } from '../core/verify/verify-result.ts'
+import type { VerifyResult } from '../core/verify/verify-result.ts'
 import { LatchkeyError } from '../errors.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import {
@@ -36,8 +26,9 @@ import {
   checkObject,
 } from '../internal/options.ts'
 import { memoryRateLimiter } from '../rate-limits/memory.ts'
-import { type Answer, createAnswerCache } from './answer-cache.ts'
-import { createServiceQuestions, NO_LIMITS, type Told, type VerifyingClient } from './service-questions.ts'
+import { createAnswerCache } from './answer-cache.ts'
+import { RemoteVerifier } from './remote-verifier.ts'
+import { ServiceQuestions, type VerifyingClient } from './service-questions.ts'
 
 /** How to use and cache the answers of the service. */
 export interface RemoteApiKeysOptions {
@@ -147,84 +138,16 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
   const guard = createDependencyRunner(clock, COUNTING_TIMEOUT_MS, emit)
   const report = createReporter(clock, emit)
   const answers = createAnswerCache(cacheMs, maxEntries, options.clock ?? monotonicClock)
-  const service = createServiceQuestions(client, answers, maxPending, guard)
+  const service = new ServiceQuestions(client, answers, maxPending, guard)
   const refuse = createRefuseKey(clock, emit)
   const failedAttempts = settings.failedAttempts
     ? createFailedAttempts(settings.failedAttempts, settings.limiter, clock, guard, emit, () => {})
     : NO_FAILED_ATTEMPTS
+  const parts = { charge, formats, clock, guard, answers, service, refuse, failedAttempts }
+  const verifier = new RemoteVerifier(parts)
 
   function verifyEager(key: string, asked: VerifyOptions = {}): Awaitable<VerifyResult> {
-    checkVerifyOptions(asked)
-    if (typeof key !== 'string') return invalid('malformed', null, asked)
-    const parsed = parseKey(key)
-    if (!parsed && lookupsOf(key).length === 0) return invalid('malformed', null, asked)
-    const keyId = parsed?.keyId ?? null
-    const isCharged = charge && asked.cost !== 0
-    const digest = hash('sha256', key, 'base64url')
-    const known = isCharged ? undefined : answers.peek(digest)
-    if (known?.facts) return decide(known, NO_LIMITS, keyId, asked)
-    if (parsed && !hasRightChecksum(key)) return invalid('malformed', null, asked)
-    if (parsed && !isAcceptedPrefix(parsed.prefix, asked.prefix)) {
-      return invalid('prefix_not_accepted', keyId, asked)
-    }
-    const retryAfterMs = failedAttempts.blockedForMs(asked.ip)
-    // Valid keys from a shared address keep working.
-    if (retryAfterMs > 0 && !answers.wasGood(digest)) {
-      return refuse({ ok: false, code: 'too_many_failures', retryAfterMs }, asked, keyId)
-    }
-    if (known) return decide(known, NO_LIMITS, keyId, asked)
-    const question = { digest, key, keyId }
-    const told = isCharged ? service.askCharged(question, asked) : service.askOnce(question, asked.ip)
-    return told.then((given) => conclude(given, keyId, asked))
-  }
-
-  function conclude(told: Told, keyId: string | null, asked: VerifyOptions): VerifyResult {
-    const { answer, limits, refused, retryAfterMs } = told
-    if (retryAfterMs !== undefined) {
-      countFailure(asked)
-      return refuse({ ok: false, code: 'too_many_failures', retryAfterMs }, asked, keyId)
-    }
-    const decided = decide(answer, limits, keyId, asked)
-    if (!decided.ok || !refused) return decided
-    return refuse(toRefusedKey(refused, decided.apiKey, limits), asked, keyId)
-  }
-
-  /** Decides from the service's answer, as the service would. */
-  function decide(
-    { facts }: Answer,
-    limits: readonly LimitState[],
-    keyId: string | null,
-    asked: VerifyOptions,
-  ): VerifyResult {
-    if (!facts) return invalid('inactive', keyId, asked)
-    const { apiKey } = facts
-    const decision = decideKey({ facts, idleAtMs: Infinity, granted: apiKey }, asked, clock.now())
-    if (decision.outcome !== 'refused') return { ok: true, apiKey, limits }
-    const { refusal } = decision
-    if (refusal.code !== 'invalid_key') return refuse(refusal, asked, keyId)
-    return invalid(refusal.reason, keyId, asked, apiKey)
-  }
-
-  function lookupsOf(key: string): readonly string[] {
-    try {
-      return formats.lookupsOf(key)
-    } catch (error) {
-      throw guard.toError('format', error)
-    }
-  }
-
-  function countFailure({ ip }: VerifyOptions): void {
-    if (failedAttempts.blockedForMs(ip) === 0) failedAttempts.count(ip)
-  }
-
-  function invalid(
-    reason: InvalidReason,
-    keyId: string | null,
-    asked: VerifyOptions,
-    apiKey: ApiKey | null = null,
-  ): RefusedKey {
-    countFailure(asked)
-    return refuse({ ok: false, code: 'invalid_key', reason }, asked, keyId, apiKey)
+    return verifier.verify(key, asked)
   }
 
   return Object.freeze({
@@ -246,21 +169,6 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
 /** The service has no refund over HTTP. */
 async function refuseRefund(): Promise<boolean> {
   throw new LatchkeyError('unsupported', '"refund" does not work through another service')
-}
-
-function toRefusedKey(
-  refused: VerificationRefusal,
-  apiKey: ApiKey,
-  limits: readonly LimitState[],
-): RefusedKey {
-  switch (refused.code) {
-    case 'address_not_allowed':
-      return { ok: false, code: refused.code, apiKey }
-    case 'insufficient_permissions':
-      return { ok: false, code: refused.code, apiKey, missing: refused.missing }
-    default:
-      return { ok: false, code: refused.code, apiKey, limits, retryAfterMs: refused.retryAfterMs }
-  }
 }
 
 function resolveOptions(options: RemoteApiKeysOptions) {

@@ -28,16 +28,6 @@ export interface QuestionedKey {
   readonly keyId: string | null
 }
 
-/** Questions to the service. Each rejects with `unavailable` if there is no valid answer. */
-export interface ServiceQuestions {
-  /** Asks once for all waiting requests, and charges nothing. */
-  askOnce(asked: QuestionedKey, ip: string | undefined): Promise<Told>
-  /** Asks for this call alone, and charges it. */
-  askCharged(asked: QuestionedKey, options: VerifyOptions): Promise<Told>
-  /** Keeps later requests from joining a question in progress. */
-  clear(): void
-}
-
 /** A question in progress. */
 interface Question {
   readonly askedAt: number
@@ -48,76 +38,91 @@ interface Question {
 
 export const NO_LIMITS: readonly LimitState[] = Object.freeze([])
 
-/** Asks the service, at most `maxPending` times at once, and caches the answers. */
-export function createServiceQuestions(
-  client: VerifyingClient,
-  answers: AnswerCache,
-  maxPending: number,
-  guard: DependencyRunner,
-): ServiceQuestions {
-  const joinable = new Map<string, Question>()
-  let pending = 0
+/**
+ * Asks the service, at most `maxPending` times at once, and caches the answers. Each question rejects with
+ * `unavailable` if there is no valid answer.
+ */
+export class ServiceQuestions {
+  private readonly joinable = new Map<string, Question>()
+  private pending = 0
 
-  async function askCharged({ digest, key, keyId }: QuestionedKey, options: VerifyOptions): Promise<Told> {
-    const generation = answers.generation()
-    const told = await ask(chargedRequest(key, options), keyId)
+  constructor(
+    private readonly client: VerifyingClient,
+    private readonly answers: AnswerCache,
+    private readonly maxPending: number,
+    private readonly guard: DependencyRunner,
+  ) {}
+
+  /** Asks for this call alone, and charges it. */
+  async askCharged({ digest, key, keyId }: QuestionedKey, options: VerifyOptions): Promise<Told> {
+    const generation = this.answers.generation()
+    const told = await this.ask(chargedRequest(key, options), keyId)
     // A key refused for its prefix may be valid for another route.
-    return told.answer.facts || options.prefix === undefined ? note(told, digest, generation) : told
+    return told.answer.facts || options.prefix === undefined ? this.note(told, digest, generation) : told
   }
 
-  /** An answer about an address is only for requests from that address. */
-  async function askOnce(asked: QuestionedKey, ip: string | undefined): Promise<Told> {
+  /**
+   * Asks once for all waiting requests, and charges nothing. An answer about an address is only for requests from that
+   * address.
+   */
+  async askOnce(asked: QuestionedKey, ip: string | undefined): Promise<Told> {
     const { digest } = asked
     const address = shownAddress(ip)
-    const running = joinable.get(digest)
-    if (running && answers.isYoung(running.askedAt)) {
+    const running = this.joinable.get(digest)
+    if (running && this.answers.isYoung(running.askedAt)) {
       const told = await running.work
       if (running.address === address || told.retryAfterMs === undefined) return told
-      return askUncharged(asked, address)
+      return this.askUncharged(asked, address)
     }
-    const question = { askedAt: answers.now(), address, work: askUncharged(asked, address) }
-    joinable.set(digest, question)
+    const question = { askedAt: this.answers.now(), address, work: this.askUncharged(asked, address) }
+    this.joinable.set(digest, question)
     try {
       return await question.work
     } finally {
-      if (joinable.get(digest) === question) joinable.delete(digest)
+      if (this.joinable.get(digest) === question) this.joinable.delete(digest)
     }
   }
 
-  async function askUncharged(
+  private async askUncharged(
     { digest, key, keyId }: QuestionedKey,
     address: string | undefined,
   ): Promise<Told> {
-    const generation = answers.generation()
+    const generation = this.answers.generation()
     // Ask without requirements: this process decides from the answer what the key may do.
     const request = { key, ...(address !== undefined && { ip: address }) }
-    const told = note(await ask(request, keyId), digest, generation)
+    const told = this.note(await this.ask(request, keyId), digest, generation)
     // A call that does not count shows no limits, whether or not its answer is cached.
     return told.refused ? told : { ...told, limits: NO_LIMITS }
   }
 
-  function note(told: Told, digest: string, generation: number): Told {
+  private note(told: Told, digest: string, generation: number): Told {
     // The answer for a blocked address says nothing about the key.
-    if (told.retryAfterMs === undefined) answers.hold(digest, told.answer, generation)
+    if (told.retryAfterMs === undefined) this.answers.hold(digest, told.answer, generation)
     return told
   }
 
-  async function ask(request: VerifyKeyRequest, keyId: string | null): Promise<Told> {
-    if (pending >= maxPending) {
-      throw guard.toError('remote', new Error(`${maxPending} verifications are already in progress`))
+  private async ask(request: VerifyKeyRequest, keyId: string | null): Promise<Told> {
+    if (this.pending >= this.maxPending) {
+      throw this.guard.toError(
+        'remote',
+        new Error(`${this.maxPending} verifications are already in progress`),
+      )
     }
-    pending += 1
-    const askedAt = answers.now()
+    this.pending += 1
+    const askedAt = this.answers.now()
     try {
-      return read(await client.verify(request), keyId, askedAt)
+      return read(await this.client.verify(request), keyId, askedAt)
     } catch (error) {
-      throw guard.toError('remote', error)
+      throw this.guard.toError('remote', error)
     } finally {
-      pending -= 1
+      this.pending -= 1
     }
   }
 
-  return { askOnce, askCharged, clear: () => joinable.clear() }
+  /** Keeps later requests from joining a question in progress. */
+  clear(): void {
+    this.joinable.clear()
+  }
 }
 
 /** @throws Error if the answer is about another key. */

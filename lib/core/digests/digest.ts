@@ -1,18 +1,10 @@
-import { createHmac, createSecretKey, hash, type KeyObject, timingSafeEqual } from 'node:crypto'
+import { createHmac, hash, type KeyObject, timingSafeEqual } from 'node:crypto'
 import { LatchkeyError } from '../../errors.ts'
-import { isUint8Array } from '../../internal/any-realm.ts'
 import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
 import { OptionError } from '../../internal/option-error.ts'
-import {
-  checkArray,
-  checkInteger,
-  checkObject,
-  checkOneOf,
-  describePlain,
-  fail,
-} from '../../internal/options.ts'
-import { type Bcrypt, createBcrypt, type Presenter } from './bcrypt.ts'
+import { Bcrypt, type Presenter } from './bcrypt.ts'
 import { coveredPart, readCoverage } from './digest-coverage.ts'
+import { checkPeppers, checkScheme, type ResolvedScheme } from './digest-options.ts'
 import { type CreatePepperCheck, type PepperCheck, UNCHECKED } from './pepper-check.ts'
 
 /**
@@ -77,9 +69,6 @@ export interface Digester {
   acceptPepper(id: string): Promise<void>
 }
 
-const DEFAULT_BCRYPT_COST = 12
-const MAX_PEPPERS = 16
-const PEPPER_ID = /^[A-Za-z0-9_-]{1,32}$/
 const SHA256 = /^\$sha256\$([A-Za-z0-9_-]{43})$/
 const HMAC_SHA256 = /^\$hmac-sha256\$([A-Za-z0-9_-]{1,32})\$([A-Za-z0-9_-]{43})$/
 const SHA512 = /^\$sha512\$([A-Za-z0-9_-]{86})$/
@@ -96,40 +85,47 @@ export function createDigester(
   const secrets = checkPeppers('peppers', options.peppers ?? [])
   const peppers = new Map<string, HeldPepper>()
   for (const [id, secret] of secrets) peppers.set(id, { secret, check: createCheck(id, secret) })
-  const scheme = checkScheme(
-    'digest',
-    options.digest ?? (secrets.size > 0 ? 'hmac-sha256' : 'sha256'),
-    secrets,
-  )
-  let made: Bcrypt | undefined
-  // Most never need it, and what it remembers by takes memory from the beginning.
-  const bcrypt = () => {
-    made ??= createBcrypt()
-    return made
-  }
-  const [currentPepper] = peppers.keys()
+  const usual = secrets.size > 0 ? 'hmac-sha256' : 'sha256'
+  return new LocalDigester(peppers, checkScheme('digest', options.digest ?? usual, secrets))
+}
 
-  function create(key: string, coverage = ''): Awaitable<string> {
+interface HeldPepper {
+  readonly secret: KeyObject
+  readonly check: PepperCheck
+}
+
+class LocalDigester implements Digester {
+  private readonly currentPepper: string | undefined
+  private madeBcrypt: Bcrypt | undefined
+
+  constructor(
+    private readonly peppers: ReadonlyMap<string, HeldPepper>,
+    private readonly scheme: ResolvedScheme,
+  ) {
+    this.currentPepper = peppers.keys().next().value
+  }
+
+  create(key: string, coverage = ''): Awaitable<string> {
     const text = coveredPart(key, coverage)
     if (text === null) throw new Error('the key does not have the part that its digest covers')
-    if (scheme.name === 'bcrypt') {
-      return bcrypt()
-        .create(sha256Of(text), scheme.cost)
+    if (this.scheme.name === 'bcrypt') {
+      return this.bcrypt()
+        .create(sha256Of(text), this.scheme.cost)
         .then((crypt) => `$bcrypt-sha256${coverage}${crypt}`)
     }
-    if (scheme.name === 'sha256') return `$sha256${coverage}$${sha256Of(text)}`
-    const { secret, check } = peppers.get(currentPepper as string) as HeldPepper
+    if (this.scheme.name === 'sha256') return `$sha256${coverage}$${sha256Of(text)}`
+    const { secret, check } = this.peppers.get(this.currentPepper as string) as HeldPepper
     const make = () => {
       const digest = createHmac('sha256', secret).update(text).digest('base64url')
-      return `$hmac-sha256${coverage}$${currentPepper}$${digest}`
+      return `$hmac-sha256${coverage}$${this.currentPepper}$${digest}`
     }
     const checked = check.beforeUse()
     return isPromiseLike(checked) ? checked.then(make) : make()
   }
 
-  function prepare(digest: string): PreparedDigest {
+  prepare(digest: string): PreparedDigest {
     const { whole, coverage } = readCoverage(digest)
-    const prepared = prepareWhole(whole)
+    const prepared = this.prepareWhole(whole)
     if (coverage === '') return prepared
     const matches = (key: string, presenter?: Presenter) => {
       const text = coveredPart(key, coverage)
@@ -139,16 +135,16 @@ export function createDigester(
     return { matches, isCheap, isCurrent, beforeBlame, readsAtMost, coverage }
   }
 
-  function prepareWhole(digest: string): PreparedDigest {
+  private prepareWhole(digest: string): PreparedDigest {
     const sha256 = SHA256.exec(digest)
-    if (sha256) return new Sha256Digest(sha256[1] as string, scheme.name === 'sha256')
+    if (sha256) return new Sha256Digest(sha256[1] as string, this.scheme.name === 'sha256')
     const hmac = HMAC_SHA256.exec(digest)
-    if (hmac) return prepareHmac(hmac[1] as string, Buffer.from(hmac[2] as string, 'base64url'))
+    if (hmac) return this.prepareHmac(hmac[1] as string, Buffer.from(hmac[2] as string, 'base64url'))
     const crypted = BCRYPT_SHA256.exec(digest)
     if (crypted) {
       // bcrypt reads 72 bytes at most, so it is given the 43 characters of the key's SHA-256.
-      const isCurrent = scheme.name === 'bcrypt' && Number(crypted[2]) === scheme.cost
-      return prepareBcrypt(crypted[1] as string, sha256Of, isCurrent)
+      const isCurrent = this.scheme.name === 'bcrypt' && Number(crypted[2]) === this.scheme.cost
+      return this.prepareBcrypt(crypted[1] as string, sha256Of, isCurrent)
     }
     const sha512 = SHA512.exec(digest)
     if (sha512) {
@@ -161,24 +157,24 @@ export function createDigester(
     }
     const bare = BCRYPT.exec(digest)
     if (bare) {
-      const prepared = prepareBcrypt(bare[1] as string, (key) => key.slice(0, BCRYPT_READS), false)
+      const prepared = this.prepareBcrypt(bare[1] as string, (key) => key.slice(0, BCRYPT_READS), false)
       return { ...prepared, readsAtMost: BCRYPT_READS }
     }
     throw new LatchkeyError('unknown_digest', 'a stored digest has a scheme that this release does not know')
   }
 
   /** `input` is what bcrypt is given of a key. */
-  function prepareBcrypt(crypt: string, input: (key: string) => string, isCurrent: boolean): PreparedDigest {
+  private prepareBcrypt(crypt: string, input: (key: string) => string, isCurrent: boolean): PreparedDigest {
     return {
       ...PLAIN,
-      matches: (key, presenter) => bcrypt().matches(input(key), crypt, presenter),
-      isCheap: () => bcrypt().isProven(crypt),
+      matches: (key, presenter) => this.bcrypt().matches(input(key), crypt, presenter),
+      isCheap: () => this.bcrypt().isProven(crypt),
       isCurrent,
     }
   }
 
-  function prepareHmac(pepperId: string, expected: Buffer): PreparedDigest {
-    const pepper = peppers.get(pepperId)
+  private prepareHmac(pepperId: string, expected: Buffer): PreparedDigest {
+    const pepper = this.peppers.get(pepperId)
     if (!pepper) {
       const problem = `a stored digest was made under the pepper "${pepperId}", which is not configured`
       throw new LatchkeyError('unknown_digest', problem)
@@ -191,23 +187,22 @@ export function createDigester(
         if (isRight && !check.isSettled) check.proven()
         return isRight
       },
-      beforeBlame: check.beforeBlame,
-      isCurrent: scheme.name === 'hmac-sha256' && pepperId === currentPepper,
+      beforeBlame: () => check.beforeBlame(),
+      isCurrent: this.scheme.name === 'hmac-sha256' && pepperId === this.currentPepper,
     }
   }
 
-  async function acceptPepper(id: string): Promise<void> {
-    const pepper = peppers.get(id)
+  async acceptPepper(id: string): Promise<void> {
+    const pepper = this.peppers.get(id)
     if (!pepper) throw new OptionError('pepper', 'be the id of a configured pepper')
     await pepper.check.accept()
   }
 
-  return { create, prepare, acceptPepper }
-}
-
-interface HeldPepper {
-  readonly secret: KeyObject
-  readonly check: PepperCheck
+  /** Most never need it, and what it remembers by takes memory from the beginning. */
+  private bcrypt(): Bcrypt {
+    this.madeBcrypt ??= new Bcrypt()
+    return this.madeBcrypt
+  }
 }
 
 /** How a stored digest was made: its scheme, and the id of its pepper, null where it has none. */
@@ -264,44 +259,4 @@ function isSameText(text: string, expected: string): boolean {
   one.write(text, 'latin1')
   other.write(expected, 'latin1')
   return timingSafeEqual(one, other)
-}
-
-interface ResolvedScheme {
-  readonly name: 'sha256' | 'hmac-sha256' | 'bcrypt'
-  readonly cost: number
-}
-
-function checkScheme(name: string, value: unknown, peppers: ReadonlyMap<string, KeyObject>): ResolvedScheme {
-  if (typeof value === 'object' && value !== null) {
-    const given = checkObject(name, value, ['scheme', 'cost'])
-    if (given.scheme !== 'bcrypt') {
-      const received = describePlain(given.scheme)
-      fail(`${name}.scheme`, '"bcrypt" where an object is given', given.scheme, received)
-    }
-    return { name: 'bcrypt', cost: checkInteger(`${name}.cost`, given.cost ?? DEFAULT_BCRYPT_COST, 4, 15) }
-  }
-  const scheme = checkOneOf(name, value, ['sha256', 'hmac-sha256', 'bcrypt'])
-  if (scheme === 'hmac-sha256' && peppers.size === 0) {
-    throw new TypeError(`"${name}" is "hmac-sha256", which needs at least one entry in "peppers"`)
-  }
-  return { name: scheme, cost: DEFAULT_BCRYPT_COST }
-}
-
-function checkPeppers(name: string, value: unknown): Map<string, KeyObject> {
-  const peppers = new Map<string, KeyObject>()
-  for (const [i, entry] of checkArray(name, value, MAX_PEPPERS).entries()) {
-    const path = `${name}[${i}]`
-    const { id, secret } = checkObject(path, entry, ['id', 'secret'])
-    if (typeof id !== 'string' || !PEPPER_ID.test(id)) {
-      fail(`${path}.id`, '1 to 32 letters, digits, "_" and "-"', id)
-    }
-    if (peppers.has(id)) throw new OptionError(`${path}.id`, 'be unique among the peppers')
-    if (typeof secret !== 'string' && !isUint8Array(secret)) {
-      return fail(`${path}.secret`, 'a string or a Uint8Array', secret)
-    }
-    const bytes = Buffer.from(secret as string)
-    if (bytes.length < 32) throw new OptionError(`${path}.secret`, 'be at least 32 bytes long')
-    peppers.set(id, createSecretKey(bytes))
-  }
-  return peppers
 }

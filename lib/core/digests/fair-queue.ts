@@ -19,9 +19,6 @@ export interface FairQueueBounds {
   readonly waitingForOrigin: number
 }
 
-/** Runs a task when it is its turn. @throws Error at once where there is no room, or later where others need the place more */
-export type FairQueue = <T>(turn: Turn, task: () => Promise<T>) => Promise<T>
-
 interface Waiting extends Turn {
   readonly start: () => void
   readonly refuse: () => void
@@ -35,53 +32,56 @@ interface Waiting extends Turn {
  * waited most: neither many origins with one subject nor one origin with many subjects delays the others. If the queue
  * is full, the subject or origin with the most places makes room.
  */
-export function createFairQueue(bounds: FairQueueBounds): FairQueue {
-  let waiting: Waiting[] = []
-  let active = 0
-  let isSubjectsTurn = true
+export class FairQueue {
+  private waiting: Waiting[] = []
+  private active = 0
+  private isSubjectsTurn = true
   /** The place that was served last in each order: who comes to an empty line begins there. */
-  const served = { bySubject: 0, byOrigin: 0 }
+  private readonly served = { bySubject: 0, byOrigin: 0 }
 
-  return async function enter<T>(turn: Turn, task: () => Promise<T>): Promise<T> {
-    if (active >= bounds.running) await wait(turn)
-    else active += 1
+  constructor(private readonly bounds: FairQueueBounds) {}
+
+  /** Runs a task when it is its turn. @throws Error at once where there is no room, or later where others need the place more */
+  async enter<T>(turn: Turn, task: () => Promise<T>): Promise<T> {
+    if (this.active >= this.bounds.running) await this.wait(turn)
+    else this.active += 1
     try {
       return await task()
     } finally {
       // The place is handed on as it is: a newcomer cannot slip in between.
-      const next = takeNext()
+      const next = this.takeNext()
       if (next) next.start()
-      else active -= 1
+      else this.active -= 1
     }
   }
 
-  function wait(turn: Turn): Promise<void> {
-    makeRoom(turn)
+  private wait(turn: Turn): Promise<void> {
+    this.makeRoom(turn)
     return new Promise<void>((resolve, reject) => {
-      const bySubject = placeBehind('bySubject', ({ subject }) => subject === turn.subject)
-      const byOrigin = placeBehind('byOrigin', ({ origin }) => origin === turn.origin)
-      waiting.push({ ...turn, bySubject, byOrigin, start: resolve, refuse: () => reject(tooMany()) })
+      const bySubject = this.placeBehind('bySubject', ({ subject }) => subject === turn.subject)
+      const byOrigin = this.placeBehind('byOrigin', ({ origin }) => origin === turn.origin)
+      this.waiting.push({ ...turn, bySubject, byOrigin, start: resolve, refuse: () => reject(tooMany()) })
     })
   }
 
-  function placeBehind(order: 'bySubject' | 'byOrigin', isMine: (one: Waiting) => boolean): number {
-    return Math.max(served[order], ...waiting.filter(isMine).map((one) => one[order])) + 1
+  private placeBehind(order: 'bySubject' | 'byOrigin', isMine: (one: Waiting) => boolean): number {
+    return Math.max(this.served[order], ...this.waiting.filter(isMine).map((one) => one[order])) + 1
   }
 
-  function takeNext(): Waiting | undefined {
-    const order = isSubjectsTurn ? 'bySubject' : 'byOrigin'
-    isSubjectsTurn = !isSubjectsTurn
-    const first = lowest(waiting, order)
+  private takeNext(): Waiting | undefined {
+    const order = this.isSubjectsTurn ? 'bySubject' : 'byOrigin'
+    this.isSubjectsTurn = !this.isSubjectsTurn
+    const first = lowest(this.waiting, order)
     if (!first) return undefined
-    served[order] = first[order]
-    const next = order === 'bySubject' ? highestRanked(first) : first
-    remove(next)
+    this.served[order] = first[order]
+    const next = order === 'bySubject' ? this.highestRanked(first) : first
+    this.remove(next)
     return next
   }
 
   /** Who takes the place of the first of a subject's line. */
-  function highestRanked(first: Waiting): Waiting {
-    const line = waiting.filter(({ subject }) => subject === first.subject)
+  private highestRanked(first: Waiting): Waiting {
+    const line = this.waiting.filter(({ subject }) => subject === first.subject)
     const highest = Math.max(...line.map(({ rank }) => rank))
     const best = line.filter(({ rank }) => rank === highest)
     const next = lowest(best, 'byOrigin') ?? first
@@ -92,23 +92,23 @@ export function createFairQueue(bounds: FairQueueBounds): FairQueue {
     return next
   }
 
-  function remove(one: Waiting): void {
-    waiting = waiting.filter((other) => other !== one)
+  private remove(one: Waiting): void {
+    this.waiting = this.waiting.filter((other) => other !== one)
   }
 
   /** Finds room for a newcomer, or refuses it. */
-  function makeRoom(turn: Turn): void {
-    const line = waiting.filter(({ subject }) => subject === turn.subject)
+  private makeRoom(turn: Turn): void {
+    const line = this.waiting.filter(({ subject }) => subject === turn.subject)
     const own = line.filter(({ origin }) => origin === turn.origin)
     let victim: Waiting | undefined
-    if (own.length >= bounds.waitingForOrigin) victim = newestOfLowest(own, turn)
-    else if (line.length >= bounds.waitingForSubject) {
+    if (own.length >= this.bounds.waitingForOrigin) victim = newestOfLowest(own, turn)
+    else if (line.length >= this.bounds.waitingForSubject) {
       victim = newestOfMost(line, turn, 'origin') ?? newestOfLowest(line, turn)
-    } else if (waiting.length >= bounds.waiting) {
-      victim = newestOfMost(waiting, turn, 'origin') ?? newestOfMost(waiting, turn, 'subject')
+    } else if (this.waiting.length >= this.bounds.waiting) {
+      victim = newestOfMost(this.waiting, turn, 'origin') ?? newestOfMost(this.waiting, turn, 'subject')
     } else return
     if (!victim) throw tooMany()
-    remove(victim)
+    this.remove(victim)
     victim.refuse()
   }
 }

@@ -46,93 +46,103 @@ export function createPepperChecks(
   guard: DependencyRunner,
   inBackground: (work: Promise<unknown>) => void,
 ): CreatePepperCheck {
-  return function createPepperCheck(id, secret) {
-    const name = `pepper:${id}`
-    const value = createHmac('sha256', secret).update(LABEL).digest('base64url')
-    let isSettled = !agreements.isKept
-    let last: { readonly agreement: Agreement; readonly at: number } | null = null
-    let looking: Promise<Agreement> | null = null
-    let isProving = false
-    let provedAt = -Infinity
+  return (id, secret) => new AgreedPepper(id, secret, agreements, clock, guard, inBackground)
+}
 
-    async function ask(work: () => Promise<Agreement>): Promise<Agreement> {
-      const agreement = await work()
-      last = { agreement, at: clock.now() }
-      isSettled ||= agreement === 'same'
-      return agreement
-    }
+/** A pepper whose secret the processes agree on through the store. */
+class AgreedPepper implements PepperCheck {
+  isSettled: boolean
+  private readonly name: string
+  /** Shows that two secrets are the same, and nothing else about them. */
+  private readonly value: string
+  private last: { readonly agreement: Agreement; readonly at: number } | null = null
+  private looking: Promise<Agreement> | null = null
+  private isProving = false
+  private provedAt = -Infinity
 
-    /** The last answer, if it still holds. */
-    function peekStale(): Agreement | null {
-      return last && isWithin(last.at, BELIEVED_MS[last.agreement]) ? last.agreement : null
-    }
+  constructor(
+    private readonly id: string,
+    secret: KeyObject,
+    private readonly agreements: Agreements,
+    private readonly clock: Clock,
+    private readonly guard: DependencyRunner,
+    private readonly inBackground: (work: Promise<unknown>) => void,
+  ) {
+    this.isSettled = !agreements.isKept
+    this.name = `pepper:${id}`
+    this.value = createHmac('sha256', secret).update(LABEL).digest('base64url')
+  }
 
-    function isWithin(since: number, ms: number): boolean {
-      const age = clock.now() - since
-      return age >= 0 && age < ms
-    }
+  proven(): void {
+    if (this.isSettled || this.isProving || this.peekStale() !== null) return
+    if (this.isWithin(this.provedAt, PROVE_MS)) return
+    this.isProving = true
+    this.provedAt = this.clock.now()
+    this.inBackground(this.prove())
+  }
 
-    function proven(): void {
-      if (isSettled || isProving || peekStale() !== null || isWithin(provedAt, PROVE_MS)) return
-      isProving = true
-      provedAt = clock.now()
-      inBackground(prove())
+  private async prove(): Promise<void> {
+    try {
+      this.refuseDrift(await this.ask(() => this.agreements.propose(this.name, this.value)))
+    } catch {
+      // The fault is reported where it happened.
+    } finally {
+      this.isProving = false
     }
+  }
 
-    async function prove(): Promise<void> {
-      try {
-        refuseDrift(await ask(() => agreements.propose(name, value)))
-      } catch {
-        // The fault is reported where it happened.
-      } finally {
-        isProving = false
-      }
-    }
+  beforeUse(): Awaitable<void> {
+    return this.compare(() => this.ask(() => this.agreements.propose(this.name, this.value)))
+  }
 
-    function beforeUse(): Awaitable<void> {
-      return compare(() => ask(() => agreements.propose(name, value)))
-    }
+  beforeBlame(): Awaitable<void> {
+    return this.compare(() => this.look())
+  }
 
-    function beforeBlame(): Awaitable<void> {
-      return compare(look)
-    }
+  async accept(): Promise<void> {
+    await this.ask(async () => {
+      await this.agreements.replace(this.name, this.value)
+      return 'same'
+    })
+  }
 
-    function compare(work: () => Promise<Agreement>): Awaitable<void> {
-      if (isSettled) return
-      const recalled = peekStale()
-      return recalled === null ? work().then(refuseDrift) : refuseDrift(recalled)
-    }
+  private compare(work: () => Promise<Agreement>): Awaitable<void> {
+    if (this.isSettled) return
+    const recalled = this.peekStale()
+    if (recalled !== null) return this.refuseDrift(recalled)
+    return work().then((agreement) => this.refuseDrift(agreement))
+  }
 
-    /** One at a time. One that was under way may have looked before the first key was made. */
-    async function look(): Promise<Agreement> {
-      await looking
-      looking ??= ask(() => agreements.look(name, value)).finally(() => {
-        looking = null
-      })
-      return looking
-    }
+  /** One at a time. One that was under way may have looked before the first key was made. */
+  private async look(): Promise<Agreement> {
+    await this.looking
+    this.looking ??= this.ask(() => this.agreements.look(this.name, this.value)).finally(() => {
+      this.looking = null
+    })
+    return this.looking
+  }
 
-    function refuseDrift(agreement: Agreement): void {
-      if (agreement !== 'other') return
-      const problem = `the secret of the pepper "${id}" differs from the one that other processes with this store have: configure exactly the same bytes, or see keys.acceptConfiguration`
-      throw guard.toError('digest', new LatchkeyError('configuration_drift', problem, { stack: false }))
-    }
+  private refuseDrift(agreement: Agreement): void {
+    if (agreement !== 'other') return
+    const problem = `the secret of the pepper "${this.id}" differs from the one that other processes with this store have: configure exactly the same bytes, or see keys.acceptConfiguration`
+    throw this.guard.toError('digest', new LatchkeyError('configuration_drift', problem, { stack: false }))
+  }
 
-    async function accept(): Promise<void> {
-      await ask(async () => {
-        await agreements.replace(name, value)
-        return 'same'
-      })
-    }
+  private async ask(work: () => Promise<Agreement>): Promise<Agreement> {
+    const agreement = await work()
+    this.last = { agreement, at: this.clock.now() }
+    this.isSettled ||= agreement === 'same'
+    return agreement
+  }
 
-    return {
-      get isSettled() {
-        return isSettled
-      },
-      proven,
-      beforeUse,
-      beforeBlame,
-      accept,
-    }
+  /** The last answer, if it still holds. */
+  private peekStale(): Agreement | null {
+    const { last } = this
+    return last && this.isWithin(last.at, BELIEVED_MS[last.agreement]) ? last.agreement : null
+  }
+
+  private isWithin(since: number, ms: number): boolean {
+    const age = this.clock.now() - since
+    return age >= 0 && age < ms
   }
 }

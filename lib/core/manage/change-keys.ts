@@ -47,29 +47,26 @@ interface CommittedChange {
 const MAX_ATTEMPTS = 20
 const PAGE = 500
 
-/** Finds and changes records, and reports the changes. Every verb uses it. */
-export type KeyChanges = ReturnType<typeof createKeyChanges>
-
 /**
- * Finds, changes and shows keys. Every change is decided on the current record, swapped in, published everywhere, and
- * then reported.
+ * Finds, changes and shows keys. Every verb uses it. Every change is decided on the current record, swapped in,
+ * published everywhere, and then reported.
  */
-export function createKeyChanges(parts: ChangeParts) {
-  const { store, formats, quotaLeases, publish, clock, emit } = parts
+export class KeyChanges {
+  constructor(private readonly parts: ChangeParts) {}
 
   /**
    * Changes all of these keys that are not revoked, and publishes the changes page by page; returns how many. It
    * publishes revoked keys too: the process that revoked them may have crashed before it could. Keys that are `done`
    * are left alone, and each becomes so.
    */
-  async function changeAll(
+  async changeAll(
     filter: KeyFilter,
     options: ChangeOptions,
     decide: (at: Date) => DecidedChange,
     done = new Set<string>(),
   ): Promise<number> {
     let count = 0
-    for await (const page of pages(filter)) {
+    for await (const page of this.pages(filter)) {
       const records = page.filter(({ id }) => !done.has(id))
       const revoked = records.filter(({ revokedAt }) => revokedAt)
       const committed: CommittedChange[] = []
@@ -77,27 +74,29 @@ export function createKeyChanges(parts: ChangeParts) {
         for (const { id, revokedAt } of records) {
           done.add(id)
           if (revokedAt) continue
-          const one = await commitIfThere(id, options, (record, at) => (record.revokedAt ? null : decide(at)))
+          const one = await this.commitIfThere(id, options, (record, at) =>
+            record.revokedAt ? null : decide(at),
+          )
           if (one) committed.push(one)
         }
       } finally {
         // What was committed before a fault is made known all the same.
-        await publish([...revoked, ...committed.map(({ record }) => record)])
+        await this.parts.publish([...revoked, ...committed.map(({ record }) => record)])
       }
-      for (const one of committed) announce(one)
+      for (const one of committed) this.announce(one)
       count += committed.filter(({ isChanged }) => isChanged).length
     }
     return count
   }
 
   /** Null if the key is gone: one that was purged since it was listed had ended already. */
-  async function commitIfThere(
+  private async commitIfThere(
     id: string,
     options: ChangeOptions,
     decide: (record: KeyRecord, at: Date, by: string | null) => DecidedChange | null,
   ): Promise<CommittedChange | null> {
     try {
-      return await commit(id, options, decide)
+      return await this.commit(id, options, decide)
     } catch (error) {
       if (isLatchkeyError(error) && error.code === 'not_found') return null
       throw error
@@ -105,27 +104,28 @@ export function createKeyChanges(parts: ChangeParts) {
   }
 
   /** Commits a change, makes it known, and tells of it. */
-  async function change(
+  async change(
     id: string,
     options: UpdateOptions,
     decide: (record: KeyRecord, at: Date, by: string | null) => DecidedChange | null,
   ): Promise<ApiKey> {
-    if (!checkId(id)) throw notFound()
-    const committed = await commit(id, options, decide)
-    await publish([committed.record])
-    return announce(committed)
+    if (!this.checkId(id)) throw notFound()
+    const committed = await this.commit(id, options, decide)
+    await this.parts.publish([committed.record])
+    return this.announce(committed)
   }
 
-  function announce({ before, record, event, at, by }: CommittedChange): ApiKey {
+  private announce({ before, record, event, at, by }: CommittedChange): ApiKey {
     // What this process holds of a quota that was replaced is still shown as it was.
-    const views = { before: view(before, at), apiKey: view(record, at) }
-    if (record.quota && record.quota !== before.quota) quotaLeases.wasSet(record.lineageId, record.quota)
-    if (event) emit({ ...event, at, keyId: record.id, owner: record.owner, by, ...views })
+    const views = { before: this.view(before, at), apiKey: this.view(record, at) }
+    if (record.quota && record.quota !== before.quota)
+      this.parts.quotaLeases.wasSet(record.lineageId, record.quota)
+    if (event) this.parts.emit({ ...event, at, keyId: record.id, owner: record.owner, by, ...views })
     return views.apiKey
   }
 
   /** Reads, decides, compares and swaps, until it succeeds or has lost too many races. */
-  async function commit(
+  private async commit(
     id: string,
     options: UpdateOptions,
     decide: (record: KeyRecord, at: Date, by: string | null) => DecidedChange | null,
@@ -133,15 +133,15 @@ export function createKeyChanges(parts: ChangeParts) {
     const by = checkBy(options)
     const expectedVersion = checkExpectedVersion(options)
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const record = await store.find({ id })
+      const record = await this.parts.store.find({ id })
       if (!record) throw notFound()
       refuseOtherVersion(record, expectedVersion)
-      const at = new Date(clock.now())
+      const at = new Date(this.parts.clock.now())
       const decided = decide(record, at, by)
       // Nothing to do; but whoever raised the version may have ended before it made that known.
       if (!decided) return { before: record, record, isChanged: false, event: null, at, by }
       const committed: KeyChange = { ...decided.change, updatedAt: at }
-      const outcome = await updateSurely(record, committed)
+      const outcome = await this.updateSurely(record, committed)
       if (outcome === 'missing') throw notFound()
       if (outcome === 'conflict') continue
       const { event } = decided
@@ -154,43 +154,47 @@ export function createKeyChanges(parts: ChangeParts) {
    * The store's compare-and-swap. If its reply is lost, a second look may show that the change was made; it is then
    * reported like any other.
    */
-  async function updateSurely(record: KeyRecord, change: KeyChange): ReturnType<KeyStore['update']> {
+  async updateSurely(record: KeyRecord, change: KeyChange): ReturnType<KeyStore['update']> {
     try {
-      return await store.update(record.id, record.version, change)
+      return await this.parts.store.update(record.id, record.version, change)
     } catch (error) {
       if (isTold(error)) throw error
-      const now = await store.find({ id: record.id }).catch(() => null)
+      const now = await this.parts.store.find({ id: record.id }).catch(() => null)
       if (now && isAfter(now, record, change)) return 'updated'
       throw error
     }
   }
 
-  async function findExisting(id: string): Promise<KeyRecord> {
-    const record = await findById(id)
+  async findExisting(id: string): Promise<KeyRecord> {
+    const record = await this.findById(id)
     if (!record) throw notFound()
     return record
   }
 
-  async function findById(id: string): Promise<KeyRecord | null> {
-    return checkId(id) ? store.find({ id }) : null
+  async findById(id: string): Promise<KeyRecord | null> {
+    return this.checkId(id) ? this.parts.store.find({ id }) : null
   }
 
   /** Whether a text that a caller gave may be an id. @throws TypeError */
-  function checkId(id: string): boolean {
+  private checkId(id: string): boolean {
     if (typeof id !== 'string') fail('id', 'a string', id)
-    return mayBeId(id, formats)
+    return mayBeId(id, this.parts.formats)
   }
 
   /** The public view at a moment, with the units counted that this process holds. */
-  function view(record: KeyRecord, at = new Date(clock.now())): ApiKey {
+  view(record: KeyRecord, at = new Date(this.parts.clock.now())): ApiKey {
     const { quota, lineageId } = record
-    return toApiKey(record, keyStatus(record, at), quota ? quotaLeases.heldOf(lineageId, quota) : 0)
+    return toApiKey(
+      record,
+      keyStatus(record, at),
+      quota ? this.parts.quotaLeases.heldOf(lineageId, quota) : 0,
+    )
   }
 
-  async function* pages(filter: KeyFilter, limit = PAGE): AsyncGenerator<KeyRecord[]> {
+  async *pages(filter: KeyFilter, limit = PAGE): AsyncGenerator<KeyRecord[]> {
     let after: KeyPosition | undefined
     for (;;) {
-      const records = await store.list(filter, { limit, ...(after && { after }) })
+      const records = await this.parts.store.list(filter, { limit, ...(after && { after }) })
       const last = records.at(-1)
       if (!last) return
       yield records
@@ -198,8 +202,6 @@ export function createKeyChanges(parts: ChangeParts) {
       after = { createdAt: last.createdAt, id: last.id }
     }
   }
-
-  return { change, changeAll, updateSurely, findById, findExisting, pages, view }
 }
 
 /** Whether `now` is `record` after `change`, not after another call's change. */

@@ -13,7 +13,7 @@ const PAGE = 1_000
 /** Counts keys. */
 export function createKeyCounts(
   { store, clock }: { readonly store: KeyStore; readonly clock: Clock },
-  { pages }: KeyChanges,
+  changes: KeyChanges,
 ): Pick<KeyManagement, 'count' | 'countByDigest'> {
   return {
     async count(selection = {}) {
@@ -22,13 +22,13 @@ export function createKeyCounts(
       if (filter.owners?.length === 0) return 0
       if (store.count) return store.count(filter)
       let count = 0
-      for await (const page of pages(filter, PAGE)) count += page.length
+      for await (const page of changes.pages(filter, PAGE)) count += page.length
       return count
     },
 
     async countByDigest() {
       const counts = new Map<string, { -readonly [member in keyof DigestCount]: DigestCount[member] }>()
-      for await (const page of pages({}, PAGE)) {
+      for await (const page of changes.pages({}, PAGE)) {
         for (const { digest } of page) {
           const made = schemeOf(digest)
           const name = `${made.scheme} ${made.pepper ?? ''}`

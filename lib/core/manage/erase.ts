@@ -5,7 +5,7 @@ import type { ApiKeyEvent } from '../events.ts'
 import type { Forgetting, KeyFilter, KeyStore } from '../keys/key-store.ts'
 import { checkOwner, type KeyRecord, type Owner } from '../keys/record.ts'
 import { lacks } from '../store-access.ts'
-import { checkBy, conflict, type createKeyChanges } from './change-keys.ts'
+import { checkBy, conflict, type KeyChanges } from './change-keys.ts'
 import type { ErasedOwner, EraseOptions } from './key-management.ts'
 import type { ChangedKey, PublishChange } from './publish-change.ts'
 
@@ -29,9 +29,9 @@ const MAX_ROUNDS = 20
  */
 export function createOwnerErasure(
   parts: ErasureParts,
-  { findById, pages }: Pick<ReturnType<typeof createKeyChanges>, 'findById' | 'pages'>,
+  changes: KeyChanges,
 ): (owner: Owner, options?: EraseOptions) => Promise<ErasedOwner> {
-  const { store, publish, clock, emit } = parts
+  const { store, clock, emit } = parts
 
   return async function erase(owner, options = {}) {
     const checked = checkOwner('owner', owner)
@@ -41,65 +41,81 @@ export function createOwnerErasure(
     let complete = false
     try {
       const isWritten = await parts.flushUsage()
-      await removeAll(checked, by, erased)
+      await removeAll(parts, changes, checked, by, erased)
       // Uses that this process has gathered would bring addresses back.
       if (knownAs !== null && !isWritten) throw unwritten()
-      if (knownAs !== null) await forgetEverywhere(knownAs, erased)
+      if (knownAs !== null) await forgetEverywhere(parts, changes, knownAs, erased)
       complete = true
       return { ...erased }
     } finally {
       emit({ type: 'owner.erased', at: new Date(clock.now()), owner: checked, ...erased, complete, by })
     }
   }
+}
 
-  async function removeAll(owner: Owner, by: string | null, erased: { removed: number }): Promise<void> {
-    for (let round = 0; round < MAX_ROUNDS; round++) {
-      await parts.revokeSilently(owner, by)
-      for await (const records of pages({ owners: [owner] })) {
-        // One that was issued meanwhile is left to the next round: it has to be revoked first.
-        const ids = records.filter(({ revokedAt }) => revokedAt).map(({ id }) => id)
-        if (ids.length > 0) erased.removed += await store.purge(ids, new Date(clock.now()))
-      }
-      if ((await store.list({ owners: [owner] }, { limit: 1 })).length === 0) return
+async function removeAll(
+  { store, clock, revokeSilently }: ErasureParts,
+  changes: KeyChanges,
+  owner: Owner,
+  by: string | null,
+  erased: { removed: number },
+): Promise<void> {
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    await revokeSilently(owner, by)
+    for await (const records of changes.pages({ owners: [owner] })) {
+      // One that was issued meanwhile is left to the next round: it has to be revoked first.
+      const ids = records.filter(({ revokedAt }) => revokedAt).map(({ id }) => id)
+      if (ids.length > 0) erased.removed += await store.purge(ids, new Date(clock.now()))
     }
-    throw conflict('New keys of the owner keep appearing')
+    if ((await store.list({ owners: [owner] }, { limit: 1 })).length === 0) return
   }
+  throw conflict('New keys of the owner keep appearing')
+}
 
-  /** No listing filters by `revokedBy`, so it reads all revoked keys. */
-  async function forgetEverywhere(knownAs: string, erased: { forgotten: number }): Promise<void> {
-    const filters: KeyFilter[] = [
-      { createdBy: knownAs },
-      { status: { is: 'revoked', at: new Date(clock.now()) } },
-    ]
-    for (const filter of filters) {
-      for await (const records of pages(filter)) {
-        const changed: ChangedKey[] = []
-        try {
-          for (const record of records) {
-            const next = await forgetOn(record, knownAs)
-            if (next) changed.push(next)
-          }
-        } finally {
-          erased.forgotten += changed.length
-          await publish(changed)
+/** No listing filters by `revokedBy`, so it reads all revoked keys. */
+async function forgetEverywhere(
+  parts: ErasureParts,
+  changes: KeyChanges,
+  knownAs: string,
+  erased: { forgotten: number },
+): Promise<void> {
+  const filters: KeyFilter[] = [
+    { createdBy: knownAs },
+    { status: { is: 'revoked', at: new Date(parts.clock.now()) } },
+  ]
+  for (const filter of filters) {
+    for await (const records of changes.pages(filter)) {
+      const changed: ChangedKey[] = []
+      try {
+        for (const record of records) {
+          const next = await forgetOn(parts, changes, record, knownAs)
+          if (next) changed.push(next)
         }
+      } finally {
+        erased.forgotten += changed.length
+        await parts.publish(changed)
       }
     }
   }
+}
 
-  /** The record as it is afterwards; null where nothing was to be forgotten. */
-  async function forgetOn(listed: KeyRecord, knownAs: string): Promise<ChangedKey | null> {
-    let record: KeyRecord | null = listed
-    for (let attempt = 0; attempt < MAX_ROUNDS; attempt++) {
-      const forgetting = record && traceOf(record, knownAs)
-      if (!record || !forgetting) return null
-      const { id, lineageId, version } = record
-      const outcome = await store.forget?.(id, version, { ...forgetting, updatedAt: new Date(clock.now()) })
-      if (outcome === 'updated') return { id, lineageId, version: version + 1 }
-      record = await findById(id)
-    }
-    throw conflict('Other callers keep changing the key')
+/** The record as it is afterwards; null where nothing was to be forgotten. */
+async function forgetOn(
+  { store, clock }: ErasureParts,
+  changes: KeyChanges,
+  listed: KeyRecord,
+  knownAs: string,
+): Promise<ChangedKey | null> {
+  let record: KeyRecord | null = listed
+  for (let attempt = 0; attempt < MAX_ROUNDS; attempt++) {
+    const forgetting = record && traceOf(record, knownAs)
+    if (!record || !forgetting) return null
+    const { id, lineageId, version } = record
+    const outcome = await store.forget?.(id, version, { ...forgetting, updatedAt: new Date(clock.now()) })
+    if (outcome === 'updated') return { id, lineageId, version: version + 1 }
+    record = await changes.findById(id)
   }
+  throw conflict('Other callers keep changing the key')
 }
 
 function unwritten(): LatchkeyError {

@@ -6,13 +6,13 @@ import type { ManagementParts } from './management-parts.ts'
 
 export function createOwnerInvalidation(
   { clock, emit }: ManagementParts,
-  { changeAll }: KeyChanges,
+  changes: KeyChanges,
 ): KeyManagement['invalidateOwner'] {
   return async function invalidateOwner(owner: Owner, options: ChangeOptions = {}): Promise<number> {
     const checked = checkOwner('owner', owner)
     checkObject('options', options, ['by'])
     const by = checkBy(options)
-    const count = await changeAll({ owners: [checked] }, options, () => ({ change: {}, event: null }))
+    const count = await changes.changeAll({ owners: [checked] }, options, () => ({ change: {}, event: null }))
     emit({ type: 'owner.invalidated', at: new Date(clock.now()), owner, count, by })
     return count
   }

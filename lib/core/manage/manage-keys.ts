@@ -1,4 +1,4 @@
-import { createKeyChanges } from './change-keys.ts'
+import { KeyChanges } from './change-keys.ts'
 import { createKeyCounts } from './count.ts'
 import { createOwnerErasure } from './erase.ts'
 import { createKeyImport } from './import-keys.ts'
@@ -15,8 +15,7 @@ import { createUpdate } from './update.ts'
 
 /** Composes the verbs, each of which has a file. */
 export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement, 'acceptConfiguration'> {
-  const changes = createKeyChanges(parts)
-  const { findById, pages, view } = changes
+  const changes = new KeyChanges(parts)
   const newKey = createNewKey(parts)
   const { revokeSilently, ...revocation } = createRevocation(parts, changes)
 
@@ -24,16 +23,16 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
     issue: createIssue(parts, newKey),
     ...createKeyImport(parts),
     async get(id) {
-      const record = await findById(id)
-      return record && view(record)
+      const record = await changes.findById(id)
+      return record && changes.view(record)
     },
-    list: createKeyListing({ ...parts, view }),
+    list: createKeyListing({ ...parts, view: (record, at) => changes.view(record, at) }),
     ...createKeyCounts(parts, changes),
     ...createUpdate(parts, changes),
     ...revocation,
     rotate: createRotate(parts, changes, newKey),
     purge: createPurge(parts, changes),
-    erase: createOwnerErasure({ ...parts, revokeSilently }, { findById, pages }),
+    erase: createOwnerErasure({ ...parts, revokeSilently }, changes),
     invalidateOwner: createOwnerInvalidation(parts, changes),
   }
 }

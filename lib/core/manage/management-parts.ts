@@ -1,5 +1,5 @@
 import type { ChangeParts } from './change-keys.ts'
-import type { ImportParts } from './import-keys.ts'
+import type { ImportParts } from './prepare-import.ts'
 
 /** What managing keys takes of the rest. */
 export interface ManagementParts extends ChangeParts, ImportParts {

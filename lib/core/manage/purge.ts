@@ -13,7 +13,7 @@ const LOOK_UPS = 50
 /** What of the keys that have ended is to be purged. */
 type EndedFilter = Pick<KeyFilter, 'owners'> & { readonly endedBefore: Date }
 
-export function createPurge(parts: ManagementParts, { findById, pages }: KeyChanges): KeyManagement['purge'] {
+export function createPurge(parts: ManagementParts, changes: KeyChanges): KeyManagement['purge'] {
   const { store, clock, emit } = parts
 
   async function purge(options: PurgeOptions): Promise<number> {
@@ -25,7 +25,7 @@ export function createPurge(parts: ManagementParts, { findById, pages }: KeyChan
     await parts.flushUsage()
     const idleAt = new Date(at.getTime() - parts.idleSlackMs)
     let count = 0
-    for await (const records of ids === null ? pages(filter) : endedAmong(ids, filter)) {
+    for await (const records of ids === null ? changes.pages(filter) : endedAmong(ids, filter)) {
       // What is not written yet, since that failed, is a use all the same.
       const ended = records.filter(({ id, revokedAt }) => revokedAt !== null || !parts.isInUse(id))
       const endedIds = ended.map(({ id }) => id)
@@ -41,7 +41,7 @@ export function createPurge(parts: ManagementParts, { findById, pages }: KeyChan
     { owners, endedBefore }: EndedFilter,
   ): AsyncGenerator<KeyRecord[]> {
     for (let from = 0; from < ids.length; from += LOOK_UPS) {
-      const found = await Promise.all(ids.slice(from, from + LOOK_UPS).map((id) => findById(id)))
+      const found = await Promise.all(ids.slice(from, from + LOOK_UPS).map((id) => changes.findById(id)))
       yield found.filter((record) => {
         if (!record || endedAt(record) >= endedBefore.getTime()) return false
         return !owners || isOwnedBy(record, owners)

@@ -16,14 +16,11 @@ export interface Revocation extends Pick<KeyManagement, 'revoke' | 'revokeOwner'
   revokeSilently(owner: Owner, by: string | null): Promise<void>
 }
 
-export function createRevocation(
-  { clock, emit }: ManagementParts,
-  { change, changeAll }: KeyChanges,
-): Revocation {
+export function createRevocation({ clock, emit }: ManagementParts, changes: KeyChanges): Revocation {
   async function revoke(id: string, options: RevokeOptions = {}): Promise<ApiKey> {
     checkObject('options', options, ['by', 'reason', 'expectedVersion'])
     const revokedReason = checkReason(options)
-    return change(id, options, (record, at, by) => {
+    return changes.change(id, options, (record, at, by) => {
       if (record.revokedAt) return null
       return { change: { revokedAt: at, revokedBy: by, revokedReason }, event: { type: 'key.revoked' } }
     })
@@ -64,7 +61,7 @@ export function createRevocation(
     // Again until there is no other key: a rotation under way may have added a successor behind our back.
     do {
       before = done.size
-      count += await changeAll(filter, options, decide, done)
+      count += await changes.changeAll(filter, options, decide, done)
     } while (done.size > before)
     return { count, by }
   }

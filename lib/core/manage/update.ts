@@ -9,7 +9,7 @@ import type { ManagementParts } from './management-parts.ts'
 
 export function createUpdate(
   { store, clock }: ManagementParts,
-  { change, changeAll }: KeyChanges,
+  changes: KeyChanges,
 ): Pick<KeyManagement, 'update' | 'enable' | 'disable'> {
   async function update(
     id: string,
@@ -22,21 +22,26 @@ export function createUpdate(
     requireCapabilities(store, settings)
     const changed = Object.keys(settings)
     if (changed.length === 0) throw new OptionError('settings', 'name at least one setting to change')
-    const apiKey = await change(id, options, (record) => {
+    const apiKey = await changes.change(id, options, (record) => {
       refuseRevoked(record)
       refuseProlonging(record, settings.expiresAt)
       return { change: settings, event: { type: 'key.updated', changed } }
     })
     if (settings.quota !== undefined) {
       // The quota is that of the whole lineage: no relative may go on by what it has of the old one.
-      await changeAll({ lineageId: apiKey.lineageId }, {}, () => ({ change: {}, event: null }), new Set([id]))
+      await changes.changeAll(
+        { lineageId: apiKey.lineageId },
+        {},
+        () => ({ change: {}, event: null }),
+        new Set([id]),
+      )
     }
     return apiKey
   }
 
   async function setEnabled(id: string, enabled: boolean, options: UpdateOptions = {}): Promise<ApiKey> {
     checkObject('options', options, ['by', 'expectedVersion'])
-    return change(id, options, (record) => {
+    return changes.change(id, options, (record) => {
       refuseRevoked(record)
       if (record.enabled === enabled) return null
       return { change: { enabled }, event: { type: enabled ? 'key.enabled' : 'key.disabled' } }

@@ -4,9 +4,9 @@ import type { Clock } from '../clock.ts'
 import type { ApiKeyEvent } from '../events.ts'
 import type { DependencyRunner } from '../faults.ts'
 import { addressGroup } from '../keys/client-address.ts'
-import { compileRateLimits } from '../limits/rate-limit.ts'
+import { type CompiledLimit, compileRateLimits } from '../limits/rate-limit.ts'
 import { checkLimitAnswer, type LimitAnswer, type RateLimiter } from '../limits/rate-limiter.ts'
-import { createMissingAddressNote } from './missing-address.ts'
+import { createMissingAddressNote, type NoteMissingAddress } from './missing-address.ts'
 
 /** How many invalid keys an address may send. */
 export interface FailedAttemptsOptions {
@@ -71,95 +71,125 @@ export function createFailedAttempts(
   checkInteger('failedAttempts.windowMs', windowMs, 1_000, 86_400_000)
   checkInteger('failedAttempts.maxEntries', maxEntries, 1, 10_000_000)
   const limits = compileRateLimits('failedAttempts', [{ name: 'failed', limit, windowMs }])
-  const noteMissing = createMissingAddressNote(clock, emit)
-  const blockedUntil = new LRUCache<string, number>({ max: maxEntries })
-  /** Of these the limiter holds a count. */
-  const counted = new LRUCache<string, true>({
-    max: maxEntries,
-    dispose(_true, address, reason) {
-      if (reason === 'evict') limiter.forget?.(lineageOf(address))
-    },
-  })
-  /** By address: how many are to be counted once the call under way has ended. */
-  const pending = new Map<string, number>()
+  return new CountedAttempts(
+    limiter,
+    { limit, windowMs, maxEntries, limits },
+    clock,
+    guard,
+    emit,
+    inBackground,
+  )
+}
 
-  function blockedForMs(ip: string | undefined): number {
-    if (blockedUntil.size === 0) return 0
+interface Settings extends Required<FailedAttemptsOptions> {
+  readonly limits: readonly CompiledLimit[]
+}
+
+class CountedAttempts implements FailedAttempts {
+  private readonly noteMissingAddress: NoteMissingAddress
+  private readonly blockedUntil: LRUCache<string, number>
+  /** Of these the limiter holds a count. */
+  private readonly counted: LRUCache<string, true>
+  /** By address: how many are to be counted once the call under way has ended. */
+  private readonly pending = new Map<string, number>()
+
+  constructor(
+    private readonly limiter: RateLimiter,
+    private readonly settings: Settings,
+    private readonly clock: Clock,
+    private readonly guard: DependencyRunner,
+    private readonly emit: (event: ApiKeyEvent) => void,
+    private readonly inBackground: (work: Promise<unknown>) => void,
+  ) {
+    const max = settings.maxEntries
+    this.noteMissingAddress = createMissingAddressNote(clock, emit)
+    this.blockedUntil = new LRUCache({ max })
+    this.counted = new LRUCache({
+      max,
+      dispose(_true, address, reason) {
+        if (reason === 'evict') limiter.forget?.(lineageOf(address))
+      },
+    })
+  }
+
+  blockedForMs(ip: string | undefined): number {
+    if (this.blockedUntil.size === 0) return 0
     const address = addressGroup(ip)
-    const until = address === null ? undefined : blockedUntil.get(address)
+    const until = address === null ? undefined : this.blockedUntil.get(address)
     if (address === null || until === undefined) return 0
-    const left = until - clock.now()
+    const left = until - this.clock.now()
     // A clock that was set back blocks nobody for longer than a window.
-    if (left > 0 && left <= windowMs) return left
-    blockedUntil.delete(address)
+    if (left > 0 && left <= this.settings.windowMs) return left
+    this.blockedUntil.delete(address)
     return 0
   }
 
-  function count(ip: string | undefined): void {
+  count(ip: string | undefined): void {
     const address = addressGroup(ip)
     if (address === null) {
-      noteMissing('failedAttempts', ip)
+      this.noteMissingAddress('failedAttempts', ip)
       return
     }
-    const waiting = pending.get(address)
-    if (waiting !== undefined) pending.set(address, waiting + 1)
-    else if (pending.size < MAX_PENDING) {
-      pending.set(address, 0)
-      inBackground(countAll(address))
+    const waiting = this.pending.get(address)
+    if (waiting !== undefined) this.pending.set(address, waiting + 1)
+    else if (this.pending.size < MAX_PENDING) {
+      this.pending.set(address, 0)
+      this.inBackground(this.countAll(address))
     }
   }
 
-  async function countAll(address: string): Promise<void> {
+  private async countAll(address: string): Promise<void> {
     try {
-      for (let failures = 1; failures > 0; failures = take(address)) {
-        if (await isBlockedBy(address, failures)) return
+      for (let failures = 1; failures > 0; failures = this.take(address)) {
+        if (await this.isBlockedBy(address, failures)) return
       }
     } catch {
       // The fault is reported where it happened; an attempt more or less goes uncounted.
     } finally {
-      pending.delete(address)
+      this.pending.delete(address)
     }
   }
 
-  function take(address: string): number {
-    const waiting = pending.get(address) ?? 0
-    pending.set(address, 0)
+  private take(address: string): number {
+    const waiting = this.pending.get(address) ?? 0
+    this.pending.set(address, 0)
     return waiting
   }
 
   /** Counts this many; whether the address is blocked now, and nothing of it has to be counted any more. */
-  async function isBlockedBy(address: string, failures: number): Promise<boolean> {
-    let answer = await ask(address, Math.min(failures, limit))
+  private async isBlockedBy(address: string, failures: number): Promise<boolean> {
+    let answer = await this.ask(address, Math.min(failures, this.settings.limit))
     const left = answer.outcome === 'stale' ? 0 : (answer.limits[0]?.remaining ?? 0)
     // All or nothing is spent; what is left has to be, or other processes would not know.
-    if (answer.outcome === 'limited' && left > 0) answer = await ask(address, left)
+    if (answer.outcome === 'limited' && left > 0) answer = await this.ask(address, left)
     if (answer.outcome === 'stale') return false
     const [state] = answer.limits
     if (answer.outcome === 'admitted' && state?.remaining !== 0) return false
+    const { windowMs } = this.settings
     const forMs = Math.min(windowMs, state?.resetMs ?? windowMs)
-    blockedUntil.set(address, clock.now() + forMs)
-    emit({ type: 'address.blocked', at: new Date(clock.now()), address, forMs })
+    this.blockedUntil.set(address, this.clock.now() + forMs)
+    this.emit({ type: 'address.blocked', at: new Date(this.clock.now()), address, forMs })
     return true
   }
 
-  async function ask(address: string, cost: number): Promise<LimitAnswer> {
+  private async ask(address: string, cost: number): Promise<LimitAnswer> {
     const request = {
       lineageId: lineageOf(address),
       keyId: '',
       version: 1,
       fresh: true,
       cost,
-      limits,
-      retainMs: windowMs,
+      limits: this.settings.limits,
+      retainMs: this.settings.windowMs,
     }
     try {
-      return await guard.run('rate_limiter', async () => checkLimitAnswer(await limiter.check(request)))
+      return await this.guard.run('rate_limiter', async () =>
+        checkLimitAnswer(await this.limiter.check(request)),
+      )
     } finally {
-      counted.set(address, true)
+      this.counted.set(address, true)
     }
   }
-
-  return { blockedForMs, count }
 }
 
 function lineageOf(address: string): string {

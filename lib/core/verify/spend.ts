@@ -40,62 +40,56 @@ export type Spending =
   /** Nothing was spent: only a freshly read record shows whether units are left. */
   | { readonly outcome: 'unknown' }
 
-export type Spend = (purchase: Purchase) => Awaitable<Spending>
-
 /**
  * Spends what a call costs. It takes quota units first, from memory if possible. Then one call to the limiter follows;
  * the limiter may refuse, and knows the latest version of the record. A refusal or a fault puts the units back.
  */
-export function createSpend({
-  limiter,
-  quotaLeases,
-  clock,
-  guard,
-  retainMs,
-  isBounded,
-}: SpenderParts): Spend {
-  function spend(purchase: Purchase): Awaitable<Spending> {
+export class Spender {
+  constructor(private readonly parts: SpenderParts) {}
+
+  spend(purchase: Purchase): Awaitable<Spending> {
     const { facts, isFresh, cost } = purchase
-    if (!facts.quota || cost === 0) return charge(purchase, null)
+    if (!facts.quota || cost === 0) return this.charge(purchase, null)
+    const { quotaLeases } = this.parts
     const lease = quotaLeases.takeNow(facts, cost)
-    if (lease) return charge(purchase, lease)
-    return quotaLeases.take(facts, cost, isFresh).then((answer) => goOn(purchase, answer))
+    if (lease) return this.charge(purchase, lease)
+    return quotaLeases.take(facts, cost, isFresh).then((answer) => this.goOn(purchase, answer))
   }
 
-  function goOn(purchase: Purchase, answer: QuotaAnswer): Awaitable<Spending> {
+  private goOn(purchase: Purchase, answer: QuotaAnswer): Awaitable<Spending> {
     switch (answer.outcome) {
       case 'taken':
-        return charge(purchase, answer.lease)
+        return this.charge(purchase, answer.lease)
       case 'unknown':
         return UNKNOWN
       case 'gone':
         return STALE
       case 'short':
-        return refuseShort(purchase, answer.retryAfterMs)
+        return this.refuseShort(purchase, answer.retryAfterMs)
     }
   }
 
   /** Asks the limiter only for the state of the limits, and whether the record is the latest. */
-  function refuseShort({ facts, isFresh }: Purchase, retryAfterMs: number | null): Awaitable<Spending> {
-    return askLimiter(facts, isFresh, 0, null, (answer) => {
+  private refuseShort({ facts, isFresh }: Purchase, retryAfterMs: number | null): Awaitable<Spending> {
+    return this.askLimiter(facts, isFresh, 0, null, (answer) => {
       if (answer.outcome === 'stale') return STALE
-      return { outcome: 'quota_exceeded', limits: withQuota(answer.limits, facts, true), retryAfterMs }
+      return { outcome: 'quota_exceeded', limits: this.withQuota(answer.limits, facts, true), retryAfterMs }
     })
   }
 
-  function charge({ facts, isFresh, cost }: Purchase, lease: QuotaLease | null): Awaitable<Spending> {
-    if (isBounded && facts.limits.length === 0 && !facts.quota) return SPENT_NOTHING
-    return askLimiter(facts, isFresh, cost, lease, (answer) => {
+  private charge({ facts, isFresh, cost }: Purchase, lease: QuotaLease | null): Awaitable<Spending> {
+    if (this.parts.isBounded && facts.limits.length === 0 && !facts.quota) return SPENT_NOTHING
+    return this.askLimiter(facts, isFresh, cost, lease, (answer) => {
       if (answer.outcome === 'admitted') {
         const limits = lease
-          ? [...answer.limits, lease.account.state(clock.now(), false)]
-          : withQuota(answer.limits, facts, false)
+          ? [...answer.limits, lease.account.state(this.parts.clock.now(), false)]
+          : this.withQuota(answer.limits, facts, false)
         return { outcome: 'spent', limits, charge: chargeOf(answer.chargedAt, cost, facts, lease) }
       }
-      if (lease) quotaLeases.putBack(lease, cost)
+      if (lease) this.parts.quotaLeases.putBack(lease, cost)
       if (answer.outcome === 'stale') return STALE
       const { retryAfterMs } = answer
-      return { outcome: 'rate_limited', limits: withQuota(answer.limits, facts, false), retryAfterMs }
+      return { outcome: 'rate_limited', limits: this.withQuota(answer.limits, facts, false), retryAfterMs }
     })
   }
 
@@ -103,15 +97,16 @@ export function createSpend({
    * Asks the limiter and continues with its answer, synchronously if the answer is. If there is no answer, the units go
    * back first.
    */
-  function askLimiter(
+  private askLimiter(
     { apiKey, limits }: CachedKey,
     fresh: boolean,
     cost: number,
     lease: QuotaLease | null,
     proceed: (answer: LimitAnswer) => Spending,
   ): Awaitable<Spending> {
+    const { limiter, guard, retainMs } = this.parts
     const giveUp = (error: unknown): never => {
-      if (lease) quotaLeases.putBack(lease, cost)
+      if (lease) this.parts.quotaLeases.putBack(lease, cost)
       throw error
     }
     const fail = (error: unknown) => giveUp(guard.toError('rate_limiter', error))
@@ -136,15 +131,13 @@ export function createSpend({
     return guard.run('rate_limiter', () => answer).then(receive, giveUp)
   }
 
-  function withQuota(
+  private withQuota(
     limits: readonly LimitState[],
     facts: CachedKey,
     exceeded: boolean,
   ): readonly LimitState[] {
-    return facts.quota ? [...limits, quotaLeases.stateOf(facts, exceeded)] : limits
+    return facts.quota ? [...limits, this.parts.quotaLeases.stateOf(facts, exceeded)] : limits
   }
-
-  return spend
 }
 
 const STALE: Spending = Object.freeze({ outcome: 'stale' })

@@ -10,17 +10,6 @@ const BATCH = 500
 /** A bit less than the whole, so that for a key in steady use only its uses trigger writes, not the timer as well. */
 const SHARE_BEFORE_SOON = 0.9
 
-export interface UsageLog {
-  /** Notes a use, and counts it unless it was only a look (`count` 0). Writes it soon if it keeps the key from expiring idle. */
-  record(key: UsedKey, count: 0 | 1, at: number, ip: string | undefined): void
-  /** The last use that this process saw and has not written yet. */
-  lastUse(keyId: string): number | undefined
-  /** Writes what was gathered before the call; false if some of it could not be written and waits for the next time. */
-  flush(): Promise<boolean>
-  /** Flushes and stops the timer. */
-  close(): Promise<void>
-}
-
 export type UsedKey = Pick<CachedKey, 'apiKey' | 'writtenUseAtMs'>
 
 export interface UsageLogOptions {
@@ -55,56 +44,61 @@ interface LateBatch {
  * one. The uses that a lost process takes with it are then at most that much later than the written ones, and idle
  * expiry allows for that.
  */
-export function createUsageLog(
-  store: KeyStore,
-  clock: Clock,
-  options: UsageLogOptions,
-  guard: DependencyRunner,
-  emit: (event: ApiKeyEvent) => void,
-): UsageLog {
-  const soonAfterMs = options.flushMs * SHARE_BEFORE_SOON
-  let uses = new Map<string, Use>()
-  let writing: Map<string, Use> | null = null
-  let late: LateBatch | null = null
-  let cancelTimer: (() => void) | null = null
-  let running: Promise<boolean> | null = null
-  let following: Promise<boolean> | null = null
-  let dropped = 0
-  let isFailing = false
-  let isFlushingSoon = false
-  let isClosed = false
+export class UsageLog {
+  private readonly soonAfterMs: number
+  private uses = new Map<string, Use>()
+  private writing: Map<string, Use> | null = null
+  private late: LateBatch | null = null
+  private cancelTimer: (() => void) | null = null
+  private running: Promise<boolean> | null = null
+  private following: Promise<boolean> | null = null
+  private dropped = 0
+  private isFailing = false
+  private isFlushingSoon = false
+  private isClosed = false
 
-  function record(key: UsedKey, count: 0 | 1, at: number, ip: string | undefined): void {
-    const isKept = add(key.apiKey.id, count, at, options.addresses ? (ip ?? null) : null)
-    startTimer()
-    // A store that fails is not asked again with every use.
-    if (!isKept || isFailing || !isDue(key, at)) return
-    key.writtenUseAtMs = at
-    flushSoon()
+  constructor(
+    private readonly store: KeyStore,
+    private readonly clock: Clock,
+    private readonly options: UsageLogOptions,
+    private readonly guard: DependencyRunner,
+    private readonly emit: (event: ApiKeyEvent) => void,
+  ) {
+    this.soonAfterMs = options.flushMs * SHARE_BEFORE_SOON
   }
 
-  function isDue({ apiKey, writtenUseAtMs }: UsedKey, at: number): boolean {
+  /** Notes a use, and counts it unless it was only a look (`count` 0). Writes it soon if it keeps the key from expiring idle. */
+  record(key: UsedKey, count: 0 | 1, at: number, ip: string | undefined): void {
+    const isKept = this.add(key.apiKey.id, count, at, this.options.addresses ? (ip ?? null) : null)
+    this.startTimer()
+    // A store that fails is not asked again with every use.
+    if (!isKept || this.isFailing || !this.isDue(key, at)) return
+    key.writtenUseAtMs = at
+    this.flushSoon()
+  }
+
+  private isDue({ apiKey, writtenUseAtMs }: UsedKey, at: number): boolean {
     if (writtenUseAtMs === null) return true
-    return apiKey.idleExpiryMs !== null && at - writtenUseAtMs >= soonAfterMs
+    return apiKey.idleExpiryMs !== null && at - writtenUseAtMs >= this.soonAfterMs
   }
 
   /** In this turn of the event loop: a process may have no other. Uses of the same moment go together. */
-  function flushSoon(): void {
-    if (isFlushingSoon) return
-    isFlushingSoon = true
+  private flushSoon(): void {
+    if (this.isFlushingSoon) return
+    this.isFlushingSoon = true
     queueMicrotask(() => {
-      isFlushingSoon = false
-      void flush()
+      this.isFlushingSoon = false
+      void this.flush()
     })
   }
 
-  function startTimer(): void {
-    cancelTimer ??= clock.setTimer(onTimer, options.flushMs, { background: true })
+  private startTimer(): void {
+    this.cancelTimer ??= this.clock.setTimer(() => this.onTimer(), this.options.flushMs, { background: true })
   }
 
   /** False if it was dropped, because too many keys are waiting. */
-  function add(keyId: string, count: number, at: number, ip: string | null): boolean {
-    const use = uses.get(keyId)
+  private add(keyId: string, count: number, at: number, ip: string | null): boolean {
+    const use = this.uses.get(keyId)
     if (use) {
       use.count += count
       if (at < use.lastUsedAt) return true
@@ -112,73 +106,78 @@ export function createUsageLog(
       use.lastUsedIp = ip ?? use.lastUsedIp
       return true
     }
-    if (uses.size >= options.maxEntries) {
-      dropped += count
+    if (this.uses.size >= this.options.maxEntries) {
+      this.dropped += count
       return false
     }
-    uses.set(keyId, { count, lastUsedAt: at, lastUsedIp: ip })
+    this.uses.set(keyId, { count, lastUsedAt: at, lastUsedIp: ip })
     return true
   }
 
-  function lastUse(keyId: string): number | undefined {
-    return (uses.get(keyId) ?? writing?.get(keyId) ?? late?.uses.get(keyId))?.lastUsedAt
+  /** The last use that this process saw and has not written yet. */
+  lastUse(keyId: string): number | undefined {
+    return (this.uses.get(keyId) ?? this.writing?.get(keyId) ?? this.late?.uses.get(keyId))?.lastUsedAt
   }
 
-  function onTimer(): void {
-    cancelTimer = null
-    void flush()
+  private onTimer(): void {
+    this.cancelTimer = null
+    void this.flush()
   }
 
-  function stopTimer(): void {
-    cancelTimer?.()
-    cancelTimer = null
+  private stopTimer(): void {
+    this.cancelTimer?.()
+    this.cancelTimer = null
   }
 
-  /** A write under way has taken what it writes: what was gathered since goes with the next, once for all who ask. */
-  function flush(): Promise<boolean> {
-    if (!running) return start()
-    following ??= running.then(() => {
-      following = null
-      return start()
+  /** Writes what was gathered before the call; false if some of it could not be written and waits for the next time. */
+  flush(): Promise<boolean> {
+    // A write under way has taken what it writes: what was gathered since goes with the next, once for all who ask.
+    if (!this.running) return this.start()
+    this.following ??= this.running.then(() => {
+      this.following = null
+      return this.start()
     })
-    return following
+    return this.following
   }
 
-  function start(): Promise<boolean> {
-    running = writeAll().finally(() => {
-      running = null
+  private start(): Promise<boolean> {
+    this.running = this.writeAll().finally(() => {
+      this.running = null
     })
-    return running
+    return this.running
   }
 
-  async function writeAll(): Promise<boolean> {
-    reportDropped()
-    isFailing = !((late === null || (await isSettled(late))) && (await writeBatches()))
-    if (uses.size > 0 && !isClosed) startTimer()
-    return !isFailing
+  private async writeAll(): Promise<boolean> {
+    this.reportDropped()
+    this.isFailing = !(
+      (this.late === null || (await this.isSettled(this.late))) &&
+      (await this.writeBatches())
+    )
+    if (this.uses.size > 0 && !this.isClosed) this.startTimer()
+    return !this.isFailing
   }
 
-  async function writeBatches(): Promise<boolean> {
-    const taken = uses
-    uses = new Map()
-    stopTimer()
-    writing = taken
+  private async writeBatches(): Promise<boolean> {
+    const taken = this.uses
+    this.uses = new Map()
+    this.stopTimer()
+    this.writing = taken
     const waiting = inBatches(taken)
     let isWritten = true
     for (let batch = waiting.shift(); batch; batch = waiting.shift()) {
       // Where one batch has failed the next would too, and a silent store would be waited for each time.
-      const outcome: Outcome = isWritten ? await write(batch) : 'failed'
-      if (outcome === 'failed') keep(batch)
-      else if (outcome === 'refused') waiting.unshift(...apart(batch))
+      const outcome: Outcome = isWritten ? await this.write(batch) : 'failed'
+      if (outcome === 'failed') this.keep(batch)
+      else if (outcome === 'refused') waiting.unshift(...this.apart(batch))
       isWritten &&= outcome === 'written' || outcome === 'refused'
     }
-    writing = null
+    this.writing = null
     return isWritten
   }
 
-  async function isSettled({ settled }: LateBatch): Promise<boolean> {
+  private async isSettled({ settled }: LateBatch): Promise<boolean> {
     try {
-      await guard.run('usage', () => settled)
+      await this.guard.run('usage', () => settled)
       return true
     } catch {
       return false
@@ -186,7 +185,7 @@ export function createUsageLog(
   }
 
   /** Splits a batch that the store cannot keep: otherwise one address would hold up all the others for ever. */
-  function apart(batch: ReadonlyMap<string, Use>): ReadonlyMap<string, Use>[] {
+  private apart(batch: ReadonlyMap<string, Use>): ReadonlyMap<string, Use>[] {
     const entries = [...batch]
     if (entries.length > 1) {
       const half = Math.ceil(entries.length / 2)
@@ -196,18 +195,18 @@ export function createUsageLog(
     if (withAddress.length > 0) {
       return withAddress.map(([id, use]) => new Map([[id, { ...use, lastUsedIp: null }]]))
     }
-    guard.toError('usage', new Error('the store cannot keep the uses of a key'))
+    this.guard.toError('usage', new Error('the store cannot keep the uses of a key'))
     return []
   }
 
-  async function write(batch: ReadonlyMap<string, Use>): Promise<Outcome> {
+  private async write(batch: ReadonlyMap<string, Use>): Promise<Outcome> {
     const deltas: UsageDelta[] = [...batch].map(([id, use]) => ({
       ...use,
       id,
       lastUsedAt: new Date(use.lastUsedAt),
       lastUsedIp: readAddress(use.lastUsedIp)?.text ?? null,
     }))
-    const work = (async () => store.recordUsage?.(deltas))()
+    const work = (async () => this.store.recordUsage?.(deltas))()
     let outcome: Outcome = 'late'
     const settled = work.then(
       () => {
@@ -218,42 +217,42 @@ export function createUsageLog(
       },
     )
     try {
-      await guard.run('usage', () => work, ['unsupported'])
+      await this.guard.run('usage', () => work, ['unsupported'])
     } catch {
       // The fault is reported where it happened.
     }
-    if (outcome === 'late') late = { uses: batch, settled: settled.then(() => afterLate(batch, outcome)) }
+    if (outcome === 'late')
+      this.late = { uses: batch, settled: settled.then(() => this.afterLate(batch, outcome)) }
     return outcome
   }
 
-  function afterLate(batch: ReadonlyMap<string, Use>, outcome: Outcome): void {
-    late = null
+  private afterLate(batch: ReadonlyMap<string, Use>, outcome: Outcome): void {
+    this.late = null
     if (outcome === 'written') return
-    keep(batch)
-    if (!isClosed) startTimer()
+    this.keep(batch)
+    if (!this.isClosed) this.startTimer()
   }
 
   /** Counts add, so what was not written can go with a later batch. */
-  function keep(batch: ReadonlyMap<string, Use>): void {
-    for (const [id, { count, lastUsedAt, lastUsedIp }] of batch) add(id, count, lastUsedAt, lastUsedIp)
+  private keep(batch: ReadonlyMap<string, Use>): void {
+    for (const [id, { count, lastUsedAt, lastUsedIp }] of batch) this.add(id, count, lastUsedAt, lastUsedIp)
   }
 
-  function reportDropped(): void {
-    if (dropped === 0) return
+  private reportDropped(): void {
+    if (this.dropped === 0) return
     const error = new Error(
-      `${dropped} uses were not counted: more than ${options.maxEntries} keys were waiting`,
+      `${this.dropped} uses were not counted: more than ${this.options.maxEntries} keys were waiting`,
     )
-    emit({ type: 'fault', at: new Date(clock.now()), operation: 'usage', error })
-    dropped = 0
+    this.emit({ type: 'fault', at: new Date(this.clock.now()), operation: 'usage', error })
+    this.dropped = 0
   }
 
-  async function close(): Promise<void> {
-    isClosed = true
-    await flush()
-    stopTimer()
+  /** Flushes and stops the timer. */
+  async close(): Promise<void> {
+    this.isClosed = true
+    await this.flush()
+    this.stopTimer()
   }
-
-  return { record, lastUse, flush, close }
 }
 
 function inBatches(uses: ReadonlyMap<string, Use>): ReadonlyMap<string, Use>[] {

@@ -13,7 +13,7 @@ import { isAcceptedPrefix, type VerifyOptions } from './key-verifier.ts'
 import type { OwnerState } from './owner-state.ts'
 import type { CachedKey, LoadedKey, Lookup, RecordCache } from './record-cache.ts'
 import { createRefuseKey, type RefuseKey } from './refuse-key.ts'
-import { createSpend, type Spend, type SpenderParts, type Spending } from './spend.ts'
+import { Spender, type SpenderParts, type Spending } from './spend.ts'
 import { createUpgradeDigest, type UpgradeDigest } from './upgrade-digest.ts'
 import type { UsageLog } from './usage-log.ts'
 import type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './verify-result.ts'
@@ -81,14 +81,14 @@ export function createVerifier(parts: VerifierParts): Verifier {
 
 class LocalVerifier implements Verifier {
   private readonly refuse: RefuseKey
-  private readonly spend: Spend
+  private readonly spender: Spender
   private readonly upgradeDigest: UpgradeDigest
   private readonly parts: VerifierParts
 
   constructor(parts: VerifierParts) {
     this.parts = parts
     this.refuse = createRefuseKey(parts.clock, parts.emit)
-    this.spend = createSpend(parts)
+    this.spender = new Spender(parts)
     this.upgradeDigest = createUpgradeDigest(parts)
   }
 
@@ -218,7 +218,7 @@ class LocalVerifier implements Verifier {
   }
 
   private charge(verification: Verification): Awaitable<VerifyResult> {
-    const spending = this.spend(verification)
+    const spending = this.spender.spend(verification)
     if (!isPromiseLike(spending)) return this.conclude(verification, spending)
     return spending.then((known) => this.conclude(verification, known))
   }

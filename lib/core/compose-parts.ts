@@ -1,0 +1,102 @@
+import { createAgreements } from './agreements.ts'
+import type { ApiKeysOptions, resolveOptions } from './api-keys-options.ts'
+import { createDigester } from './digests/digest.ts'
+import { createPepperChecks } from './digests/pepper-check.ts'
+import { createEmitter } from './emitter.ts'
+import { createDependencyRunner } from './faults.ts'
+import { QuotaLeases } from './limits/quota-leases.ts'
+import type { KeyManagement } from './manage/key-management.ts'
+import { createKeyManagement } from './manage/manage-keys.ts'
+import { createPublishChange } from './manage/publish-change.ts'
+import { createSharingCheck } from './sharing-check.ts'
+import { createStoreAccess } from './store-access.ts'
+import { createFailedAttempts, NO_FAILED_ATTEMPTS } from './verify/failed-attempts.ts'
+import { createOwnerState } from './verify/owner-state.ts'
+import { RecordCache } from './verify/record-cache.ts'
+import { UsageLog } from './verify/usage-log.ts'
+import { createVerifier, type Verifier } from './verify/verify-key.ts'
+import { WorkUnderWay } from './work-under-way.ts'
+
+type Settings = ReturnType<typeof resolveOptions>
+
+/** What verification and management share. */
+export type Parts = ReturnType<typeof composeParts>
+
+/** @throws TypeError when an option of the digests is wrong. */
+export function composeParts(options: ApiKeysOptions, settings: Settings) {
+  const { clock, limiter, timeoutMs } = settings
+  const work = new WorkUnderWay()
+  const inBackground = (unattended: Promise<unknown>) => work.addUnattended(unattended)
+  const emit = createEmitter(settings.onEvent)
+  const guard = createDependencyRunner(clock, timeoutMs, emit)
+  const store = createStoreAccess(options.store, guard)
+  const agreements = createAgreements(store)
+  const digester = createDigester(options, createPepperChecks(agreements, clock, guard, inBackground))
+  const shared = { rateLimiter: limiter.sharedAs, invalidation: settings.invalidation?.sharedAs }
+  const { maxAgeMs } = settings.cache
+  return {
+    clock,
+    limiter,
+    timeoutMs,
+    formats: settings.formats,
+    work,
+    inBackground,
+    emit,
+    guard,
+    store,
+    digester,
+    sharing: createSharingCheck(agreements, shared, clock, emit),
+    cache: new RecordCache(store, digester, settings.cache, clock, guard),
+    usage: store.recordUsage ? new UsageLog(store, clock, settings.usage, guard, emit) : null,
+    quotaLeases: new QuotaLeases(store, settings.quotaLeases, clock, guard),
+    // A use elsewhere is written within the one and read within the other.
+    idleSlackMs: settings.usage.flushMs + maxAgeMs,
+    // A version must outlive every record that may still be held under an older one.
+    retainMs: Math.max(2 * maxAgeMs, 1_000),
+  }
+}
+
+export function composeVerifier(settings: Settings, parts: Parts): Verifier {
+  const { limiter, clock, guard, emit, inBackground } = parts
+  const failedAttempts = settings.failedAttempts
+    ? createFailedAttempts(settings.failedAttempts, limiter, clock, guard, emit, inBackground)
+    : NO_FAILED_ATTEMPTS
+  return createVerifier({
+    ...parts,
+    ownerState: createOwnerState(settings.ownerHooks, settings.owners, clock, guard),
+    failedAttempts,
+    upgradeDigests: settings.upgradeDigests,
+    isBounded: settings.isBounded,
+  })
+}
+
+export function composeManagement(
+  settings: Settings,
+  parts: Parts,
+): Omit<KeyManagement, 'acceptConfiguration'> {
+  const { cache, limiter, usage, retainMs, clock, guard, emit } = parts
+  const publishChange = createPublishChange(
+    cache,
+    limiter,
+    settings.invalidation,
+    { retainMs, maxAgeMs: settings.cache.maxAgeMs },
+    clock,
+    guard,
+    emit,
+  )
+  return createKeyManagement({
+    ...parts,
+    publish(changed) {
+      checkSharing(parts)
+      return publishChange(changed)
+    },
+    prefix: settings.prefix,
+    flushUsage: async () => usage?.flush() ?? true,
+    isInUse: (keyId) => usage?.lastUse(keyId) !== undefined,
+  })
+}
+
+/** Now and then checks, in the background, that the processes share what they have to. */
+export function checkSharing({ sharing, inBackground }: Parts): void {
+  if (sharing.isDue()) inBackground(sharing.run())
+}

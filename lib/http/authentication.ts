@@ -1,0 +1,35 @@
+import type { ApiKey } from '../core/keys/record.ts'
+import type { LimitState } from '../core/limits/rate-limit.ts'
+import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
+import type { LatchkeyError } from '../errors.ts'
+import { showMark, writeMark } from './auth-mark.ts'
+import { setUser } from './raw-request.ts'
+
+/** The outcome of a request: who made it, or the refusal that answers it. */
+export type Authentication =
+  | {
+      readonly ok: true
+      readonly apiKey: ApiKey
+      readonly user: unknown
+      /** The state of the limits; empty if an earlier middleware verified the key. */
+      readonly limits: readonly LimitState[]
+    }
+  | {
+      readonly ok: false
+      readonly presented: boolean
+      readonly error: LatchkeyError
+      readonly challenge: string
+    }
+
+/** Sets the outcome of an authentication on the request: the mark, `apiKey`, and the user. */
+export function applyOutcome(request: object, keys: ApiKeyVerifier, outcome: Authentication): void {
+  if (outcome.ok) {
+    const { user, apiKey } = outcome
+    writeMark(request, { method: 'apikey', user, apiKey, keys })
+    setUser(request, user)
+  } else if (outcome.presented) {
+    // A bad key never falls back to whoever was there before it.
+    writeMark(request, { method: 'rejected', code: outcome.error.code, keys })
+    setUser(request, undefined)
+  } else showMark(request)
+}
