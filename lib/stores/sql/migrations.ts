@@ -1,6 +1,6 @@
 import { checkOneOf } from '../../internal/options.ts'
 import { MYSQL_LENGTHS } from './dialect.ts'
-import { MAY_END } from './statements.ts'
+import { MAY_END } from './statements/conditions.ts'
 import { resolveTableNames, type SqlTableOptions, type TableNames } from './table-names.ts'
 
 /** The databases with published SQL. MySQL and MariaDB have different names for the same collation. */
