@@ -18,14 +18,14 @@ import { APPLY_TO_QUOTA, CLEAR_INTENT, READ_QUOTAS, SWAP_QUOTA } from './scripts
 export interface RedisQuotas {
   /** The quotas of these lineages, by lineage. */
   read(lineageIds: readonly string[]): Promise<ReadonlyMap<string, StoredQuota>>
-  /** Does what the record asks for, if that is not done, and then forgets that it was asked for. */
+  /** Makes the change of the quota that the record intends, unless it is already made, and then clears the intent. */
   apply(record: Pick<StoredRecord, 'stamp' | 'intent' | 'record'>, known?: StoredQuota): Promise<void>
   swap(swaps: readonly QuotaSwap[]): Promise<readonly QuotaSwapResult[]>
 }
 
-/** Each time somebody else was faster. With as many at once as this, every one of them gets through. */
+/** An attempt fails only if another one succeeds, so this many concurrent changes all get through. */
 const MAX_ATTEMPTS = 1_000
-/** After this, the server may have forgotten that it made a swap which a client has sent again: it remembers for a minute. */
+/** The server remembers a swap for a minute. After this long, a client may have sent a swap again that the server no longer knows. */
 const CERTAIN_MS = 50_000
 const NO_QUOTA: StoredQuota = Object.freeze({ text: null, isRemoved: false })
 
@@ -57,7 +57,7 @@ export function createRedisQuotas(calls: RedisCalls, layout: RedisLayout): Redis
       const [isDone, text, removed] = await calls.run(APPLY_TO_QUOTA, keys, args)
       return Number(isDone) === 1 ? DONE : { current: toStoredQuota(text, removed) }
     }, known)
-    // Otherwise a failover could lose what was done and keep that it need not be done.
+    // Otherwise a failover could lose the change of the quota and keep the cleared intent.
     await calls.confirm([quotaKey], since)
     await calls.run(CLEAR_INTENT, [layout.record(record.lookup)], [stamp, intent])
   }
@@ -90,7 +90,7 @@ export function createRedisQuotas(calls: RedisCalls, layout: RedisLayout): Redis
 
 const DONE = Symbol('done')
 
-/** Tries again with what was found instead. */
+/** Tries until the quota is as expected, each time with the quota found before. */
 async function untilDone(
   attempt: (current: StoredQuota) => Promise<typeof DONE | { readonly current: StoredQuota }>,
   known: StoredQuota,
