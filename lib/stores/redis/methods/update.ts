@@ -8,7 +8,7 @@ import { listAgain, newStamp, type RedisStoreParts } from './parts.ts'
 
 type Outcome = 'updated' | 'conflict' | 'missing'
 
-/** Makes a change, and forgets too. */
+/** Makes a change. It is also the `forget` of the store. */
 export async function update(
   parts: RedisStoreParts,
   id: string,
