@@ -3,7 +3,7 @@ import type { KeyFilter } from '../../../core/keys/key-store.ts'
 import type { Owner } from '../../../core/keys/record.ts'
 import type { Keys } from './tables.ts'
 
-/** The condition of the partial indexes. A planner uses them only if {@link mayEnd} has exactly these terms. */
+/** The condition of the partial indexes. A planner uses them only if `mayEnd` has exactly these terms. */
 export const MAY_END = 'revoked_at_ms is not null or expires_at_ms is not null or idle_expiry_ms is not null'
 
 /** An owner without keys: in SQL, nothing equals null. */
