@@ -1,9 +1,5 @@
-export {
-  type RedisInvalidationOptions,
-  type RedisPublisher,
-  type RedisSubscriber,
-  redisInvalidation,
-} from './invalidation/redis.ts'
+export type { RedisPublisher, RedisSubscriber } from './invalidation/client.ts'
+export { type RedisInvalidationOptions, redisInvalidation } from './invalidation/redis.ts'
 export type { RedisClient } from './rate-limits/redis/client.ts'
 export type { RedisRateLimiterOptions, UnavailablePolicy } from './rate-limits/redis/options.ts'
 export { redisRateLimiter } from './rate-limits/redis/redis-rate-limiter.ts'

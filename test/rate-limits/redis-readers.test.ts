@@ -303,7 +303,8 @@ describe('0.2 beside this release, on one Redis', () => {
       keyPrefix,
       onUnavailable: 'closed',
       timeoutMs: 10_000,
-      denials: false,
+      // How 0.2 spells `false`.
+      denials: { maxAgeMs: 0 },
     } as const
     const old = oldLimiter(redis, options)
     /** What 0.2 asks has a quota as well. */

@@ -2,21 +2,20 @@ import { type Clock, monotonicClock } from '../../core/clock.ts'
 import { createRenewal } from '../../redis/renew-connection.ts'
 import type { RedisClient } from './client.ts'
 
-/** What calls are sent over. */
+/** The connection that calls use. */
 export interface RedisConnection {
   /** The client to send with. */
   current(): RedisClient
-  /** Takes note of how a call has failed. */
+  /** Notes the error of a failed call. */
   failed(error: unknown): void
 }
 
 const connections = new WeakMap<RedisClient, RedisConnection>()
 
 /**
- * A connection that sends nothing twice: ioredis sends again, once it has connected anew, whatever was not answered, though
- * the server may have done it already, and a call would be charged twice. So one is made by the client's settings that does
- * not. Limiters on one client share it, and it ends with the client. A client that does not send again, or that cannot be
- * duplicated, is used as it is.
+ * A connection that sends nothing twice. After a reconnection, ioredis resends unanswered commands. The server may have run them
+ * already, and would charge a call twice. So this makes a connection with the client's settings that does not resend. All limiters on a
+ * client share it, and it ends with the client. A client that does not resend, or has no `duplicate()`, is used itself.
  */
 export function connectionOf(client: RedisClient): RedisConnection {
   let connection = connections.get(client)
@@ -38,10 +37,10 @@ function createRedisConnection(client: RedisClient, clock: Clock): RedisConnecti
 
   function current(): RedisClient {
     if (own) return own
-    // Whoever has ended the client wants no other.
+    // After the application has ended its client, open no other connection.
     if (!duplicate || client.status === 'end') return client
     const made = duplicate()
-    // It is told of where a call fails of it; without a listener, the client would print it.
+    // Failed calls report the error. Without a listener, the client would print it.
     made.on?.('error', () => {})
     made.on?.('end', () => {
       if (own === made) own = null
@@ -56,7 +55,7 @@ function createRedisConnection(client: RedisClient, clock: Clock): RedisConnecti
   return { current, failed: createRenewal(() => current().disconnect?.(true), clock.now) }
 }
 
-/** ioredis emits no `end` where a client is ended while it waits to reconnect: its connection would try for ever. */
+/** ioredis emits no `end` if a client is ended while it waits to reconnect: without this, its connection would retry forever. */
 function isClosing(client: RedisClient): boolean {
   return (client as { manuallyClosing?: unknown }).manuallyClosing === true
 }
@@ -65,7 +64,7 @@ function sendsAgain({ isCluster, options }: RedisClient): boolean {
   return isCluster === true || options?.autoResendUnfulfilledCommands !== false
 }
 
-/** How to make the connection; null where the client cannot be duplicated. */
+/** Returns how to make the connection; null if the client has no `duplicate()`. */
 function duplicateOf(client: RedisClient): (() => RedisClient) | null {
   if (typeof client.duplicate !== 'function') return null
   if (!client.isCluster) {
@@ -74,6 +73,6 @@ function duplicateOf(client: RedisClient): (() => RedisClient) | null {
   }
   const { duplicate } = client as { duplicate(nodes: readonly [], override: object): RedisClient }
   const redisOptions = { ...client.options?.redisOptions, autoResendUnfulfilledCommands: false }
-  // It is the Cluster that sends again where a node has gone.
+  // If a node is gone, the Cluster client itself resends, unless this is 0.
   return () => duplicate.call(client, [], { redisOptions, retryDelayOnFailover: 0 })
 }

@@ -5,13 +5,13 @@ import { readMeter } from '../../core/limits/rate-limit.ts'
 import type { LimitAnswer, LimitRequest } from '../../core/limits/rate-limiter.ts'
 import { refusedAnswer } from '../limit-answers.ts'
 
-/** Refusals that are still true, so that a flood on an exhausted key does not reach the server. */
+/** Refusals that still hold, so that a flood of calls with an exhausted key does not reach Redis. */
 export interface Denials {
-  /** The answer to this call, where it is known to be refused; null where the server has to be asked. */
+  /** The refusal of this call, if it is known; null if Redis has to decide. */
   peekStale(request: LimitRequest): LimitAnswer | null
-  /** Keeps the meters by which a call was refused, at `serverTime`. */
+  /** Keeps the meters that refused a call at `serverTime`. */
   remember(request: LimitRequest, meters: readonly Meter[], serverTime: number): void
-  /** Forgets what is known of a lineage: something was changed or given back. */
+  /** Forgets the refusal of a lineage after a change or a refund. */
   forget(lineageId: string): void
 }
 
@@ -26,7 +26,7 @@ interface Denial {
 
 const NO_DENIALS: Denials = Object.freeze({ peekStale: () => null, remember: () => {}, forget: () => {} })
 
-/** Holds refusals in memory for a bounded time. It never admits: where it cannot refuse, it says nothing. */
+/** Keeps refusals in memory for a bounded time. It never admits a call. */
 export function createDenials(
   options: { readonly maxEntries: number; readonly maxAgeMs: number } | false,
   clock: Clock,

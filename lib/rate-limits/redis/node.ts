@@ -6,32 +6,30 @@ import { isQueueing } from '../../redis/renew-connection.ts'
 import type { RedisClient } from './client.ts'
 import type { RedisConnection } from './connection.ts'
 
-/** One server that answers calls: what is known of its clock, and whether it is worth asking. */
+/** A Redis server: what is known of its clock, and whether to ask it. */
 export interface RedisNode {
-  /**
-   * The time by its clock that has surely not passed when it is `at` here. Null before it has answered once.
-   */
+  /** A time that the server's clock has certainly not passed when it is `at` here; null before its first reply. */
   toServerTime(at: number): number | null
-  /** Takes note of an answer: between `sentAt` and `receivedAt` its clock read `serverTime`. */
+  /** Notes a reply: at some moment between `sentAt` and `receivedAt`, the server's clock showed `serverTime`. */
   answered(sentAt: number, receivedAt: number, serverTime: number): void
-  /** Takes note that it failed, or was silent. */
+  /** Notes an error or a timeout. */
   failed(error: unknown): void
-  /** Whether to ask it now. While it keeps failing, a single call every now and then finds out whether that is over. */
+  /** Whether to ask it now. While it keeps failing, only an occasional call tests whether it answers again. */
   isWorthAsking(): boolean
-  /** Why it failed last. */
+  /** Its last error. */
   readonly lastError: unknown
 }
 
-/** A share of failures among calls at which a server is no longer asked. */
+/** The share of failed calls from which a server is suspended. */
 const MAX_FAILURES = 0.5
 const MIN_CALLS = 20
 const COUNTED_MS = 10_000
-/** How long between two calls that find out whether it answers again. */
+/** How long to wait between two calls that test a suspended server. */
 const PAUSE_MS = 500
-/** Nodes of a Cluster that are remembered, the latest asked. They get new addresses again and again. */
+/** How many nodes of a Cluster to remember. Nodes may get new addresses again and again. */
 const MAX_NODES = 1_000
 
-/** The nodes behind a connection, each made when it is first needed. */
+/** Returns a function that finds the node for a key. */
 export function createRedisNodes(
   connection: RedisConnection,
   clock: Clock,
@@ -54,7 +52,7 @@ export function createRedisNodes(
   }
 }
 
-/** In a Cluster every primary has a clock, and troubles, of its own. */
+/** In a Cluster, each primary has its own clock and fails on its own. */
 function nodeName(client: RedisClient, key: string): string {
   const slot = keySlot(key)
   return client.slots?.[slot]?.[0] ?? String(slot)
@@ -115,9 +113,8 @@ function createRedisNode(
 }
 
 /**
- * How far a server's clock is ahead, as an interval that every answer narrows: it was read between sending and
- * receiving. An answer that contradicts the interval shows that a clock was set, or that another server answers now:
- * then only that answer counts.
+ * How far a server's clock is ahead, as an interval. The server read its clock between sending and receiving, so each reply narrows the
+ * interval. A reply outside the interval means that a clock was set, or that another server answers: then only that reply counts.
  */
 function createOffset() {
   let least = -Infinity
@@ -127,7 +124,7 @@ function createOffset() {
     toServerTime: (at: number) => (least === -Infinity ? null : at + least),
     learn(sentAt: number, receivedAt: number, serverTime: number): void {
       const low = serverTime - receivedAt
-      // The server cuts off what is less than a millisecond.
+      // The server rounds down to whole milliseconds.
       const high = serverTime + 1 - sentAt
       if (low > most || high < least) {
         least = low

@@ -1,29 +1,29 @@
 import { BUCKET_SLACK, MAX_BUCKET_SLACK, MAX_LIFETIME_MS, MAX_METERS } from '../../core/limits/rate-limit.ts'
 import { createScript } from '../../redis/run-script.ts'
 
-/** What a script answers, first of all; its time comes next. */
+/** The first part of a script's reply. The server's time is the second. */
 export const CODE = Object.freeze({ refused: 0, admitted: 1, stale: 2, late: 3, otherPeriod: 4 })
 
-/** From so many fields on, a hash is looked through for what has ended: when it has to live longer, and where versions rise. */
+/** A hash with more fields than this is searched for ended ones when its lifetime is extended, or versions rise. */
 const TIDY_FROM = 16
-/** With so many fields, that happens also where a limit is counted that was not before. */
+/** A hash that would get more fields than this is also searched when a call adds a meter. */
 const TIDY_TO_OPEN = 64
 
-/** Longer than any call is waited for. */
+/** Longer than any deadline. */
 const REFUND_ID_MS = 120_000
 
 /**
- * What every script begins with. One hash holds all of a lineage:
+ * The beginning of every script. One hash holds everything of a lineage:
  *
- * - `x`: the moment until which it was told to live, in text
- * - `v<keyId>`: a version, and when it was written
- * - `xw…`, `xb…`, `xc…`: a meter of a window, bucket or calendar limit: units used, since when, and when it ends
+ * - `x`: the time at which the hash expires, as text
+ * - `v<keyId>`: a version, and the time it was written
+ * - `xw…`, `xb…`, `xc…`: a meter of a window, bucket or calendar limit: used units, when it began, when it ends
  *
- * Numbers are doubles of fixed order, so that a value survives exactly; whatever else is found there is an error, never
- * a number. Times are those of Redis, in milliseconds.
+ * Numbers are packed as little-endian doubles, which keeps them exact. Any other content is an error, never read as a number. Times are
+ * in milliseconds, by Redis's clock.
  *
- * Processes of 0.2 share `x` and the versions. Their meters (`w…`, `b…`, `c…`) and their quota (`q`) mean something else: they
- * are never read, and last as long as the hash. They in turn leave alone whatever begins with `x`.
+ * Processes of release 0.2 share `x` and the versions. Their meters (`w…`, `b…`, `c…`) and quota (`q`) have other meanings: these scripts
+ * never read them, and they last as long as the hash. Release 0.2 in turn ignores fields that begin with `x`.
  */
 const PRELUDE = `
 local call, pack, tonumber, max, min, ceil = redis.call, struct.pack, tonumber, math.max, math.min, math.ceil
@@ -40,7 +40,7 @@ end
 const VERSION = `16, '<dd'`
 const METER = `24, '<ddd'`
 
-/** Whether the hash was told to live for too short, to do so for `keep` milliseconds. `x` is the field of that name. */
+/** Sets `extended`: whether the hash expires before `keep` milliseconds have passed. `x` is the field of that name. */
 const LIFETIME = `
 local till = x and tonumber(x) or x and -1 or 0
 if not (till >= 0 and till <= most) then read('', ${VERSION}) end
@@ -48,8 +48,7 @@ local extended = till < now + keep
 `
 
 /**
- * Drops what has ended, and nothing else: meters, and versions that were written so long ago that nobody holds an older
- * record. Leaves the number of meters that run on in `running`.
+ * Drops ended meters, and versions so old that no cache holds an older record. Sets `running` to the number of running meters.
  */
 const TIDY = `
   local all, gone = call('HGETALL', key), {}
@@ -68,7 +67,7 @@ const TIDY = `
   for i = 1, #gone, 1000 do call('HDEL', key, unpack(gone, i, min(i + 999, #gone))) end
 `
 
-/** Writes the `n` words of the command `w`, which begins with HSET and the key, and how long the hash is to live. */
+/** Runs the command `w`, which has `n` words and begins with HSET and the key. Extends the lifetime of the hash. */
 const WRITE = `
 if extended then
   -- Twice as long as it must, so that not every call extends it.
@@ -79,12 +78,12 @@ if extended then call('PEXPIRE', key, 2 * keep) end
 `
 
 /**
- * Version and limits, all or nothing. It writes nothing once its caller has given up, and to no meter where it refuses or
- * only looks. The meters it returns are those after the charge where it admits, and those before it where it refuses.
+ * Checks the version and all limits, and charges all of them or none. It writes nothing after the caller has given up, and changes no
+ * meter when it refuses or the cost is 0. It returns the meters after the charge if it admits, and before it if it refuses.
  *
- * It runs with every request, and is written for speed: it makes no function and no table that it can do without, and
- * numbers come several to an argument, since every argument costs the client more than it costs to read them here. What an
- * admission writes is put together while the limits are read, and left where one of them refuses.
+ * It runs with every request and is written for speed. It creates no function and no table that it can avoid. One argument holds several
+ * numbers, because an argument costs the client more than parsing costs here. It prepares the write while it reads the limits, and
+ * discards it if one of them refuses.
  *
  * ARGV: `deadline cost version fresh retain` (fresh: 1 or 0; retain: milliseconds for the version to live), the version
  * field, then for each limit its field and `capacity a b` (window: its length and 0, bucket: limit and length, calendar:
@@ -193,7 +192,7 @@ return out
 `
 
 /**
- * Raises versions, where they are lower.
+ * Raises versions that are lower.
  *
  * ARGV: milliseconds to keep the hash, then for each key: version field, version.
  */
@@ -214,8 +213,8 @@ return { ${CODE.admitted}, now }
 `
 
 /**
- * Gives back what a call has spent, as far as it still counts. It does so once, however often it arrives: its id lives longer
- * than any deadline, under a key that has the hash tag of the hash.
+ * Gives back the units of a call, as far as they still count. It does so once, even if it is sent twice: its id is kept for longer than
+ * any deadline, under a key in the same slot as the hash.
  *
  * ARGV: deadline, id, cost, when it was charged, then the limits as above.
  */
@@ -252,7 +251,7 @@ export const CHECK = createScript(CHECK_SOURCE)
 export const RAISE = createScript(RAISE_SOURCE)
 export const REFUND = createScript(REFUND_SOURCE)
 
-/** How Lua tells the kinds of field apart: by the first byte of their name. */
+/** Lua tells kinds of fields apart by the bytes of their names. */
 function byte(letter: string): number {
   return letter.charCodeAt(0)
 }

@@ -14,36 +14,41 @@ import {
   SETTLE,
 } from './scripts.ts'
 
-/** A record or a pointer that is to be written. */
+/** A record or a pointer to write. */
 export interface Entry {
   readonly key: string
-  /** What must not hold the same id. */
+  /** The key that must not hold the same id. */
   readonly rival: string
   /** A record whose id is its lookup, any other record, or a pointer from an id to a lookup. */
   readonly kind: 'n' | 'f' | 'p'
   readonly stamp: string
-  /** Each name before its value. */
+  /** Each name, followed by its value. */
   readonly fields: readonly string[]
 }
 
-/** `gone` is a batch that is not to be, or whose entries are all plain. */
+export interface Batch {
+  readonly entries: readonly Entry[]
+  /** Keys written since `since` that replicas must have first. A record without an index entry would escape a revocation of all keys. */
+  readonly confirmed: readonly string[]
+  readonly since: number
+}
+
+/** A batch is `gone` when it was aborted, or when all its entries are final. */
 export type BatchState = 'open' | 'committed' | 'gone'
 
 export interface RedisBatches {
   /**
-   * Writes all entries, or none. What is in one place is written by one script. Otherwise each place takes them as pending
-   * under a token; one key decides for all of them; then they are made plain, by whoever sees that they are not. What was
-   * written under the keys `confirmed`, from the time `since` on, has to be safe before: a record that no index lists would
-   * escape whoever revokes all keys of an owner.
+   * Writes all entries, or none. If they are in one place, one script writes them. Otherwise each place holds its entries as pending,
+   * under a token. A single key then commits the batch, and whoever finds a pending entry of a committed batch makes it final.
    *
    * @throws LatchkeyError `duplicate_key`
    */
-  write(entries: readonly Entry[], confirmed: readonly string[], since: number): Promise<void>
-  /** Completes the batch if it is committed. One that is `gone` never will be: entries that still wait for it do not exist. */
+  write(batch: Batch): Promise<void>
+  /** Completes the batch if it is committed. Pending entries of a batch that is `gone` do not exist. */
   resolve(token: string): Promise<BatchState>
 }
 
-/** How long a batch whose writer is silent stands in the way of others. */
+/** How long a batch blocks others after its writer has gone silent. */
 export const OPEN_MS = 3_000
 const POLL_MS = 10
 
@@ -55,120 +60,114 @@ export interface BatchParts {
   free(key: string): Promise<boolean>
 }
 
-export function createRedisBatches({ calls, layout, openMs, free }: BatchParts): RedisBatches {
-  async function write(
-    entries: readonly Entry[],
-    confirmed: readonly string[],
-    since: number,
-  ): Promise<void> {
-    const places = calls.byPlace(entries, ({ key }) => key)
-    if (places.length > 1) {
-      if (await writeTogether(places, entries, confirmed, since, false)) return
-      // Others stand in the way, who may wait for us: in one order for everybody, nobody waits for ever.
-      await writeTogether(places, entries, confirmed, since, true)
-    } else if (places[0]) {
-      // One server has both in one order; in a Cluster they may be on two.
-      if (calls.isCluster) await calls.confirm(confirmed, since)
-      await claim(places[0], '', true)
-    }
+export function createRedisBatches(parts: BatchParts): RedisBatches {
+  return {
+    write: (batch) => write(parts, batch),
+    resolve: (token) => resolve(parts, token),
   }
+}
 
-  /** False if another's batch stands in the way and is not to be waited for. */
-  async function writeTogether(
-    places: readonly Entry[][],
-    entries: readonly Entry[],
-    confirmed: readonly string[],
-    since: number,
-    isInOrder: boolean,
-  ): Promise<boolean> {
-    const token = randomBase62(22)
-    const batch = layout.batch(token)
-    const keys = entries.map(({ key }) => key)
-    await calls.run(OPEN_BATCH, [batch], [openMs + entries.length])
-    try {
-      if (isInOrder) for (const place of places) await claim(place, token, true)
-      else {
-        const claims = await Promise.allSettled(places.map((place) => claim(place, token, false)))
-        const failure = claims.find(({ status }) => status === 'rejected')
-        if (failure) throw (failure as PromiseRejectedResult).reason
-        if (claims.some((one) => one.status === 'fulfilled' && !one.value)) {
-          await abort(token, keys)
-          return false
-        }
-      }
-      await calls.confirm([...keys, ...confirmed, batch], since)
-    } catch (error) {
-      await abort(token, keys)
-      throw error
+async function write(parts: BatchParts, batch: Batch): Promise<void> {
+  const { calls } = parts
+  const places = calls.byPlace(batch.entries, ({ key }) => key)
+  if (places.length > 1) {
+    if (await writeTogether(parts, batch, places, false)) return
+    // Another batch is in the way, and may be waiting for this one. If all claim in one order, nobody waits forever.
+    await writeTogether(parts, batch, places, true)
+  } else if (places[0]) {
+    // One server replicates index entries and records in order. In a Cluster they may be on two servers.
+    if (calls.isCluster) await calls.confirm(batch.confirmed, batch.since)
+    await claim(parts, places[0], '', true)
+  }
+}
+
+/** Returns false if another batch is in the way, unless `isInOrder`: then it waits for that. */
+async function writeTogether(
+  parts: BatchParts,
+  { entries, confirmed, since }: Batch,
+  places: readonly Entry[][],
+  isInOrder: boolean,
+): Promise<boolean> {
+  const { calls, layout, openMs } = parts
+  const token = randomBase62(22)
+  const batch = layout.batch(token)
+  const keys = entries.map(({ key }) => key)
+  await calls.run(OPEN_BATCH, [batch], [openMs + entries.length])
+  try {
+    if (!(await claimAll(parts, places, token, isInOrder))) {
+      await abort(parts, token, keys)
+      return false
     }
-    const decidedAt = performance.now()
-    const [isCommitted] = await calls.run(COMMIT_BATCH, [batch], [JSON.stringify(keys)])
-    if (Number(isCommitted) !== 1) {
-      await drop(token, keys)
-      throw new LatchkeyError('unavailable', 'Redis took too long to add the keys: none was added')
-    }
-    await complete(token, keys, decidedAt)
+    await calls.confirm([...keys, ...confirmed, batch], since)
+  } catch (error) {
+    await abort(parts, token, keys)
+    throw error
+  }
+  const decidedAt = performance.now()
+  const [isCommitted] = await calls.run(COMMIT_BATCH, [batch], [JSON.stringify(keys)])
+  if (Number(isCommitted) !== 1) {
+    await drop(parts, token, keys)
+    throw new LatchkeyError('unavailable', 'Redis took too long to add the keys: none was added')
+  }
+  await complete(parts, token, keys, decidedAt)
+  return true
+}
+
+async function claimAll(
+  parts: BatchParts,
+  places: readonly Entry[][],
+  token: string,
+  isInOrder: boolean,
+): Promise<boolean> {
+  if (isInOrder) {
+    for (const place of places) await claim(parts, place, token, true)
     return true
   }
+  // Every claim must have ended before the batch may be aborted.
+  const claims = await Promise.allSettled(places.map((place) => claim(parts, place, token, false)))
+  for (const one of claims) if (one.status === 'rejected') throw one.reason
+  return claims.every((one) => one.status === 'fulfilled' && one.value)
+}
 
-  /** Writes the entries of one place; false if another's batch stands in the way and is not to be waited for. */
-  async function claim(place: readonly Entry[], token: string, mayWait: boolean): Promise<boolean> {
-    const keys = place.flatMap(({ key, rival }) => [key, rival])
-    const words = place.flatMap(({ kind, stamp, fields }) => [kind, stamp, fields.length, ...fields])
-    const dead = new Set<string>()
-    const giveUpAt = performance.now() + 3 * openMs
-    for (;;) {
-      const reply = await calls.run(CLAIM, keys, [token, dead.size, ...dead, ...words])
-      const [outcome, holder, number] = reply as [string, string, unknown]
-      if (outcome === 'claimed') return true
-      if (performance.now() > giveUpAt) {
-        throw new LatchkeyError('unavailable', 'Other callers keep adding the same keys')
-      }
-      if (holder === '') {
-        if (await free(keys[Number(number) - 1] as string)) continue
-        throw new LatchkeyError('duplicate_key')
-      }
-      const state = await resolve(holder)
-      if (state === 'gone') dead.add(holder)
-      if (state !== 'open') continue
-      if (!mayWait) return false
-      await setTimeout(POLL_MS)
+/** Writes the entries of one place. Returns false if another batch is in the way, unless it may wait for that. */
+async function claim(
+  parts: BatchParts,
+  place: readonly Entry[],
+  token: string,
+  mayWait: boolean,
+): Promise<boolean> {
+  const { calls, openMs, free } = parts
+  const keys = place.flatMap(({ key, rival }) => [key, rival])
+  const words = place.flatMap(({ kind, stamp, fields }) => [kind, stamp, fields.length, ...fields])
+  const dead = new Set<string>()
+  const giveUpAt = performance.now() + 3 * openMs
+  for (;;) {
+    const reply = await calls.run(CLAIM, keys, [token, dead.size, ...dead, ...words])
+    const [outcome, holder, number] = reply as [string, string, unknown]
+    if (outcome === 'claimed') return true
+    if (performance.now() > giveUpAt) {
+      throw new LatchkeyError('unavailable', 'Other callers keep adding the same keys')
     }
-  }
-
-  async function resolve(token: string): Promise<BatchState> {
-    const since = performance.now()
-    const [state] = await calls.run(READ_BATCH, [layout.batch(token)])
-    if (state === null || state === undefined) return 'gone'
-    if (state === 'open') return 'open'
-    await complete(token, readKeys(state), since)
-    return 'committed'
-  }
-
-  /** The decision goes last: until every entry is plain, on replicas too, they are asked about it. */
-  async function complete(token: string, keys: readonly string[], since: number): Promise<void> {
-    const batch = layout.batch(token)
-    await calls.confirm([batch], since)
-    await Promise.all(calls.byPlace(keys, (key) => key).map((place) => calls.run(SETTLE, place, [token])))
-    await calls.confirm(keys, since)
-    await calls.run(END_BATCH, [batch])
-  }
-
-  /** As far as it can be done: a batch that nobody commits in time is not to be, whatever remains of it. */
-  async function abort(token: string, keys: readonly string[]): Promise<void> {
-    try {
-      await calls.run(ABORT_BATCH, [layout.batch(token)])
-      await drop(token, keys)
-    } catch {
-      // What led here is what the caller is told.
+    if (holder === '') {
+      if (await free(keys[Number(number) - 1] as string)) continue
+      throw new LatchkeyError('duplicate_key')
     }
+    const state = await resolve(parts, holder)
+    if (state === 'gone') dead.add(holder)
+    if (state !== 'open') continue
+    if (!mayWait) return false
+    await setTimeout(POLL_MS)
   }
+}
 
-  async function drop(token: string, keys: readonly string[]): Promise<void> {
-    await Promise.all(calls.byPlace(keys, (key) => key).map((place) => calls.run(DROP, place, [token])))
-  }
-
-  return { write, resolve }
+async function resolve(parts: BatchParts, token: string): Promise<BatchState> {
+  const { calls, layout } = parts
+  const since = performance.now()
+  const [state] = await calls.run(READ_BATCH, [layout.batch(token)])
+  if (state === null || state === undefined) return 'gone'
+  if (state === 'open') return 'open'
+  await complete(parts, token, readKeys(state), since)
+  return 'committed'
 }
 
 function readKeys(state: unknown): string[] {
@@ -176,7 +175,35 @@ function readKeys(state: unknown): string[] {
     const keys: unknown = JSON.parse(String(state))
     if (Array.isArray(keys) && keys.every((key) => typeof key === 'string')) return keys
   } catch {
-    // It is none of ours, as below.
+    // Not JSON: malformed, as below.
   }
   throw new LatchkeyError('malformed_record', 'Redis holds a batch of the store that is malformed')
+}
+
+/** Removes the decision last: pending entries, on replicas too, depend on it until all are final. */
+async function complete(
+  { calls, layout }: BatchParts,
+  token: string,
+  keys: readonly string[],
+  since: number,
+): Promise<void> {
+  const batch = layout.batch(token)
+  await calls.confirm([batch], since)
+  await Promise.all(calls.byPlace(keys, (key) => key).map((place) => calls.run(SETTLE, place, [token])))
+  await calls.confirm(keys, since)
+  await calls.run(END_BATCH, [batch])
+}
+
+/** Never fails. What it cannot remove stays pending, and its batch expires uncommitted. */
+async function abort(parts: BatchParts, token: string, keys: readonly string[]): Promise<void> {
+  try {
+    await parts.calls.run(ABORT_BATCH, [parts.layout.batch(token)])
+    await drop(parts, token, keys)
+  } catch {
+    // The caller reports the error that led here.
+  }
+}
+
+async function drop({ calls }: BatchParts, token: string, keys: readonly string[]): Promise<void> {
+  await Promise.all(calls.byPlace(keys, (key) => key).map((place) => calls.run(DROP, place, [token])))
 }

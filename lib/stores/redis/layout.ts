@@ -1,19 +1,19 @@
 import type { KeyPosition, ListPage } from '../../core/keys/key-store.ts'
 import type { Owner } from '../../core/keys/record.ts'
 
-/** How everything of the store is called in Redis. What is between braces decides in a Cluster where it is. */
+/** The names of the store's keys in Redis. In a Cluster, the text in braces decides which server holds a key. */
 export type RedisLayout = ReturnType<typeof createRedisLayout>
 
 export function createRedisLayout(keyPrefix: string) {
   const nameOf = (kind: string, text: string) => `${keyPrefix}:${kind}:{${escapeText(text)}}`
   return {
     record: (lookup: string) => nameOf('k', lookup),
-    /** Leads from the id to the lookup, where these are not the same. */
+    /** Leads from the id to the lookup, if they differ. */
     pointer: (id: string) => nameOf('i', id),
     isPointer: (key: string) => key.startsWith(`${keyPrefix}:i:`),
-    /** Of a lineage; beside its index. */
+    /** The quota of a lineage, on the same server as the lineage's index. */
     quota: (lineageId: string) => nameOf('q', lineageId),
-    /** That a swap of the quota was made. */
+    /** Exists for a while after a swap of the quota. */
     swap: (lineageId: string, token: string) => `${nameOf('s', lineageId)}${token}`,
     batch: (token: string) => nameOf('b', token),
     agreement: (name: string) => nameOf('a', name),
@@ -27,16 +27,16 @@ export function createRedisLayout(keyPrefix: string) {
   }
 }
 
-/** Ends each part of a member. It comes before all that an id can hold: there a zero is followed by a greater character. */
+/** Ends each part of a member. It sorts before anything in an id, where `AFTER` replaces a zero. */
 const END = '\0\u0001'
-const BEHIND = '\0\u0002'
+const AFTER = '\0\u0002'
 
-/** A member of an index, which sorts by creation, then by id; `stamp` tells it from others about the same record. */
+/** A member of an index. Members sort by creation, then by id. `stamp` tells apart members with the same lookup. */
 export function indexMember(position: KeyPosition, lookup: string, stamp: string): string {
   return `${sortKey(position)}${END}${escapeText(lookup)}${END}${stamp}`
 }
 
-/** What a member is about. Null if it is none of ours. */
+/** The lookup and stamp of a member; null if the store did not write it. */
 export function readIndexMember(member: string): { readonly lookup: string; readonly stamp: string } | null {
   const [, lookup, stamp] = member.split(END)
   if (lookup === undefined || stamp === undefined) return null
@@ -46,29 +46,29 @@ export function readIndexMember(member: string): { readonly lookup: string; read
   return { lookup: text, stamp }
 }
 
-/** Where a range begins that holds what comes behind the position, in the order of the listing; without one, all. */
-export function behind(position: KeyPosition | undefined, order: ListPage['order']): string {
+/** Where a listing begins: right after the position or, without one, at the start. */
+export function rangeStart(position: KeyPosition | undefined, order: ListPage['order']): string {
   if (order === 'newest') return position ? `(${sortKey(position)}${END}` : '+'
-  return position ? `[${sortKey(position)}${BEHIND}` : '-'
+  return position ? `[${sortKey(position)}${AFTER}` : '-'
 }
 
 const MAX_TIME = 8_640_000_000_000_000
 
 function sortKey({ createdAt, id }: KeyPosition): string {
   const time = createdAt.getTime()
-  // Both together are more than a number can count.
+  // Times before and after 1970 together exceed the safe integers.
   const [era, ms] = time < 0 ? ['0', MAX_TIME + time] : ['1', time]
   return (
-    era + String(ms).padStart(16, '0') + id.replaceAll('\0', BEHIND).replace(/\p{Surrogate}/gu, sortSurrogate)
+    era + String(ms).padStart(16, '0') + id.replaceAll('\0', AFTER).replace(/\p{Surrogate}/gu, sortSurrogate)
   )
 }
 
-/** A surrogate that stands alone cannot be written as UTF-8. It sorts between what comes before all of them and after. */
+/** UTF-8 cannot encode a lone surrogate. Its replacement sorts after \ud7ff and before \ue000. */
 function sortSurrogate(surrogate: string): string {
   return `\ud7ff\u{10ffff}${hex(surrogate)}`
 }
 
-/** The text without braces and what UTF-8 does not have; never empty, since empty braces say nothing. */
+/** The text with its braces, zeros and lone surrogates escaped. Never empty: a Cluster ignores empty braces. */
 function escapeText(text: string): string {
   return text === '' ? '%' : text.replace(/[{}%\0\p{Surrogate}]/gu, (character) => `%${hex(character)}`)
 }
@@ -79,7 +79,7 @@ function hex(character: string): string {
 
 const STAMP_TIME_LENGTH = 9
 
-/** What tells one writing of a record, or of its name, from every other; it begins with when that was, by a server's clock. */
+/** Identifies one insertion of a record, or one change of its name. Begins with the time of it, by a server's clock. */
 export function createStamp(now: number, random: string): string {
   return now.toString(36).padStart(STAMP_TIME_LENGTH, '0') + random
 }

@@ -4,21 +4,22 @@ import type { RedisCalls } from './calls.ts'
 import type { Listing } from './indexes.ts'
 import { READ_INDEXES } from './scripts.ts'
 
-/** Where to begin and in which order, about how many entries are wanted, and how many to read of each index at most. */
 export interface IndexRange {
   readonly from: string
   readonly order: ListPage['order']
+  /** About how many entries to return. */
   readonly size: number
+  /** How many entries to read from each index at most. */
   readonly each: number
 }
 
-/** Entries in the order of a listing, and where to go on; null at the end. */
+/** Entries in the order of a listing, and where the next range begins; null at the end. */
 export interface IndexPart {
   readonly entries: readonly Listing[]
   readonly next: string | null
 }
 
-/** Reads several indexes as if they were one. No entry of theirs is left out between `from` and the last that is answered. */
+/** Reads several indexes as if they were one. It leaves out no entry between `from` and the last entry it returns. */
 export async function readIndexes(
   calls: RedisCalls,
   keys: readonly string[],
@@ -29,7 +30,7 @@ export async function readIndexes(
   const inOrder = (entries: readonly Listing[]) => entries.toSorted(compare)
   const command = isNewest ? 'ZREVRANGEBYLEX' : 'ZRANGEBYLEX'
   const read = await readEach(calls, command, keys, from, isNewest ? '-' : '+', each)
-  // What an index has after its last entry here is not known, so nothing after the first of these is answered.
+  // Of an index that was not read to its end, the entries after the last one read are unknown. So stop at the first such last entry.
   const lastRead = inOrder(read.flatMap((entries) => (entries.length < each ? [] : entries.slice(-1))))
   const [horizon] = lastRead
   const known = inOrder(read.flat()).filter((entry) => !horizon || compare(entry, horizon) <= 0)
@@ -38,8 +39,8 @@ export async function readIndexes(
   if (!last) return { entries, next: null }
   const next = horizon || known.length > size ? `(${last.member}` : null
   if (calls.byPlace(keys, asKey).length === 1) return { entries, next }
-  // In a Cluster, a key may be added to one index after its end was read, and a later key to another before that is read: the
-  // later one alone would move a cursor past the earlier. So what has ended is read once more, up to the last entry.
+  // A Cluster reads indexes at different times. A key may be added to one index after it was read, and then a later key to another
+  // index before that is read. The later key alone would move a cursor past the earlier one. So read the finished indexes once more.
   const goesOn = new Set(lastRead.map(({ key }) => key))
   const ended = keys.filter((key) => !goesOn.has(key))
   const again = await readEach(calls, command, ended, from, `[${last.member}`, ALL)
@@ -48,7 +49,7 @@ export async function readIndexes(
 
 const ALL = -1
 
-/** Those of one place by one script, so that no key comes between them. */
+/** Reads the indexes of one place in one script, so that no key is added in between. */
 async function readEach(
   calls: RedisCalls,
   command: 'ZRANGEBYLEX' | 'ZREVRANGEBYLEX',

@@ -7,17 +7,17 @@ import { isDate } from '../../internal/any-realm.ts'
 export interface StoredRecord {
   readonly stamp: string
   readonly nameStamp: string
-  /** The batch whose decision it waits for. */
+  /** The batch that it is pending for; null if it is final. */
   readonly batch: string | null
-  /** What is still to be done to the quota of its lineage, as it is written. */
+  /** A change of the lineage's quota that is still to be made, as text. */
   readonly intent: string | null
-  /** The last use as it is written. */
+  /** The time of the last use, as text; empty if it was never used. */
   readonly lastUse: string
   /** The record, without the quota of its lineage. */
   readonly record: KeyRecord
 }
 
-/** What a record asks to be done to the quota of its lineage, once. */
+/** A change of the lineage's quota that a record intends: to be made once. */
 export type QuotaIntent = { readonly version: number } & (
   | { readonly join: QuotaRecord }
   | { readonly set: Quota | null; readonly at: Date }
@@ -26,11 +26,11 @@ export type QuotaIntent = { readonly version: number } & (
 /** The quota of a lineage as Redis holds it. */
 export interface StoredQuota {
   readonly text: string | null
-  /** It stays there for its epoch. */
+  /** A removed quota stays, for its epoch. */
   readonly isRemoved: boolean
 }
 
-/** The fields of a record, each behind its name; without stamp. */
+/** The fields of a record, each name followed by its value; without the stamp. */
 export function toFields(record: KeyRecord, nameStamp: string): string[] {
   const { id, lookup, version, digest, usageCount, lastUsedAt, lastUsedIp, quota } = record
   const fields = ['r', toJson(record), 'v', String(version), 'd', JSON.stringify(digest), 'n', nameStamp]
@@ -41,7 +41,7 @@ export function toFields(record: KeyRecord, nameStamp: string): string[] {
   return fields
 }
 
-/** What only changes raise, as JSON. Dates are milliseconds. */
+/** The parts of a record that only `update` changes, as JSON. Dates are milliseconds. */
 export function toJson(record: KeyRecord): string {
   const {
     id,
@@ -150,7 +150,7 @@ export function toStoredQuota(text: unknown, removed: unknown): StoredQuota {
   return { text: typeof text === 'string' ? text : null, isRemoved: typeof removed === 'string' }
 }
 
-/** Whatever its lineage has now, or had before it was removed. @throws LatchkeyError `malformed_record` */
+/** The quota, even if it was removed; null if the lineage never had one. @throws LatchkeyError `malformed_record` */
 export function fromQuotaText(text: string | null): QuotaRecord | null {
   return text === null ? null : toQuotaRecord(parse(text))
 }
@@ -171,7 +171,7 @@ function toQuotaRecord(value: unknown): QuotaRecord {
   return { remaining, epoch, allotted, refill, nextRefillAt: toDate(nextRefillAt) } as QuotaRecord
 }
 
-/** The fields that HGETALL answers. */
+/** The fields in a reply to HGETALL. */
 function toMap(reply: unknown): ReadonlyMap<string, string> {
   if (!Array.isArray(reply)) malformed()
   const fields = new Map<string, string>()

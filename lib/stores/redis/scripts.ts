@@ -1,27 +1,27 @@
 import { createScript, type Script } from '../../redis/run-script.ts'
 
-/** A script, and the digest by which a server knows it. */
+/** A script, and whether it writes. */
 export interface StoreScript extends Script {
   readonly writes: boolean
 }
 
 /**
- * Every script answers an array that begins with the time of the server and, if it writes, with how many replicas are
- * connected and the name of the server's history, as `2 8371b4fb…`: a failover begins another. It is empty where that may
- * not be asked, and for a script that only reads.
+ * Every script returns an array. First comes the server's time. Next, if the script writes, come the number of connected replicas and
+ * the name of the server's history, as in `2 8371b4fb…`: a failover begins a new history. That text is empty if the user may not run
+ * INFO, and for a script that only reads.
  *
- * What a record is made of, in a hash of its own:
+ * A record is a hash:
  *
  * - `r` the record as JSON, without what follows; `v` its version; `d` the digest, as JSON
- * - `c` how often it was used, `t` when last, in milliseconds, `a` from where, as JSON
- * - `s` the stamp of its insertion, which no other record has; `n` the stamp of its entry in the index of names
- * - `o` is there where its id is its lookup, so that no pointer leads to it
- * - `m` the token of the last change, by which one that is sent twice knows itself
- * - `q` what is still to be done to the quota of its lineage
- * - `b` the batch that it waits for: such a record exists once that is committed, and not before
+ * - `c` how often it was used, `t` the time of the last use in milliseconds, `a` its address, as JSON
+ * - `s` the stamp of its insertion, unique to the record; `n` the stamp of its entry in the index of names
+ * - `o` exists if its id is its lookup, so that no pointer leads to it
+ * - `m` the token of the last change, to recognise a change that is sent twice
+ * - `q` a change of the lineage's quota that is still to be made
+ * - `b` the batch that it is pending for: the record exists once the batch is committed
  *
- * A pointer from an id to its lookup has `l`, `s` and `b`; the quota of a lineage `j` (as JSON), `u` where it was
- * removed, and for every record that has changed it the version up to which it did.
+ * A pointer from an id to its lookup has `l` (the lookup), `s` and `b`. The quota of a lineage has `j` (as JSON), `u` if it was removed,
+ * and, for each record that changed it, the version of the last such change.
  */
 const READING = `
 local call, t = redis.call, redis.call('TIME')
@@ -36,18 +36,18 @@ if known and type(info) == 'string' then
 end
 `
 
-/** KEYS: anything. */
+/** Reads the time. KEYS: any key. */
 export const CLOCK = script(`${READING}
 return { now, online }
 `)
 
-/** Writes, after all that was written before. KEYS: what is never read. */
+/** Writes something, so that WAIT covers all earlier writes. KEYS: a key that nobody reads. */
 export const TOUCH = script(`${WRITING}
 call('SET', KEYS[1], '1', 'PX', 1)
 return { now, online }
 `)
 
-/** KEYS: record, pointer, quota for each. ARGV: for each `i` to look by id, `l` by lookup. */
+/** KEYS: for each entry its record, pointer and quota. ARGV: for each, `i` to find it by id, `l` by lookup. */
 export const READ = script(`${READING}
 local found = {}
 for i = 1, #ARGV do
@@ -65,26 +65,26 @@ end
 return { now, online, found }
 `)
 
-/** KEYS: indexes. ARGV: for each what to add to it. */
+/** KEYS: indexes. ARGV: for each, the member to add. */
 export const ADD_TO_INDEXES = script(`${WRITING}
 for i = 1, #KEYS do call('ZADD', KEYS[i], 0, ARGV[i]) end
 return { now, online }
 `)
 
-/** KEYS: indexes. ARGV: for each what to remove from it. */
+/** KEYS: indexes. ARGV: for each, the member to remove. */
 export const REMOVE_FROM_INDEXES = script(`${WRITING}
 for i = 1, #KEYS do call('ZREM', KEYS[i], ARGV[i]) end
 return { now, online }
 `)
 
-/** KEYS: indexes. ARGV: where to begin and to end, how many of each, -1 being all, and the command that reads in the order wanted. */
+/** KEYS: indexes. ARGV: where to begin and end, how many members of each (-1 for all), and the command for the order. */
 export const READ_INDEXES = script(`${READING}
 local found = {}
 for i = 1, #KEYS do found[i] = call(ARGV[4], KEYS[i], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3]) end
 return { now, online, found }
 `)
 
-/** Removes from the index of a lineage, and with the last of it the quota. KEYS: index, quota. ARGV: what to remove. */
+/** Removes members from the index of a lineage, and with the last one the quota. KEYS: index, quota. ARGV: members. */
 export const LEAVE_LINEAGE = script(`${WRITING}
 for i = 1, #ARGV do call('ZREM', KEYS[1], ARGV[i]) end
 if call('EXISTS', KEYS[1]) == 0 then call('DEL', KEYS[2]) end
@@ -92,10 +92,10 @@ return { now, online }
 `)
 
 /**
- * Writes all of some entries, or says what is in the way of the first that cannot be written. KEYS: two for each entry; the
- * second must not hold the same id. ARGV: the batch, or empty to write for good; how many batches are known to be dead, and
- * these; then for each entry its kind (`n` a record whose id is its lookup, `f` any other, `p` a pointer), its stamp, how many
- * fields and values, and these.
+ * Writes all entries, or returns what is in the way of the first one that cannot be written. KEYS: for each entry its key and its rival,
+ * which must not hold the same id. ARGV: the batch, or empty to write final entries; the number of batches known to be dead, and their
+ * tokens; then for each entry its kind (`n` a record whose id is its lookup, `f` any other record, `p` a pointer), its stamp, the number
+ * of its field names and values, and these.
  */
 export const CLAIM = script(`${WRITING}
 local batch, dead, at = ARGV[1], {}, 3
@@ -136,7 +136,7 @@ end
 return { now, online, 'claimed' }
 `)
 
-/** Makes entries of a committed batch plain. KEYS: entries. ARGV: the batch. */
+/** Makes the entries of a committed batch final. KEYS: entries. ARGV: the batch. */
 export const SETTLE = script(`${WRITING}
 for i = 1, #KEYS do
   if call('HGET', KEYS[i], 'b') == ARGV[1] then call('HDEL', KEYS[i], 'b') end
@@ -144,7 +144,7 @@ end
 return { now, online }
 `)
 
-/** Removes entries of a batch that is not to be. KEYS: entries. ARGV: the batch. */
+/** Removes the entries of an aborted batch. KEYS: entries. ARGV: the batch. */
 export const DROP = script(`${WRITING}
 for i = 1, #KEYS do
   if call('HGET', KEYS[i], 'b') == ARGV[1] then call('DEL', KEYS[i]) end
@@ -152,39 +152,39 @@ end
 return { now, online }
 `)
 
-/** Begins a batch. KEYS: it. ARGV: milliseconds it may stay open. */
+/** Opens a batch. KEYS: the batch. ARGV: how long it may stay open, in milliseconds. */
 export const OPEN_BATCH = script(`${WRITING}
 call('SET', KEYS[1], 'open', 'PX', ARGV[1])
 return { now, online }
 `)
 
-/** Decides that a batch is to be, if it still may. KEYS: it. ARGV: its entries. */
+/** Commits a batch if it is still open. KEYS: the batch. ARGV: its entries. */
 export const COMMIT_BATCH = script(`${WRITING}
 local state = call('GET', KEYS[1])
 if state == 'open' then call('SET', KEYS[1], ARGV[1]) end
 return { now, online, (state == 'open' or state == ARGV[1]) and 1 or 0 }
 `)
 
-/** Decides that a batch is not to be, if that is open. KEYS: it. */
+/** Aborts a batch if it is still open. KEYS: the batch. */
 export const ABORT_BATCH = script(`${WRITING}
 if call('GET', KEYS[1]) == 'open' then call('DEL', KEYS[1]) end
 return { now, online }
 `)
 
-/** KEYS: a batch. */
+/** Reads the state of a batch. KEYS: the batch. */
 export const READ_BATCH = script(`${READING}
 return { now, online, call('GET', KEYS[1]) }
 `)
 
-/** Forgets a batch whose entries are all plain. KEYS: it. */
+/** Removes a batch whose entries are all final. KEYS: the batch. */
 export const END_BATCH = script(`${WRITING}
 call('DEL', KEYS[1])
 return { now, online }
 `)
 
 /**
- * KEYS: a record. ARGV: its stamp, expected and next version, token, JSON, stamp of its name, what to do to the quota, and `1`
- * where the address of its last use is to be forgotten.
+ * Replaces a record. KEYS: the record. ARGV: its stamp, expected and next version, token, JSON, stamp of its name, change of the quota,
+ * and `1` to forget the address of its last use.
  */
 export const UPDATE = script(`${WRITING}
 local stamp, version, token = unpack(call('HMGET', KEYS[1], 's', 'v', 'm'))
@@ -197,7 +197,7 @@ if ARGV[8] == '1' then call('HSET', KEYS[1], 'a', 'null') end
 return { now, online, 'updated' }
 `)
 
-/** KEYS: a record. ARGV: its stamp, expected and next digest. */
+/** Replaces a digest. KEYS: the record. ARGV: its stamp, expected and next digest. */
 export const REPLACE_DIGEST = script(`${WRITING}
 local stamp, digest = unpack(call('HMGET', KEYS[1], 's', 'd'))
 if stamp ~= ARGV[1] or digest ~= ARGV[2] then return { now, online, 0 } end
@@ -206,8 +206,8 @@ return { now, online, 1 }
 `)
 
 /**
- * KEYS: record and pointer for each. ARGV: for each the stamp, or empty where only the id is known; count, time, address.
- * Answers for each where the pointer leads, if it has to be followed.
+ * Counts uses. KEYS: for each its record and pointer. ARGV: for each its stamp, or empty if only the id is known; count, time, address.
+ * Returns for each where its pointer leads, if the use must be counted there.
  */
 export const USE = script(`${WRITING}
 local further = {}
@@ -228,7 +228,7 @@ end
 return { now, online, further }
 `)
 
-/** Removes a record if it is as it was read. KEYS: it. ARGV: stamp, version, last use. */
+/** Removes a record if it is unchanged. KEYS: the record. ARGV: its stamp, version and last use. */
 export const REMOVE = script(`${WRITING}
 local stamp, version, last = unpack(call('HMGET', KEYS[1], 's', 'v', 't'))
 if stamp ~= ARGV[1] then return { now, online, 'missing' } end
@@ -237,14 +237,14 @@ call('DEL', KEYS[1])
 return { now, online, 'removed' }
 `)
 
-/** KEYS: a pointer. ARGV: its stamp. */
+/** Removes a pointer. KEYS: the pointer. ARGV: its stamp. */
 export const REMOVE_POINTER = script(`${WRITING}
 local stamp, batch = unpack(call('HMGET', KEYS[1], 's', 'b'))
 if stamp == ARGV[1] and not batch then call('DEL', KEYS[1]) end
 return { now, online }
 `)
 
-/** KEYS: quotas. */
+/** Reads quotas. KEYS: quotas. */
 export const READ_QUOTAS = script(`${READING}
 local found = {}
 for i = 1, #KEYS do found[i] = call('HMGET', KEYS[i], 'j', 'u') end
@@ -252,8 +252,8 @@ return { now, online, found }
 `)
 
 /**
- * A client may send it again by itself after it has lost its connection: the second key says for a minute that it was done.
- * KEYS: a quota, and what no other swap names. ARGV: expected and next.
+ * Swaps a quota. A client may send it again after a lost connection: the second key remembers for a minute that it was made.
+ * KEYS: the quota, and a key unique to this swap. ARGV: expected and next quota.
  */
 export const SWAP_QUOTA = script(`${WRITING}
 if call('EXISTS', KEYS[2]) == 1 then return { now, online, 1 } end
@@ -265,8 +265,8 @@ return { now, online, 1 }
 `)
 
 /**
- * Does to a quota what a record asks for, once, and only while the lineage has records. KEYS: quota, index of the lineage.
- * ARGV: stamp of the record, version; the quota as expected, and whether removed; the same as it is to become.
+ * Makes the change of a quota that a record intends, once, and only while the lineage has records. KEYS: quota, index of the lineage.
+ * ARGV: stamp and version of the record; the expected quota and whether it is removed; the next quota and whether it is removed.
  */
 export const APPLY_TO_QUOTA = script(`${WRITING}
 if call('EXISTS', KEYS[2]) == 0 then return { now, online, 1 } end
@@ -279,14 +279,14 @@ if ARGV[6] ~= '' then call('HSET', KEYS[1], 'u', ARGV[6]) else call('HDEL', KEYS
 return { now, online, 1 }
 `)
 
-/** KEYS: a record. ARGV: its stamp, and what was done to its quota. */
+/** Clears an intent. KEYS: the record. ARGV: its stamp, and the intent that was carried out. */
 export const CLEAR_INTENT = script(`${WRITING}
 local stamp, intent = unpack(call('HMGET', KEYS[1], 's', 'q'))
 if stamp == ARGV[1] and intent == ARGV[2] then call('HDEL', KEYS[1], 'q') end
 return { now, online }
 `)
 
-/** KEYS: an agreement. ARGV: `look`, `keep` or `replace`, and a value. Answers what is kept, and whether that was written. */
+/** KEYS: an agreement. ARGV: `look`, `keep` or `replace`, and a value. Returns the kept value, and whether this call wrote it. */
 export const AGREE = script(`${WRITING}
 local kept, written = call('GET', KEYS[1]), 0
 if ARGV[1] == 'replace' or (ARGV[1] == 'keep' and not kept) then

@@ -1,32 +1,32 @@
 import { LatchkeyError } from '../../errors.ts'
 import { isError } from '../../internal/any-realm.ts'
 
-/** What the error of a driver means here. */
+/** What a driver's error means for the store. */
 export type FailureKind =
   | 'duplicate'
-  /** The database undid the transaction itself, and it may be begun anew. */
+  /** The database rolled the transaction back, and it can run again. */
   | 'rolled_back'
   | 'no_table'
   | 'no_schema'
   | 'read_only'
   | 'not_understood'
   | 'too_long'
-  /** A text that the database, or a column of it, has no characters for. */
+  /** The encoding of the database, or of a column, lacks a character of the text. */
   | 'not_encodable'
   /** The role of the connection lacks a right. */
   | 'denied'
-  /** The database answered; its message names only what the schema names. */
+  /** The database refused. Its message repeats names of the schema, but no values. */
   | 'refused'
-  /** The database answered; its message may repeat a value. */
+  /** The database refused. Its message may repeat a value. */
   | 'refused_value'
   /** The connection failed: the database may or may not have run the statement. */
   | 'connection'
 
-/** What a driver threw, for as long as the error is inside of the store. */
+/** What a driver threw. Only the store sees it: `toStoreError` turns it into the application's error. */
 export class DatabaseFailure extends Error {
   constructor(
     readonly kind: FailureKind,
-    /** The database's own name for it, such as an SQLSTATE. */
+    /** The database's code for it, such as an SQLSTATE. */
     readonly code: string,
     readonly driverError: unknown,
   ) {
@@ -35,13 +35,13 @@ export class DatabaseFailure extends Error {
 }
 
 /**
- * The role of the connection lacks a right, as on a table that a later release has added. The database's message names what the
- * schema names, and no value.
+ * The role of the connection lacks a right, for example on a table that a later release added. The database's message repeats names of
+ * the schema, but no values.
  */
 export class DeniedError extends LatchkeyError {
   constructor(
     message: string,
-    /** The database's own name for it. */
+    /** The database's code for it, such as an SQLSTATE. */
     readonly state: string,
   ) {
     super('not_migrated', message)

@@ -3,21 +3,21 @@ import type { Dialect } from './dialect.ts'
 import type { Plan } from './plan.ts'
 
 /**
- * A database as the store uses it. Plans are handed over as functions, since what the database undid itself, for a
- * deadlock or a lock that it waited for in vain, is begun anew.
+ * A database as the store uses it. Each method takes a function that creates the plan, because a plan runs again if the database
+ * rolled it back, for example after a deadlock or a lock timeout.
  */
 export interface Database {
   readonly dialect: Dialect
   /**
-   * Runs statements that only read, and need not agree with each other. Over a connection that an application has given back with a
-   * transaction open they would see what there was when that began: it fails, and the connection is ended.
+   * Runs statements that only read, without a transaction. If the application returned the connection with an open transaction, they
+   * could see old data: the call fails, and the connection ends.
    */
   read<T>(plan: () => Plan<T>): Promise<T>
-  /** Runs a plan whose writes each stand by themselves, and may be lost. Such a connection is ended here too. */
+  /** Runs independent writes that may be lost. A connection with an open transaction ends here too. */
   write<T>(plan: () => Plan<T>): Promise<T>
   /** Runs a plan in one transaction, all or nothing. */
   transact<T>(plan: () => Plan<T>): Promise<T>
-  /** Runs a plan that changes the schema, while no other process runs one for the table of this name. */
+  /** Runs a plan that changes the schema. Only one process at a time does so for a table. */
   alter<T>(table: string, plan: () => Plan<T>): Promise<T>
   /** Closes what the store opened itself. */
   close(): Promise<void>
@@ -27,8 +27,8 @@ const MAX_WAIT_MS = 5_000
 const MAX_PAUSE_MS = 400
 
 /**
- * Begins anew what was rolled back, for some 5 seconds. What fails for good is a `LatchkeyError`, or an `Error` whose
- * message holds nothing that came from a row.
+ * Tries again what the database rolled back, for about 5 seconds. The final error is a `LatchkeyError`, or an `Error` whose message
+ * repeats no value of a row.
  */
 export async function attempt<T>({ title }: Dialect, work: () => Promise<T>): Promise<T> {
   const giveUpAt = performance.now() + MAX_WAIT_MS

@@ -13,7 +13,7 @@ import {
 } from 'kysely'
 import type { Cell } from './plan.ts'
 
-/** The tables, for the compiler; statements name them by what `TableNames` holds. */
+/** The tables, for Kysely's types. `TableNames` has their real names. */
 export interface Schema {
   keys: Record<string, Cell>
   quotas: Record<string, Cell>
@@ -21,18 +21,18 @@ export interface Schema {
   agreements: { name: string; value: string }
 }
 
-/** In what databases differ, as far as statements go. */
+/** How databases differ in their statements. */
 export interface Dialect {
   readonly name: 'postgres' | 'mysql' | 'sqlite'
-  /** For messages. */
+  /** The name for error messages. */
   readonly title: string
-  /** Writes SQL; it runs none. */
+  /** Writes SQL, and never runs it. */
   readonly builder: Kysely<Schema>
-  /** Whether rows have to be locked: SQLite lets one transaction write at a time. */
+  /** Whether statements lock rows. SQLite runs one writing transaction at a time, and needs no locks. */
   readonly locksRows: boolean
-  /** How many records one statement inserts at most: a power of two, below the limit of parameters. */
+  /** How many records one statement inserts at most: a power of two, within the limit of parameters. */
   readonly recordsPerInsert: number
-  /** How many characters a column keeps, where the schema bounds it. */
+  /** How many characters each bounded column holds; null if the schema bounds none. */
   readonly maxLengths: Readonly<Record<string, number>> | null
 }
 
@@ -45,7 +45,7 @@ export const postgresDialect: Dialect = Object.freeze({
   maxLengths: null,
 })
 
-/** What the columns of MySQL and MariaDB hold, in characters: their indexes take at most 3,072 bytes. */
+/** How many characters the columns of MySQL and MariaDB hold: an index entry has at most 3,072 bytes. */
 export const MYSQL_LENGTHS = Object.freeze({
   id: 255,
   lookup: 700,
@@ -54,7 +54,7 @@ export const MYSQL_LENGTHS = Object.freeze({
   owner_type: 64,
   owner_id: 255,
   created_by: 255,
-  // Texts without an index hold 65,535 bytes, JSON holds 4 GiB.
+  // Columns without an index hold 65,535 bytes; those with JSON hold 4 GiB, and are not listed here.
   digest: 16_000,
   prefix: 16_000,
   hint: 16_000,
@@ -63,7 +63,7 @@ export const MYSQL_LENGTHS = Object.freeze({
   revoked_reason: 16_000,
   rotated_from: 255,
   rotated_to: 255,
-  // Of an agreement.
+  // Of the table of agreements.
   value: 255,
 })
 
@@ -90,7 +90,7 @@ function createBuilder(adapter: DialectAdapter, createQueryCompiler: () => Query
     dialect: {
       createDriver: () => new DummyDriver(),
       createAdapter: () => adapter,
-      // Of no dialect in particular: nothing is ever asked of a driver that does nothing.
+      // Never used: Kysely requires one.
       createIntrospector: (db) => new SqliteIntrospector(db),
       createQueryCompiler,
     },

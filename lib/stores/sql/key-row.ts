@@ -6,10 +6,10 @@ import { isValidDate } from '../../internal/any-realm.ts'
 import { describe, isObject, isStorable } from '../../internal/options.ts'
 import type { Cell, Row } from './plan.ts'
 
-/** How the members of one kind are written to a column and read from it. */
+/** How members of one kind are written to a column and read from it. */
 interface Kind {
   write(value: unknown, member: string): Cell
-  /** Undefined where the column holds something that was never written. */
+  /** Undefined if the store never writes such a cell. */
   read(cell: unknown): unknown
 }
 
@@ -22,7 +22,7 @@ const text: Kind = {
   read: (cell) => (typeof cell === 'string' ? cell : undefined),
 }
 
-/** Whole numbers. Drivers return 64 bits as a number, a string or a bigint, each as it is set up. */
+/** Whole numbers. Depending on its settings, a driver returns 64 bits as a number, a string or a bigint. */
 const integer: Kind = {
   write(value, member) {
     if (Number.isSafeInteger(value)) return value as number
@@ -34,7 +34,7 @@ const integer: Kind = {
   },
 }
 
-/** Milliseconds since the epoch: no time zone, parser or setting of a driver changes them. */
+/** Milliseconds since the epoch, which no time zone, parser or driver setting changes. */
 const time: Kind = {
   write(value, member) {
     if (isValidDate(value)) return value.getTime()
@@ -54,7 +54,7 @@ const flag: Kind = {
   },
 }
 
-/** JSON as text: its escapes carry what a database refuses, and members keep their order. */
+/** JSON as text: it escapes characters that databases refuse, and keeps the order of members. */
 function json(isRight: (value: unknown) => boolean): Kind {
   return {
     write(value, member) {
@@ -129,18 +129,18 @@ const QUOTA_COLUMNS: { readonly [member in keyof QuotaRecord]: Column } = {
 
 /** The columns of the table of keys, in their order. */
 export const keyColumnNames: readonly string[] = Object.values(KEY_COLUMNS).map(({ column }) => column)
-/** The columns of the table of quotas that make up a quota. */
+/** The columns of a quota, in their order. */
 export const quotaColumnNames: readonly string[] = Object.values(QUOTA_COLUMNS).map(({ column }) => column)
-/** How they are called where they are read beside those of a key. */
+/** The prefix of these columns in a row that also has those of a key. */
 export const QUOTA_PREFIX = 'quota_'
 
 const KEY_MEMBERS = Object.keys(KEY_COLUMNS) as (keyof FlatRecord)[]
 const QUOTA_MEMBERS = Object.keys(QUOTA_COLUMNS) as (keyof QuotaRecord)[]
 
 /**
- * The row of a record, in the order of `keyColumnNames`. Nothing in it is the caller's any more.
+ * The row of a record, in the order of `keyColumnNames`. It shares nothing with the record.
  *
- * @throws LatchkeyError `unsupported` for a text that no database keeps.
+ * @throws LatchkeyError `unsupported` for a text that no database holds.
  */
 export function toKeyRow(record: KeyRecord): readonly Cell[] {
   return KEY_MEMBERS.map((member) => KEY_COLUMNS[member].kind.write(memberOf(record, member), member))
@@ -156,7 +156,7 @@ export function toQuotaRow(quota: QuotaRecord): readonly Cell[] {
   return QUOTA_MEMBERS.map((member) => QUOTA_COLUMNS[member].kind.write(quota[member], member))
 }
 
-/** The columns that a change sets, but for the version, the quota and the time of a revocation. */
+/** The columns that a change sets, except the version, the quota and the time of revocation. */
 export function toChangedColumns(change: KeyChange | Forgetting): Record<string, Cell> {
   const {
     quota: _quota,
@@ -173,12 +173,12 @@ export function toChangedColumns(change: KeyChange | Forgetting): Record<string,
   return columns
 }
 
-/** A text as a column keeps it. @throws LatchkeyError `unsupported` for one that no database keeps. */
+/** A text as a cell. @throws LatchkeyError `unsupported` for a text that no database holds. */
 export function toTextCell(value: string, member: string): Cell {
   return text.write(value, member)
 }
 
-/** The record of a row that was read with its quota. @throws LatchkeyError `malformed_record`, naming the column. */
+/** The record of a row with its quota. @throws LatchkeyError `malformed_record`, naming the column. */
 export function toKeyRecord(row: Row): KeyRecord {
   const { ownerType, ownerId, ...rest } = toMembers<FlatRecord>(KEY_COLUMNS, row)
   const isLimited = row[`${QUOTA_PREFIX}removed`] !== null && !isRemoved(row, QUOTA_PREFIX)
@@ -189,12 +189,12 @@ export function toKeyRecord(row: Row): KeyRecord {
   }
 }
 
-/** The quota of a row, one that was removed too: it still has its epoch. @throws LatchkeyError `malformed_record` */
+/** The quota of a row, even if it was removed: its epoch still counts. @throws LatchkeyError `malformed_record` */
 export function toQuotaRecord(row: Row, prefix = ''): QuotaRecord {
   return toMembers<QuotaRecord>(QUOTA_COLUMNS, row, prefix)
 }
 
-/** Whether the row of a quota stands for one that was removed. @throws LatchkeyError `malformed_record` */
+/** Whether the quota of a row was removed. @throws LatchkeyError `malformed_record` */
 export function isRemoved(row: Row, prefix = ''): boolean {
   return readCell({ column: 'removed', kind: flag }, row, prefix) as boolean
 }

@@ -11,8 +11,8 @@ interface Applied {
 }
 
 /**
- * Applies the migrations that the database does not have yet. Those of later releases, which it may have, do no harm. What is
- * there is read first, so that a role which may only read needs no right to change anything.
+ * Applies the missing migrations. It ignores migrations of later releases. It reads first, so that a role without the right to change
+ * the schema can call it when nothing is missing.
  */
 export async function migrateDatabase(database: Database, names: TableNames): Promise<Applied> {
   const { migrationNames } = createStatements(database.dialect, names)
@@ -24,13 +24,13 @@ export async function migrateDatabase(database: Database, names: TableNames): Pr
     )
   } catch (error) {
     if (!isForbidden(error)) throw error
-    // Meanwhile another process may have done it, whose role may.
+    // Another process, with the right to do so, may have migrated meanwhile.
     const missing = await readMissing()
     if (missing?.length === 0) return { applied: [] }
     throw toInstruction(error, database, names, missing)
   }
 
-  /** Null where there is no table that could tell, or none that this role may read. */
+  /** Null if there is no table of migrations, or none that this role may read. */
   async function readMissing(): Promise<readonly string[] | null> {
     try {
       return await database.read(() => missingOf(migrationNames))
@@ -46,7 +46,7 @@ function* missingOf(migrationNames: Statement): Plan<readonly string[]> {
   return MIGRATIONS.map(({ name }) => name).filter((name) => !known.has(name))
 }
 
-/** `before` is what was missing before it was our turn. */
+/** `before` is what was missing before the lock was taken; null if there was no table of migrations. */
 function* applyMissing(
   { dialect }: Database,
   names: TableNames,
@@ -67,7 +67,7 @@ function isForbidden(error: unknown): error is DeniedError | LatchkeyError {
   return error instanceof DeniedError || hasCode(error, 'read_only')
 }
 
-/** What to do where something is missing and this role, or this connection, may not make it. */
+/** An error that says what is missing, and what to do, if this role or connection may not change the schema. */
 function toInstruction(
   error: DeniedError | LatchkeyError,
   { dialect }: Database,

@@ -1,15 +1,15 @@
 import { checkOneOf } from '../../internal/options.ts'
 import { MYSQL_LENGTHS } from './dialect.ts'
-import { MAY_END } from './statements.ts'
+import { MAY_END } from './statements/conditions.ts'
 import { resolveTableNames, type SqlTableOptions, type TableNames } from './table-names.ts'
 
 /** The databases with published SQL. MySQL and MariaDB have different names for the same collation. */
 export type SqlDialect = 'postgres' | 'mysql' | 'mariadb' | 'sqlite'
 
 interface Migration {
-  /** Never changed once released: it is what the table of migrations remembers. */
+  /** Never changed once released: the table of migrations holds it. */
   readonly name: string
-  /** Each migration only adds, so that processes of the release before still run. Each statement may be run twice. */
+  /** Migrations only add, so that processes of the previous release keep working. Each statement may run twice. */
   readonly statements: Readonly<Record<SqlDialect, (names: TableNames) => readonly string[]>>
 }
 
@@ -27,7 +27,7 @@ export const MIGRATIONS: readonly Migration[] = [
     name: '2-index-statuses',
     statements: {
       postgres: (names) => createStatusIndexes('postgres', names),
-      // They have no partial indexes, and pass by one that begins with the status: a listing reads past what was revoked.
+      // They have no partial indexes, and would not use an index that begins with the status: listings read past revoked keys.
       mysql: () => [],
       mariadb: () => [],
       sqlite: (names) => createStatusIndexes('sqlite', names),
@@ -201,28 +201,28 @@ function createIndexes(dialect: 'postgres' | 'sqlite', names: TableNames): reado
 }
 
 /**
- * Without them, a listing by status reads past every key that was revoked before the first that it shows, and these are
- * mostly the oldest. They begin with the time, not with the status: PostgreSQL knows that rows lie in the order of the
- * first column, and takes what begins with another for dearer than reading past.
+ * Without these, a listing by status reads past all revoked keys before the first match, and the oldest keys are mostly revoked. They
+ * begin with the time, not the status: PostgreSQL knows that the table is in order of time, and would rate any other index as more
+ * expensive than reading past.
  */
 function createStatusIndexes(dialect: 'postgres' | 'sqlite', names: TableNames): readonly string[] {
   const create = createIndex(dialect, names)
   return [
     `${create('index', 'is_active', 'created_at_ms, id')}\n  where enabled = true and revoked_at_ms is null`,
     `${create('index', 'is_disabled', 'created_at_ms, id')}\n  where enabled = false and revoked_at_ms is null`,
-    // Of what may have ended, what was not revoked: the condition of a listing, word for word.
+    // A planner uses this index only if a listing has exactly this condition.
     `${create('index', 'may_expire', 'created_at_ms, id')}\n  where (${MAY_END}) and revoked_at_ms is null`,
   ]
 }
 
-/** Names of indexes are shared by a whole schema, so that they begin with the name of the table. */
+/** Index names are unique in a schema, so they begin with the name of the table. */
 function createIndex(dialect: 'postgres' | 'sqlite', names: TableNames) {
   const table = quote(dialect, names, names.keys)
   return (kind: string, name: string, columns: string) =>
     `create ${kind} if not exists "${names.keys}_${name}" on ${table} (${columns})`
 }
 
-/** Indexes are made with their table: `create index` cannot be run twice here. */
+/** The table has its indexes inline: MySQL cannot run `create index` twice. */
 function createMysqlTables(names: TableNames, collation: string): readonly string[] {
   const [keys, quotas] = [names.keys, names.quotas].map((table) => quote('mysql', names, table))
   const varchar = (column: keyof typeof MYSQL_LENGTHS) => `${column} varchar(${MYSQL_LENGTHS[column]})`
@@ -295,7 +295,7 @@ function mysqlSettings(collation: string): string {
   return `engine = InnoDB, row_format = dynamic, character set utf8mb4, collate ${collation}`
 }
 
-/** Names are letters, digits and "_", which no quoting can go wrong with. */
+/** Names have only letters, digits and "_", so quoting needs no escapes. */
 function quote(dialect: SqlDialect, { schema }: TableNames, table: string): string {
   const mark = dialect === 'postgres' || dialect === 'sqlite' ? '"' : '`'
   const parts = schema === undefined ? [table] : [schema, table]

@@ -167,7 +167,7 @@ async function whileLocked<T>(execute: Execute, lock: string, plan: Plan<T>): Pr
   }
 }
 
-/** 64 characters at most. */
+/** The name of a lock has at most 64 characters. */
 function lockOf(table: string): string {
   return `latchkey ${createHash('sha256').update(table).digest('hex').slice(0, 48)}`
 }
@@ -216,7 +216,7 @@ function kindOf(errno: number, sqlState: string, error: unknown): FailureKind {
     case 3854:
     case 3988:
       return 'not_encodable'
-    // Of numbers as well, which says something else.
+    // MySQL uses this code for numbers too, with another message.
     case 1366:
       return /^Incorrect string value/.test((error as Error).message) ? 'not_encodable' : 'refused_value'
     case 1044:

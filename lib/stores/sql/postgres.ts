@@ -163,7 +163,7 @@ function toFailure(error: unknown): DatabaseFailure {
   // An error of the network has a code too, such as ECONNRESET.
   const isAnswer = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && 'severity' in (error as object)
   if (isAnswer) return new DatabaseFailure(kindOf(code), code, error)
-  // What pg says where something else than PostgreSQL is listening.
+  // pg's message if the server is not PostgreSQL.
   const isOther = /^Received unexpected \w+ message/.test(messageOf(error))
   return new DatabaseFailure(
     isOther ? 'not_understood' : 'connection',

@@ -190,7 +190,7 @@ const CODES: Readonly<Record<number, string>> = {
   2067: 'SQLITE_CONSTRAINT_UNIQUE',
 }
 
-/** node:sqlite has numbers, the others names. */
+/** node:sqlite reports numbers, the other drivers names. */
 function codeOf(error: unknown): string {
   const { code, errcode } = (error ?? {}) as { code?: unknown; errcode?: unknown }
   if (typeof errcode === 'number') return CODES[errcode] ?? CODES[errcode & 0xff] ?? `SQLITE_${errcode}`
@@ -207,11 +207,11 @@ function toFailure(error: unknown): DatabaseFailure {
   return new DatabaseFailure(kindOf(code, message), code || 'SQLITE', error)
 }
 
-/** By result code, and where that says no more than "error" by the message: https://www.sqlite.org/rescode.html */
+/** By result code or, if that is only a general error, by message: https://www.sqlite.org/rescode.html */
 function kindOf(code: string, message: string): FailureKind {
   if (/^SQLITE_CONSTRAINT_(?:PRIMARYKEY|UNIQUE)$/.test(code) || /^UNIQUE constraint failed/.test(message))
     return 'duplicate'
-  // The application has a transaction open on its database: it will end, and then it is our turn.
+  // The application has an open transaction on its database: the store tries again after that.
   if (/^SQLITE_(?:BUSY|LOCKED)/.test(code) || /within a transaction/.test(message)) return 'rolled_back'
   if (/no such (?:table|column)|has no column named/.test(message)) return 'no_table'
   if (code.startsWith('SQLITE_READONLY')) return 'read_only'

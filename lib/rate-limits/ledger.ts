@@ -1,0 +1,102 @@
+import {
+  type CompiledLimit,
+  MAX_METERS,
+  type Meter,
+  type MeterReading,
+  readMeter,
+  usedUpMeter,
+} from '../core/limits/rate-limit.ts'
+import type { LimitRequest } from '../core/limits/rate-limiter.ts'
+
+/** The counts of a lineage. */
+export interface Ledger {
+  readonly versions: Map<string, KeptVersion>
+  /** By shape: the keys of one lineage may have different shapes for a while, and must not restart each other's count. */
+  readonly meters: Map<string, Meter>
+  expiresAt: number
+  /** From this many versions and meters on, ended ones are dropped. */
+  tidyAt: number
+}
+
+interface KeptVersion {
+  version: number
+  keptUntil: number
+}
+
+/** A ledger with fewer versions and meters is not searched for ended ones. */
+const TIDY_FROM = 16
+
+export function createLedger(): Ledger {
+  return { versions: new Map(), meters: new Map(), expiresAt: 0, tidyAt: TIDY_FROM }
+}
+
+/** Whether the record is the latest known one. Keeps its version. */
+export function acceptVersion(
+  ledger: Ledger,
+  { keyId, version, fresh, retainMs }: LimitRequest,
+  now: number,
+): boolean {
+  const kept = ledger.versions.get(keyId)
+  if (kept?.version !== version && (kept === undefined ? !fresh : version < kept.version)) return false
+  keepVersion(ledger, keyId, version, now + retainMs)
+  return true
+}
+
+export function keepVersion(ledger: Ledger, keyId: string, version: number, until: number): void {
+  const kept = ledger.versions.get(keyId)
+  if (!kept) {
+    ledger.versions.set(keyId, { version, keptUntil: until })
+    return
+  }
+  kept.version = version
+  kept.keptUntil = Math.max(kept.keptUntil, until)
+}
+
+/** Whether there is room for the meters that a charge would open. */
+export function hasRoom(ledger: Ledger, limits: readonly CompiledLimit[], now: number): boolean {
+  const { meters } = ledger
+  if (meters.size + limits.length <= MAX_METERS) return true
+  dropEnded(ledger, now)
+  return meters.size + limits.filter(({ shape }) => !meters.has(shape)).length <= MAX_METERS
+}
+
+/** Makes limits without room read as used up. */
+export function useUp(
+  ledger: Ledger,
+  { limits, cost }: LimitRequest,
+  readings: MeterReading[],
+  now: number,
+): void {
+  for (const [i, limit] of limits.entries()) {
+    if (!ledger.meters.has(limit.shape)) readings[i] = readMeter(limit, usedUpMeter(limit, now), cost, now)
+  }
+}
+
+/** Drops ended versions and meters once there are many: a search costs no more than the additions since the last one. */
+export function tidy(ledger: Ledger, now: number): void {
+  if (ledger.versions.size + ledger.meters.size < ledger.tidyAt) return
+  dropEnded(ledger, now)
+  ledger.tidyAt = TIDY_FROM + 2 * (ledger.versions.size + ledger.meters.size)
+}
+
+function dropEnded({ versions, meters }: Ledger, now: number): void {
+  for (const [shape, { until }] of meters) if (until <= now) meters.delete(shape)
+  for (const [keyId, { keptUntil }] of versions) if (keptUntil <= now) versions.delete(keyId)
+}
+
+/** Keeps meters that a clock set back has moved, so that a refused caller does not wait for the old time. */
+export function followClock(
+  ledger: Ledger,
+  limits: readonly CompiledLimit[],
+  readings: readonly MeterReading[],
+): void {
+  for (const [i, limit] of limits.entries()) {
+    const { meter } = readings[i] as MeterReading
+    const kept = ledger.meters.get(limit.shape)
+    if (kept && meter.since < kept.since) ledger.meters.set(limit.shape, meter)
+  }
+}
+
+export function keepFor(ledger: Ledger, durationMs: number, now: number): void {
+  ledger.expiresAt = Math.max(ledger.expiresAt, now + durationMs)
+}
