@@ -34,7 +34,8 @@ export const INSERT_CASES: StoreCases = {
     const broken = keyRecord({ id: 'b', metadata: unreadable() })
     const batch = [keyRecord({ id: 'a' }), broken, keyRecord({ id: 'c' })]
     await rejects(() => store.insert(batch), 'insert rejects if it cannot store a record')
-    const promise = 'insert adds all of the records or none: if reading the metadata of one throws, none is added'
+    const promise =
+      'insert adds all of the records or none: if reading the metadata of one throws, none is added'
     same(await ids(), [], promise)
     same(
       await store.find({ lookups: ['a', 'b', 'c'] }),

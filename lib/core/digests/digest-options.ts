@@ -1,7 +1,14 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { isUint8Array } from '../../internal/any-realm.ts'
 import { OptionError } from '../../internal/option-error.ts'
-import { checkArray, checkInteger, checkObject, checkOneOf, describePlain, fail } from '../../internal/options.ts'
+import {
+  checkArray,
+  checkInteger,
+  checkObject,
+  checkOneOf,
+  describePlain,
+  fail,
+} from '../../internal/options.ts'
 
 const DEFAULT_BCRYPT_COST = 12
 const MAX_PEPPERS = 16
