@@ -2,14 +2,16 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { openConnections } from './load.mjs'
-import { shuffle } from './statistics.mjs'
+import { quantile, shuffle } from './statistics.mjs'
 import { routeBody, routePath, targets } from './targets.mjs'
 
 /**
  * Short turns, many to a round: what slows this machine for a second then slows every target alike. Much shorter
  * ones would measure the reading of the CPU time, which costs a server about as much as half a request.
  */
-const requestsPerTurn = 100
+const minRequestsPerTurn = 100
+/** So that all connections are busy for most of a turn. */
+const requestsPerConnection = 4
 
 /**
  * Measures every named target in every round, in turns whose order is shuffled anew each time. Resolves with one
@@ -29,7 +31,8 @@ export async function measureHttp({
   random,
   onProgress,
 }) {
-  const turns = Math.ceil(requests / requestsPerTurn)
+  const requestsPerTurn = Math.max(minRequestsPerTurn, connections * requestsPerConnection)
+  const plan = { turns: Math.ceil(requests / requestsPerTurn), requestsPerTurn, random }
   const measured = []
   for (let start = 0; start < starts; start += 1) {
     const servers = []
@@ -38,11 +41,11 @@ export async function measureHttp({
       for (const server of servers) await probe(server)
       for (let warmup = 0; warmup < warmups; warmup += 1) {
         onProgress(`start ${start + 1} of ${starts}: warming up`)
-        await runRound(servers, turns, random)
+        await runRound(servers, plan)
       }
       while (measured.length < Math.round((rounds * (start + 1)) / starts)) {
         onProgress(`start ${start + 1} of ${starts}: round ${measured.length + 1} of ${rounds}`)
-        measured.push(await runRound(servers, turns, random))
+        measured.push(await runRound(servers, plan))
       }
     } finally {
       for (const server of servers) server.stop()
@@ -51,31 +54,37 @@ export async function measureHttp({
   return measured
 }
 
-async function runRound(servers, turns, random) {
-  const totals = new Map(servers.map((server) => [server, { cpuUs: 0, elapsedMs: 0 }]))
+async function runRound(servers, { turns, requestsPerTurn, random }) {
+  const totals = new Map(servers.map((server) => [server, { cpuUs: 0, elapsedMs: 0, latenciesMs: [] }]))
   for (let turn = 0; turn < turns; turn += 1) {
     for (const server of shuffle(servers, random)) {
-      const { cpuUs, elapsedMs } = await runTurn(server)
+      const { cpuUs, elapsedMs, latenciesMs } = await runTurn(server, requestsPerTurn)
       const total = totals.get(server)
       total.cpuUs += cpuUs
       total.elapsedMs += elapsedMs
+      total.latenciesMs.push(...latenciesMs)
     }
   }
   const requests = turns * requestsPerTurn
   return Object.fromEntries(
-    [...totals].map(([{ name }, { cpuUs, elapsedMs }]) => [
+    [...totals].map(([{ name }, { cpuUs, elapsedMs, latenciesMs }]) => [
       name,
-      { cpuUsPerRequest: cpuUs / requests, requestsPerSecond: requests / (elapsedMs / 1000) },
+      {
+        cpuUsPerRequest: cpuUs / requests,
+        requestsPerSecond: requests / (elapsedMs / 1000),
+        p50Ms: quantile(latenciesMs, 0.5),
+        p99Ms: quantile(latenciesMs, 0.99),
+      },
     ]),
   )
 }
 
-async function runTurn(server) {
+async function runTurn(server, requests) {
   try {
     const before = await server.readCpuUs()
-    const { elapsedMs } = await server.send(requestsPerTurn)
+    const { elapsedMs, latenciesMs } = await server.send(requests)
     const after = await server.readCpuUs()
-    return { cpuUs: after - before, elapsedMs }
+    return { cpuUs: after - before, elapsedMs, latenciesMs }
   } catch (error) {
     throw new Error(`"${server.name}": ${error.message}`, { cause: error })
   }

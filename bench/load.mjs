@@ -10,7 +10,10 @@ export async function openConnections({ port, path, key, count }) {
     `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nAccept: application/json\r\nX-Api-Key: ${key}\r\n\r\n`,
   )
   return {
-    /** Sends this many requests over all connections; rejects on any answer other than 200. */
+    /**
+     * Sends this many requests over all connections; resolves with the time of the whole and of each. Rejects on any
+     * answer other than 200.
+     */
     send: (requests) => sendAll(sockets, request, requests),
     close() {
       for (const socket of sockets) socket.destroy()
@@ -24,6 +27,8 @@ function sendAll(sockets, request, requests) {
   return new Promise((resolve, reject) => {
     let unsent = requests
     let unanswered = requests
+    const sentAt = new Map()
+    const latenciesMs = []
     const startedAt = process.hrtime.bigint()
     const stall = setTimeout(() => finish(new Error(`no answer within ${stallMs} ms`)), stallMs)
     const onClose = () => finish(new Error('the server closed a connection'))
@@ -37,12 +42,14 @@ function sendAll(sockets, request, requests) {
     function sendNext(socket) {
       if (unsent === 0) return
       unsent -= 1
+      sentAt.set(socket, performance.now())
       socket.write(request)
     }
 
     function onAnswer(error, socket) {
       if (error) return finish(error)
       unanswered -= 1
+      latenciesMs.push(performance.now() - sentAt.get(socket))
       if (unanswered === 0) return finish()
       sendNext(socket)
     }
@@ -55,7 +62,7 @@ function sendAll(sockets, request, requests) {
         socket.off('close', onClose)
       }
       if (error) reject(error)
-      else resolve({ elapsedMs })
+      else resolve({ elapsedMs, latenciesMs })
     }
   })
 }

@@ -1,11 +1,13 @@
 /** The results as text for people. */
 export function formatResults(
   settings,
-  { http, verify, memory, strangers, redis, stores, list, quota, bars },
+  { http, latency, warmup, verify, memory, strangers, redis, stores, list, quota, bars },
 ) {
   return [
     formatSettings(settings),
     http && formatHttp('HTTP', http),
+    latency && formatLatency(latency),
+    warmup && formatWarmup(warmup),
     verify && formatVerify(verify),
     memory && formatMemory(memory),
     strangers && formatStrangers(strangers),
@@ -45,6 +47,32 @@ function formatHttp(title, { targets }) {
   const lines = [`${title}: server CPU per request`, formatTable([header, ...rows])]
   if (controls.length > 0) lines.push(...controls.map((control) => `A/A control, ${control}`))
   return lines.join('\n')
+}
+
+function formatLatency({ connections }) {
+  const rows = Object.entries(connections).flatMap(([count, servers]) =>
+    Object.values(servers).map(({ label, p50Ms, p99Ms, requestsPerSecond }) => [
+      count,
+      label,
+      interval(p50Ms, 2),
+      interval(p99Ms, 2),
+      interval(requestsPerSecond, 0),
+    ]),
+  )
+  const header = ['connections', '', 'p50 ms', 'p99 ms', 'requests/s']
+  return ['Latency, each connection with one request under way', formatTable([header, ...rows])].join('\n')
+}
+
+function formatWarmup({ requests, cpuUsPerRequest }) {
+  const rounds = Object.values(cpuUsPerRequest)[0].map((_, round) => round + 1)
+  const rows = Object.entries(cpuUsPerRequest).map(([name, values]) => [
+    name,
+    ...values.map((v) => v.toFixed(0)),
+  ])
+  return [
+    `Warm-up: CPU µs/request in each round of ${requests} requests from the start of the server`,
+    formatTable([['', ...rounds.map(String)], ...rows]),
+  ].join('\n')
 }
 
 function formatVerify(verify) {
@@ -235,10 +263,10 @@ function formatList({ postgresVersion, filled, lists }) {
 }
 
 function formatBars(bars) {
-  const lines = bars.map(({ name, figure, low, high, sense, bar, aim, unit, passed, isClose }) => {
+  const lines = bars.map(({ name, figure, low, high, sense, bar, aim, meetsAim, unit, passed, isClose }) => {
     const digits = bar < 0.1 && bar > 0 ? 4 : unit === '×' ? 2 : 1
     const range = `[${low.toFixed(digits)}, ${high.toFixed(digits)}]`
-    const aimed = aim === undefined ? '' : `, aim ${aim}${unit}: ${figure <= aim ? 'met' : 'missed'}`
+    const aimed = aim === undefined ? '' : `, aim ${aim}${unit}: ${meetsAim ? 'met' : 'missed'}`
     const close = isClose ? ' (the interval holds the bar)' : ''
     return `${passed ? 'PASS' : 'FAIL'}  ${name}: ${figure.toFixed(digits)}${unit} ${range}, bar ${sense} ${bar}${unit}${aimed}${close}`
   })

@@ -12,20 +12,45 @@ import { createRandom } from './statistics.mjs'
 
 const usage = `npm run bench -- [part] [options]
 
-  http, verify, memory, strangers, redis, stores, list, quota: one part instead of all
+  http, latency, warmup, verify, memory, strangers, redis, stores, list, quota: one part instead of all
 
   --only part                      the same
   --targets a,b                    only these servers (see targets.mjs)
   --rounds 25                      rounds of the comparisons over HTTP, of verify(), of strangers, of check() and of list()
   --starts 5                       how often the processes are started afresh in the course of the rounds
-  --warmups 2                      rounds after each start that do not count
+  --warmups 8                      rounds after each start that do not count
   --requests 2000                  requests to each server in each round
   --connections 16                 connections to each server
   --sizes 1000,100000,1000000      how many keys the stores hold of which cold verification and list() are measured
   --seed N                         repeats the order in which the targets took their turns
   --strict                         exit 1 when a bar is missed
 `
-const parts = ['http', 'verify', 'memory', 'strangers', 'redis', 'stores', 'list', 'quota']
+const parts = [
+  'http',
+  'latency',
+  'warmup',
+  'verify',
+  'memory',
+  'strangers',
+  'redis',
+  'stores',
+  'list',
+  'quota',
+]
+/** Of the part `latency`. */
+const connectionCounts = [1, 16, 256]
+/** Of the part `warmup`. */
+const warmupRounds = 20
+/** What these two parts measure. */
+const servers = [
+  'bare',
+  'hand',
+  'middleware',
+  'headerapikey-limited',
+  'koa-bare',
+  'koa-hand',
+  'koa-middleware',
+]
 const memoryKeys = 100_000
 const resultsFile = new URL('results.json', import.meta.url)
 
@@ -46,7 +71,8 @@ async function main() {
   installPeers()
   const summarise = await import('./results.mjs')
   const { summariseHttp, summariseVerify, summariseStrangers, summariseRedis } = summarise
-  const { summariseStores, summariseList, summariseQuota, judge } = summarise
+  const { summariseLatency, summariseWarmup, summariseStores, summariseList, summariseQuota, judge } =
+    summarise
   const { targets } = await import('./targets.mjs')
   const names = readTargets(targets, options)
   const needsLibrary =
@@ -58,6 +84,8 @@ async function main() {
     results[part] = { ...describeRun(options), ...figures }
   }
   if (names.http.length > 0) note('http', summariseHttp(await runHttp(names.http, options)))
+  if (options.parts.includes('latency')) note('latency', summariseLatency(await runLatency(options)))
+  if (options.parts.includes('warmup')) note('warmup', summariseWarmup(await runWarmup(options)))
   if (options.parts.includes('verify')) note('verify', summariseVerify(await runVerify(options)))
   if (options.parts.includes('memory')) note('memory', await runMemory())
   if (options.parts.includes('strangers')) note('strangers', summariseStrangers(await runStrangers(options)))
@@ -86,7 +114,7 @@ function readOptions() {
       targets: { type: 'string' },
       rounds: { type: 'string', default: '25' },
       starts: { type: 'string', default: '5' },
-      warmups: { type: 'string', default: '2' },
+      warmups: { type: 'string', default: '8' },
       requests: { type: 'string', default: '2000' },
       connections: { type: 'string', default: '16' },
       sizes: { type: 'string', default: '1000,100000,1000000' },
@@ -155,6 +183,23 @@ async function runHttp(names, options, redisUrl) {
   const { measureHttp } = await import('./http.mjs')
   const random = createRandom(options.seed)
   return measureHttp({ ...options, names, redisUrl, random, onProgress: showProgress })
+}
+
+async function runLatency(options) {
+  const measured = {}
+  for (const connections of connectionCounts) {
+    measured[connections] = await runHttp(servers, { ...options, connections })
+  }
+  return measured
+}
+
+/** Resolves with the rounds of each start. */
+async function runWarmup(options) {
+  const measured = []
+  for (let start = 0; start < options.starts; start += 1) {
+    measured.push(await runHttp(servers, { ...options, warmups: 0, starts: 1, rounds: warmupRounds }))
+  }
+  return measured
 }
 
 async function runVerify(options) {

@@ -43,6 +43,32 @@ export const targets = {
     against: 'bare',
     create: createEmpty,
   },
+  hand: {
+    label: 'guard written by hand: SHA-256, a Map, one window, two fields',
+    against: 'bare',
+    guarded: true,
+    limited: true,
+    create: () => createByHand({ isShown: true }),
+  },
+  'hand-unshown': {
+    label: 'the same without the fields',
+    against: 'bare',
+    guarded: true,
+    create: () => createByHand({ isShown: false }),
+  },
+  'headerapikey-limited': {
+    label: 'passport-headerapikey, express-rate-limit in memory',
+    against: 'bare',
+    guarded: true,
+    limited: true,
+    create: createLimitedHeaderApiKey,
+  },
+  'better-auth': {
+    label: 'better-auth, verifyApiKey in memory',
+    against: 'bare',
+    guarded: true,
+    create: createBetterAuth,
+  },
   middleware: {
     label: 'latchkey app.use(apiKeyAuth(keys))',
     against: 'bare',
@@ -87,6 +113,19 @@ export const targets = {
     against: 'koa-bare',
     create: createKoaEmpty,
   },
+  'koa-hand': {
+    label: 'guard written by hand, on Koa',
+    against: 'koa-bare',
+    guarded: true,
+    limited: true,
+    create: () => createKoaByHand({ isShown: true }),
+  },
+  'koa-hand-unshown': {
+    label: 'the same without the fields',
+    against: 'koa-bare',
+    guarded: true,
+    create: () => createKoaByHand({ isShown: false }),
+  },
   'koa-middleware': {
     label: 'latchkey app.use(apiKeyAuth(keys)) on Koa',
     against: 'koa-bare',
@@ -112,6 +151,14 @@ export const targets = {
     against: 'redis-bare',
     redis: true,
     create: createRedisBare,
+  },
+  'redis-hand': {
+    label: 'guard written by hand, with the same EVALSHA',
+    against: 'redis-bare',
+    guarded: true,
+    limited: true,
+    redis: true,
+    create: createRedisByHand,
   },
   'redis-headerapikey': {
     label: 'passport-headerapikey, express-rate-limit, rate-limit-redis',
@@ -237,6 +284,106 @@ function registerHeaderApiKey() {
   return key
 }
 
+async function createLimitedHeaderApiKey() {
+  const { rateLimit } = await import('express-rate-limit')
+  const key = registerHeaderApiKey()
+  const limiter = rateLimit(expressRateLimit)
+  const app = express()
+  app.get(routePath, passport.authenticate('headerapikey', { session: false }), limiter, answer)
+  return { app, key }
+}
+
+/** What a team writes that has no library: who the key belongs to, and a window for each owner. */
+function createHandGuard() {
+  const key = createLookalikeKey()
+  const users = new Map([[sha256(key), { type: 'user', id: 'u_1' }]])
+  const windows = new Map()
+  const { limit, windowMs } = oneLimit[0]
+  return {
+    key,
+    findUser: (presented) => (presented === undefined ? undefined : users.get(sha256(presented))),
+    /** What is left of the window, and when it ends. */
+    count(user) {
+      const now = Date.now()
+      let window = windows.get(user.id)
+      if (!window || window.endsAt <= now) {
+        window = { used: 0, endsAt: now + windowMs }
+        windows.set(user.id, window)
+      }
+      window.used += 1
+      return { left: limit - window.used, seconds: Math.ceil((window.endsAt - now) / 1_000) }
+    },
+  }
+}
+
+const policyField = `"minute";q=${oneLimit[0].limit};w=60`
+
+function createByHand({ isShown }) {
+  const { key, findUser, count } = createHandGuard()
+  const app = express()
+  app.use((req, res, next) => {
+    const user = findUser(req.headers['x-api-key'])
+    if (!user) return res.status(401).json({ error: 'invalid key' })
+    const { left, seconds } = count(user)
+    if (isShown) {
+      res.setHeader('RateLimit-Policy', policyField)
+      res.setHeader('RateLimit', `"minute";r=${left};t=${seconds}`)
+    }
+    if (left < 0) return res.status(429).json({ error: 'too many requests' })
+    req.user = user
+    next()
+  })
+  app.get(routePath, answer)
+  return { app, key }
+}
+
+function createKoaByHand({ isShown }) {
+  const { key, findUser, count } = createHandGuard()
+  const app = new Koa()
+  app.use((ctx, next) => {
+    const user = findUser(ctx.req.headers['x-api-key'])
+    if (!user) ctx.throw(401)
+    const { left, seconds } = count(user)
+    if (isShown) {
+      ctx.set('RateLimit-Policy', policyField)
+      ctx.set('RateLimit', `"minute";r=${left};t=${seconds}`)
+    }
+    if (left < 0) ctx.throw(429)
+    ctx.state.user = user
+    return next()
+  })
+  app.use(answerOnKoa)
+  return { app: app.callback(), key }
+}
+
+/** In the memory of this process, which is the least that its store can cost. */
+async function createBetterAuth() {
+  const { apiKey } = await import('@better-auth/api-key')
+  const { betterAuth } = await import('better-auth')
+  const { memoryAdapter } = await import('better-auth/adapters/memory')
+  const tables = { user: [], session: [], account: [], verification: [], apikey: [] }
+  const auth = betterAuth({
+    baseURL: 'http://localhost:3000',
+    secret: 'a secret of the benchmark, long enough to be taken for one',
+    database: memoryAdapter(tables),
+    emailAndPassword: { enabled: true },
+    plugins: [apiKey({ rateLimit: { maxRequests: oneLimit[0].limit } })],
+    logger: { disabled: true }, // it would print the bad key of the probe
+  })
+  const owner = { name: 'owner', email: 'owner@example.com', password: 'of no consequence' }
+  const { user } = await auth.api.signUpEmail({ body: owner })
+  const { key } = await auth.api.createApiKey({ body: { userId: user.id } })
+  const app = express()
+  app.use(async (req, res, next) => {
+    const { valid, key: found } = await auth.api.verifyApiKey({ body: { key: req.headers['x-api-key'] } })
+    if (!valid) return res.status(401).json({ error: 'invalid key' })
+    req.user = found
+    next()
+  })
+  app.get(routePath, answer)
+  return { app, key }
+}
+
 async function createMiddleware(settings) {
   const { apiKeyAuth } = await import('../dist/express.mjs')
   const { keys, key } = await createKeys(settings)
@@ -284,17 +431,50 @@ async function createKoaMiddleware(settings) {
 
 /** The least that a limit shared by several processes can cost. */
 async function createRedisBare(redisUrl) {
+  const count = await createBareCount(redisUrl)
+  const app = express()
+  app.get(routePath, async (req, res) => {
+    await count('u_1')
+    answer(req, res)
+  })
+  return { app, key: createLookalikeKey() }
+}
+
+async function createBareCount(redisUrl) {
   const redis = await connectRedis(redisUrl)
   const sha = await redis.script(
     'LOAD',
     "local n = redis.call('INCR', KEYS[1]) if n == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end return n",
   )
+  return (id) => redis.evalsha(sha, 1, `bare:${id}`, oneLimit[0].windowMs)
+}
+
+/** It does not ask when the window ends: the field names its whole length. */
+async function createRedisByHand(redisUrl) {
+  const { key, findUser } = createHandGuard()
+  const count = await createBareCount(redisUrl)
   const app = express()
-  app.get(routePath, async (req, res) => {
-    await redis.evalsha(sha, 1, 'bare:u_1', 60_000)
-    answer(req, res)
+  app.use(async (req, res, next) => {
+    const user = findUser(req.headers['x-api-key'])
+    if (!user) return res.status(401).json({ error: 'invalid key' })
+    const left = oneLimit[0].limit - (await count(user.id))
+    res.setHeader('RateLimit-Policy', policyField)
+    res.setHeader('RateLimit', `"minute";r=${left};t=60`)
+    if (left < 0) return res.status(429).json({ error: 'too many requests' })
+    req.user = user
+    next()
   })
-  return { app, key: createLookalikeKey() }
+  app.get(routePath, answer)
+  return { app, key }
+}
+
+const expressRateLimit = {
+  windowMs: oneLimit[0].windowMs,
+  limit: oneLimit[0].limit,
+  keyGenerator: (req) => req.user.id,
+  // Both fields, as latchkey sends them, for less than under draft-8, which hashes the id for every request.
+  standardHeaders: 'draft-7',
+  legacyHeaders: false,
 }
 
 async function createRedisHeaderApiKey(redisUrl) {
@@ -302,15 +482,8 @@ async function createRedisHeaderApiKey(redisUrl) {
   const { RedisStore } = await import('rate-limit-redis')
   const redis = await connectRedis(redisUrl)
   const key = registerHeaderApiKey()
-  const limiter = rateLimit({
-    windowMs: 60_000,
-    limit: 1_000_000_000,
-    keyGenerator: (req) => req.user.id,
-    // Both fields, as latchkey sends them, for less than under draft-8, which hashes the id for every request.
-    standardHeaders: 'draft-7',
-    legacyHeaders: false,
-    store: new RedisStore({ sendCommand: (...command) => redis.call(...command) }),
-  })
+  const store = new RedisStore({ sendCommand: (...command) => redis.call(...command) })
+  const limiter = rateLimit({ ...expressRateLimit, store })
   const app = express()
   app.get(routePath, passport.authenticate('headerapikey', { session: false }), limiter, answer)
   return { app, key }

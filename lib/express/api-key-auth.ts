@@ -3,7 +3,9 @@ import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import { type Authentication, applyOutcome } from '../http/authentication.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { createMiddlewareParts, type MiddlewareOptions } from '../http/middleware.ts'
+import type { RequestParts } from '../http/raw-request.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
+import { addressOf } from './address.ts'
 import { refuse } from './refuse.ts'
 
 /** What `apiKeyAuth` requires of requests, and how it refuses them. */
@@ -29,21 +31,30 @@ export function apiKeyAuth<User = unknown>(
   keys: ApiKeyVerifier,
   options: ApiKeyAuthOptions<User> = {},
 ): RequestHandler {
-  const parts = createMiddlewareParts<Request>(keys, options, (req) => req.ip)
+  const { authenticate, rateLimitHeaders, required, refuseWith } = createMiddlewareParts<Request>(
+    keys,
+    options,
+    addressOf,
+  )
 
-  function respond(outcome: Authentication, req: Request, res: Response, next: NextFunction): void {
-    applyOutcome(req, keys, outcome)
+  function respond(outcome: Authentication, parts: RequestParts, res: Response, next: NextFunction): void {
+    applyOutcome(parts, keys, outcome)
     if (outcome.ok) {
       // While the store was asked, somebody else may have answered.
-      if (!res.headersSent) setRateLimitFields(res, outcome.limits, parts.rateLimitHeaders)
+      if (!res.headersSent) setRateLimitFields(res, outcome.limits, rateLimitHeaders)
       next()
-    } else if (!outcome.presented && !parts.required) next()
-    else refuse(res, next, outcome.error, parts.refuseWith)
+    } else if (!outcome.presented && !required) next()
+    else refuse(res, next, outcome.error, refuseWith)
   }
 
   return function authenticateByApiKey(req, res, next) {
-    const outcome = parts.authenticate(req)
-    if (!isPromiseLike(outcome)) respond(outcome, req, res, next)
-    else outcome.then((settled) => respond(settled, req, res, next)).then(undefined, next)
+    const parts: RequestParts = {
+      request: req,
+      raw: req,
+      properties: req as unknown as Record<string, unknown>,
+    }
+    const outcome = authenticate(req, parts)
+    if (!isPromiseLike(outcome)) respond(outcome, parts, res, next)
+    else outcome.then((settled) => respond(settled, parts, res, next)).then(undefined, next)
   }
 }

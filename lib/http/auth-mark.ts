@@ -1,6 +1,6 @@
 import type { ApiKey } from '../core/keys/record.ts'
 import type { ErrorCode } from '../errors.ts'
-import { propertiesOf, rawRequest, userProperty } from './raw-request.ts'
+import { partsOf, type RequestParts, rawRequest, userProperty } from './raw-request.ts'
 import { type AuthMark, stateOf } from './request-state.ts'
 
 declare global {
@@ -49,9 +49,9 @@ export function readMark(request: object): AuthMark | undefined {
 }
 
 /** Marks the request, replacing any earlier mark, and shows the mark on it. */
-export function writeMark(request: object, mark: AuthMark): void {
-  stateOf(rawRequest(request)).mark = Object.freeze(mark)
-  showMark(request)
+export function writeMark(parts: RequestParts, mark: AuthMark): void {
+  stateOf(parts.raw).mark = Object.freeze(mark)
+  showMark(parts)
 }
 
 const shown = new WeakSet<object>()
@@ -61,10 +61,9 @@ const shown = new WeakSet<object>()
  * they are accessors: on the prototype that all requests of an Express application share, or on the request itself if
  * there is none or other code has set properties of those names.
  */
-export function showMark(request: object): void {
-  const properties = propertiesOf(request)
+export function showMark({ request, raw, properties }: RequestParts): void {
   if (properties !== request) {
-    const mark = readMark(request)
+    const { mark } = stateOf(raw)
     properties.authMethod = mark ? shownMethod(mark.method) : shownMethod(getAuth(request).method)
     properties.apiKey = mark?.method === 'apikey' ? mark.apiKey : undefined
     return
@@ -103,8 +102,9 @@ function outermost(prototype: object): object {
 
 /** Returns who made the request, and how they authenticated. Reads only what earlier middlewares established. */
 export function getAuth<User = RegisteredUser>(request: object): Auth<User> {
-  const mark = readMark(request)
-  const user = propertiesOf(request)[userProperty(request)] as User
+  const { raw, properties } = partsOf(request)
+  const { mark } = stateOf(raw)
+  const user = properties[userProperty(request)] as User
   const hasUser = !isNobody(user)
   if (!mark) return hasUser ? { method: 'other', user } : NOBODY
   if (mark.method === 'rejected') return { method: 'rejected', code: mark.code }

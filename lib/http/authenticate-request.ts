@@ -19,7 +19,7 @@ import {
   isQuotable,
   type RateLimitSyntax,
 } from './header-fields.ts'
-import { type RequestLike, rawRequest } from './raw-request.ts'
+import type { RequestLike, RequestParts } from './raw-request.ts'
 import { Refusals } from './refusals.ts'
 import { type MisplacedKey, stateOf } from './request-state.ts'
 import { type AdmittedRequest, verifyOnce } from './verify-once.ts'
@@ -88,7 +88,7 @@ export interface Authenticator {
   /** How to show the limits of an admitted request. */
   readonly rateLimitHeaders: RateLimitSyntax | false
   /** Never throws or rejects, and returns synchronously if there is nothing to wait for. */
-  authenticate(request: object, asked: CheckOptions): Awaitable<Authentication>
+  authenticate(parts: RequestParts, asked: CheckOptions): Awaitable<Authentication>
   readonly refuse: Refusals
 }
 
@@ -154,15 +154,15 @@ class RequestAuthenticator implements Authenticator {
     this.challenges = challenges
   }
 
-  authenticate(request: object, asked: CheckOptions): Awaitable<Authentication> {
-    const raw = rawRequest(request)
-    stateOf(raw).challenges = this.challenges
+  authenticate({ raw }: RequestParts, asked: CheckOptions): Awaitable<Authentication> {
+    const state = stateOf(raw)
+    state.challenges = this.challenges
     const credential = this.reader.read(raw)
     const options = verifyOptions(asked, this.prefix)
     if (credential.kind === 'none') return this.withoutKey(raw, options.ip, asked.isOptional)
     if (credential.kind === 'several') return this.refuse.several(options.ip)
     try {
-      const verified = verifyOnce(raw, this.keys, credential.key, options)
+      const verified = verifyOnce({ state, keys: this.keys, key: credential.key, options })
       if (!isPromiseLike(verified)) return this.conclude(verified, options.ip)
       return verified
         .then((checked) => this.conclude(checked, options.ip))

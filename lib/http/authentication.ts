@@ -3,7 +3,7 @@ import type { LimitState } from '../core/limits/rate-limit.ts'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import type { LatchkeyError } from '../errors.ts'
 import { showMark, writeMark } from './auth-mark.ts'
-import { setUser } from './raw-request.ts'
+import { type RequestParts, setUser } from './raw-request.ts'
 
 /** The outcome of a request: who made it, or the refusal that answers it. */
 export type Authentication =
@@ -22,14 +22,14 @@ export type Authentication =
     }
 
 /** Sets the outcome of an authentication on the request: the mark, `apiKey`, and the user. */
-export function applyOutcome(request: object, keys: ApiKeyVerifier, outcome: Authentication): void {
+export function applyOutcome(parts: RequestParts, keys: ApiKeyVerifier, outcome: Authentication): void {
   if (outcome.ok) {
     const { user, apiKey } = outcome
-    writeMark(request, { method: 'apikey', user, apiKey, keys })
-    setUser(request, user)
+    writeMark(parts, { method: 'apikey', user, apiKey, keys })
+    setUser(parts, user)
   } else if (outcome.presented) {
     // A bad key never falls back to whoever was there before it.
-    writeMark(request, { method: 'rejected', code: outcome.error.code, keys })
-    setUser(request, undefined)
-  } else showMark(request)
+    writeMark(parts, { method: 'rejected', code: outcome.error.code, keys })
+    setUser(parts, undefined)
+  } else showMark(parts)
 }

@@ -162,13 +162,28 @@ function isNearer(one: LimitState, other: LimitState): boolean {
  */
 function policyField(limits: readonly LimitState[]): string {
   let field = ''
-  for (const { name, limit, windowMs } of limits) {
-    if (limit === null) continue
-    if (field !== '') field += ', '
-    field += `"${name}";q=${limit}`
-    if (windowMs !== null) field += `;w=${windowSeconds(windowMs)}`
+  for (let i = 0; i < limits.length; i++) {
+    const policy = policyOf(limits[i] as LimitState, i)
+    field = field === '' || policy === '' ? field + policy : `${field}, ${policy}`
   }
   return field
+}
+
+/** The text of a limit's policy, which is the same for most requests. */
+interface WrittenPolicy extends Pick<LimitState, 'name' | 'limit' | 'windowMs'> {
+  readonly text: string
+}
+
+/** By the place of the limit among those of its key. */
+const lastWritten: (WrittenPolicy | undefined)[] = []
+
+function policyOf({ name, limit, windowMs }: LimitState, place: number): string {
+  const last = lastWritten[place]
+  if (last?.name === name && last.limit === limit && last.windowMs === windowMs) return last.text
+  const window = windowMs === null ? '' : `;w=${windowSeconds(windowMs)}`
+  const text = limit === null ? '' : `"${name}";q=${limit}${window}`
+  lastWritten[place] = { name, limit, windowMs, text }
+  return text
 }
 
 /**

@@ -1,7 +1,7 @@
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { checkFunction, checkObject } from '../internal/options.ts'
 import { getAuth, isNobody, readMark, showMark, writeMark } from './auth-mark.ts'
-import { propertiesOf, setUser, userProperty } from './raw-request.ts'
+import { partsOf, propertiesOf, setUser, userProperty } from './raw-request.ts'
 
 /** How to find the user of a session. */
 export interface MarkSessionOptions<Request = object> {
@@ -31,7 +31,7 @@ export function createSessionMarker<Request extends object>(
     if (mark !== undefined && mark.method !== 'session') {
       // A session that was restored after the key check has set its user: do not let that pass for the key's user.
       const { method } = getAuth(request)
-      if (method === 'rejected' || method === 'conflict') setUser(request, undefined)
+      if (method === 'rejected' || method === 'conflict') setUser(partsOf(request), undefined)
       return
     }
     const user = readUser ? readUser(request) : passportUser(request)
@@ -40,12 +40,13 @@ export function createSessionMarker<Request extends object>(
       user.then(undefined, () => {})
       throw new TypeError('"user" of markSession must be synchronous: load the session before it runs')
     }
+    const parts = partsOf(request)
     if (isNobody(user)) {
-      showMark(request)
+      showMark(parts)
       return
     }
-    setUser(request, user)
-    writeMark(request, { method: 'session', user })
+    setUser(parts, user)
+    writeMark(parts, { method: 'session', user })
   }
 }
 

@@ -10,6 +10,7 @@ import {
 import type { Authentication } from './authentication.ts'
 import { checkRefuseWith, type RefusalOptions } from './guards.ts'
 import type { RateLimitSyntax } from './header-fields.ts'
+import type { RequestParts } from './raw-request.ts'
 
 /** What the middleware of every framework requires of requests, and how it refuses them. */
 export interface MiddlewareOptions<User = unknown>
@@ -31,7 +32,7 @@ export interface MiddlewareParts<Request> {
   readonly refuseWith: 'problem' | 'error'
   readonly rateLimitHeaders: RateLimitSyntax | false
   /** Never throws or rejects, except with what `ip` of the options throws. */
-  authenticate(request: Request): Awaitable<Authentication>
+  authenticate(request: Request, parts: RequestParts): Awaitable<Authentication>
 }
 
 /**
@@ -65,7 +66,7 @@ export function createMiddlewareParts<Request extends object>(
     required,
     refuseWith,
     rateLimitHeaders: authenticator.rateLimitHeaders,
-    authenticate: (request) =>
-      authenticator.authenticate(request, { permissions, cost, ip: readIp(request), isOptional: !required }),
+    authenticate: (request, parts) =>
+      authenticator.authenticate(parts, { permissions, cost, ip: readIp(request), isOptional: !required }),
   }
 }

@@ -38,6 +38,26 @@ interface KoaContext {
   readonly state: Record<string, unknown>
 }
 
+/** A framework's request, and where it has what this package reads and writes. */
+export interface RequestParts {
+  /** What the framework hands to middlewares. */
+  readonly request: object
+  /** The request of `node:http` behind it. */
+  readonly raw: RequestLike & object
+  /** The object that has its user, `apiKey` and `authMethod`: with Koa `ctx.state`, otherwise the request. */
+  readonly properties: Record<string, unknown>
+}
+
+/**
+ * The parts of a request of any framework. A middleware that knows its framework names them itself: on Express, looking
+ * for the properties of Koa's context costs microseconds each time.
+ */
+export function partsOf(request: object): RequestParts {
+  const context = koaContextOf(request)
+  if (context) return { request, raw: context.req, properties: context.state }
+  return { request, raw: request as RequestLike & object, properties: request as Record<string, unknown> }
+}
+
 /**
  * The request of `node:http` behind a framework's. What is written on it survives a framework that hands every
  * middleware another object.
@@ -63,8 +83,7 @@ export function userProperty(request: object): string {
 }
 
 /** Sets the user where Passport, guards and handlers look for it. */
-export function setUser(request: object, user: unknown): void {
-  const properties = propertiesOf(request)
+export function setUser({ request, properties }: RequestParts, user: unknown): void {
   const property = userProperty(request)
   // The usual name as a constant: on the hot path a computed one costs microseconds.
   if (property === 'user') properties.user = user

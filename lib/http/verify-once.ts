@@ -3,7 +3,7 @@ import type { LimitState } from '../core/limits/rate-limit.ts'
 import { type ApiKeyVerifier, isAcceptedPrefix, type VerifyOptions } from '../core/verify/key-verifier.ts'
 import type { RefusedKey, VerifyResult } from '../core/verify/verify-result.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
-import { type Admission, stateOf } from './request-state.ts'
+import type { Admission, RequestState } from './request-state.ts'
 
 /** A key that a request was admitted with, and the limits that this check has charged. */
 export interface AdmittedRequest {
@@ -12,43 +12,68 @@ export interface AdmittedRequest {
   readonly limits: readonly LimitState[]
 }
 
+/** A key that a request presents, and what is required of it. */
+export interface AskedOnce {
+  readonly state: RequestState
+  readonly keys: ApiKeyVerifier
+  readonly key: string
+  readonly options: VerifyOptions
+}
+
 const NO_LIMITS: readonly LimitState[] = Object.freeze([])
 
 /**
  * Verifies a key for a request. It charges the request once, at the first admission with a cost. A later check by
  * another middleware compares prefix and permissions and costs nothing.
  */
-export function verifyOnce(
-  raw: object,
-  keys: ApiKeyVerifier,
-  key: string,
-  options: VerifyOptions,
-): Awaitable<AdmittedRequest | RefusedKey> {
-  const state = stateOf(raw)
-  const isSame = (other: { keys: ApiKeyVerifier; key: string }) => other.keys === keys && other.key === key
-  const earlier = state.admissions?.find(isSame)
+export function verifyOnce(asked: AskedOnce): Awaitable<AdmittedRequest | RefusedKey> {
+  const { state, keys, key, options } = asked
+  const earlier = findSame(state.admissions, asked)
   if (earlier && (earlier.isCharged || options.cost === 0)) return recheck(keys, earlier, options)
-  const pending = state.pending?.find(isSame)
+  const pending = findSame(state.pending, asked)
   // Another middleware asks at this moment: its admission will be this one's too.
-  if (pending) return pending.work.then(() => verifyOnce(raw, keys, key, options))
+  if (pending) return pending.work.then(() => verifyOnce(asked))
   const result = keys.verifyEager ? keys.verifyEager(key, options) : keys.verify(key, options)
-  if (!isPromiseLike(result)) return remember(result)
-  const work = result.then(remember)
+  return isPromiseLike(result) ? waitFor(asked, result) : remember(asked, result)
+}
+
+function waitFor(
+  asked: AskedOnce,
+  result: PromiseLike<VerifyResult>,
+): PromiseLike<AdmittedRequest | RefusedKey> {
+  const { state, keys, key } = asked
+  const work = result.then((verified) => remember(asked, verified))
+  const forget = () => {
+    state.pending = state.pending?.filter((other) => other !== entry)
+  }
   const entry = { keys, key, work: work.then(forget, forget) }
   state.pending = [...(state.pending ?? []), entry]
   return work
+}
 
-  function remember(verified: VerifyResult): AdmittedRequest | RefusedKey {
-    if (!verified.ok) return verified
-    const { apiKey, limits } = verified
-    const admission = { keys, key, apiKey, verified, isCharged: options.cost !== 0 }
-    state.admissions = [...(state.admissions?.filter((other) => !isSame(other)) ?? []), admission]
-    return { ok: true, admission, limits }
-  }
+function remember(
+  { state, keys, key, options }: AskedOnce,
+  verified: VerifyResult,
+): AdmittedRequest | RefusedKey {
+  if (!verified.ok) return verified
+  const { apiKey, limits } = verified
+  const admission: Admission = { keys, key, apiKey, verified, isCharged: options.cost !== 0 }
+  const others = state.admissions?.filter((other) => !isSame(other, admission))
+  state.admissions = others ? [...others, admission] : [admission]
+  return { ok: true, admission, limits }
+}
 
-  function forget(): void {
-    state.pending = state.pending?.filter((other) => other !== entry)
-  }
+type Asked = Pick<AskedOnce, 'keys' | 'key'>
+
+function findSame<Entry extends Asked>(
+  entries: readonly Entry[] | undefined,
+  asked: Asked,
+): Entry | undefined {
+  return entries?.find((entry) => isSame(entry, asked))
+}
+
+function isSame(one: Asked, other: Asked): boolean {
+  return one.keys === other.keys && one.key === other.key
 }
 
 function recheck(

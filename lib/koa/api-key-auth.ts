@@ -4,6 +4,7 @@ import type { RegisteredUser } from '../http/auth-mark.ts'
 import { type Authentication, applyOutcome } from '../http/authentication.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { createMiddlewareParts, type MiddlewareOptions } from '../http/middleware.ts'
+import type { RequestParts } from '../http/raw-request.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { refuse } from './refuse.ts'
 import type { ApiKeyState } from './state.ts'
@@ -32,23 +33,28 @@ export function apiKeyAuth<User = RegisteredUser>(
   keys: ApiKeyVerifier,
   options: ApiKeyAuthOptions<User> = {},
 ): Middleware<ApiKeyState<User>, unknown> {
-  const parts = createMiddlewareParts<Context>(keys, options, (ctx) => ctx.ip)
+  const { authenticate, rateLimitHeaders, required, refuseWith } = createMiddlewareParts<Context>(
+    keys,
+    options,
+    (ctx) => ctx.ip,
+  )
 
-  function respond(outcome: Authentication, ctx: Context, next: Next): unknown {
-    applyOutcome(ctx, keys, outcome)
+  function respond(outcome: Authentication, parts: RequestParts, ctx: Context, next: Next): unknown {
+    applyOutcome(parts, keys, outcome)
     if (outcome.ok) {
       // Other code may have answered while the store was asked.
-      if (!ctx.headerSent) setRateLimitFields(ctx.res, outcome.limits, parts.rateLimitHeaders)
+      if (!ctx.headerSent) setRateLimitFields(ctx.res, outcome.limits, rateLimitHeaders)
       return next()
     }
-    if (!outcome.presented && !parts.required) return next()
-    return refuse(ctx, outcome.error, parts.refuseWith)
+    if (!outcome.presented && !required) return next()
+    return refuse(ctx, outcome.error, refuseWith)
   }
 
   return function authenticateByApiKey(ctx, next) {
     const context = ctx as Context
-    const outcome = parts.authenticate(context)
-    if (!isPromiseLike(outcome)) return respond(outcome, context, next)
-    return outcome.then((settled) => respond(settled, context, next))
+    const parts: RequestParts = { request: context, raw: context.req, properties: context.state }
+    const outcome = authenticate(context, parts)
+    if (!isPromiseLike(outcome)) return respond(outcome, parts, context, next)
+    return outcome.then((settled) => respond(settled, parts, context, next))
   }
 }

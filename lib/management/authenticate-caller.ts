@@ -7,7 +7,7 @@ import { createAuthenticator } from '../http/authenticate-request.ts'
 import { applyOutcome } from '../http/authentication.ts'
 import { CREDENTIAL_OPTIONS, type CredentialOptions, presentsAnyKey } from '../http/credential.ts'
 import { challenge, rateLimitFields } from '../http/header-fields.ts'
-import { rawRequest } from '../http/raw-request.ts'
+import { partsOf } from '../http/raw-request.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkFunction } from '../internal/options.ts'
 import { type Actor, checkActor } from './actor.ts'
@@ -58,13 +58,14 @@ export function createCallerReader<Source extends object>(
 
   return async function readCaller(source, operation) {
     const asked = askedOfKey(operation)
-    const outcome = await authenticator.authenticate(source, {
+    const parts = partsOf(source)
+    const outcome = await authenticator.authenticate(parts, {
       ...asked,
       ip: readIp(source),
       isOptional: operation.action !== null,
     })
     if (!outcome.ok && !outcome.presented) return withoutKey(source, operation, outcome.error)
-    applyOutcome(source, keys, outcome)
+    applyOutcome(parts, keys, outcome)
     if (!outcome.ok) throw outcome.error
     const { apiKey } = outcome
     if (operation.action !== null) throw refusal('session_required')
@@ -82,7 +83,7 @@ export function createCallerReader<Source extends object>(
     // A key in a header that another middleware reads is still a key.
     const method = readMark(source)?.method
     const isByKey = method === 'apikey' || method === 'rejected' || method === 'other'
-    if (isByKey || presentsAnyKey(rawRequest(source))) throw refusal('session_required')
+    if (isByKey || presentsAnyKey(partsOf(source).raw)) throw refusal('session_required')
     const actor = await readActor(source)
     if (!actor) {
       throw refusal('authentication_required', {}, { 'WWW-Authenticate': challenge(['Session'], realm) })

@@ -11,7 +11,7 @@ import {
 import { type Authentication, applyOutcome } from '../http/authentication.ts'
 import { keepFailureFields, keepFailureUncached } from '../http/failed-response.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
-import { responseOf } from '../http/raw-request.ts'
+import { partsOf, type RequestParts, responseOf } from '../http/raw-request.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import {
   checkBoolean,
@@ -144,8 +144,9 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
   authenticate(req: PassportRequest, options: ApiKeyRouteOptions & { assignProperty?: string } = {}): void {
     // Passport adds these to a copy of the strategy for each request; its types do not say so.
     const { success, fail, error } = this as unknown as Actions
+    const parts = partsOf(req)
     const answer = ({ outcome, info }: Settled) => {
-      if (options.assignProperty === undefined) applyOutcome(req, this.authenticator.keys, outcome)
+      if (options.assignProperty === undefined) applyOutcome(parts, this.authenticator.keys, outcome)
       if (outcome.ok) {
         const res = responseOf(req)
         const { rateLimitHeaders } = this.authenticator
@@ -155,7 +156,7 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     }
     let settled: Settled | PromiseLike<Settled>
     try {
-      settled = this.run(req, options)
+      settled = this.run(req, parts, options)
     } catch (mistake) {
       error(mistake)
       return
@@ -171,11 +172,15 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
   }
 
   /** @throws TypeError when the route's options are wrong */
-  private run(req: PassportRequest, options: ApiKeyRouteOptions): Settled | PromiseLike<Settled> {
+  private run(
+    req: PassportRequest,
+    parts: RequestParts,
+    options: ApiKeyRouteOptions,
+  ): Settled | PromiseLike<Settled> {
     const asked: CheckOptions = { ...resolveRoute(options) }
     const ip = req.ip ?? req.socket?.remoteAddress
     if (typeof ip === 'string') asked.ip = ip
-    const outcome = this.authenticator.authenticate(req, asked)
+    const outcome = this.authenticator.authenticate(parts, asked)
     if (!isPromiseLike(outcome))
       return outcome.ok && this.verify ? this.askVerify(req, outcome, asked.ip) : { outcome }
     return outcome.then((found) =>

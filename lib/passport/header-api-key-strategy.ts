@@ -3,7 +3,7 @@ import { showMark, writeMark } from '../http/auth-mark.ts'
 import { isFieldName, registerReader } from '../http/credential.ts'
 import { challengeFailure, keepFailureUncached } from '../http/failed-response.ts'
 import { type Challenges, createChallenges } from '../http/header-fields.ts'
-import { rawRequest, responseOf, setUser } from '../http/raw-request.ts'
+import { partsOf, rawRequest, responseOf, setUser } from '../http/raw-request.ts'
 import { stateOf } from '../http/request-state.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { OptionError } from '../internal/option-error.ts'
@@ -287,14 +287,15 @@ function surelyError(cause: unknown): unknown {
 
 /** Marks the request with its outcome, and sets the user. */
 function stamp(req: PassportRequest, outcome: Outcome): void {
+  const parts = partsOf(req)
   if (outcome.code === null) {
     const { user } = outcome
-    writeMark(req, { method: 'other', user })
-    setUser(req, user)
-  } else if (outcome.code === 'missing_key') showMark(req)
+    writeMark(parts, { method: 'other', user })
+    setUser(parts, user)
+  } else if (outcome.code === 'missing_key') showMark(parts)
   else {
     // A bad key never falls back to whoever was there before it.
-    writeMark(req, { method: 'rejected', code: outcome.code })
-    setUser(req, undefined)
+    writeMark(parts, { method: 'rejected', code: outcome.code })
+    setUser(parts, undefined)
   }
 }

@@ -32,23 +32,29 @@ export function createLedger(): Ledger {
 
 /** Whether the record is the latest known one. Keeps its version. */
 export function acceptVersion(
-  ledger: Ledger,
+  { versions }: Ledger,
   { keyId, version, fresh, retainMs }: LimitRequest,
   now: number,
 ): boolean {
-  const kept = ledger.versions.get(keyId)
-  if (kept?.version !== version && (kept === undefined ? !fresh : version < kept.version)) return false
-  keepVersion(ledger, keyId, version, now + retainMs)
+  const kept = versions.get(keyId)
+  if (!kept) {
+    if (fresh) versions.set(keyId, { version, keptUntil: now + retainMs })
+    return fresh
+  }
+  if (version < kept.version) return false
+  kept.version = version
+  kept.keptUntil = Math.max(kept.keptUntil, now + retainMs)
   return true
 }
 
-export function keepVersion(ledger: Ledger, keyId: string, version: number, until: number): void {
-  const kept = ledger.versions.get(keyId)
+/** Keeps a version, or the later one that is known. */
+export function raiseVersion({ versions }: Ledger, keyId: string, version: number, until: number): void {
+  const kept = versions.get(keyId)
   if (!kept) {
-    ledger.versions.set(keyId, { version, keptUntil: until })
+    versions.set(keyId, { version, keptUntil: until })
     return
   }
-  kept.version = version
+  kept.version = Math.max(kept.version, version)
   kept.keptUntil = Math.max(kept.keptUntil, until)
 }
 
@@ -82,6 +88,11 @@ export function tidy(ledger: Ledger, now: number): void {
 function dropEnded({ versions, meters }: Ledger, now: number): void {
   for (const [shape, { until }] of meters) if (until <= now) meters.delete(shape)
   for (const [keyId, { keptUntil }] of versions) if (keptUntil <= now) versions.delete(keyId)
+}
+
+/** Whether a window counts at `now` as it is kept. If the clock was set back, one may seem to begin in the future. */
+export function isOpenWindow({ since, until }: Meter, now: number): boolean {
+  return since <= now && now < until
 }
 
 /** Keeps meters that a clock set back has moved, so that a refused caller does not wait for the old time. */

@@ -2,6 +2,7 @@ import { type Clock, systemClock } from '../core/clock.ts'
 import {
   type CompiledLimit,
   chargeMeter,
+  limitState,
   type Meter,
   type MeterReading,
   readMeter,
@@ -20,9 +21,10 @@ import {
   createLedger,
   followClock,
   hasRoom,
+  isOpenWindow,
   keepFor,
-  keepVersion,
   type Ledger,
+  raiseVersion,
   tidy,
   useUp,
 } from './ledger.ts'
@@ -82,6 +84,8 @@ function check(counts: Counts, request: LimitRequest): LimitAnswer {
     keepFor(ledger, request.retainMs, now)
     return { outcome: 'stale' }
   }
+  const charged = chargeOpenWindow(ledger, request, now)
+  if (charged) return charged
   const { limits, cost } = request
   const readings: MeterReading[] = []
   let fits = true
@@ -126,14 +130,30 @@ function admit(
   return admittedAnswer(limits, meters, cost > 0 ? now : null, now)
 }
 
+/**
+ * The common case, with nothing to decide but whether the cost fits: one window, which is open. Null where the case is
+ * another one.
+ */
+function chargeOpenWindow(ledger: Ledger, request: LimitRequest, now: number): LimitAnswer | null {
+  const { limits, cost, retainMs } = request
+  const limit = limits.length === 1 ? (limits[0] as CompiledLimit) : null
+  if (limit?.kind !== 'window' || cost === 0) return null
+  const meter = ledger.meters.get(limit.shape)
+  if (!meter || !isOpenWindow(meter, now) || meter.used + cost > limit.capacity) return null
+  const charged = chargeMeter(limit, meter, cost)
+  ledger.meters.set(limit.shape, charged)
+  keepFor(ledger, Math.max(retainMs, charged.until - now), now)
+  tidy(ledger, now)
+  return { outcome: 'admitted', limits: [limitState(limit, charged, false, now)], chargedAt: now }
+}
+
 function raiseVersions(counts: Counts, marks: readonly VersionMark[], retainMs: number): void {
   const now = counts.clock.now()
   for (const { lineageId, keyId, version } of marks) {
     // A limiter that only stands in for another one hears of changes, but may never check anything.
     sweepSome(counts, now)
     const ledger = ledgerOf(counts, lineageId)
-    const kept = ledger.versions.get(keyId)
-    keepVersion(ledger, keyId, Math.max(version, kept?.version ?? 0), now + retainMs)
+    raiseVersion(ledger, keyId, version, now + retainMs)
     keepFor(ledger, retainMs, now)
     tidy(ledger, now)
   }

@@ -49,9 +49,14 @@ export function parseKey(key: string): ParsedKey | null {
   const split = key.length - TAIL_LENGTH
   if (split < 1 || split > MAX_PREFIX_LENGTH) return null
   if (!TAIL.test(key.slice(split))) return null
-  const prefix = key.slice(0, split)
-  if (!PREFIX.test(prefix)) return null
-  return { prefix, keyId: key.slice(split + 1, split + 1 + KEY_ID_LENGTH) }
+  const claim = claimOf(key)
+  return PREFIX.test(claim.prefix) ? claim : null
+}
+
+/** What stands where a native key has its id, and its prefix before that. It may be any text: see {@link parseKey}. */
+export function claimOf(key: string): ParsedKey {
+  const split = key.length - TAIL_LENGTH
+  return { prefix: key.slice(0, split), keyId: key.slice(split + 1, split + 1 + KEY_ID_LENGTH) }
 }
 
 /** Whether a text in the shape of a key ends in the CRC-32 of everything before it. */

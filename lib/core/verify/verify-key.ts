@@ -2,8 +2,8 @@ import { LatchkeyError } from '../../errors.ts'
 import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
 import type { Digester } from '../digests/digest.ts'
 import type { ApiKeyEvent } from '../events.ts'
-import type { ImportedFormats } from '../keys/imported-format.ts'
-import { hasRightChecksum, parseKey } from '../keys/key-format.ts'
+import { type ImportedFormats, isImported } from '../keys/imported-format.ts'
+import { claimOf, hasRightChecksum, parseKey } from '../keys/key-format.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import type { ApiKey } from '../keys/record.ts'
 import { Admitted } from './admitted-key.ts'
@@ -94,18 +94,39 @@ class LocalVerifier implements Verifier {
 
   verify(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
     if (typeof key !== 'string') return this.refuseInvalid('malformed', null, null, options)
-    const parsed = parseKey(key)
-    if (!parsed) return this.verifyImported(key, options)
-    const { prefix, keyId } = parsed
-    const held = this.parts.cache.peek(keyId)
-    // For a record at hand the digest says all that a checksum could, unless asking it is dear.
-    if (!held?.digest.isCheap() && !hasRightChecksum(key)) {
-      return this.refuseInvalid('malformed', null, null, options)
-    }
+    const claim = claimOf(key)
+    const held = this.parts.cache.peek(claim.keyId)
+    return held && isProvenByDigest(held)
+      ? this.verifyHeld(key, held, claim.prefix, options)
+      : this.verifyNative(key, options)
+  }
+
+  /** What matches the digest of a whole key is that key, whose shape nobody has to look at. */
+  private verifyHeld(
+    key: string,
+    held: CachedKey,
+    prefix: string,
+    options: VerifyOptions,
+  ): Awaitable<VerifyResult> {
+    const isRight = held.digest.matches(key) === true
+    if (!isRight && !parseKey(key)) return this.verifyImported(key, options)
+    const keyId = held.lookup
     if (!isAcceptedPrefix(prefix, options.prefix)) {
       return this.refuseInvalid('prefix_not_accepted', keyId, null, options)
     }
-    return this.find({ key, lookup: keyId, keyId, options }, held)
+    const verification = this.verificationOf({ key, lookup: keyId, keyId, options }, held, false)
+    return isRight ? this.decide(verification) : this.refuseSecret(verification)
+  }
+
+  private verifyNative(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
+    const parsed = parseKey(key)
+    if (!parsed) return this.verifyImported(key, options)
+    const { prefix, keyId } = parsed
+    if (!hasRightChecksum(key)) return this.refuseInvalid('malformed', null, null, options)
+    if (!isAcceptedPrefix(prefix, options.prefix)) {
+      return this.refuseInvalid('prefix_not_accepted', keyId, null, options)
+    }
+    return this.find({ key, lookup: keyId, keyId, options }, this.parts.cache.peek(keyId))
   }
 
   /** A text without the shape of a native key may be an imported key. */
@@ -283,6 +304,13 @@ class LocalVerifier implements Verifier {
     if (lease) this.parts.quotaLeases.putBack(lease, cost)
     return true
   }
+}
+
+/** Whether the digest alone says, at once, that a text is this key to its last character. */
+function isProvenByDigest({ lookup, digest }: CachedKey): boolean {
+  return (
+    digest.isCheap() && digest.coverage === '' && digest.readsAtMost === Infinity && !isImported({ lookup })
+  )
 }
 
 /** The error of every call after `close()`. */
