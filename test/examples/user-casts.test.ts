@@ -53,7 +53,9 @@ describe('a reader who copies code', () => {
   })
 
   it('finds the examples with a tsconfig of their own in the type check', () => {
-    const configs = filesBelow('examples', 'tsconfig.json').map((path) => path.replace('/tsconfig.json', ''))
+    const configs = ['examples', 'test/golden'].flatMap((folder) =>
+      filesBelow(folder, 'tsconfig.json').map((path) => path.replace('/tsconfig.json', '')),
+    )
     expect(configs.length).toBeGreaterThan(1)
     for (const script of ['typecheck:6', 'typecheck:7'] as const) {
       const checked = [...packageJson.scripts[script].matchAll(/ -p (\S+)/g)].map(([, folder]) => folder)

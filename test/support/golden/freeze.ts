@@ -55,6 +55,9 @@ async function freeze(): Promise<void> {
     recursive: true,
     filter: (path) => !isMade.test(path),
   })
+  // It registers a user type, which must hold for this example alone.
+  const config = { extends: '../../../../tsconfig.json', include: ['.'], exclude: [] }
+  writeFileSync(`${folder}/example/tsconfig.json`, `${JSON.stringify(config, null, 2)}\n`)
 }
 
 function makeKeys(store?: KeyStore) {
