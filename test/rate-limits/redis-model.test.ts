@@ -161,6 +161,7 @@ describe(`the script and the memory limiter (MODEL_SEED=${seed})`, () => {
     ],
     ['a refund comes after the end', [use(7, 3), pass(40 * DAY), refund(), look(7), use(7, 1)]],
     ['a refund comes before what it gives back', [use(7, 3), pass(-1_000), refund(), look(7), use(7, 1)]],
+    ['the clock goes back into another period before a refund', [use(6, 2), pass(-DAY), refund(), look(6)]],
     [
       'a refund comes when all has leaked',
       [use(4, 2), use(4, 2), pass(30_000), refund(), look(4), use(4, 4)],

@@ -214,12 +214,18 @@ return { ${CODE.admitted}, now }
 
 /**
  * Gives back the units of a call, as far as they still count. It does so once, even if it is sent twice: its id is kept for longer than
- * any deadline, under a key in the same slot as the hash.
+ * any deadline, under a key in the same slot as the hash. It does nothing if Redis's clock shows another calendar period than its caller.
  *
  * ARGV: deadline, id, cost, when it was charged, then the limits as above.
  */
 const REFUND_SOURCE = `${PRELUDE}
 if now >= tonumber(args[1]) then return { ${CODE.late}, now } end
+for i = 5, #args, 2 do
+  local _, a, b = string.match(args[i + 1], '^(%d+) (%d+) (%d+)$')
+  if string.byte(args[i], 2) == ${byte('c')} and (now < tonumber(a) or now >= tonumber(b)) then
+    return { ${CODE.otherPeriod}, now }
+  end
+end
 if not call('SET', key .. ':' .. args[2], '', 'NX', 'PX', ${REFUND_ID_MS}) then return { ${CODE.admitted}, now } end
 local cost, at, x, w, n, keep = tonumber(args[3]), tonumber(args[4]), call('HGET', key, 'x'), { 'HSET', key }, 2, 0
 for i = 5, #args, 2 do
