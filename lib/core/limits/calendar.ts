@@ -2,9 +2,9 @@ import { tzOffset } from '@date-fns/tz/tzOffset'
 import { OptionError } from '../../internal/option-error.ts'
 import { fail } from '../../internal/options.ts'
 
-/** The calendar units, as `per` names them. */
-export const CALENDAR_UNITS = ['day', 'month'] as const
-export type CalendarUnit = (typeof CALENDAR_UNITS)[number]
+/** A calendar unit, as `per` names it. */
+export type CalendarUnit = 'day' | 'month'
+export const CALENDAR_UNITS: readonly CalendarUnit[] = Object.freeze(['day', 'month'])
 
 /** A calendar period, as instants: `startsAt` belongs to it, `endsAt` no longer does. */
 export interface Period {
