@@ -9,6 +9,7 @@ import {
   type RateLimiter,
   type VerifyResult,
 } from 'latchkey'
+import { plainTextFormat } from 'latchkey/import'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { fakeClock, settle } from '../support/fake-clock.ts'
 import { answers, hangs, recordingStore, rejects, throws } from '../support/recording-store.ts'
@@ -1354,4 +1355,43 @@ describe('a listener of events', () => {
       expect(await keys.verify(key)).toMatchObject({ reason: 'revoked' })
     })
   }
+})
+
+describe('a text with the id of a key in memory', () => {
+  /** As long as a native key, with its id in the same place, but in another shape. */
+  const misshape = (key: string) => key.replaceAll('_', '-')
+
+  it('is malformed if it has not the shape of a key', async () => {
+    const { keys, eventsOf } = createTestKeys()
+    const { key } = await keys.issue(NAME)
+    await keys.verify(key)
+    expect(await keys.verify(misshape(key))).toEqual({ ok: false, code: 'invalid_key', reason: 'malformed' })
+    expect(eventsOf('key.refused')).toMatchObject([{ reason: 'malformed', keyId: null }])
+  })
+
+  it('may be an imported key', async () => {
+    const { keys } = createTestKeys({ formats: [plainTextFormat({ shape: /^[a-z]+-/ })] })
+    const { key, apiKey } = await keys.issue(NAME)
+    const imported = misshape(key)
+    const legacy = await keys.import({ ...NAME, name: 'legacy', key: imported, format: 'plain-text' })
+    await keys.verify(key)
+    expect(await keys.verify(imported)).toMatchObject({ ok: true, apiKey: { id: legacy.id } })
+    expect(await keys.verify(key)).toMatchObject({ ok: true, apiKey: { id: apiKey.id } })
+  })
+
+  it('is refused for its prefix before its secret is', async () => {
+    const { keys, eventsOf } = createTestKeys()
+    const { key } = await keys.issue(NAME)
+    await keys.verify(key)
+    const wrong = forgeKey(key, { secret: '0'.repeat(43) })
+    for (const text of [key, wrong]) {
+      expect(await keys.verify(text, { prefix: 'other' })).toMatchObject({ reason: 'prefix_not_accepted' })
+    }
+    expect(await keys.verify(wrong)).toMatchObject({ reason: 'wrong_secret' })
+    expect(eventsOf('key.refused').map(({ reason }) => reason)).toEqual([
+      'prefix_not_accepted',
+      'prefix_not_accepted',
+      'wrong_secret',
+    ])
+  })
 })
