@@ -127,7 +127,7 @@ export function checkIntegerOrFalse(name: string, value: unknown, max: number): 
   return fail(name, `an integer from 1 to ${max}, or false`, value, describePlain(value))
 }
 
-/** Requires a positive integer in a group of options that `false` switches off as a whole; 0 is told so. */
+/** Requires a positive integer in a group of options. For 0, the error says that `false` switches off the whole group. */
 export function checkIntegerOfGroup(group: string, member: string, value: unknown, max: number): number {
   const name = `${group}.${member}`
   if (value === 0) fail(name, 'a positive integer', value, `0; to switch it off, set "${group}" to false`)
