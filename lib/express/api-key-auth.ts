@@ -3,7 +3,7 @@ import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import { type Authentication, applyOutcome } from '../http/authentication.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { createMiddlewareParts, type MiddlewareOptions } from '../http/middleware.ts'
-import type { RequestParts } from '../http/raw-request.ts'
+import { ownParts, type RequestParts } from '../http/raw-request.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { addressOf } from './address.ts'
 import { refuse } from './refuse.ts'
@@ -48,11 +48,7 @@ export function apiKeyAuth<User = unknown>(
   }
 
   return function authenticateByApiKey(req, res, next) {
-    const parts: RequestParts = {
-      request: req,
-      raw: req,
-      properties: req as unknown as Record<string, unknown>,
-    }
+    const parts = ownParts(req)
     const outcome = authenticate(req, parts)
     if (!isPromiseLike(outcome)) respond(outcome, parts, res, next)
     else outcome.then((settled) => respond(settled, parts, res, next)).then(undefined, next)

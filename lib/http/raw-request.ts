@@ -54,7 +54,11 @@ export interface RequestParts {
  */
 export function partsOf(request: object): RequestParts {
   const context = koaContextOf(request)
-  if (context) return { request, raw: context.req, properties: context.state }
+  return context ? { request, raw: context.req, properties: context.state } : ownParts(request)
+}
+
+/** The parts of a request that extends the one of `node:http`, as on Express. */
+export function ownParts(request: object): RequestParts {
   return { request, raw: request as RequestLike & object, properties: request as Record<string, unknown> }
 }
 
