@@ -78,7 +78,7 @@ export interface AuthenticatorOptions<User = unknown> extends CredentialOptions 
 }
 
 /** What a route requires of a key. */
-export interface CheckOptions extends Pick<VerifyOptions, 'permissions' | 'cost' | 'ip'> {
+export interface CheckOptions extends Pick<VerifyOptions, 'permissions' | 'cost'> {
   /** Whether a request without a key passes. */
   isOptional?: boolean
 }
@@ -87,8 +87,12 @@ export interface Authenticator {
   readonly keys: ApiKeyVerifier
   /** How to show the limits of an admitted request. */
   readonly rateLimitHeaders: RateLimitSyntax | false
-  /** Never throws or rejects, and returns synchronously if there is nothing to wait for. */
-  authenticate(parts: RequestParts, asked: CheckOptions): Awaitable<Authentication>
+  /**
+   * Never throws or rejects, and returns synchronously if there is nothing to wait for.
+   *
+   * @param ip what an application's own reader of addresses answered: anything, if it is careless
+   */
+  authenticate(parts: RequestParts, asked: CheckOptions, ip: unknown): Awaitable<Authentication>
   readonly refuse: Refusals
 }
 
@@ -154,18 +158,20 @@ class RequestAuthenticator implements Authenticator {
     this.challenges = challenges
   }
 
-  authenticate({ raw }: RequestParts, asked: CheckOptions): Awaitable<Authentication> {
+  authenticate({ raw }: RequestParts, asked: CheckOptions, address: unknown): Awaitable<Authentication> {
     const state = stateOf(raw)
     state.challenges = this.challenges
     const credential = this.reader.read(raw)
-    const options = verifyOptions(asked, this.prefix)
-    if (credential.kind === 'none') return this.withoutKey(raw, options.ip, asked.isOptional)
-    if (credential.kind === 'several') return this.refuse.several(options.ip)
+    const ip = isAddress(address) ? address : undefined
+    if (credential.kind === 'none') return this.withoutKey(raw, ip, asked.isOptional)
+    if (credential.kind === 'several') return this.refuse.several(ip)
+    const { permissions, cost } = asked
+    const options = { permissions, cost, ip, prefix: this.prefix }
     try {
       const verified = verifyOnce({ state, keys: this.keys, key: credential.key, options })
-      if (!isPromiseLike(verified)) return this.conclude(verified, options.ip)
+      if (!isPromiseLike(verified)) return this.conclude(verified, ip)
       return verified
-        .then((checked) => this.conclude(checked, options.ip))
+        .then((checked) => this.conclude(checked, ip))
         .then(undefined, (error) => this.refuse.fault('verify', error))
     } catch (error) {
       return this.refuse.fault('verify', error)
@@ -233,18 +239,9 @@ function admit({ admission, limits }: AdmittedRequest, user: unknown): Authentic
   return { ok: true, apiKey: admission.apiKey, user, limits }
 }
 
-/** A proxy that is trusted too far lets clients write anything here. A text too long for an address counts as missing. */
+/** A proxy that is trusted too far lets clients write anything. A text too long for an address counts as missing. */
 const MAX_IP_LENGTH = 255
 
-function verifyOptions(
-  { permissions, cost, ip }: CheckOptions,
-  prefix: VerifyOptions['prefix'],
-): VerifyOptions {
-  const options: VerifyOptions = {}
-  if (permissions) options.permissions = permissions
-  if (cost !== undefined) options.cost = cost
-  // The application's own reader of addresses may answer anything.
-  if (typeof ip === 'string' && ip !== '' && ip.length <= MAX_IP_LENGTH) options.ip = ip
-  if (prefix !== undefined) options.prefix = prefix
-  return options
+function isAddress(value: unknown): value is string {
+  return typeof value === 'string' && value !== '' && value.length <= MAX_IP_LENGTH
 }

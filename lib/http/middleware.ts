@@ -62,11 +62,11 @@ export function createMiddlewareParts<Request extends object>(
   const permissions =
     options.permissions === undefined ? undefined : resolveRequirement('permissions', options.permissions)
   const authenticator = createAuthenticator(keys, options)
+  const asked = { permissions, cost, isOptional: !required }
   return {
     required,
     refuseWith,
     rateLimitHeaders: authenticator.rateLimitHeaders,
-    authenticate: (request, parts) =>
-      authenticator.authenticate(parts, { permissions, cost, ip: readIp(request), isOptional: !required }),
+    authenticate: (request, parts) => authenticator.authenticate(parts, asked, readIp(request)),
   }
 }

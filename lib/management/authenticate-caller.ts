@@ -57,13 +57,9 @@ export function createCallerReader<Source extends object>(
   })
 
   return async function readCaller(source, operation) {
-    const asked = askedOfKey(operation)
+    const asked = { ...askedOfKey(operation), isOptional: operation.action !== null }
     const parts = partsOf(source)
-    const outcome = await authenticator.authenticate(parts, {
-      ...asked,
-      ip: readIp(source),
-      isOptional: operation.action !== null,
-    })
+    const outcome = await authenticator.authenticate(parts, asked, readIp(source))
     if (!outcome.ok && !outcome.presented) return withoutKey(source, operation, outcome.error)
     applyOutcome(parts, keys, outcome)
     if (!outcome.ok) throw outcome.error

@@ -177,14 +177,12 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     parts: RequestParts,
     options: ApiKeyRouteOptions,
   ): Settled | PromiseLike<Settled> {
-    const asked: CheckOptions = { ...resolveRoute(options) }
     const ip = req.ip ?? req.socket?.remoteAddress
-    if (typeof ip === 'string') asked.ip = ip
-    const outcome = this.authenticator.authenticate(parts, asked)
+    const outcome = this.authenticator.authenticate(parts, resolveRoute(options), ip)
     if (!isPromiseLike(outcome))
-      return outcome.ok && this.verify ? this.askVerify(req, outcome, asked.ip) : { outcome }
+      return outcome.ok && this.verify ? this.askVerify(req, outcome, ip) : { outcome }
     return outcome.then((found) =>
-      found.ok && this.verify ? this.askVerify(req, found, asked.ip) : { outcome: found },
+      found.ok && this.verify ? this.askVerify(req, found, ip) : { outcome: found },
     )
   }
 

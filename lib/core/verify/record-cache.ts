@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import type { Digester, PreparedDigest } from '../digests/digest.ts'
 import type { DependencyRunner } from '../faults.ts'
 import { type AddressCheck, compileAllowedIps } from '../keys/allowed-ips.ts'
+import { isImported } from '../keys/imported-format.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import { type ApiKey, type KeyRecord, toApiKey } from '../keys/record.ts'
 import type { QuotaRecord } from '../limits/quota.ts'
@@ -15,6 +16,8 @@ export interface CachedKey {
   /** The digest as it is stored. */
   readonly digestText: string
   readonly digest: PreparedDigest
+  /** Whether what matches the digest is this key, a native one, to its last character. */
+  readonly isWholeKeyDigest: boolean
   readonly limits: readonly CompiledLimit[]
   readonly isAllowedIp: AddressCheck | null
   /** When the read began. The record's age counts from here, so a slow answer does not look young. */
@@ -206,12 +209,14 @@ export class RecordCache {
   private prepare(record: KeyRecord, readAt: number): CachedKey {
     try {
       const { quota, expiresAt, createdAt, lastUsedAt } = record
+      const digest = this.digester.prepare(record.digest)
       return {
         // It is shown once the key was found to be active, and never otherwise.
         apiKey: toApiKey(record, 'active'),
         lookup: record.lookup,
         digestText: record.digest,
-        digest: this.digester.prepare(record.digest),
+        digest,
+        isWholeKeyDigest: isWholeKeyDigest(record, digest),
         limits: record.rateLimits
           ? compileRateLimits('rateLimits', record.rateLimits)
           : this.options.defaultLimits,
@@ -257,9 +262,14 @@ export class RecordCache {
   digestReplaced(lookup: string, expected: string, digestText: string): void {
     const cached = this.held.peek(lookup)
     // By now, another key may have the lookup of one that was purged.
-    if (cached?.digestText === expected)
-      this.hold({ ...cached, digestText, digest: this.digester.prepare(digestText) })
+    if (cached?.digestText !== expected) return
+    const digest = this.digester.prepare(digestText)
+    this.hold({ ...cached, digestText, digest, isWholeKeyDigest: isWholeKeyDigest(cached, digest) })
   }
+}
+
+function isWholeKeyDigest(key: { readonly lookup: string }, digest: PreparedDigest): boolean {
+  return digest.coverage === '' && digest.readsAtMost === Infinity && !isImported(key)
 }
 
 function idOf(lookup: Lookup): string {

@@ -2,7 +2,7 @@ import { LatchkeyError } from '../../errors.ts'
 import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
 import type { Digester } from '../digests/digest.ts'
 import type { ApiKeyEvent } from '../events.ts'
-import { type ImportedFormats, isImported } from '../keys/imported-format.ts'
+import type { ImportedFormats } from '../keys/imported-format.ts'
 import { claimOf, hasRightChecksum, parseKey } from '../keys/key-format.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import type { ApiKey } from '../keys/record.ts'
@@ -96,7 +96,7 @@ class LocalVerifier implements Verifier {
     if (typeof key !== 'string') return this.refuseInvalid('malformed', null, null, options)
     const claim = claimOf(key)
     const held = this.parts.cache.peek(claim.keyId)
-    return held && isProvenByDigest(held)
+    return held?.isWholeKeyDigest && held.digest.isCheap()
       ? this.verifyHeld(key, held, claim.prefix, options)
       : this.verifyNative(key, options)
   }
@@ -304,13 +304,6 @@ class LocalVerifier implements Verifier {
     if (lease) this.parts.quotaLeases.putBack(lease, cost)
     return true
   }
-}
-
-/** Whether the digest alone says, at once, that a text is this key to its last character. */
-function isProvenByDigest({ lookup, digest }: CachedKey): boolean {
-  return (
-    digest.isCheap() && digest.coverage === '' && digest.readsAtMost === Infinity && !isImported({ lookup })
-  )
 }
 
 /** The error of every call after `close()`. */
