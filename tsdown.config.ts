@@ -29,11 +29,33 @@ export default defineConfig({
   // Every type or module that is neither ours nor a declared dependency would be copied into dist.
   deps: { onlyBundle: [] },
   dts: { sourcemap: false },
+  outputOptions: {
+    codeSplitting: {
+      groups: [
+        {
+          name: 'base',
+          test: sourceIn(/\/lib\/(errors|internal\/(?!base62)|core\/keys\/(bounds|record)\.)/),
+        },
+        {
+          name: 'core',
+          test: sourceIn(/\/lib\/(core|http|internal|rate-limits\/(memory|ledger|limit-answers))/),
+        },
+      ],
+    },
+  },
   // Both formats are shipped on purpose.
   checks: { legacyCjs: false },
   plugins: [{ name: 'require-in-commonjs', renderChunk: requireInCommonJs }],
   hooks: { 'build:done': () => writeFolders(Object.keys(entry)) },
 })
+
+/**
+ * What every door needs goes into two files: opening twenty small ones takes longer than all that is in them. The client is made
+ * for browsers too and needs the first file only. Types are left as they come.
+ */
+function sourceIn(paths: RegExp): (id: string) => boolean {
+  return (id) => paths.test(id) && !id.endsWith('.d.ts')
+}
 
 /**
  * Jest runs CommonJS where `import()` fails. `dynamicImportInCjs: false` would do the same inside a function of its own, where

@@ -86,9 +86,10 @@ export class UsageLog {
   private flushSoon(): void {
     if (this.isFlushingSoon) return
     this.isFlushingSoon = true
-    queueMicrotask(() => {
+    // Not queueMicrotask: its first use in a process loads a module, which takes milliseconds.
+    void Promise.resolve().then(() => {
       this.isFlushingSoon = false
-      void this.flush()
+      return this.flush()
     })
   }
 

@@ -14,21 +14,22 @@ export interface SqliteStatement {
   setReadBigInts?(enabled: boolean): unknown
 }
 
-type Opener = (file: string) => SqliteDatabase
+/** Opens a file. */
+export type SqliteDriver = (file: string) => SqliteDatabase
 
 /** A driver, or the reason why there is none. */
-type Loaded = Opener | Error
+type Loaded = SqliteDriver | Error
 
 /**
- * Opens a file with the first available driver: node:sqlite, better-sqlite3, libsql.
+ * Loads the first available driver: node:sqlite, better-sqlite3, libsql.
  *
  * @throws Error saying what to install, if there is no driver.
  */
-export async function openSqliteFile(file: string): Promise<SqliteDatabase> {
+export async function loadSqliteDriver(): Promise<SqliteDriver> {
   const reasons: string[] = []
   for (const load of [loadNodeSqlite, loadBetterSqlite, loadLibsql]) {
     const loaded = await load()
-    if (typeof loaded === 'function') return loaded(file)
+    if (typeof loaded === 'function') return loaded
     reasons.push(loaded.message)
   }
   throw new Error(
@@ -65,7 +66,7 @@ async function loadLibsql(): Promise<Loaded> {
 type DatabaseClass = new (file: string) => SqliteDatabase
 
 /** A CommonJS module: its class is `default` or the module itself, depending on how this file was built. */
-function openerOf(module: object): Opener {
+function openerOf(module: object): SqliteDriver {
   const { default: Database = module as DatabaseClass } = module as { default?: DatabaseClass }
   return (file) => new Database(file)
 }

@@ -5,7 +5,7 @@ import { DatabaseFailure, type FailureKind } from './database-errors.ts'
 import { sqliteDialect } from './dialect.ts'
 import { type Answer, type Plan, type Row, runPlanNow, type Statement } from './plan.ts'
 import { createSqlStore, type SqlStore } from './sql-store.ts'
-import { openSqliteFile, type SqliteDatabase, type SqliteStatement } from './sqlite-drivers.ts'
+import { loadSqliteDriver, type SqliteDatabase, type SqliteStatement } from './sqlite-drivers.ts'
 import { resolveTableNames, type SqlTableOptions } from './table-names.ts'
 
 export type SqliteStoreOptions = Omit<SqlTableOptions, 'schema'>
@@ -47,6 +47,8 @@ function checkDatabase(value: unknown): string | SqliteDatabase {
 function createSqliteDatabase(fileOrDatabase: string | SqliteDatabase): Database {
   let opened: Promise<Connection> | null = null
   let isClosed = false
+  // The first request need not wait for the driver. If there is none, the first use says so.
+  if (typeof fileOrDatabase === 'string') loadSqliteDriver().catch(() => {})
 
   const run = <T>(work: (connection: Connection) => T) =>
     attempt(sqliteDialect, async () => {
@@ -87,9 +89,7 @@ interface Connection {
 
 async function openConnection(fileOrDatabase: string | SqliteDatabase): Promise<Connection> {
   if (typeof fileOrDatabase !== 'string') return createConnection(fileOrDatabase)
-  const database = await openSqliteFile(fileOrDatabase).catch((error: unknown) => {
-    throw isSqliteError(error) ? toFailure(error) : error
-  })
+  const database = await openFile(fileOrDatabase)
   const connection = createConnection(database)
   try {
     // Longer waits happen between attempts, where they do not block the process.
@@ -105,6 +105,15 @@ async function openConnection(fileOrDatabase: string | SqliteDatabase): Promise<
     throw error
   }
   return connection
+}
+
+async function openFile(file: string): Promise<SqliteDatabase> {
+  const open = await loadSqliteDriver()
+  try {
+    return open(file)
+  } catch (error) {
+    throw isSqliteError(error) ? toFailure(error) : error
+  }
 }
 
 /** Sets WAL mode. A read-only file stays as it is: the store can still read it. */
