@@ -5,7 +5,6 @@ import {
   AUTHENTICATOR_OPTIONS,
   type Authenticator,
   type AuthenticatorOptions,
-  type CheckOptions,
   createAuthenticator,
 } from '../http/authenticate-request.ts'
 import { type Authentication, applyOutcome } from '../http/authentication.ts'
