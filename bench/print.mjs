@@ -1,13 +1,14 @@
 /** The results as text for people. */
 export function formatResults(
   settings,
-  { http, latency, warmup, verify, memory, strangers, redis, stores, list, quota, bars },
+  { http, latency, warmup, start, verify, memory, strangers, redis, stores, list, quota, bars },
 ) {
   return [
     formatSettings(settings),
     http && formatHttp('HTTP', http),
     latency && formatLatency(latency),
     warmup && formatWarmup(warmup),
+    start && formatStart(start),
     verify && formatVerify(verify),
     memory && formatMemory(memory),
     strangers && formatStrangers(strangers),
@@ -72,6 +73,24 @@ function formatWarmup({ requests, cpuUsPerRequest }) {
   return [
     `Warm-up: CPU µs/request in each round of ${requests} requests from the start of the server`,
     formatTable([['', ...rounds.map(String)], ...rows]),
+  ].join('\n')
+}
+
+function formatStart(start) {
+  return [
+    'Start, each time in a process of its own',
+    formatTable([
+      ['', 'ms', 'in loading Express'],
+      ['loading Express', interval(start.expressMs, 0), '1'],
+      [
+        "loading latchkey with Express's door",
+        interval(start.latchkeyMs, 0),
+        interval(start.latchkeyInExpress, 2),
+      ],
+      ['the same once Express is loaded', '', interval(start.latchkeyAfterExpressInExpress, 2)],
+      ['first verify(), SQLite', interval(start.firstVerifyMs, 1), ''],
+    ]),
+    `Bundled and minified: ${start.bundledBytes.toLocaleString('en')} bytes`,
   ].join('\n')
 }
 

@@ -96,6 +96,20 @@ export function summariseWarmup(starts) {
   }
 }
 
+/** What the part `start` says: milliseconds, and those of the library in Express's. */
+export function summariseStart({ measured, bundledBytes }) {
+  const valuesOf = (name) => measured.map((round) => round[name])
+  const inExpress = (name) => summarise(pair(valuesOf(name), valuesOf('express'), divide))
+  return {
+    expressMs: summarise(valuesOf('express')),
+    latchkeyMs: summarise(valuesOf('latchkey')),
+    latchkeyInExpress: inExpress('latchkey'),
+    latchkeyAfterExpressInExpress: inExpress('latchkey-after-express'),
+    firstVerifyMs: summarise(valuesOf('first-verify')),
+    bundledBytes,
+  }
+}
+
 /** What the rounds of the `verify` comparison say, in CPU nanoseconds per call and in hashes. */
 export function summariseVerify(rounds) {
   const valuesOf = (name) => rounds.map((round) => round[name])
@@ -281,10 +295,12 @@ function summarisePeer({ statements, measured }) {
 }
 
 /** The bars of this project that the figures at hand can be held to. */
-export function judge({ http, verify, strangers, redis, stores, list, quota }) {
+export function judge({ http, start, verify, memory, strangers, redis, stores, list, quota }) {
   const bars = {
     http: judgeHttp(http),
+    start: judgeStart(start),
     verify: judgeVerify(verify),
+    memory: judgeMemory(memory),
     strangers: judgeStrangers(strangers),
     redis: [...judgeRedisHttp(redis?.http), ...judgeCheck(redis?.check)],
     stores: judgeStores(stores),
@@ -322,6 +338,34 @@ function judgeVerify(verify) {
     atMost('verify(), warm, in SHA-256 of the key', verify.verifyInHashes, 4, '×', 3),
     atMost('verify() of remote keys, warm, in that of local ones', verify.verifyRemoteInLocal, 1.1, '×'),
   ]
+}
+
+function judgeStart(start) {
+  if (!start) return []
+  return [
+    atMost("loading latchkey with Express's door, in loading Express", start.latchkeyInExpress, 0.4, '×'),
+    atMost('first verify() of a process, SQLite', start.firstVerifyMs, 3, ' ms'),
+    atMost("latchkey with Express's door, bundled and minified", exactly(start.bundledBytes), 90_000, ' B'),
+  ]
+}
+
+function judgeMemory(memory) {
+  if (!memory) return []
+  const { bytesPerCachedRecord, bytesPerCachedRecordAndLedger } = memory
+  return [
+    atMost('cached record', exactly(bytesPerCachedRecord), 1_100, ' B'),
+    atMost(
+      'cached record and what is counted for one limit',
+      exactly(bytesPerCachedRecordAndLedger),
+      1_600,
+      ' B',
+    ),
+  ]
+}
+
+/** A figure that every run finds. */
+function exactly(value) {
+  return { median: value, low: value, high: value }
 }
 
 function judgeStrangers(strangers) {
@@ -368,8 +412,7 @@ function judgeStores(stores) {
   bars.push(atMost("verify() with one limit, CPU in better-auth's", peer.cpuShare, 0.2, '×'))
   for (const name of ['latchkey', 'latchkey-redis']) {
     const { writesPerCall } = peer.subjects[name]
-    const figure = { median: writesPerCall, low: writesPerCall, high: writesPerCall }
-    bars.push(atMost(`${name}: statements that write, for each verify()`, figure, 0, ''))
+    bars.push(atMost(`${name}: statements that write, for each verify()`, exactly(writesPerCall), 0, ''))
   }
   return bars
 }
@@ -388,9 +431,8 @@ function judgeQuota(quota) {
   const bars = driven
     .filter(({ pace, quota: units }) => units === 1_000_000 || (pace === 'slow' && units !== null))
     .map(({ pace, processes, quota: units, callsPerRequest }) => {
-      const figure = { median: callsPerRequest, low: callsPerRequest, high: callsPerRequest }
       const name = `store calls a request, ${pace}, ${processes} × on ${withCommas(units)} units`
-      return atMost(name, figure, pace === 'busy' ? 0.01 : 1.3, '')
+      return atMost(name, exactly(callsPerRequest), pace === 'busy' ? 0.01 : 1.3, '')
     })
   return [
     ...bars,

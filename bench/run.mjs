@@ -12,7 +12,7 @@ import { createRandom } from './statistics.mjs'
 
 const usage = `npm run bench -- [part] [options]
 
-  http, latency, warmup, verify, memory, strangers, redis, stores, list, quota: one part instead of all
+  http, latency, warmup, start, verify, memory, strangers, redis, stores, list, quota: one part instead of all
 
   --only part                      the same
   --targets a,b                    only these servers (see targets.mjs)
@@ -29,6 +29,7 @@ const parts = [
   'http',
   'latency',
   'warmup',
+  'start',
   'verify',
   'memory',
   'strangers',
@@ -71,8 +72,8 @@ async function main() {
   installPeers()
   const summarise = await import('./results.mjs')
   const { summariseHttp, summariseVerify, summariseStrangers, summariseRedis } = summarise
-  const { summariseLatency, summariseWarmup, summariseStores, summariseList, summariseQuota, judge } =
-    summarise
+  const { summariseLatency, summariseWarmup, summariseStart, summariseStores } = summarise
+  const { summariseList, summariseQuota, judge } = summarise
   const { targets } = await import('./targets.mjs')
   const names = readTargets(targets, options)
   const needsLibrary =
@@ -86,6 +87,7 @@ async function main() {
   if (names.http.length > 0) note('http', summariseHttp(await runHttp(names.http, options)))
   if (options.parts.includes('latency')) note('latency', summariseLatency(await runLatency(options)))
   if (options.parts.includes('warmup')) note('warmup', summariseWarmup(await runWarmup(options)))
+  if (options.parts.includes('start')) note('start', summariseStart(await runStart(options)))
   if (options.parts.includes('verify')) note('verify', summariseVerify(await runVerify(options)))
   if (options.parts.includes('memory')) note('memory', await runMemory())
   if (options.parts.includes('strangers')) note('strangers', summariseStrangers(await runStrangers(options)))
@@ -202,6 +204,21 @@ async function runWarmup(options) {
   return measured
 }
 
+async function runStart({ rounds, seed }) {
+  showProgress('measure-start.mjs')
+  return inFolder((folder) => runScript('measure-start.mjs', [rounds, seed, folder]))
+}
+
+/** Runs in a folder of its own, which is removed afterwards. */
+async function inFolder(work) {
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-bench-'))
+  try {
+    return await work(folder)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
 async function runVerify(options) {
   const shares = await runScripts('measure-verify.mjs', [], options)
   return shares.flat()
@@ -252,12 +269,11 @@ async function runRedis(names, options) {
 async function runStores({ rounds, seed, sizes }) {
   const { withPostgres } = await import('./postgres.mjs')
   const { withRedis } = await import('./redis.mjs')
-  const folder = mkdtempSync(join(tmpdir(), 'latchkey-bench-'))
-  try {
+  return inFolder((folder) => {
     const cold = (dialect, place) => runScript('measure-cold.mjs', [rounds, seed, dialect, place, sizes])
-    showProgress('measure-cold.mjs, SQLite')
-    const sqlite = await cold('sqlite', folder)
-    return await withPostgres(async (postgresUrl) => {
+    return withPostgres(async (postgresUrl) => {
+      showProgress('measure-cold.mjs, SQLite')
+      const sqlite = await cold('sqlite', folder)
       showProgress('measure-cold.mjs, PostgreSQL')
       const postgres = await cold('postgres', postgresUrl)
       showProgress('measure-peer.mjs')
@@ -266,9 +282,7 @@ async function runStores({ rounds, seed, sizes }) {
       )
       return { sqlite, postgres, peer }
     })
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+  })
 }
 
 async function runList({ rounds, seed, sizes }) {
