@@ -5,7 +5,12 @@ import { DatabaseFailure, type FailureKind } from './database-errors.ts'
 import { sqliteDialect } from './dialect.ts'
 import { type Answer, type Plan, type Row, runPlanNow, type Statement } from './plan.ts'
 import { createSqlStore, type SqlStore } from './sql-store.ts'
-import { loadSqliteDriver, type SqliteDatabase, type SqliteStatement } from './sqlite-drivers.ts'
+import {
+  loadSqliteDriver,
+  type SqliteDatabase,
+  type SqliteDriver,
+  type SqliteStatement,
+} from './sqlite-drivers.ts'
 import { resolveTableNames, type SqlTableOptions } from './table-names.ts'
 
 export type SqliteStoreOptions = Omit<SqlTableOptions, 'schema'>
@@ -47,8 +52,8 @@ function checkDatabase(value: unknown): string | SqliteDatabase {
 function createSqliteDatabase(fileOrDatabase: string | SqliteDatabase): Database {
   let opened: Promise<Connection> | null = null
   let isClosed = false
-  // The first request need not wait for the driver. If there is none, the first use says so.
-  if (typeof fileOrDatabase === 'string') loadSqliteDriver().catch(() => {})
+  const connect =
+    typeof fileOrDatabase === 'string' ? connectToFile(fileOrDatabase) : connectTo(fileOrDatabase)
 
   const run = <T>(work: (connection: Connection) => T) =>
     attempt(sqliteDialect, async () => {
@@ -58,7 +63,7 @@ function createSqliteDatabase(fileOrDatabase: string | SqliteDatabase): Database
 
   /** Opens the database once, and tries again after a failure. */
   function open(): Promise<Connection> {
-    opened ??= openConnection(fileOrDatabase).catch((error: unknown) => {
+    opened ??= connect().catch((error: unknown) => {
       opened = null
       throw error
     })
@@ -87,10 +92,19 @@ interface Connection {
   execute(statement: Statement): Answer
 }
 
-async function openConnection(fileOrDatabase: string | SqliteDatabase): Promise<Connection> {
-  if (typeof fileOrDatabase !== 'string') return createConnection(fileOrDatabase)
-  const database = await openFile(fileOrDatabase)
-  const connection = createConnection(database)
+function connectTo(database: SqliteDatabase): () => Promise<Connection> {
+  return async () => createConnection(database)
+}
+
+/** Loads the driver now, so that the first request need not wait for it. If there is none, every request says so. */
+function connectToFile(file: string): () => Promise<Connection> {
+  const loading = loadSqliteDriver()
+  loading.catch(() => {})
+  return async () => openFile(await loading, file)
+}
+
+function openFile(open: SqliteDriver, file: string): Connection {
+  const database = openDatabase(open, file)
   try {
     // Longer waits happen between attempts, where they do not block the process.
     command(database, 'pragma busy_timeout = 50')
@@ -99,16 +113,16 @@ async function openConnection(fileOrDatabase: string | SqliteDatabase): Promise<
     command(database, 'pragma wal_autocheckpoint = 4000')
     // Some builds default to less for WAL, and a crash of the machine could then lose a revocation.
     command(database, 'pragma synchronous = full')
+    const connection = createConnection(database)
     useWal(connection)
+    return connection
   } catch (error) {
     database.close?.()
     throw error
   }
-  return connection
 }
 
-async function openFile(file: string): Promise<SqliteDatabase> {
-  const open = await loadSqliteDriver()
+function openDatabase(open: SqliteDriver, file: string): SqliteDatabase {
   try {
     return open(file)
   } catch (error) {
