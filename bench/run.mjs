@@ -54,6 +54,7 @@ const servers = [
 ]
 const memoryKeys = 100_000
 const resultsFile = new URL('results.json', import.meta.url)
+const chartFile = new URL('cost.svg', import.meta.url)
 
 try {
   const passed = await main()
@@ -97,8 +98,15 @@ async function main() {
   if (options.parts.includes('quota')) note('quota', summariseQuota(await runQuota(options)))
   results.bars = judge(results)
   console.log(formatResults(describeRun(options), results))
-  writeFileSync(resultsFile, `${JSON.stringify(withLastReport(results), roundNumber, 2)}\n`)
+  const report = withLastReport(results)
+  writeFileSync(resultsFile, `${JSON.stringify(report, roundNumber, 2)}\n`)
+  if (results.http && !options.targets) await drawChart(results.http)
   return !options.strict || results.bars.every(({ passed }) => passed)
+}
+
+async function drawChart(http) {
+  const { drawCosts } = await import('./chart.mjs')
+  writeFileSync(chartFile, drawCosts(http))
 }
 
 /** The parts that ran take their places in the last report. */
