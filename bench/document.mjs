@@ -108,6 +108,8 @@ function whole({ median }) {
 
 /** Three digits that count, and no more than they say. */
 function number(value) {
+  // The report has no infinity: what stands for one is null.
+  if (value === null) return '∞'
   return Math.abs(value) >= 100
     ? Math.round(value).toLocaleString('en-US')
     : String(Number(value.toPrecision(3)))

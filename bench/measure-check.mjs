@@ -4,9 +4,9 @@
  * concurrent calls to the figures of each subject.
  */
 import { RateLimiterRedis, RateLimiterUnion } from 'rate-limiter-flexible'
-import { compileRateLimits } from '../dist/core/rate-limit.mjs'
+import { memoryRateLimiter } from '../dist/index.mjs'
 import { createRandom, shuffle } from './statistics.mjs'
-import { connectRedis, createRedisRateLimiter, oneLimit, threeLimits } from './targets.mjs'
+import { connectRedis, createKeys, createRedisRateLimiter, oneLimit, threeLimits } from './targets.mjs'
 
 const rounds = Number(process.argv[2])
 const random = createRandom(Number(process.argv[3]))
@@ -82,19 +82,25 @@ async function runTurn({ name, run, isAdmitted }, concurrent, total) {
 
 /** A warm check, asked as a verification asks it. */
 async function createCheck(name, limits) {
-  const compiled = compileRateLimits('rateLimits', limits)
-  const requestFor = (id, fresh) => ({
-    lineageId: `${name}_${id}`,
-    keyId: id,
-    version: 1,
-    fresh,
-    cost: 1,
-    limits: compiled,
-    retainMs: 10_000,
-  })
+  const request = await requestOf(limits)
+  const requestFor = (id, fresh) => ({ ...request, lineageId: `${name}_${id}`, keyId: id, fresh })
   // Only the first check, which follows a read of the record, may say which version is the latest.
   for (const id of ids) await rateLimiter.check(requestFor(id, true))
   return (id) => rateLimiter.check(requestFor(id, false))
+}
+
+/** What a verification asks of a limiter. */
+async function requestOf(rateLimits) {
+  let asked
+  const counting = memoryRateLimiter()
+  const check = (request) => {
+    asked = request
+    return counting.check(request)
+  }
+  const { keys, key } = await createKeys({ rateLimits, rateLimiter: { ...counting, check } })
+  await keys.verify(key)
+  await keys.close()
+  return asked
 }
 
 function createFlexible(keyPrefix, duration) {

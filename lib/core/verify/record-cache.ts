@@ -90,11 +90,11 @@ export class RecordCache {
   }
 
   /** The record, if it is held and young enough; null if it is known not to exist; undefined if unknown. */
-  peek(lookup: Lookup): CachedKey | null | undefined {
-    if (typeof lookup === 'string') return this.peekOne(lookup)
+  peek(lookup: Lookup, now = this.clock.now()): CachedKey | null | undefined {
+    if (typeof lookup === 'string') return this.peekOne(lookup, now)
     let isUnknown = true
     for (const one of lookup) {
-      const cached = this.peekOne(one)
+      const cached = this.peekOne(one, now)
       if (cached) return cached
       isUnknown &&= cached === null
     }
@@ -107,10 +107,10 @@ export class RecordCache {
     return lookup.map((one) => this.held.peek(one)).find((cached) => cached !== undefined)
   }
 
-  private peekOne(lookup: string): CachedKey | null | undefined {
+  private peekOne(lookup: string, now: number): CachedKey | null | undefined {
     const cached = this.held.get(lookup)
     if (cached) {
-      const age = this.clock.now() - cached.readAt
+      const age = now - cached.readAt
       // A clock that was set back makes nothing younger.
       const isYoung = age >= 0 && age < this.options.maxAgeMs
       if (isYoung && !this.isOutdated(cached.apiKey)) return cached
@@ -119,7 +119,7 @@ export class RecordCache {
     }
     const askedAt = this.unknown.get(lookup)
     if (askedAt === undefined) return undefined
-    const age = this.clock.now() - askedAt
+    const age = now - askedAt
     if (age >= 0 && age < this.options.negativeMaxAgeMs) return null
     this.unknown.delete(lookup)
     return undefined

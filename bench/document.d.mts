@@ -1,0 +1,2 @@
+export function lastReport(report: object): string
+export function speed(report: object): string
