@@ -1,5 +1,5 @@
-import type { Express, RequestHandler } from 'express'
-import { apiKeyAuth } from 'latchkey/express'
+import type { Express, Request, RequestHandler, Response } from 'express'
+import { type ApiKeyAuthOptions, apiKeyAuth } from 'latchkey/express'
 import { describe, expect, it, vi } from 'vitest'
 import { EXPRESSES } from '../support/expresses.ts'
 import { issueKey } from '../support/issue-key.ts'
@@ -10,18 +10,22 @@ const FORWARDED = 'X-Forwarded-For: 203.0.113.7, 198.51.100.2'
 
 describe.each(EXPRESSES)('the address of a client on %s', (_name, createApp) => {
   /** The address that `keys` is told, and what `req.ip` is. */
-  async function addressesOf(configure: (app: Express) => void, mount?: (inner: Express) => Express) {
+  async function addressesOf(
+    configure: (app: Express) => void,
+    mount?: (inner: Express) => Express,
+    options: ApiKeyAuthOptions = {},
+  ) {
     const { keys } = createTestKeys()
     const { key } = await issueKey(keys)
     const verify = vi.fn(keys.verifyEager)
     const app = createApp()
     configure(app)
-    app.use(apiKeyAuth({ ...keys, verifyEager: verify }))
+    app.use(apiKeyAuth({ ...keys, verifyEager: verify }, options))
     app.use((req, res) => void res.json(req.ip ?? null))
     const ask = await serve(mount ? mount(app) : app)
     const { body } = await ask('/', [`X-Api-Key: ${key}`, FORWARDED])
-    const [, options] = verify.mock.lastCall ?? []
-    return { told: options?.ip, shown: JSON.parse(body) }
+    const [, asked] = verify.mock.lastCall ?? []
+    return { told: asked?.ip, shown: JSON.parse(body) }
   }
 
   const defineIp: RequestHandler = (req, _res, next) => {
@@ -59,6 +63,24 @@ describe.each(EXPRESSES)('the address of a client on %s', (_name, createApp) => 
     const mount = (inner: Express) => createApp().set('trust proxy', 1).use(inner)
     const { told, shown } = await addressesOf(() => {}, mount)
     expect([told, shown]).toEqual(['198.51.100.2', '198.51.100.2'])
+  })
+
+  it.each<[string, unknown, string | undefined]>([
+    ['a number', 7, undefined],
+    ['empty', '', undefined],
+    ['longer than any address', 'a'.repeat(256), undefined],
+    ['as long as an address may be', 'a'.repeat(255), 'a'.repeat(255)],
+  ])('is what the option `ip` answers, or missing if that is %s', async (_what, answer, told) => {
+    const ip = () => answer as string
+    expect((await addressesOf(() => {}, undefined, { ip })).told).toBe(told)
+  })
+
+  it('need not be known: a request without an application authenticates too', async () => {
+    const { keys } = createTestKeys()
+    const { key } = await issueKey(keys)
+    const authenticate = apiKeyAuth(keys)
+    const ask = await serve((req, res) => authenticate(req as Request, res as Response, () => res.end('in')))
+    expect(await ask('/', [`X-Api-Key: ${key}`])).toMatchObject({ status: 200, body: 'in' })
   })
 
   it('is read from the socket, without asking Express, where nobody is trusted', async () => {
