@@ -26,22 +26,50 @@ export type RunScript = (
 ) => Promise<unknown>
 
 /**
+ * Runs a script and continues with its reply, or with the error of any failure. A promise in between would cost every
+ * call.
+ */
+export type CallScript = <T>(
+  script: Script,
+  keyCount: number,
+  given: readonly (string | number)[],
+  proceed: (reply: unknown) => T,
+  fail: (error: unknown) => T,
+) => Promise<T>
+
+/**
  * Sends EVALSHA, or EVAL if the server does not know the script. Of many calls at once, only the first sends the source; the others
  * wait until the server knows the script.
  */
 export function createScriptRunner(current: () => ScriptClient): RunScript {
+  const callScript = createScriptCaller(current)
+  return (script, keyCount, given) => callScript(script, keyCount, given, keepReply, rethrow)
+}
+
+function keepReply(reply: unknown): unknown {
+  return reply
+}
+
+function rethrow(error: unknown): never {
+  throw error
+}
+
+/** Like {@link createScriptRunner}, with the continuations as parameters. */
+export function createScriptCaller(current: () => ScriptClient): CallScript {
   /** Scripts whose source is being sent. */
   const loading = new Map<string, Promise<unknown>>()
 
-  function runScript(
+  function callScript<T>(
     script: Script,
     keyCount: number,
     given: readonly (string | number)[],
-  ): Promise<unknown> {
+    proceed: (reply: unknown) => T,
+    fail: (error: unknown) => T,
+  ): Promise<T> {
     const client = current()
-    return client.evalsha(script.sha, keyCount, ...given).catch((error: unknown) => {
-      if (!isUnknownScript(error)) throw error
-      return load(client, script, keyCount, given)
+    return client.evalsha(script.sha, keyCount, ...given).then(proceed, (error: unknown) => {
+      if (!isUnknownScript(error)) return fail(error)
+      return load(client, script, keyCount, given).then(proceed, fail)
     })
   }
 
@@ -71,7 +99,7 @@ export function createScriptRunner(current: () => ScriptClient): RunScript {
     }
   }
 
-  return runScript
+  return callScript
 }
 
 function isUnknownScript(error: unknown): boolean {

@@ -275,6 +275,71 @@ describe('limits', () => {
   })
 })
 
+describe('a single open window', () => {
+  /** Doubles as the scripts pack them. */
+  const packed = (...numbers: number[]) => {
+    const bytes = Buffer.alloc(8 * numbers.length)
+    for (const [i, number] of numbers.entries()) bytes.writeDoubleLE(number, 8 * i)
+    return bytes
+  }
+  const field = 'xwl0 window 60000'
+
+  it('costs one command with one argument', async () => {
+    const sent: unknown[][] = []
+    const { check } = setUp(
+      {},
+      {
+        eval: (...args: Parameters<RedisClient['eval']>) => redis.eval(...args),
+        evalsha: (...args: Parameters<RedisClient['evalsha']>) => {
+          sent.push(args)
+          return redis.evalsha(...args)
+        },
+      },
+    )
+    await check({ limits: minute })
+    sent.length = 0
+    expect(await check({ limits: minute, fresh: false })).toMatchObject({ limits: [{ remaining: 1 }] })
+    expect(sent).toEqual([[expect.any(String), 1, expect.any(String), expect.any(String)]])
+  })
+
+  it.each([
+    ['a b', 'a b c'],
+    ['1 2 xw3 window 4', '1'],
+    ['a\nb', 'a'],
+    ['ключ', 'кл'],
+  ])('is counted for keys with any id: %j and %j', async (keyId, other) => {
+    const { check } = setUp()
+    for (const remaining of [2, 1]) {
+      const answer = await check({ keyId, limits: minute, fresh: remaining === 2 })
+      expect(answer).toMatchObject({ outcome: 'admitted', limits: [{ remaining }] })
+    }
+    expect(await check({ keyId: other, limits: minute, fresh: false })).toEqual({ outcome: 'stale' })
+  })
+
+  it('has its hash live longer for a caller with an older cache', async () => {
+    const { check, key } = setUp()
+    await check({ limits: minute })
+    await check({ limits: minute, retainMs: DAY })
+    expect(await redis.pttl(key)).toBeGreaterThan(DAY)
+  })
+
+  it.each<[string, () => Record<string, Buffer | string>]>([
+    ['a version of another length', () => ({ vkey: packed(1) })],
+    ['a version below zero', () => ({ vkey: packed(-1, 0) })],
+    ['a count of another length', () => ({ [field]: packed(1, Date.now()) })],
+    ['a count below zero', () => ({ [field]: packed(-5, Date.now(), Date.now() + 60_000) })],
+    ['a beginning below zero', () => ({ [field]: packed(1, -5, Date.now() + 60_000) })],
+    ['an end of no hash', () => ({ [field]: packed(1, Date.now(), 2 ** 60) })],
+    ['no number', () => ({ [field]: packed(Number.NaN, Date.now(), Date.now() + 60_000) })],
+    ['a lifetime that is no number', () => ({ x: 'soon' })],
+  ])('that somebody else has written to is a fault: %s', async (_what, values) => {
+    const { check, key } = setUp()
+    await check({ limits: minute })
+    await redis.hset(key, values())
+    await expect(check({ limits: minute })).rejects.toThrow('LATCHKEY')
+  })
+})
+
 describe('the hash of a lineage', () => {
   it('lives twice the age of the cache, and until the last of its limits has ended', async () => {
     const untilMonthEnds = () => periodAt('month', 'UTC', Date.now()).endsAt - Date.now()

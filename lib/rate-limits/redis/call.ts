@@ -7,10 +7,10 @@ export type ScriptArguments = (string | number)[]
 export interface Question<Request, Answer> {
   readonly script: Script
   /**
-   * The arguments of the script, by the server's clock: `deadline` is a moment at which the caller is certainly still waiting,
+   * The key of the script and its arguments, by the server's clock: `deadline` is a moment at which the caller is certainly still waiting,
    * `serverTime` is about now.
    */
-  argumentsOf(request: Request, deadline: number, serverTime: number): ScriptArguments
+  argumentsOf(request: Request, key: string, deadline: number, serverTime: number): ScriptArguments
   /** What a reply means. */
   read(request: Request, reply: readonly unknown[]): Answer
   /** The answer if the server gives none. @throws the error that the call fails with; without `recover`, that is `error` */

@@ -1,6 +1,6 @@
 import type { Clock } from '../../core/clock.ts'
 import { messageOf } from '../../internal/any-realm.ts'
-import { createScriptRunner, type RunScript } from '../../redis/run-script.ts'
+import { type CallScript, createScriptCaller } from '../../redis/run-script.ts'
 import { Call, type Question } from './call.ts'
 import type { RedisConnection } from './connection.ts'
 import { createDeadlines, type Deadlines } from './deadlines.ts'
@@ -26,7 +26,7 @@ export interface RedisCalls {
 interface Sender {
   readonly connection: RedisConnection
   readonly clock: Clock
-  readonly runScript: RunScript
+  readonly callScript: CallScript
   readonly deadlines: Deadlines
 }
 
@@ -38,7 +38,7 @@ export function createRedisCalls(connection: RedisConnection, timeoutMs: number,
   const sender: Sender = {
     connection,
     clock,
-    runScript: createScriptRunner(() => connection.current()),
+    callScript: createScriptCaller(() => connection.current()),
     deadlines: createDeadlines(timeoutMs, clock, (call, error) => fail(sender, call, error)),
   }
 
@@ -61,8 +61,10 @@ function send(sender: Sender, call: Call, now: number): void {
   const deadline = Math.floor(node.toServerTime(call.dueAt) ?? 0)
   const serverTime = Math.floor(node.toServerTime(now) ?? Date.now())
   try {
-    const args = question.argumentsOf(request, deadline, serverTime)
-    sender.runScript(question.script, 1, [key, ...args]).then(
+    sender.callScript(
+      question.script,
+      1,
+      question.argumentsOf(request, key, deadline, serverTime),
       (reply) => receive(sender, call, reply),
       (error) => fail(sender, call, error),
     )
