@@ -33,6 +33,7 @@ export {
   type Owner,
 } from './core/keys/record.ts'
 export type { CalendarUnit } from './core/limits/calendar.ts'
+export type { Cost } from './core/limits/cost.ts'
 export {
   isSameQuota,
   type Quota,

@@ -236,6 +236,7 @@ export function resolveOptions(options: ApiKeysOptions) {
     value === undefined ? fallback : checkInteger(name, value, min, max)
   const cache = resolveCache(options.cache)
   const { maxEntries } = cache
+  const defaultLimits = compileRateLimits('rateLimits', options.rateLimits ?? [])
   return Object.freeze({
     limiter: rateLimiter,
     isBounded: revocation === 'bounded',
@@ -263,7 +264,8 @@ export function resolveOptions(options: ApiKeysOptions) {
       maxEntries: integer('usage.maxEntries', usage.maxEntries, 100_000, 1, 10_000_000),
       addresses: usage.addresses === undefined ? true : checkBoolean('usage.addresses', usage.addresses),
     },
-    cache: { ...cache, defaultLimits: compileRateLimits('rateLimits', options.rateLimits ?? []) },
+    cache: { ...cache, defaultLimits },
+    limitNames: new Set(defaultLimits.map(({ name }) => name)),
   })
 }
 

@@ -43,6 +43,10 @@ const FAULTS: Readonly<Record<Operation, Failure>> = Object.freeze({
     what: 'Finding the user of an API key failed',
     cure: 'The request got a 503: check "resolveUser", or the verify callback of the strategy',
   },
+  cost: {
+    what: 'The cost of a request could not be told',
+    cure: 'The request got a 503: check the function "cost" of the route, and what it returns',
+  },
   actor: {
     what: '"actor" of the management API failed',
     cure: 'The request got a 503: fix the cause',

@@ -37,6 +37,7 @@ declare global {
   const secret: string
   const pepper: string
   const exportAll: () => Promise<boolean>
+  function complete(req: Request): Promise<{ text: string; tokens: number }>
   const yourStore: () => KeyStore
   const rows: AsyncIterable<BetterAuthRow>
   const apiKey: ApiKey

@@ -16,6 +16,8 @@ export interface CachedKey {
   readonly digestText: string
   readonly digest: PreparedDigest
   readonly limits: readonly CompiledLimit[]
+  /** Identifies the owner if the key has limits of its owner. */
+  readonly owner: string | undefined
   readonly isAllowedIp: AddressCheck | null
   /** When the read began. The record's age counts from here, so a slow answer does not look young. */
   readonly readAt: number
@@ -215,6 +217,7 @@ export class RecordCache {
         limits: record.rateLimits
           ? compileRateLimits('rateLimits', record.rateLimits)
           : this.options.defaultLimits,
+        owner: undefined,
         isAllowedIp: record.allowedIps && compileAllowedIps(record.allowedIps),
         readAt,
         expiresAtMs: expiresAt?.getTime() ?? null,
