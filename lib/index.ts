@@ -43,6 +43,7 @@ export {
 } from './core/limits/quota.ts'
 export type { LimitState, RateLimit } from './core/limits/rate-limit.ts'
 export type { RateLimiter } from './core/limits/rate-limiter.ts'
+export type { OwnersRateLimits, RateLimitPlans, ServiceRateLimit } from './core/limits/service-limits.ts'
 export type {
   AcceptedConfiguration,
   ApiKeyPage,

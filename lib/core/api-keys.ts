@@ -13,8 +13,8 @@ import {
 } from './compose-parts.ts'
 import type { Invalidation } from './invalidation.ts'
 import { type Cost, checkCost } from './limits/cost.ts'
-import type { RateLimit } from './limits/rate-limit.ts'
 import type { LimiterEvent } from './limits/rate-limiter.ts'
+import type { ServiceRateLimit } from './limits/service-limits.ts'
 import { createAcceptConfiguration } from './manage/accept-configuration.ts'
 import type { KeyManagement } from './manage/key-management.ts'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from './verify/key-verifier.ts'
@@ -28,8 +28,10 @@ export interface ApiKeys
   extends KeyManagement,
     Required<Omit<ApiKeyVerifier, 'isImportedKey'>>,
     Pick<ApiKeyVerifier, 'isImportedKey'> {
-  /** The rate limits of keys without their own: the option `rateLimits`. */
-  readonly rateLimits: readonly RateLimit[]
+  /** The rate limits of keys without their own, and of owners: the option `rateLimits`, if it is a list. */
+  readonly rateLimits: readonly ServiceRateLimit[]
+  /** Whether `rateLimits` are plans or a function, so that they depend on the owner. The list is empty then. */
+  readonly rateLimitsVary: boolean
   /** The option `clock`. The routes that manage keys go by it too. */
   readonly clock: Clock
   /**
@@ -84,7 +86,8 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     acceptConfiguration: createAcceptConfiguration(store, digester, sharing, clock, emit),
     prefix,
     clock,
-    rateLimits: deepFreeze(copyData(options.rateLimits ?? [])),
+    rateLimits: deepFreeze(Array.isArray(options.rateLimits) ? copyData(options.rateLimits) : []),
+    rateLimitsVary: settings.limits.fixed === null,
     verifyEager,
     ...(formats.names.length > 0 && { isImportedKey: formats.recognises }),
     report: createReporter(clock, emit),

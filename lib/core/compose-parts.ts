@@ -51,7 +51,8 @@ export function composeParts(options: ApiKeysOptions, settings: Settings) {
     usage: store.recordUsage ? new UsageLog(store, clock, settings.usage, guard, emit) : null,
     quotaLeases: new QuotaLeases(store, settings.quotaLeases, clock, guard),
     settlements: new Resending(limiter, clock, guard),
-    limitNames: settings.limitNames,
+    limitNames: settings.limits.names,
+    ownersLimitNames: settings.limits.ownersNames,
     // A use elsewhere is written within the one and read within the other.
     idleSlackMs: settings.usage.flushMs + maxAgeMs,
     // A version must outlive every record that may still be held under an older one.

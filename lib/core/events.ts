@@ -155,6 +155,8 @@ export type ApiKeyEvent =
         | 'digest'
         | 'format'
         | 'owner_status'
+        /** `rateLimits`, if it is a function or has plans. */
+        | 'owner_limits'
         | 'usage'
         | 'digest_upgrade'
         /** `resolveUser`, or a verify callback of Passport's kind. */

@@ -36,6 +36,7 @@ declare global {
   const remove: RequestHandler
   const secret: string
   const pepper: string
+  function planOf(ownerId: string): Promise<string>
   const exportAll: () => Promise<boolean>
   function complete(req: Request): Promise<{ text: string; tokens: number }>
   const yourStore: () => KeyStore

@@ -1,5 +1,5 @@
 import { OptionError } from '../../internal/option-error.ts'
-import { checkArray, checkObject, checkOneOf, fail } from '../../internal/options.ts'
+import { checkArray, checkObject, checkOneOf, fail, isPlainObject } from '../../internal/options.ts'
 import { BOUNDS, checkBounded } from '../keys/bounds.ts'
 import { CALENDAR_UNITS, type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
 
@@ -207,10 +207,31 @@ export function limitState(limit: CompiledLimit, meter: Meter, exceeded: boolean
   }
 }
 
-/** Checks limits and prepares them. @throws TypeError naming the member. */
+/** Checks limits of a key and prepares them. @throws TypeError naming the member. */
 export function compileRateLimits(name: string, value: unknown): readonly CompiledLimit[] {
+  return compileAll(name, value, (path, limit) => compileRateLimit(path, limit))
+}
+
+/** The same for limits of the service, some of which may be the owner's: those come last. */
+export function compileServiceLimits(name: string, value: unknown): readonly CompiledLimit[] {
+  const limits = compileAll(name, value, (path, given) => {
+    if (!isPlainObject(given)) return compileRateLimit(path, given)
+    const { scope = 'key', ...limit } = given
+    const isOwners = checkOneOf(`${path}.scope`, scope, ['key', 'owner']) === 'owner'
+    return Object.freeze({ ...compileRateLimit(path, limit), isOwners })
+  })
+  const owners = limits.filter(({ isOwners }) => isOwners)
+  if (owners.length === 0) return limits
+  return Object.freeze([...limits.filter(({ isOwners }) => !isOwners), ...owners])
+}
+
+function compileAll(
+  name: string,
+  value: unknown,
+  compile: (path: string, limit: unknown) => CompiledLimit,
+): readonly CompiledLimit[] {
   const limits = checkArray(name, value, BOUNDS.rateLimits.max).map((limit, i) =>
-    compileRateLimit(`${name}[${i}]`, limit),
+    compile(`${name}[${i}]`, limit),
   )
   const names = new Set<string>()
   for (const [i, limit] of limits.entries()) {
@@ -222,6 +243,9 @@ export function compileRateLimits(name: string, value: unknown): readonly Compil
 }
 
 function compileRateLimit(path: string, value: unknown): CompiledLimit {
+  if (isPlainObject(value) && value.scope !== undefined) {
+    throw new OptionError(`${path}.scope`, 'be used only in "rateLimits" of createApiKeys')
+  }
   const given = checkObject(path, value, ['name', 'limit', 'only', 'windowMs', 'burst', 'per', 'timeZone'])
   const { name } = given
   if (typeof name !== 'string' || !LIMIT_NAME.test(name)) {

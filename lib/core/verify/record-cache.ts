@@ -4,9 +4,10 @@ import type { Digester, PreparedDigest } from '../digests/digest.ts'
 import type { DependencyRunner } from '../faults.ts'
 import { type AddressCheck, compileAllowedIps } from '../keys/allowed-ips.ts'
 import type { KeyStore } from '../keys/key-store.ts'
-import { type ApiKey, type KeyRecord, toApiKey } from '../keys/record.ts'
+import { type ApiKey, type KeyRecord, type Owner, toApiKey } from '../keys/record.ts'
 import type { QuotaRecord } from '../limits/quota.ts'
-import { type CompiledLimit, compileRateLimits } from '../limits/rate-limit.ts'
+import { type CompiledLimit, compileRateLimits, type RateLimit } from '../limits/rate-limit.ts'
+import { type LimitsOfOwner, ownerText, type ServiceLimits } from '../limits/service-limits.ts'
 
 /** A record as verification needs it: everything that does not depend on the request is computed once. */
 export interface CachedKey {
@@ -39,7 +40,8 @@ export interface RecordCacheOptions {
   readonly maxAgeMs: number
   readonly negativeMaxEntries: number
   readonly negativeMaxAgeMs: number
-  readonly defaultLimits: readonly CompiledLimit[]
+  /** The limits of the service. */
+  readonly limits: ServiceLimits
 }
 
 export interface LoadedKey {
@@ -187,9 +189,10 @@ export class RecordCache {
       const problem = 'the store returned a record older than a change it has confirmed'
       throw this.guard.toError('store', new Error(problem))
     }
+    const ofOwner = this.options.limits.fixed ?? (await this.limitsOf(record.owner))
     // A change has overtaken the read.
     if (this.isOutdated(record)) return this.read(lookup, this.minVersionOf(record.id))
-    const cached = this.prepare(record, readAt)
+    const cached = this.prepare(record, ofOwner, readAt)
     const earlier = this.held.peek(record.lookup)
     // Another key may have had the lookup, or the id, and been purged.
     const isSameKey = earlier?.apiKey.id === record.id && earlier.apiKey.lineageId === record.lineageId
@@ -205,7 +208,11 @@ export class RecordCache {
     if (lookup !== apiKey.id) this.heldAs.set(apiKey.id, lookup)
   }
 
-  private prepare(record: KeyRecord, readAt: number): CachedKey {
+  private limitsOf(owner: Owner): Promise<LimitsOfOwner> {
+    return this.guard.run('owner_limits', () => this.options.limits.of(owner))
+  }
+
+  private prepare(record: KeyRecord, ofOwner: LimitsOfOwner, readAt: number): CachedKey {
     try {
       const { quota, expiresAt, createdAt, lastUsedAt } = record
       return {
@@ -214,10 +221,8 @@ export class RecordCache {
         lookup: record.lookup,
         digestText: record.digest,
         digest: this.digester.prepare(record.digest),
-        limits: record.rateLimits
-          ? compileRateLimits('rateLimits', record.rateLimits)
-          : this.options.defaultLimits,
-        owner: undefined,
+        limits: record.rateLimits ? withOwners(record.rateLimits, ofOwner) : ofOwner.all,
+        owner: ofOwner.owners.length > 0 ? ownerText(record.owner) : undefined,
         isAllowedIp: record.allowedIps && compileAllowedIps(record.allowedIps),
         readAt,
         expiresAtMs: expiresAt?.getTime() ?? null,
@@ -263,6 +268,12 @@ export class RecordCache {
     if (cached?.digestText === expected)
       this.hold({ ...cached, digestText, digest: this.digester.prepare(digestText) })
   }
+}
+
+/** The limits of a key, and those of its owner, which always hold as well. */
+function withOwners(own: readonly RateLimit[], { owners }: LimitsOfOwner): readonly CompiledLimit[] {
+  const limits = compileRateLimits('rateLimits', own)
+  return owners.length > 0 ? Object.freeze([...limits, ...owners]) : limits
 }
 
 function idOf(lookup: Lookup): string {
