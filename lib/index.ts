@@ -33,6 +33,7 @@ export {
   type Owner,
 } from './core/keys/record.ts'
 export type { CalendarUnit } from './core/limits/calendar.ts'
+export type { Cost } from './core/limits/cost.ts'
 export {
   isSameQuota,
   type Quota,
@@ -42,6 +43,7 @@ export {
 } from './core/limits/quota.ts'
 export type { LimitState, RateLimit } from './core/limits/rate-limit.ts'
 export type { RateLimiter } from './core/limits/rate-limiter.ts'
+export type { OwnersRateLimits, RateLimitPlans, ServiceRateLimit } from './core/limits/service-limits.ts'
 export type {
   AcceptedConfiguration,
   ApiKeyPage,

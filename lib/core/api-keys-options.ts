@@ -21,8 +21,13 @@ import { checkPrefix } from './keys/key-format.ts'
 import type { KeyStore } from './keys/key-store.ts'
 import type { Permissions } from './keys/permissions.ts'
 import type { Owner } from './keys/record.ts'
-import { compileRateLimits, type RateLimit } from './limits/rate-limit.ts'
 import type { RateLimiter } from './limits/rate-limiter.ts'
+import {
+  compileLimits,
+  type OwnersRateLimits,
+  type RateLimitPlans,
+  type ServiceRateLimit,
+} from './limits/service-limits.ts'
 import { checkFailedAttempts, type FailedAttemptsOptions } from './verify/failed-attempts.ts'
 
 export interface ApiKeysOptions {
@@ -81,11 +86,13 @@ export interface ApiKeysOptions {
    */
   upgradeDigests?: boolean
   /**
-   * The rate limits of keys without their own.
+   * The rate limits of keys without their own, and of owners (`scope: 'owner'`): a list for all, or plans, or a function
+   * of the owner. Plans and functions are asked when the record of a key is read, and the answer is kept as long as the
+   * record: `invalidateOwner` ends it at once. If they fail, requests get a 503.
    *
    * @default []
    */
-  rateLimits?: readonly RateLimit[]
+  rateLimits?: readonly ServiceRateLimit[] | RateLimitPlans | OwnersRateLimits
   /**
    * How long, and how many, records stay in memory between verifications. With `false` every verification asks the
    * store, also for unknown ids.
@@ -236,6 +243,7 @@ export function resolveOptions(options: ApiKeysOptions) {
     value === undefined ? fallback : checkInteger(name, value, min, max)
   const cache = resolveCache(options.cache)
   const { maxEntries } = cache
+  const limits = compileLimits('rateLimits', options.rateLimits ?? [])
   return Object.freeze({
     limiter: rateLimiter,
     isBounded: revocation === 'bounded',
@@ -263,7 +271,8 @@ export function resolveOptions(options: ApiKeysOptions) {
       maxEntries: integer('usage.maxEntries', usage.maxEntries, 100_000, 1, 10_000_000),
       addresses: usage.addresses === undefined ? true : checkBoolean('usage.addresses', usage.addresses),
     },
-    cache: { ...cache, defaultLimits: compileRateLimits('rateLimits', options.rateLimits ?? []) },
+    cache: { ...cache, limits },
+    limits,
   })
 }
 

@@ -12,12 +12,14 @@ import {
   type Parts,
 } from './compose-parts.ts'
 import type { Invalidation } from './invalidation.ts'
-import type { RateLimit } from './limits/rate-limit.ts'
+import { type Cost, checkCost } from './limits/cost.ts'
 import type { LimiterEvent } from './limits/rate-limiter.ts'
+import type { ServiceRateLimit } from './limits/service-limits.ts'
 import { createAcceptConfiguration } from './manage/accept-configuration.ts'
 import type { KeyManagement } from './manage/key-management.ts'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from './verify/key-verifier.ts'
 import { createReporter } from './verify/report-event.ts'
+import { Settler } from './verify/settle.ts'
 import { closedError, type Verifier } from './verify/verify-key.ts'
 import type { VerifiedKey, VerifyResult } from './verify/verify-result.ts'
 
@@ -26,8 +28,10 @@ export interface ApiKeys
   extends KeyManagement,
     Required<Omit<ApiKeyVerifier, 'isImportedKey'>>,
     Pick<ApiKeyVerifier, 'isImportedKey'> {
-  /** The rate limits of keys without their own: the option `rateLimits`. */
-  readonly rateLimits: readonly RateLimit[]
+  /** The rate limits of keys without their own, and of owners: the option `rateLimits`, if it is a list. */
+  readonly rateLimits: readonly ServiceRateLimit[]
+  /** Whether `rateLimits` are plans or a function, so that they depend on the owner. The list is empty then. */
+  readonly rateLimitsVary: boolean
   /** The option `clock`. The routes that manage keys go by it too. */
   readonly clock: Clock
   /**
@@ -69,6 +73,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const parts = composeParts(options, settings)
   const { store, digester, sharing, work, emit } = parts
   const verifier = composeVerifier(settings, parts)
+  const settler = new Settler(parts)
   const management = composeManagement(settings, parts)
   const stopListening = listen(parts, invalidation)
 
@@ -81,14 +86,17 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     acceptConfiguration: createAcceptConfiguration(store, digester, sharing, clock, emit),
     prefix,
     clock,
-    rateLimits: deepFreeze(copyData(options.rateLimits ?? [])),
+    rateLimits: deepFreeze(Array.isArray(options.rateLimits) ? copyData(options.rateLimits) : []),
+    rateLimitsVary: settings.limits.fixed === null,
     verifyEager,
     ...(formats.names.length > 0 && { isImportedKey: formats.recognises }),
     report: createReporter(clock, emit),
     async verify(key: string, verifyOptions?: VerifyOptions) {
       return verifyEager(key, verifyOptions)
     },
-    refund: (result: VerifiedKey) => refund(parts, verifier, result),
+    settle: async (result: VerifiedKey, cost: Cost) =>
+      settleWhileOpen(parts, () => settler.settle(result, checkCost('cost', cost))),
+    refund: async (result: VerifiedKey) => settleWhileOpen(parts, () => settler.refund(result)),
     flush: () => flush(parts),
     close: () => work.close(() => end(parts, stopListening)),
   })
@@ -138,17 +146,13 @@ function verifyWhileOpen(
   return result
 }
 
-async function refund(
-  { work, quotaLeases }: Parts,
-  verifier: Verifier,
-  result: VerifiedKey,
-): Promise<boolean> {
-  const refunding = verifier.refund(result)
-  work.add(refunding)
-  const isRefunded = await refunding
+async function settleWhileOpen<T>({ work, quotaLeases }: Parts, settle: () => Promise<T>): Promise<T> {
+  const settling = settle()
+  work.add(settling)
+  const settled = await settling
   // Nobody else would give it back to the store any more.
   if (work.isClosing) await quotaLeases.giveBack()
-  return isRefunded
+  return settled
 }
 
 async function flush(parts: Parts): Promise<void> {
@@ -157,19 +161,20 @@ async function flush(parts: Parts): Promise<void> {
 }
 
 /** Whether all of it is written. */
-async function flushAll({ usage, quotaLeases, work }: Parts): Promise<boolean> {
-  const [isWritten, isGivenBack] = await Promise.all([
+async function flushAll({ usage, quotaLeases, settlements, work }: Parts): Promise<boolean> {
+  const [isWritten, isGivenBack, isSettled] = await Promise.all([
     usage?.flush() ?? true,
     quotaLeases.giveBack(),
+    settlements.flush(),
     work.unattendedEnded(),
   ])
-  return isWritten && isGivenBack
+  return isWritten && isGivenBack && isSettled
 }
 
 async function end(
-  { usage, quotaLeases }: Parts,
+  { usage, quotaLeases, settlements }: Parts,
   stopListening: readonly (StopListening | undefined)[],
 ): Promise<void> {
-  await Promise.all([quotaLeases.close(), usage?.close()])
+  await Promise.all([quotaLeases.close(), usage?.close(), settlements.close()])
   await Promise.allSettled(stopListening.map(async (stop) => stop?.()))
 }

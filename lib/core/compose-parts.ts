@@ -5,6 +5,7 @@ import { createPepperChecks } from './digests/pepper-check.ts'
 import { createEmitter } from './emitter.ts'
 import { createDependencyRunner } from './faults.ts'
 import { QuotaLeases } from './limits/quota-leases.ts'
+import { Resending } from './limits/resend-settlements.ts'
 import type { KeyManagement } from './manage/key-management.ts'
 import { createKeyManagement } from './manage/manage-keys.ts'
 import { createPublishChange } from './manage/publish-change.ts'
@@ -49,6 +50,9 @@ export function composeParts(options: ApiKeysOptions, settings: Settings) {
     cache: new RecordCache(store, digester, settings.cache, clock, guard),
     usage: store.recordUsage ? new UsageLog(store, clock, settings.usage, guard, emit) : null,
     quotaLeases: new QuotaLeases(store, settings.quotaLeases, clock, guard),
+    settlements: new Resending(limiter, clock, guard),
+    limitNames: settings.limits.names,
+    ownersLimitNames: settings.limits.ownersNames,
     // A use elsewhere is written within the one and read within the other.
     idleSlackMs: settings.usage.flushMs + maxAgeMs,
     // A version must outlive every record that may still be held under an older one.

@@ -155,10 +155,14 @@ export type ApiKeyEvent =
         | 'digest'
         | 'format'
         | 'owner_status'
+        /** `rateLimits`, if it is a function or has plans. */
+        | 'owner_limits'
         | 'usage'
         | 'digest_upgrade'
         /** `resolveUser`, or a verify callback of Passport's kind. */
         | 'resolve_user'
+        /** The option `cost` of a middleware or a route, if it is a function. */
+        | 'cost'
         /** The option `actor` of the management API. */
         | 'actor'
         /** A management request failed for any other reason. */

@@ -31,6 +31,10 @@ const FAULTS: Readonly<Record<Operation, Failure>> = Object.freeze({
     what: '"isOwnerActive" or "ownerPermissions" failed',
     cure: 'Requests with keys get a 503: check what the function depends on',
   },
+  owner_limits: {
+    what: '"rateLimits" could not tell the limits of an owner',
+    cure: 'Requests with keys get a 503: check the function or "planOf", and what it returns',
+  },
   usage: {
     what: 'Uses of API keys could not be written',
     cure: 'They stay in memory and are written later: check that the store accepts writes',
@@ -42,6 +46,10 @@ const FAULTS: Readonly<Record<Operation, Failure>> = Object.freeze({
   resolve_user: {
     what: 'Finding the user of an API key failed',
     cure: 'The request got a 503: check "resolveUser", or the verify callback of the strategy',
+  },
+  cost: {
+    what: 'The cost of a request could not be told',
+    cure: 'The request got a 503: check the function "cost" of the route, and what it returns',
   },
   actor: {
     what: '"actor" of the management API failed',

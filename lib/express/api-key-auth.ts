@@ -2,7 +2,7 @@ import type { NextFunction, Request, RequestHandler, Response } from 'express'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import { type Authentication, applyOutcome } from '../http/authentication.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
-import { createMiddlewareParts, type MiddlewareOptions } from '../http/middleware.ts'
+import { createMiddlewareParts, type MiddlewareOptions, type RequestCost } from '../http/middleware.ts'
 import { ownParts, type RequestParts } from '../http/raw-request.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { addressOf } from './address.ts'
@@ -16,6 +16,14 @@ export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<Use
    * @default (req) => req.ip, which follows Express's `trust proxy` setting
    */
   ip?: (req: Request) => string | undefined
+  /**
+   * What a request costs: a number of units of the quota and of every limit without `only: 'named'`, units by the name of
+   * a limit, as `{ tokens: 500 }`, or a function that returns one of these. It is called once a key is presented. If it
+   * fails, or returns anything else, the request gets a 503.
+   *
+   * @default 1
+   */
+  cost?: RequestCost<Request>
 }
 
 /**

@@ -12,7 +12,7 @@ export type {
 export type { RateLimitSyntax } from '../http/header-fields.ts'
 export type { MarkSessionOptions } from '../http/mark-session.ts'
 export type { Problem } from '../http/problem.ts'
-export { refund } from '../http/refund-request.ts'
+export { refund, settle } from '../http/settle-request.ts'
 export { type ApiKeyAuthOptions, apiKeyAuth } from './api-key-auth.ts'
 export { apiKeyErrorHandler } from './error-handler.ts'
 export { type ExpressUser, getAuth } from './get-auth.ts'

@@ -1,4 +1,5 @@
 import type { ApiKey } from '../core/keys/record.ts'
+import { type Cost, checkCost } from '../core/limits/cost.ts'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from '../core/verify/key-verifier.ts'
 import type { RefusedKey } from '../core/verify/verify-result.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
@@ -21,8 +22,8 @@ import {
 } from './header-fields.ts'
 import type { RequestLike, RequestParts } from './raw-request.ts'
 import { Refusals } from './refusals.ts'
-import { type MisplacedKey, stateOf } from './request-state.ts'
-import { type AdmittedRequest, verifyOnce } from './verify-once.ts'
+import { type MisplacedKey, type RequestState, stateOf } from './request-state.ts'
+import { type AdmittedRequest, type AskedOnce, verifyOnce } from './verify-once.ts'
 
 /**
  * The options that `apiKeyAuth` of Express and Koa and `ApiKeyStrategy` share, under the same names. Write those that
@@ -78,7 +79,9 @@ export interface AuthenticatorOptions<User = unknown> extends CredentialOptions 
 }
 
 /** What a route requires of a key. */
-export interface CheckOptions extends Pick<VerifyOptions, 'permissions' | 'cost'> {
+export interface CheckOptions extends Pick<VerifyOptions, 'permissions'> {
+  /** What the request costs, or a function that tells it once a key is presented. */
+  cost?: Cost | (() => Awaitable<Cost>)
   /** Whether a request without a key passes. */
   isOptional?: boolean
 }
@@ -161,17 +164,40 @@ class RequestAuthenticator implements Authenticator {
   authenticate({ raw }: RequestParts, asked: CheckOptions, address: unknown): Awaitable<Authentication> {
     const state = stateOf(raw)
     state.challenges = this.challenges
+    state.rateLimitHeaders = this.rateLimitHeaders
     const credential = this.reader.read(raw)
     const ip = isAddress(address) ? address : undefined
     if (credential.kind === 'none') return this.withoutKey(raw, ip, asked.isOptional)
     if (credential.kind === 'several') return this.refuse.several(ip)
     const { permissions, cost } = asked
-    const options = { permissions, cost, ip, prefix: this.prefix }
+    const { keys, prefix } = this
+    const { key } = credential
+    if (typeof cost === 'function') return this.price(state, key, { permissions, ip, prefix }, cost)
+    return this.verify({ state, keys, key, options: { permissions, cost, ip, prefix } })
+  }
+
+  /** Asks the route what this request costs. */
+  private async price(
+    state: RequestState,
+    key: string,
+    options: VerifyOptions,
+    costOf: () => Awaitable<Cost>,
+  ): Promise<Authentication> {
     try {
-      const verified = verifyOnce({ state, keys: this.keys, key: credential.key, options })
-      if (!isPromiseLike(verified)) return this.conclude(verified, ip)
+      options.cost = checkCost('cost', await costOf())
+    } catch (error) {
+      return this.refuse.fault('cost', error)
+    }
+    return this.verify({ state, keys: this.keys, key, options })
+  }
+
+  private verify(asked: AskedOnce): Awaitable<Authentication> {
+    const { options } = asked
+    try {
+      const verified = verifyOnce(asked)
+      if (!isPromiseLike(verified)) return this.conclude(verified, options.ip)
       return verified
-        .then((checked) => this.conclude(checked, ip))
+        .then((checked) => this.conclude(checked, options.ip))
         .then(undefined, (error) => this.refuse.fault('verify', error))
     } catch (error) {
       return this.refuse.fault('verify', error)

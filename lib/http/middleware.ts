@@ -1,5 +1,6 @@
 import { resolveRequirement } from '../core/keys/permissions.ts'
-import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from '../core/verify/key-verifier.ts'
+import { type Cost, checkCost } from '../core/limits/cost.ts'
+import type { ApiKeyVerifier, VerifyOptions } from '../core/verify/key-verifier.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkObject } from '../internal/options.ts'
 import {
@@ -16,7 +17,7 @@ import type { RequestParts } from './raw-request.ts'
 export interface MiddlewareOptions<User = unknown>
   extends AuthenticatorOptions<User>,
     RefusalOptions,
-    Pick<VerifyOptions, 'permissions' | 'cost'> {
+    Pick<VerifyOptions, 'permissions'> {
   /**
    * Whether to refuse a request without a key. With `false` it gets through unauthenticated; a request with an invalid
    * key is still refused.
@@ -24,6 +25,15 @@ export interface MiddlewareOptions<User = unknown>
    * @default true
    */
   required?: boolean
+}
+
+/** What a request costs: fixed, or a function of the request. */
+export type RequestCost<Request> = Cost | ((request: Request) => Awaitable<Cost>)
+
+/** The options whose functions get the framework's own request. */
+interface RequestOptions<Request> {
+  ip?: (request: Request) => string | undefined
+  cost?: RequestCost<Request>
 }
 
 /** The parts that each framework's middleware uses. */
@@ -43,7 +53,7 @@ export interface MiddlewareParts<Request> {
  */
 export function createMiddlewareParts<Request extends object>(
   keys: ApiKeyVerifier,
-  options: MiddlewareOptions & { ip?: (request: Request) => string | undefined },
+  options: MiddlewareOptions & RequestOptions<Request>,
   addressOf: (request: Request) => string | undefined,
 ): MiddlewareParts<Request> {
   checkObject('options', options, [
@@ -58,15 +68,19 @@ export function createMiddlewareParts<Request extends object>(
   checkBoolean('required', required)
   checkFunction('ip', readIp)
   checkRefuseWith(refuseWith)
-  checkVerifyOptions({ cost })
+  if (cost !== undefined && typeof cost !== 'function') checkCost('cost', cost)
   const permissions =
     options.permissions === undefined ? undefined : resolveRequirement('permissions', options.permissions)
   const authenticator = createAuthenticator(keys, options)
-  const asked = { permissions, cost, isOptional: !required }
+  const costOf = typeof cost === 'function' ? cost : null
+  const asked = { permissions, cost: typeof cost === 'function' ? undefined : cost, isOptional: !required }
   return {
     required,
     refuseWith,
     rateLimitHeaders: authenticator.rateLimitHeaders,
-    authenticate: (request, parts) => authenticator.authenticate(parts, asked, readIp(request)),
+    authenticate: (request, parts) => {
+      const priced = costOf ? { ...asked, cost: () => costOf(request) } : asked
+      return authenticator.authenticate(parts, priced, readIp(request))
+    },
   }
 }

@@ -54,7 +54,7 @@ export class Refusals {
   }
 
   /** `cause` is what `verify` or the application's code threw. */
-  fault(operation: 'verify' | 'resolve_user' | 'actor', cause: unknown): Authentication {
+  fault(operation: 'verify' | 'resolve_user' | 'actor' | 'cost', cause: unknown): Authentication {
     const { invalid } = this.challenges
     // What has failed in `verify` was reported there.
     if (operation === 'verify' && isLatchkeyError(cause) && cause.code === 'unavailable') {

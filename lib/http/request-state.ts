@@ -2,7 +2,7 @@ import type { ApiKey } from '../core/keys/record.ts'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import type { VerifiedKey } from '../core/verify/verify-result.ts'
 import type { ErrorCode } from '../errors.ts'
-import type { Challenges } from './header-fields.ts'
+import type { Challenges, RateLimitSyntax } from './header-fields.ts'
 
 /** How a request was authenticated. `req.authMethod` and `getAuth` read this. */
 export type AuthMark =
@@ -22,7 +22,7 @@ export interface Admission {
   readonly keys: ApiKeyVerifier
   readonly key: string
   readonly apiKey: ApiKey
-  /** The result of `verify`, for a refund. */
+  /** The result of `verify`, for a settlement. */
   readonly verified: VerifiedKey
   readonly isCharged: boolean
   resolvedBy?: unknown
@@ -43,6 +43,8 @@ export interface RequestState {
   mark?: AuthMark
   /** The challenges of the middleware that looked for a key; undefined if none has. */
   challenges?: Challenges
+  /** How that middleware shows limits. */
+  rateLimitHeaders?: RateLimitSyntax | false
   /** A text that begins like a key came where none is read. */
   misplaced?: MisplacedKey
   admissions?: readonly Admission[]
@@ -75,6 +77,7 @@ const states = sharedStates()
 class KeptState implements RequestState {
   declare mark?: AuthMark
   declare challenges?: Challenges
+  declare rateLimitHeaders?: RateLimitSyntax | false
   declare misplaced?: MisplacedKey
   declare admissions?: readonly Admission[]
   declare pending?: RequestState['pending']

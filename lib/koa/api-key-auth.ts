@@ -3,7 +3,7 @@ import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import type { RegisteredUser } from '../http/auth-mark.ts'
 import { type Authentication, applyOutcome } from '../http/authentication.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
-import { createMiddlewareParts, type MiddlewareOptions } from '../http/middleware.ts'
+import { createMiddlewareParts, type MiddlewareOptions, type RequestCost } from '../http/middleware.ts'
 import type { RequestParts } from '../http/raw-request.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { refuse } from './refuse.ts'
@@ -18,6 +18,14 @@ export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<Use
    * Koa believes the first address of `X-Forwarded-For`, which the client writes.
    */
   ip?: (ctx: Context) => string | undefined
+  /**
+   * What a request costs: a number of units of the quota and of every limit without `only: 'named'`, units by the name of
+   * a limit, as `{ tokens: 500 }`, or a function that returns one of these. It is called once a key is presented. If it
+   * fails, or returns anything else, the request gets a 503.
+   *
+   * @default 1
+   */
+  cost?: RequestCost<Context>
 }
 
 /**

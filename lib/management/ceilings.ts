@@ -151,14 +151,26 @@ function longestMs(ceiling: boolean | DurationCeiling): number {
 
 /** A limit of another kind or window limits something else, whatever its number. */
 function keepsTo(limit: CompiledLimit, ceiling: CompiledLimit): boolean {
-  return limit.shape === ceiling.shape && limit.limit <= ceiling.limit && limit.capacity <= ceiling.capacity
+  const countsAsMuch = !limit.isNamed || ceiling.isNamed
+  const isNoHigher = limit.limit <= ceiling.limit && limit.capacity <= ceiling.capacity
+  return limit.shape === ceiling.shape && countsAsMuch && isNoHigher
 }
 
-function describeLimit({ name, kind, limit, windowMs, capacity, per, timeZone }: CompiledLimit): string {
+function describeLimit({
+  name,
+  kind,
+  limit,
+  isNamed,
+  windowMs,
+  capacity,
+  per,
+  timeZone,
+}: CompiledLimit): string {
   const period =
     kind === 'calendar' ? `"per": "${per}", "timeZone": "${timeZone}"` : `"windowMs": ${windowMs}`
   const burst = kind === 'bucket' ? `, "burst": ${capacity}` : ''
-  return `{ "name": "${name}", "limit": ${limit}, ${period}${burst} }`
+  const only = isNamed ? ', "only": "named"' : ''
+  return `{ "name": "${name}", "limit": ${limit}${only}, ${period}${burst} }`
 }
 
 function refillMs(refill: QuotaRefill): number {

@@ -1,7 +1,7 @@
 import type { ApiKeys } from '../core/api-keys.ts'
 import type { Clock } from '../core/clock.ts'
 import { OWN_RESOURCE, type PermissionRequirement, resolveRequirement } from '../core/keys/permissions.ts'
-import { compileRateLimits } from '../core/limits/rate-limit.ts'
+import { compileServiceLimits } from '../core/limits/rate-limit.ts'
 import { isLatchkeyError, LatchkeyError } from '../errors.ts'
 import type { CredentialOptions } from '../http/credential.ts'
 import { renderProblem } from '../http/problem.ts'
@@ -142,7 +142,9 @@ export function createKeyManagementApi<Source extends object>(
       ...(clientFields !== undefined && { clientFields }),
       ...(maxKeysPerOwner !== undefined && { maxKeysPerOwner }),
     },
-    compileRateLimits('keys.rateLimits', keys.rateLimits),
+    keys.rateLimitsVary
+      ? null
+      : compileServiceLimits('keys.rateLimits', keys.rateLimits).filter(({ isOwners }) => !isOwners),
   )
   const verifyPermission = checkVerifyPermission(options.verifyPermission ?? DEFAULT_VERIFY_PERMISSION)
   const crossOrigin = createCrossOrigin(options)

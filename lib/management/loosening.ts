@@ -17,13 +17,13 @@ export type KeyAction = 'read' | 'update' | 'enable' | 'disable' | 'rotate' | 'r
  * entry covers, a refill by another calendar.
  *
  * @param settings the settings that the action changes
- * @param defaults the rate limits of keys without their own
+ * @param defaults the rate limits of keys without their own; null if they depend on the owner: any change from or to them counts as freer
  */
 export function findLoosening(
   action: KeyAction,
   key: ApiKey,
   settings: Partial<KeySettings>,
-  defaults: readonly CompiledLimit[],
+  defaults: readonly CompiledLimit[] | null,
 ): string | null {
   if (action !== 'update') return IS_LOOSENING[action] ? action : null
   const isFreer = (name: string) => {
@@ -42,7 +42,11 @@ const IS_LOOSENING: { readonly [action in Exclude<KeyAction, 'update'>]: boolean
   revoke: false,
 }
 
-type Loosens = (after: Partial<KeySettings>, before: ApiKey, defaults: readonly CompiledLimit[]) => boolean
+type Loosens = (
+  after: Partial<KeySettings>,
+  before: ApiKey,
+  defaults: readonly CompiledLimit[] | null,
+) => boolean
 
 const LOOSENS: { readonly [setting in keyof KeySettings]-?: Loosens | null } = {
   name: null,
@@ -52,8 +56,10 @@ const LOOSENS: { readonly [setting in keyof KeySettings]-?: Loosens | null } = {
   expiresAt: ({ expiresAt }, before) => isHigher(expiresAt?.getTime(), before.expiresAt?.getTime()),
   idleExpiryMs: ({ idleExpiryMs }, before) => isHigher(idleExpiryMs, before.idleExpiryMs),
   allowedIps: ({ allowedIps = null }, before) => !isAddressListWithin(allowedIps, before.allowedIps),
-  rateLimits: ({ rateLimits = null }, before, defaults) =>
-    exceededLimit(inForce(rateLimits, defaults), inForce(before.rateLimits, defaults)) !== null,
+  rateLimits: ({ rateLimits = null }, before, defaults) => {
+    const [next, now] = [inForce(rateLimits, defaults), inForce(before.rateLimits, defaults)]
+    return next && now ? exceededLimit(next, now) !== null : next !== now
+  },
   quota: ({ quota = null }, before) => isMoreQuota(quota, before.quota),
 }
 
@@ -64,8 +70,8 @@ function isHigher(after: number | null | undefined, before: number | null | unde
 
 function inForce(
   limits: readonly RateLimit[] | null,
-  defaults: readonly CompiledLimit[],
-): readonly CompiledLimit[] {
+  defaults: readonly CompiledLimit[] | null,
+): readonly CompiledLimit[] | null {
   return limits === null ? defaults : compileRateLimits('rateLimits', limits)
 }
 

@@ -63,14 +63,14 @@ export interface PolicyOptions {
 export interface Policy {
   readonly clientFields: ResolvedClientFields
   readonly maxKeysPerOwner: number | null
-  /** The rate limits of keys without their own. */
-  readonly defaultLimits: readonly CompiledLimit[]
+  /** The rate limits of keys without their own; null if they depend on the owner. */
+  readonly defaultLimits: readonly CompiledLimit[] | null
 }
 
 /** Checks the policy once. @throws TypeError naming the option. */
 export function resolvePolicy(
   options: PolicyOptions = {},
-  defaultLimits: readonly CompiledLimit[] = [],
+  defaultLimits: readonly CompiledLimit[] | null = [],
 ): Policy {
   const given = checkOwnMembers('options', options, ['clientFields', 'maxKeysPerOwner'])
   const max = ownMember(given, 'maxKeysPerOwner')

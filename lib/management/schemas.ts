@@ -52,14 +52,20 @@ const name = z
   .meta({ not: { const: 'quota' } })
 const timeZone = z.string().describe('An IANA name such as `Europe/Berlin`, or an offset. Default: `UTC`.')
 
+const only = z
+  .enum(['named'])
+  .optional()
+  .describe('The limit counts only calls whose cost names it. By default, every call counts.')
+
 export const rateLimit = z.union([
   z.strictObject({
     name,
     limit,
+    only,
     windowMs: integer(BOUNDS.windowMs),
     burst: integer(BOUNDS.burst).optional(),
   }),
-  z.strictObject({ name, limit, per: z.enum(['day', 'month']), timeZone: timeZone.optional() }),
+  z.strictObject({ name, limit, only, per: z.enum(['day', 'month']), timeZone: timeZone.optional() }),
 ])
 
 const amount = integer(BOUNDS.refillAmount)
@@ -176,10 +182,11 @@ const acceptedPrefix = text({ min: 1, max: 32 })
 export const verifyBody = z.strictObject({
   key: z.string().describe('The presented key. The service neither stores nor returns it.'),
   permissions: requirement.optional(),
-  cost: integer(BOUNDS.cost)
+  cost: z
+    .union([integer(BOUNDS.cost), z.record(z.string().regex(LIMIT_NAME), integer(BOUNDS.cost))])
     .optional()
     .describe(
-      'How much the call spends if `charge` is true. Default: 1. Without `charge` it spends nothing.',
+      'How much the call spends if `charge` is true: a number, or numbers by the name of a limit. Default: 1. Without `charge` it spends nothing.',
     ),
   ip: text({ min: 2, max: 64 })
     .refine((ip) => readAddress(ip) !== null, 'an IP address')

@@ -32,13 +32,26 @@ export function createKeyVerification({
   limits,
 }: Pick<HandlerParts, 'keys' | 'limits'>): (caller: ApiKey, request: VerifyRequest) => Promise<Verification> {
   return async function verifyForOthers(caller, request) {
-    const result = await keys.verify(request.key, optionsOf(request))
+    const result = await verify(keys, request)
     const answer = toVerification(result)
     if (answer.active) return answer
     // Counts and refuses in one step, however many requests are concurrent.
     const retryAfterMs = limits.invalidKeys.count(caller.id)
     if (retryAfterMs === 0 || answer.refused) return answer
     return { active: false, refused: { code: 'too_many_failures', retryAfterMs } }
+  }
+}
+
+async function verify({ verify: ask }: HandlerParts['keys'], request: VerifyRequest): Promise<VerifyResult> {
+  const options = optionsOf(request)
+  try {
+    return await ask(request.key, options)
+  } catch (error) {
+    // A limit that neither the key nor the service has.
+    if (OptionError.is(error) && firstMember(error.field) === 'cost') {
+      throw invalidRequest('cost', acceptedBy(error))
+    }
+    throw error
   }
 }
 

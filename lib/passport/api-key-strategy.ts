@@ -1,6 +1,7 @@
 import { type PermissionRequirement, resolveRequirement } from '../core/keys/permissions.ts'
 import type { ApiKey } from '../core/keys/record.ts'
-import { type ApiKeyVerifier, checkVerifyOptions } from '../core/verify/key-verifier.ts'
+import { type Cost, checkCost } from '../core/limits/cost.ts'
+import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import {
   AUTHENTICATOR_OPTIONS,
   type Authenticator,
@@ -11,7 +12,7 @@ import { type Authentication, applyOutcome } from '../http/authentication.ts'
 import { keepFailureFields, keepFailureUncached } from '../http/failed-response.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { partsOf, type RequestParts, responseOf } from '../http/raw-request.ts'
-import { isPromiseLike } from '../internal/awaitable.ts'
+import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import {
   checkBoolean,
   checkFunction,
@@ -58,16 +59,24 @@ export interface ApiKeyStrategyOptions<User = unknown> extends AuthenticatorOpti
   refuseWith?: 'fail' | 'error'
 }
 
+/** Tells what a request costs. */
+export type CostOfRequest = {
+  // A method's parameters may be narrower, so that the request can have the type that the framework gives it.
+  bivariant(req: object): Awaitable<Cost>
+}['bivariant']
+
 /** What one route requires, in `passport.authenticate('apikey', { … })`. */
 export interface ApiKeyRouteOptions {
   /** The permissions that the key needs. An object requires everything it names; an array, any one of its entries. */
   permissions?: PermissionRequirement
   /**
-   * How many units a request to this route spends from every limit and the quota; 0 spends nothing.
+   * What a request to this route costs: a number of units of the quota and of every limit without `only: 'named'`, units by the name of
+   * a limit, as `{ tokens: 500 }`, or a function that returns one of these. It is called once a key is presented. If it
+   * fails, or returns anything else, the request gets a 503.
    *
    * @default 1
    */
-  cost?: number
+  cost?: Cost | CostOfRequest
 }
 
 /** The options of `passport.authenticate('apikey', …)`: those of the route, and those of Passport that go with a key. */
@@ -176,8 +185,11 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     parts: RequestParts,
     options: ApiKeyRouteOptions,
   ): Settled | PromiseLike<Settled> {
+    const route = resolveRoute(options)
+    const { cost } = route
+    const asked = { ...route, cost: typeof cost === 'function' ? () => cost(req) : cost }
     const ip = req.ip ?? req.socket?.remoteAddress
-    const outcome = this.authenticator.authenticate(parts, resolveRoute(options), ip)
+    const outcome = this.authenticator.authenticate(parts, asked, ip)
     if (!isPromiseLike(outcome))
       return outcome.ok && this.verify ? this.askVerify(req, outcome, ip) : { outcome }
     return outcome.then((found) =>
@@ -256,8 +268,13 @@ function resolveRoute(options: ApiKeyRouteOptions): ApiKeyRouteOptions {
   const { permissions, cost } = options
   const route: ApiKeyRouteOptions = {}
   if (permissions !== undefined) route.permissions = resolveRequirement('permissions', permissions)
-  if (cost !== undefined) route.cost = cost
-  checkVerifyOptions(route)
+  if (typeof cost === 'function') route.cost = cost
+  else if (cost !== undefined) route.cost = copyCost(checkCost('cost', cost))
   routes.set(options, Object.freeze(route))
   return route
+}
+
+/** Passport shares the options of a route, and nobody may change a cost once it was checked. */
+function copyCost(cost: Cost): Cost {
+  return typeof cost === 'number' ? cost : Object.freeze({ ...cost })
 }

@@ -5,7 +5,7 @@ import type { ApiKeyAuthenticateOptions } from './api-key-strategy.ts'
 export { type Auth, type AuthMethod, getAuth, type RegisteredUser } from '../http/auth-mark.ts'
 export type { AuthenticatorOptions } from '../http/authenticate-request.ts'
 export type { RateLimitSyntax } from '../http/header-fields.ts'
-export { refund } from '../http/refund-request.ts'
+export { refund, settle } from '../http/settle-request.ts'
 export {
   type ApiKeyAuthenticateOptions,
   type ApiKeyRouteOptions,

@@ -1,11 +1,4 @@
-import {
-  type CompiledLimit,
-  MAX_METERS,
-  type Meter,
-  type MeterReading,
-  readMeter,
-  usedUpMeter,
-} from '../core/limits/rate-limit.ts'
+import { type CompiledLimit, MAX_METERS, type Meter } from '../core/limits/rate-limit.ts'
 import type { LimitRequest } from '../core/limits/rate-limiter.ts'
 
 /** The counts of a lineage. */
@@ -58,24 +51,12 @@ export function raiseVersion({ versions }: Ledger, keyId: string, version: numbe
   kept.keptUntil = Math.max(kept.keptUntil, until)
 }
 
-/** Whether there is room for the meters that a charge would open. */
-export function hasRoom(ledger: Ledger, limits: readonly CompiledLimit[], now: number): boolean {
+/** Whether there is room for `opened` meters that a charge would open. */
+export function hasRoom(ledger: Ledger, opened: readonly CompiledLimit[], now: number): boolean {
   const { meters } = ledger
-  if (meters.size + limits.length <= MAX_METERS) return true
+  if (meters.size + opened.length <= MAX_METERS) return true
   dropEnded(ledger, now)
-  return meters.size + limits.filter(({ shape }) => !meters.has(shape)).length <= MAX_METERS
-}
-
-/** Makes limits without room read as used up. */
-export function useUp(
-  ledger: Ledger,
-  { limits, cost }: LimitRequest,
-  readings: MeterReading[],
-  now: number,
-): void {
-  for (const [i, limit] of limits.entries()) {
-    if (!ledger.meters.has(limit.shape)) readings[i] = readMeter(limit, usedUpMeter(limit, now), cost, now)
-  }
+  return meters.size + opened.filter(({ shape }) => !meters.has(shape)).length <= MAX_METERS
 }
 
 /** Drops ended versions and meters once there are many: a search costs no more than the additions since the last one. */
@@ -93,19 +74,6 @@ function dropEnded({ versions, meters }: Ledger, now: number): void {
 /** Whether a window counts at `now` as it is kept. If the clock was set back, one may seem to begin in the future. */
 export function isOpenWindow({ since, until }: Meter, now: number): boolean {
   return since <= now && now < until
-}
-
-/** Keeps meters that a clock set back has moved, so that a refused caller does not wait for the old time. */
-export function followClock(
-  ledger: Ledger,
-  limits: readonly CompiledLimit[],
-  readings: readonly MeterReading[],
-): void {
-  for (const [i, limit] of limits.entries()) {
-    const { meter } = readings[i] as MeterReading
-    const kept = ledger.meters.get(limit.shape)
-    if (kept && meter.since < kept.since) ledger.meters.set(limit.shape, meter)
-  }
 }
 
 export function keepFor(ledger: Ledger, durationMs: number, now: number): void {

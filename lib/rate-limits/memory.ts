@@ -6,27 +6,30 @@ import {
   type Meter,
   type MeterReading,
   readMeter,
-  refundMeter,
+  settleMeter,
+  usedUpMeter,
 } from '../core/limits/rate-limit.ts'
-import type {
-  LimitAnswer,
-  LimitRequest,
-  RateLimiter,
-  RefundRequest,
-  VersionMark,
+import {
+  costAt,
+  isLook,
+  type LimitAnswer,
+  type LimitRequest,
+  neededAt,
+  type RateLimiter,
+  type SettleAnswer,
+  type SettleRequest,
+  type VersionMark,
 } from '../core/limits/rate-limiter.ts'
 import { checkFunction, checkObject } from '../internal/options.ts'
 import {
   acceptVersion,
   createLedger,
-  followClock,
   hasRoom,
   isOpenWindow,
   keepFor,
   type Ledger,
   raiseVersion,
   tidy,
-  useUp,
 } from './ledger.ts'
 import { admittedAnswer, refusedAnswer } from './limit-answers.ts'
 
@@ -43,7 +46,7 @@ export interface MemoryRateLimiterOptions {
 export interface MemoryRateLimiter extends RateLimiter {
   check(request: LimitRequest): LimitAnswer
   raiseVersions(marks: readonly VersionMark[], retainMs: number): void
-  refund(request: RefundRequest): void
+  settle(request: SettleRequest): SettleAnswer
   forget(lineageId: string): void
 }
 
@@ -58,76 +61,121 @@ export interface MemoryRateLimiter extends RateLimiter {
 export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): MemoryRateLimiter {
   const { clock = systemClock } = checkObject('options', options, ['clock']) as MemoryRateLimiterOptions
   checkFunction('clock.now', clock?.now)
-  const ledgers = new Map<string, Ledger>()
-  const counts: Counts = { clock, ledgers, sweep: ledgers.entries(), calls: 0 }
+  const counts: Counts = { clock, keys: createLedgers(), owners: createLedgers() }
   return {
     check: (request) => check(counts, request),
     raiseVersions: (marks, retainMs) => raiseVersions(counts, marks, retainMs),
-    refund: (request) => refund(counts, request),
-    forget: (lineageId) => void counts.ledgers.delete(lineageId),
+    settle: (request) => settle(counts, request),
+    forget: (lineageId) => void counts.keys.held.delete(lineageId),
   }
 }
 
 interface Counts {
   readonly clock: Pick<Clock, 'now'>
-  readonly ledgers: Map<string, Ledger>
-  /** Where the next sweep goes on. */
-  sweep: MapIterator<[string, Ledger]>
-  calls: number
+  readonly keys: Ledgers
+  /** By owner. */
+  readonly owners: Ledgers
 }
 
 function check(counts: Counts, request: LimitRequest): LimitAnswer {
   const now = counts.clock.now()
-  sweepSome(counts, now)
-  const ledger = ledgerOf(counts, request.lineageId)
+  sweepSome(counts.keys, now)
+  const ledger = ledgerOf(counts.keys, request.lineageId)
   if (!acceptVersion(ledger, request, now)) {
     keepFor(ledger, request.retainMs, now)
     return { outcome: 'stale' }
   }
   const charged = chargeOpenWindow(ledger, request, now)
   if (charged) return charged
-  const { limits, cost } = request
+  const books = booksOf(counts, ledger, request.owner, now)
   const readings: MeterReading[] = []
   let fits = true
-  for (const limit of limits) {
-    const reading = readMeter(limit, ledger.meters.get(limit.shape), cost, now)
+  for (let i = 0; i < request.limits.length; i++) {
+    const limit = request.limits[i] as CompiledLimit
+    const reading = readMeter(limit, bookOf(books, limit).meters.get(limit.shape), neededAt(request, i), now)
     readings.push(reading)
     fits &&= reading.fits
   }
-  if (fits && cost > 0 && !hasRoom(ledger, limits, now)) {
-    fits = false
-    useUp(ledger, request, readings, now)
-  }
-  if (fits) return admit(ledger, request, readings, now)
-  followClock(ledger, limits, readings)
+  if (fits && !isLook(request)) fits = haveRoom(books, request, readings, now)
+  if (fits) return admit(books, request, readings, now)
+  followClock(books, request.limits, readings)
   keepFor(ledger, request.retainMs, now)
-  return refusedAnswer(limits, readings, now)
+  return refusedAnswer(request.limits, readings, now)
+}
+
+/** The ledger of a key, and that of its owner if it has limits of its owner. */
+interface Books {
+  readonly own: Ledger
+  readonly owners: Ledger | null
+}
+
+function booksOf({ owners }: Counts, own: Ledger, owner: string | undefined, now: number): Books {
+  if (owner === undefined) return { own, owners: null }
+  sweepSome(owners, now)
+  return { own, owners: ledgerOf(owners, owner) }
+}
+
+function bookOf({ own, owners }: Books, { isOwners }: CompiledLimit): Ledger {
+  return isOwners && owners ? owners : own
+}
+
+/** Whether there is room to count the call. Otherwise limits without room read as used up. */
+function haveRoom(books: Books, request: LimitRequest, readings: MeterReading[], now: number): boolean {
+  const { limits } = request
+  let have = true
+  for (const ledger of [books.own, books.owners]) {
+    if (!ledger) continue
+    const opened = limits.filter((limit, i) => bookOf(books, limit) === ledger && costAt(request, i) > 0)
+    if (hasRoom(ledger, opened, now)) continue
+    have = false
+    for (const [i, limit] of limits.entries()) {
+      if (bookOf(books, limit) !== ledger || ledger.meters.has(limit.shape)) continue
+      readings[i] = readMeter(limit, usedUpMeter(limit, now), neededAt(request, i), now)
+    }
+  }
+  return have
 }
 
 function admit(
-  ledger: Ledger,
+  books: Books,
   request: LimitRequest,
   readings: readonly MeterReading[],
   now: number,
 ): LimitAnswer {
-  const { cost, limits } = request
+  const { limits } = request
   const meters: Meter[] = []
-  let keepMs = request.retainMs
+  keepFor(books.own, request.retainMs, now)
   for (let i = 0; i < limits.length; i++) {
     const limit = limits[i] as CompiledLimit
     const { meter } = readings[i] as MeterReading
-    if (cost === 0) {
-      meters.push(meter)
-      continue
-    }
-    const charged = chargeMeter(limit, meter, cost)
-    meters.push(charged)
-    ledger.meters.set(limit.shape, charged)
-    keepMs = Math.max(keepMs, charged.until - now)
+    const cost = costAt(request, i)
+    meters.push(
+      cost === 0 ? meter : keepMeter(bookOf(books, limit), limit, chargeMeter(limit, meter, cost), now),
+    )
   }
-  keepFor(ledger, keepMs, now)
-  tidy(ledger, now)
-  return admittedAnswer(limits, meters, cost > 0 ? now : null, now)
+  tidy(books.own, now)
+  if (books.owners) tidy(books.owners, now)
+  return admittedAnswer(limits, meters, isLook(request) ? null : now, now)
+}
+
+function keepMeter(ledger: Ledger, { shape }: CompiledLimit, meter: Meter, now: number): Meter {
+  ledger.meters.set(shape, meter)
+  keepFor(ledger, meter.until - now, now)
+  return meter
+}
+
+/** Keeps meters that a clock set back has moved, so that a refused caller does not wait for the old time. */
+function followClock(
+  books: Books,
+  limits: readonly CompiledLimit[],
+  readings: readonly MeterReading[],
+): void {
+  for (const [i, limit] of limits.entries()) {
+    const { meter } = readings[i] as MeterReading
+    const { meters } = bookOf(books, limit)
+    const kept = meters.get(limit.shape)
+    if (kept && meter.since < kept.since) meters.set(limit.shape, meter)
+  }
 }
 
 /**
@@ -135,9 +183,9 @@ function admit(
  * another one.
  */
 function chargeOpenWindow(ledger: Ledger, request: LimitRequest, now: number): LimitAnswer | null {
-  const { limits, cost, retainMs } = request
+  const { limits, cost, costs, owner, retainMs } = request
   const limit = limits.length === 1 ? (limits[0] as CompiledLimit) : null
-  if (limit?.kind !== 'window' || cost === 0) return null
+  if (limit?.kind !== 'window' || cost === 0 || costs !== undefined || owner !== undefined) return null
   const meter = ledger.meters.get(limit.shape)
   if (!meter || !isOpenWindow(meter, now) || meter.used + cost > limit.capacity) return null
   const charged = chargeMeter(limit, meter, cost)
@@ -147,35 +195,50 @@ function chargeOpenWindow(ledger: Ledger, request: LimitRequest, now: number): L
   return { outcome: 'admitted', limits: [limitState(limit, charged, false, now)], chargedAt: now }
 }
 
-function raiseVersions(counts: Counts, marks: readonly VersionMark[], retainMs: number): void {
-  const now = counts.clock.now()
+function raiseVersions({ clock, keys }: Counts, marks: readonly VersionMark[], retainMs: number): void {
+  const now = clock.now()
   for (const { lineageId, keyId, version } of marks) {
     // A limiter that only stands in for another one hears of changes, but may never check anything.
-    sweepSome(counts, now)
-    const ledger = ledgerOf(counts, lineageId)
+    sweepSome(keys, now)
+    const ledger = ledgerOf(keys, lineageId)
     raiseVersion(ledger, keyId, version, now + retainMs)
     keepFor(ledger, retainMs, now)
     tidy(ledger, now)
   }
 }
 
-function refund({ clock, ledgers }: Counts, { lineageId, cost, chargedAt, limits }: RefundRequest): void {
-  const ledger = ledgers.get(lineageId)
-  if (!ledger) return
-  const now = clock.now()
-  for (const limit of limits) {
-    const meter = refundMeter(limit, ledger.meters.get(limit.shape), cost, chargedAt, now)
-    if (!meter) continue
-    ledger.meters.set(limit.shape, meter)
-    keepFor(ledger, meter.until - now, now)
-  }
+/** In one process nothing is lost on the way, so no change arrives twice. */
+function settle(counts: Counts, { lineageId, owner, limits, changes }: SettleRequest): SettleAnswer {
+  const now = counts.clock.now()
+  const books = booksOf(counts, ledgerOf(counts.keys, lineageId), owner, now)
+  const states = limits.map((limit, i) => {
+    const ledger = bookOf(books, limit)
+    const kept = ledger.meters.get(limit.shape)
+    const settled = settleMeter(limit, kept, changes[i] ?? [], now)
+    if (settled) keepMeter(ledger, limit, settled, now)
+    return limitState(limit, readMeter(limit, settled ?? kept, 0, now).meter, false, now)
+  })
+  return { limits: states, settledAt: now }
 }
 
-function ledgerOf({ ledgers }: Counts, lineageId: string): Ledger {
-  let ledger = ledgers.get(lineageId)
+/** Ledgers by the name of what they count. */
+interface Ledgers {
+  readonly held: Map<string, Ledger>
+  /** Where the next sweep goes on. */
+  sweep: MapIterator<[string, Ledger]>
+  calls: number
+}
+
+function createLedgers(): Ledgers {
+  const held = new Map<string, Ledger>()
+  return { held, sweep: held.entries(), calls: 0 }
+}
+
+function ledgerOf({ held }: Ledgers, name: string): Ledger {
+  let ledger = held.get(name)
   if (!ledger) {
     ledger = createLedger()
-    ledgers.set(lineageId, ledger)
+    held.set(name, ledger)
   }
   return ledger
 }
@@ -184,16 +247,16 @@ function ledgerOf({ ledgers }: Counts, lineageId: string): Ledger {
 const SWEEP_EVERY = 8
 const SWEEP_STEPS = 16
 
-function sweepSome(counts: Counts, now: number): void {
-  counts.calls += 1
-  if (counts.calls % SWEEP_EVERY !== 0) return
+function sweepSome(ledgers: Ledgers, now: number): void {
+  ledgers.calls += 1
+  if (ledgers.calls % SWEEP_EVERY !== 0) return
   for (let step = 0; step < SWEEP_STEPS; step++) {
-    const entry = counts.sweep.next()
+    const entry = ledgers.sweep.next()
     if (entry.done) {
-      counts.sweep = counts.ledgers.entries()
+      ledgers.sweep = ledgers.held.entries()
       return
     }
-    const [lineageId, ledger] = entry.value
-    if (ledger.expiresAt <= now) counts.ledgers.delete(lineageId)
+    const [name, ledger] = entry.value
+    if (ledger.expiresAt <= now) ledgers.held.delete(name)
   }
 }

@@ -158,7 +158,7 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
       return verifyEager(key, asked)
     },
     report,
-    ...(charge && { refund: refuseRefund }),
+    ...(charge && { settle: refuseSettling, refund: refuseRefund }),
     clear() {
       answers.clear()
       service.clear()
@@ -166,7 +166,12 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
   })
 }
 
-/** The service has no refund over HTTP. */
+/** The service settles nothing over HTTP. */
+async function refuseSettling(): Promise<never> {
+  throw new LatchkeyError('unsupported', '"settle" does not work through another service')
+}
+
+/** Nor does it refund. */
 async function refuseRefund(): Promise<boolean> {
   throw new LatchkeyError('unsupported', '"refund" does not work through another service')
 }

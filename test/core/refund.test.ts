@@ -81,7 +81,7 @@ describe('a refund of something that no verification has returned', () => {
 
 describe('a refund that the limiter does not make', () => {
   it('is unsupported where the limiter cannot give back', async () => {
-    const { refund: _refund, ...rateLimiter } = memoryRateLimiter()
+    const { settle: _settle, ...rateLimiter } = memoryRateLimiter()
     const { keys } = createTestKeys({ rateLimiter })
     const { key } = await issueKey(keys, { rateLimits: [WINDOW] })
     const result = await admit(keys, key)
@@ -100,7 +100,7 @@ describe('a refund that the limiter does not make', () => {
     async (_how, fault) => {
       const unhandled = watchUnhandled()
       const { keys, limiter, clock, result, left, eventsOf } = await spend({ rateLimits: [WINDOW] })
-      const refund = vi.spyOn(limiter as Required<RateLimiter>, 'refund').mockImplementation(fault as never)
+      const refund = vi.spyOn(limiter as Required<RateLimiter>, 'settle').mockImplementation(fault as never)
       const refunding = expect(keys.refund(result)).rejects.toEqual(UNAVAILABLE)
       await clock.advance(5_000)
       await refunding
@@ -120,7 +120,7 @@ describe('a refund of nothing', () => {
     ['where the key has neither limits nor quota', {}, 4],
   ])('is false: %s', async (_title, given, cost) => {
     const { keys, limiter, result } = await spend(given, cost)
-    const refund = vi.spyOn(limiter as Required<RateLimiter>, 'refund')
+    const refund = vi.spyOn(limiter as Required<RateLimiter>, 'settle')
     expect(await keys.refund(result)).toBe(false)
     expect(refund).not.toHaveBeenCalled()
   })

@@ -36,7 +36,9 @@ declare global {
   const remove: RequestHandler
   const secret: string
   const pepper: string
+  function planOf(ownerId: string): Promise<string>
   const exportAll: () => Promise<boolean>
+  function complete(req: Request): Promise<{ text: string; tokens: number }>
   const yourStore: () => KeyStore
   const rows: AsyncIterable<BetterAuthRow>
   const apiKey: ApiKey

@@ -26,6 +26,7 @@ const CLIENT: Actor = {
 const MINUTE = { name: 'minute', limit: 100, windowMs: 60_000 }
 const BURST = { name: 'burst', limit: 10, windowMs: 1_000, burst: 20 }
 const DAILY = { name: 'daily', limit: 1_000, per: 'day' } as const
+const NAMED = { ...MINUTE, only: 'named' } as const
 const CEILINGS = [MINUTE, BURST, DAILY]
 
 type Row = readonly [
@@ -102,6 +103,9 @@ const FIELDS: readonly Row[] = [
     ],
     'ok',
   ],
+  ['a limit that counts less', { rateLimits: [MINUTE] }, 'rateLimits', [{ ...MINUTE, only: 'named' }], over],
+  ['a limit that counts more', { rateLimits: [NAMED] }, 'rateLimits', [MINUTE], 'ok'],
+  ['a limit that counts as much', { rateLimits: [NAMED] }, 'rateLimits', [NAMED], 'ok'],
   ['a higher limit', { rateLimits: [MINUTE] }, 'rateLimits', [{ ...MINUTE, limit: 101 }], over],
   ['a shorter window', { rateLimits: [MINUTE] }, 'rateLimits', [{ ...MINUTE, windowMs: 59_999 }], over],
   ['a longer window', { rateLimits: [MINUTE] }, 'rateLimits', [{ ...MINUTE, windowMs: 60_001 }], over],

@@ -79,6 +79,12 @@ const FREER: readonly Row[] = [
   ['rateLimits', 'higher', { rateLimits: [MINUTE] }, { rateLimits: [{ ...MINUTE, limit: 101 }] }],
   ['rateLimits', 'a wider burst', { rateLimits: [BUCKET] }, { rateLimits: [{ ...BUCKET, burst: 21 }] }],
   ['rateLimits', 'a faster bucket', { rateLimits: [BUCKET] }, { rateLimits: [{ ...BUCKET, limit: 11 }] }],
+  [
+    'rateLimits',
+    'one that counts less',
+    { rateLimits: [MINUTE] },
+    { rateLimits: [{ ...MINUTE, only: 'named' }] },
+  ],
   ['rateLimits', 'fewer', { rateLimits: [MINUTE, HOUR] }, { rateLimits: [MINUTE] }],
   ['rateLimits', 'none', { rateLimits: [HOUR] }, { rateLimits: [] }],
   ['rateLimits', 'none for the default', { rateLimits: null }, { rateLimits: [] }],

@@ -9,6 +9,7 @@ import {
   readMeter,
 } from '../../lib/core/limits/rate-limit.ts'
 import type { LimitRequest } from '../../lib/core/limits/rate-limiter.ts'
+import { giveBack } from '../support/give-back.ts'
 import { heapGrowth } from '../support/heap-growth.ts'
 
 const DAY = 86_400_000
@@ -133,7 +134,7 @@ describe('a refund', () => {
         return look.outcome === 'admitted' ? look.limits[0]?.remaining : look.outcome
       },
       refund: () =>
-        world.limiter.refund?.({
+        giveBack(world.limiter, {
           lineageId: 'lineage',
           cost,
           chargedAt: chargedAt as number,
@@ -186,7 +187,7 @@ describe('a refund', () => {
 
   it('of a lineage that nothing is kept of does nothing', () => {
     const { limiter, check } = setUp()
-    limiter.refund?.({ lineageId: 'nobody', cost: 4, chargedAt: T0, limits: minute })
+    giveBack(limiter, { lineageId: 'nobody', cost: 4, chargedAt: T0, limits: minute })
     expect(check({ lineageId: 'nobody', limits: minute, cost: 4 }).outcome).toBe('limited')
   })
 })

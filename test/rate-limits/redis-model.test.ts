@@ -6,6 +6,8 @@ import { redisRateLimiter } from 'latchkey/redis'
 import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible'
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest'
 import { type CompiledLimit, compileRateLimits } from '../../lib/core/limits/rate-limit.ts'
+import type { SettleRequest } from '../../lib/core/limits/rate-limiter.ts'
+import { giveBack } from '../support/give-back.ts'
 import { times } from '../support/long-run.ts'
 import { type TimedRedis, timedRedis } from '../support/redis-time.ts'
 
@@ -37,6 +39,12 @@ const LIMITS: readonly (readonly CompiledLimit[])[] = [
   [{ name: 'bucket', limit: 1, windowMs: 60_000, burst: 4 }],
 ].map((limits) => compileRateLimits('rateLimits', limits))
 
+/** The same, where the owner has every other one: those come last. */
+const OWNED: readonly (readonly CompiledLimit[])[] = LIMITS.map((limits) => {
+  const halves = limits.map((limit, i) => ({ ...limit, isOwners: i % 2 === 0 }))
+  return [...halves.filter(({ isOwners }) => !isOwners), ...halves.filter(({ isOwners }) => isOwners)]
+})
+
 interface Check {
   readonly type: 'check'
   readonly lineage: number
@@ -44,6 +52,8 @@ interface Check {
   readonly version: number
   readonly fresh: boolean
   readonly cost: number
+  /** Costs of the limits in turn, in place of `cost`. */
+  readonly costs?: readonly number[] | undefined
   readonly limits: number
 }
 
@@ -51,12 +61,20 @@ type Step =
   | Check
   | { readonly type: 'raise'; readonly lineage: number; readonly key: number; readonly version: number }
   | { readonly type: 'refund'; readonly which: number }
+  /** Changes what one of the latest calls has cost, or makes the latest such change again. */
+  | { readonly type: 'settle'; readonly which: number; readonly units: readonly number[] }
+  | { readonly type: 'resend' }
   | { readonly type: 'pass'; readonly ms: number }
 
 /** Mostly the same, so that a trace gets somewhere. */
 const mostly = <T>(value: T, other: fc.Arbitrary<T>) =>
   fc.oneof({ weight: 8, arbitrary: fc.constant(value) }, { weight: 2, arbitrary: other })
-const lineage = mostly(0, fc.constant(1))
+/** Keys of all but the first have limits of the owner, who is the same: every other limit of such a key. */
+const lineage = fc.oneof(
+  { weight: 6, arbitrary: fc.constant(0) },
+  { weight: 4, arbitrary: fc.constant(1) },
+  { weight: 2, arbitrary: fc.constant(2) },
+)
 const key = mostly(0, fc.constant(1))
 const version = mostly(2, fc.integer({ min: 1, max: 4 }))
 
@@ -67,7 +85,17 @@ const anyCheck: fc.Arbitrary<Step> = fc.record({
   version,
   fresh: mostly(true, fc.constant(false)),
   cost: fc.oneof(fc.constant(1), fc.integer({ min: 0, max: 6 }), fc.constant(0), fc.constant(25)),
+  costs: mostly(
+    undefined as readonly number[] | undefined,
+    fc.array(fc.integer({ min: 0, max: 6 }), { minLength: 4, maxLength: 4 }),
+  ),
   limits: fc.integer({ min: 0, max: LIMITS.length - 1 }),
+})
+
+const anySettlement: fc.Arbitrary<Step> = fc.record({
+  type: fc.constant('settle' as const),
+  which: fc.nat(3),
+  units: fc.array(fc.integer({ min: -8, max: 30 }), { minLength: 1, maxLength: 3 }),
 })
 
 const anyPass: fc.Arbitrary<Step> = fc.record({
@@ -87,6 +115,8 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
   { weight: 12, arbitrary: anyCheck },
   { weight: 2, arbitrary: fc.record({ type: fc.constant('raise' as const), lineage, key, version }) },
   { weight: 3, arbitrary: fc.record({ type: fc.constant('refund' as const), which: fc.nat(3) }) },
+  { weight: 3, arbitrary: anySettlement },
+  { weight: 1, arbitrary: fc.constant<Step>({ type: 'resend' }) },
   { weight: 4, arbitrary: anyPass },
 )
 
@@ -240,31 +270,56 @@ async function run(
   let now = T0
   const answers: unknown[] = []
   const charges: { step: Check; chargedAt: number }[] = []
+  let sent: SettleRequest | null = null
   await setTime(now)
   for (const step of steps) {
     if (step.type === 'pass') {
       now += step.ms
       await setTime(now)
     } else if (step.type === 'raise') {
-      await limiter.raiseVersions([{ ...namesOf(step), version: step.version }], RETAIN_MS)
+      await limiter.raiseVersions(
+        [{ ...namesOf(step), owner: ownerOf(step), version: step.version }],
+        RETAIN_MS,
+      )
     } else if (step.type === 'refund') {
       // One of the latest, and perhaps one that was given back before.
       const charge = charges.at(-1 - step.which)
       if (!charge) continue
       const { cost, limits, lineage } = charge.step
-      await limiter.refund?.({
+      if (ownerOf(charge.step)) continue
+      const given = {
         lineageId: `l${lineage}`,
         cost,
         chargedAt: charge.chargedAt,
         limits: LIMITS[limits] ?? [],
-      })
+      }
+      answers.push(await giveBack(limiter, given))
+    } else if (step.type === 'settle') {
+      const charge = charges.at(-1 - step.which)
+      if (!charge) continue
+      const limits = limitsOf(charge.step)
+      const changes = step.units.map((units) => ({ units, chargedAt: charge.chargedAt }))
+      sent = {
+        lineageId: `l${charge.step.lineage}`,
+        owner: ownerOf(charge.step),
+        id: randomUUID(),
+        limits,
+        changes: limits.map((_limit, i) => changes.slice(i % 2)),
+      }
+      answers.push(await limiter.settle?.(sent))
+    } else if (step.type === 'resend') {
+      // In one process nothing is sent twice.
+      if (sent && limiter.timeoutMs !== undefined) await limiter.settle?.(sent)
     } else {
+      const limits = limitsOf(step)
       const answer = await limiter.check({
         ...namesOf(step),
+        owner: ownerOf(step),
         version: step.version,
         fresh: step.fresh,
         cost: step.cost,
-        limits: LIMITS[step.limits] ?? [],
+        costs: step.costs?.slice(0, limits.length),
+        limits,
         retainMs: RETAIN_MS,
       })
       answers.push(answer)
@@ -276,9 +331,25 @@ async function run(
   return answers
 }
 
+function limitsOf(step: Check): readonly CompiledLimit[] {
+  return (ownerOf(step) ? OWNED : LIMITS)[step.limits] ?? []
+}
+
+function ownerOf({ lineage }: { lineage: number }): string | undefined {
+  return lineage > 0 ? '4:user:alice' : undefined
+}
+
 function namesOf({ lineage, key }: { lineage: number; key: number }) {
   return { lineageId: `l${lineage}`, keyId: `k${lineage}${key}` }
 }
+
+describe('a settlement', () => {
+  it('is made once, however often it is sent', async () => {
+    const once: Step[] = [use(7, 2), { type: 'settle', which: 0, units: [3] }, look(7)]
+    const twice: Step[] = [use(7, 2), { type: 'settle', which: 0, units: [3] }, { type: 'resend' }, look(7)]
+    expect(await runOnRedis(twice)).toEqual(await runOnRedis(once))
+  })
+})
 
 describe('a single window', () => {
   it('admits and counts as rate-limiter-flexible does', async () => {

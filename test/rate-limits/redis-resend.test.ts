@@ -8,6 +8,7 @@ import { type RedisClient, redisRateLimiter } from 'latchkey/redis'
 import { describe, expect, inject, it, onTestFinished } from 'vitest'
 import { compileRateLimits } from '../../lib/core/limits/rate-limit.ts'
 import type { LimitAnswer, LimitRequest } from '../../lib/core/limits/rate-limiter.ts'
+import { giveBack } from '../support/give-back.ts'
 import { type HeldProxy, startHeldProxy } from '../support/held-proxy.ts'
 import { times } from '../support/long-run.ts'
 
@@ -121,8 +122,8 @@ describe.each(Object.entries(CLIENTS))(
       const spent = await ask(limiter, { cost: 40 })
       const chargedAt = spent.outcome === 'admitted' ? (spent.chargedAt as number) : 0
       // The server knows the script from then on: otherwise it would say no more than that it does not.
-      await limiter.refund?.({ lineageId: 'l', cost: 0, chargedAt, limits })
-      await lose(async () => limiter.refund?.({ lineageId: 'l', cost: 10, chargedAt, limits }))
+      await giveBack(limiter, { lineageId: 'l', cost: 0, chargedAt, limits })
+      await lose(async () => giveBack(limiter, { lineageId: 'l', cost: 10, chargedAt, limits }))
       expect(await remaining()).toBe(before - 30)
     })
   },
@@ -147,7 +148,7 @@ describe('a client that sends everything twice', () => {
     const repeating = redisRateLimiter(twice, { keyPrefix, timeoutMs: 5_000, onUnavailable: 'closed' })
     const spent = await ask(limiter, { cost: 40 })
     const chargedAt = spent.outcome === 'admitted' ? (spent.chargedAt as number) : 0
-    for (let i = 0; i < 2; i++) await repeating.refund?.({ lineageId: 'l', cost: 10, chargedAt, limits })
+    for (let i = 0; i < 2; i++) await giveBack(repeating, { lineageId: 'l', cost: 10, chargedAt, limits })
     expect(await ask(limiter, { cost: 0 })).toMatchObject({ limits: [{ remaining: 80 }] })
   })
 })

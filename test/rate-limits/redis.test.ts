@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { periodAt } from '../../lib/core/limits/calendar.ts'
 import { type CompiledLimit, compileRateLimits } from '../../lib/core/limits/rate-limit.ts'
 import type { LimitAnswer, LimitRequest } from '../../lib/core/limits/rate-limiter.ts'
+import { giveBack } from '../support/give-back.ts'
 import { NAME } from '../support/test-keys.ts'
 
 const DAY = 86_400_000
@@ -477,7 +478,7 @@ describe('refusals that are remembered', () => {
     const spent = await check({ limits: minute, cost: 3 })
     expect(await check({ limits: minute })).toMatchObject({ outcome: 'limited' })
     const chargedAt = spent.outcome === 'admitted' ? (spent.chargedAt as number) : 0
-    await limiter.refund?.({ lineageId: 'lineage', cost: 3, chargedAt, limits: minute })
+    await giveBack(limiter, { lineageId: 'lineage', cost: 3, chargedAt, limits: minute })
     expect(await check({ limits: minute })).toMatchObject({ outcome: 'admitted', limits: [{ remaining: 2 }] })
   })
 
@@ -486,7 +487,7 @@ describe('refusals that are remembered', () => {
     const spent = await check({ limits: minute, cost: 3 })
     const chargedAt = spent.outcome === 'admitted' ? (spent.chargedAt as number) : 0
     const refused = check({ limits: minute })
-    const refund = limiter.refund?.({ lineageId: 'lineage', cost: 3, chargedAt, limits: minute })
+    const refund = giveBack(limiter, { lineageId: 'lineage', cost: 3, chargedAt, limits: minute })
     expect(await refused).toMatchObject({ outcome: 'limited' })
     await refund
     expect(await check({ limits: minute })).toMatchObject({ outcome: 'admitted', limits: [{ remaining: 2 }] })
@@ -544,7 +545,7 @@ describe.each<[string, () => RedisClient & { disconnect(): void }]>([
         limits: [{ exceeded: false }, { exceeded: true }, { exceeded: false }],
       })
       const chargedAt = first.outcome === 'admitted' ? (first.chargedAt as number) : 0
-      await limiter.refund?.({ lineageId, cost: 3, chargedAt, limits: three })
+      await giveBack(limiter, { lineageId, cost: 3, chargedAt, limits: three })
       expect(await check({ lineageId, limits: three, cost: 0 })).toMatchObject({
         limits: [{ remaining: 100 }, { remaining: 20 }, { remaining: 1_000 }],
       })

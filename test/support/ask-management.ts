@@ -1,4 +1,4 @@
-import type { ApiKey, IssueOptions, RateLimit } from 'latchkey'
+import type { ApiKey, ApiKeysOptions, IssueOptions } from 'latchkey'
 import { type Action, type Actor, type ClientFields, createKeyManagementApi } from 'latchkey/management'
 import { fakeClock } from './fake-clock.ts'
 import { createTestKeys, type TestKeys } from './test-keys.ts'
@@ -42,7 +42,7 @@ export interface Management extends TestKeys {
 }
 
 /** The interface without a framework, over keys in memory. */
-export function createManagement({ rateLimits }: { rateLimits?: readonly RateLimit[] } = {}): Management {
+export function createManagement({ rateLimits }: Pick<ApiKeysOptions, 'rateLimits'> = {}): Management {
   const testKeys = createTestKeys({ clock: fakeClock(NOW), ...(rateLimits && { rateLimits }) })
   const { keys, clock, store } = testKeys
 

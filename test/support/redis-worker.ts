@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { Cluster, Redis } from 'ioredis'
-import { type ApiKeys, createApiKeys, type IssueOptions } from 'latchkey'
+import { type ApiKeys, createApiKeys, type IssueOptions, type ServiceRateLimit } from 'latchkey'
 import { redisRateLimiter } from 'latchkey/redis'
 import { sharedStore } from '../../examples/redis/shared-store.ts'
 import { answerTasks, readSettings } from './task-process.ts'
@@ -18,6 +18,8 @@ export interface WorkerSettings {
    * @default 3_600_000: it is never read again but for the limiter's word
    */
   readonly maxAgeMs?: number
+  /** The limits of the service. */
+  readonly rateLimits?: readonly ServiceRateLimit[]
 }
 
 /** How verifications have ended. */
@@ -80,6 +82,20 @@ const tasks = {
     return tally
   },
 
+  /** Verifies keys in turn, so many times altogether. */
+  async flood({ given, calls, inFlight }: Load): Promise<Tally> {
+    const tally: Tally = { admitted: 0, refused: {} }
+    let made = 0
+    await atOnce(inFlight, async () => {
+      while (made < calls) {
+        const key = given[made % given.length] as string
+        made += 1
+        count(tally, await verify(key))
+      }
+    })
+    return tally
+  },
+
   /** Verifies a key until it is refused. */
   async exhaust({ key, inFlight }: Omit<Hammering, 'calls'>): Promise<Tally> {
     const tally: Tally = { admitted: 0, refused: {} }
@@ -134,13 +150,14 @@ const keys = createKeys(settings)
 
 answerTasks(tasks)
 
-function createKeys({ clusterNodes, name, maxAgeMs = 3_600_000 }: WorkerSettings): ApiKeys {
+function createKeys({ clusterNodes, name, maxAgeMs = 3_600_000, rateLimits = [] }: WorkerSettings): ApiKeys {
   const counting = clusterNodes ? new Cluster([...clusterNodes]) : redis
   return createApiKeys({
     store: sharedStore(redis, `${name}:keys`),
     // A call that is late is an error here, and never one that is counted elsewhere.
     rateLimiter: redisRateLimiter(counting, { keyPrefix: name, timeoutMs: 30_000, onUnavailable: 'closed' }),
     prefix: 'acme_test',
+    rateLimits,
     cache: { maxAgeMs },
     ownerMaxAgeMs: maxAgeMs,
     isOwnerActive: async (owner) => (await redis.sismember(`${name}:inactive`, owner.id)) === 0,

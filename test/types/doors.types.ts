@@ -141,7 +141,9 @@ const ofMachines: ApiKeyAuthenticateOptions = {
   session: false,
 }
 passport.authenticate('machines', ofMachines)
-// @ts-expect-error a cost is a number
+passport.authenticate('apikey', { cost: { tokens: 5 } })
+passport.authenticate('apikey', { cost: (req: Request) => Number(req.query.rows) })
+// @ts-expect-error a cost is numbers
 passport.authenticate('apikey', { cost: '5' })
 // @ts-expect-error actions are a list
 passport.authenticate('apikey', { permissions: { projects: 'read' } })

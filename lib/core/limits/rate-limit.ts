@@ -1,5 +1,5 @@
 import { OptionError } from '../../internal/option-error.ts'
-import { checkArray, checkObject, checkOneOf, fail } from '../../internal/options.ts'
+import { checkArray, checkObject, checkOneOf, fail, isPlainObject } from '../../internal/options.ts'
 import { BOUNDS, checkBounded } from '../keys/bounds.ts'
 import { CALENDAR_UNITS, type CalendarUnit, checkTimeZone, periodAt } from './calendar.ts'
 
@@ -14,8 +14,15 @@ import { CALENDAR_UNITS, type CalendarUnit, checkTimeZone, periodAt } from './ca
 export type RateLimit = {
   /** The name in the `RateLimit` fields and in refusals. Unique within a key: 1 to 32 letters, digits, `_` and `-`. */
   readonly name: string
-  /** How many calls are allowed, a positive integer. */
+  /** How many units are allowed, a positive integer. A call costs one unit unless the route says otherwise. */
   readonly limit: number
+  /**
+   * `'named'`: the limit counts only calls whose `cost` names it, as `cost: { tokens: 500 }` names `tokens`. All other
+   * calls neither count on it nor are refused by it.
+   *
+   * @default every call counts
+   */
+  readonly only?: 'named'
 } & (
   | {
       /** The length of the window in milliseconds, at most 10 years. */
@@ -60,6 +67,10 @@ export interface LimitState {
 export interface CompiledLimit {
   readonly name: string
   readonly kind: 'window' | 'bucket' | 'calendar'
+  /** Whether only calls count whose cost names the limit. */
+  readonly isNamed: boolean
+  /** Whether it counts the calls of all keys of an owner together. */
+  readonly isOwners: boolean
   readonly limit: number
   /** The window's length in milliseconds; for a calendar period 0, since it varies. */
   readonly windowMs: number
@@ -140,11 +151,35 @@ export function toldMeter(limit: CompiledLimit, used: number, since: number, now
   return { shape: limit.shape, used, since, until: endOf(limit, used, since, now) }
 }
 
+/** A change of what a call has cost. */
+export interface MeterChange {
+  /** More than 0: charged now, beyond the limit if need be. Less than 0: given back. */
+  readonly units: number
+  /** When the units that are given back were charged. */
+  readonly chargedAt: number
+}
+
+/** The meter after these changes, in their order; null if they change nothing. */
+export function settleMeter(
+  limit: CompiledLimit,
+  kept: Meter | undefined,
+  changes: readonly MeterChange[],
+  now: number,
+): Meter | null {
+  let changed: Meter | null = null
+  for (const { units, chargedAt } of changes) {
+    const before: Meter | undefined = changed ?? kept
+    if (units > 0) changed = chargeMeter(limit, currentMeter(limit, before, now), units)
+    else changed = giveBack(limit, before, -units, chargedAt, now) ?? changed
+  }
+  return changed
+}
+
 /**
- * The meter after a refund of what was spent at `chargedAt`, as far as it still counts; null if it does not. For a
- * bucket it assumes the most that can have leaked since, so a refund never admits more than the limit.
+ * The meter after a return of what was spent at `chargedAt`, as far as it still counts; null if it does not. For a
+ * bucket it assumes the most that can have leaked since, so a return never admits more than the limit.
  */
-export function refundMeter(
+function giveBack(
   limit: CompiledLimit,
   kept: Meter | undefined,
   cost: number,
@@ -172,10 +207,31 @@ export function limitState(limit: CompiledLimit, meter: Meter, exceeded: boolean
   }
 }
 
-/** Checks limits and prepares them. @throws TypeError naming the member. */
+/** Checks limits of a key and prepares them. @throws TypeError naming the member. */
 export function compileRateLimits(name: string, value: unknown): readonly CompiledLimit[] {
+  return compileAll(name, value, (path, limit) => compileRateLimit(path, limit))
+}
+
+/** The same for limits of the service, some of which may be the owner's: those come last. */
+export function compileServiceLimits(name: string, value: unknown): readonly CompiledLimit[] {
+  const limits = compileAll(name, value, (path, given) => {
+    if (!isPlainObject(given)) return compileRateLimit(path, given)
+    const { scope = 'key', ...limit } = given
+    const isOwners = checkOneOf(`${path}.scope`, scope, ['key', 'owner']) === 'owner'
+    return Object.freeze({ ...compileRateLimit(path, limit), isOwners })
+  })
+  const owners = limits.filter(({ isOwners }) => isOwners)
+  if (owners.length === 0) return limits
+  return Object.freeze([...limits.filter(({ isOwners }) => !isOwners), ...owners])
+}
+
+function compileAll(
+  name: string,
+  value: unknown,
+  compile: (path: string, limit: unknown) => CompiledLimit,
+): readonly CompiledLimit[] {
   const limits = checkArray(name, value, BOUNDS.rateLimits.max).map((limit, i) =>
-    compileRateLimit(`${name}[${i}]`, limit),
+    compile(`${name}[${i}]`, limit),
   )
   const names = new Set<string>()
   for (const [i, limit] of limits.entries()) {
@@ -187,13 +243,17 @@ export function compileRateLimits(name: string, value: unknown): readonly Compil
 }
 
 function compileRateLimit(path: string, value: unknown): CompiledLimit {
-  const given = checkObject(path, value, ['name', 'limit', 'windowMs', 'burst', 'per', 'timeZone'])
+  if (isPlainObject(value) && value.scope !== undefined) {
+    throw new OptionError(`${path}.scope`, 'be used only in "rateLimits" of createApiKeys')
+  }
+  const given = checkObject(path, value, ['name', 'limit', 'only', 'windowMs', 'burst', 'per', 'timeZone'])
   const { name } = given
   if (typeof name !== 'string' || !LIMIT_NAME.test(name)) {
     fail(`${path}.name`, '1 to 32 letters, digits, "_" and "-"', name)
   }
   if (name === 'quota') throw new OptionError(`${path}.name`, 'not be "quota", which names the quota')
   const limit = checkBounded(`${path}.limit`, given.limit, BOUNDS.limit)
+  if (given.only !== undefined) checkOneOf(`${path}.only`, given.only, ['named'])
   if (given.per !== undefined) return compileCalendar(path, name, limit, given)
   if (given.timeZone !== undefined)
     throw new OptionError(
@@ -208,6 +268,8 @@ function compileRateLimit(path: string, value: unknown): CompiledLimit {
   return Object.freeze({
     name,
     kind,
+    isNamed: given.only === 'named',
+    isOwners: false,
     limit,
     windowMs,
     capacity,
@@ -236,6 +298,8 @@ function compileCalendar(
   return Object.freeze({
     name,
     kind: 'calendar',
+    isNamed: given.only === 'named',
+    isOwners: false,
     limit,
     windowMs: 0,
     capacity: limit,

@@ -1,5 +1,5 @@
 import type { Awaitable } from '../../internal/awaitable.ts'
-import type { CompiledLimit, LimitState } from './rate-limit.ts'
+import type { CompiledLimit, LimitState, MeterChange } from './rate-limit.ts'
 
 /** One request to a limiter. A single call decides the version and every limit. */
 export interface LimitRequest {
@@ -9,9 +9,17 @@ export interface LimitRequest {
   readonly version: number
   /** Whether the record was read after this verification began. Only such a record may set a version. */
   readonly fresh: boolean
-  /** How many units to spend; 0 only looks. */
+  /** How many units to spend of every limit; 0 only looks. */
   readonly cost: number
+  /**
+   * How many units to spend of each of `limits`, in place of `cost`. A limit that costs 0 must still have room for one
+   * unit.
+   */
+  readonly costs?: readonly number[] | undefined
+  /** Limits of the owner, if any, come last. */
   readonly limits: readonly CompiledLimit[]
+  /** Identifies the owner of a key that has limits of its owner, even if this call counts on none of them. */
+  readonly owner?: string | undefined
   /** The kept version must live at least this long after the call, in milliseconds. */
   readonly retainMs: number
 }
@@ -42,20 +50,54 @@ export function checkLimitAnswer(answer: LimitAnswer): LimitAnswer {
   throw new TypeError('the rate limiter returned an unexpected value')
 }
 
+/** How many units a call costs each limit in turn, whether it is admitted or not. */
+export function costAt({ cost, costs }: Pick<LimitRequest, 'cost' | 'costs'>, i: number): number {
+  return costs ? (costs[i] ?? 0) : cost
+}
+
+/** How many units must be free in each limit in turn: at least one, unless the call only looks. */
+export function neededAt({ cost, costs }: Pick<LimitRequest, 'cost' | 'costs'>, i: number): number {
+  return costs ? Math.max(1, costs[i] ?? 0) : cost
+}
+
+/** Whether a call spends nothing and cannot be refused. */
+export function isLook({ cost, costs }: Pick<LimitRequest, 'cost' | 'costs'>): boolean {
+  return cost === 0 && !costs
+}
+
 /** The version of a key after a change. */
 export interface VersionMark {
   readonly lineageId: string
   readonly keyId: string
   readonly version: number
+  /** Identifies the owner of the key: another process may count it with its owner's. */
+  readonly owner?: string | undefined
 }
 
-/** What a verification spent and now gets back. */
-export interface RefundRequest {
+/** How the cost of an admitted call changes. */
+export interface SettleRequest {
   readonly lineageId: string
-  readonly cost: number
-  /** The `chargedAt` of the admission. */
-  readonly chargedAt: number
+  /** As in the request that was admitted. */
+  readonly owner?: string | undefined
+  /** Names this change: a limiter makes a change with the same name only once, for at least a minute. */
+  readonly id: string
   readonly limits: readonly CompiledLimit[]
+  /** For each of `limits`, in their order. */
+  readonly changes: readonly (readonly MeterChange[])[]
+}
+
+export interface SettleAnswer {
+  /** How the limits stand now. */
+  readonly limits: readonly LimitState[]
+  /** When this was, by the limiter's clock. */
+  readonly settledAt: number
+}
+
+/** Checks a limiter's answer to a settlement. @throws TypeError */
+export function checkSettleAnswer(answer: SettleAnswer, { limits }: SettleRequest): SettleAnswer {
+  const isAnswer = Array.isArray(answer?.limits) && answer.limits.length === limits.length
+  if (isAnswer && Number.isFinite(answer.settledAt)) return answer
+  throw new TypeError('the rate limiter returned an unexpected value')
 }
 
 /** What a limiter reports besides its answers. */
@@ -92,10 +134,10 @@ export interface RateLimiter {
   /** Raises lower kept versions to these. Keeps them for at least `retainMs`. */
   raiseVersions(marks: readonly VersionMark[], retainMs: number): Awaitable<void>
   /**
-   * Gives back what an admission spent: to a window or period that has not ended, and to a bucket as far as it has not
-   * leaked since. Never more than was spent.
+   * Changes what an admitted call has cost. More is charged to the current window or period, even beyond the limit. Less
+   * is given back: to a window or period that has not ended, and to a bucket as far as it has not leaked since.
    */
-  refund?(request: RefundRequest): Awaitable<void>
+  settle?(request: SettleRequest): Awaitable<SettleAnswer>
   /** Drops what this process holds for a lineage. Latchkey calls it for counts that may be lost, to bound their number. */
   forget?(lineageId: string): void
   /** Passes events to `listener` until you call the function it returns. */

@@ -110,9 +110,9 @@ async function forgetOn(
   for (let attempt = 0; attempt < MAX_ROUNDS; attempt++) {
     const forgetting = record && traceOf(record, knownAs)
     if (!record || !forgetting) return null
-    const { id, lineageId, version } = record
+    const { id, lineageId, owner, version } = record
     const outcome = await store.forget?.(id, version, { ...forgetting, updatedAt: new Date(clock.now()) })
-    if (outcome === 'updated') return { id, lineageId, version: version + 1 }
+    if (outcome === 'updated') return { id, lineageId, owner, version: version + 1 }
     record = await changes.findById(id)
   }
   throw conflict('Other callers keep changing the key')

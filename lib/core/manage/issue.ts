@@ -7,7 +7,7 @@ import { startQuota } from '../limits/quota.ts'
 import { requireCapabilities } from '../store-access.ts'
 import { insertConfirmed } from './insert-confirmed.ts'
 import type { IssuedKey, IssueOptions, KeyManagement } from './key-management.ts'
-import type { ManagementParts } from './management-parts.ts'
+import { checkLimitNames, type ManagementParts } from './management-parts.ts'
 import type { NewKey } from './new-key.ts'
 
 export function createIssue(parts: ManagementParts, newKey: NewKey): KeyManagement['issue'] {
@@ -22,6 +22,7 @@ export function createIssue(parts: ManagementParts, newKey: NewKey): KeyManageme
     checkShownText('name', options.name, BOUNDS.name.max)
     const settings = checkSettings(options, at.getTime())
     requireCapabilities(store, settings)
+    checkLimitNames(parts, settings)
     const id = options.id === undefined ? null : checkKeyId('id', options.id)
     const { quota, ...rest } = settings
     const { key, record } = await newKey(id, at, {

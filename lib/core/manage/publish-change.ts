@@ -2,13 +2,16 @@ import { type Clock, sleep } from '../clock.ts'
 import type { ApiKeyEvent } from '../events.ts'
 import type { DependencyRunner } from '../faults.ts'
 import type { Invalidation } from '../invalidation.ts'
+import type { Owner } from '../keys/record.ts'
 import type { RateLimiter } from '../limits/rate-limiter.ts'
+import { ownerText } from '../limits/service-limits.ts'
 import type { RecordCache } from '../verify/record-cache.ts'
 
 /** A record with the version that a commit has given it. */
 export interface ChangedKey {
   readonly id: string
   readonly lineageId: string
+  readonly owner: Owner
   readonly version: number
 }
 
@@ -34,7 +37,12 @@ export function createPublishChange(
     const committedAt = clock.now()
     for (const { id, version } of changed) cache.changed(id, version)
     const told = tellOthers(changed)
-    const marks = changed.map(({ id, lineageId, version }) => ({ lineageId, keyId: id, version }))
+    const marks = changed.map(({ id, lineageId, owner, version }) => ({
+      lineageId,
+      keyId: id,
+      version,
+      owner: ownerText(owner),
+    }))
     try {
       await guard.run('rate_limiter', () => limiter.raiseVersions(marks, options.retainMs))
     } catch (error) {

@@ -5,12 +5,13 @@ import type { ApiKey, KeyRecord } from '../keys/record.ts'
 import { requireCapabilities } from '../store-access.ts'
 import { conflict, type KeyChanges } from './change-keys.ts'
 import type { KeyManagement, UpdateOptions } from './key-management.ts'
-import type { ManagementParts } from './management-parts.ts'
+import { checkLimitNames, type ManagementParts } from './management-parts.ts'
 
 export function createUpdate(
-  { store, clock }: ManagementParts,
+  parts: ManagementParts,
   changes: KeyChanges,
 ): Pick<KeyManagement, 'update' | 'enable' | 'disable'> {
+  const { store, clock } = parts
   async function update(
     id: string,
     given: Partial<KeySettings>,
@@ -20,6 +21,7 @@ export function createUpdate(
     checkObject('options', options, ['by', 'expectedVersion'])
     const settings = checkSettings(given, clock.now())
     requireCapabilities(store, settings)
+    checkLimitNames(parts, settings)
     const changed = Object.keys(settings)
     if (changed.length === 0) throw new OptionError('settings', 'name at least one setting to change')
     const apiKey = await changes.change(id, options, (record) => {

@@ -1,27 +1,54 @@
 import { LatchkeyError } from '../../errors.ts'
 import { OptionError } from '../../internal/option-error.ts'
 import type { ApiKey } from '../keys/record.ts'
+import type { KeyCost } from '../limits/cost.ts'
 import type { QuotaLease } from '../limits/quota-account.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
-import type { RateLimiter, RefundRequest } from '../limits/rate-limiter.ts'
+import type { RateLimiter } from '../limits/rate-limiter.ts'
+import type { OpenSettlements } from '../limits/resend-settlements.ts'
+import type { CachedKey } from './record-cache.ts'
 import type { VerifiedKey } from './verify-result.ts'
 
 /** What an admission spent. */
 export interface Charge {
-  /** What the limiter can give back; null if it charged nothing. */
-  readonly limits: RefundRequest | null
+  readonly facts: CachedKey
+  readonly cost: KeyCost
+  /** When the limiter counted it, by the limiter's clock; null if it counted nothing. */
+  readonly chargedAt: number | null
   /** The lease that supplied the quota units; null if there is no quota. */
   readonly lease: QuotaLease | null
-  readonly cost: number
+  /** What has become of it; null until it is settled for the first time. */
+  settlement: Settlement | null
 }
 
-/** An admission that privately holds what it spent. Only its holder can refund it, and only once. */
+/** Units that an admission or a settlement has charged, and that nobody has given back. */
+export interface Charged {
+  units: number
+  /** By the limiter's clock. */
+  chargedAt: number
+}
+
+/** What an admission has cost so far. */
+export interface Settlement {
+  /** For each limit that it counted on, the latest last. */
+  readonly charged: readonly Charged[][]
+  /** What the quota was made to cost. */
+  quota: number
+  /** What was taken of the quota, the latest last: less than that, where it had less. */
+  readonly taken: { readonly lease: QuotaLease; units: number }[]
+  /** What the limiter has not answered yet. */
+  readonly open: OpenSettlements
+  /** The settlements of one admission follow each other. */
+  last: Promise<unknown>
+}
+
+/** An admission that privately holds what it spent. Only its holder can settle it. */
 export class Admitted implements VerifiedKey {
   readonly ok = true
   readonly apiKey: ApiKey
   readonly limits: readonly LimitState[]
   readonly #limiter: RateLimiter
-  #charge: Charge | null
+  readonly #charge: Charge | null
 
   constructor(apiKey: ApiKey, limits: readonly LimitState[], limiter: RateLimiter, charge: Charge | null) {
     this.apiKey = apiKey
@@ -31,12 +58,12 @@ export class Admitted implements VerifiedKey {
   }
 
   /**
-   * Returns what was spent, once.
+   * Returns what was spent; null if that was nothing.
    *
    * @throws TypeError when `result` is not what a verification with this limiter has returned.
-   * @throws LatchkeyError `unsupported` when the limiter would have to give back but cannot.
+   * @throws LatchkeyError `unsupported` when the limiter would have to settle but cannot.
    */
-  static takeCharge(result: VerifiedKey, limiter: RateLimiter): Charge | null {
+  static chargeOf(result: VerifiedKey, limiter: RateLimiter): Charge | null {
     if (typeof result !== 'object' || result === null || !(#charge in result)) {
       throw new OptionError('result', 'be what "verify" returned when it admitted a key')
     }
@@ -44,10 +71,9 @@ export class Admitted implements VerifiedKey {
       throw new TypeError('"result" was charged to a different rate limiter than these keys use')
     }
     const charge = result.#charge
-    if (charge?.limits && !limiter.refund) {
-      throw new LatchkeyError('unsupported', '"refund" needs a limiter with "refund", which this one lacks')
+    if (charge && charge.chargedAt !== null && !limiter.settle) {
+      throw new LatchkeyError('unsupported', '"settle" and "refund" need a limiter with "settle"')
     }
-    result.#charge = null
     return charge
   }
 }

@@ -1,19 +1,22 @@
 import type { Awaitable } from '../../internal/awaitable.ts'
-import { checkInteger, checkObject, checkText, fail } from '../../internal/options.ts'
+import { checkObject, checkText, fail } from '../../internal/options.ts'
 import { checkRequirement, type PermissionRequirement } from '../keys/permissions.ts'
 import type { ApiKey } from '../keys/record.ts'
+import { type Cost, checkCost } from '../limits/cost.ts'
+import type { LimitState } from '../limits/rate-limit.ts'
 import type { InvalidReason, VerifiedKey, VerifyResult } from './verify-result.ts'
 
 export interface VerifyOptions {
   /** The permissions that the key needs. An object requires everything it names; an array, any one of its entries. */
   permissions?: PermissionRequirement
   /**
-   * How many units the call spends from every limit and the quota: a non-negative integer. 0 checks the key and spends
-   * nothing.
+   * How many units the call spends: a number, of the quota and every limit without `only: 'named'`; or numbers by the
+   * name of a limit, or `quota`: `{ tokens: 500 }`. What such a cost does not name costs one unit. 0 checks the key,
+   * spends nothing and shows all limits.
    *
    * @default 1
    */
-  cost?: number
+  cost?: Cost
   /**
    * The client's address. Without it, a key with `allowedIps` is refused. Take it from the framework's own
    * trusted-proxy setting, never from a header.
@@ -38,12 +41,27 @@ export interface ApiKeyVerifier {
   /** Like `verify`, but returns or throws synchronously if there is nothing to wait for. */
   verifyEager?(key: string, options?: VerifyOptions): Awaitable<VerifyResult>
   /**
-   * Gives back what a verification spent, once: to windows and periods that have not ended, to buckets as far as they
-   * have not leaked since, and to the quota unless it was set or refilled. Returns false if there is nothing to give
-   * back.
+   * Replaces what an admitted call has cost, once the work is done and as often as you like. A number or names, as for
+   * `cost`; what a cost does not name keeps what it cost, and 0 gives back everything. Returns how the limits that the
+   * call counted on, and the quota, stand then.
+   *
+   * Less is given back: to windows and periods that have not ended, to buckets as far as they have not leaked since, and
+   * to the quota unless it was set or refilled. More is charged to the current window or period, even beyond the limit:
+   * the key is then refused until it is within its limit again. A quota never falls below 0.
+   *
+   * @throws TypeError when `result` is not what `verify` returned when it admitted a key, or when `cost` names a limit
+   * that the call did not count on.
+   * @throws LatchkeyError `unavailable` when the limiter cannot be reached. The change is sent again for a minute, and
+   * made once.
+   * @throws LatchkeyError `unsupported` when the limiter cannot settle.
+   */
+  settle?(result: VerifiedKey, cost: Cost): Promise<readonly LimitState[]>
+  /**
+   * Gives back everything that a verification spent: `settle` with 0. Returns false if there is nothing to give back.
    *
    * @throws TypeError when `result` is not what `verify` returned when it admitted a key.
-   * @throws LatchkeyError `unavailable` when the limiter cannot be reached; the cost then stays spent.
+   * @throws LatchkeyError `unavailable` when the limiter cannot be reached. The refund is sent again for a minute, and
+   * made once.
    * @throws LatchkeyError `unsupported` when the limiter cannot give back.
    */
   refund?(result: VerifiedKey): Promise<boolean>
@@ -63,7 +81,7 @@ export type ReportedEvent =
   | {
       readonly type: 'fault'
       /** Where it happened. */
-      readonly operation: 'resolve_user' | 'actor' | 'management' | 'verify'
+      readonly operation: 'resolve_user' | 'cost' | 'actor' | 'management' | 'verify'
       readonly error: unknown
     }
   /** The management API showed a key to an actor who does not own it. */
@@ -85,7 +103,7 @@ export function checkVerifyOptions(options: VerifyOptions): void {
     if (!VERIFY_OPTIONS.includes(name)) checkObject('options', options, VERIFY_OPTIONS)
     if (value === undefined) continue
     if (name === 'permissions') checkRequirement(name, value)
-    else if (name === 'cost') checkInteger(name, value, 0, Number.MAX_SAFE_INTEGER)
+    else if (name === 'cost') checkCost(name, value)
     else if (name === 'ip') checkText(name, value, 255)
     else if (name === 'prefix') checkPrefixes(name, value)
   }

@@ -5,9 +5,10 @@ import type { DependencyRunner } from '../faults.ts'
 import { type AddressCheck, compileAllowedIps } from '../keys/allowed-ips.ts'
 import { isImported } from '../keys/imported-format.ts'
 import type { KeyStore } from '../keys/key-store.ts'
-import { type ApiKey, type KeyRecord, toApiKey } from '../keys/record.ts'
+import { type ApiKey, type KeyRecord, type Owner, toApiKey } from '../keys/record.ts'
 import type { QuotaRecord } from '../limits/quota.ts'
-import { type CompiledLimit, compileRateLimits } from '../limits/rate-limit.ts'
+import { type CompiledLimit, compileRateLimits, type RateLimit } from '../limits/rate-limit.ts'
+import { type LimitsOfOwner, ownerText, type ServiceLimits } from '../limits/service-limits.ts'
 
 /** A record as verification needs it: everything that does not depend on the request is computed once. */
 export interface CachedKey {
@@ -19,6 +20,8 @@ export interface CachedKey {
   /** Whether what matches the digest is this key, a native one, to its last character. */
   readonly isWholeKeyDigest: boolean
   readonly limits: readonly CompiledLimit[]
+  /** Identifies the owner if the key has limits of its owner. */
+  readonly owner: string | undefined
   readonly isAllowedIp: AddressCheck | null
   /** When the read began. The record's age counts from here, so a slow answer does not look young. */
   readonly readAt: number
@@ -40,7 +43,8 @@ export interface RecordCacheOptions {
   readonly maxAgeMs: number
   readonly negativeMaxEntries: number
   readonly negativeMaxAgeMs: number
-  readonly defaultLimits: readonly CompiledLimit[]
+  /** The limits of the service. */
+  readonly limits: ServiceLimits
 }
 
 export interface LoadedKey {
@@ -188,9 +192,10 @@ export class RecordCache {
       const problem = 'the store returned a record older than a change it has confirmed'
       throw this.guard.toError('store', new Error(problem))
     }
+    const ofOwner = this.options.limits.fixed ?? (await this.limitsOf(record.owner))
     // A change has overtaken the read.
     if (this.isOutdated(record)) return this.read(lookup, this.minVersionOf(record.id))
-    const cached = this.prepare(record, readAt)
+    const cached = this.prepare(record, ofOwner, readAt)
     const earlier = this.held.peek(record.lookup)
     // Another key may have had the lookup, or the id, and been purged.
     const isSameKey = earlier?.apiKey.id === record.id && earlier.apiKey.lineageId === record.lineageId
@@ -206,7 +211,11 @@ export class RecordCache {
     if (lookup !== apiKey.id) this.heldAs.set(apiKey.id, lookup)
   }
 
-  private prepare(record: KeyRecord, readAt: number): CachedKey {
+  private limitsOf(owner: Owner): Promise<LimitsOfOwner> {
+    return this.guard.run('owner_limits', () => this.options.limits.of(owner))
+  }
+
+  private prepare(record: KeyRecord, ofOwner: LimitsOfOwner, readAt: number): CachedKey {
     try {
       const { quota, expiresAt, createdAt, lastUsedAt } = record
       const digest = this.digester.prepare(record.digest)
@@ -217,9 +226,8 @@ export class RecordCache {
         digestText: record.digest,
         digest,
         isWholeKeyDigest: isWholeKeyDigest(record, digest),
-        limits: record.rateLimits
-          ? compileRateLimits('rateLimits', record.rateLimits)
-          : this.options.defaultLimits,
+        limits: record.rateLimits ? withOwners(record.rateLimits, ofOwner) : ofOwner.all,
+        owner: ofOwner.owners.length > 0 ? ownerText(record.owner) : undefined,
         isAllowedIp: record.allowedIps && compileAllowedIps(record.allowedIps),
         readAt,
         expiresAtMs: expiresAt?.getTime() ?? null,
@@ -270,6 +278,12 @@ export class RecordCache {
 
 function isWholeKeyDigest(key: { readonly lookup: string }, digest: PreparedDigest): boolean {
   return digest.coverage === '' && digest.readsAtMost === Infinity && !isImported(key)
+}
+
+/** The limits of a key, and those of its owner, which always hold as well. */
+function withOwners(own: readonly RateLimit[], { owners }: LimitsOfOwner): readonly CompiledLimit[] {
+  const limits = compileRateLimits('rateLimits', own)
+  return owners.length > 0 ? Object.freeze([...limits, ...owners]) : limits
 }
 
 function idOf(lookup: Lookup): string {

@@ -1,6 +1,7 @@
 import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
 import type { Clock } from '../clock.ts'
 import type { DependencyRunner } from '../faults.ts'
+import { type Cost, type KeyCost, keyCostOf } from '../limits/cost.ts'
 import type { QuotaAnswer, QuotaLease } from '../limits/quota-account.ts'
 import type { QuotaLeases } from '../limits/quota-leases.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
@@ -16,6 +17,8 @@ export interface SpenderParts {
   readonly retainMs: number
   /** Whether a key without limits and quota is admitted without asking the limiter for its latest version. */
   readonly isBounded: boolean
+  /** The names that a cost may have besides those of the key's limits; null if any. */
+  readonly limitNames: ReadonlySet<string> | null
 }
 
 /** What a call spends, and from what. */
@@ -23,7 +26,12 @@ export interface Purchase {
   readonly facts: CachedKey
   /** Whether the record was read after the call came. */
   readonly isFresh: boolean
-  readonly cost: number
+  readonly cost: Cost
+}
+
+/** The same, with what it costs this key. */
+interface Order extends Omit<Purchase, 'cost'> {
+  readonly cost: KeyCost
 }
 
 /** The result of spending. */
@@ -47,50 +55,62 @@ export type Spending =
 export class Spender {
   constructor(private readonly parts: SpenderParts) {}
 
-  spend(purchase: Purchase): Awaitable<Spending> {
-    const { facts, isFresh, cost } = purchase
-    if (!facts.quota || cost === 0) return this.charge(purchase, null)
+  /** @throws TypeError when the cost names a limit that nobody has. */
+  spend({ facts, isFresh, cost }: Purchase): Awaitable<Spending> {
+    const order = { facts, isFresh, cost: keyCostOf(facts.limits, cost, this.parts.limitNames) }
+    const units = unitsToTake(order.cost)
+    if (!facts.quota || units === 0) return this.charge(order, null)
     const { quotaLeases } = this.parts
-    const lease = quotaLeases.takeNow(facts, cost)
-    if (lease) return this.charge(purchase, lease)
-    return quotaLeases.take(facts, cost, isFresh).then((answer) => this.goOn(purchase, answer))
+    const lease = quotaLeases.takeNow(facts, units)
+    if (lease) return this.charge(order, lease)
+    return quotaLeases.take(facts, units, isFresh).then((answer) => this.goOn(order, answer))
   }
 
-  private goOn(purchase: Purchase, answer: QuotaAnswer): Awaitable<Spending> {
+  private goOn(order: Order, answer: QuotaAnswer): Awaitable<Spending> {
     switch (answer.outcome) {
       case 'taken':
-        return this.charge(purchase, answer.lease)
+        return this.charge(order, answer.lease)
       case 'unknown':
         return UNKNOWN
       case 'gone':
         return STALE
       case 'short':
-        return this.refuseShort(purchase, answer.retryAfterMs)
+        return this.refuseShort(order, answer.retryAfterMs)
     }
   }
 
   /** Asks the limiter only for the state of the limits, and whether the record is the latest. */
-  private refuseShort({ facts, isFresh }: Purchase, retryAfterMs: number | null): Awaitable<Spending> {
-    return this.askLimiter(facts, isFresh, 0, null, (answer) => {
+  private refuseShort(order: Order, retryAfterMs: number | null): Awaitable<Spending> {
+    const { facts, isFresh, cost } = order
+    const look: KeyCost = { ...cost, cost: 0, costs: undefined }
+    return this.askLimiter({ facts, isFresh, cost: look }, null, (answer) => {
       if (answer.outcome === 'stale') return STALE
       return { outcome: 'quota_exceeded', limits: this.withQuota(answer.limits, facts, true), retryAfterMs }
     })
   }
 
-  private charge({ facts, isFresh, cost }: Purchase, lease: QuotaLease | null): Awaitable<Spending> {
+  private charge(order: Order, lease: QuotaLease | null): Awaitable<Spending> {
+    const { facts, cost } = order
     if (this.parts.isBounded && facts.limits.length === 0 && !facts.quota) return SPENT_NOTHING
-    return this.askLimiter(facts, isFresh, cost, lease, (answer) => {
+    return this.askLimiter(order, lease, (answer) => {
       if (answer.outcome === 'admitted') {
+        this.putBackUnspent(lease, cost)
         const limits = lease
           ? [...answer.limits, lease.account.state(this.parts.clock.now(), false)]
           : this.withQuota(answer.limits, facts, false)
-        return { outcome: 'spent', limits, charge: chargeOf(answer.chargedAt, cost, facts, lease) }
+        return { outcome: 'spent', limits, charge: chargeOf(answer.chargedAt, order, lease) }
       }
-      if (lease) this.parts.quotaLeases.putBack(lease, cost)
+      if (lease) this.parts.quotaLeases.putBack(lease, unitsToTake(cost))
       if (answer.outcome === 'stale') return STALE
       const { retryAfterMs } = answer
       return { outcome: 'rate_limited', limits: this.withQuota(answer.limits, facts, false), retryAfterMs }
     })
+  }
+
+  /** A unit that only had to be there. */
+  private putBackUnspent(lease: QuotaLease | null, cost: KeyCost): void {
+    const unspent = unitsToTake(cost) - cost.quota
+    if (lease && unspent > 0) this.parts.quotaLeases.putBack(lease, unspent)
   }
 
   /**
@@ -98,15 +118,13 @@ export class Spender {
    * back first.
    */
   private askLimiter(
-    { apiKey, limits }: CachedKey,
-    fresh: boolean,
-    cost: number,
+    { facts, isFresh: fresh, cost: keyCost }: Order,
     lease: QuotaLease | null,
     proceed: (answer: LimitAnswer) => Spending,
   ): Awaitable<Spending> {
     const { limiter, guard, retainMs } = this.parts
     const giveUp = (error: unknown): never => {
-      if (lease) this.parts.quotaLeases.putBack(lease, cost)
+      if (lease) this.parts.quotaLeases.putBack(lease, unitsToTake(keyCost))
       throw error
     }
     const fail = (error: unknown) => giveUp(guard.toError('rate_limiter', error))
@@ -120,8 +138,10 @@ export class Spender {
     }
     let answer: Awaitable<LimitAnswer>
     try {
-      const { lineageId, id: keyId, version } = apiKey
-      answer = limiter.check({ lineageId, keyId, version, fresh, cost, limits, retainMs })
+      const { lineageId, id: keyId, version } = facts.apiKey
+      const { limits, cost, costs } = keyCost
+      const { owner } = facts
+      answer = limiter.check({ lineageId, owner, keyId, version, fresh, cost, costs, limits, retainMs })
     } catch (error) {
       return fail(error)
     }
@@ -145,13 +165,13 @@ const UNKNOWN: Spending = Object.freeze({ outcome: 'unknown' })
 /** The result for a key without limits and quota, without a call to the limiter. */
 const SPENT_NOTHING: Spending = Object.freeze({ outcome: 'spent', limits: Object.freeze([]), charge: null })
 
-function chargeOf(
-  chargedAt: number | null,
-  cost: number,
-  { apiKey: { lineageId }, limits }: CachedKey,
-  lease: QuotaLease | null,
-): Charge | null {
-  const isCounted = chargedAt !== null && cost > 0 && limits.length > 0
+function chargeOf(chargedAt: number | null, { facts, cost }: Order, lease: QuotaLease | null): Charge | null {
+  const isCounted = chargedAt !== null && cost.limits.length > 0
   if (!isCounted && !lease) return null
-  return { limits: isCounted ? { lineageId, cost, chargedAt, limits } : null, lease, cost }
+  return { facts, cost, chargedAt: isCounted ? chargedAt : null, lease, settlement: null }
+}
+
+/** How many units of the quota must be there. */
+function unitsToTake({ quota, needsQuota }: KeyCost): number {
+  return needsQuota ? Math.max(1, quota) : quota
 }

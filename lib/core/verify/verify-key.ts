@@ -6,6 +6,7 @@ import type { ImportedFormats } from '../keys/imported-format.ts'
 import { claimOf, hasRightChecksum, parseKey } from '../keys/key-format.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import type { ApiKey } from '../keys/record.ts'
+import type { Cost } from '../limits/cost.ts'
 import { Admitted } from './admitted-key.ts'
 import { decideKey } from './decide-key.ts'
 import type { FailedAttempts } from './failed-attempts.ts'
@@ -16,7 +17,7 @@ import { createRefuseKey, type RefuseKey } from './refuse-key.ts'
 import { Spender, type SpenderParts, type Spending } from './spend.ts'
 import { createUpgradeDigest, type UpgradeDigest } from './upgrade-digest.ts'
 import type { UsageLog } from './usage-log.ts'
-import type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './verify-result.ts'
+import type { InvalidReason, RefusedKey, VerifyResult } from './verify-result.ts'
 
 export interface VerifierParts extends SpenderParts {
   readonly cache: RecordCache
@@ -37,8 +38,6 @@ export interface VerifierParts extends SpenderParts {
 
 export interface Verifier {
   verify(key: string, options: VerifyOptions): Awaitable<VerifyResult>
-  /** Gives back what a verification spent; false if there is nothing to give back. */
-  refund(result: VerifiedKey): Promise<boolean>
 }
 
 /** How often to read a record again because the limiter knows a newer version, before it counts as a fault. */
@@ -58,7 +57,7 @@ interface Presented {
  * would cost every call, and no two steps of one verification are under way at once.
  */
 interface Verification extends Presented {
-  readonly cost: number
+  readonly cost: Cost
   facts: CachedKey
   /** Whether the record was read after the call came. */
   isFresh: boolean
@@ -282,7 +281,7 @@ class LocalVerifier implements Verifier {
     { limits, charge: spent }: Spending & { outcome: 'spent' },
   ): VerifyResult {
     facts.lastActiveAtMs = decidedAt
-    this.parts.usage?.record(facts, cost > 0 ? 1 : 0, decidedAt, options.ip)
+    this.parts.usage?.record(facts, cost === 0 ? 0 : 1, decidedAt, options.ip)
     this.upgradeDigest(key, facts)
     return new Admitted(granted as ApiKey, limits, this.parts.limiter, spent)
   }
@@ -295,16 +294,6 @@ class LocalVerifier implements Verifier {
   ): RefusedKey {
     if (this.parts.failedAttempts.blockedForMs(options.ip) === 0) this.parts.failedAttempts.count(options.ip)
     return this.refuse({ ok: false, code: 'invalid_key', reason }, options, keyId, facts?.apiKey)
-  }
-
-  async refund(result: VerifiedKey): Promise<boolean> {
-    const spent = Admitted.takeCharge(result, this.parts.limiter)
-    if (!spent) return false
-    const { limits, lease, cost } = spent
-    // What is not given back to the limits stays spent of the quota too.
-    if (limits) await this.parts.guard.run('rate_limiter', () => this.parts.limiter.refund?.(limits))
-    if (lease) this.parts.quotaLeases.putBack(lease, cost)
-    return true
   }
 }
 

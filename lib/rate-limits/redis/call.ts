@@ -3,14 +3,18 @@ import type { RedisNode } from './node.ts'
 
 export type ScriptArguments = (string | number)[]
 
+/** The keys of a script, all in one slot. */
+export type ScriptKeys = readonly [string, ...string[]]
+
 /** What a script asks. `Request` is the subject of one such question. */
 export interface Question<Request, Answer> {
   readonly script: Script
+  readonly keyCount: number
   /**
-   * The key of the script and its arguments, by the server's clock: `deadline` is a moment at which the caller is certainly still waiting,
+   * The keys of the script and its arguments, by the server's clock: `deadline` is a moment at which the caller is certainly still waiting,
    * `serverTime` is about now.
    */
-  argumentsOf(request: Request, key: string, deadline: number, serverTime: number): ScriptArguments
+  argumentsOf(request: Request, keys: ScriptKeys, deadline: number, serverTime: number): ScriptArguments
   /** What a reply means. */
   read(request: Request, reply: readonly unknown[]): Answer
   /** The answer if the server gives none. @throws the error that the call fails with; without `recover`, that is `error` */
@@ -31,7 +35,7 @@ export class Call {
   readonly question: Question<never, unknown>
   readonly request: never
   readonly node: RedisNode
-  readonly key: string
+  readonly keys: ScriptKeys
   readonly resolve: (answer: never) => void
   readonly reject: (error: unknown) => void
 
@@ -39,14 +43,14 @@ export class Call {
     question: Question<never, unknown>,
     request: unknown,
     node: RedisNode,
-    key: string,
+    keys: ScriptKeys,
     resolve: (answer: never) => void,
     reject: (error: unknown) => void,
   ) {
     this.question = question
     this.request = request as never
     this.node = node
-    this.key = key
+    this.keys = keys
     this.resolve = resolve
     this.reject = reject
   }

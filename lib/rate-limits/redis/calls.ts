@@ -1,7 +1,7 @@
 import type { Clock } from '../../core/clock.ts'
 import { messageOf } from '../../internal/any-realm.ts'
 import { type CallScript, createScriptCaller } from '../../redis/run-script.ts'
-import { Call, type Question } from './call.ts'
+import { Call, type Question, type ScriptKeys } from './call.ts'
 import type { RedisConnection } from './connection.ts'
 import { createDeadlines, type Deadlines } from './deadlines.ts'
 import type { RedisNode } from './node.ts'
@@ -18,7 +18,7 @@ export interface RedisCalls {
     question: Question<Request, Answer>,
     request: Request,
     node: RedisNode,
-    key: string,
+    keys: ScriptKeys,
   ): Promise<Answer>
 }
 
@@ -43,9 +43,9 @@ export function createRedisCalls(connection: RedisConnection, timeoutMs: number,
   }
 
   return {
-    ask(question, request, node, key) {
+    ask(question, request, node, keys) {
       return new Promise((resolve, reject) => {
-        const call = new Call(question, request, node, key, resolve, reject)
+        const call = new Call(question, request, node, keys, resolve, reject)
         sender.deadlines.start(call)
         send(sender, call, call.sentAt)
       })
@@ -54,7 +54,7 @@ export function createRedisCalls(connection: RedisConnection, timeoutMs: number,
 }
 
 function send(sender: Sender, call: Call, now: number): void {
-  const { question, request, node, key } = call
+  const { question, request, node, keys } = call
   call.sentAt = now
   call.sends += 1
   // If nothing is known of the server's clock, a deadline in the past makes the script return the time.
@@ -63,8 +63,8 @@ function send(sender: Sender, call: Call, now: number): void {
   try {
     sender.callScript(
       question.script,
-      1,
-      question.argumentsOf(request, key, deadline, serverTime),
+      question.keyCount,
+      question.argumentsOf(request, keys, deadline, serverTime),
       (reply) => receive(sender, call, reply),
       (error) => fail(sender, call, error),
     )

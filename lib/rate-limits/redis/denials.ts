@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../core/clock.ts'
 import type { CompiledLimit, Meter } from '../../core/limits/rate-limit.ts'
 import { readMeter } from '../../core/limits/rate-limit.ts'
-import type { LimitAnswer, LimitRequest } from '../../core/limits/rate-limiter.ts'
+import { isLook, type LimitAnswer, type LimitRequest, neededAt } from '../../core/limits/rate-limiter.ts'
 import { refusedAnswer } from '../limit-answers.ts'
 
 /** Refusals that still hold, so that a flood of calls with an exhausted key does not reach Redis. */
@@ -36,7 +36,7 @@ export function createDenials(
 
   return {
     peekStale(request) {
-      if (request.cost === 0 || held.size === 0) return null
+      if (held.size === 0 || isLook(request)) return null
       const denial = held.get(request.lineageId)
       if (!denial) return null
       const age = clock.now() - denial.at
@@ -45,15 +45,16 @@ export function createDenials(
         return null
       }
       if (!isSameQuestion(denial, request)) return null
-      const { limits, cost } = request
+      const { limits } = request
       const now = denial.serverTime + Math.ceil(age)
-      const readings = limits.map((limit, i) => readMeter(limit, denial.meters[i], cost, now))
+      const readings = limits.map((limit, i) => readMeter(limit, denial.meters[i], neededAt(request, i), now))
       if (readings.every(({ fits }) => fits)) return null
       return refusedAnswer(limits, readings, now)
     },
 
-    remember({ lineageId, keyId, version, limits, cost }, meters, serverTime) {
-      if (cost === 0) return
+    remember(request, meters, serverTime) {
+      if (isLook(request)) return
+      const { lineageId, keyId, version, limits } = request
       held.set(lineageId, { keyId, version, limits, meters, at: clock.now(), serverTime })
     },
 

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { periodAt } from '../../core/limits/calendar.ts'
 import {
   type CompiledLimit,
@@ -7,25 +6,62 @@ import {
   readMeter,
   toldMeter,
 } from '../../core/limits/rate-limit.ts'
-import type { LimitAnswer, LimitRequest, RefundRequest } from '../../core/limits/rate-limiter.ts'
+import {
+  costAt,
+  isLook,
+  type LimitAnswer,
+  type LimitRequest,
+  neededAt,
+  type SettleAnswer,
+  type SettleRequest,
+} from '../../core/limits/rate-limiter.ts'
 import { admittedAnswer, refusedAnswer } from '../limit-answers.ts'
 import type { Question, ScriptArguments } from './call.ts'
 import type { Denials } from './denials.ts'
-import { CHECK, CODE, RAISE, REFUND } from './scripts.ts'
+import { CHECK, CHECK_SHARED, CODE, RAISE, SETTLE } from './scripts.ts'
 
-/** Checks the version and all limits of a key. */
-export function createCheck(
-  denials: Denials,
-  recover: (request: LimitRequest, error: unknown) => LimitAnswer,
-): Question<LimitRequest, LimitAnswer> {
+/** What the answer to a check needs besides the reply. */
+export interface CheckParts {
+  readonly denials: Denials
+  /** The answer if Redis gives none. */
+  recover(request: LimitRequest, error: unknown): LimitAnswer
+}
+
+/** Checks the version and all limits of a key, which all cost the same. */
+export function createCheck({ denials, recover }: CheckParts): Question<LimitRequest, LimitAnswer> {
   return {
     script: CHECK,
-    argumentsOf({ keyId, version, fresh, cost, limits, retainMs }, key, deadline, serverTime) {
+    keyCount: 1,
+    argumentsOf({ keyId, version, fresh, cost, limits, retainMs }, [key], deadline, serverTime) {
       const facts = `${deadline} ${cost} ${version} ${fresh ? 1 : 0} ${retainMs}`
       const { window, each } = prepare(limits)
       if (window !== null && cost > 0) return [key, `${facts} ${window} v${keyId}`]
       const args: ScriptArguments = [key, facts, `v${keyId}`]
-      pushLimits(args, each, serverTime)
+      for (const limit of each) args.push(limit.field, numbersOf(limit, serverTime))
+      return args
+    },
+    read: (request, reply) => readCheck(denials, request, reply),
+    recover,
+  }
+}
+
+/** The same for limits that differ in what they cost, or some of which are the owner's. */
+export function createSharedCheck(
+  { denials, recover }: CheckParts,
+  keyCount: 1 | 2,
+): Question<LimitRequest, LimitAnswer> {
+  return {
+    script: CHECK_SHARED,
+    keyCount,
+    argumentsOf(request, keys, deadline, serverTime) {
+      const { keyId, version, fresh, limits, retainMs } = request
+      const { each, own } = prepare(limits)
+      const look = isLook(request) ? 1 : 0
+      const facts = `${deadline} ${look} ${version} ${fresh ? 1 : 0} ${retainMs} ${own}`
+      const args: ScriptArguments = [...keys, facts, `v${keyId}`]
+      for (const [i, limit] of each.entries()) {
+        args.push(limit.field, `${numbersOf(limit, serverTime)} ${costAt(request, i)}`)
+      }
       return args
     },
     read: (request, reply) => readCheck(denials, request, reply),
@@ -36,8 +72,8 @@ export function createCheck(
 function readCheck(denials: Denials, request: LimitRequest, reply: readonly unknown[]): LimitAnswer {
   const code = Number(reply[0])
   const now = Number(reply[1])
-  const { limits, cost } = request
-  if (code === CODE.admitted && limits.length === 1 && reply.length === 4 && cost > 0) {
+  const { limits } = request
+  if (code === CODE.admitted && limits.length === 1 && reply.length === 4 && !isLook(request)) {
     return admittedToOne(limits[0] as CompiledLimit, Number(reply[2]), Number(reply[3]), now)
   }
   const isStale = code === CODE.stale
@@ -45,16 +81,21 @@ function readCheck(denials: Denials, request: LimitRequest, reply: readonly unkn
     throw new TypeError('Unexpected reply from Redis')
   }
   if (isStale) return { outcome: 'stale' }
+  const meters = readMeters(limits, reply, now)
+  if (code === CODE.admitted) return admittedAnswer(limits, meters, isLook(request) ? null : now, now)
+  denials.remember(request, meters, now)
+  const readings = limits.map((limit, i) => readMeter(limit, meters[i], neededAt(request, i), now))
+  return refusedAnswer(limits, readings, now)
+}
+
+function readMeters(limits: readonly CompiledLimit[], reply: readonly unknown[], now: number): Meter[] {
   const meters: Meter[] = []
   let next = 2
   for (const limit of limits) {
     meters.push(toldMeter(limit, Number(reply[next]), Number(reply[next + 1]), now))
     next += 2
   }
-  if (code === CODE.admitted) return admittedAnswer(limits, meters, cost > 0 ? now : null, now)
-  denials.remember(request, meters, now)
-  const readings = limits.map((limit, i) => readMeter(limit, meters[i], cost, now))
-  return refusedAnswer(limits, readings, now)
+  return meters
 }
 
 /** The common answer, without a list of meters in between. */
@@ -69,28 +110,44 @@ function admittedToOne(limit: CompiledLimit, used: number, since: number, now: n
 /** Raises versions of a lineage, given as arguments of the script. */
 export const RAISING: Question<ScriptArguments, void> = {
   script: RAISE,
-  argumentsOf: (args, key) => [key, ...args],
+  keyCount: 1,
+  argumentsOf: (args, keys) => [...keys, ...args],
   read() {},
 }
 
-export const REFUNDING: Question<RefundRequest, void> = {
-  script: REFUND,
-  argumentsOf({ cost, chargedAt, limits }, key, deadline, serverTime) {
-    const args: ScriptArguments = [key, deadline, randomUUID(), cost, chargedAt]
-    pushLimits(args, prepare(limits).each, serverTime)
-    return args
-  },
-  read() {},
-}
+/** Changes what a call has cost: a call that counted on its own limits, or also on those of its owner. */
+export const SETTLING = createSettling(1)
+export const SETTLING_SHARED = createSettling(2)
 
-/** Each limit as the scripts read it: its field, and three numbers that depend on its kind. */
-function pushLimits(args: ScriptArguments, limits: readonly PreparedLimit[], serverTime: number): void {
-  for (const { field, numbers, calendar } of limits) {
-    if (calendar) {
-      const { startsAt, endsAt } = periodAt(calendar.per, calendar.timeZone, serverTime)
-      args.push(field, `${calendar.capacity} ${startsAt} ${endsAt}`)
-    } else args.push(field, numbers)
+function createSettling(keyCount: 1 | 2): Question<SettleRequest, SettleAnswer> {
+  return {
+    script: SETTLE,
+    keyCount,
+    argumentsOf({ id, limits, changes }, keys, deadline, serverTime) {
+      const { each, own } = prepare(limits)
+      const args: ScriptArguments = [...keys, `${deadline} ${own} ${id}`]
+      for (const [i, limit] of each.entries()) {
+        let text = numbersOf(limit, serverTime)
+        for (const { units, chargedAt } of changes[i] ?? []) text += ` ${chargedAt} ${units}`
+        args.push(limit.field, text)
+      }
+      return args
+    },
+    read({ limits }, reply) {
+      const now = Number(reply[1])
+      if (reply.length !== 2 + 2 * limits.length) throw new TypeError('Unexpected reply from Redis')
+      const meters = readMeters(limits, reply, now)
+      const states = limits.map((limit, i) => limitState(limit, meters[i] as Meter, false, now))
+      return { limits: states, settledAt: now }
+    },
   }
+}
+
+/** Three numbers of a limit that depend on its kind, as the scripts read them. */
+function numbersOf({ numbers, calendar }: PreparedLimit, serverTime: number): string {
+  if (!calendar) return numbers
+  const { startsAt, endsAt } = periodAt(calendar.per, calendar.timeZone, serverTime)
+  return `${calendar.capacity} ${startsAt} ${endsAt}`
 }
 
 /** The parts that do not change from call to call. */
@@ -103,6 +160,8 @@ interface PreparedLimit {
 
 interface PreparedLimits {
   readonly each: readonly PreparedLimit[]
+  /** How many belong to the key and not to its owner. */
+  readonly own: number
   /** The capacity and field of the only limit, if that is a window. */
   readonly window: string | null
 }
@@ -114,7 +173,8 @@ function prepare(limits: readonly CompiledLimit[]): PreparedLimits {
   if (!known) {
     const each = limits.map(prepareLimit)
     const only = limits.length === 1 && limits[0]?.kind === 'window' ? limits[0] : null
-    known = { each, window: only && `${only.capacity} ${each[0]?.field}` }
+    const own = limits.filter(({ isOwners }) => !isOwners).length
+    known = { each, own, window: only && `${only.capacity} ${each[0]?.field}` }
     prepared.set(limits, known)
   }
   return known

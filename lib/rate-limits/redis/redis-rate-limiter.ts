@@ -3,12 +3,13 @@ import type {
   LimitAnswer,
   LimitRequest,
   RateLimiter,
-  RefundRequest,
+  SettleAnswer,
+  SettleRequest,
   VersionMark,
 } from '../../core/limits/rate-limiter.ts'
 import { checkMethods } from '../../internal/options.ts'
 import { type MemoryRateLimiter, memoryRateLimiter } from '../memory.ts'
-import type { Question, ScriptArguments } from './call.ts'
+import type { Question, ScriptArguments, ScriptKeys } from './call.ts'
 import { createRedisCalls, type RedisCalls } from './calls.ts'
 import type { RedisClient } from './client.ts'
 import { connectionOf } from './connection.ts'
@@ -16,7 +17,14 @@ import { createDenials, type Denials } from './denials.ts'
 import { createHappenings, type Happenings } from './happenings.ts'
 import { createRedisNodes, type RedisNode } from './node.ts'
 import { type RedisRateLimiterOptions, resolveRedisOptions } from './options.ts'
-import { createCheck, RAISING, REFUNDING } from './questions.ts'
+import {
+  type CheckParts,
+  createCheck,
+  createSharedCheck,
+  RAISING,
+  SETTLING,
+  SETTLING_SHARED,
+} from './questions.ts'
 
 /** A change may take longer than a check: if it fails, the caller must wait until every cache has expired. */
 const CHANGE_TIMEOUT_MS = 1_000
@@ -52,7 +60,7 @@ export function createRedisRateLimiter(
     sharedAs: `keyPrefix "${keyPrefix}"`,
     check: (request) => check(limiter, request),
     raiseVersions: (marks, retainMs) => raiseVersions(limiter, marks, retainMs),
-    refund: (request) => refund(limiter, request),
+    settle: (request) => settle(limiter, request),
     forget: (lineageId) => forget(limiter, lineageId),
     listen: limiter.happenings.listen,
   }
@@ -64,7 +72,7 @@ interface Limiter {
   readonly nodeOf: (key: string) => RedisNode
   readonly checks: RedisCalls
   readonly changes: RedisCalls
-  readonly question: Question<LimitRequest, LimitAnswer>
+  readonly questions: Questions
   readonly denials: Denials
   /** Counts while Redis is unavailable. */
   readonly local: MemoryRateLimiter
@@ -82,20 +90,39 @@ function createParts(client: RedisClient, options: RedisRateLimiterOptions, cloc
     nodeOf: createRedisNodes(connection, clock, happenings.tell),
     checks: createRedisCalls(connection, timeoutMs, clock),
     changes: createRedisCalls(connection, Math.max(timeoutMs, CHANGE_TIMEOUT_MS), clock),
-    question: createCheck(denials, (request, error) => recover(limiter, request, error)),
+    questions: createQuestions({ denials, recover: (request, error) => recover(limiter, request, error) }),
     denials,
     local: memoryRateLimiter(),
   }
   return limiter
 }
 
+interface Questions {
+  /** For limits of a key that all cost the same. */
+  readonly plain: Question<LimitRequest, LimitAnswer>
+  /** For limits that cost different numbers of units. */
+  readonly costed: Question<LimitRequest, LimitAnswer>
+  /** For a key with limits of its owner. */
+  readonly owned: Question<LimitRequest, LimitAnswer>
+}
+
+function createQuestions(parts: CheckParts): Questions {
+  return {
+    plain: createCheck(parts),
+    costed: createSharedCheck(parts, 1),
+    owned: createSharedCheck(parts, 2),
+  }
+}
+
 function check(limiter: Limiter, request: LimitRequest): LimitAnswer | Promise<LimitAnswer> {
   const denied = limiter.denials.peekStale(request)
   if (denied) return denied
-  const key = keyOf(limiter, request.lineageId)
-  const node = limiter.nodeOf(key)
+  const { checks, questions } = limiter
+  const keys = keysOf(limiter, request)
+  const node = limiter.nodeOf(keys[0])
   if (!node.isWorthAsking()) return fallBack(limiter, request, node.lastError)
-  return limiter.checks.ask(limiter.question, request, node, key)
+  if (request.owner !== undefined) return checks.ask(questions.owned, request, node, keys)
+  return checks.ask(request.costs ? questions.costed : questions.plain, request, node, keys)
 }
 
 function recover(limiter: Limiter, request: LimitRequest, error: unknown): LimitAnswer {
@@ -111,9 +138,10 @@ function fallBack({ settings, local }: Limiter, request: LimitRequest, error: un
   const { limits } = request
   const policies = limits.length > 0 ? limits.map(({ name }) => policyOf(name)) : [policyOf(null)]
   if (policies.includes('closed')) throw error
-  const counted = limits.filter((_limit, i) => policies[i] === 'local')
+  const counts = (_: unknown, i: number) => policies[i] === 'local'
+  const counted = { limits: limits.filter(counts), costs: request.costs?.filter(counts) }
   // Without Redis, the limiter cannot tell whether the record is the latest. The age of the cache bounds that.
-  return withoutRefund(local.check({ ...request, limits: counted, fresh: true }))
+  return withoutRefund(local.check({ ...request, ...counted, fresh: true }))
 }
 
 /** Redis cannot refund a call that it did not count. */
@@ -121,6 +149,9 @@ function withoutRefund(answer: LimitAnswer): LimitAnswer {
   return answer.outcome === 'admitted' ? { ...answer, chargedAt: null } : answer
 }
 
+/**
+ * Raises versions in both hashes that a lineage may have: other processes may count its key with those of its owner, or no longer.
+ */
 async function raiseVersions(
   limiter: Limiter,
   marks: readonly VersionMark[],
@@ -128,28 +159,29 @@ async function raiseVersions(
 ): Promise<void> {
   const { local, denials, changes, nodeOf } = limiter
   local.raiseVersions(marks, retainMs)
-  const argumentsByLineage = new Map<string, ScriptArguments>()
-  for (const { lineageId, keyId, version } of marks) {
+  const argumentsByKey = new Map<string, ScriptArguments>()
+  for (const mark of marks) {
+    const { lineageId, keyId, version, owner } = mark
     denials.forget(lineageId)
-    const args = argumentsByLineage.get(lineageId) ?? [retainMs]
-    args.push(`v${keyId}`, version)
-    argumentsByLineage.set(lineageId, args)
+    const hashes = [keysOf(limiter, { lineageId })[0]]
+    if (owner !== undefined) hashes.push(keysOf(limiter, mark)[0])
+    for (const hash of hashes) {
+      const args = argumentsByKey.get(hash) ?? [retainMs]
+      args.push(`v${keyId}`, version)
+      argumentsByKey.set(hash, args)
+    }
   }
-  await Promise.all(
-    [...argumentsByLineage].map(([lineageId, args]) => {
-      const key = keyOf(limiter, lineageId)
-      return changes.ask(RAISING, args, nodeOf(key), key)
-    }),
-  )
+  await Promise.all([...argumentsByKey].map(([key, args]) => changes.ask(RAISING, args, nodeOf(key), [key])))
 }
 
-async function refund(limiter: Limiter, request: RefundRequest): Promise<void> {
+async function settle(limiter: Limiter, request: SettleRequest): Promise<SettleAnswer> {
   const { changes, nodeOf, denials } = limiter
-  const key = keyOf(limiter, request.lineageId)
+  const keys = keysOf(limiter, request)
   try {
-    await changes.ask(REFUNDING, request, nodeOf(key), key)
+    const question = request.owner === undefined ? SETTLING : SETTLING_SHARED
+    return await changes.ask(question, request, nodeOf(keys[0]), keys)
   } finally {
-    // Redis decided any refusal from the meantime before it gave the units back.
+    // Redis decided any refusal from the meantime before it gave units back.
     denials.forget(request.lineageId)
   }
 }
@@ -160,6 +192,15 @@ function forget({ denials, local }: Limiter, lineageId: string): void {
   local.forget(lineageId)
 }
 
-function keyOf({ settings }: Limiter, lineageId: string): string {
-  return `${settings.keyPrefix}:{${lineageId}}`
+/**
+ * The hash of a lineage; for a key that has limits of its owner, another one, and that of the owner. Both have the owner as hash tag, so
+ * that a Cluster keeps them on one node.
+ */
+function keysOf({ settings }: Limiter, { lineageId, owner }: Counted): ScriptKeys {
+  const { keyPrefix } = settings
+  if (owner === undefined) return [`${keyPrefix}:{${lineageId}}`]
+  const shared = `${keyPrefix}:{o:${owner}}`
+  return [`${shared}:k:${lineageId}`, `${shared}:o`]
 }
+
+type Counted = Pick<LimitRequest, 'lineageId' | 'owner'>

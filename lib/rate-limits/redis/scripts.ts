@@ -10,7 +10,7 @@ const TIDY_FROM = 16
 const TIDY_TO_OPEN = 64
 
 /** Longer than any deadline. */
-const REFUND_ID_MS = 120_000
+const SETTLE_ID_MS = 120_000
 
 /**
  * The beginning of every script. One hash holds everything of a lineage:
@@ -223,6 +223,139 @@ return out
 `
 
 /**
+ * As CHECK, with a cost for each limit, and limits of the owner, which count in a hash of its own. A limit that costs 0 must still have
+ * room for one unit.
+ *
+ * KEYS: the hash of the lineage; that of the owner, if the key has limits of its owner.
+ *
+ * ARGV: `deadline look version fresh retain own` (look: 1 if the call only looks; own: how many limits belong to the lineage; they come
+ * first), the version field, then for each limit its field and `capacity a b cost`.
+ */
+const CHECK_SHARED_SOURCE = `${PRELUDE}
+local match, byte = string.match, string.byte
+local deadline, look, version, fresh, retain, own = match(args[1], '^(%d+) (%d) (%d+) (%d) (%d+) (%d+)$')
+if now >= deadline + 0 then return { ${CODE.late}, now } end
+look, version, retain, own = look == '1', tonumber(version), tonumber(retain), 2 + 2 * own
+local last, hashes, kept, expiry, known = #args, #KEYS, {}, {}, nil
+for h = 1, hashes do
+  local get, from, to = { 'HMGET', KEYS[h], 'x', args[2] }, h == 1 and 3 or own + 1, h == 1 and own or last
+  local n = 4
+  for i = from, to, 2 do
+    n = n + 1
+    get[n] = args[i]
+  end
+  local got = call(unpack(get))
+  expiry[h] = got[1]
+  if h == 1 and got[2] then known = read(got[2], ${VERSION}) end
+  for i = from, to, 2 do kept[i] = got[(i - from) / 2 + 3] end
+end
+
+local outcome, writes, size, keeps = ${CODE.refused}, { { 'HSET', key }, { 'HSET', KEYS[2] } }, { 2, 2 }, { retain, 0 }
+if known ~= version then
+  if known and version < known or not known and fresh == '0' then
+    outcome = ${CODE.stale}
+  else
+    writes[1][3], writes[1][4], size[1] = args[2], pack('<dd', version, now), 4
+  end
+end
+
+local out, o, counted = { outcome, now }, 2, nil
+if outcome ~= ${CODE.stale} then
+  local fits, before, longest, opening, isNew, moved, costs = true, size[1], { 0, 0 }, { 0, 0 }, {}, { {}, {} }, {}
+  for i = 3, last, 2 do
+    local h, field, meter, used, since = i > own and 2 or 1, args[i], kept[i], 0, now
+    local kind, cap, a, b, cost = byte(field, 2), match(args[i + 1], '^(%d+) (%d+) (%d+) (%d+)$')
+    cap, a, b, cost = tonumber(cap), tonumber(a), tonumber(b), tonumber(cost)
+    local room, ends = cap, now + a
+    if kind == ${byte('c')} then
+      if now < a or now >= b then return { ${CODE.otherPeriod}, now } end
+      since, ends = a, b
+    elseif kind == ${byte('b')} then
+      room = cap + min(cap * ${BUCKET_SLACK}, ${MAX_BUCKET_SLACK})
+    end
+    local was, from, till
+    if meter then was, from, till = read(meter, ${METER}) end
+    if not till or till <= now then
+      if cost > 0 then
+        opening[h] = opening[h] + 1
+        if not meter then isNew[h] = true end
+      end
+    elseif kind == ${byte('b')} then
+      used = max(0, was - (max(0, now - from) * a) / b)
+    elseif from <= since then
+      used, since, ends = was, from, till
+    else
+      used = was
+    end
+    if not look then
+      if used + max(cost, 1) > room then fits = false end
+      if cost > 0 then
+        if kind == ${byte('b')} then ends = now + min(ceil((used + cost) * b / a), ${MAX_LIFETIME_MS}) end
+        local w, n = writes[h], size[h]
+        w[n + 1], w[n + 2], size[h] = field, pack('<ddd', used + cost, since, ends), n + 2
+        longest[h] = max(longest[h], ends - now)
+      end
+      if from and from > since and till > now then
+        -- The clock went back: nobody has to wait for the time before.
+        if kind == ${byte('b')} then ends = now + min(ceil(used * b / a), ${MAX_LIFETIME_MS}) end
+        local m = moved[h]
+        m[#m + 1] = field
+        m[#m + 1] = pack('<ddd', used, since, ends)
+      end
+    end
+    out[o + 1], out[o + 2], costs[o + 1], o = used, since, cost, o + 2
+  end
+  if fits and not look then
+    for h = 1, hashes do
+      local key, running = KEYS[h], nil
+      if isNew[h] and call('HLEN', key) + opening[h] > ${TIDY_TO_OPEN} then
+        ${TIDY}
+        if running + opening[h] > ${MAX_METERS} then
+          -- There is no room to count them: they are as good as used up.
+          fits = false
+          for i = h == 1 and 3 or own + 1, h == 1 and own or last, 2 do
+            local meter, _, till = kept[i], nil, nil
+            if meter then _, _, till = read(meter, ${METER}) end
+            if not till or till <= now then out[i] = tonumber(match(args[i + 1], '^%d+')) end
+          end
+        end
+      end
+    end
+  end
+  if fits then
+    out[1], keeps[1], keeps[2] = ${CODE.admitted}, max(retain, longest[1]), longest[2]
+    -- A replica must not admit, since it may not know the latest version: a write is what it refuses.
+    if size[1] == 2 and size[2] == 2 then call('HDEL', key, '') end
+  else
+    size[1], size[2] = before, 2
+    for h = 1, hashes do
+      local m, w, n = moved[h], writes[h], size[h]
+      for i = 1, #m do w[n + i] = m[i] end
+      size[h] = n + #m
+    end
+  end
+  for i = 3, o, 2 do
+    local used = out[i]
+    if fits and not look then used = used + costs[i] end
+    out[i] = used % 1 == 0 and used or string.format('%.17g', used)
+  end
+end
+for h = 1, hashes do
+  local key, x, w, n, keep, running = KEYS[h], expiry[h], writes[h], size[h], keeps[h], nil
+  if keep > 0 then
+    ${LIFETIME}
+    if extended and call('HLEN', key) > ${TIDY_FROM} then
+      ${TIDY}
+    end
+    ${WRITE}
+  elseif n > 2 then
+    call(unpack(w, 1, n))
+  end
+end
+return out
+`
+
+/**
  * Raises versions that are lower.
  *
  * ARGV: milliseconds to keep the hash, then for each key: version field, version.
@@ -244,49 +377,80 @@ return { ${CODE.admitted}, now }
 `
 
 /**
- * Gives back the units of a call, as far as they still count. It does so once, even if it is sent twice: its id is kept for longer than
- * any deadline, under a key in the same slot as the hash. It does nothing if Redis's clock shows another calendar period than its caller.
+ * Changes what a call has cost, once, even if it is sent twice: its id is kept for longer than any deadline, under a key in the same slot
+ * as the hash. It does nothing if Redis's clock shows another calendar period than its caller. It returns the meters after the changes.
  *
- * ARGV: deadline, id, cost, when it was charged, then the limits as above.
+ * KEYS as for CHECK_SHARED.
+ *
+ * ARGV: `deadline own id` (own as for CHECK_SHARED), then for each limit its field and `capacity a b`, followed by its changes: when units
+ * that are given back were charged, and how many units there are to charge (a minus before them: to give back).
  */
-const REFUND_SOURCE = `${PRELUDE}
-if now >= tonumber(args[1]) then return { ${CODE.late}, now } end
-for i = 5, #args, 2 do
-  local _, a, b = string.match(args[i + 1], '^(%d+) (%d+) (%d+)$')
-  if string.byte(args[i], 2) == ${byte('c')} and (now < tonumber(a) or now >= tonumber(b)) then
-    return { ${CODE.otherPeriod}, now }
-  end
+const SETTLE_SOURCE = `${PRELUDE}
+local match, byte = string.match, string.byte
+local deadline, own, id = match(args[1], '^(%d+) (%d+) (.+)$')
+if now >= deadline + 0 then return { ${CODE.late}, now } end
+own = 2 * own + 1
+for i = 2, #args, 2 do
+  local _, a, b = match(args[i + 1], '^(%d+) (%d+) (%d+)')
+  if byte(args[i], 2) == ${byte('c')} and (now < a + 0 or now >= b + 0) then return { ${CODE.otherPeriod}, now } end
 end
-if not call('SET', key .. ':' .. args[2], '', 'NX', 'PX', ${REFUND_ID_MS}) then return { ${CODE.admitted}, now } end
-local cost, at, x, w, n, keep = tonumber(args[3]), tonumber(args[4]), call('HGET', key, 'x'), { 'HSET', key }, 2, 0
-for i = 5, #args, 2 do
-  local kind, meter = string.byte(args[i], 2), call('HGET', key, args[i])
-  local _, a, b = string.match(args[i + 1], '^(%d+) (%d+) (%d+)$')
+local isFirst = call('SET', key .. ':' .. id, '', 'NX', 'PX', ${SETTLE_ID_MS})
+local out, o, writes, keeps = { ${CODE.admitted}, now }, 2, { { 'HSET', key }, { 'HSET', KEYS[2] } }, { 0, 0 }
+for i = 2, #args, 2 do
+  local h, field = i > own and 2 or 1, args[i]
+  local kind, _, a, b, changes = byte(field, 2), match(args[i + 1], '^(%d+) (%d+) (%d+)(.*)$')
   a, b = tonumber(a), tonumber(b)
-  local used, since, ends, back = 0, 0, 0, 0
-  if meter then used, since, ends = read(meter, ${METER}) end
-  if ends > now then
-    if kind == ${byte('b')} then
-      used = max(0, used - (max(0, now - since) * a) / b)
-      back, since = max(0, cost - (max(0, now - at) * a) / b), now
-      ends = now + min(ceil(max(0, used - back) * b / a), ${MAX_LIFETIME_MS})
-    elseif since <= at and since <= (kind == ${byte('c')} and a or now) then
-      back = cost
+  local meter, was, from, till = call('HGET', KEYS[h], field), 0, 0, 0
+  if meter then was, from, till = read(meter, ${METER}) end
+  local runs, used, since, ends = till > now, 0, now, now + a
+  if kind == ${byte('c')} then since, ends = a, b end
+  local begins, isWritten = since, false
+  if runs and kind == ${byte('b')} then
+    used = max(0, was - (max(0, now - from) * a) / b)
+  elseif runs and from <= since then
+    used, since, ends = was, from, till
+  elseif runs then
+    used = was
+  end
+  if isFirst then
+    for at, units in string.gmatch(changes, ' (%d+) (-?%d+)') do
+      at, units = tonumber(at), tonumber(units)
+      if units > 0 then
+        used, runs, isWritten = used + units, true, true
+      elseif runs and (kind == ${byte('b')} or at >= since and (isWritten or from <= begins)) then
+        local back = -units
+        if kind == ${byte('b')} then back = max(0, back - (max(0, now - at) * a) / b) end
+        if back > 0 then used, isWritten = max(0, used - back), true end
+      end
+      if isWritten and kind == ${byte('b')} then
+        ends = now + min(ceil(used * b / a), ${MAX_LIFETIME_MS})
+        runs = ends > now
+      end
     end
   end
-  if back > 0 then
-    w[n + 1], w[n + 2], n = args[i], pack('<ddd', max(0, used - back), since, ends), n + 2
-    keep = max(keep, ends - now)
+  if isWritten then
+    local w = writes[h]
+    w[#w + 1] = field
+    w[#w + 1] = pack('<ddd', used, since, ends)
+    keeps[h] = max(keeps[h], ends - now)
+  end
+  out[o + 1], out[o + 2], o = used % 1 == 0 and used or string.format('%.17g', used), since, o + 2
+end
+for h = 1, #KEYS do
+  local key, x, w, keep = KEYS[h], call('HGET', KEYS[h], 'x'), writes[h], keeps[h]
+  local n = #w
+  if n > 2 then
+    ${LIFETIME}
+    ${WRITE}
   end
 end
-${LIFETIME}
-${WRITE}
-return { ${CODE.admitted}, now }
+return out
 `
 
 export const CHECK = createScript(CHECK_SOURCE)
+export const CHECK_SHARED = createScript(CHECK_SHARED_SOURCE)
 export const RAISE = createScript(RAISE_SOURCE)
-export const REFUND = createScript(REFUND_SOURCE)
+export const SETTLE = createScript(SETTLE_SOURCE)
 
 /** Lua tells kinds of fields apart by the bytes of their names. */
 function byte(letter: string): number {

@@ -79,8 +79,8 @@ describe.each(WAYS)('a refund of a request that was verified by %s', (_way, crea
     await keys.verify(key, { cost: 5 })
     const answer = await askWithKey()
     expect(answer.json()).toEqual([true, false, false])
-    // The fields tell of the moment at which the request was admitted.
-    expect(answer.header('RateLimit')).toBe('"minute";r=1;t=60')
+    // The response had not begun.
+    expect(answer.header('RateLimit')).toBe('"minute";r=5;t=60')
     expect(await left()).toBe(5)
   })
 
@@ -92,7 +92,7 @@ describe.each(WAYS)('a refund of a request that was verified by %s', (_way, crea
 
   it('is unavailable where the limiter cannot be told', async () => {
     const { askWithKey, limiter, left } = await start((keys) => [way(keys)], { createApp, giveBack })
-    vi.spyOn(limiter as Required<RateLimiter>, 'refund').mockImplementation(() =>
+    vi.spyOn(limiter as Required<RateLimiter>, 'settle').mockImplementation(() =>
       Promise.reject(new Error('connection refused')),
     )
     const answer = await askWithKey()
@@ -102,7 +102,7 @@ describe.each(WAYS)('a refund of a request that was verified by %s', (_way, crea
   })
 
   it('is unsupported where the limiter cannot give back', async () => {
-    const { refund: _refund, ...rateLimiter } = memoryRateLimiter()
+    const { settle: _settle, ...rateLimiter } = memoryRateLimiter()
     const parts = { createApp, giveBack, rateLimiter }
     const { askWithKey, left } = await start((keys) => [way(keys)], parts)
     const answer = await askWithKey()
@@ -144,10 +144,12 @@ describe('a refund of a request', () => {
     ] as const) {
       const ways = [first, second, first]
       const given = (keys: ApiKeys) => ways.map((way, i) => way(keys, { cost: costs[i] as number }))
-      const { askWithKey, left, keys, key } = await start(given, { times: 2 })
+      const { askWithKey, left, limiter, keys, key } = await start(given, { times: 2 })
       await keys.verify(key, { cost: 6 })
+      const check = vi.spyOn(limiter, 'check')
       const answer = await askWithKey()
-      expect(answer.header('RateLimit')).toMatch(new RegExp(`^"minute";r=${4 - spent}(;|$)`))
+      expect(check.mock.calls.map(([{ cost }]) => cost).filter((cost) => cost > 0)).toEqual([spent])
+      expect(answer.header('RateLimit')).toMatch(/^"minute";r=4(;|$)/)
       expect(answer.json()).toEqual([true, false])
       expect(await left()).toBe(4)
     }

@@ -1,0 +1,134 @@
+import { memberPath } from '../../internal/key-text.ts'
+import { OptionError } from '../../internal/option-error.ts'
+import { fail, isPlainObject } from '../../internal/options.ts'
+import { BOUNDS, checkBounded } from '../keys/bounds.ts'
+import { type CompiledLimit, LIMIT_NAME } from './rate-limit.ts'
+
+/**
+ * What a call costs.
+ *
+ * - A number: so many units of the quota and of every limit, except those with `only: 'named'`. 0 checks the key, spends
+ *   nothing and shows all limits.
+ * - Units by name, as `{ tokens: 500, quota: 2 }`: the limits and the quota that it names cost what it says, and the
+ *   others one unit, except those with `only: 'named'`. A limit that costs 0 must still have room for one unit.
+ */
+export type Cost = number | Readonly<Record<string, number>>
+
+/** What a call costs a key: the limits that it counts on, and the units of each and of the quota. */
+export interface KeyCost {
+  readonly limits: readonly CompiledLimit[]
+  /** Units of every limit, unless `costs` has those of each. */
+  readonly cost: number
+  readonly costs: readonly number[] | undefined
+  readonly quota: number
+  /** Whether the quota must have a unit left, though the call costs none. */
+  readonly needsQuota: boolean
+}
+
+/** The most limits and quotas that a cost may name. */
+const MAX_NAMES = 64
+
+/** Requires a cost. @throws TypeError naming the member. */
+export function checkCost(name: string, value: unknown): Cost {
+  if (typeof value === 'number') return checkBounded(name, value, BOUNDS.cost)
+  if (!isPlainObject(value)) fail(name, 'an integer, or integers by the name of a limit', value)
+  const entries = Object.entries(value)
+  if (entries.length > MAX_NAMES) throw new OptionError(name, `name at most ${MAX_NAMES} limits`)
+  for (const [limit, units] of entries) {
+    const path = memberPath(name, limit)
+    if (!LIMIT_NAME.test(limit)) throw new OptionError(name, 'have names of limits as members')
+    checkBounded(path, units, BOUNDS.cost)
+  }
+  return value as Readonly<Record<string, number>>
+}
+
+/**
+ * What a call costs a key with these limits.
+ *
+ * @param known the names that a cost may have besides those of the key's limits; null if any
+ * @throws TypeError naming a limit that nobody has.
+ */
+export function keyCostOf(
+  limits: readonly CompiledLimit[],
+  cost: Cost,
+  known: ReadonlySet<string> | null,
+): KeyCost {
+  if (typeof cost === 'number') {
+    const counted = cost === 0 ? limits : countedByEveryCall(limits)
+    return { limits: counted, cost, costs: undefined, quota: cost, needsQuota: false }
+  }
+  checkNames(limits, cost, known)
+  const counted = countedBy(limits, cost)
+  const quota = unitsOf(cost, 'quota')
+  const costs = counted.map(({ name }) => unitsOf(cost, name))
+  // As cheap as a number, if it is one.
+  const first = costs[0] ?? 1
+  if (first > 0 && costs.every((units) => units === first)) {
+    return { limits: counted, cost: first, costs: undefined, quota, needsQuota: true }
+  }
+  return { limits: counted, cost: first, costs, quota, needsQuota: true }
+}
+
+/** The units that a cost names for a limit, or `otherwise`. */
+export function unitsOf(cost: Readonly<Record<string, number>>, name: string, otherwise = 1): number {
+  return Object.hasOwn(cost, name) ? (cost[name] as number) : otherwise
+}
+
+/** Requires names of limits. @throws TypeError naming one that nobody has. */
+export function checkNames(
+  limits: readonly Pick<CompiledLimit, 'name'>[],
+  cost: Readonly<Record<string, number>>,
+  known: ReadonlySet<string> | null,
+): void {
+  if (known === null) return
+  for (const name of Object.keys(cost)) {
+    if (name === 'quota' || known.has(name) || limits.some((limit) => limit.name === name)) continue
+    const problem = `"cost" names the limit "${name}", which neither this key nor "rateLimits" of createApiKeys has`
+    throw new OptionError(memberPath('cost', name), 'be the name of a limit', problem)
+  }
+}
+
+/** Parts of a list of limits, each made once: limiters keep by the list what they prepare for it. */
+interface Parts {
+  readonly byEveryCall: readonly CompiledLimit[]
+  readonly byNames: Map<string, readonly CompiledLimit[]>
+}
+
+/** How many parts of one list are kept. */
+const MAX_PARTS = 64
+
+const parts = new WeakMap<readonly CompiledLimit[], Parts>()
+
+function partsOf(limits: readonly CompiledLimit[]): Parts {
+  let known = parts.get(limits)
+  if (!known) {
+    const every = limits.filter(({ isNamed }) => !isNamed)
+    known = {
+      byEveryCall: every.length === limits.length ? limits : Object.freeze(every),
+      byNames: new Map(),
+    }
+    parts.set(limits, known)
+  }
+  return known
+}
+
+function countedByEveryCall(limits: readonly CompiledLimit[]): readonly CompiledLimit[] {
+  return partsOf(limits).byEveryCall
+}
+
+function countedBy(
+  limits: readonly CompiledLimit[],
+  cost: Readonly<Record<string, number>>,
+): readonly CompiledLimit[] {
+  const { byEveryCall, byNames } = partsOf(limits)
+  if (byEveryCall === limits) return limits
+  const counted = limits.filter(({ isNamed, name }) => !isNamed || Object.hasOwn(cost, name))
+  if (counted.length === limits.length) return limits
+  if (counted.length === byEveryCall.length) return byEveryCall
+  const names = counted.map(({ name }) => name).join(' ')
+  const known = byNames.get(names)
+  if (known) return known
+  Object.freeze(counted)
+  if (byNames.size < MAX_PARTS) byNames.set(names, counted)
+  return counted
+}

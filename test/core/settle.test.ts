@@ -1,0 +1,350 @@
+import {
+  type ApiKeys,
+  type Cost,
+  type IssueOptions,
+  memoryRateLimiter,
+  type RateLimit,
+  type RateLimiter,
+  type VerifiedKey,
+} from 'latchkey'
+import { describe, expect, it, vi } from 'vitest'
+import type { SettleRequest } from '../../lib/core/limits/rate-limiter.ts'
+import { fakeClock } from '../support/fake-clock.ts'
+import { issueKey } from '../support/issue-key.ts'
+import { createTestKeys } from '../support/test-keys.ts'
+import { watchUnhandled } from '../support/unhandled.ts'
+
+const MINUTE: RateLimit = { name: 'minute', limit: 10, windowMs: 60_000 }
+const TOKENS: RateLimit = { name: 'tokens', limit: 1_000, windowMs: 60_000, only: 'named' }
+const EXPORTS: RateLimit = { name: 'exports', limit: 2, per: 'day', only: 'named' }
+const BUCKET: RateLimit = { name: 'bucket', limit: 60, windowMs: 60_000, burst: 60 }
+const ALL = [MINUTE, TOKENS, EXPORTS]
+
+async function admit(keys: ApiKeys, key: string, cost: Cost = 1): Promise<VerifiedKey> {
+  const result = await keys.verify(key, { cost })
+  if (!result.ok) throw new Error(`refused as ${result.code}`)
+  return result
+}
+
+/** A key that has made a call. */
+async function call(cost: Cost, given: Partial<IssueOptions> = {}, rateLimiter?: RateLimiter) {
+  const test = createTestKeys({ rateLimits: ALL, ...(rateLimiter && { rateLimiter }) })
+  const { key, apiKey } = await issueKey(test.keys, given)
+  const result = await admit(test.keys, key, cost)
+  async function left(): Promise<Record<string, number>> {
+    const { limits } = await admit(test.keys, key, 0)
+    return Object.fromEntries(limits.map(({ name, remaining }) => [name, remaining]))
+  }
+  return {
+    ...test,
+    key,
+    apiKey,
+    result,
+    left,
+    ask: (asked?: Cost) => test.keys.verify(key, asked === undefined ? {} : { cost: asked }),
+    settle: (settled: Cost) => test.keys.settle(result, settled),
+  }
+}
+
+describe('a settlement that is wrong', () => {
+  it.each<[string, unknown, string]>([
+    ['below zero', -1, '"cost" must be a'],
+    ['a fraction', { tokens: 1.5 }, '"cost.tokens" must be a'],
+    ['a text', '5', '"cost" must be an integer'],
+    ['of a limit that nobody has', { token: 5 }, '"cost" names the limit "token"'],
+    [
+      'of a limit that the call did not name',
+      { tokens: 5, exports: 1 },
+      '"cost.exports" must be a limit that the call',
+    ],
+  ])('changes nothing: %s', async (_what, cost, message) => {
+    const { settle, left } = await call({ tokens: 100 })
+    await expect(settle(cost as Cost)).rejects.toThrow(TypeError)
+    await expect(settle(cost as Cost)).rejects.toThrow(message)
+    expect(await left()).toEqual({ minute: 9, tokens: 900, exports: 2 })
+  })
+
+  it('is one of a call that was refused', async () => {
+    const { keys, ask, left } = await call({ tokens: 900 })
+    const refused = await ask({ tokens: 101 })
+    expect(refused).toMatchObject({ code: 'rate_limited' })
+    await expect(keys.settle(refused as never, 5)).rejects.toThrow('"result" must be what "verify" returned')
+    expect(await left()).toEqual({ minute: 9, tokens: 100, exports: 2 })
+  })
+
+  it('is one by keys with another limiter', async () => {
+    const { result, left } = await call({ tokens: 900 })
+    const other = createTestKeys({ rateLimits: ALL })
+    await expect(other.keys.settle(result, 5)).rejects.toThrow('different rate limiter')
+    expect(await left()).toEqual({ minute: 9, tokens: 100, exports: 2 })
+  })
+
+  it('is unsupported by a limiter that cannot settle', async () => {
+    const { settle: _settle, ...rateLimiter } = memoryRateLimiter()
+    const { settle } = await call(1, {}, rateLimiter)
+    await expect(settle(5)).rejects.toMatchObject({ code: 'unsupported' })
+  })
+})
+
+describe('a settlement', () => {
+  it.each<[string, Cost, Cost, Record<string, number>]>([
+    ['less of what it names', { tokens: 500 }, { tokens: 120 }, { minute: 9, tokens: 880 }],
+    ['more of what it names', { tokens: 500 }, { tokens: 620 }, { minute: 9, tokens: 380 }],
+    ['nothing of what it names', { tokens: 500 }, { tokens: 0 }, { minute: 9, tokens: 1_000 }],
+    ['what it named with 0', { tokens: 0 }, { tokens: 620 }, { minute: 9, tokens: 380 }],
+    ['the same', { tokens: 500 }, { tokens: 500, minute: 1 }, { minute: 9, tokens: 500 }],
+    ['other limits too', { tokens: 500 }, { tokens: 400, minute: 3 }, { minute: 7, tokens: 600 }],
+    ['a number, and leaves named ones', { tokens: 500 }, 4, { minute: 6, tokens: 500 }],
+    ['nothing at all', { tokens: 500 }, 0, { minute: 10, tokens: 1_000 }],
+    ['less than a number', 5, 2, { minute: 8, tokens: 1_000 }],
+  ])('makes a call cost %s', async (_what, cost, settled, expected) => {
+    const { settle, left } = await call(cost)
+    const limits = await settle(settled)
+    expect(await left()).toEqual({ ...expected, exports: 2 })
+    for (const { name, remaining } of limits) expect(remaining).toBe(expected[name])
+    expect(limits.length).toBeGreaterThan(0)
+  })
+
+  it('replaces the one before, in both directions', async () => {
+    const { settle, left } = await call({ tokens: 100 })
+    for (const tokens of [400, 50, 300, 0, 700, 650]) {
+      await settle({ tokens })
+      expect(await left()).toMatchObject({ tokens: 1_000 - tokens })
+    }
+  })
+
+  it('is made as if it came alone where many come at once', async () => {
+    const { settle, keys, result, left } = await call({ tokens: 100 }, { quota: { remaining: 5_000 } })
+    const costs = [300, 20, 800, 20, 450].map((tokens) => ({ tokens, quota: 2 * tokens }))
+    await Promise.all(costs.map(settle))
+    expect(await left()).toEqual({ minute: 9, tokens: 550, exports: 2, quota: 4_100 })
+    const refunds = await Promise.all([keys.refund(result), keys.refund(result)])
+    expect(refunds).toEqual([true, false])
+    expect(await left()).toEqual({ minute: 10, tokens: 1_000, exports: 2, quota: 5_000 })
+    await settle({ tokens: 10 })
+    expect(await left()).toMatchObject({ minute: 10, tokens: 990 })
+  })
+
+  it('beyond a limit has the key refused until it is within the limit again', async () => {
+    const { settle, ask, clock } = await call({ tokens: 500 })
+    expect(await settle({ tokens: 1_700 })).toMatchObject([
+      { remaining: 9 },
+      { remaining: 0, resetMs: 60_000 },
+    ])
+    await clock.advance(20_000)
+    expect(await ask({ tokens: 0 })).toMatchObject({ code: 'rate_limited', retryAfterMs: 40_000 })
+    expect(await ask()).toMatchObject({ ok: true })
+    await clock.advance(40_000)
+    expect(await ask({ tokens: 1_000 })).toMatchObject({ ok: true })
+  })
+
+  it('leaves a debt on a bucket for as long as it takes', async () => {
+    const { settle, ask, clock } = await call(1, { rateLimits: [BUCKET] })
+    await settle(6_000)
+    await clock.advance(3_600_000)
+    const waitMs = (6_000 - 3_600 + 1 - 60) * 1_000
+    expect(await ask()).toMatchObject({ code: 'rate_limited', retryAfterMs: waitMs })
+    await clock.advance(waitMs - 1)
+    expect(await ask()).toMatchObject({ code: 'rate_limited', retryAfterMs: 1 })
+    await clock.advance(1)
+    expect(await ask()).toMatchObject({ ok: true })
+  })
+
+  it('charges the current window after the one of the call, and gives nothing back to one that has ended', async () => {
+    const { settle, ask, clock, left } = await call({ tokens: 500 })
+    await clock.advance(130_000)
+    await ask({ tokens: 10 })
+    await settle({ tokens: 200 })
+    expect(await left()).toMatchObject({ tokens: 990 })
+    await settle({ tokens: 700 })
+    expect(await left()).toMatchObject({ tokens: 490 })
+    // The latest charge goes first, and that is of this window.
+    await settle({ tokens: 600 })
+    expect(await left()).toMatchObject({ tokens: 590 })
+    await settle(0)
+    expect(await left()).toMatchObject({ tokens: 990 })
+  })
+
+  it('opens no window where it gives back', async () => {
+    const { settle, keys, key, clock } = await call({ tokens: 500 })
+    await clock.advance(60_000)
+    expect(await settle({ tokens: 1 })).toMatchObject([
+      { resetMs: null },
+      { remaining: 1_000, resetMs: null },
+    ])
+    expect((await admit(keys, key, 0)).limits).toMatchObject([{ resetMs: null }, { resetMs: null }, {}])
+  })
+
+  it('of a call that only looked is nothing', async () => {
+    const { settle, left } = await call(0)
+    expect(await settle({ tokens: 100 })).toEqual([])
+    expect(await left()).toEqual({ minute: 10, tokens: 1_000, exports: 2 })
+  })
+
+  it('knows names of the service that the key has no limits of', async () => {
+    const { settle, left } = await call({ tokens: 10 }, { rateLimits: [MINUTE] })
+    expect(await settle({ tokens: 10_000 })).toMatchObject([{ name: 'minute' }])
+    expect(await left()).toEqual({ minute: 9 })
+  })
+})
+
+describe('a settlement of a quota', () => {
+  it('takes and gives back units of the store', async () => {
+    const { settle, keys, key, left, store } = await call(1, { rateLimits: [], quota: { remaining: 1_000 } })
+    await settle({ quota: 400 })
+    expect(await left()).toEqual({ quota: 600 })
+    await settle({ quota: 150 })
+    expect(await left()).toEqual({ quota: 850 })
+    await keys.close()
+    const after = createTestKeys({ store })
+    expect((await after.keys.verify(key, { cost: 0 })) as object).toMatchObject({
+      limits: [{ remaining: 850 }],
+    })
+  })
+
+  it('takes all that is left where it costs more, and gives back no more than it took', async () => {
+    const { settle, ask, left } = await call(1, { rateLimits: [], quota: { remaining: 100 } })
+    await ask(20)
+    await settle({ quota: 500 })
+    expect(await left()).toEqual({ quota: 0 })
+    expect(await ask()).toMatchObject({ code: 'quota_exceeded' })
+    await settle({ quota: 50 })
+    expect(await left()).toEqual({ quota: 30 })
+    await settle(0)
+    expect(await left()).toEqual({ quota: 80 })
+  })
+
+  it('gives nothing back to one that was set anew', async () => {
+    const { settle, keys, apiKey, left } = await call(30, { rateLimits: [], quota: { remaining: 100 } })
+    await keys.update(apiKey.id, { quota: { remaining: 40 } })
+    await settle({ quota: 10 })
+    expect(await left()).toEqual({ quota: 40 })
+  })
+
+  it('settles what a call named with 0', async () => {
+    const { settle, left } = await call({ quota: 0 }, { rateLimits: [], quota: { remaining: 100 } })
+    await settle({ quota: 25 })
+    expect(await left()).toEqual({ quota: 75 })
+  })
+})
+
+describe('a settlement without an answer', () => {
+  /** A limiter that makes each change once, as one in Redis does, and may lose what comes or what it answers. */
+  function lossyLimiter() {
+    const clock = fakeClock()
+    const inner = memoryRateLimiter({ clock })
+    const made = new Set<string>()
+    const sent: SettleRequest[] = []
+    const world = { lose: 'nothing' as 'nothing' | 'calls' | 'answers' }
+    const rateLimiter: RateLimiter = {
+      ...inner,
+      async settle(request) {
+        sent.push(request)
+        if (world.lose === 'calls') throw new Error('connection refused')
+        const changes = made.has(request.id) ? request.limits.map(() => []) : request.changes
+        made.add(request.id)
+        const answer = inner.settle({ ...request, changes })
+        if (world.lose === 'answers') throw new Error('connection lost')
+        return answer
+      },
+    }
+    return { clock, rateLimiter, sent, world }
+  }
+
+  async function lossy() {
+    const { clock, rateLimiter, sent, world } = lossyLimiter()
+    const test = createTestKeys({ rateLimits: ALL, rateLimiter, clock })
+    const { key } = await issueKey(test.keys)
+    const result = await admit(test.keys, key, { tokens: 500 })
+    const left = async () => (await admit(test.keys, key, 0)).limits[1]?.remaining
+    return { ...test, sent, world, result, left }
+  }
+
+  it.each(['calls', 'answers'] as const)('is sent again and made once: lost %s', async (lose) => {
+    const unhandled = watchUnhandled()
+    const { keys, clock, sent, world, result, left } = await lossy()
+    world.lose = lose
+    await expect(keys.settle(result, { tokens: 800 })).rejects.toMatchObject({ code: 'unavailable' })
+    await clock.advance(3_000)
+    world.lose = 'nothing'
+    await clock.advance(1_000)
+    expect(await left()).toBe(200)
+    expect(sent.length).toBeGreaterThan(2)
+    expect(new Set(sent.map(({ id }) => id)).size).toBe(1)
+    const times = sent.length
+    await clock.advance(120_000)
+    expect(sent).toHaveLength(times)
+    expect(await unhandled()).toEqual([])
+  })
+
+  it('does not change what the next one does', async () => {
+    const { keys, clock, world, result, left } = await lossy()
+    world.lose = 'calls'
+    await expect(keys.settle(result, { tokens: 800 })).rejects.toMatchObject({ code: 'unavailable' })
+    world.lose = 'nothing'
+    await keys.settle(result, { tokens: 100 })
+    await clock.advance(5_000)
+    expect(await left()).toBe(900)
+  })
+
+  it('is given up after a minute, with an event', async () => {
+    const { keys, clock, sent, world, result, eventsOf } = await lossy()
+    world.lose = 'calls'
+    await expect(keys.settle(result, { tokens: 800 })).rejects.toMatchObject({ code: 'unavailable' })
+    expect(eventsOf('fault')).toHaveLength(1)
+    for (let second = 0; second < 59; second++) await clock.advance(1_000)
+    expect(eventsOf('fault')).toHaveLength(1)
+    for (let second = 0; second < 5; second++) await clock.advance(1_000)
+    expect(eventsOf('fault')).toHaveLength(2)
+    expect(String(eventsOf('fault')[1]?.error)).toContain('given up')
+    const times = sent.length
+    world.lose = 'nothing'
+    await clock.advance(120_000)
+    expect(sent).toHaveLength(times)
+  })
+
+  it('is sent again by flush() and close()', async () => {
+    const { keys, world, result, left } = await lossy()
+    world.lose = 'answers'
+    await expect(keys.settle(result, { tokens: 800 })).rejects.toMatchObject({ code: 'unavailable' })
+    const flushed = keys.flush()
+    await expect(flushed).rejects.toMatchObject({ code: 'unavailable' })
+    world.lose = 'nothing'
+    await keys.flush()
+    expect(await left()).toBe(200)
+    world.lose = 'calls'
+    await expect(keys.settle(result, { tokens: 100 })).rejects.toMatchObject({ code: 'unavailable' })
+    expect(await left()).toBe(200)
+    world.lose = 'nothing'
+    await keys.close()
+    await expect(keys.settle(result, { tokens: 100 })).resolves.toMatchObject([{}, { remaining: 900 }])
+  })
+
+  it('keeps a bounded number of them', async () => {
+    const { keys, world, result, sent, eventsOf } = await lossy()
+    world.lose = 'calls'
+    const settling = Array.from({ length: 1_100 }, (_, i) =>
+      keys.settle(result, { tokens: i }).catch(() => {}),
+    )
+    await Promise.all(settling)
+    expect(sent).toHaveLength(1_100)
+    const givenUp = eventsOf('fault').filter(({ error }) => String(error).includes('given up'))
+    expect(givenUp).toHaveLength(100)
+  })
+
+  it('is unavailable where the limiter answers something else', async () => {
+    const { keys, rateLimiter, result } = await lossy().then((test) => ({
+      ...test,
+      rateLimiter: test.limiter,
+    }))
+    for (const answer of [
+      undefined,
+      {},
+      { limits: [], settledAt: 1 },
+      { limits: [{}, {}], settledAt: Number.NaN },
+    ]) {
+      vi.spyOn(rateLimiter as Required<RateLimiter>, 'settle').mockImplementationOnce(() => answer as never)
+      await expect(keys.settle(result, 5)).rejects.toMatchObject({ code: 'unavailable' })
+    }
+  })
+})

@@ -1,0 +1,165 @@
+import { randomUUID } from 'node:crypto'
+import { Cluster, Redis } from 'ioredis'
+import { type ApiKeysOptions, createApiKeys, memoryStore, type ServiceRateLimit } from 'latchkey'
+import { type RedisClient, redisRateLimiter } from 'latchkey/redis'
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { startRedisWorkers, sumOf } from '../support/redis-workers.ts'
+import { ALICE, BOB } from '../support/test-keys.ts'
+
+const HOUR = 3_600_000
+const owners = (limit: number): ServiceRateLimit => ({ name: 'plan', limit, windowMs: HOUR, scope: 'owner' })
+
+const SERVERS: [string, { clusterNodes?: { host: string; port: number }[] }][] = [
+  ['one Redis', {}],
+  ['a Cluster', { clusterNodes: inject('clusterNodes') }],
+]
+
+describe.each(SERVERS)('a limit of an owner, with %s', (_server, { clusterNodes }) => {
+  let client: RedisClient & { disconnect(): void }
+  beforeAll(() => {
+    client = clusterNodes ? new Cluster(clusterNodes) : new Redis(inject('redisUrl'))
+  })
+  afterAll(() => client.disconnect())
+
+  /** Services that share store and counts, each with its own settings. */
+  function share() {
+    const store = memoryStore()
+    const keyPrefix = randomUUID()
+    const start = (options: Partial<ApiKeysOptions> = {}) =>
+      createApiKeys({
+        store,
+        rateLimiter: redisRateLimiter(client, {
+          keyPrefix,
+          timeoutMs: 5_000,
+          onUnavailable: 'closed',
+          denials: false,
+        }),
+        prefix: 'acme',
+        // Records are read again only because the limiter knows a later version.
+        cache: { maxAgeMs: HOUR },
+        ...options,
+      })
+    return { start, keyPrefix }
+  }
+
+  it('admits exactly its number over 50 keys in four processes', async () => {
+    const name = `owners-${randomUUID()}`
+    const settings = {
+      redisUrl: inject('redisUrl'),
+      ...(clusterNodes && { clusterNodes }),
+      name,
+      rateLimits: [owners(1_000)],
+    }
+    const started = await startRedisWorkers(4, settings)
+    try {
+      const [first] = started.workers
+      const given: string[] = []
+      for (let i = 0; i < 50; i++) {
+        // Some have limits of their own, which never refuse here.
+        const rateLimits = i % 3 === 0 ? [{ name: 'own', limit: 1_000_000, windowMs: HOUR }] : null
+        given.push((await first.run('issue', { owner: ALICE, name: `k${i}`, rateLimits })).key)
+      }
+      const load = { given, calls: 400, inFlight: 25 }
+      const tallies = await Promise.all(started.workers.map((worker) => worker.run('flood', load)))
+      expect(sumOf(tallies)).toEqual({ admitted: 1_000, refused: { rate_limited: 600 } })
+      const other = await first.run('issue', { owner: BOB, name: 'other' })
+      expect(await first.run('hammer', { key: other.key, calls: 5, inFlight: 1 })).toMatchObject({
+        admitted: 5,
+      })
+    } finally {
+      await started.stop()
+    }
+  })
+
+  it('is not used up by a key that floods behind its own limit', async () => {
+    const keys = share().start({ rateLimits: [owners(60)] })
+    const tired = await keys.issue({
+      owner: ALICE,
+      name: 'a',
+      rateLimits: [{ name: 'own', limit: 5, windowMs: HOUR }],
+    })
+    const sibling = await keys.issue({ owner: ALICE, name: 'b' })
+    const flood = Promise.all(Array.from({ length: 300 }, () => keys.verify(tired.key)))
+    const answers = []
+    for (let i = 0; i < 60; i++) answers.push(await keys.verify(sibling.key))
+    const flooded = await flood
+    expect(flooded.filter(({ ok }) => ok)).toHaveLength(5)
+    expect(answers.filter(({ ok }) => ok)).toHaveLength(55)
+    expect(answers.slice(0, 55).every(({ ok }) => ok)).toBe(true)
+  })
+
+  it('refuses a key with limits of its own too', async () => {
+    const keys = share().start({ rateLimits: [owners(2)] })
+    const own = await keys.issue({ owner: ALICE, name: 'a', rateLimits: [] })
+    const other = await keys.issue({ owner: ALICE, name: 'b' })
+    for (const { key } of [own, other]) expect(await keys.verify(key)).toMatchObject({ ok: true })
+    for (const { key } of [own, other]) {
+      expect(await keys.verify(key)).toMatchObject({
+        code: 'rate_limited',
+        limits: [{ name: 'plan', exceeded: true, remaining: 0 }],
+      })
+    }
+  })
+
+  it('lets no revocation be missed by a process with other settings, and counts nothing of it', async () => {
+    const { start } = share()
+    const [counting, plain] = [start({ rateLimits: [owners(10)] }), start()]
+    for (const [revoking, holding] of [
+      [plain, counting],
+      [counting, plain],
+    ] as const) {
+      const { key, apiKey } = await counting.issue({ owner: ALICE, name: 'a' })
+      const { key: sibling } = await counting.issue({ owner: ALICE, name: 'b' })
+      expect(await holding.verify(key)).toMatchObject({ ok: true })
+      const before = await counting.verify(sibling, { cost: 0 })
+      await revoking.revoke(apiKey.id)
+      for (const keys of [holding, revoking]) {
+        expect(await keys.verify(key)).toMatchObject({ code: 'invalid_key', reason: 'revoked' })
+      }
+      const left = (result: object) => (result as typeof before & { ok: true }).limits[0]?.remaining
+      expect(left(await counting.verify(sibling, { cost: 0 }))).toBe(left(before))
+    }
+  })
+
+  it('is settled and refunded for the owner', async () => {
+    const keys = share().start({
+      rateLimits: [
+        { name: 'key', limit: 50, windowMs: HOUR },
+        { ...owners(100), only: 'named' },
+      ],
+    })
+    const [one, two] = [
+      await keys.issue({ owner: ALICE, name: 'a' }),
+      await keys.issue({ owner: ALICE, name: 'b' }),
+    ]
+    const result = await keys.verify(one.key, { cost: { plan: 40 } })
+    if (!result.ok) throw new Error(result.code)
+    expect(await keys.settle(result, { plan: 130 })).toMatchObject([{ remaining: 49 }, { remaining: 0 }])
+    expect(await keys.verify(two.key, { cost: { plan: 0 } })).toMatchObject({ code: 'rate_limited' })
+    await keys.settle(result, { plan: 90 })
+    expect(await keys.verify(two.key, { cost: { plan: 10 } })).toMatchObject({
+      limits: [{ remaining: 49 }, { remaining: 0 }],
+    })
+    expect(await keys.refund(result)).toBe(true)
+    expect(await keys.verify(two.key, { cost: 0 })).toMatchObject({
+      limits: [{ remaining: 49 }, { remaining: 90 }],
+    })
+  })
+
+  it('lives as long as its longest window, and the hash of each key as long as its own', async () => {
+    const { start, keyPrefix } = share()
+    const keys = start({
+      cache: { maxAgeMs: 1_000 },
+      rateLimits: [owners(10), { name: 'key', limit: 9, windowMs: 1_000 }],
+    })
+    const { key, apiKey } = await keys.issue({ owner: ALICE, name: 'a' })
+    await keys.verify(key)
+    const tag = `${keyPrefix}:{o:4:user:${ALICE.id}}`
+    const redis = client as unknown as Redis
+    expect(await redis.pttl(`${tag}:o`)).toBeGreaterThan(HOUR)
+    const ttl = await redis.pttl(`${tag}:k:${apiKey.lineageId}`)
+    expect(ttl).toBeGreaterThan(1_000)
+    expect(ttl).toBeLessThan(HOUR)
+    expect(await redis.hkeys(`${tag}:o`)).toEqual(expect.arrayContaining(['x', `xwplan window ${HOUR}`]))
+  })
+})
