@@ -3,6 +3,7 @@ import {
   type CompiledLimit,
   chargeMeter,
   limitState,
+  MAX_METERS,
   type Meter,
   type MeterReading,
   readMeter,
@@ -124,7 +125,7 @@ function haveRoom(books: Books, request: LimitRequest, readings: MeterReading[],
   const { limits } = request
   let have = true
   for (const ledger of [books.own, books.owners]) {
-    if (!ledger) continue
+    if (!ledger || ledger.meters.size + limits.length <= MAX_METERS) continue
     const opened = limits.filter((limit, i) => bookOf(books, limit) === ledger && costAt(request, i) > 0)
     if (hasRoom(ledger, opened, now)) continue
     have = false
