@@ -1,4 +1,5 @@
 import { type ApiKey, checkOwner, type Owner } from '../core/keys/record.ts'
+import type { LimitState } from '../core/limits/rate-limit.ts'
 import type {
   ApiKeyPage,
   ErasedOwner,
@@ -24,6 +25,7 @@ import {
   readDocument,
   readErased,
   readIssued,
+  readLimits,
   readPage,
   readRevoked,
   readRotated,
@@ -61,6 +63,11 @@ export interface ApiKeysClient {
   issue(request: IssueKeyRequest, options?: MakeCallOptions): Promise<IssuedKey>
   /** Returns a key; null if it does not exist or belongs to an owner that the caller does not act for. */
   get(id: string, options?: CallOptions): Promise<ApiKey | null>
+  /**
+   * Says how the rate limits of a key and of its owner stand, and its quota; null if the key does not exist or belongs to an owner that
+   * the caller does not act for.
+   */
+  limits(id: string, options?: CallOptions): Promise<readonly LimitState[] | null>
   /** Changes settings of a key. */
   update(id: string, change: UpdateKeyRequest, options?: ChangeCallOptions): Promise<ApiKey>
   /** Enables a disabled key. */
@@ -125,18 +132,24 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
   } satisfies ApiKeysClient)
 }
 
-function readingCalls(send: Send): Pick<ApiKeysClient, 'list' | 'get' | 'self' | 'verify' | 'openApi'> {
+async function nullIfMissing<T>(get: () => Promise<T>): Promise<T | null> {
+  try {
+    return await get()
+  } catch (error) {
+    if (isApiKeysClientError(error) && error.code === 'not_found') return null
+    throw error
+  }
+}
+
+function readingCalls(
+  send: Send,
+): Pick<ApiKeysClient, 'list' | 'get' | 'limits' | 'self' | 'verify' | 'openApi'> {
   return {
     list: async (request = {}, given = {}) =>
       read(send, '', { query: queryOf(request), read: readPage }, given),
-    async get(id, given = {}) {
-      try {
-        return await read(send, pathOf(id), { read: readApiKey }, given)
-      } catch (error) {
-        if (isApiKeysClientError(error) && error.code === 'not_found') return null
-        throw error
-      }
-    },
+    get: async (id, given = {}) => nullIfMissing(() => read(send, pathOf(id), { read: readApiKey }, given)),
+    limits: async (id, given = {}) =>
+      nullIfMissing(() => read(send, `${pathOf(id)}/limits`, { read: readLimits }, given)),
     self: async (given = {}) => read(send, '/self', { read: readApiKey }, given),
     async verify(request, given = {}) {
       const { signal } = checkCall(given)

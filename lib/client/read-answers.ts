@@ -76,11 +76,19 @@ export function readVerification(value: unknown): Verification {
     return { active, refused: { code, retryAfterMs: duration('refused.retryAfterMs', retryAfterMs) } }
   }
   if (active !== true) throw malformed('active')
-  if (!Array.isArray(limits)) throw malformed('limits')
-  const states = limits.map(readLimit)
+  const states = readStates(limits)
   if (refused === undefined) return { active, apiKey: readVerified(apiKey), limits: states }
   const shown = apiKey === undefined ? {} : { apiKey: readVerified(apiKey) }
   return { active, ...shown, limits: states, refused: readRefusal(refused) }
+}
+
+export function readLimits(value: unknown): readonly LimitState[] {
+  return readStates(members(value).limits)
+}
+
+function readStates(limits: unknown): readonly LimitState[] {
+  if (!Array.isArray(limits)) throw malformed('limits')
+  return limits.map(readLimit)
 }
 
 /** A valid key is active. Services with an earlier release do not say so. */

@@ -13,11 +13,13 @@ import {
 } from './compose-parts.ts'
 import type { Invalidation } from './invalidation.ts'
 import { type Cost, checkCost } from './limits/cost.ts'
+import type { LimitState } from './limits/rate-limit.ts'
 import type { LimiterEvent } from './limits/rate-limiter.ts'
 import type { ServiceRateLimit } from './limits/service-limits.ts'
 import { createAcceptConfiguration } from './manage/accept-configuration.ts'
 import type { KeyManagement } from './manage/key-management.ts'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from './verify/key-verifier.ts'
+import { lookAtLimits } from './verify/look-at-limits.ts'
 import { createReporter } from './verify/report-event.ts'
 import { Settler } from './verify/settle.ts'
 import { closedError, type Verifier } from './verify/verify-key.ts'
@@ -34,6 +36,14 @@ export interface ApiKeys
   readonly rateLimitsVary: boolean
   /** The option `clock`. The routes that manage keys go by it too. */
   readonly clock: Clock
+  /**
+   * Says how every limit of a key and of its owner stands, and its quota, for a dashboard. It spends nothing, and works for
+   * keys that are disabled, expired or revoked too. Null if there is no such key. Other processes may hold units of the
+   * quota that it does not show.
+   *
+   * @throws LatchkeyError `unavailable` when the store or the limiter cannot answer.
+   */
+  limits(id: string): Promise<readonly LimitState[] | null>
   /**
    * Finishes the work that earlier requests left behind: writes uses and unspent leased units, counts failed attempts,
    * and upgrades digests. Call it where a process may be frozen or killed after it has answered, as in serverless
@@ -97,6 +107,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     settle: async (result: VerifiedKey, cost: Cost) =>
       settleWhileOpen(parts, () => settler.settle(result, checkCost('cost', cost))),
     refund: async (result: VerifiedKey) => settleWhileOpen(parts, () => settler.refund(result)),
+    limits: async (id: string) => lookAtLimits(parts, id),
     flush: () => flush(parts),
     close: () => work.close(() => end(parts, stopListening)),
   })

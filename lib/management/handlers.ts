@@ -29,6 +29,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     list: (asked) => list(parts, asked),
     issue: (asked) => issue(parts, room, asked),
     read: (asked) => read(parts, asked),
+    limits: (asked) => limits(parts, asked),
     revoke_all: (asked) => revokeAll(parts, asked),
     erase: (asked) => erase(parts, asked),
     self: async (asked) => ({ body: keyOf(asked) }),
@@ -89,6 +90,17 @@ async function read(parts: HandlerParts, asked: OperationRequest): Promise<Answe
   const apiKey = found as ApiKey
   tellOfReading(parts, actor, apiKey)
   return { body: apiKey, headers: { ETag: writeETag(apiKey) } }
+}
+
+async function limits(parts: HandlerParts, asked: OperationRequest): Promise<Answered> {
+  const { keys } = parts
+  const actor = actorOf(asked)
+  const found = await keys.get(asked.params.id)
+  permit(parts, actor, 'read', found, null)
+  const states = await keys.limits(asked.params.id)
+  if (!states) throw refusal('not_found')
+  tellOfReading(parts, actor, found as ApiKey)
+  return { body: { limits: states } }
 }
 
 async function revokeAll(parts: HandlerParts, asked: OperationRequest): Promise<Answered> {

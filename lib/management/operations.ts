@@ -16,7 +16,7 @@ import {
   verifyBody,
 } from './schemas.ts'
 
-export type OperationId = Action | 'delete' | 'self' | 'self_revoke' | 'verify' | 'openapi'
+export type OperationId = Action | 'delete' | 'limits' | 'self' | 'self_revoke' | 'verify' | 'openapi'
 
 /** One operation of the interface. Its `id` is the `operationId` in the document. */
 export interface Operation {
@@ -97,6 +97,17 @@ export const OPERATIONS: readonly Operation[] = [
     success: { status: 200, schema: null },
   }),
   operation('read', 'GET', '/{id}', 'Returns a key', { codes: ['not_permitted'] }),
+  operation(
+    'limits',
+    'GET',
+    '/{id}/limits',
+    'Says how the limits of a key and of its owner stand, and its quota',
+    {
+      action: 'read',
+      success: { status: 200, schema: 'Limits' },
+      codes: ['not_permitted'],
+    },
+  ),
   operation('update', 'PATCH', '/{id}', 'Changes settings of a key; omitted settings stay as they are', {
     body: updateBody,
     fixed: FIXED_FIELDS.update,

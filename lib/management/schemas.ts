@@ -271,6 +271,12 @@ const limitState = z.strictObject({
   exceeded: z.boolean(),
 })
 
+export const limits = z.strictObject({
+  limits: z
+    .array(limitState)
+    .describe('The rate limits of the key, those of its owner, and the quota, which is last.'),
+})
+
 const refused = z.strictObject({
   code: z.enum(['address_not_allowed', 'insufficient_permissions', 'rate_limited', 'quota_exceeded']),
   missing: permissions.optional(),
@@ -320,6 +326,7 @@ export const NAMED = {
   RotatedKey: rotated,
   RevokedCount: revokedCount,
   ErasedOwner: erasedOwner,
+  Limits: limits,
   Verification: verification,
   Problem: problem,
   Owner: owner,

@@ -374,6 +374,7 @@ describe.each(ROUTERS)('%s', (_name, build) => {
       },
     })
     expect(await client.get(id)).toBe(null)
+    expect(await client.limits(id)).toBe(null)
     for (const call of [
       client.update(id, { name: 'other' }),
       client.enable(id),
@@ -499,6 +500,15 @@ describe.each(ROUTERS)('%s', (_name, build) => {
       expect(revoked).toEqual(await keys.get(apiKey.id))
       expect(revoked).toMatchObject({ revokedBy: `key:${apiKey.id}`, revokedReason: 'leaked' })
       expect(await refusalOf(client.self())).toMatchObject({ code: 'invalid_key' })
+    })
+
+    it('is how the limits of a key stand, as the service says it', async () => {
+      const { as, keys } = await place()
+      const { apiKey } = await keys.issue({ ...VERIFIER, owner: ALICE, quota: { remaining: 5 } })
+      const limits = await as('alice').limits(apiKey.id)
+      expect(limits).toEqual(await keys.limits(apiKey.id))
+      expect(limits).toMatchObject([{ type: 'quota', remaining: 5 }])
+      expect(await as('bob').limits(apiKey.id)).toBe(null)
     })
 
     it('is the document', async () => {

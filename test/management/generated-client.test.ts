@@ -57,6 +57,7 @@ export async function useEverything(baseUrl: string, login: string, key: string)
 
   const list = await people.GET('/', { params: { query: { limit: 1, ownerType: 'user', ownerId: 'u_alice' } } })
   const read = await people.GET('/{id}', { params: { path } })
+  const limits = await people.GET('/{id}/limits', { params: { path } })
   const header = { 'If-Match': \`"\${version}"\` }
   const update = await people.PATCH('/{id}', { params: { path, header }, body: { name: 'renamed' } })
   const disable = await people.POST('/{id}/disable', { params: { path }, body: {} })
@@ -77,6 +78,7 @@ export async function useEverything(baseUrl: string, login: string, key: string)
       issue: issued.data.apiKey.name,
       list: list.data?.apiKeys.length,
       read: read.data?.name,
+      limits: limits.data?.limits.map(({ name }) => name),
       update: update.data?.name,
       disable: disable.data?.enabled,
       enable: enable.data?.enabled,
@@ -132,6 +134,7 @@ describe('a client that is generated from the document', () => {
       issue: 'generated',
       list: 1,
       read: 'generated',
+      limits: ['minute', 'day', 'quota'],
       update: 'renamed',
       disable: false,
       enable: true,

@@ -775,7 +775,12 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
         refused: { code: 'address_not_allowed' },
       })
       expect(await verify({ prefix: 'other' })).toEqual({ active: false })
-      expect(await verify({ charge: true, cost: 2 })).toMatchObject({ limits: [{ remaining: 0 }] })
+      const unknown = { code: 'invalid_request', field: 'cost' }
+      expect(await verify({ charge: true, cost: { minutes: 2 } })).toMatchObject(unknown)
+      expect(await verify({ charge: true, cost: { minute: -1 } })).toMatchObject({ code: 'invalid_request' })
+      expect(await verify({ charge: true, cost: { minute: 2 } })).toMatchObject({
+        limits: [{ remaining: 0 }],
+      })
       expect(await verify({ charge: true })).toMatchObject({
         active: true,
         refused: { code: 'rate_limited', retryAfterMs: 60_000, exceeded: ['minute'] },

@@ -39,6 +39,8 @@ function requestFor(id: OperationId, apiKey: ApiKey, key: string): Request {
       return { ...own, method: 'POST', path: '/', json: { name: 'new' } }
     case 'read':
       return { ...own, method: 'GET', path }
+    case 'limits':
+      return { ...own, method: 'GET', path: `${path}/limits` }
     case 'update':
       return { ...own, method: 'PATCH', path, json: { name: 'renamed' } }
     case 'delete':

@@ -146,6 +146,21 @@ describe.each(SERVERS)('a limit of an owner, with %s', (_server, { clusterNodes 
     })
   })
 
+  it('admits siblings at once that were refused before units came back', async () => {
+    const { start, keyPrefix } = share()
+    const rateLimiter = redisRateLimiter(client, { keyPrefix, timeoutMs: 5_000, onUnavailable: 'closed' })
+    const keys = start({ rateLimiter, rateLimits: [owners(5)] })
+    const [one, two] = [
+      await keys.issue({ owner: ALICE, name: 'a' }),
+      await keys.issue({ owner: ALICE, name: 'b' }),
+    ]
+    const result = await keys.verify(one.key, { cost: 5 })
+    if (!result.ok) throw new Error(result.code)
+    for (let i = 0; i < 3; i++) expect(await keys.verify(two.key)).toMatchObject({ code: 'rate_limited' })
+    await keys.settle(result, 2)
+    expect(await keys.verify(two.key)).toMatchObject({ ok: true, limits: [{ remaining: 2 }] })
+  })
+
   it('lives as long as its longest window, and the hash of each key as long as its own', async () => {
     const { start, keyPrefix } = share()
     const keys = start({

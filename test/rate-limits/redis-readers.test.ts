@@ -57,6 +57,23 @@ const worlds: [string, () => Promise<World>][] = [
   ],
 ]
 
+/** The same limits, as those of an owner. */
+for (const [name, setUp] of [...worlds]) {
+  worlds.push([
+    `${name}, of an owner`,
+    async () => {
+      const { limiter, pass } = await setUp()
+      const check: RateLimiter['check'] = ({ limits, ...request }) =>
+        limiter.check({
+          ...request,
+          owner: '4:user:u_1',
+          limits: limits.map((limit) => ({ ...limit, isOwners: true })),
+        })
+      return { limiter: { ...limiter, check }, pass }
+    },
+  ])
+}
+
 function limiterOn(client: Parameters<typeof redisRateLimiter>[0], keyPrefix: string = randomUUID()) {
   return redisRateLimiter(client, {
     keyPrefix,

@@ -11,8 +11,8 @@ export interface Denials {
   peekStale(request: LimitRequest): LimitAnswer | null
   /** Keeps the meters that refused a call at `serverTime`. */
   remember(request: LimitRequest, meters: readonly Meter[], serverTime: number): void
-  /** Forgets the refusal of a lineage after a change or a refund. */
-  forget(lineageId: string): void
+  /** Forgets the refusal of a lineage after a change or a settlement; if that was also the owner's, those of all its keys. */
+  forget(lineageId: string, owner?: string): void
 }
 
 interface Denial {
@@ -22,6 +22,8 @@ interface Denial {
   readonly meters: readonly Meter[]
   readonly at: number
   readonly serverTime: number
+  /** How often the refusals of the owner had been forgotten. */
+  readonly round: number
 }
 
 const NO_DENIALS: Denials = Object.freeze({ peekStale: () => null, remember: () => {}, forget: () => {} })
@@ -33,6 +35,8 @@ export function createDenials(
 ): Denials {
   if (options === false) return NO_DENIALS
   const held = new LRUCache<string, Denial>({ max: options.maxEntries })
+  const rounds = new LRUCache<string, number>({ max: options.maxEntries })
+  const roundOf = (owner: string | undefined) => (owner === undefined ? 0 : (rounds.get(owner) ?? 0))
 
   return {
     peekStale(request) {
@@ -44,7 +48,7 @@ export function createDenials(
         held.delete(request.lineageId)
         return null
       }
-      if (!isSameQuestion(denial, request)) return null
+      if (!isSameQuestion(denial, request) || denial.round !== roundOf(request.owner)) return null
       const { limits } = request
       const now = denial.serverTime + Math.ceil(age)
       const readings = limits.map((limit, i) => readMeter(limit, denial.meters[i], neededAt(request, i), now))
@@ -55,10 +59,14 @@ export function createDenials(
     remember(request, meters, serverTime) {
       if (isLook(request)) return
       const { lineageId, keyId, version, limits } = request
-      held.set(lineageId, { keyId, version, limits, meters, at: clock.now(), serverTime })
+      const round = roundOf(request.owner)
+      held.set(lineageId, { keyId, version, limits, meters, at: clock.now(), serverTime, round })
     },
 
-    forget: (lineageId) => void held.delete(lineageId),
+    forget(lineageId, owner) {
+      held.delete(lineageId)
+      if (owner !== undefined) rounds.set(owner, roundOf(owner) + 1)
+    },
   }
 }
 

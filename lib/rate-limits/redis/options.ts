@@ -22,7 +22,7 @@ export type UnavailablePolicy = 'local' | 'open' | 'closed'
 export interface RedisRateLimiterOptions {
   /**
    * The prefix of all key names in Redis: 1 to 100 characters, no braces. One hash, `<keyPrefix>:{<lineageId>}`, holds everything
-   * about a key and its successors.
+   * about a key and its successors. With limits of the owner, there is one more for each owner.
    *
    * @default 'latchkey'
    */

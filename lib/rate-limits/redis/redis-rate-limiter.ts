@@ -182,7 +182,7 @@ async function settle(limiter: Limiter, request: SettleRequest): Promise<SettleA
     return await changes.ask(question, request, nodeOf(keys[0]), keys)
   } finally {
     // Redis decided any refusal from the meantime before it gave units back.
-    denials.forget(request.lineageId)
+    denials.forget(request.lineageId, request.owner)
   }
 }
 

@@ -1,0 +1,39 @@
+import type { DependencyRunner } from '../faults.ts'
+import type { KeyStore } from '../keys/key-store.ts'
+import type { QuotaLeases } from '../limits/quota-leases.ts'
+import type { LimitState } from '../limits/rate-limit.ts'
+import { checkLimitAnswer, type RateLimiter } from '../limits/rate-limiter.ts'
+import type { RecordCache } from './record-cache.ts'
+
+export interface LookParts {
+  readonly store: KeyStore
+  readonly cache: RecordCache
+  readonly limiter: RateLimiter
+  readonly quotaLeases: QuotaLeases
+  readonly guard: DependencyRunner
+  readonly retainMs: number
+}
+
+/** How often the record is read because the limiter knows a later version. */
+const MAX_READS = 3
+
+/** How the limits of a key and of its owner stand, and its quota; null if there is no such key. It spends nothing. */
+export async function lookAtLimits(
+  { store, cache, limiter, quotaLeases, guard, retainMs }: LookParts,
+  id: string,
+): Promise<readonly LimitState[] | null> {
+  const record = await store.find({ id })
+  if (!record) return null
+  for (let reads = 0; reads < MAX_READS; reads += 1) {
+    const { cached } = await cache.loadFresh(record.lookup)
+    // It was purged meanwhile, and another key may have its lookup.
+    if (cached?.apiKey.id !== id) return null
+    const { apiKey, limits, owner, quota } = cached
+    const { lineageId, version } = apiKey
+    const request = { lineageId, owner, keyId: id, version, fresh: true, cost: 0, limits, retainMs }
+    const answer = await guard.run('rate_limiter', async () => checkLimitAnswer(await limiter.check(request)))
+    if (answer.outcome === 'stale') continue
+    return quota ? [...answer.limits, quotaLeases.stateOf(cached, false)] : answer.limits
+  }
+  throw guard.toError('store', new Error('the store keeps returning a record older than its latest change'))
+}
