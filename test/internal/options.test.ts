@@ -45,7 +45,11 @@ describe('createApiKeys', () => {
     ['upgradeDigests', 'yes', `"upgradeDigests" must be true or false, received the string 'yes'`],
     ['upgradeDigests', SECRET, '"upgradeDigests" must be true or false, received a string'],
     ['upgradeDigests', 1, '"upgradeDigests" must be true or false, received 1'],
-    ['rateLimits', {}, '"rateLimits" must be an array, received an object'],
+    [
+      'rateLimits',
+      {},
+      '"rateLimits" must be an array, plans, or a function of the owner, received an object',
+    ],
     [
       'rateLimits',
       [{ name: 'm', limit: 0, windowMs: 1 }],
@@ -339,7 +343,7 @@ describe('what a programmer asks of keys', () => {
     ['"options" has no option "scopes"', { scopes: [] }],
     ['"cost" must be an integer from 0', { cost: -1 }],
     ['"cost" must be an integer from 0', { cost: 0.5 }],
-    ['"cost" must be an integer from 0', { cost: '1' }],
+    ['"cost" must be an integer, or integers by the name of a limit, received a string', { cost: '1' }],
     ['"ip" must be a non-empty string, received an array', { ip: ['192.0.2.1'] }],
     ['"ip" must be at most 255 characters', { ip: SECRET.repeat(4) }],
     ['"prefix" must be a prefix or a non-empty array of prefixes, received an array', { prefix: [] }],

@@ -54,6 +54,7 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
     (failedAttempts) => create({ failedAttempts }),
     (failedAttempts) => remoteApiKeys(client, { failedAttempts }),
   ],
+  'latchkey ServiceRateLimit': [(limit) => create({ rateLimits: [limit] })],
   'latchkey RateLimit': [
     (limit) => create({ rateLimits: [limit] }),
     (limit) => issue({ rateLimits: [limit] }),
