@@ -175,8 +175,10 @@ export class QuotaAccount {
 
   /** Answers all calls that wait: there are too few units for them. */
   refuseWaiting(now: number): void {
+    // An exchange since the call came may have brought news: what was known before does not count.
+    const isIdle = this.isIdle(now)
     for (const { cost, hasLooked, answer } of this.waiting.splice(0)) {
-      if (hasLooked) answer({ outcome: 'short', retryAfterMs: this.#retryAfterMs(cost, now) })
+      if (hasLooked || isIdle) answer({ outcome: 'short', retryAfterMs: this.#retryAfterMs(cost, now) })
       else answer({ outcome: 'unknown' })
     }
   }

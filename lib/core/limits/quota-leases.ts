@@ -82,8 +82,7 @@ export class QuotaLeases {
     const account = this.accountOf(cached.apiKey.lineageId, cached.quota as QuotaRecord, cached.readAt)
     observe(account, cached)
     return new Promise((answer, fail) => {
-      const hasLooked = isFresh || account.isIdle(this.clock.now())
-      account.waiting.push({ cost, hasLooked, answer, fail })
+      account.waiting.push({ cost, hasLooked: isFresh, answer, fail })
       if (!account.running) void this.exchanges.exchange(account)
     })
   }
