@@ -38,6 +38,7 @@ declare global {
   const pepper: string
   function planOf(ownerId: string): Promise<string>
   const exportAll: () => Promise<boolean>
+  function stream(req: Request): AsyncIterable<{ text: string; tokens: number }>
   function complete(req: Request): Promise<{ text: string; tokens: number }>
   const yourStore: () => KeyStore
   const rows: AsyncIterable<BetterAuthRow>

@@ -344,6 +344,25 @@ function namesOf({ lineage, key }: { lineage: number; key: number }) {
 }
 
 describe('a settlement', () => {
+  it.each([1, 4, 6])(
+    'of as much as there are numbers leaves a debt that can still be read: limit %i',
+    async (limits) => {
+      const most = Number.MAX_SAFE_INTEGER
+      const steps: Step[] = [
+        use(limits, 2),
+        { type: 'settle', which: 0, units: [most, most] },
+        look(limits),
+        use(limits, 1),
+        pass(1_000),
+        { type: 'settle', which: 0, units: [most, -most] },
+        look(limits),
+      ]
+      const answers = await runOnRedis(steps)
+      expect(answers).toEqual(await runOnMemory(steps))
+      expect(answers[3]).toMatchObject({ outcome: 'limited', limits: [{ remaining: 0 }] })
+    },
+  )
+
   it('is made once, however often it is sent', async () => {
     const once: Step[] = [use(7, 2), { type: 'settle', which: 0, units: [3] }, look(7)]
     const twice: Step[] = [use(7, 2), { type: 'settle', which: 0, units: [3] }, { type: 'resend' }, look(7)]

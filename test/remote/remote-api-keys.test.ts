@@ -580,6 +580,18 @@ describe('with charge', () => {
     expect(asked).toHaveLength(3)
   })
 
+  it('passes a cost by the names of limits on', async () => {
+    const { keys, remote, asked } = createService({ charge: true })
+    const tokens = { name: 'tokens', limit: 10, windowMs: 60_000, only: 'named' } as const
+    const { key } = await keys.issue({ ...NAME, rateLimits: [MINUTE, tokens] })
+    expect(await remote.verify(key, { cost: { tokens: 6 } })).toMatchObject({
+      limits: [{ remaining: 2 }, { name: 'tokens', remaining: 4 }],
+    })
+    expect(await remote.verify(key, { cost: { tokens: 5 } })).toMatchObject({ code: 'rate_limited' })
+    expect(asked).toMatchObject([{ charge: true, cost: { tokens: 6 } }, {}])
+    await expect(remote.verify(key, { cost: { tokens: -1 } })).rejects.toThrow('"cost.tokens" must be')
+  })
+
   it('passes every refusal on as local keys would', async () => {
     const { keys, remote } = createService({ charge: true })
     const { key } = await keys.issue({
@@ -618,7 +630,9 @@ describe('with charge', () => {
     const { key } = await keys.issue(NAME)
     const result = await remote.verify(key)
     await expect(remote.refund?.(result as never)).rejects.toMatchObject({ code: 'unsupported' })
+    await expect(remote.settle?.(result as never, 5)).rejects.toMatchObject({ code: 'unsupported' })
     expect(createService().remote).not.toHaveProperty('refund')
+    expect(createService().remote).not.toHaveProperty('settle')
   })
 
   it('spends nothing without it', async () => {

@@ -169,10 +169,15 @@ export function settleMeter(
   let changed: Meter | null = null
   for (const { units, chargedAt } of changes) {
     const before: Meter | undefined = changed ?? kept
-    if (units > 0) changed = chargeMeter(limit, currentMeter(limit, before, now), units)
+    if (units > 0) changed = overcharge(limit, currentMeter(limit, before, now), units)
     else changed = giveBack(limit, before, -units, chargedAt, now) ?? changed
   }
   return changed
+}
+
+/** A debt has no limit, but a meter does: beyond it, numbers are not exact, and no limiter would read them. */
+function overcharge(limit: CompiledLimit, meter: Meter, units: number): Meter {
+  return withUsed(limit, meter, Math.min(meter.used + units, Number.MAX_SAFE_INTEGER))
 }
 
 /**

@@ -416,7 +416,7 @@ for i = 2, #args, 2 do
     for at, units in string.gmatch(changes, ' (%d+) (-?%d+)') do
       at, units = tonumber(at), tonumber(units)
       if units > 0 then
-        used, runs, isWritten = used + units, true, true
+        used, runs, isWritten = min(used + units, most), true, true
       elseif runs and (kind == ${byte('b')} or at >= since and (isWritten or from <= begins)) then
         local back = -units
         if kind == ${byte('b')} then back = max(0, back - (max(0, now - at) * a) / b) end
