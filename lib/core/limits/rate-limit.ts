@@ -109,6 +109,7 @@ export interface MeterReading {
   readonly retryAfterMs: number | null
 }
 
+const MEMBERS = ['name', 'limit', 'only', 'windowMs', 'burst', 'per', 'timeZone']
 const MAX_WINDOW_MS = BOUNDS.windowMs.max
 /** Longer than anything runs; a bucket may be so wide that it never empties. */
 export const MAX_LIFETIME_MS = 10 * MAX_WINDOW_MS
@@ -220,8 +221,7 @@ export function compileRateLimits(name: string, value: unknown): readonly Compil
 /** The same for limits of the service, some of which may be the owner's: those come last. */
 export function compileServiceLimits(name: string, value: unknown): readonly CompiledLimit[] {
   const limits = compileAll(name, value, (path, given) => {
-    if (!isPlainObject(given)) return compileRateLimit(path, given)
-    const { scope = 'key', ...limit } = given
+    const { scope = 'key', ...limit } = checkObject(path, given, [...MEMBERS, 'scope'])
     const isOwners = checkOneOf(`${path}.scope`, scope, ['key', 'owner']) === 'owner'
     return Object.freeze({ ...compileRateLimit(path, limit), isOwners })
   })
@@ -251,7 +251,7 @@ function compileRateLimit(path: string, value: unknown): CompiledLimit {
   if (isPlainObject(value) && value.scope !== undefined) {
     throw new OptionError(`${path}.scope`, 'be used only in "rateLimits" of createApiKeys')
   }
-  const given = checkObject(path, value, ['name', 'limit', 'only', 'windowMs', 'burst', 'per', 'timeZone'])
+  const given = checkObject(path, value, MEMBERS)
   const { name } = given
   if (typeof name !== 'string' || !LIMIT_NAME.test(name)) {
     fail(`${path}.name`, '1 to 32 letters, digits, "_" and "-"', name)
