@@ -8,6 +8,7 @@ export type {
 } from '../http/guards.ts'
 export type { RateLimitSyntax } from '../http/header-fields.ts'
 export type { MarkSessionOptions } from '../http/mark-session.ts'
+export type { RequestCost } from '../http/middleware.ts'
 export type { Problem } from '../http/problem.ts'
 export { refund, settle } from '../http/settle-request.ts'
 export { type ApiKeyAuthOptions, apiKeyAuth } from './api-key-auth.ts'

@@ -12,6 +12,7 @@ import {
   type VerifiedKey,
 } from 'latchkey'
 import type { LimitRequest } from '../../lib/core/limits/rate-limiter.ts'
+import type { RefusedKey } from '../../lib/core/verify/verify-result.ts'
 import { type FakeClock, fakeClock, settle } from './fake-clock.ts'
 import { createRandom, type Random } from './random.ts'
 
@@ -210,7 +211,7 @@ function verify(world: World, host: Host): void {
         if (!quota || cost === 0) return
         spend(world, host, cost, epoch)
         host.admitted.push({ result, cost, epoch })
-      } else if (result.code === 'quota_exceeded') judgeRefusal(world, host, call, result.retryAfterMs)
+      } else if (result.code === 'quota_exceeded') judgeRefusal(world, host, call, result)
       else if (result.code !== 'rate_limited') world.breach(`${host.name} was refused as ${result.code}`)
     },
     (error) => {
@@ -246,12 +247,15 @@ function judgeRefusal(
   world: World,
   host: Host,
   { cost, fewest, startedAt }: Call,
-  retryAfterMs: number | null,
+  { retryAfterMs, limits }: Extract<RefusedKey, { limits: unknown }>,
 ): void {
   const now = world.clock.now()
   if (now - startedAt > CALL_MS) world.breach(`a call of ${host.name} lasted too long`)
   world.count(retryAfterMs === null ? 'told that it is over' : 'told to try again')
-  if (retryAfterMs === LEASE_MS && fewest >= cost) {
+  // A refill may be due after just as long, and came nearer while the limiter was asked.
+  const sinceRefusal = limits.map(({ resetMs }) => LEASE_MS - (resetMs ?? Infinity))
+  const isToRefill = sinceRefusal.some((ms) => ms >= 0 && ms <= now - startedAt)
+  if (retryAfterMs === LEASE_MS && !isToRefill && fewest >= cost) {
     world.breach(`${host.name} was refused ${cost} though the store had ${fewest}`)
   }
   const states = world.past.filter((_state, i) => (world.past[i + 1]?.at ?? now) >= startedAt - LEASE_MS)
