@@ -1,11 +1,11 @@
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import { type Authentication, applyOutcome } from '../http/authentication.ts'
+import { expressAddressOf } from '../http/express-address.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { createMiddlewareParts, type MiddlewareOptions, type RequestCost } from '../http/middleware.ts'
 import { ownParts, type RequestParts } from '../http/raw-request.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
-import { addressOf } from './address.ts'
 import { refuse } from './refuse.ts'
 
 /** What `apiKeyAuth` requires of requests, and how it refuses them. */
@@ -42,7 +42,7 @@ export function apiKeyAuth<User = unknown>(
   const { authenticate, rateLimitHeaders, required, refuseWith } = createMiddlewareParts<Request>(
     keys,
     options,
-    addressOf,
+    expressAddressOf,
   )
 
   function respond(outcome: Authentication, parts: RequestParts, res: Response, next: NextFunction): void {

@@ -9,6 +9,7 @@ import {
   createAuthenticator,
 } from '../http/authenticate-request.ts'
 import { type Authentication, applyOutcome } from '../http/authentication.ts'
+import { expressAddressOf } from '../http/express-address.ts'
 import { keepFailureFields, keepFailureUncached } from '../http/failed-response.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { partsOf, type RequestParts, responseOf } from '../http/raw-request.ts'
@@ -188,7 +189,7 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     const route = resolveRoute(options)
     const { cost } = route
     const asked = { ...route, cost: typeof cost === 'function' ? () => cost(req) : cost }
-    const ip = req.ip ?? req.socket?.remoteAddress
+    const ip = expressAddressOf(req) ?? req.socket?.remoteAddress
     const outcome = this.authenticator.authenticate(parts, asked, ip)
     if (!isPromiseLike(outcome))
       return outcome.ok && this.verify ? this.askVerify(req, outcome, ip) : { outcome }

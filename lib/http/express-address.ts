@@ -1,20 +1,25 @@
-import type { Request } from 'express'
-
-/**
- * The client's address as `req.ip` tells it. Where no proxy is trusted that is the address of the socket, which is read for
- * a fraction of the cost.
- */
-export function addressOf(req: Request): string | undefined {
-  return trustsNoProxy(req) && hasExpressIp(req) ? req.socket.remoteAddress : req.ip
+/** What is read of a request of Express. */
+interface ExpressRequest {
+  readonly app?: unknown
+  readonly ip?: string | undefined
+  readonly socket?: { readonly remoteAddress?: string | undefined }
 }
 
-function trustsNoProxy({ app }: Request): boolean {
+/**
+ * The client's address as `req.ip` of Express tells it. Where no proxy is trusted that is the address of the socket, which is
+ * read for a fraction of the cost.
+ */
+export function expressAddressOf(req: ExpressRequest): string | undefined {
+  return trustsNoProxy(req) && hasExpressIp(req) ? req.socket?.remoteAddress : req.ip
+}
+
+function trustsNoProxy({ app }: ExpressRequest): boolean {
   const { settings } = (app ?? {}) as { settings?: Record<string, unknown> }
   return settings?.['trust proxy'] === false
 }
 
 /** Whether `req.ip` is what Express makes of it; an application may have put its own in its place. */
-function hasExpressIp(req: Request): boolean {
+function hasExpressIp(req: object): boolean {
   return !Object.hasOwn(req, 'ip') && readsSocket(Object.getPrototypeOf(req))
 }
 
