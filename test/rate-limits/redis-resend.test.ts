@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { promisify } from 'node:util'
 import { Cluster, Redis } from 'ioredis'
 import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
-import type { RateLimiter } from 'latchkey'
+import { createApiKeys, memoryStore, type RateLimiter } from 'latchkey'
 import { type RedisClient, redisRateLimiter } from 'latchkey/redis'
 import { describe, expect, inject, it, onTestFinished } from 'vitest'
 import { compileRateLimits } from '../../lib/core/limits/rate-limit.ts'
@@ -11,6 +11,7 @@ import type { LimitAnswer, LimitRequest } from '../../lib/core/limits/rate-limit
 import { giveBack } from '../support/give-back.ts'
 import { type HeldProxy, startHeldProxy } from '../support/held-proxy.ts'
 import { times } from '../support/long-run.ts'
+import { NAME } from '../support/test-keys.ts'
 
 const limits = compileRateLimits('rateLimits', [{ name: 'hour', limit: 100, windowMs: 3_600_000 }])
 
@@ -114,6 +115,38 @@ describe.each(Object.entries(CLIENTS))(
         expect(await lose(() => ask(limiter, { cost: 10 }))).toMatchObject({ status: 'rejected' })
         expect(await remaining()).toBe(before - 10 * i)
       }
+    })
+
+    it('is settled once, by the service itself, once the connection is there again', async () => {
+      const { limiter, lose } = await setUp()
+      const keys = createApiKeys({
+        store: memoryStore(),
+        rateLimiter: limiter,
+        prefix: 'acme',
+        rateLimits: [{ name: 'tokens', limit: 1_000, windowMs: 3_600_000, scope: 'owner', only: 'named' }],
+        onEvent: () => {},
+      })
+      const { key, apiKey } = await keys.issue(NAME)
+      const result = await keys.verify(key, { cost: { tokens: 10 } })
+      if (!result.ok) throw new Error(result.code)
+      // The server knows the script from then on: otherwise it would say no more than that it does not.
+      await keys.settle(result, { tokens: 10 })
+      const lost = await lose(() => keys.settle(result, { tokens: 40 }))
+      expect(lost).toMatchObject({ status: 'rejected', reason: { code: 'unavailable' } })
+      await expect
+        .poll(
+          () =>
+            keys.flush().then(
+              () => true,
+              () => false,
+            ),
+          { timeout: 8_000 },
+        )
+        .toBe(true)
+      expect(await keys.limits(apiKey.id)).toMatchObject([{ name: 'tokens', remaining: 960 }])
+      await keys.settle(result, { tokens: 15 })
+      expect(await keys.limits(apiKey.id)).toMatchObject([{ remaining: 985 }])
+      await keys.close()
     })
 
     it('gives back once what it gives back', async () => {
