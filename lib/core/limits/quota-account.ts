@@ -242,8 +242,10 @@ export class QuotaAccount {
       this.lease.units = 0
       return 'gone'
     }
-    // What the store answers goes, even where it was set back to an earlier state.
-    this.#adopt(result.current, swap.sentAt)
+    // What the store answers goes, even where it was set back to an earlier state. But its answer may have been under way for long, and
+    // a later read have found a later state: the next swap shows which of them holds.
+    const isOvertaken = this.#knownSince > swap.sentAt && isLaterQuota(this.#known, result.current)
+    if (!isOvertaken) this.#adopt(result.current, swap.sentAt)
     return 'conflict'
   }
 
