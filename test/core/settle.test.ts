@@ -8,7 +8,7 @@ import {
   type VerifiedKey,
 } from 'latchkey'
 import { describe, expect, it, vi } from 'vitest'
-import type { SettleRequest } from '../../lib/core/limits/rate-limiter.ts'
+import type { SettleAnswer, SettleRequest } from '../../lib/core/limits/rate-limiter.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 import { issueKey } from '../support/issue-key.ts'
 import { createTestKeys } from '../support/test-keys.ts'
@@ -18,6 +18,14 @@ const MINUTE: RateLimit = { name: 'minute', limit: 10, windowMs: 60_000 }
 const TOKENS: RateLimit = { name: 'tokens', limit: 1_000, windowMs: 60_000, only: 'named' }
 const EXPORTS: RateLimit = { name: 'exports', limit: 2, per: 'day', only: 'named' }
 const BUCKET: RateLimit = { name: 'bucket', limit: 60, windowMs: 60_000, burst: 60 }
+const TOKENS_BUCKET: RateLimit = {
+  name: 'tokens',
+  limit: 1_000,
+  windowMs: 60_000,
+  burst: 1_000,
+  only: 'named',
+}
+const DAY_MS = 86_400_000
 const ALL = [MINUTE, TOKENS, EXPORTS]
 
 async function admit(keys: ApiKeys, key: string, cost: Cost = 1): Promise<VerifiedKey> {
@@ -156,13 +164,50 @@ describe('a settlement', () => {
     await ask({ tokens: 10 })
     await settle({ tokens: 200 })
     expect(await left()).toMatchObject({ tokens: 990 })
+    // The 500 of the first window stay charged there.
     await settle({ tokens: 700 })
-    expect(await left()).toMatchObject({ tokens: 490 })
+    expect(await left()).toMatchObject({ tokens: 790 })
     // The latest charge goes first, and that is of this window.
     await settle({ tokens: 600 })
-    expect(await left()).toMatchObject({ tokens: 590 })
+    expect(await left()).toMatchObject({ tokens: 890 })
     await settle(0)
     expect(await left()).toMatchObject({ tokens: 990 })
+  })
+
+  it.each<[string, RateLimit, number, number[], number]>([
+    ['a window that has ended', TOKENS, 61_000, [100, 200, 300, 400, 500], 1_000],
+    ['a window that has ended, and more', TOKENS, 61_000, [100, 200, 700, 100, 700], 800],
+    ['a window that runs', TOKENS, 1_000, [100, 200, 300, 400, 500], 500],
+    ['a bucket that has refilled', TOKENS_BUCKET, 24_000, [100, 500], 900],
+    ['a bucket that has refilled in part', TOKENS_BUCKET, 12_000, [0, 100, 300, 500], 700],
+    ['a bucket that has refilled by fractions', TOKENS_BUCKET, 100, [100, 500], 501],
+  ])(
+    'charges nothing twice that could not be given back: %s',
+    async (_what, limit, waitMs, costs, expected) => {
+      const { settle, left, clock } = await call({ tokens: 500 }, { rateLimits: [limit] })
+      await clock.advance(waitMs)
+      for (const tokens of costs) await settle({ tokens })
+      expect(await left()).toEqual({ tokens: expected })
+    },
+  )
+
+  it.each([[[0]], [[400, 250, 100, 0, 0]]])(
+    'gives back of a bucket what has not leaked, in steps or at once: %j',
+    async (costs) => {
+      const { settle, ask, left, clock } = await call({ tokens: 500 }, { rateLimits: [TOKENS_BUCKET] })
+      await clock.advance(12_000)
+      await ask({ tokens: 400 })
+      for (const tokens of costs) await settle({ tokens })
+      // 200 have leaked, so at most 300 of the 500 come back.
+      expect(await left()).toEqual({ tokens: 600 })
+    },
+  )
+
+  it('gives back what one at the same time charges, in whatever window that is', async () => {
+    const { settle, left, clock } = await call({ tokens: 500 })
+    await clock.advance(130_000)
+    await Promise.all([settle({ tokens: 900 }), settle({ tokens: 500 })])
+    expect(await left()).toMatchObject({ tokens: 1_000 })
   })
 
   it('opens no window where it gives back', async () => {
@@ -221,6 +266,19 @@ describe('a settlement of a quota', () => {
     expect(await left()).toEqual({ quota: 40 })
   })
 
+  it('takes nothing twice that it could not give back', async () => {
+    const refill = { amount: 100, per: 'day' } as const
+    const given = { rateLimits: [], quota: { remaining: 100, refill } }
+    const { settle, ask, clock, left } = await call(50, given)
+    await clock.advance(DAY_MS)
+    await ask(1)
+    await settle({ quota: 10 })
+    await settle({ quota: 50 })
+    expect(await left()).toEqual({ quota: 99 })
+    await settle({ quota: 60 })
+    expect(await left()).toEqual({ quota: 89 })
+  })
+
   it('settles what a call named with 0', async () => {
     const { settle, left } = await call({ quota: 0 }, { rateLimits: [], quota: { remaining: 100 } })
     await settle({ quota: 25 })
@@ -233,7 +291,7 @@ describe('a settlement without an answer', () => {
   function lossyLimiter() {
     const clock = fakeClock()
     const inner = memoryRateLimiter({ clock })
-    const made = new Set<string>()
+    const answers = new Map<string, SettleAnswer>()
     const sent: SettleRequest[] = []
     const world = { lose: 'nothing' as 'nothing' | 'calls' | 'answers' }
     const rateLimiter: RateLimiter = {
@@ -241,9 +299,8 @@ describe('a settlement without an answer', () => {
       async settle(request) {
         sent.push(request)
         if (world.lose === 'calls') throw new Error('connection refused')
-        const changes = made.has(request.id) ? request.limits.map(() => []) : request.changes
-        made.add(request.id)
-        const answer = inner.settle({ ...request, changes })
+        const answer = answers.get(request.id) ?? inner.settle(request)
+        answers.set(request.id, answer)
         if (world.lose === 'answers') throw new Error('connection lost')
         return answer
       },
@@ -321,12 +378,11 @@ describe('a settlement without an answer', () => {
   })
 
   it('keeps a bounded number of them', async () => {
-    const { keys, world, result, sent, eventsOf } = await lossy()
+    const { keys, world, sent, eventsOf } = await lossy()
+    const { key } = await issueKey(keys, { rateLimits: [{ name: 'tokens', limit: 2_000, windowMs: 60_000 }] })
+    const results = await Promise.all(Array.from({ length: 1_100 }, () => admit(keys, key)))
     world.lose = 'calls'
-    const settling = Array.from({ length: 1_100 }, (_, i) =>
-      keys.settle(result, { tokens: i }).catch(() => {}),
-    )
-    await Promise.all(settling)
+    await Promise.all(results.map((result) => keys.settle(result, 2).catch(() => {})))
     expect(sent).toHaveLength(1_100)
     const givenUp = eventsOf('fault').filter(({ error }) => String(error).includes('given up'))
     expect(givenUp).toHaveLength(100)
@@ -341,7 +397,10 @@ describe('a settlement without an answer', () => {
       undefined,
       {},
       { limits: [], settledAt: 1 },
-      { limits: [{}, {}], settledAt: Number.NaN },
+      { limits: [{}, {}], made: [[1], []], settledAt: Number.NaN },
+      { limits: [{}, {}], made: [[1]], settledAt: 1 },
+      { limits: [{}, {}], made: [[], []], settledAt: 1 },
+      { limits: [{}, {}], made: [['1'], []], settledAt: 1 },
     ]) {
       vi.spyOn(rateLimiter as Required<RateLimiter>, 'settle').mockImplementationOnce(() => answer as never)
       await expect(keys.settle(result, 5)).rejects.toMatchObject({ code: 'unavailable' })

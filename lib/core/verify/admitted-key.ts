@@ -2,10 +2,10 @@ import { LatchkeyError } from '../../errors.ts'
 import { OptionError } from '../../internal/option-error.ts'
 import type { ApiKey } from '../keys/record.ts'
 import type { KeyCost } from '../limits/cost.ts'
+import type { LimitCosts } from '../limits/limit-costs.ts'
 import type { QuotaLease } from '../limits/quota-account.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
 import type { RateLimiter } from '../limits/rate-limiter.ts'
-import type { OpenSettlements } from '../limits/resend-settlements.ts'
 import type { CachedKey } from './record-cache.ts'
 import type { VerifiedKey } from './verify-result.ts'
 
@@ -21,23 +21,17 @@ export interface Charge {
   settlement: Settlement | null
 }
 
-/** Units that an admission or a settlement has charged, and that nobody has given back. */
-export interface Charged {
-  units: number
-  /** By the limiter's clock. */
-  chargedAt: number
-}
-
 /** What an admission has cost so far. */
 export interface Settlement {
-  /** For each limit that it counted on, the latest last. */
-  readonly charged: readonly Charged[][]
+  /** Null if the limiter counted nothing. */
+  readonly limits: LimitCosts | null
   /** What the quota was made to cost. */
   quota: number
-  /** What was taken of the quota, the latest last: less than that, where it had less. */
-  readonly taken: { readonly lease: QuotaLease; units: number }[]
-  /** What the limiter has not answered yet. */
-  readonly open: OpenSettlements
+  /**
+   * What was taken of the quota and not given back, the latest last: less than that where it had less, more where some could not be
+   * given back.
+   */
+  taken: { readonly lease: QuotaLease; units: number }[]
   /** The settlements of one admission follow each other. */
   last: Promise<unknown>
 }
