@@ -7,7 +7,7 @@ import {
   type RateLimiter,
   type VerifiedKey,
 } from 'latchkey'
-import { describe, expect, it, vi } from 'vitest'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import type { SettleAnswer, SettleRequest } from '../../lib/core/limits/rate-limiter.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 import { issueKey } from '../support/issue-key.ts'
@@ -26,6 +26,7 @@ const TOKENS_BUCKET: RateLimit = {
   only: 'named',
 }
 const DAY_MS = 86_400_000
+const DAILY = { rateLimits: [{ name: 'tokens', limit: 10_000, per: 'month', only: 'named' }] as const }
 const ALL = [MINUTE, TOKENS, EXPORTS]
 
 async function admit(keys: ApiKeys, key: string, cost: Cost = 1): Promise<VerifiedKey> {
@@ -288,8 +289,7 @@ describe('a settlement of a quota', () => {
 
 describe('a settlement without an answer', () => {
   /** A limiter that makes each change once, as one in Redis does, and may lose what comes or what it answers. */
-  function lossyLimiter() {
-    const clock = fakeClock()
+  function lossyLimiter(clock = fakeClock()) {
     const inner = memoryRateLimiter({ clock })
     const answers = new Map<string, SettleAnswer>()
     const sent: SettleRequest[] = []
@@ -305,7 +305,7 @@ describe('a settlement without an answer', () => {
         return answer
       },
     }
-    return { clock, rateLimiter, sent, world }
+    return { clock, rateLimiter, sent, answers, world }
   }
 
   async function lossy() {
@@ -358,6 +358,72 @@ describe('a settlement without an answer', () => {
     world.lose = 'nothing'
     await clock.advance(120_000)
     expect(sent).toHaveLength(times)
+  })
+
+  describe('that was made, whose id the limiter has forgotten after two minutes', () => {
+    /** A limiter that can fall silent. */
+    async function forgetful(count: number) {
+      const clock = fakeClock()
+      const { rateLimiter, answers, world } = lossyLimiter(clock)
+      const silence: RateLimiter = {
+        ...rateLimiter,
+        settle: (request) => (silent ? new Promise(() => {}) : rateLimiter.settle?.(request)) as never,
+      }
+      let silent = false
+      const test = createTestKeys({ rateLimits: ALL, rateLimiter: silence, clock })
+      const issued = await Promise.all(Array.from({ length: count }, () => issueKey(test.keys, DAILY)))
+      const results = await Promise.all(issued.map(({ key }) => admit(test.keys, key, { tokens: 500 })))
+      world.lose = 'answers'
+      await Promise.all(results.map((result) => test.keys.settle(result, { tokens: 800 }).catch(() => {})))
+      world.lose = 'nothing'
+      const used = async () => {
+        const looks = await Promise.all(issued.map(({ key }) => admit(test.keys, key, 0)))
+        return [...new Set(looks.map(({ limits }) => 10_000 - (limits[0]?.remaining ?? 0)))]
+      }
+      return {
+        ...test,
+        results,
+        used,
+        fall: (isSilent: boolean) => {
+          silent = isSilent
+        },
+        forget: () => answers.clear(),
+        givenUp: () =>
+          test.eventsOf('fault').filter(({ error }) => String(error).includes('given up')).length,
+      }
+    }
+
+    it('is not made again: many of them, after a long silence', async () => {
+      const { clock, fall, forget, used, givenUp } = await forgetful(50)
+      fall(true)
+      for (let second = 0; second < 125; second++) await clock.advance(1_000)
+      forget()
+      fall(false)
+      for (let second = 0; second < 10; second++) await clock.advance(1_000)
+      expect(await used()).toEqual([800])
+      expect(givenUp()).toBe(50)
+    })
+
+    it('is not made again: after the process stood still', async () => {
+      const { clock, forget, used, givenUp } = await forgetful(2)
+      clock.set(clock.now() + 122_000)
+      forget()
+      await clock.advance(1)
+      expect(await used()).toEqual([800])
+      expect(givenUp()).toBe(2)
+    })
+
+    it('is not made again: after the clock was set back', async () => {
+      const { clock, forget, used, givenUp } = await forgetful(2)
+      clock.set(clock.now() - 3_600_000)
+      const started = performance.now()
+      vi.spyOn(performance, 'now').mockImplementation(() => started + 122_000)
+      onTestFinished(() => void vi.restoreAllMocks())
+      forget()
+      await clock.advance(3_600_000 + 2_000)
+      expect(await used()).toEqual([800])
+      expect(givenUp()).toBe(2)
+    })
   })
 
   it('is sent again by flush() and close()', async () => {

@@ -15,10 +15,18 @@ interface Part {
   readonly from: Charged | null
 }
 
+/** A time by two clocks. Whichever comes first counts. */
+export interface Deadline {
+  /** By the clock of the keys, which may be set back. */
+  readonly at: number
+  /** By one that is never set back, but may stand still while the machine sleeps. */
+  readonly monotonic: number
+}
+
 /** A change that was sent, or is about to be, and has no answer yet. */
 export interface OpenChange {
   readonly request: SettleRequest
-  readonly giveUpAt: number
+  readonly giveUpAt: Deadline
   /** What it makes the limits cost. */
   readonly targets: readonly number[]
   /** Its parts, for each limit. */
@@ -59,7 +67,7 @@ export class LimitCosts {
   }
 
   /** The change to send: the open one, or the next. */
-  propose(giveUpAt: number): OpenChange {
+  propose(giveUpAt: Deadline): OpenChange {
     if (this.open) return this.open
     const { targets } = this
     const parts = this.charged.map((stack, i) => partsOf(stack, targets[i] ?? 0))

@@ -1,9 +1,9 @@
-import type { Clock } from '../clock.ts'
+import { type Clock, monotonicClock } from '../clock.ts'
 import type { DependencyRunner } from '../faults.ts'
 import type { LimitCosts, OpenChange } from './limit-costs.ts'
 import { checkSettleAnswer, type RateLimiter, type SettleAnswer } from './rate-limiter.ts'
 
-/** How long a change is sent again. Limiters remember its id for longer. */
+/** How long a change is sent again. Limiters remember its id for longer, but not for ever: then they would make it twice. */
 const RESEND_FOR_MS = 60_000
 const RESEND_EVERY_MS = 1_000
 /** How many calls with a change without an answer wait for it to be sent again. Further ones are lost, which is reported. */
@@ -64,11 +64,18 @@ export class Resending {
     if (!limiter.settle) throw new TypeError('the rate limiter has no "settle"')
     let answer: SettleAnswer
     do {
-      const open = costs.propose(this.clock.now() + RESEND_FOR_MS)
+      const open = this.nextOf(costs)
       answer = checkSettleAnswer(await limiter.settle(open.request), open.request)
       costs.conclude(open, answer)
     } while (!costs.isReached)
     return answer
+  }
+
+  /** The change to send now. Asked before every send: any wait may have been longer than it seemed. */
+  private nextOf(costs: LimitCosts): OpenChange {
+    this.giveUpIfExpired(costs)
+    const at = this.clock.now() + RESEND_FOR_MS
+    return costs.propose({ at, monotonic: monotonicClock.now() + RESEND_FOR_MS })
   }
 
   private keep(costs: LimitCosts): void {
@@ -97,14 +104,17 @@ export class Resending {
   }
 
   private async sendWaiting(): Promise<void> {
+    // The round may end before it comes to the last ones.
+    for (const costs of this.waiting) this.giveUpIfExpired(costs)
     let failures = 0
     for (const costs of [...this.waiting]) {
       this.waiting.delete(costs)
+      this.giveUpIfExpired(costs)
+      if (costs.isReached) continue
       try {
         await this.withDeadline(this.sendAllOf(costs))
       } catch {
         failures += 1
-        if (this.isExpired(costs.open)) this.giveUp(costs)
         // After the others, whose server may answer.
         if (!costs.isReached) this.waiting.add(costs)
         if (failures >= MAX_FAILURES) return
@@ -121,8 +131,9 @@ export class Resending {
     })
   }
 
-  private isExpired(open: OpenChange | null): boolean {
-    return open !== null && this.clock.now() >= open.giveUpAt
+  private giveUpIfExpired(costs: LimitCosts): void {
+    const { at = Infinity, monotonic = Infinity } = costs.open?.giveUpAt ?? {}
+    if (this.clock.now() >= at || monotonicClock.now() >= monotonic) this.giveUp(costs)
   }
 
   private giveUp(costs: LimitCosts): void {
