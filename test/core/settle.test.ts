@@ -413,6 +413,16 @@ describe('a settlement without an answer', () => {
       expect(givenUp()).toBe(2)
     })
 
+    it('is not made again: by the next settlement, or by flush()', async () => {
+      const { keys, clock, forget, used, results, givenUp } = await forgetful(2)
+      clock.set(clock.now() + 122_000)
+      forget()
+      await Promise.all(results.map((result) => keys.settle(result, {})))
+      await keys.flush()
+      expect(await used()).toEqual([800])
+      expect(givenUp()).toBe(2)
+    })
+
     it('is not made again: after the clock was set back', async () => {
       const { clock, forget, used, givenUp } = await forgetful(2)
       clock.set(clock.now() - 3_600_000)
@@ -423,6 +433,92 @@ describe('a settlement without an answer', () => {
       await clock.advance(3_600_000 + 2_000)
       expect(await used()).toEqual([800])
       expect(givenUp()).toBe(2)
+    })
+  })
+
+  describe('that was given up', () => {
+    /** Beside other work of 400, a call that has cost 100. */
+    async function start() {
+      const test = await lossy()
+      const { keys, clock, world } = test
+      const { key } = await issueKey(keys, DAILY)
+      const result = await admit(keys, key, { tokens: 100 })
+      await admit(keys, key, { tokens: 400 })
+      const used = async () => 10_000 - ((await admit(keys, key, 0)).limits[0]?.remaining ?? 0)
+      const fail = (tokens: number) => keys.settle(result, { tokens }).catch(() => {})
+      async function pass(seconds: number) {
+        for (let second = 0; second < seconds; second++) await clock.advance(1_000)
+      }
+      world.lose = 'calls'
+      return {
+        ...test,
+        result,
+        used,
+        fail,
+        pass,
+        settle: (tokens: number) => keys.settle(result, { tokens }),
+      }
+    }
+
+    it('gives back nothing that it has not charged', async () => {
+      const { keys, world, result, used, fail, pass } = await start()
+      await fail(400)
+      await pass(70)
+      world.lose = 'nothing'
+      expect(await keys.refund(result)).toBe(true)
+      expect(await used()).toBe(400)
+    })
+
+    it('is given up before a later one that gives it back', async () => {
+      const { world, used, fail, pass } = await start()
+      await fail(400)
+      await pass(50)
+      await fail(100)
+      await pass(15)
+      world.lose = 'nothing'
+      await pass(5)
+      expect(await used()).toBe(500)
+    })
+
+    it('is not charged again where it was to give back', async () => {
+      const { keys, world, result, used, settle, pass } = await start()
+      await expect(keys.refund(result)).rejects.toMatchObject({ code: 'unavailable' })
+      await pass(70)
+      world.lose = 'nothing'
+      await settle(100)
+      expect(await used()).toBe(500)
+      await settle(150)
+      expect(await used()).toBe(550)
+    })
+
+    it('is not charged again where it was made', async () => {
+      const { world, used, fail, settle, pass } = await start()
+      world.lose = 'answers'
+      await fail(300)
+      world.lose = 'calls'
+      await pass(55)
+      await fail(400)
+      await pass(10)
+      world.lose = 'nothing'
+      await pass(5)
+      expect(await used()).toBe(800)
+      await settle(450)
+      expect(await used()).toBe(850)
+      await settle(400)
+      expect(await used()).toBe(800)
+    })
+
+    it('because too many wait is as much in doubt', async () => {
+      const { keys, world, result, used } = await start()
+      const { key } = await issueKey(keys, {
+        rateLimits: [{ name: 'tokens', limit: 2_000, windowMs: 60_000 }],
+      })
+      const others = await Promise.all(Array.from({ length: 1_000 }, () => admit(keys, key)))
+      await Promise.all(others.map((other) => keys.settle(other, 2).catch(() => {})))
+      await keys.settle(result, { tokens: 400 }).catch(() => {})
+      world.lose = 'nothing'
+      await keys.refund(result)
+      expect(await used()).toBe(400)
     })
   })
 

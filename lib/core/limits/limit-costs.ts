@@ -5,8 +5,8 @@ import type { SettleAnswer, SettleRequest } from './rate-limiter.ts'
 /** Units that an admission or a settlement has charged, and that nobody has given back. */
 interface Charged {
   units: number
-  /** By the limiter's clock. */
-  readonly chargedAt: number
+  /** By the limiter's clock; null if nobody knows whether they are charged, because a change of them was given up. */
+  readonly chargedAt: number | null
 }
 
 /** A part of a change: units to charge, or to give back (less than 0) of what was charged before. */
@@ -91,9 +91,19 @@ export class LimitCosts {
     })
   }
 
-  /** Forgets the open change. */
+  /**
+   * Gives up the open change, which may have been made or not. From now on its units are in doubt: they are neither charged again
+   * nor given back, which might take off what other calls have used.
+   */
   giveUp(open: OpenChange): void {
     this.end(open)
+    this.charged = this.charged.map((stack, i) => {
+      const inDoubt = (open.parts[i] ?? []).map(({ units, from }) => {
+        if (from) from.units += units
+        return { units: Math.abs(units), chargedAt: null }
+      })
+      return [...stack, ...inDoubt].filter(({ units }) => units > 0)
+    })
   }
 
   private end({ targets }: OpenChange): void {
@@ -102,7 +112,7 @@ export class LimitCosts {
   }
 }
 
-/** What leads from these charges to a cost. The latest is given back first. */
+/** What leads from these charges to a cost. The latest is given back first, but not what is in doubt. */
 function partsOf(stack: readonly Charged[], target: number): readonly Part[] {
   const more = target - stack.reduce((total, { units }) => total + units, 0)
   if (more > 0) return [{ units: more, from: null }]
@@ -112,7 +122,7 @@ function partsOf(stack: readonly Charged[], target: number): readonly Part[] {
     const from = stack[i] as Charged
     const units = Math.min(rest, from.units)
     rest -= units
-    if (units > 0) parts.push({ units: -units, from })
+    if (units > 0 && from.chargedAt !== null) parts.push({ units: -units, from })
   }
   return parts
 }
