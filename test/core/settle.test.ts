@@ -267,6 +267,32 @@ describe('a settlement of a quota', () => {
     expect(await left()).toEqual({ quota: 40 })
   })
 
+  it.each<[string, number, number]>([
+    ['none is left', 99, 1],
+    ['few are left', 90, 50],
+  ])('takes what others have given back since it heard that %s', async (_what, taken, asked) => {
+    const first = createTestKeys({ quotaLeaseMs: 60_000 })
+    const second = createTestKeys({
+      clock: first.clock,
+      store: first.store,
+      rateLimiter: first.limiter,
+      quotaLeaseMs: 60_000,
+    })
+    const { key, apiKey } = await issueKey(first.keys, { quota: { remaining: 100 } })
+    const result = await admit(first.keys, key, { quota: 1 })
+    await first.keys.flush()
+    const other = await admit(second.keys, key, { quota: taken })
+    await second.keys.flush()
+    expect(await first.keys.verify(key, { cost: { quota: asked } })).toMatchObject({
+      code: 'quota_exceeded',
+    })
+    await second.keys.refund(other)
+    await second.keys.flush()
+    await first.keys.settle(result, { quota: 50 })
+    await first.keys.flush()
+    expect((await first.keys.get(apiKey.id))?.quota?.remaining).toBe(50)
+  })
+
   it('takes nothing twice that it could not give back', async () => {
     const refill = { amount: 100, per: 'day' } as const
     const given = { rateLimits: [], quota: { remaining: 100, refill } }

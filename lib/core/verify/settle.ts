@@ -6,11 +6,12 @@ import type { LimitState } from '../limits/rate-limit.ts'
 import { costAt, type RateLimiter } from '../limits/rate-limiter.ts'
 import type { Resending } from '../limits/resend-settlements.ts'
 import { Admitted, type Charge, type Settlement } from './admitted-key.ts'
-import type { CachedKey } from './record-cache.ts'
+import type { CachedKey, RecordCache } from './record-cache.ts'
 import type { VerifiedKey } from './verify-result.ts'
 
 export interface SettlerParts {
   readonly limiter: RateLimiter
+  readonly cache: Pick<RecordCache, 'loadFresh'>
   readonly quotaLeases: QuotaLeases
   readonly settlements: Resending
   /** The names that a cost may have besides those of the key's limits; null if any. */
@@ -67,18 +68,28 @@ export class Settler {
 
   /** Takes units of the quota: all that are left, if those are fewer. */
   private async take(facts: CachedKey, { taken }: Settlement, units: number): Promise<void> {
-    const { quotaLeases } = this.parts
+    const { quotaLeases, cache } = this.parts
+    let known = facts
+    let isFresh = false
     for (let wanted = units, tries = 0; wanted > 0 && tries < MAX_TAKES; tries += 1) {
-      const lease = quotaLeases.takeNow(facts, wanted)
+      const lease = quotaLeases.takeNow(known, wanted)
       const answer = lease
         ? ({ outcome: 'taken', lease } as const)
-        : await quotaLeases.take(facts, wanted, true)
+        : await quotaLeases.take(known, wanted, isFresh)
       if (answer.outcome === 'taken') {
         taken.push({ lease: answer.lease, units: wanted })
         return
       }
-      if (answer.outcome !== 'short') return
-      wanted = Math.min(wanted - 1, quotaLeases.stateOf(facts, false).remaining)
+      if (answer.outcome === 'gone') return
+      if (answer.outcome === 'short') {
+        wanted = Math.min(wanted - 1, quotaLeases.stateOf(known, false).remaining)
+        continue
+      }
+      // The record may be as old as the call, and others may have given units back since.
+      const { cached, fresh } = await cache.loadFresh(facts.lookup)
+      if (!cached?.quota) return
+      known = cached
+      isFresh = fresh
     }
   }
 
@@ -95,7 +106,7 @@ export class Settler {
 }
 
 /** How often to ask for what is left of a quota: others take from it too. */
-const MAX_TAKES = 4
+const MAX_TAKES = 5
 
 /** Requires that a settlement names what the call counted on. @throws TypeError */
 function checkSettled({ facts, cost: counted }: Charge, cost: Cost, known: ReadonlySet<string> | null): void {
