@@ -73,6 +73,25 @@ describe('a settlement that is wrong', () => {
     expect(await left()).toEqual({ minute: 9, tokens: 900, exports: 2 })
   })
 
+  it.each<[string, Cost, string]>([
+    ['a limit that the call did not name', { tokens: 5_000 }, '"cost.tokens" must be a limit that the call'],
+    ['a limit that nobody has', { nonsense: 5 }, '"cost" names the limit "nonsense"'],
+  ])('is an error even if the call counted on nothing: %s', async (_what, cost, message) => {
+    const { settle, left } = await call(1, { rateLimits: [TOKENS] })
+    await expect(settle(cost)).rejects.toThrow(TypeError)
+    await expect(settle(cost)).rejects.toThrow(message)
+    expect(await left()).toEqual({ tokens: 1_000 })
+  })
+
+  it('names a limit that nobody has, for a key without limits', async () => {
+    const { keys } = createTestKeys({ rateLimits: [], revocation: 'bounded' })
+    const { key } = await issueKey(keys)
+    const result = await admit(keys, key)
+    await expect(keys.settle(result, { tokens: 5 })).rejects.toThrow('"cost" names the limit "tokens"')
+    expect(await keys.settle(result, 5)).toEqual([])
+    expect(await keys.refund(result)).toBe(false)
+  })
+
   it('is one of a call that was refused', async () => {
     const { keys, ask, left } = await call({ tokens: 900 })
     const refused = await ask({ tokens: 101 })

@@ -9,7 +9,7 @@ import type { RateLimiter } from '../limits/rate-limiter.ts'
 import type { CachedKey } from './record-cache.ts'
 import type { VerifiedKey } from './verify-result.ts'
 
-/** What an admission spent. */
+/** What an admission spent, which may be nothing. */
 export interface Charge {
   readonly facts: CachedKey
   readonly cost: KeyCost
@@ -42,9 +42,9 @@ export class Admitted implements VerifiedKey {
   readonly apiKey: ApiKey
   readonly limits: readonly LimitState[]
   readonly #limiter: RateLimiter
-  readonly #charge: Charge | null
+  readonly #charge: Charge
 
-  constructor(apiKey: ApiKey, limits: readonly LimitState[], limiter: RateLimiter, charge: Charge | null) {
+  constructor(apiKey: ApiKey, limits: readonly LimitState[], limiter: RateLimiter, charge: Charge) {
     this.apiKey = apiKey
     this.limits = limits
     this.#limiter = limiter
@@ -52,12 +52,12 @@ export class Admitted implements VerifiedKey {
   }
 
   /**
-   * Returns what was spent; null if that was nothing.
+   * Returns what was spent.
    *
    * @throws TypeError when `result` is not what a verification with this limiter has returned.
    * @throws LatchkeyError `unsupported` when the limiter would have to settle but cannot.
    */
-  static chargeOf(result: VerifiedKey, limiter: RateLimiter): Charge | null {
+  static chargeOf(result: VerifiedKey, limiter: RateLimiter): Charge {
     if (typeof result !== 'object' || result === null || !(#charge in result)) {
       throw new OptionError('result', 'be what "verify" returned when it admitted a key')
     }
@@ -65,7 +65,7 @@ export class Admitted implements VerifiedKey {
       throw new TypeError('"result" was charged to a different rate limiter than these keys use')
     }
     const charge = result.#charge
-    if (charge && charge.chargedAt !== null && !limiter.settle) {
+    if (charge.chargedAt !== null && !limiter.settle) {
       throw new LatchkeyError('unsupported', '"settle" and "refund" need a limiter with "settle"')
     }
     return charge

@@ -28,15 +28,15 @@ export class Settler {
   /** Replaces the cost of a call; returns how the limits that it counted on stand then. */
   async settle(result: VerifiedKey, cost: Cost): Promise<readonly LimitState[]> {
     const charge = Admitted.chargeOf(result, this.parts.limiter)
-    if (!charge) return NO_LIMITS
     checkSettled(charge, cost, this.parts.limitNames)
+    if (isNothing(charge)) return NO_LIMITS
     return this.change(charge, cost)
   }
 
   /** Gives back everything; false if there is nothing to give back. */
   async refund(result: VerifiedKey): Promise<boolean> {
     const charge = Admitted.chargeOf(result, this.parts.limiter)
-    if (!charge) return false
+    if (isNothing(charge)) return false
     const { limits, quota } = settlementOf(charge)
     const isSpent = quota > 0 || (limits?.targets.some((units) => units > 0) ?? false)
     if (isSpent) await this.change(charge, 0)
@@ -107,6 +107,11 @@ export class Settler {
 
 /** How often to ask for what is left of a quota: others take from it too. */
 const MAX_TAKES = 5
+
+/** Whether the admission counted on nothing. */
+function isNothing({ chargedAt, lease }: Charge): boolean {
+  return chargedAt === null && !lease
+}
 
 /** Requires that a settlement names what the call counted on. @throws TypeError */
 function checkSettled({ facts, cost: counted }: Charge, cost: Cost, known: ReadonlySet<string> | null): void {
