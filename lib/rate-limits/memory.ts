@@ -212,14 +212,16 @@ function raiseVersions({ clock, keys }: Counts, marks: readonly VersionMark[], r
 function settle(counts: Counts, { lineageId, owner, limits, changes }: SettleRequest): SettleAnswer {
   const now = counts.clock.now()
   const books = booksOf(counts, ledgerOf(counts.keys, lineageId), owner, now)
+  const made: (readonly number[])[] = []
   const states = limits.map((limit, i) => {
     const ledger = bookOf(books, limit)
     const kept = ledger.meters.get(limit.shape)
     const settled = settleMeter(limit, kept, changes[i] ?? [], now)
-    if (settled) keepMeter(ledger, limit, settled, now)
-    return limitState(limit, readMeter(limit, settled ?? kept, 0, now).meter, false, now)
+    if (settled.meter) keepMeter(ledger, limit, settled.meter, now)
+    made.push(settled.made)
+    return limitState(limit, readMeter(limit, settled.meter ?? kept, 0, now).meter, false, now)
   })
-  return { limits: states, settledAt: now }
+  return { limits: states, made, settledAt: now }
 }
 
 /** Ledgers by the name of what they count. */

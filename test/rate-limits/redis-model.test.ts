@@ -368,6 +368,25 @@ describe('a settlement', () => {
     const twice: Step[] = [use(7, 2), { type: 'settle', which: 0, units: [3] }, { type: 'resend' }, look(7)]
     expect(await runOnRedis(twice)).toEqual(await runOnRedis(once))
   })
+
+  it('that is sent again in another window answers what it did, and when', async () => {
+    const limiter = redisRateLimiter(timed, { keyPrefix: randomUUID(), timeoutMs: 10_000, denials: false })
+    const limits = LIMITS[7] ?? []
+    await timed.setTime(T0)
+    const changes = limits.map((_limit, i) => [
+      { units: 9 - i, chargedAt: 0 },
+      { units: -2, chargedAt: T0 - 1 },
+    ])
+    const request = { lineageId: 'l', id: randomUUID(), limits, changes }
+    const first = await limiter.settle?.(request)
+    expect(first).toMatchObject({
+      settledAt: T0,
+      made: limits.map((_limit, i) => [9 - i, expect.any(Number)]),
+    })
+    await timed.setTime(T0 + 70_000)
+    const again = await limiter.settle?.(request)
+    expect(again).toMatchObject({ settledAt: first?.settledAt, made: first?.made })
+  })
 })
 
 describe('a single window', () => {

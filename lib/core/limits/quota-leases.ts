@@ -96,12 +96,14 @@ export class QuotaLeases {
     return account
   }
 
-  /** Returns taken units that were not spent. Units of an ended epoch are worth nothing. */
-  putBack(lease: QuotaLease, cost: number): void {
+  /** Returns taken units that were not spent. Units of an ended epoch are worth nothing: false. */
+  putBack(lease: QuotaLease, cost: number): boolean {
     const { account, epoch } = lease
     const current = this.accounts.get(account.lineageId) ?? account
     if (current === account) this.accounts.set(account.lineageId, account)
-    if (current.putBack(epoch, cost, this.clock.now()) && current.dueAt === null) this.watch(current)
+    const isBack = current.putBack(epoch, cost, this.clock.now())
+    if (isBack && current.dueAt === null) this.watch(current)
+    return isBack
   }
 
   /** The state of a record's quota, as far as this process knows. */

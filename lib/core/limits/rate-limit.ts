@@ -160,20 +160,32 @@ export interface MeterChange {
   readonly chargedAt: number
 }
 
-/** The meter after these changes, in their order; null if they change nothing. */
+/** What changes have done. */
+export interface SettledMeter {
+  /** Null if they change nothing. */
+  readonly meter: Meter | null
+  /** How many units each of them has charged or given back. */
+  readonly made: readonly number[]
+}
+
+/** Makes changes, in their order. */
 export function settleMeter(
   limit: CompiledLimit,
   kept: Meter | undefined,
   changes: readonly MeterChange[],
   now: number,
-): Meter | null {
+): SettledMeter {
+  const made: number[] = []
   let changed: Meter | null = null
   for (const { units, chargedAt } of changes) {
     const before: Meter | undefined = changed ?? kept
-    if (units > 0) changed = overcharge(limit, currentMeter(limit, before, now), units)
-    else changed = giveBack(limit, before, -units, chargedAt, now) ?? changed
+    const meter = currentMeter(limit, before, now)
+    const back = units > 0 ? 0 : unitsBack(limit, before, -units, chargedAt, now)
+    if (units > 0) changed = overcharge(limit, meter, units)
+    else if (back > 0) changed = withUsed(limit, meter, Math.max(0, meter.used - back))
+    made.push(units > 0 ? units : back)
   }
-  return changed
+  return { meter: changed, made }
 }
 
 /** A debt has no limit, but a meter does: beyond it, numbers are not exact, and no limiter would read them. */
@@ -182,22 +194,21 @@ function overcharge(limit: CompiledLimit, meter: Meter, units: number): Meter {
 }
 
 /**
- * The meter after a return of what was spent at `chargedAt`, as far as it still counts; null if it does not. For a
- * bucket it assumes the most that can have leaked since, so a return never admits more than the limit.
+ * How much of what was spent at `chargedAt` still counts, and so can be given back. For a bucket it assumes the most that can have
+ * leaked since, so a return never admits more than the limit.
  */
-function giveBack(
+function unitsBack(
   limit: CompiledLimit,
   kept: Meter | undefined,
   cost: number,
   chargedAt: number,
   now: number,
-): Meter | null {
-  if (!isRunning(limit, kept, now)) return null
-  const meter = currentMeter(limit, kept, now)
+): number {
+  if (!isRunning(limit, kept, now)) return 0
   const leaked = limit.kind === 'bucket' ? (Math.max(0, now - chargedAt) * limit.limit) / limit.windowMs : 0
-  const isOver = limit.kind !== 'bucket' && (meter.since !== kept.since || chargedAt < kept.since)
-  const back = isOver ? 0 : Math.max(0, cost - leaked)
-  return back === 0 ? null : withUsed(limit, meter, Math.max(0, meter.used - back))
+  const { since } = currentMeter(limit, kept, now)
+  const isOver = limit.kind !== 'bucket' && (since !== kept.since || chargedAt < kept.since)
+  return isOver ? 0 : Math.max(0, cost - leaked)
 }
 
 /** How a limit stands, from its meter as of now. */

@@ -89,14 +89,18 @@ export interface SettleRequest {
 export interface SettleAnswer {
   /** How the limits stand now. */
   readonly limits: readonly LimitState[]
-  /** When this was, by the limiter's clock. */
+  /** For each change, how many units it has charged or given back. If it was made before, what it did then. */
+  readonly made: readonly (readonly number[])[]
+  /** When the changes were made, by the limiter's clock. */
   readonly settledAt: number
 }
 
 /** Checks a limiter's answer to a settlement. @throws TypeError */
-export function checkSettleAnswer(answer: SettleAnswer, { limits }: SettleRequest): SettleAnswer {
+export function checkSettleAnswer(answer: SettleAnswer, { limits, changes }: SettleRequest): SettleAnswer {
   const isAnswer = Array.isArray(answer?.limits) && answer.limits.length === limits.length
-  if (isAnswer && Number.isFinite(answer.settledAt)) return answer
+  const isMade = (all: readonly unknown[], i: number) =>
+    answer.made?.[i]?.length === all.length && answer.made[i].every(Number.isFinite)
+  if (isAnswer && changes.every(isMade) && Number.isFinite(answer.settledAt)) return answer
   throw new TypeError('the rate limiter returned an unexpected value')
 }
 

@@ -1,22 +1,13 @@
-import type { Clock } from '../clock.ts'
+import { type Clock, monotonicClock } from '../clock.ts'
 import type { DependencyRunner } from '../faults.ts'
-import { checkSettleAnswer, type RateLimiter, type SettleAnswer, type SettleRequest } from './rate-limiter.ts'
+import type { LimitCosts, OpenChange } from './limit-costs.ts'
+import { checkSettleAnswer, type RateLimiter, type SettleAnswer } from './rate-limiter.ts'
 
-/** A settlement whose outcome is not known. */
-interface Open {
-  readonly request: SettleRequest
-  readonly giveUpAt: number
-  onSettled(answer: SettleAnswer): void
-}
-
-/** The open settlements of one call, in their order: units must not be given back before they are charged. */
-export type OpenSettlements = Open[]
-
-/** How long a settlement is sent again. Limiters remember its id for longer. */
+/** How long a change is sent again. Limiters remember its id for longer, but not for ever: then they would make it twice. */
 const RESEND_FOR_MS = 60_000
 const RESEND_EVERY_MS = 1_000
-/** How many settlements wait to be sent again. Further ones are lost, which is reported. */
-const MAX_OPEN = 1_000
+/** How many calls with a change without an answer wait for it to be sent again. Further ones are lost, which is reported. */
+const MAX_WAITING = 1_000
 /** A round ends after so many failures: most likely, the limiter is still away. */
 const MAX_FAILURES = 3
 
@@ -25,9 +16,8 @@ const MAX_FAILURES = 3
  * minute: the limiter makes it once.
  */
 export class Resending {
-  /** Those of calls, with at least one that had no answer. */
-  private readonly waiting = new Set<OpenSettlements>()
-  private openCount = 0
+  /** Those with a change that had no answer. */
+  private readonly waiting = new Set<LimitCosts>()
   private cancelTimer: (() => void) | null = null
   private round: Promise<void> | null = null
   private isClosed = false
@@ -39,29 +29,17 @@ export class Resending {
   ) {}
 
   /**
-   * Settles after the earlier settlements of the call, which may be open.
+   * Makes a call cost what it should. A change of it that is open comes first.
    *
    * @throws LatchkeyError `unavailable` when there is no answer. It is sent again all the same.
    */
-  async settle(
-    earlier: OpenSettlements,
-    request: SettleRequest,
-    onSettled: (answer: SettleAnswer) => void,
-  ): Promise<SettleAnswer> {
-    const open = { request, onSettled, giveUpAt: this.clock.now() + RESEND_FOR_MS }
-    earlier.push(open)
-    this.openCount += 1
-    let last: SettleAnswer | undefined
-    const send = async () => {
-      last = await this.sendInOrder(earlier)
-    }
+  async settle(costs: LimitCosts): Promise<SettleAnswer> {
     try {
-      await this.guard.run('rate_limiter', send)
+      return await this.guard.run('rate_limiter', () => this.sendAllOf(costs))
     } catch (error) {
-      this.keep(earlier, open)
+      this.keep(costs)
       throw error
     }
-    return last ?? { limits: [], settledAt: 0 }
   }
 
   /** Sends again what is open; whether nothing is open then. */
@@ -76,36 +54,35 @@ export class Resending {
     this.cancelTimer?.()
     this.cancelTimer = null
     await this.resend()
-    for (const all of this.waiting) for (const open of [...all]) this.giveUp(all, open)
+    for (const costs of this.waiting) this.giveUp(costs)
     this.waiting.clear()
   }
 
-  /** Returns the answer to the last one. */
-  private async sendInOrder(all: OpenSettlements): Promise<SettleAnswer | undefined> {
+  /** Sends change after change until nothing is left to change. Returns the answer to the last one. */
+  private async sendAllOf(costs: LimitCosts): Promise<SettleAnswer> {
     const { limiter } = this
     if (!limiter.settle) throw new TypeError('the rate limiter has no "settle"')
-    let answer: SettleAnswer | undefined
-    for (let open = all[0]; open; open = all[0]) {
+    let answer: SettleAnswer
+    do {
+      const open = this.nextOf(costs)
       answer = checkSettleAnswer(await limiter.settle(open.request), open.request)
-      // It may have been sent twice at once, or given up meanwhile.
-      if (all[0] !== open) continue
-      open.onSettled(answer)
-      this.drop(all, open)
-    }
+      costs.conclude(open, answer)
+    } while (!costs.isReached)
     return answer
   }
 
-  private drop(all: OpenSettlements, open: Open): void {
-    const at = all.indexOf(open)
-    if (at === -1) return
-    all.splice(at, 1)
-    this.openCount -= 1
+  /** The change to send now. Asked before every send: any wait may have been longer than it seemed. */
+  private nextOf(costs: LimitCosts): OpenChange {
+    this.giveUpIfExpired(costs)
+    const at = this.clock.now() + RESEND_FOR_MS
+    return costs.propose({ at, monotonic: monotonicClock.now() + RESEND_FOR_MS })
   }
 
-  private keep(all: OpenSettlements, latest: Open): void {
-    if (this.openCount > MAX_OPEN || this.isClosed) this.giveUp(all, latest)
-    if (all.length === 0) return
-    this.waiting.add(all)
+  private keep(costs: LimitCosts): void {
+    const isFull = this.waiting.size >= MAX_WAITING && !this.waiting.has(costs)
+    if (isFull || this.isClosed) this.giveUp(costs)
+    if (costs.isReached) return
+    this.waiting.add(costs)
     this.startTimer()
   }
 
@@ -120,24 +97,26 @@ export class Resending {
   }
 
   private resend(): Promise<void> {
-    this.round ??= this.sendAll().finally(() => {
+    this.round ??= this.sendWaiting().finally(() => {
       this.round = null
     })
     return this.round
   }
 
-  private async sendAll(): Promise<void> {
+  private async sendWaiting(): Promise<void> {
+    // The round may end before it comes to the last ones.
+    for (const costs of this.waiting) this.giveUpIfExpired(costs)
     let failures = 0
-    for (const all of [...this.waiting]) {
-      this.waiting.delete(all)
+    for (const costs of [...this.waiting]) {
+      this.waiting.delete(costs)
+      this.giveUpIfExpired(costs)
+      if (costs.isReached) continue
       try {
-        await this.withDeadline(this.sendInOrder(all))
+        await this.withDeadline(this.sendAllOf(costs))
       } catch {
         failures += 1
-        const now = this.clock.now()
-        for (const open of [...all]) if (now >= open.giveUpAt) this.giveUp(all, open)
-        // Behind the others, whose server may answer.
-        if (all.length > 0) this.waiting.add(all)
+        // After the others, whose server may answer.
+        if (!costs.isReached) this.waiting.add(costs)
         if (failures >= MAX_FAILURES) return
       }
     }
@@ -152,8 +131,14 @@ export class Resending {
     })
   }
 
-  private giveUp(all: OpenSettlements, open: Open): void {
-    this.drop(all, open)
+  private giveUpIfExpired(costs: LimitCosts): void {
+    const { at = Infinity, monotonic = Infinity } = costs.open?.giveUpAt ?? {}
+    if (this.clock.now() >= at || monotonicClock.now() >= monotonic) this.giveUp(costs)
+  }
+
+  private giveUp(costs: LimitCosts): void {
+    if (!costs.open) return
+    costs.giveUp(costs.open)
     this.guard.toError('rate_limiter', new Error('a settlement got no answer and was given up'))
   }
 }

@@ -2,14 +2,14 @@ import { LatchkeyError } from '../../errors.ts'
 import { OptionError } from '../../internal/option-error.ts'
 import type { ApiKey } from '../keys/record.ts'
 import type { KeyCost } from '../limits/cost.ts'
+import type { LimitCosts } from '../limits/limit-costs.ts'
 import type { QuotaLease } from '../limits/quota-account.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
 import type { RateLimiter } from '../limits/rate-limiter.ts'
-import type { OpenSettlements } from '../limits/resend-settlements.ts'
 import type { CachedKey } from './record-cache.ts'
 import type { VerifiedKey } from './verify-result.ts'
 
-/** What an admission spent. */
+/** What an admission spent, which may be nothing. */
 export interface Charge {
   readonly facts: CachedKey
   readonly cost: KeyCost
@@ -21,23 +21,17 @@ export interface Charge {
   settlement: Settlement | null
 }
 
-/** Units that an admission or a settlement has charged, and that nobody has given back. */
-export interface Charged {
-  units: number
-  /** By the limiter's clock. */
-  chargedAt: number
-}
-
 /** What an admission has cost so far. */
 export interface Settlement {
-  /** For each limit that it counted on, the latest last. */
-  readonly charged: readonly Charged[][]
+  /** Null if the limiter counted nothing. */
+  readonly limits: LimitCosts | null
   /** What the quota was made to cost. */
   quota: number
-  /** What was taken of the quota, the latest last: less than that, where it had less. */
-  readonly taken: { readonly lease: QuotaLease; units: number }[]
-  /** What the limiter has not answered yet. */
-  readonly open: OpenSettlements
+  /**
+   * What was taken of the quota and not given back, the latest last: less than that where it had less, more where some could not be
+   * given back.
+   */
+  taken: { readonly lease: QuotaLease; units: number }[]
   /** The settlements of one admission follow each other. */
   last: Promise<unknown>
 }
@@ -48,9 +42,9 @@ export class Admitted implements VerifiedKey {
   readonly apiKey: ApiKey
   readonly limits: readonly LimitState[]
   readonly #limiter: RateLimiter
-  readonly #charge: Charge | null
+  readonly #charge: Charge
 
-  constructor(apiKey: ApiKey, limits: readonly LimitState[], limiter: RateLimiter, charge: Charge | null) {
+  constructor(apiKey: ApiKey, limits: readonly LimitState[], limiter: RateLimiter, charge: Charge) {
     this.apiKey = apiKey
     this.limits = limits
     this.#limiter = limiter
@@ -58,12 +52,12 @@ export class Admitted implements VerifiedKey {
   }
 
   /**
-   * Returns what was spent; null if that was nothing.
+   * Returns what was spent.
    *
    * @throws TypeError when `result` is not what a verification with this limiter has returned.
    * @throws LatchkeyError `unsupported` when the limiter would have to settle but cannot.
    */
-  static chargeOf(result: VerifiedKey, limiter: RateLimiter): Charge | null {
+  static chargeOf(result: VerifiedKey, limiter: RateLimiter): Charge {
     if (typeof result !== 'object' || result === null || !(#charge in result)) {
       throw new OptionError('result', 'be what "verify" returned when it admitted a key')
     }
@@ -71,7 +65,7 @@ export class Admitted implements VerifiedKey {
       throw new TypeError('"result" was charged to a different rate limiter than these keys use')
     }
     const charge = result.#charge
-    if (charge && charge.chargedAt !== null && !limiter.settle) {
+    if (charge.chargedAt !== null && !limiter.settle) {
       throw new LatchkeyError('unsupported', '"settle" and "refund" need a limiter with "settle"')
     }
     return charge

@@ -1,31 +1,22 @@
-import { randomUUID } from 'node:crypto'
 import { OptionError } from '../../internal/option-error.ts'
 import { type Cost, checkNames, unitsOf } from '../limits/cost.ts'
+import { LimitCosts } from '../limits/limit-costs.ts'
 import type { QuotaLeases } from '../limits/quota-leases.ts'
-import type { LimitState, MeterChange } from '../limits/rate-limit.ts'
-import { costAt, type RateLimiter, type SettleAnswer } from '../limits/rate-limiter.ts'
+import type { LimitState } from '../limits/rate-limit.ts'
+import { costAt, type RateLimiter } from '../limits/rate-limiter.ts'
 import type { Resending } from '../limits/resend-settlements.ts'
-import { Admitted, type Charge, type Charged, type Settlement } from './admitted-key.ts'
-import type { CachedKey } from './record-cache.ts'
+import { Admitted, type Charge, type Settlement } from './admitted-key.ts'
+import type { CachedKey, RecordCache } from './record-cache.ts'
 import type { VerifiedKey } from './verify-result.ts'
 
 export interface SettlerParts {
   readonly limiter: RateLimiter
+  readonly cache: Pick<RecordCache, 'loadFresh'>
   readonly quotaLeases: QuotaLeases
   readonly settlements: Resending
   /** The names that a cost may have besides those of the key's limits; null if any. */
   readonly limitNames: ReadonlySet<string> | null
   readonly clock: { now(): number }
-}
-
-/** How much more, or less, an admission costs. */
-interface Difference {
-  /** For each limit that it counted on. */
-  readonly changes: readonly (readonly MeterChange[])[]
-  /** What is charged now: it learns the time at which the limiter did so. */
-  readonly added: readonly Charged[]
-  /** What the quota is to cost. */
-  readonly quota: number
 }
 
 const NO_LIMITS: readonly LimitState[] = Object.freeze([])
@@ -37,50 +28,37 @@ export class Settler {
   /** Replaces the cost of a call; returns how the limits that it counted on stand then. */
   async settle(result: VerifiedKey, cost: Cost): Promise<readonly LimitState[]> {
     const charge = Admitted.chargeOf(result, this.parts.limiter)
-    if (!charge) return NO_LIMITS
     checkSettled(charge, cost, this.parts.limitNames)
+    if (isNothing(charge)) return NO_LIMITS
     return this.change(charge, cost)
   }
 
   /** Gives back everything; false if there is nothing to give back. */
   async refund(result: VerifiedKey): Promise<boolean> {
     const charge = Admitted.chargeOf(result, this.parts.limiter)
-    if (!charge) return false
-    const { charged, quota } = settlementOf(charge)
-    const isSpent = quota > 0 || charged.some((stack) => sum(stack) > 0)
+    if (isNothing(charge)) return false
+    const { limits, quota } = settlementOf(charge)
+    const isSpent = quota > 0 || (limits?.targets.some((units) => units > 0) ?? false)
     if (isSpent) await this.change(charge, 0)
     return isSpent
   }
 
   private change(charge: Charge, cost: Cost): Promise<readonly LimitState[]> {
     const settlement = settlementOf(charge)
-    // What it costs from now on is decided at once: two calls at once must not both give back the same.
-    const difference = differenceOf(charge, settlement, cost)
-    const changing = settlement.last.then(() => this.apply(charge, settlement, difference))
+    // What it costs from now on is decided at once, and made when those before are: of two refunds at once, one finds nothing.
+    aim(charge, settlement, cost)
+    const changing = settlement.last.then(() => this.apply(charge, settlement))
     settlement.last = changing.catch(() => {})
     return changing
   }
 
-  private async apply(
-    { facts, cost, chargedAt }: Charge,
-    settlement: Settlement,
-    { changes, added, quota }: Difference,
-  ): Promise<readonly LimitState[]> {
+  private async apply({ facts }: Charge, settlement: Settlement): Promise<readonly LimitState[]> {
     let limits = NO_LIMITS
     try {
-      if (chargedAt !== null) {
-        const { limits: counted } = cost
-        const { lineageId } = facts.apiKey
-        const request = { lineageId, owner: facts.owner, id: randomUUID(), limits: counted, changes }
-        const keepTime = ({ settledAt }: SettleAnswer) => {
-          for (const charged of added) charged.chargedAt = settledAt
-        }
-        const answer = await this.parts.settlements.settle(settlement.open, request, keepTime)
-        limits = answer.limits
-      }
+      if (settlement.limits) limits = (await this.parts.settlements.settle(settlement.limits)).limits
     } finally {
       // The limiter makes its change too, if only later.
-      const more = quota - sum(settlement.taken)
+      const more = settlement.quota - sum(settlement.taken)
       if (more > 0 && facts.quota) await this.take(facts, settlement, more)
       else if (more < 0) this.giveBack(settlement, -more)
     }
@@ -90,28 +68,50 @@ export class Settler {
 
   /** Takes units of the quota: all that are left, if those are fewer. */
   private async take(facts: CachedKey, { taken }: Settlement, units: number): Promise<void> {
-    const { quotaLeases } = this.parts
+    const { quotaLeases, cache } = this.parts
+    let known = facts
+    let isFresh = false
     for (let wanted = units, tries = 0; wanted > 0 && tries < MAX_TAKES; tries += 1) {
-      const lease = quotaLeases.takeNow(facts, wanted)
+      const lease = quotaLeases.takeNow(known, wanted)
       const answer = lease
         ? ({ outcome: 'taken', lease } as const)
-        : await quotaLeases.take(facts, wanted, true)
+        : await quotaLeases.take(known, wanted, isFresh)
       if (answer.outcome === 'taken') {
         taken.push({ lease: answer.lease, units: wanted })
         return
       }
-      if (answer.outcome !== 'short') return
-      wanted = Math.min(wanted - 1, quotaLeases.stateOf(facts, false).remaining)
+      if (answer.outcome === 'gone') return
+      if (answer.outcome === 'short') {
+        wanted = Math.min(wanted - 1, quotaLeases.stateOf(known, false).remaining)
+        continue
+      }
+      // The record may be as old as the call, and others may have given units back since.
+      const { cached, fresh } = await cache.loadFresh(facts.lookup)
+      if (!cached?.quota) return
+      known = cached
+      isFresh = fresh
     }
   }
 
-  private giveBack({ taken }: Settlement, units: number): void {
-    for (const { lease, units: back } of takeLatest(taken, units)) this.parts.quotaLeases.putBack(lease, back)
+  /** Gives back units, the latest first. Those of an ended epoch stay spent. */
+  private giveBack(settlement: Settlement, units: number): void {
+    let rest = units
+    for (const part of settlement.taken.toReversed()) {
+      const back = Math.min(rest, part.units)
+      rest -= back
+      if (back > 0 && this.parts.quotaLeases.putBack(part.lease, back)) part.units -= back
+    }
+    settlement.taken = settlement.taken.filter((part) => part.units > 0)
   }
 }
 
 /** How often to ask for what is left of a quota: others take from it too. */
-const MAX_TAKES = 4
+const MAX_TAKES = 5
+
+/** Whether the admission counted on nothing. */
+function isNothing({ chargedAt, lease }: Charge): boolean {
+  return chargedAt === null && !lease
+}
 
 /** Requires that a settlement names what the call counted on. @throws TypeError */
 function checkSettled({ facts, cost: counted }: Charge, cost: Cost, known: ReadonlySet<string> | null): void {
@@ -126,42 +126,28 @@ function checkSettled({ facts, cost: counted }: Charge, cost: Cost, known: Reado
 }
 
 function settlementOf(charge: Charge): Settlement {
-  const { cost, chargedAt, lease } = charge
+  const { facts, cost, chargedAt, lease } = charge
+  const { limits } = cost
+  const counted = { lineageId: facts.apiKey.lineageId, owner: facts.owner, limits }
+  const costs = limits.map((_limit, i) => costAt(cost, i))
   charge.settlement ??= {
-    charged: cost.limits.map((_limit, i) =>
-      chargedAt === null ? [] : [{ units: costAt(cost, i), chargedAt }],
-    ),
+    limits: chargedAt === null ? null : new LimitCosts(counted, costs, chargedAt),
     quota: lease ? cost.quota : 0,
     taken: lease ? [{ lease, units: cost.quota }] : [],
-    open: [],
     last: Promise.resolve(),
   }
   return charge.settlement
 }
 
-/** What a new cost changes. From then on, the settlement has the new cost. */
-function differenceOf(
-  { cost: first, chargedAt, lease }: Charge,
-  settlement: Settlement,
-  cost: Cost,
-): Difference {
-  const added: Charged[] = []
-  const changes = first.limits.map((limit, i) => {
-    const stack = settlement.charged[i] ?? []
-    const before = sum(stack)
-    const more = targetOf(cost, limit.name, limit.isNamed, before) - before
-    if (more < 0) {
-      return takeLatest(stack, -more).map(({ units, chargedAt: at }) => ({ units: -units, chargedAt: at }))
-    }
-    if (more === 0) return []
-    const charged = { units: more, chargedAt: chargedAt ?? 0 }
-    stack.push(charged)
-    added.push(charged)
-    // A copy: units that are given back later are taken off the other.
-    return [{ ...charged }]
-  })
+/** Has a settlement make this cost of an admission. */
+function aim({ lease }: Charge, settlement: Settlement, cost: Cost): void {
+  const { limits } = settlement
+  if (limits) {
+    limits.targets = limits.limits.map(({ name, isNamed }, i) =>
+      targetOf(cost, name, isNamed, limits.targets[i] ?? 0),
+    )
+  }
   if (lease) settlement.quota = targetOf(cost, 'quota', false, settlement.quota)
-  return { changes, added, quota: settlement.quota }
 }
 
 /** What a settlement makes a limit cost: 0 gives everything back, and what it does not name costs what it did. */
@@ -170,21 +156,6 @@ function targetOf(cost: Cost, name: string, isNamed: boolean, before: number): n
   return unitsOf(cost, name, before)
 }
 
-function sum(stack: readonly { readonly units: number }[]): number {
-  return stack.reduce((total, { units }) => total + units, 0)
-}
-
-/** Takes units off the top of a stack; returns what was taken of each entry. */
-function takeLatest<Entry extends { units: number }>(stack: Entry[], units: number): Entry[] {
-  const parts: Entry[] = []
-  for (let rest = units; rest > 0; ) {
-    const top = stack.at(-1)
-    if (!top) break
-    const part = Math.min(rest, top.units)
-    if (part > 0) parts.push({ ...top, units: part })
-    top.units -= part
-    rest -= part
-    if (top.units === 0) stack.pop()
-  }
-  return parts
+function sum(parts: readonly { readonly units: number }[]): number {
+  return parts.reduce((total, { units }) => total + units, 0)
 }

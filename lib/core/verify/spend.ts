@@ -36,7 +36,7 @@ interface Order extends Omit<Purchase, 'cost'> {
 
 /** The result of spending. */
 export type Spending =
-  | { readonly outcome: 'spent'; readonly limits: readonly LimitState[]; readonly charge: Charge | null }
+  | { readonly outcome: 'spent'; readonly limits: readonly LimitState[]; readonly charge: Charge }
   /** Nothing was spent. `retryAfterMs` is null if the same call can never pass. */
   | {
       readonly outcome: 'rate_limited' | 'quota_exceeded'
@@ -91,7 +91,10 @@ export class Spender {
 
   private charge(order: Order, lease: QuotaLease | null): Awaitable<Spending> {
     const { facts, cost } = order
-    if (this.parts.isBounded && facts.limits.length === 0 && !facts.quota) return SPENT_NOTHING
+    if (this.parts.isBounded && facts.limits.length === 0 && !facts.quota) {
+      // Admitted without a call to the limiter.
+      return { outcome: 'spent', limits: NO_LIMITS, charge: chargeOf(null, order, null) }
+    }
     return this.askLimiter(order, lease, (answer) => {
       if (answer.outcome === 'admitted') {
         this.putBackUnspent(lease, cost)
@@ -161,13 +164,11 @@ export class Spender {
 }
 
 const STALE: Spending = Object.freeze({ outcome: 'stale' })
+const NO_LIMITS: readonly LimitState[] = Object.freeze([])
 const UNKNOWN: Spending = Object.freeze({ outcome: 'unknown' })
-/** The result for a key without limits and quota, without a call to the limiter. */
-const SPENT_NOTHING: Spending = Object.freeze({ outcome: 'spent', limits: Object.freeze([]), charge: null })
 
-function chargeOf(chargedAt: number | null, { facts, cost }: Order, lease: QuotaLease | null): Charge | null {
+function chargeOf(chargedAt: number | null, { facts, cost }: Order, lease: QuotaLease | null): Charge {
   const isCounted = chargedAt !== null && cost.limits.length > 0
-  if (!isCounted && !lease) return null
   return { facts, cost, chargedAt: isCounted ? chargedAt : null, lease, settlement: null }
 }
 

@@ -133,12 +133,16 @@ function createSettling(keyCount: 1 | 2): Question<SettleRequest, SettleAnswer> 
       }
       return args
     },
-    read({ limits }, reply) {
+    read({ limits, changes }, reply) {
       const now = Number(reply[1])
-      if (reply.length !== 2 + 2 * limits.length) throw new TypeError('Unexpected reply from Redis')
+      const first = 2 + 2 * limits.length
+      if (reply.length !== first + 1 + changes.flat().length)
+        throw new TypeError('Unexpected reply from Redis')
       const meters = readMeters(limits, reply, now)
       const states = limits.map((limit, i) => limitState(limit, meters[i] as Meter, false, now))
-      return { limits: states, settledAt: now }
+      let next = first + 1
+      const made = changes.map((some) => some.map(() => Number(reply[next++])))
+      return { limits: states, made, settledAt: Number(reply[first]) }
     },
   }
 }

@@ -378,7 +378,8 @@ return { ${CODE.admitted}, now }
 
 /**
  * Changes what a call has cost, once, even if it is sent twice: its id is kept for longer than any deadline, under a key in the same slot
- * as the hash. It does nothing if Redis's clock shows another calendar period than its caller. It returns the meters after the changes.
+ * as the hash, with the time and what each change has done. It does nothing if Redis's clock shows another calendar period than its
+ * caller. It returns the meters after the changes, and what it keeps under the id.
  *
  * KEYS as for CHECK_SHARED.
  *
@@ -394,7 +395,8 @@ for i = 2, #args, 2 do
   local _, a, b = match(args[i + 1], '^(%d+) (%d+) (%d+)')
   if byte(args[i], 2) == ${byte('c')} and (now < a + 0 or now >= b + 0) then return { ${CODE.otherPeriod}, now } end
 end
-local isFirst = call('SET', key .. ':' .. id, '', 'NX', 'PX', ${SETTLE_ID_MS})
+local told = call('GET', key .. ':' .. id)
+local made, m = { now }, 1
 local out, o, writes, keeps = { ${CODE.admitted}, now }, 2, { { 'HSET', key }, { 'HSET', KEYS[2] } }, { 0, 0 }
 for i = 2, #args, 2 do
   local h, field = i > own and 2 or 1, args[i]
@@ -412,15 +414,17 @@ for i = 2, #args, 2 do
   elseif runs then
     used = was
   end
-  if isFirst then
+  if not told then
     for at, units in string.gmatch(changes, ' (%d+) (-?%d+)') do
-      at, units = tonumber(at), tonumber(units)
+      at, units, m = tonumber(at), tonumber(units), m + 1
+      made[m] = 0
       if units > 0 then
+        made[m] = units
         used, runs, isWritten = min(used + units, most), true, true
       elseif runs and (kind == ${byte('b')} or at >= since and (isWritten or from <= begins)) then
         local back = -units
         if kind == ${byte('b')} then back = max(0, back - (max(0, now - at) * a) / b) end
-        if back > 0 then used, isWritten = max(0, used - back), true end
+        if back > 0 then used, isWritten, made[m] = max(0, used - back), true, back end
       end
       if isWritten and kind == ${byte('b')} then
         ends = now + min(ceil(used * b / a), ${MAX_LIFETIME_MS})
@@ -435,6 +439,14 @@ for i = 2, #args, 2 do
     keeps[h] = max(keeps[h], ends - now)
   end
   out[o + 1], out[o + 2], o = used % 1 == 0 and used or string.format('%.17g', used), since, o + 2
+end
+if not told then
+  for i = 1, m do made[i] = string.format('%.17g', made[i]) end
+  told = table.concat(made, ' ')
+  call('SET', key .. ':' .. id, told, 'PX', ${SETTLE_ID_MS})
+end
+for number in string.gmatch(told, '%S+') do
+  out[o + 1], o = number, o + 1
 end
 for h = 1, #KEYS do
   local key, x, w, keep = KEYS[h], call('HGET', KEYS[h], 'x'), writes[h], keeps[h]
