@@ -312,18 +312,20 @@ describe('a settlement of a quota', () => {
     expect((await first.keys.get(apiKey.id))?.quota?.remaining).toBe(50)
   })
 
-  it('takes nothing twice that it could not give back', async () => {
-    const refill = { amount: 100, per: 'day' } as const
-    const given = { rateLimits: [], quota: { remaining: 100, refill } }
-    const { settle, ask, clock, left } = await call(50, given)
-    await clock.advance(DAY_MS)
-    await ask(1)
-    await settle({ quota: 10 })
-    await settle({ quota: 50 })
-    expect(await left()).toEqual({ quota: 99 })
-    await settle({ quota: 60 })
-    expect(await left()).toEqual({ quota: 89 })
-  })
+  it.each([true, false])(
+    'takes nothing twice that it could not give back: refilled by a call before: %s',
+    async (isCalled) => {
+      const refill = { amount: 100, per: 'day' } as const
+      const given = { rateLimits: [], quota: { remaining: 100, refill } }
+      const { settle, ask, clock, left } = await call(50, given)
+      await clock.advance(DAY_MS)
+      if (isCalled) await ask(1)
+      await settle({ quota: 10 })
+      await settle({ quota: 50 })
+      await settle({ quota: 60 })
+      expect(await left()).toEqual({ quota: isCalled ? 89 : 90 })
+    },
+  )
 
   it('settles what a call named with 0', async () => {
     const { settle, left } = await call({ quota: 0 }, { rateLimits: [], quota: { remaining: 100 } })

@@ -126,6 +126,12 @@ export class QuotaAccount {
     return true
   }
 
+  /** Whether units that come back now would be lost: a refill is due, and begins a new epoch as far as is known. */
+  wouldLose(cost: number, now: number): boolean {
+    const { refill, remaining } = this.#known
+    return refill !== null && now >= this.#refillAtMs && remaining + this.lease.units + cost < refill.amount
+  }
+
   /** Records what a call to the store that began at `readAt` found. */
   learn(quota: QuotaRecord, readAt: number): void {
     if (isLaterQuota(quota, this.#known)) this.#adopt(quota, readAt)

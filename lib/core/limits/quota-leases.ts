@@ -106,6 +106,12 @@ export class QuotaLeases {
     return isBack
   }
 
+  /** The same, unless a refill that is due would make them worthless. */
+  putBackIfKept(lease: QuotaLease, cost: number): boolean {
+    const current = this.accounts.get(lease.account.lineageId) ?? lease.account
+    return !current.wouldLose(cost, this.clock.now()) && this.putBack(lease, cost)
+  }
+
   /** The state of a record's quota, as far as this process knows. */
   stateOf(cached: CachedKey, exceeded: boolean): LimitState {
     const quota = cached.quota as QuotaRecord

@@ -99,7 +99,7 @@ export class Settler {
     for (const part of settlement.taken.toReversed()) {
       const back = Math.min(rest, part.units)
       rest -= back
-      if (back > 0 && this.parts.quotaLeases.putBack(part.lease, back)) part.units -= back
+      if (back > 0 && this.parts.quotaLeases.putBackIfKept(part.lease, back)) part.units -= back
     }
     settlement.taken = settlement.taken.filter((part) => part.units > 0)
   }
