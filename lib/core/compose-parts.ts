@@ -20,6 +20,9 @@ import { WorkUnderWay } from './work-under-way.ts'
 
 type Settings = ReturnType<typeof resolveOptions>
 
+/** How many deadlines a record stays fresh: it may wait for the store, the digest and each hook about its owner. */
+const FRESH_FOR = 4
+
 /** What verification and management share. */
 export type Parts = ReturnType<typeof composeParts>
 
@@ -55,8 +58,9 @@ export function composeParts(options: ApiKeysOptions, settings: Settings) {
     ownersLimitNames: settings.limits.ownersNames,
     // A use elsewhere is written within the one and read within the other.
     idleSlackMs: settings.usage.flushMs + maxAgeMs,
-    // A version must outlive every record that may still be held under an older one.
-    retainMs: Math.max(2 * maxAgeMs, 1_000),
+    freshForMs: FRESH_FOR * timeoutMs,
+    // A version must outlive every record that may still be held, or on its way to the limiter, under an older one.
+    retainMs: Math.max(2 * maxAgeMs, 1_000) + (FRESH_FOR + 1) * timeoutMs,
   }
 }
 

@@ -125,3 +125,56 @@ describe('bounded revocation', () => {
     expect(await here.store.find({ id: apiKey.id })).toMatchObject({ usageCount: 1 })
   })
 })
+
+describe('a key that is revoked while its record waits for the application', () => {
+  const TEAM = { name: 'team', limit: 10, windowMs: 60_000, scope: 'owner' } as const
+
+  /** Two processes without a cache; the function resolves the application's pending answer. */
+  async function start(hooksOf: (answer: () => Promise<void>) => Options) {
+    let isSlow = false
+    let open = () => {}
+    const answer = () => (isSlow ? new Promise<void>((resolve) => (open = resolve)) : Promise.resolve())
+    const options = { cache: false, ...hooksOf(answer) } as const
+    const here = createTestKeys(options)
+    const { clock, store, limiter: rateLimiter } = here
+    const there = createTestKeys({ ...options, clock, store, rateLimiter })
+    const { key, apiKey } = await here.keys.issue(NAME)
+    isSlow = true
+    const verifying = here.keys.verify(key)
+    await clock.advance(200)
+    await there.keys.revoke(apiKey.id)
+    isSlow = false
+    /** The application answers, after calls of another key have made the limiter forget what has ended. */
+    const answerLate = async () => {
+      const other = await there.keys.issue(NAME)
+      for (let i = 0; i < 32; i += 1) await there.keys.verify(other.key, { cost: 0 })
+      open()
+    }
+    return { clock, verifying, answerLate }
+  }
+
+  const HOOKS: [string, (answer: () => Promise<void>) => Options][] = [
+    [
+      'planOf',
+      (answer) => ({ rateLimits: { plans: { free: [TEAM] }, planOf: () => answer().then(() => 'free') } }),
+    ],
+    ['rateLimits', (answer) => ({ rateLimits: () => answer().then(() => [TEAM]) })],
+    ['isOwnerActive', (answer) => ({ isOwnerActive: () => answer().then(() => true) })],
+    ['ownerPermissions', (answer) => ({ ownerPermissions: () => answer().then(() => null) })],
+  ]
+
+  it.each(HOOKS)('is refused, however slow %s is within its deadline', async (_name, hooksOf) => {
+    const { clock, verifying, answerLate } = await start(hooksOf)
+    await clock.advance(4_700)
+    await answerLate()
+    expect(await verifying).toEqual(REVOKED)
+  })
+
+  it.each(HOOKS)('is refused, though the process stood still while it asked %s', async (_name, hooksOf) => {
+    const { clock, verifying, answerLate } = await start(hooksOf)
+    // No timer runs meanwhile, so no deadline ends the wait.
+    clock.set(clock.now() + 600_000)
+    await answerLate()
+    expect(await verifying).toEqual(REVOKED)
+  })
+})

@@ -15,6 +15,8 @@ export interface SpenderParts {
   readonly clock: Clock
   readonly guard: DependencyRunner
   readonly retainMs: number
+  /** How long after its reading a record may vouch for itself where the limiter knows no version of it. */
+  readonly freshForMs: number
   /** Whether a key without limits and quota is admitted without asking the limiter for its latest version. */
   readonly isBounded: boolean
   /** The names that a cost may have besides those of the key's limits; null if any. */
@@ -121,7 +123,7 @@ export class Spender {
    * back first.
    */
   private askLimiter(
-    { facts, isFresh: fresh, cost: keyCost }: Order,
+    { facts, isFresh, cost: keyCost }: Order,
     lease: QuotaLease | null,
     proceed: (answer: LimitAnswer) => Spending,
   ): Awaitable<Spending> {
@@ -144,6 +146,7 @@ export class Spender {
       const { lineageId, id: keyId, version } = facts.apiKey
       const { limits, cost, costs } = keyCost
       const { owner } = facts
+      const fresh = isFresh && this.isYoung(facts)
       answer = limiter.check({ lineageId, owner, keyId, version, fresh, cost, costs, limits, retainMs })
     } catch (error) {
       return fail(error)
@@ -152,6 +155,12 @@ export class Spender {
     // One with a deadline of its own needs no second timer, which would cost more than the rest of the call.
     if (limiter.timeoutMs !== undefined) return answer.then(receive, fail)
     return guard.run('rate_limiter', () => answer).then(receive, giveUp)
+  }
+
+  /** By the time that the hooks have answered, the limiter may have forgotten a change that came after the reading. */
+  private isYoung({ readAt }: CachedKey): boolean {
+    const age = this.parts.clock.now() - readAt
+    return age >= 0 && age <= this.parts.freshForMs
   }
 
   private withQuota(
