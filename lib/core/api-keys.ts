@@ -36,6 +36,8 @@ export interface ApiKeys
   readonly rateLimitsVary: boolean
   /** The option `clock`. The routes that manage keys go by it too. */
   readonly clock: Clock
+  /** The option `timeoutMs`. A route's `cost` function has as long. */
+  readonly timeoutMs: number
   /**
    * Says how every limit of a key and of its owner stands, and its quota, for a dashboard. It spends nothing, and works for
    * keys that are disabled, expired or revoked too. Null if there is no such key. Other processes may hold units of the
@@ -96,6 +98,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     acceptConfiguration: createAcceptConfiguration(store, digester, sharing, clock, emit),
     prefix,
     clock,
+    timeoutMs: settings.timeoutMs,
     rateLimits: deepFreeze(Array.isArray(options.rateLimits) ? copyData(options.rateLimits) : []),
     rateLimitsVary: settings.limits.fixed === null,
     verifyEager,

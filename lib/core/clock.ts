@@ -29,6 +29,22 @@ export function sleep(clock: Clock, delayMs: number): Promise<void> {
   })
 }
 
+/** The result of `work`. @throws what it throws, and an Error if it takes longer than `timeoutMs`. */
+export async function inTime<T>(clock: Clock, timeoutMs: number, work: () => T | PromiseLike<T>): Promise<T> {
+  let cancel = () => {}
+  const deadline = new Promise<never>((_resolve, reject) => {
+    const expire = () => reject(new Error(`no answer within ${timeoutMs} ms`))
+    // What still has a connection keeps the process alive; a deadline by itself must not.
+    cancel = clock.setTimer(expire, timeoutMs, { background: true })
+  })
+  try {
+    // A late rejection of the loser is taken by the race and is nobody's unhandled one.
+    return await Promise.race([deadline, (async () => work())()])
+  } finally {
+    cancel()
+  }
+}
+
 /** Whether `work` resolves to true within `timeoutMs`. Throws what it rejects with. */
 export async function isDoneInTime(
   clock: Clock,

@@ -18,8 +18,8 @@ export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<Use
   ip?: (req: Request) => string | undefined
   /**
    * What a request costs: a number of units of the quota and of every limit without `only: 'named'`, units by the name of
-   * a limit, as `{ tokens: 500 }`, or a function that returns one of these. It is called once a key is presented. If it
-   * fails, or returns anything else, the request gets a 503.
+   * a limit, as `{ tokens: 500 }`, or a function that returns one of these. It is called once the key is known to be
+   * good. If it fails, takes longer than `timeoutMs` of `createApiKeys`, or returns anything else, the request gets a 503.
    *
    * @default 1
    */

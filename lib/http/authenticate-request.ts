@@ -1,3 +1,4 @@
+import { inTime, systemClock } from '../core/clock.ts'
 import type { ApiKey } from '../core/keys/record.ts'
 import { type Cost, checkCost } from '../core/limits/cost.ts'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from '../core/verify/key-verifier.ts'
@@ -22,7 +23,7 @@ import {
 } from './header-fields.ts'
 import type { RequestLike, RequestParts } from './raw-request.ts'
 import { Refusals } from './refusals.ts'
-import { type MisplacedKey, type RequestState, stateOf } from './request-state.ts'
+import { type MisplacedKey, stateOf } from './request-state.ts'
 import { type AdmittedRequest, type AskedOnce, verifyOnce } from './verify-once.ts'
 
 /**
@@ -80,7 +81,7 @@ export interface AuthenticatorOptions<User = unknown> extends CredentialOptions 
 
 /** What a route requires of a key. */
 export interface CheckOptions extends Pick<VerifyOptions, 'permissions'> {
-  /** What the request costs, or a function that tells it once a key is presented. */
+  /** What the request costs, or a function that tells it once the key is proven. */
   cost?: Cost | (() => Awaitable<Cost>)
   /** Whether a request without a key passes. */
   isOptional?: boolean
@@ -172,23 +173,28 @@ class RequestAuthenticator implements Authenticator {
     const { permissions, cost } = asked
     const { keys, prefix } = this
     const { key } = credential
-    if (typeof cost === 'function') return this.price(state, key, { permissions, ip, prefix }, cost)
+    if (typeof cost === 'function') {
+      return this.price({ state, keys, key, options: { permissions, ip, prefix } }, cost)
+    }
     return this.verify({ state, keys, key, options: { permissions, cost, ip, prefix } })
   }
 
-  /** Asks the route what this request costs. */
-  private async price(
-    state: RequestState,
-    key: string,
-    options: VerifyOptions,
-    costOf: () => Awaitable<Cost>,
-  ): Promise<Authentication> {
+  /** Asks the route what this request costs, once the key is good: strangers do not run the application's code. */
+  private async price(asked: AskedOnce, costOf: () => Awaitable<Cost>): Promise<Authentication> {
+    const { keys, options } = asked
     try {
-      options.cost = checkCost('cost', await costOf())
+      const looked = await verifyOnce({ ...asked, options: { ...options, cost: 0 } })
+      if (!looked.ok) return this.refuse.key(looked)
+    } catch (error) {
+      return this.refuse.fault('verify', error)
+    }
+    try {
+      const { clock = systemClock, timeoutMs = 5_000 } = keys
+      options.cost = checkCost('cost', await inTime(clock, timeoutMs, costOf))
     } catch (error) {
       return this.refuse.fault('cost', error)
     }
-    return this.verify({ state, keys: this.keys, key, options })
+    return this.verify(asked)
   }
 
   private verify(asked: AskedOnce): Awaitable<Authentication> {

@@ -5,12 +5,12 @@ import * as onExpress from 'latchkey/express'
 import * as onKoa from 'latchkey/koa'
 import { ApiKeyStrategy, settle as settleByPassport } from 'latchkey/passport'
 import { Authenticator } from 'passport'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { EXPRESSES } from '../support/expresses.ts'
 import { issueKey } from '../support/issue-key.ts'
 import { KOAS } from '../support/koas.ts'
 import { type Ask, serve } from '../support/raw-http.ts'
-import { createTestKeys } from '../support/test-keys.ts'
+import { createTestKeys, forgeKey } from '../support/test-keys.ts'
 
 const MINUTE = { name: 'minute', limit: 10, windowMs: 60_000 } as const
 const TOKENS = { name: 'tokens', limit: 1_000, windowMs: 60_000, only: 'named' } as const
@@ -79,8 +79,8 @@ const DOORS: [string, Door][] = [
 ]
 
 describe.each(DOORS)('%s', (_name, door) => {
-  async function start(route: Route) {
-    const test = createTestKeys({ rateLimits: [MINUTE, TOKENS] })
+  async function start(route: Route, options: Parameters<typeof createTestKeys>[0] = {}) {
+    const test = createTestKeys({ rateLimits: [MINUTE, TOKENS], ...options })
     const { key } = await issueKey(test.keys)
     const ask = await door(test.keys, route)
     const left = async () => {
@@ -89,7 +89,9 @@ describe.each(DOORS)('%s', (_name, door) => {
     }
     return {
       ...test,
+      key,
       left,
+      askWith: (text: string) => ask('/', [`X-Api-Key: ${text}`]),
       ask: (path = '/') => ask(path, [`X-Api-Key: ${key}`]),
       askWithoutKey: () => ask('/'),
     }
@@ -116,6 +118,42 @@ describe.each(DOORS)('%s', (_name, door) => {
     expect(answer.body).not.toContain('model')
     expect(eventsOf('fault')).toHaveLength(1)
     expect(['cost', 'verify']).toContain(eventsOf('fault')[0]?.operation)
+    expect(await left()).toEqual([10, 1_000])
+  })
+
+  it('never asks for the cost of a request whose key is refused', async () => {
+    const cost = vi.fn(() => -1)
+    const { askWith, key, left, eventsOf } = await start({ cost })
+    const wrong = forgeKey(key, { secret: 'x'.repeat(43) })
+    for (const bad of [wrong, `${key}x`, 'junk']) {
+      const answer = await askWith(bad)
+      expect(answer.status).toBe(401)
+      expect(answer.json()).toMatchObject({ code: 'invalid_key' })
+    }
+    expect(cost).not.toHaveBeenCalled()
+    expect(eventsOf('fault')).toEqual([])
+    expect(eventsOf('key.refused').map(({ reason }) => reason)).toEqual([
+      'wrong_secret',
+      'malformed',
+      'malformed',
+    ])
+    expect(await left()).toEqual([10, 1_000])
+  })
+
+  it('counts keys that are refused before the cost is asked for as failed attempts', async () => {
+    const { askWith, key } = await start({ cost: () => -1 }, { failedAttempts: { limit: 2 } })
+    const wrong = forgeKey(key, { secret: 'x'.repeat(43) })
+    for (const status of [401, 401, 429]) expect((await askWith(wrong)).status).toBe(status)
+  })
+
+  it('answers 503 if the cost is not known in time', async () => {
+    const cost = vi.fn(() => new Promise<never>(() => {}))
+    const { ask, clock, left, eventsOf } = await start({ cost })
+    const asking = ask()
+    await vi.waitFor(() => expect(cost).toHaveBeenCalled())
+    await clock.advance(5_000)
+    expect((await asking).status).toBe(503)
+    expect(eventsOf('fault')).toMatchObject([{ operation: 'cost' }])
     expect(await left()).toEqual([10, 1_000])
   })
 

@@ -1,5 +1,6 @@
 import type { Awaitable } from '../../internal/awaitable.ts'
 import { checkObject, checkText, fail } from '../../internal/options.ts'
+import type { Clock } from '../clock.ts'
 import { checkRequirement, type PermissionRequirement } from '../keys/permissions.ts'
 import type { ApiKey } from '../keys/record.ts'
 import { type Cost, checkCost } from '../limits/cost.ts'
@@ -30,6 +31,10 @@ export interface VerifyOptions {
 export interface ApiKeyVerifier {
   /** The prefix of new keys. A bearer token that begins with it counts as a key. */
   readonly prefix?: string
+  /** The clock of deadlines; by default, that of the machine. */
+  readonly clock?: Clock
+  /** How long a route's `cost` function may take, in milliseconds; 5,000 by default. */
+  readonly timeoutMs?: number
   /** Whether a text has the shape of one of the configured `formats`. Such a bearer token counts as a key too. */
   isImportedKey?(text: string): boolean
   /**
