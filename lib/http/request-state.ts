@@ -1,4 +1,5 @@
 import type { ApiKey } from '../core/keys/record.ts'
+import type { Cost } from '../core/limits/cost.ts'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import type { VerifiedKey } from '../core/verify/verify-result.ts'
 import type { ErrorCode } from '../errors.ts'
@@ -24,7 +25,8 @@ export interface Admission {
   readonly apiKey: ApiKey
   /** The result of `verify`, for a settlement. */
   readonly verified: VerifiedKey
-  readonly isCharged: boolean
+  /** What it was asked to cost. */
+  readonly cost: Cost
   resolvedBy?: unknown
   user?: unknown
 }

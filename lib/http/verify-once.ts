@@ -1,4 +1,5 @@
 import { missingPermissions } from '../core/keys/permissions.ts'
+import type { Cost } from '../core/limits/cost.ts'
 import type { LimitState } from '../core/limits/rate-limit.ts'
 import { type ApiKeyVerifier, isAcceptedPrefix, type VerifyOptions } from '../core/verify/key-verifier.ts'
 import type { RefusedKey, VerifyResult } from '../core/verify/verify-result.ts'
@@ -25,11 +26,13 @@ const NO_LIMITS: readonly LimitState[] = Object.freeze([])
 /**
  * Verifies a key for a request. It charges the request once, at the first admission with a cost. A later check by
  * another middleware compares prefix and permissions and costs nothing.
+ *
+ * @throws TypeError when a later cost names a limit that the request did not count on: it would go uncharged.
  */
 export function verifyOnce(asked: AskedOnce): Awaitable<AdmittedRequest | RefusedKey> {
   const { state, keys, key, options } = asked
   const earlier = findSame(state.admissions, asked)
-  if (earlier && (earlier.isCharged || options.cost === 0)) return recheck(keys, earlier, options)
+  if (earlier && (earlier.cost !== 0 || options.cost === 0)) return recheck(keys, earlier, options)
   const pending = findSame(state.pending, asked)
   // Another middleware asks at this moment: its admission will be this one's too.
   if (pending) return pending.work.then(() => verifyOnce(asked))
@@ -57,7 +60,7 @@ function remember(
 ): AdmittedRequest | RefusedKey {
   if (!verified.ok) return verified
   const { apiKey, limits } = verified
-  const admission: Admission = { keys, key, apiKey, verified, isCharged: options.cost !== 0 }
+  const admission: Admission = { keys, key, apiKey, verified, cost: options.cost ?? 1 }
   const others = state.admissions?.filter((other) => !isSame(other, admission))
   state.admissions = others ? [...others, admission] : [admission]
   return { ok: true, admission, limits }
@@ -79,7 +82,7 @@ function isSame(one: Asked, other: Asked): boolean {
 function recheck(
   keys: ApiKeyVerifier,
   admission: Admission,
-  { permissions, prefix, ip }: VerifyOptions,
+  { permissions, prefix, ip, cost }: VerifyOptions,
 ): AdmittedRequest | RefusedKey {
   const { apiKey } = admission
   if (!isAcceptedPrefix(apiKey.prefix, prefix)) {
@@ -88,7 +91,22 @@ function recheck(
     return { ok: false, code: 'invalid_key', reason }
   }
   const missing = permissions ? missingPermissions(apiKey.permissions, permissions) : null
-  if (!missing) return { ok: true, admission, limits: NO_LIMITS }
+  if (!missing) {
+    checkCounted(admission, cost)
+    return { ok: true, admission, limits: NO_LIMITS }
+  }
   keys.report?.({ type: 'refused', code: 'insufficient_permissions', reason: null, apiKey, ip })
   return { ok: false, code: 'insufficient_permissions', apiKey, missing }
+}
+
+/** Requires that a charged request counts on every limit that a later cost names. @throws TypeError */
+function checkCounted({ cost: charged, verified }: Admission, cost: Cost | undefined): void {
+  if (typeof cost !== 'object') return
+  for (const name of Object.keys(cost)) {
+    if (name === 'quota' || verified.limits.some((limit) => limit.name === name)) continue
+    if (typeof charged === 'object' && Object.hasOwn(charged, name)) continue
+    throw new TypeError(
+      `"cost" names the limit "${name}", but a middleware in front has charged this request without it: give that one "cost: 0", or the same cost`,
+    )
+  }
 }

@@ -200,6 +200,55 @@ describe.each(DOORS)('%s', (_name, door) => {
   })
 })
 
+describe('a cost behind a middleware that has charged the request', () => {
+  type Middle = (keys: ApiKeys, cost?: RequestCost) => express.RequestHandler
+  type RequestCost = Cost | (() => Cost)
+
+  const middle: Middle = (keys, cost) => onExpress.apiKeyAuth(keys, cost === undefined ? {} : { cost })
+  const strategy: Middle = (keys, cost) => byPassport(keys, cost === undefined ? {} : { cost })
+
+  async function start(build: Middle, front: RequestCost | undefined, route: RequestCost) {
+    const { keys, eventsOf } = createTestKeys({ rateLimits: [MINUTE, TOKENS] })
+    const { key, apiKey } = await issueKey(keys, { quota: { remaining: 50 } })
+    const app = express()
+    app.use(build(keys, front))
+    app.use(build(keys, route), (_req, res) => void res.send('worked'))
+    app.use(onExpress.apiKeyErrorHandler())
+    const ask = await serve(app)
+    const left = async () => (await keys.limits(apiKey.id))?.map(({ remaining }) => remaining)
+    return { ask: () => ask('/', [`X-Api-Key: ${key}`]), left, eventsOf }
+  }
+
+  describe.each<[string, Middle]>([
+    ['apiKeyAuth', middle],
+    ['Passport', strategy],
+  ])('by %s', (_name, build) => {
+    it.each<[string, RequestCost | undefined, RequestCost]>([
+      ['one unit', undefined, { tokens: 1_000 }],
+      ['a number', 2, () => ({ tokens: 1_000 })],
+      ['another name', { minute: 1 }, { minute: 1, tokens: 0 }],
+    ])('is a fault, not for nothing, if it names a limit beyond %s', async (_what, front, route) => {
+      const { ask, eventsOf } = await start(build, front, route)
+      const answer = await ask()
+      expect(answer.status).toBe(503)
+      expect(answer.body).not.toContain('worked')
+      expect(eventsOf('fault')).toMatchObject([{ operation: 'verify' }])
+      expect(String(eventsOf('fault')[0]?.error)).toContain('"cost" names the limit "tokens", but')
+    })
+
+    it.each<[string, RequestCost | undefined, RequestCost, number[]]>([
+      ['is charged alone if that was for nothing', 0, { tokens: 400 }, [9, 600, 49]],
+      ['is not charged twice if it is the same', { tokens: 400 }, { tokens: 400 }, [9, 600, 49]],
+      ['is not charged if every call counts on its limits', 3, { minute: 5, quota: 5 }, [7, 1_000, 47]],
+      ['is not charged if it is a number', 3, 5, [7, 1_000, 47]],
+    ])('%s', async (_what, front, route, rest) => {
+      const { ask, left } = await start(build, front, route)
+      expect((await ask()).status).toBe(200)
+      expect(await left()).toEqual(rest)
+    })
+  })
+})
+
 describe('a settlement of a request', () => {
   it('without a key is false', async () => {
     const app = express()
