@@ -182,8 +182,9 @@ class RequestAuthenticator implements Authenticator {
   /** Asks the route what this request costs, once the key is good: strangers do not run the application's code. */
   private async price(asked: AskedOnce, costOf: () => Awaitable<Cost>): Promise<Authentication> {
     const { keys, options } = asked
+    let looked: AdmittedRequest | RefusedKey
     try {
-      const looked = await verifyOnce({ ...asked, options: { ...options, cost: 0 } })
+      looked = await verifyOnce({ ...asked, options: { ...options, cost: 0 } })
       if (!looked.ok) return this.refuse.key(looked)
     } catch (error) {
       return this.refuse.fault('verify', error)
@@ -194,7 +195,7 @@ class RequestAuthenticator implements Authenticator {
     } catch (error) {
       return this.refuse.fault('cost', error)
     }
-    return this.verify(asked)
+    return options.cost === 0 ? this.conclude(looked, options.ip) : this.verify(asked)
   }
 
   private verify(asked: AskedOnce): Awaitable<Authentication> {

@@ -174,6 +174,12 @@ describe.each(DOORS)('%s', (_name, door) => {
     expect((await ask(`/${'a'.repeat(96)}`)).status).toBe(429)
   })
 
+  it('shows all limits of a request whose function says that it costs nothing', async () => {
+    const { ask, left } = await start({ cost: () => 0 })
+    expect((await ask()).header('RateLimit')).toBe('"minute";r=10, "tokens";r=1000')
+    expect(await left()).toEqual([10, 1_000])
+  })
+
   it('shows only the limits that a request counts on', async () => {
     const { ask } = await start({ cost: 2 })
     expect((await ask()).header('RateLimit')).toMatch(/^"minute";r=8;t=\d+$/)
