@@ -152,10 +152,10 @@ function verifyWhileOpen(
   options: VerifyOptions,
 ): Awaitable<VerifyResult> {
   const { work, guard } = parts
-  checkVerifyOptions(options)
+  const asked = checkVerifyOptions(options)
   if (work.isClosing) throw guard.toError('verify', closedError())
   checkSharing(parts)
-  const result = verifier.verify(key, options)
+  const result = verifier.verify(key, asked)
   if (isPromiseLike(result)) work.add(result)
   return result
 }

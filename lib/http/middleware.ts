@@ -68,12 +68,12 @@ export function createMiddlewareParts<Request extends object>(
   checkBoolean('required', required)
   checkFunction('ip', readIp)
   checkRefuseWith(refuseWith)
-  if (cost !== undefined && typeof cost !== 'function') checkCost('cost', cost)
   const permissions =
     options.permissions === undefined ? undefined : resolveRequirement('permissions', options.permissions)
   const authenticator = createAuthenticator(keys, options)
   const costOf = typeof cost === 'function' ? cost : null
-  const asked = { permissions, cost: typeof cost === 'function' ? undefined : cost, isOptional: !required }
+  const fixed = cost === undefined || typeof cost === 'function' ? undefined : checkCost('cost', cost)
+  const asked = { permissions, cost: fixed, isOptional: !required }
   return {
     required,
     refuseWith,

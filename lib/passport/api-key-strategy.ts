@@ -270,12 +270,7 @@ function resolveRoute(options: ApiKeyRouteOptions): ApiKeyRouteOptions {
   const route: ApiKeyRouteOptions = {}
   if (permissions !== undefined) route.permissions = resolveRequirement('permissions', permissions)
   if (typeof cost === 'function') route.cost = cost
-  else if (cost !== undefined) route.cost = copyCost(checkCost('cost', cost))
+  else if (cost !== undefined) route.cost = checkCost('cost', cost)
   routes.set(options, Object.freeze(route))
   return route
-}
-
-/** Passport shares the options of a route, and nobody may change a cost once it was checked. */
-function copyCost(cost: Cost): Cost {
-  return typeof cost === 'number' ? cost : Object.freeze({ ...cost })
 }

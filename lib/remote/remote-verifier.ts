@@ -30,9 +30,9 @@ export interface RemoteVerifierParts {
 export class RemoteVerifier {
   constructor(private readonly parts: RemoteVerifierParts) {}
 
-  verify(key: string, asked: VerifyOptions): Awaitable<VerifyResult> {
+  verify(key: string, options: VerifyOptions): Awaitable<VerifyResult> {
     const { charge, answers, service, failedAttempts } = this.parts
-    checkVerifyOptions(asked)
+    const asked = checkVerifyOptions(options)
     if (typeof key !== 'string') return this.invalid('malformed', null, asked)
     const parsed = parseKey(key)
     if (!parsed && this.lookupsOf(key).length === 0) return this.invalid('malformed', null, asked)

@@ -53,6 +53,20 @@ describe('a cost that is wrong', () => {
     expect(await left()).toEqual(UNTOUCHED)
   })
 
+  it('stays what it was when it was checked, while the key is looked for', async () => {
+    const { keys, key, left, store } = await setUp()
+    const cost = { tokens: 100 }
+    const options: { cost: Cost } = { cost }
+    const load = store.hold('find')
+    const verifying = keys.verify(key, options)
+    await load.reached
+    cost.tokens = -500
+    options.cost = -500
+    load.release()
+    expect(await verifying).toMatchObject({ ok: true })
+    expect(await left()).toEqual({ ...UNTOUCHED, minute: 9, tokens: 900 })
+  })
+
   it('is not shown if it may be a key', async () => {
     const { ask, key } = await setUp()
     const error = await ask({ [key]: 1 }).catch((thrown: Error) => thrown)

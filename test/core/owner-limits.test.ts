@@ -61,6 +61,20 @@ describe('limits of the service that are wrong', () => {
     expect(eventsOf('fault')).toMatchObject([{ operation: 'owner_limits' }])
   })
 
+  it.each(['planOf', 'rateLimits'])('are a fault if %s changes the owner', async (name) => {
+    const changed = <Answer>(owner: { id: string }, answer: Answer) => {
+      owner.id = BOB.id
+      return answer
+    }
+    const byPlan = { plans: { free: [TEAM] }, planOf: (owner: Owner) => changed(owner, 'free') }
+    const byFunction = (owner: Owner) => changed(owner, [TEAM])
+    const { keys, eventsOf } = createTestKeys({ rateLimits: name === 'planOf' ? byPlan : byFunction })
+    const { key, apiKey } = await issueKey(keys)
+    await expect(keys.verify(key)).rejects.toMatchObject({ code: 'unavailable' })
+    expect(eventsOf('fault')).toMatchObject([{ operation: 'owner_limits' }])
+    expect(apiKey.owner).toEqual(ALICE)
+  })
+
   it('are a fault if the function never answers', async () => {
     const { keys, clock } = createTestKeys({ rateLimits: () => new Promise(() => {}) })
     const { key } = await issueKey(keys)

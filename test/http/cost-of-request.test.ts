@@ -180,6 +180,15 @@ describe.each(DOORS)('%s', (_name, door) => {
     expect(await left()).toEqual([10, 1_000])
   })
 
+  it('charges what a route was mounted with, whatever becomes of the object', async () => {
+    const cost = { tokens: 500 }
+    const { ask, left } = await start({ cost })
+    expect((await ask()).status).toBe(200)
+    cost.tokens = 5
+    expect((await ask()).status).toBe(200)
+    expect(await left()).toEqual([8, 0])
+  })
+
   it('shows only the limits that a request counts on', async () => {
     const { ask } = await start({ cost: 2 })
     expect((await ask()).header('RateLimit')).toMatch(/^"minute";r=8;t=\d+$/)

@@ -28,7 +28,7 @@ export interface KeyCost {
 /** The most limits and quotas that a cost may name. */
 const MAX_NAMES = 64
 
-/** Requires a cost. @throws TypeError naming the member. */
+/** Requires a cost; returns a frozen copy. @throws TypeError naming the member. */
 export function checkCost(name: string, value: unknown): Cost {
   if (typeof value === 'number') return checkBounded(name, value, BOUNDS.cost)
   if (!isPlainObject(value)) fail(name, 'an integer, or integers by the name of a limit', value)
@@ -39,7 +39,7 @@ export function checkCost(name: string, value: unknown): Cost {
     if (!LIMIT_NAME.test(limit)) throw new OptionError(name, 'have names of limits as members')
     checkBounded(path, units, BOUNDS.cost)
   }
-  return value as Readonly<Record<string, number>>
+  return Object.freeze(Object.fromEntries(entries) as Record<string, number>)
 }
 
 /**

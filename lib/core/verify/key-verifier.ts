@@ -100,18 +100,21 @@ export function isAcceptedPrefix(prefix: string, accepted: string | readonly str
 
 const VERIFY_OPTIONS = ['permissions', 'cost', 'ip', 'prefix']
 
-/** Requires options of `verify`. @throws TypeError naming the option. */
-export function checkVerifyOptions(options: VerifyOptions): void {
+/** Requires options of `verify`; returns a copy, which nobody changes meanwhile. @throws TypeError naming the option. */
+export function checkVerifyOptions(options: VerifyOptions): VerifyOptions {
   if (typeof options !== 'object' || options === null) fail('options', 'an object', options)
+  const { permissions, ip, prefix } = options
+  let { cost } = options
   for (const name in options) {
     const value = options[name as keyof VerifyOptions]
     if (!VERIFY_OPTIONS.includes(name)) checkObject('options', options, VERIFY_OPTIONS)
     if (value === undefined) continue
     if (name === 'permissions') checkRequirement(name, value)
-    else if (name === 'cost') checkCost(name, value)
+    else if (name === 'cost') cost = checkCost(name, value)
     else if (name === 'ip') checkText(name, value, 255)
     else if (name === 'prefix') checkPrefixes(name, value)
   }
+  return { permissions, cost, ip, prefix }
 }
 
 function checkPrefixes(name: string, value: unknown): void {

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { deepFreeze } from '../../internal/deep-freeze.ts'
 import type { Clock } from '../clock.ts'
 import type { Digester, PreparedDigest } from '../digests/digest.ts'
 import type { DependencyRunner } from '../faults.ts'
@@ -192,7 +193,7 @@ export class RecordCache {
       const problem = 'the store returned a record older than a change it has confirmed'
       throw this.guard.toError('store', new Error(problem))
     }
-    const ofOwner = this.options.limits.fixed ?? (await this.limitsOf(record.owner))
+    const ofOwner = this.options.limits.fixed ?? (await this.limitsOf(deepFreeze(record.owner)))
     // A change has overtaken the read.
     if (this.isOutdated(record)) return this.read(lookup, this.minVersionOf(record.id))
     const cached = this.prepare(record, ofOwner, readAt)
