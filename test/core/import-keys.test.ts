@@ -353,6 +353,16 @@ describe('keys.import', () => {
     expect(await keys.verify(OTHER)).toMatchObject({ reason: 'unknown' })
   })
 
+  it('refuses a limit with the name of a limit that the owner has', async () => {
+    const limit = { name: 'team', limit: 5, windowMs: 60_000 } as const
+    const { keys } = createTestKeys({ formats: [legacy], rateLimits: [{ ...limit, scope: 'owner' }] })
+    await expect(keys.import({ ...legacyKey(), rateLimits: [limit] })).rejects.toMatchObject({
+      code: 'invalid_import',
+      message: expect.stringContaining('"rateLimits[0].name" must not be the name'),
+    })
+    expect(await keys.verify(KEY)).toMatchObject({ reason: 'unknown' })
+  })
+
   it('refuses what the store cannot keep', async () => {
     const { recordUsage: _usage, swapQuota: _quota, ...methods } = recordingStore()
     const { keys } = createTestKeys({ formats: [legacy], store: methods as never })

@@ -5,9 +5,10 @@ import { checkSettings, DEFAULT_SETTINGS, SETTINGS } from '../keys/key-settings.
 import { checkOwner, keyStatus, toApiKey } from '../keys/record.ts'
 import { startQuota } from '../limits/quota.ts'
 import { requireCapabilities } from '../store-access.ts'
+import { checkLimitNames } from './check-limit-names.ts'
 import { insertConfirmed } from './insert-confirmed.ts'
 import type { IssuedKey, IssueOptions, KeyManagement } from './key-management.ts'
-import { checkLimitNames, type ManagementParts } from './management-parts.ts'
+import type { ManagementParts } from './management-parts.ts'
 import type { NewKey } from './new-key.ts'
 
 export function createIssue(parts: ManagementParts, newKey: NewKey): KeyManagement['issue'] {

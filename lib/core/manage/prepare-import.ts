@@ -14,6 +14,7 @@ import { startQuota } from '../limits/quota.ts'
 import { requireCapabilities } from '../store-access.ts'
 import type { RecordCache } from '../verify/record-cache.ts'
 import { type CheckedImport, checkImport } from './check-imported-key.ts'
+import { checkLimitNames } from './check-limit-names.ts'
 
 export interface ImportParts {
   readonly store: KeyStore
@@ -22,6 +23,8 @@ export interface ImportParts {
   readonly cache: RecordCache
   readonly clock: Clock
   readonly guard: DependencyRunner
+  /** The names of limits of owners, which no limit of a key may have. */
+  readonly ownersLimitNames: ReadonlySet<string>
   emit(event: ApiKeyEvent): void
 }
 
@@ -35,9 +38,9 @@ export interface Row {
 
 /** Checks an imported key, and makes its record. */
 export async function prepareRow(parts: ImportParts, imported: unknown, index: number): Promise<Row> {
-  const { store, digester, formats, cache, clock, guard } = parts
+  const { store, digester, cache, clock, guard } = parts
   const now = new Date(clock.now())
-  const checked = check(imported, formats, now)
+  const checked = check(parts, imported, now)
   requireCapabilities(store, checked.settings)
   const { proof } = checked
   if ('digest' in proof) return { index, record: toRecord(checked, proof.digest, now, cache), key: null }
@@ -45,9 +48,11 @@ export async function prepareRow(parts: ImportParts, imported: unknown, index: n
   return { index, record: toRecord(checked, digest, now, cache), key: proof.key }
 }
 
-function check(imported: unknown, formats: ImportedFormats, now: Date): CheckedImport {
+function check(parts: ImportParts, imported: unknown, now: Date): CheckedImport {
   try {
-    return checkImport(imported, formats, now)
+    const checked = checkImport(imported, parts.formats, now)
+    checkLimitNames(parts, checked.settings)
+    return checked
   } catch (error) {
     throw toInvalid(error)
   }

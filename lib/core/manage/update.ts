@@ -4,8 +4,9 @@ import { checkSettings, type KeySettings, SETTINGS } from '../keys/key-settings.
 import type { ApiKey, KeyRecord } from '../keys/record.ts'
 import { requireCapabilities } from '../store-access.ts'
 import { conflict, type KeyChanges } from './change-keys.ts'
+import { checkLimitNames } from './check-limit-names.ts'
 import type { KeyManagement, UpdateOptions } from './key-management.ts'
-import { checkLimitNames, type ManagementParts } from './management-parts.ts'
+import type { ManagementParts } from './management-parts.ts'
 
 export function createUpdate(
   parts: ManagementParts,
