@@ -43,6 +43,7 @@ export interface ApiKeys
    * keys that are disabled, expired or revoked too. Null if there is no such key. Other processes may hold units of the
    * quota that it does not show.
    *
+   * @throws TypeError when `id` is not text.
    * @throws LatchkeyError `unavailable` when the store or the limiter cannot answer.
    */
   limits(id: string): Promise<readonly LimitState[] | null>

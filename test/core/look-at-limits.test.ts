@@ -19,6 +19,20 @@ describe('keys.limits()', () => {
     expect(await keys.limits('nobody')).toBeNull()
   })
 
+  it.each([undefined, null, 5, {}])('takes %j for the mistake that it is to get()', async (id) => {
+    const { keys } = await setUp()
+    const mistake = '"id" must be a string'
+    await expect(keys.limits(id as never)).rejects.toThrow(mistake)
+    await expect(keys.get(id as never)).rejects.toThrow(mistake)
+  })
+
+  it('is null for the text of a key, which the store never sees', async () => {
+    const { keys, key, store } = await setUp()
+    const find = vi.spyOn(store, 'find')
+    expect(await keys.limits(key)).toBeNull()
+    expect(find).not.toHaveBeenCalled()
+  })
+
   it('shows every limit of the key and its owner, and the quota, and spends nothing', async () => {
     const { keys, key, id } = await setUp()
     const sibling = await issueKey(keys)

@@ -59,6 +59,16 @@ function ask(limiter: ReturnType<typeof redisRateLimiter>, request: object): Pro
 }
 
 describe('while Redis is silent', () => {
+  it('never shows a guess of one process as how the limits of a key stand', async () => {
+    const { server, keys, key, apiKey, events } = await setUp()
+    expect(await keys.limits(apiKey.id)).toMatchObject([{ name: 'minute', remaining: 99 }])
+    server.pause()
+    await expect(keys.limits(apiKey.id)).rejects.toMatchObject({ code: 'unavailable' })
+    expect(events.filter(({ type }) => type === 'fault')).toMatchObject([{ operation: 'rate_limiter' }])
+    expect(await keys.verify(key)).toMatchObject({ ok: true })
+    server.resume()
+  })
+
   it('a key under a closed limit is unavailable within the deadline; one with a quota goes on', async () => {
     const { server, keys, key, apiKey } = await setUp({
       onUnavailable: { default: 'local', limits: { minute: 'closed' } },

@@ -20,6 +20,8 @@ export interface LimitRequest {
   readonly limits: readonly CompiledLimit[]
   /** Identifies the owner of a key that has limits of its owner, even if this call counts on none of them. */
   readonly owner?: string | undefined
+  /** Whether only the shared counts are an answer: without them, the limiter rejects rather than follow its policy. */
+  readonly isExact?: boolean
   /** The kept version must live at least this long after the call, in milliseconds. */
   readonly retainMs: number
 }

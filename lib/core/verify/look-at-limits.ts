@@ -1,4 +1,7 @@
+import { fail } from '../../internal/options.ts'
 import type { DependencyRunner } from '../faults.ts'
+import type { ImportedFormats } from '../keys/imported-format.ts'
+import { mayBeId } from '../keys/key-id.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import type { QuotaLeases } from '../limits/quota-leases.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
@@ -7,6 +10,7 @@ import type { RecordCache } from './record-cache.ts'
 
 export interface LookParts {
   readonly store: KeyStore
+  readonly formats: ImportedFormats
   readonly cache: RecordCache
   readonly limiter: RateLimiter
   readonly quotaLeases: QuotaLeases
@@ -17,11 +21,17 @@ export interface LookParts {
 /** How often the record is read because the limiter knows a later version. */
 const MAX_READS = 3
 
-/** How the limits of a key and of its owner stand, and its quota; null if there is no such key. It spends nothing. */
+/**
+ * How the limits of a key and of its owner stand, and its quota; null if there is no such key. It spends nothing.
+ *
+ * @throws TypeError when `id` is not text.
+ */
 export async function lookAtLimits(
-  { store, cache, limiter, quotaLeases, guard, retainMs }: LookParts,
+  { store, formats, cache, limiter, quotaLeases, guard, retainMs }: LookParts,
   id: string,
 ): Promise<readonly LimitState[] | null> {
+  if (typeof id !== 'string') fail('id', 'a string', id)
+  if (!mayBeId(id, formats)) return null
   const record = await store.find({ id })
   if (!record) return null
   for (let reads = 0; reads < MAX_READS; reads += 1) {
@@ -30,7 +40,17 @@ export async function lookAtLimits(
     if (cached?.apiKey.id !== id) return null
     const { apiKey, limits, owner, quota } = cached
     const { lineageId, version } = apiKey
-    const request = { lineageId, owner, keyId: id, version, fresh: true, cost: 0, limits, retainMs }
+    const request = {
+      lineageId,
+      owner,
+      keyId: id,
+      version,
+      fresh: true,
+      cost: 0,
+      limits,
+      retainMs,
+      isExact: true,
+    }
     const answer = await guard.run('rate_limiter', async () => checkLimitAnswer(await limiter.check(request)))
     if (answer.outcome === 'stale') continue
     return quota ? [...answer.limits, quotaLeases.stateOf(cached, false)] : answer.limits

@@ -137,7 +137,7 @@ function fallBack({ settings, local }: Limiter, request: LimitRequest, error: un
   const { policyOf } = settings
   const { limits } = request
   const policies = limits.length > 0 ? limits.map(({ name }) => policyOf(name)) : [policyOf(null)]
-  if (policies.includes('closed')) throw error
+  if (request.isExact || policies.includes('closed')) throw error
   const counts = (_: unknown, i: number) => policies[i] === 'local'
   const counted = { limits: limits.filter(counts), costs: request.costs?.filter(counts) }
   // Without Redis, the limiter cannot tell whether the record is the latest. The age of the cache bounds that.
