@@ -22,7 +22,7 @@ import {
 } from './header-fields.ts'
 import type { RequestLike, RequestParts } from './raw-request.ts'
 import { Refusals } from './refusals.ts'
-import { type MisplacedKey, type RequestState, stateOf } from './request-state.ts'
+import { type MisplacedKey, stateOf } from './request-state.ts'
 import { type AdmittedRequest, type AskedOnce, verifyOnce } from './verify-once.ts'
 
 /**
@@ -161,7 +161,8 @@ class RequestAuthenticator implements Authenticator {
     this.challenges = challenges
   }
 
-  authenticate({ raw }: RequestParts, asked: CheckOptions, address: unknown): Awaitable<Authentication> {
+  authenticate(parts: RequestParts, asked: CheckOptions, address: unknown): Awaitable<Authentication> {
+    const { raw } = parts
     const state = stateOf(raw)
     state.challenges = this.challenges
     state.rateLimitHeaders = this.rateLimitHeaders
@@ -172,23 +173,20 @@ class RequestAuthenticator implements Authenticator {
     const { permissions, cost } = asked
     const { keys, prefix } = this
     const { key } = credential
-    if (typeof cost === 'function') return this.price(state, key, { permissions, ip, prefix }, cost)
-    return this.verify({ state, keys, key, options: { permissions, cost, ip, prefix } })
+    if (typeof cost === 'function') {
+      return this.price({ parts, state, keys, key, options: { permissions, ip, prefix } }, cost)
+    }
+    return this.verify({ parts, state, keys, key, options: { permissions, cost, ip, prefix } })
   }
 
   /** Asks the route what this request costs. */
-  private async price(
-    state: RequestState,
-    key: string,
-    options: VerifyOptions,
-    costOf: () => Awaitable<Cost>,
-  ): Promise<Authentication> {
+  private async price(asked: AskedOnce, costOf: () => Awaitable<Cost>): Promise<Authentication> {
     try {
-      options.cost = checkCost('cost', await costOf())
+      asked.options.cost = checkCost('cost', await costOf())
     } catch (error) {
       return this.refuse.fault('cost', error)
     }
-    return this.verify({ state, keys: this.keys, key, options })
+    return this.verify(asked)
   }
 
   private verify(asked: AskedOnce): Awaitable<Authentication> {

@@ -1,5 +1,6 @@
 import type { DependencyRunner } from '../faults.ts'
 import type { KeyStore } from '../keys/key-store.ts'
+import { keyCostOf } from '../limits/cost.ts'
 import type { QuotaLeases } from '../limits/quota-leases.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
 import { checkLimitAnswer, type RateLimiter } from '../limits/rate-limiter.ts'
@@ -28,9 +29,11 @@ export async function lookAtLimits(
     const { cached } = await cache.loadFresh(record.lookup)
     // It was purged meanwhile, and another key may have its lookup.
     if (cached?.apiKey.id !== id) return null
-    const { apiKey, limits, owner, quota } = cached
+    const { apiKey, owner, quota } = cached
+    const { limits, places: seen } = keyCostOf(cached.limits, 0, null)
+    const places = seen.length === 0 ? undefined : { id: '-', limits: seen }
     const { lineageId, version } = apiKey
-    const request = { lineageId, owner, keyId: id, version, fresh: true, cost: 0, limits, retainMs }
+    const request = { lineageId, owner, keyId: id, version, fresh: true, cost: 0, limits, places, retainMs }
     const answer = await guard.run('rate_limiter', async () => checkLimitAnswer(await limiter.check(request)))
     if (answer.outcome === 'stale') continue
     return quota ? [...answer.limits, quotaLeases.stateOf(cached, false)] : answer.limits
