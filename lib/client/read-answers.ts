@@ -121,7 +121,7 @@ const LIMIT_NAME = /^[A-Za-z0-9_-]{1,32}$/
 function readLimit(value: unknown): LimitState {
   const { type, name, limit, remaining, windowMs, resetMs, exceeded } = members(value)
   const isRight =
-    (type === 'rate_limit' || type === 'quota') &&
+    (type === 'rate_limit' || type === 'quota' || type === 'concurrent') &&
     typeof name === 'string' &&
     LIMIT_NAME.test(name) &&
     isAmountOrNull(limit) &&

@@ -18,6 +18,7 @@ import type { LimiterEvent } from './limits/rate-limiter.ts'
 import type { ServiceRateLimit } from './limits/service-limits.ts'
 import { createAcceptConfiguration } from './manage/accept-configuration.ts'
 import type { KeyManagement } from './manage/key-management.ts'
+import { Admitted } from './verify/admitted-key.ts'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from './verify/key-verifier.ts'
 import { lookAtLimits } from './verify/look-at-limits.ts'
 import { createReporter } from './verify/report-event.ts'
@@ -111,6 +112,8 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     settle: async (result: VerifiedKey, cost: Cost) =>
       settleWhileOpen(parts, () => settler.settle(result, checkCost('cost', cost))),
     refund: async (result: VerifiedKey) => settleWhileOpen(parts, () => settler.refund(result)),
+    release: async (result: VerifiedKey) => release(parts, result),
+    keep: (result: VerifiedKey) => keep(parts, result),
     limits: async (id: string) => lookAtLimits(parts, id),
     flush: () => flush(parts),
     close: () => work.close(() => end(parts, stopListening)),
@@ -170,26 +173,42 @@ async function settleWhileOpen<T>({ work, quotaLeases }: Parts, settle: () => Pr
   return settled
 }
 
+async function release({ limiter, heldPlaces, inBackground }: Parts, result: VerifiedKey): Promise<boolean> {
+  const hold = Admitted.holdOf(result, limiter)
+  if (!hold) return false
+  const releasing = heldPlaces.release(hold)
+  inBackground(releasing)
+  return releasing
+}
+
+function keep({ heldPlaces }: Parts, result: VerifiedKey): boolean {
+  const hold = Admitted.peekHold(result)
+  if (!hold || hold.isReleased) return false
+  heldPlaces.keep(hold)
+  return true
+}
+
 async function flush(parts: Parts): Promise<void> {
   if (await isDoneInTime(parts.clock, parts.timeoutMs, flushAll(parts))) return
   throw new LatchkeyError('unavailable', 'Some pending work could not be written', { stack: false })
 }
 
 /** Whether all of it is written. */
-async function flushAll({ usage, quotaLeases, settlements, work }: Parts): Promise<boolean> {
-  const [isWritten, isGivenBack, isSettled] = await Promise.all([
+async function flushAll({ usage, quotaLeases, settlements, heldPlaces, work }: Parts): Promise<boolean> {
+  const [isWritten, isGivenBack, isSettled, isReleased] = await Promise.all([
     usage?.flush() ?? true,
     quotaLeases.giveBack(),
     settlements.flush(),
+    heldPlaces.flush(),
     work.unattendedEnded(),
   ])
-  return isWritten && isGivenBack && isSettled
+  return isWritten && isGivenBack && isSettled && isReleased
 }
 
 async function end(
-  { usage, quotaLeases, settlements }: Parts,
+  { usage, quotaLeases, settlements, heldPlaces }: Parts,
   stopListening: readonly (StopListening | undefined)[],
 ): Promise<void> {
-  await Promise.all([quotaLeases.close(), usage?.close(), settlements.close()])
+  await Promise.all([quotaLeases.close(), usage?.close(), settlements.close(), heldPlaces.close()])
   await Promise.allSettled(stopListening.map(async (stop) => stop?.()))
 }

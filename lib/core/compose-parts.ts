@@ -4,6 +4,7 @@ import { createDigester } from './digests/digest.ts'
 import { createPepperChecks } from './digests/pepper-check.ts'
 import { createEmitter } from './emitter.ts'
 import { createDependencyRunner } from './faults.ts'
+import { HeldPlaces } from './limits/held-places.ts'
 import { QuotaLeases } from './limits/quota-leases.ts'
 import { Resending } from './limits/resend-settlements.ts'
 import type { KeyManagement } from './manage/key-management.ts'
@@ -54,6 +55,7 @@ export function composeParts(options: ApiKeysOptions, settings: Settings) {
     usage: store.recordUsage ? new UsageLog(store, clock, settings.usage, guard, emit) : null,
     quotaLeases: new QuotaLeases(store, settings.quotaLeases, clock, guard),
     settlements: new Resending(limiter, clock, guard),
+    heldPlaces: new HeldPlaces(limiter, clock, guard),
     limitNames: settings.limits.names,
     ownersLimitNames: settings.limits.ownersNames,
     // A use elsewhere is written within the one and read within the other.

@@ -56,7 +56,7 @@ export function apiKeyAuth<User = unknown>(
   }
 
   return function authenticateByApiKey(req, res, next) {
-    const parts = ownParts(req)
+    const parts = ownParts(req, res)
     const outcome = authenticate(req, parts)
     if (!isPromiseLike(outcome)) respond(outcome, parts, res, next)
     else outcome.then((settled) => respond(settled, parts, res, next)).then(undefined, next)

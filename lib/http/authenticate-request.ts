@@ -162,7 +162,8 @@ class RequestAuthenticator implements Authenticator {
     this.challenges = challenges
   }
 
-  authenticate({ raw }: RequestParts, asked: CheckOptions, address: unknown): Awaitable<Authentication> {
+  authenticate(parts: RequestParts, asked: CheckOptions, address: unknown): Awaitable<Authentication> {
+    const { raw } = parts
     const state = stateOf(raw)
     state.challenges = this.challenges
     state.rateLimitHeaders = this.rateLimitHeaders
@@ -174,9 +175,9 @@ class RequestAuthenticator implements Authenticator {
     const { keys, prefix } = this
     const { key } = credential
     if (typeof cost === 'function') {
-      return this.price({ state, keys, key, options: { permissions, ip, prefix } }, cost)
+      return this.price({ parts, state, keys, key, options: { permissions, ip, prefix } }, cost)
     }
-    return this.verify({ state, keys, key, options: { permissions, cost, ip, prefix } })
+    return this.verify({ parts, state, keys, key, options: { permissions, cost, ip, prefix } })
   }
 
   /** Asks the route what this request costs, once the key is good: strangers do not run the application's code. */

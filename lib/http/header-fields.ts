@@ -135,14 +135,15 @@ function setNearestLimit(
 
 /**
  * The limit with the fewest calls left (draft 07 §4); of several, the one that resets last. A quota without a refill
- * has no number to show and is skipped. If such a quota refuses the request, no limit is shown, since calls left in
- * others do not help.
+ * has no number to show and is skipped, and so is a limit on requests under way, which never resets. If one of these
+ * refuses the request, no limit is shown, since calls left in others do not help.
  */
 function nearestToRefusing(limits: readonly LimitState[]): LimitState | null {
   let nearest: LimitState | null = null
   for (const state of limits) {
-    if (state.limit === null && state.exceeded) return null
-    if (state.limit !== null && (!nearest || isNearer(state, nearest))) nearest = state
+    const isShown = state.limit !== null && state.type !== 'concurrent'
+    if (!isShown && state.exceeded) return null
+    if (isShown && (!nearest || isNearer(state, nearest))) nearest = state
   }
   return nearest
 }
@@ -153,8 +154,8 @@ function isNearer(one: LimitState, other: LimitState): boolean {
 }
 
 /**
- * The `RateLimit-Policy` field of draft 11: the limit, and its window in seconds. A quota without a refill has no
- * policy.
+ * The `RateLimit-Policy` field of draft 11: the limit, and its window in seconds, or that it counts requests under way.
+ * A quota without a refill has no policy.
  *
  * ```http
  * RateLimit-Policy: "minute";q=100;w=60
@@ -170,19 +171,22 @@ function policyField(limits: readonly LimitState[]): string {
 }
 
 /** The text of a limit's policy, which is the same for most requests. */
-interface WrittenPolicy extends Pick<LimitState, 'name' | 'limit' | 'windowMs'> {
+interface WrittenPolicy extends Pick<LimitState, 'type' | 'name' | 'limit' | 'windowMs'> {
   readonly text: string
 }
 
 /** By the place of the limit among those of its key. */
 const lastWritten: (WrittenPolicy | undefined)[] = []
 
-function policyOf({ name, limit, windowMs }: LimitState, place: number): string {
+function policyOf({ type, name, limit, windowMs }: LimitState, place: number): string {
   const last = lastWritten[place]
-  if (last?.name === name && last.limit === limit && last.windowMs === windowMs) return last.text
+  if (last?.name === name && last.limit === limit && last.windowMs === windowMs && last.type === type) {
+    return last.text
+  }
   const window = windowMs === null ? '' : `;w=${windowSeconds(windowMs)}`
-  const text = limit === null ? '' : `"${name}";q=${limit}${window}`
-  lastWritten[place] = { name, limit, windowMs, text }
+  const unit = type === 'concurrent' ? ';qu="concurrent-requests"' : ''
+  const text = limit === null ? '' : `"${name}";q=${limit}${unit}${window}`
+  lastWritten[place] = { type, name, limit, windowMs, text }
   return text
 }
 

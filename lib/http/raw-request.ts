@@ -46,6 +46,8 @@ export interface RequestParts {
   readonly raw: RequestLike & object
   /** The object that has its user, `apiKey` and `authMethod`: with Koa `ctx.state`, otherwise the request. */
   readonly properties: Record<string, unknown>
+  /** The response, if the framework hands it to middlewares beside the request. */
+  readonly response?: ServerResponse | undefined
 }
 
 /**
@@ -58,8 +60,13 @@ export function partsOf(request: object): RequestParts {
 }
 
 /** The parts of a request that extends the one of `node:http`, as on Express. */
-export function ownParts(request: object): RequestParts {
-  return { request, raw: request as RequestLike & object, properties: request as Record<string, unknown> }
+export function ownParts(request: object, response?: ServerResponse): RequestParts {
+  return {
+    request,
+    raw: request as RequestLike & object,
+    properties: request as Record<string, unknown>,
+    response,
+  }
 }
 
 /**

@@ -28,7 +28,8 @@ export async function settle(request: object, cost: Cost): Promise<boolean> {
     const limits = (await keys.settle?.(verified, cost)) ?? []
     if (limits.length === 0) continue
     isSettled = true
-    showLimits(request, limits)
+    // What a place is worth does not change.
+    showLimits(request, [...limits, ...verified.limits.filter(({ type }) => type === 'concurrent')])
   }
   return isSettled
 }

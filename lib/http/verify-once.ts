@@ -4,6 +4,8 @@ import type { LimitState } from '../core/limits/rate-limit.ts'
 import { type ApiKeyVerifier, isAcceptedPrefix, type VerifyOptions } from '../core/verify/key-verifier.ts'
 import type { RefusedKey, VerifyResult } from '../core/verify/verify-result.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
+import { onceEnded } from './once-ended.ts'
+import type { RequestParts } from './raw-request.ts'
 import type { Admission, RequestState } from './request-state.ts'
 
 /** A key that a request was admitted with, and the limits that this check has charged. */
@@ -15,6 +17,7 @@ export interface AdmittedRequest {
 
 /** A key that a request presents, and what is required of it. */
 export interface AskedOnce {
+  readonly parts: RequestParts
   readonly state: RequestState
   readonly keys: ApiKeyVerifier
   readonly key: string
@@ -55,10 +58,12 @@ function waitFor(
 }
 
 function remember(
-  { state, keys, key, options }: AskedOnce,
+  { parts, state, keys, key, options }: AskedOnce,
   verified: VerifyResult,
 ): AdmittedRequest | RefusedKey {
   if (!verified.ok) return verified
+  // Nobody waits for it, and what fails is sent again.
+  if (keys.keep?.(verified)) onceEnded(parts, () => void keys.release?.(verified))
   const { apiKey, limits } = verified
   const admission: Admission = { keys, key, apiKey, verified, cost: options.cost ?? 1 }
   const others = state.admissions?.filter((other) => !isSame(other, admission))

@@ -153,7 +153,9 @@ function longestMs(ceiling: boolean | DurationCeiling): number {
 function keepsTo(limit: CompiledLimit, ceiling: CompiledLimit): boolean {
   const countsAsMuch = !limit.isNamed || ceiling.isNamed
   const isNoHigher = limit.limit <= ceiling.limit && limit.capacity <= ceiling.capacity
-  return limit.shape === ceiling.shape && countsAsMuch && isNoHigher
+  // Where a process stalls, places that came free too early let more in.
+  const holdsAsLong = limit.maxHeldMs >= ceiling.maxHeldMs
+  return limit.shape === ceiling.shape && countsAsMuch && isNoHigher && holdsAsLong
 }
 
 function describeLimit({
@@ -163,13 +165,17 @@ function describeLimit({
   isNamed,
   windowMs,
   capacity,
+  maxHeldMs,
   per,
   timeZone,
 }: CompiledLimit): string {
+  const only = isNamed ? ', "only": "named"' : ''
+  if (kind === 'concurrent') {
+    return `{ "name": "${name}", "concurrent": ${limit}${only}, "maxHeldMs": ${maxHeldMs} }`
+  }
   const period =
     kind === 'calendar' ? `"per": "${per}", "timeZone": "${timeZone}"` : `"windowMs": ${windowMs}`
   const burst = kind === 'bucket' ? `, "burst": ${capacity}` : ''
-  const only = isNamed ? ', "only": "named"' : ''
   return `{ "name": "${name}", "limit": ${limit}${only}, ${period}${burst} }`
 }
 

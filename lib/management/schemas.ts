@@ -66,6 +66,14 @@ export const rateLimit = z.union([
     burst: integer(BOUNDS.burst).optional(),
   }),
   z.strictObject({ name, limit, only, per: z.enum(['day', 'month']), timeZone: timeZone.optional() }),
+  z.strictObject({
+    name,
+    only,
+    concurrent: integer(BOUNDS.concurrent).describe('How many requests may be under way at once.'),
+    maxHeldMs: integer(BOUNDS.maxHeldMs)
+      .optional()
+      .describe('How long a place stays taken if its process dies, in milliseconds. Default: 60000.'),
+  }),
 ])
 
 const amount = integer(BOUNDS.refillAmount)
@@ -262,7 +270,7 @@ export const erasedOwner = z.strictObject({
 })
 
 const limitState = z.strictObject({
-  type: z.enum(['rate_limit', 'quota']),
+  type: z.enum(['rate_limit', 'quota', 'concurrent']),
   name: z.string(),
   limit: z.number().nullable(),
   remaining: z.number(),
@@ -274,7 +282,9 @@ const limitState = z.strictObject({
 export const limits = z.strictObject({
   limits: z
     .array(limitState)
-    .describe('The rate limits of the key, those of its owner, and the quota, which is last.'),
+    .describe(
+      'The rate limits of the key and those of its owner, then limits on requests under way, then the quota.',
+    ),
 })
 
 const refused = z.strictObject({

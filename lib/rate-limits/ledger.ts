@@ -6,9 +6,22 @@ export interface Ledger {
   readonly versions: Map<string, KeptVersion>
   /** By shape: the keys of one lineage may have different shapes for a while, and must not restart each other's count. */
   readonly meters: Map<string, Meter>
+  /** Until when each place is taken, by its id, by the name of its limit; null until one is taken. */
+  places: Map<string, Map<string, number>> | null
   expiresAt: number
   /** From this many versions and meters on, ended ones are dropped. */
   tidyAt: number
+}
+
+/** The ledger of a key, and that of its owner if it has limits of its owner. */
+export interface Books {
+  readonly own: Ledger
+  readonly owners: Ledger | null
+}
+
+/** The ledger in which a limit counts. */
+export function bookOf({ own, owners }: Books, { isOwners }: CompiledLimit): Ledger {
+  return isOwners && owners ? owners : own
 }
 
 interface KeptVersion {
@@ -20,7 +33,7 @@ interface KeptVersion {
 const TIDY_FROM = 16
 
 export function createLedger(): Ledger {
-  return { versions: new Map(), meters: new Map(), expiresAt: 0, tidyAt: TIDY_FROM }
+  return { versions: new Map(), meters: new Map(), places: null, expiresAt: 0, tidyAt: TIDY_FROM }
 }
 
 /** Whether the record is the latest known one. Keeps its version. */

@@ -1,4 +1,5 @@
 import { type Clock, systemClock } from '../core/clock.ts'
+import type { PlacesRequest } from '../core/limits/places.ts'
 import {
   type CompiledLimit,
   chargeMeter,
@@ -24,6 +25,8 @@ import {
 import { checkFunction, checkObject } from '../internal/options.ts'
 import {
   acceptVersion,
+  type Books,
+  bookOf,
   createLedger,
   hasRoom,
   isOpenWindow,
@@ -33,6 +36,7 @@ import {
   tidy,
 } from './ledger.ts'
 import { admittedAnswer, refusedAnswer } from './limit-answers.ts'
+import { countPlaces, dropPlaces, renewPlaces, takePlaces } from './memory-places.ts'
 
 export interface MemoryRateLimiterOptions {
   /**
@@ -48,6 +52,8 @@ export interface MemoryRateLimiter extends RateLimiter {
   check(request: LimitRequest): LimitAnswer
   raiseVersions(marks: readonly VersionMark[], retainMs: number): void
   settle(request: SettleRequest): SettleAnswer
+  release(request: PlacesRequest): void
+  renew(requests: readonly PlacesRequest[]): number
   forget(lineageId: string): void
 }
 
@@ -67,6 +73,8 @@ export function memoryRateLimiter(options: MemoryRateLimiterOptions = {}): Memor
     check: (request) => check(counts, request),
     raiseVersions: (marks, retainMs) => raiseVersions(counts, marks, retainMs),
     settle: (request) => settle(counts, request),
+    release: (request) => release(counts, request),
+    renew: (requests) => renew(counts, requests),
     forget: (lineageId) => void counts.keys.held.delete(lineageId),
   }
 }
@@ -98,26 +106,18 @@ function check(counts: Counts, request: LimitRequest): LimitAnswer {
     fits &&= reading.fits
   }
   if (fits && !isLook(request)) fits = haveRoom(books, request, readings, now)
+  const places = request.places && countPlaces(books, request.places, isLook(request), now)
+  fits &&= places?.every(({ exceeded }) => !exceeded) ?? true
   if (fits) return admit(books, request, readings, now)
   followClock(books, request.limits, readings)
   keepFor(ledger, request.retainMs, now)
-  return refusedAnswer(request.limits, readings, now)
-}
-
-/** The ledger of a key, and that of its owner if it has limits of its owner. */
-interface Books {
-  readonly own: Ledger
-  readonly owners: Ledger | null
+  return refusedAnswer(request.limits, readings, now, places)
 }
 
 function booksOf({ owners }: Counts, own: Ledger, owner: string | undefined, now: number): Books {
   if (owner === undefined) return { own, owners: null }
   sweepSome(owners, now)
   return { own, owners: ledgerOf(owners, owner) }
-}
-
-function bookOf({ own, owners }: Books, { isOwners }: CompiledLimit): Ledger {
-  return isOwners && owners ? owners : own
 }
 
 /** Whether there is room to count the call. Otherwise limits without room read as used up. */
@@ -156,7 +156,9 @@ function admit(
   }
   tidy(books.own, now)
   if (books.owners) tidy(books.owners, now)
-  return admittedAnswer(limits, meters, isLook(request) ? null : now, now)
+  const isAsked = isLook(request)
+  const places = request.places && takePlaces(books, request.places, isAsked, now)
+  return admittedAnswer(limits, meters, isAsked ? null : now, now, places)
 }
 
 function keepMeter(ledger: Ledger, { shape }: CompiledLimit, meter: Meter, now: number): Meter {
@@ -184,9 +186,10 @@ function followClock(
  * another one.
  */
 function chargeOpenWindow(ledger: Ledger, request: LimitRequest, now: number): LimitAnswer | null {
-  const { limits, cost, costs, owner, retainMs } = request
+  const { limits, cost, costs, owner, places, retainMs } = request
   const limit = limits.length === 1 ? (limits[0] as CompiledLimit) : null
-  if (limit?.kind !== 'window' || cost === 0 || costs !== undefined || owner !== undefined) return null
+  if (limit?.kind !== 'window' || cost === 0 || costs !== undefined) return null
+  if (owner !== undefined || places !== undefined) return null
   const meter = ledger.meters.get(limit.shape)
   if (!meter || !isOpenWindow(meter, now) || meter.used + cost > limit.capacity) return null
   const charged = chargeMeter(limit, meter, cost)
@@ -222,6 +225,22 @@ function settle(counts: Counts, { lineageId, owner, limits, changes }: SettleReq
     return limitState(limit, readMeter(limit, settled.meter ?? kept, 0, now).meter, false, now)
   })
   return { limits: states, made, settledAt: now }
+}
+
+function release(counts: Counts, request: PlacesRequest): void {
+  const own = counts.keys.held.get(request.lineageId)
+  const owners = request.owner === undefined ? undefined : counts.owners.held.get(request.owner)
+  dropPlaces(request, own, owners)
+}
+
+function renew(counts: Counts, requests: readonly PlacesRequest[]): number {
+  const now = counts.clock.now()
+  let lost = 0
+  for (const request of requests) {
+    const books = booksOf(counts, ledgerOf(counts.keys, request.lineageId), request.owner, now)
+    if (!renewPlaces(books, request, now)) lost += 1
+  }
+  return lost
 }
 
 /** Ledgers by the name of what they count. */

@@ -17,6 +17,8 @@ const MEANINGS: { readonly [name in keyof typeof BOUNDS]: readonly [field: strin
   limit: ['`rateLimits[].limit`', ''],
   burst: ['`rateLimits[].burst`', ''],
   windowMs: ['`rateLimits[].windowMs`', 'milliseconds'],
+  concurrent: ['`rateLimits[].concurrent`', ''],
+  maxHeldMs: ['`rateLimits[].maxHeldMs`', 'milliseconds'],
   remaining: ['`quota.remaining`', ''],
   refillAmount: ['`quota.refill.amount`', ''],
   refillEveryMs: ['`quota.refill.everyMs`', 'milliseconds'],
@@ -32,7 +34,7 @@ function render(): string {
   const number = (value: number) => value.toLocaleString('en-US')
   const rows = Object.entries(MEANINGS).map(([name, [field, unit]]) => {
     const { min, max } = BOUNDS[name as keyof typeof BOUNDS]
-    const days = unit === 'milliseconds' ? ` (${number(max / DAY_MS)} days)` : ''
+    const days = unit === 'milliseconds' && max >= DAY_MS ? ` (${number(max / DAY_MS)} days)` : ''
     return `| ${field} | ${number(min)} | ${number(max)}${days} | ${unit} |`
   })
   return `# Bounds

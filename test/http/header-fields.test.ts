@@ -34,6 +34,16 @@ const QUOTA: LimitState = {
   resetMs: null,
 }
 
+const PARALLEL: LimitState = {
+  type: 'concurrent',
+  name: 'parallel',
+  limit: 10,
+  remaining: 3,
+  windowMs: null,
+  resetMs: null,
+  exceeded: false,
+}
+
 const HOUR: LimitState = { ...MINUTE, name: 'hour', limit: 1_000, windowMs: 3_600_000, resetMs: 1_800_000 }
 const DAILY_QUOTA: LimitState = {
   ...QUOTA,
@@ -64,6 +74,10 @@ function nearestIn(fields: Record<string, string>, syntax: 'draft-7' | 'draft-6'
     return value
   })
   return { limit, remaining, reset }
+}
+
+function withoutPolicy({ 'RateLimit-Policy': _policy, ...rest }: Record<string, string>) {
+  return rest
 }
 
 const SYNTAXES: RateLimitSyntax[] = ['draft-10', 'draft-7', 'draft-6']
@@ -114,6 +128,23 @@ describe('RateLimit and RateLimit-Policy of draft 10', () => {
       ['quota', { r: 99 }],
     ])
     expect(parsed(fields['RateLimit-Policy'])).toEqual([['minute', { q: 100, w: 60 }]])
+  })
+
+  it('say which limit counts requests under way', () => {
+    const fields = rateLimitFields([MINUTE, PARALLEL], 'draft-10')
+    expect(parsed(fields.RateLimit)).toEqual([
+      ['minute', { r: 99, t: 42 }],
+      ['parallel', { r: 3 }],
+    ])
+    expect(fields['RateLimit-Policy']).toBe('"minute";q=100;w=60, "parallel";q=10;qu="concurrent-requests"')
+    const asQuota = { ...PARALLEL, type: 'quota' } as const
+    expect(rateLimitFields([MINUTE, asQuota], 'draft-10')['RateLimit-Policy']).not.toContain('qu=')
+  })
+
+  it.each(OLDER)('of %s leave it out, and all limits where it refuses', (syntax) => {
+    expect(rateLimitFields([MINUTE, PARALLEL], syntax)).toEqual(rateLimitFields([MINUTE], syntax))
+    const refused = { ...PARALLEL, remaining: 0, exceeded: true }
+    expect(nearestIn(withoutPolicy(rateLimitFields([MINUTE, refused], syntax)), syntax)).toBeUndefined()
   })
 
   it('say of every limit what they must, to every parser', () => {

@@ -27,6 +27,7 @@ const MINUTE = { name: 'minute', limit: 100, windowMs: 60_000 }
 const BURST = { name: 'burst', limit: 10, windowMs: 1_000, burst: 20 }
 const DAILY = { name: 'daily', limit: 1_000, per: 'day' } as const
 const NAMED = { ...MINUTE, only: 'named' } as const
+const PARALLEL = { name: 'parallel', concurrent: 5, maxHeldMs: 30_000 }
 const CEILINGS = [MINUTE, BURST, DAILY]
 
 type Row = readonly [
@@ -111,6 +112,28 @@ const FIELDS: readonly Row[] = [
   ['a longer window', { rateLimits: [MINUTE] }, 'rateLimits', [{ ...MINUTE, windowMs: 60_001 }], over],
   ['a limit of another name', { rateLimits: [MINUTE] }, 'rateLimits', [{ ...MINUTE, name: 'm' }], over],
   ['a bucket for a window', { rateLimits: [MINUTE] }, 'rateLimits', [{ ...MINUTE, burst: 1 }], over],
+  ['places, where a window is asked for', { rateLimits: [MINUTE] }, 'rateLimits', [PARALLEL], over],
+  ['no places', { rateLimits: [PARALLEL] }, 'rateLimits', [], over],
+  ['as many places', { rateLimits: [PARALLEL] }, 'rateLimits', [PARALLEL], 'ok'],
+  ['fewer places', { rateLimits: [PARALLEL] }, 'rateLimits', [{ ...PARALLEL, concurrent: 1 }], 'ok'],
+  ['more places', { rateLimits: [PARALLEL] }, 'rateLimits', [{ ...PARALLEL, concurrent: 6 }], over],
+  ['places by name', { rateLimits: [PARALLEL] }, 'rateLimits', [{ ...PARALLEL, only: 'named' }], over],
+  [
+    'places that are held for longer',
+    { rateLimits: [PARALLEL] },
+    'rateLimits',
+    [{ ...PARALLEL, maxHeldMs: 60_000 }],
+    'ok',
+  ],
+  [
+    'places that come free sooner',
+    { rateLimits: [PARALLEL] },
+    'rateLimits',
+    [{ ...PARALLEL, maxHeldMs: 1_000 }],
+    over,
+  ],
+  ['places of a window', { rateLimits: [PARALLEL] }, 'rateLimits', [{ ...PARALLEL, windowMs: 1_000 }], bad],
+  ['no place at all', { rateLimits: [PARALLEL] }, 'rateLimits', [{ ...PARALLEL, concurrent: 0 }], bad],
   ['a wider bucket', { rateLimits: [BURST] }, 'rateLimits', [{ ...BURST, burst: 21 }], over],
   ['a narrower bucket', { rateLimits: [BURST] }, 'rateLimits', [{ ...BURST, burst: 1 }], 'ok'],
   ['a bucket that refills sooner', { rateLimits: [BURST] }, 'rateLimits', [{ ...BURST, limit: 11 }], over],

@@ -787,6 +787,23 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       })
     })
 
+    it('needs a free place, but holds none', async () => {
+      const { call, keys } = await world()
+      const service = await keys.issue(VERIFIER)
+      const { key } = await keys.issue({ ...NAME, rateLimits: [{ name: 'parallel', concurrent: 1 }] })
+      const verify = async () =>
+        (await call('POST', '/verify', { key: service.key, json: { key, charge: true } })).body
+      for (let i = 0; i < 3; i++) {
+        expect(await verify()).toMatchObject({ active: true, limits: [{ type: 'concurrent', remaining: 0 }] })
+      }
+      const held = await keys.verify(key)
+      expect(await verify()).toMatchObject({
+        refused: { code: 'rate_limited', retryAfterMs: 1_000, exceeded: ['parallel'] },
+      })
+      if (held.ok) await keys.release(held)
+      expect(await verify()).not.toHaveProperty('refused')
+    })
+
     it('is for keys that may, and is no way round the address of the caller', async () => {
       const { call, keys } = await world()
       const { key } = await keys.issue(NAME)

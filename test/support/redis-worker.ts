@@ -1,6 +1,12 @@
 import { setImmediate } from 'node:timers/promises'
 import { Cluster, Redis } from 'ioredis'
-import { type ApiKeys, createApiKeys, type IssueOptions, type ServiceRateLimit } from 'latchkey'
+import {
+  type ApiKeys,
+  createApiKeys,
+  type IssueOptions,
+  type ServiceRateLimit,
+  type VerifiedKey,
+} from 'latchkey'
 import { redisRateLimiter } from 'latchkey/redis'
 import { sharedStore } from '../../examples/redis/shared-store.ts'
 import { answerTasks, readSettings } from './task-process.ts'
@@ -137,7 +143,58 @@ const tasks = {
     running.loop.stopAfter = running.loop.made + calls
     return running.ended
   },
+
+  /** Verifies a key so many times at once, and keeps the places; resolves with how many were admitted. */
+  async hold({ key, calls }: Omit<Hammering, 'inFlight'>): Promise<number> {
+    let admitted = 0
+    await atOnce(calls, async () => {
+      const result = await keys.verify(key)
+      if (!result.ok) return
+      admitted += 1
+      keys.keep(result)
+      held.push(result)
+    })
+    return admitted
+  },
+
+  /** Gives back all places. */
+  async giveBack(): Promise<void> {
+    await Promise.all(held.splice(0).map((result) => keys.release(result)))
+  },
+
+  /** Takes places and gives them back, so many times; What is inside at once is counted in Redis. */
+  async churn({ key, calls, inFlight }: Hammering): Promise<Tally> {
+    const tally: Tally = { admitted: 0, refused: {} }
+    let left = calls
+    await atOnce(inFlight, async () => {
+      while (left > 0) {
+        left -= 1
+        const result = await keys.verify(key)
+        if (result.ok) {
+          tally.admitted += 1
+          await redis.eval(ENTER, 1, `${settings.name}:inside`)
+          await redis.decr(`${settings.name}:inside`)
+          await keys.release(result)
+        } else tally.refused[result.code] = (tally.refused[result.code] ?? 0) + 1
+      }
+    })
+    return tally
+  },
+
+  /** The messages of all faults so far. */
+  faults: (): string[] => faults,
 }
+
+/** Counts who is inside, and keeps the most. */
+const ENTER = `
+local inside = redis.call('INCR', KEYS[1])
+local most = tonumber(redis.call('GET', KEYS[1] .. ':most') or 0)
+if inside > most then redis.call('SET', KEYS[1] .. ':most', inside) end
+return inside
+`
+
+const held: VerifiedKey[] = []
+const faults: string[] = []
 
 export type WorkerTasks = typeof tasks
 
@@ -162,6 +219,9 @@ function createKeys({ clusterNodes, name, maxAgeMs = 3_600_000, rateLimits = [] 
     ownerMaxAgeMs: maxAgeMs,
     isOwnerActive: async (owner) => (await redis.sismember(`${name}:inactive`, owner.id)) === 0,
     timeoutMs: 60_000,
+    onEvent: (event) => {
+      if (event.type === 'fault') faults.push(String(event.error))
+    },
   })
 }
 

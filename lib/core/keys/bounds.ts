@@ -22,6 +22,8 @@ export const BOUNDS = Object.freeze({
   limit: { min: 1, max: UNITS },
   burst: { min: 1, max: UNITS },
   windowMs: { min: 1, max: 3_660 * DAY_MS },
+  concurrent: { min: 1, max: 10_000 },
+  maxHeldMs: { min: 1_000, max: 3_600_000 },
   remaining: { min: 0, max: UNITS },
   refillAmount: { min: 1, max: UNITS },
   refillEveryMs: { min: 1_000, max: 3_660 * DAY_MS },

@@ -11,12 +11,19 @@ import { type CompiledLimit, LIMIT_NAME } from './rate-limit.ts'
  *   nothing and shows all limits.
  * - Units by name, as `{ tokens: 500, quota: 2 }`: the limits and the quota that it names cost what it says, and the
  *   others one unit, except those with `only: 'named'`. A limit that costs 0 must still have room for one unit.
+ *
+ * A limit with `concurrent` costs a place and no units, whatever the number. By name, 1 takes a place and 0 takes none.
  */
 export type Cost = number | Readonly<Record<string, number>>
 
-/** What a call costs a key: the limits that it counts on, and the units of each and of the quota. */
+/**
+ * What a call costs a key: the limits that it counts on, the units of each and of the quota, and the limits in which it
+ * takes a place.
+ */
 export interface KeyCost {
   readonly limits: readonly CompiledLimit[]
+  /** Those of kind `concurrent`. */
+  readonly places: readonly CompiledLimit[]
   /** Units of every limit, unless `costs` has those of each. */
   readonly cost: number
   readonly costs: readonly number[] | undefined
@@ -53,20 +60,42 @@ export function keyCostOf(
   cost: Cost,
   known: ReadonlySet<string> | null,
 ): KeyCost {
+  const parts = partsOf(limits)
+  const { metered, concurrent } = parts
   if (typeof cost === 'number') {
-    const counted = cost === 0 ? limits : countedByEveryCall(limits)
-    return { limits: counted, cost, costs: undefined, quota: cost, needsQuota: false }
+    const counted = cost === 0 ? metered : parts.byEveryCall
+    const places = cost === 0 ? concurrent : parts.placesOfEveryCall
+    return { limits: counted, places, cost, costs: undefined, quota: cost, needsQuota: false }
   }
   checkNames(limits, cost, known)
-  const counted = countedBy(limits, cost)
+  const counted = countedBy(parts, cost)
+  const places = concurrent.length === 0 ? concurrent : placesFor(concurrent, cost)
   const quota = unitsOf(cost, 'quota')
   const costs = counted.map(({ name }) => unitsOf(cost, name))
   // As cheap as a number, if it is one.
   const first = costs[0] ?? 1
-  if (first > 0 && costs.every((units) => units === first)) {
-    return { limits: counted, cost: first, costs: undefined, quota, needsQuota: true }
+  const isOne = first > 0 && costs.every((units) => units === first)
+  return {
+    limits: counted,
+    places,
+    cost: first,
+    costs: isOne ? undefined : costs,
+    quota,
+    needsQuota: true,
   }
-  return { limits: counted, cost: first, costs, quota, needsQuota: true }
+}
+
+/** The limits in which a call takes a place. @throws TypeError when it would take several. */
+function placesFor(
+  concurrent: readonly CompiledLimit[],
+  cost: Readonly<Record<string, number>>,
+): readonly CompiledLimit[] {
+  return concurrent.filter(({ name, isNamed }) => {
+    const wanted = unitsOf(cost, name, isNamed ? 0 : 1)
+    if (wanted <= 1) return wanted === 1
+    const problem = `"cost.${name}" must be 0 or 1: a call takes one place of the limit "${name}"`
+    throw new OptionError(`cost.${name}`, 'be 0 or 1', problem)
+  })
 }
 
 /** The units that a cost names for a limit, or `otherwise`. */
@@ -90,37 +119,55 @@ export function checkNames(
 
 /** Parts of a list of limits, each made once: limiters keep by the list what they prepare for it. */
 interface Parts {
+  /** Those that count units. */
+  readonly metered: readonly CompiledLimit[]
+  /** Those of kind `concurrent`. */
+  readonly concurrent: readonly CompiledLimit[]
+  /** Of `metered`. */
   readonly byEveryCall: readonly CompiledLimit[]
+  /** Of `metered`. */
   readonly byNames: Map<string, readonly CompiledLimit[]>
+  /** Of `concurrent`. */
+  readonly placesOfEveryCall: readonly CompiledLimit[]
 }
+
+const NO_PLACES: readonly CompiledLimit[] = Object.freeze([])
 
 /** How many parts of one list are kept. */
 const MAX_PARTS = 64
 
-const parts = new WeakMap<readonly CompiledLimit[], Parts>()
+const partsByList = new WeakMap<readonly CompiledLimit[], Parts>()
 
 function partsOf(limits: readonly CompiledLimit[]): Parts {
-  let known = parts.get(limits)
-  if (!known) {
-    const every = limits.filter(({ isNamed }) => !isNamed)
-    known = {
-      byEveryCall: every.length === limits.length ? limits : Object.freeze(every),
+  let parts = partsByList.get(limits)
+  if (!parts) {
+    const metered = pick(limits, ({ kind }) => kind !== 'concurrent')
+    const concurrent = metered === limits ? NO_PLACES : pick(limits, ({ kind }) => kind === 'concurrent')
+    parts = {
+      metered,
+      concurrent,
+      byEveryCall: pick(metered, ({ isNamed }) => !isNamed),
       byNames: new Map(),
+      placesOfEveryCall: pick(concurrent, ({ isNamed }) => !isNamed),
     }
-    parts.set(limits, known)
+    partsByList.set(limits, parts)
   }
-  return known
+  return parts
 }
 
-function countedByEveryCall(limits: readonly CompiledLimit[]): readonly CompiledLimit[] {
-  return partsOf(limits).byEveryCall
+/** Those of a list that are wanted: the list itself, if that is all of them. */
+function pick(
+  limits: readonly CompiledLimit[],
+  isWanted: (limit: CompiledLimit) => boolean,
+): readonly CompiledLimit[] {
+  const picked = limits.filter(isWanted)
+  return picked.length === limits.length ? limits : Object.freeze(picked)
 }
 
 function countedBy(
-  limits: readonly CompiledLimit[],
+  { metered: limits, byEveryCall, byNames }: Parts,
   cost: Readonly<Record<string, number>>,
 ): readonly CompiledLimit[] {
-  const { byEveryCall, byNames } = partsOf(limits)
   if (byEveryCall === limits) return limits
   const counted = limits.filter(({ isNamed, name }) => !isNamed || Object.hasOwn(cost, name))
   if (counted.length === limits.length) return limits

@@ -10,12 +10,11 @@ import { CALENDAR_UNITS, type CalendarUnit, checkTimeZone, periodAt } from './ca
  * - `windowMs` and `burst`: a token bucket that holds `burst` calls and refills at `limit` per `windowMs`. In any
  *   stretch of `windowMs` it admits at most `burst + limit` calls.
  * - `per`: a calendar day or month in `timeZone`.
+ * - `concurrent`: how many calls may be under way at once. A call takes a place and gives it back when it ends.
  */
 export type RateLimit = {
   /** The name in the `RateLimit` fields and in refusals. Unique within a key: 1 to 32 letters, digits, `_` and `-`. */
   readonly name: string
-  /** How many units are allowed, a positive integer. A call costs one unit unless the route says otherwise. */
-  readonly limit: number
   /**
    * `'named'`: the limit counts only calls whose `cost` names it, as `cost: { tokens: 500 }` names `tokens`. All other
    * calls neither count on it nor are refused by it.
@@ -25,14 +24,20 @@ export type RateLimit = {
   readonly only?: 'named'
 } & (
   | {
+      /** How many units are allowed, a positive integer. A call costs one unit unless the route says otherwise. */
+      readonly limit: number
       /** The length of the window in milliseconds, at most 10 years. */
       readonly windowMs: number
       /** How many calls may come at once, a positive integer. It makes the limit a token bucket. */
       readonly burst?: number
       readonly per?: never
       readonly timeZone?: never
+      readonly concurrent?: never
+      readonly maxHeldMs?: never
     }
   | {
+      /** How many units are allowed, a positive integer. A call costs one unit unless the route says otherwise. */
+      readonly limit: number
       /** The calendar period. */
       readonly per: CalendarUnit
       /**
@@ -43,21 +48,42 @@ export type RateLimit = {
       readonly timeZone?: string
       readonly windowMs?: never
       readonly burst?: never
+      readonly concurrent?: never
+      readonly maxHeldMs?: never
+    }
+  | {
+      /**
+       * How many calls may be under way at once, an integer from 1 to 10,000. The middlewares give a place back when the
+       * response ends; after `keys.verify`, call `keys.release`.
+       */
+      readonly concurrent: number
+      /**
+       * How long a place stays taken if its process dies and nobody gives it back, in milliseconds: 1 second to 1 hour.
+       * A longer response keeps its place: its process renews it.
+       *
+       * @default 60_000
+       */
+      readonly maxHeldMs?: number
+      readonly limit?: never
+      readonly windowMs?: never
+      readonly burst?: never
+      readonly per?: never
+      readonly timeZone?: never
     }
 )
 
 /** The state of a limit, or of the quota, after a verification. */
 export interface LimitState {
-  readonly type: 'rate_limit' | 'quota'
+  readonly type: 'rate_limit' | 'quota' | 'concurrent'
   /** The limit's name; `quota` for the quota. */
   readonly name: string
-  /** Calls per window. For a quota, the refill's amount, or null if it has no refill. */
+  /** Calls per window, or at once. For a quota, the refill's amount, or null if it has no refill. */
   readonly limit: number | null
-  /** Whole calls left. */
+  /** Whole calls left; for a limit of type `concurrent`, free places. */
   readonly remaining: number
-  /** The length of the window or calendar period in milliseconds; null for a quota. */
+  /** The length of the window or calendar period in milliseconds; null for a quota and for `concurrent`. */
   readonly windowMs: number | null
-  /** Milliseconds until `remaining` grows: the window's end, a bucket's next call, a quota's refill. Null if it is full. */
+  /** Milliseconds until `remaining` grows: the window's end, a bucket's next call, a quota's refill. Null if it is full, and for `concurrent`. */
   readonly resetMs: number | null
   /** Whether this limit refused the call. */
   readonly exceeded: boolean
@@ -66,7 +92,7 @@ export interface LimitState {
 /** A limit as the limiters use it: checked once, with everything computed that does not depend on the moment. */
 export interface CompiledLimit {
   readonly name: string
-  readonly kind: 'window' | 'bucket' | 'calendar'
+  readonly kind: 'window' | 'bucket' | 'calendar' | 'concurrent'
   /** Whether only calls count whose cost names the limit. */
   readonly isNamed: boolean
   /** Whether it counts the calls of all keys of an owner together. */
@@ -76,6 +102,8 @@ export interface CompiledLimit {
   readonly windowMs: number
   /** The most that can be used at once: `burst` for a bucket, `limit` otherwise. */
   readonly capacity: number
+  /** How long a place of a `concurrent` limit stays taken unless it is renewed, in milliseconds; otherwise 0. */
+  readonly maxHeldMs: number
   readonly per: CalendarUnit
   readonly timeZone: string
   /** A change of this restarts the count: the name, the kind and the window, but not the number. */
@@ -109,7 +137,8 @@ export interface MeterReading {
   readonly retryAfterMs: number | null
 }
 
-const MEMBERS = ['name', 'limit', 'only', 'windowMs', 'burst', 'per', 'timeZone']
+const MEMBERS = ['name', 'limit', 'only', 'windowMs', 'burst', 'per', 'timeZone', 'concurrent', 'maxHeldMs']
+const DEFAULT_MAX_HELD_MS = 60_000
 const MAX_WINDOW_MS = BOUNDS.windowMs.max
 /** Longer than anything runs; a bucket may be so wide that it never empties. */
 export const MAX_LIFETIME_MS = 10 * MAX_WINDOW_MS
@@ -268,8 +297,15 @@ function compileRateLimit(path: string, value: unknown): CompiledLimit {
     fail(`${path}.name`, '1 to 32 letters, digits, "_" and "-"', name)
   }
   if (name === 'quota') throw new OptionError(`${path}.name`, 'not be "quota", which names the quota')
-  const limit = checkBounded(`${path}.limit`, given.limit, BOUNDS.limit)
   if (given.only !== undefined) checkOneOf(`${path}.only`, given.only, ['named'])
+  if (given.concurrent !== undefined) return compileConcurrent(path, name, given)
+  if (given.maxHeldMs !== undefined)
+    throw new OptionError(
+      `${path}.maxHeldMs`,
+      'be used only with "concurrent"',
+      `"${path}.maxHeldMs" is allowed only with "concurrent"`,
+    )
+  const limit = checkBounded(`${path}.limit`, given.limit, BOUNDS.limit)
   if (given.per !== undefined) return compileCalendar(path, name, limit, given)
   if (given.timeZone !== undefined)
     throw new OptionError(
@@ -289,10 +325,44 @@ function compileRateLimit(path: string, value: unknown): CompiledLimit {
     limit,
     windowMs,
     capacity,
+    maxHeldMs: 0,
     per: 'day',
     timeZone: 'UTC',
     shape: `${name} ${kind} ${windowMs}`,
   })
+}
+
+function compileConcurrent(path: string, name: string, given: Record<string, unknown>): CompiledLimit {
+  refuseOthers(path, given, ['limit', 'windowMs', 'burst', 'per', 'timeZone'], 'concurrent')
+  const limit = checkBounded(`${path}.concurrent`, given.concurrent, BOUNDS.concurrent)
+  const { maxHeldMs = DEFAULT_MAX_HELD_MS } = given
+  return Object.freeze({
+    name,
+    kind: 'concurrent',
+    isNamed: given.only === 'named',
+    isOwners: false,
+    limit,
+    windowMs: 0,
+    capacity: limit,
+    maxHeldMs: checkBounded(`${path}.maxHeldMs`, maxHeldMs, BOUNDS.maxHeldMs),
+    per: 'day',
+    timeZone: 'UTC',
+    shape: `${name} concurrent`,
+  })
+}
+
+/** Requires that none of `others` is given beside `member`. */
+function refuseOthers(
+  path: string,
+  given: Record<string, unknown>,
+  others: readonly string[],
+  member: string,
+): void {
+  for (const other of others) {
+    if (given[other] === undefined) continue
+    const problem = `"${path}.${other}" cannot be combined with "${member}"`
+    throw new OptionError(`${path}.${other}`, `not be combined with "${member}"`, problem)
+  }
 }
 
 function compileCalendar(
@@ -302,14 +372,7 @@ function compileCalendar(
   given: Record<string, unknown>,
 ): CompiledLimit {
   const per = checkOneOf(`${path}.per`, given.per, CALENDAR_UNITS)
-  for (const other of ['windowMs', 'burst']) {
-    if (given[other] !== undefined)
-      throw new OptionError(
-        `${path}.${other}`,
-        'not be combined with "per"',
-        `"${path}.${other}" cannot be combined with "per"`,
-      )
-  }
+  refuseOthers(path, given, ['windowMs', 'burst'], 'per')
   const timeZone = checkTimeZone(`${path}.timeZone`, given.timeZone ?? 'UTC')
   return Object.freeze({
     name,
@@ -319,6 +382,7 @@ function compileCalendar(
     limit,
     windowMs: 0,
     capacity: limit,
+    maxHeldMs: 0,
     per,
     timeZone,
     shape: `${name} ${per} ${timeZone}`,

@@ -1,4 +1,5 @@
 import type { Awaitable } from '../../internal/awaitable.ts'
+import type { PlacesRequest } from './places.ts'
 import type { CompiledLimit, LimitState, MeterChange } from './rate-limit.ts'
 
 /** One request to a limiter. A single call decides the version and every limit. */
@@ -22,10 +23,21 @@ export interface LimitRequest {
   readonly owner?: string | undefined
   /** Whether only the shared counts are an answer: without them, the limiter rejects rather than follow its policy. */
   readonly isExact?: boolean
+  /** Limits of kind `concurrent`, in which an admitted call takes a place; a call that only looks takes none. */
+  readonly places?: WantedPlaces | undefined
   /** The kept version must live at least this long after the call, in milliseconds. */
   readonly retainMs: number
 }
 
+/** The places that a call wants: in all of these limits, or in none. */
+export interface WantedPlaces {
+  /** Names the places of this call. Nobody else knows it. */
+  readonly id: string
+  /** Limits of the owner, if any, come last. */
+  readonly limits: readonly CompiledLimit[]
+}
+
+/** The states are those of `limits` and then of `places`, in their order. */
 export type LimitAnswer =
   /** Everything passed; the cost is spent on every limit. */
   | {
@@ -33,12 +45,16 @@ export type LimitAnswer =
       readonly limits: readonly LimitState[]
       /** When it was spent, by the limiter's clock, for a refund; null if there is nothing to refund. */
       readonly chargedAt: number | null
+      /** Whether it is unknown if the places are taken where all processes count them. */
+      readonly isUnsure?: boolean
     }
   /** A rate limit refused; nothing is spent. `retryAfterMs` is null if the cost never fits. */
   | {
       readonly outcome: 'limited'
       readonly limits: readonly LimitState[]
       readonly retryAfterMs: number | null
+      /** Whether its places may be taken all the same, and have to be given back. */
+      readonly isUnsure?: boolean
     }
   /** The record is older than a change, or may be; nothing is spent. Read it again, fresh. */
   | { readonly outcome: 'stale' }
@@ -144,6 +160,15 @@ export interface RateLimiter {
    * is given back: to a window or period that has not ended, and to a bucket as far as it has not leaked since.
    */
   settle?(request: SettleRequest): Awaitable<SettleAnswer>
+  /**
+   * Gives places back, or does nothing if they are not taken. Required for limits of kind `concurrent`, and so is `renew`.
+   */
+  release?(request: PlacesRequest): Awaitable<void>
+  /**
+   * Keeps places for another `maxHeldMs`, and takes again those that came free meanwhile, even beyond the limit. Returns
+   * how many of these calls had lost a place.
+   */
+  renew?(requests: readonly PlacesRequest[]): Awaitable<number>
   /** Drops what this process holds for a lineage. Latchkey calls it for counts that may be lost, to bound their number. */
   forget?(lineageId: string): void
   /** Passes events to `listener` until you call the function it returns. */

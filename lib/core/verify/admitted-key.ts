@@ -2,6 +2,7 @@ import { LatchkeyError } from '../../errors.ts'
 import { OptionError } from '../../internal/option-error.ts'
 import type { ApiKey } from '../keys/record.ts'
 import type { KeyCost } from '../limits/cost.ts'
+import type { Hold } from '../limits/held-places.ts'
 import type { LimitCosts } from '../limits/limit-costs.ts'
 import type { QuotaLease } from '../limits/quota-account.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
@@ -43,12 +44,20 @@ export class Admitted implements VerifiedKey {
   readonly limits: readonly LimitState[]
   readonly #limiter: RateLimiter
   readonly #charge: Charge
+  readonly #hold: Hold | null
 
-  constructor(apiKey: ApiKey, limits: readonly LimitState[], limiter: RateLimiter, charge: Charge) {
+  constructor(
+    apiKey: ApiKey,
+    limits: readonly LimitState[],
+    limiter: RateLimiter,
+    charge: Charge,
+    hold: Hold | null,
+  ) {
     this.apiKey = apiKey
     this.limits = limits
     this.#limiter = limiter
     this.#charge = charge
+    this.#hold = hold
   }
 
   /**
@@ -58,16 +67,32 @@ export class Admitted implements VerifiedKey {
    * @throws LatchkeyError `unsupported` when the limiter would have to settle but cannot.
    */
   static chargeOf(result: VerifiedKey, limiter: RateLimiter): Charge {
-    if (typeof result !== 'object' || result === null || !(#charge in result)) {
-      throw new OptionError('result', 'be what "verify" returned when it admitted a key')
-    }
-    if (result.#limiter !== limiter) {
-      throw new TypeError('"result" was charged to a different rate limiter than these keys use')
-    }
-    const charge = result.#charge
+    const charge = Admitted.check(result, limiter).#charge
     if (charge.chargedAt !== null && !limiter.settle) {
       throw new LatchkeyError('unsupported', '"settle" and "refund" need a limiter with "settle"')
     }
     return charge
+  }
+
+  /**
+   * Returns the places that it took; null if it took none.
+   *
+   * @throws TypeError when `result` is not what a verification with this limiter has returned.
+   */
+  static holdOf(result: VerifiedKey, limiter: RateLimiter): Hold | null {
+    return Admitted.check(result, limiter).#hold
+  }
+
+  /** The same, and null for anything else. */
+  static peekHold(result: VerifiedKey): Hold | null {
+    return #hold in result ? result.#hold : null
+  }
+
+  private static check(result: VerifiedKey, limiter: RateLimiter): Admitted {
+    if (typeof result !== 'object' || result === null || !(#charge in result)) {
+      throw new OptionError('result', 'be what "verify" returned when it admitted a key')
+    }
+    if (result.#limiter === limiter) return result
+    throw new TypeError('"result" was charged to a different rate limiter than these keys use')
   }
 }

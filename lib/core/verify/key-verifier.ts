@@ -70,6 +70,27 @@ export interface ApiKeyVerifier {
    * @throws LatchkeyError `unsupported` when the limiter cannot give back.
    */
   refund?(result: VerifiedKey): Promise<boolean>
+  /**
+   * Gives back the places that a call took in limits with `concurrent`. The middlewares do it when the response ends. Call it
+   * yourself after `verify`, in a `finally`: otherwise the places come free after `maxHeldMs`. Returns false if the call
+   * holds none, or has given them back. If the limiter cannot be reached, it is sent again in the background.
+   *
+   * @throws TypeError when `result` is not what `verify` returned when it admitted a key.
+   * @example
+   * const result = await keys.verify(key)
+   * if (!result.ok) return refuse(result)
+   * try {
+   *   await work()
+   * } finally {
+   *   await keys.release(result)
+   * }
+   */
+  release?(result: VerifiedKey): Promise<boolean>
+  /**
+   * Keeps the places of a call beyond `maxHeldMs`, until you release them: this process renews them. The middlewares call
+   * it. Returns false if the call holds no places.
+   */
+  keep?(result: VerifiedKey): boolean
   /** Turns what happened outside `verify` into an event: a refusal, a fault, or a key shown to an actor. */
   report?(happening: ReportedEvent): void
 }

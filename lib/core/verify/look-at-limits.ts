@@ -3,6 +3,7 @@ import type { DependencyRunner } from '../faults.ts'
 import type { ImportedFormats } from '../keys/imported-format.ts'
 import { mayBeId } from '../keys/key-id.ts'
 import type { KeyStore } from '../keys/key-store.ts'
+import { keyCostOf } from '../limits/cost.ts'
 import type { QuotaLeases } from '../limits/quota-leases.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
 import { checkLimitAnswer, type RateLimiter } from '../limits/rate-limiter.ts'
@@ -38,7 +39,9 @@ export async function lookAtLimits(
     const { cached } = await cache.loadFresh(record.lookup)
     // It was purged meanwhile, and another key may have its lookup.
     if (cached?.apiKey.id !== id) return null
-    const { apiKey, limits, owner, quota } = cached
+    const { apiKey, owner, quota } = cached
+    const { limits, places: seen } = keyCostOf(cached.limits, 0, null)
+    const places = seen.length === 0 ? undefined : { id: '-', limits: seen }
     const { lineageId, version } = apiKey
     const request = {
       lineageId,
@@ -48,6 +51,7 @@ export async function lookAtLimits(
       fresh: true,
       cost: 0,
       limits,
+      places,
       retainMs,
       isExact: true,
     }

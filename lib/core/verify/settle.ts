@@ -119,7 +119,11 @@ function checkSettled({ facts, cost: counted }: Charge, cost: Cost, known: Reado
   checkNames(facts.limits, cost, known)
   for (const name of Object.keys(cost)) {
     if (counted.limits.some((limit) => limit.name === name)) continue
-    if (!facts.limits.some((limit) => limit.name === name)) continue
+    const missed = facts.limits.find((limit) => limit.name === name)
+    if (!missed) continue
+    if (missed.kind === 'concurrent') {
+      throw new OptionError(`cost.${name}`, 'be a limit that counts units: a place is released, not settled')
+    }
     const must = `be a limit that the call counted on: name "${name}" in the cost of the call too, with 0 if need be`
     throw new OptionError(`cost.${name}`, must)
   }

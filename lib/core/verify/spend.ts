@@ -1,17 +1,26 @@
+import { randomUUID } from 'node:crypto'
 import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
 import type { Clock } from '../clock.ts'
 import type { DependencyRunner } from '../faults.ts'
 import { type Cost, type KeyCost, keyCostOf } from '../limits/cost.ts'
+import type { HeldPlaces, Hold } from '../limits/held-places.ts'
 import type { QuotaAnswer, QuotaLease } from '../limits/quota-account.ts'
 import type { QuotaLeases } from '../limits/quota-leases.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
-import { checkLimitAnswer, type LimitAnswer, type RateLimiter } from '../limits/rate-limiter.ts'
+import {
+  checkLimitAnswer,
+  isLook,
+  type LimitAnswer,
+  type RateLimiter,
+  type WantedPlaces,
+} from '../limits/rate-limiter.ts'
 import type { Charge } from './admitted-key.ts'
 import type { CachedKey } from './record-cache.ts'
 
 export interface SpenderParts {
   readonly limiter: RateLimiter
   readonly quotaLeases: QuotaLeases
+  readonly heldPlaces: HeldPlaces
   readonly clock: Clock
   readonly guard: DependencyRunner
   readonly retainMs: number
@@ -38,7 +47,12 @@ interface Order extends Omit<Purchase, 'cost'> {
 
 /** The result of spending. */
 export type Spending =
-  | { readonly outcome: 'spent'; readonly limits: readonly LimitState[]; readonly charge: Charge }
+  | {
+      readonly outcome: 'spent'
+      readonly limits: readonly LimitState[]
+      readonly charge: Charge
+      readonly hold: Hold | null
+    }
   /** Nothing was spent. `retryAfterMs` is null if the same call can never pass. */
   | {
       readonly outcome: 'rate_limited' | 'quota_exceeded'
@@ -57,9 +71,13 @@ export type Spending =
 export class Spender {
   constructor(private readonly parts: SpenderParts) {}
 
-  /** @throws TypeError when the cost names a limit that nobody has. */
+  /**
+   * @throws TypeError when the cost names a limit that nobody has.
+   * @throws LatchkeyError `unsupported` when the limiter does not know limits of kind `concurrent`.
+   */
   spend({ facts, isFresh, cost }: Purchase): Awaitable<Spending> {
     const order = { facts, isFresh, cost: keyCostOf(facts.limits, cost, this.parts.limitNames) }
+    if (order.cost.places.length > 0) this.parts.heldPlaces.check()
     const units = unitsToTake(order.cost)
     if (!facts.quota || units === 0) return this.charge(order, null)
     const { quotaLeases } = this.parts
@@ -85,7 +103,7 @@ export class Spender {
   private refuseShort(order: Order, retryAfterMs: number | null): Awaitable<Spending> {
     const { facts, isFresh, cost } = order
     const look: KeyCost = { ...cost, cost: 0, costs: undefined }
-    return this.askLimiter({ facts, isFresh, cost: look }, null, (answer) => {
+    return this.askLimiter({ facts, isFresh, cost: look }, null, null, (answer) => {
       if (answer.outcome === 'stale') return STALE
       return { outcome: 'quota_exceeded', limits: this.withQuota(answer.limits, facts, true), retryAfterMs }
     })
@@ -95,15 +113,16 @@ export class Spender {
     const { facts, cost } = order
     if (this.parts.isBounded && facts.limits.length === 0 && !facts.quota) {
       // Admitted without a call to the limiter.
-      return { outcome: 'spent', limits: NO_LIMITS, charge: chargeOf(null, order, null) }
+      return { outcome: 'spent', limits: NO_LIMITS, charge: chargeOf(null, order, null), hold: null }
     }
-    return this.askLimiter(order, lease, (answer) => {
+    const hold = this.prepareHold(order)
+    return this.askLimiter(order, lease, hold, (answer) => {
       if (answer.outcome === 'admitted') {
         this.putBackUnspent(lease, cost)
         const limits = lease
           ? [...answer.limits, lease.account.state(this.parts.clock.now(), false)]
           : this.withQuota(answer.limits, facts, false)
-        return { outcome: 'spent', limits, charge: chargeOf(answer.chargedAt, order, lease) }
+        return { outcome: 'spent', limits, charge: chargeOf(answer.chargedAt, order, lease), hold }
       }
       if (lease) this.parts.quotaLeases.putBack(lease, unitsToTake(cost))
       if (answer.outcome === 'stale') return STALE
@@ -125,11 +144,14 @@ export class Spender {
   private askLimiter(
     { facts, isFresh, cost: keyCost }: Order,
     lease: QuotaLease | null,
+    hold: Hold | null,
     proceed: (answer: LimitAnswer) => Spending,
   ): Awaitable<Spending> {
     const { limiter, guard, retainMs } = this.parts
     const giveUp = (error: unknown): never => {
       if (lease) this.parts.quotaLeases.putBack(lease, unitsToTake(keyCost))
+      // The limiter may have taken the places all the same.
+      if (hold) this.abandon(hold)
       throw error
     }
     const fail = (error: unknown) => giveUp(guard.toError('rate_limiter', error))
@@ -139,6 +161,7 @@ export class Spender {
       } catch (error) {
         return fail(error)
       }
+      if (hold && given.outcome !== 'stale' && given.isUnsure) this.doubt(hold, given)
       return proceed(given)
     }
     let answer: Awaitable<LimitAnswer>
@@ -147,7 +170,19 @@ export class Spender {
       const { limits, cost, costs } = keyCost
       const { owner } = facts
       const fresh = isFresh && this.isYoung(facts)
-      answer = limiter.check({ lineageId, owner, keyId, version, fresh, cost, costs, limits, retainMs })
+      const places = hold?.request ?? placesToSee(keyCost)
+      answer = limiter.check({
+        lineageId,
+        owner,
+        keyId,
+        version,
+        fresh,
+        cost,
+        costs,
+        limits,
+        places,
+        retainMs,
+      })
     } catch (error) {
       return fail(error)
     }
@@ -161,6 +196,25 @@ export class Spender {
   private isYoung({ readAt }: CachedKey): boolean {
     const age = this.parts.clock.now() - readAt
     return age >= 0 && age <= this.parts.freshForMs
+  }
+
+  private prepareHold({ facts, cost }: Order): Hold | null {
+    if (cost.places.length === 0 || isLook(cost)) return null
+    const { lineageId } = facts.apiKey
+    const request = { lineageId, owner: facts.owner, id: randomUUID(), limits: cost.places }
+    return this.parts.heldPlaces.prepare(request)
+  }
+
+  private doubt(hold: Hold, { outcome }: LimitAnswer): void {
+    if (outcome === 'admitted') this.parts.heldPlaces.doubt(hold)
+    else this.abandon(hold)
+  }
+
+  /** Gives back places that the limiter may take, or may have taken, though the call was not admitted. */
+  private abandon(hold: Hold): void {
+    const { heldPlaces } = this.parts
+    heldPlaces.doubt(hold)
+    void heldPlaces.release(hold)
   }
 
   private withQuota(
@@ -184,4 +238,9 @@ function chargeOf(chargedAt: number | null, { facts, cost }: Order, lease: Quota
 /** How many units of the quota must be there. */
 function unitsToTake({ quota, needsQuota }: KeyCost): number {
   return needsQuota ? Math.max(1, quota) : quota
+}
+
+/** A call that takes no place sees how the limits stand. */
+function placesToSee({ places }: KeyCost): WantedPlaces | undefined {
+  return places.length === 0 ? undefined : { id: '-', limits: places }
 }

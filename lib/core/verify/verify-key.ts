@@ -278,12 +278,12 @@ class LocalVerifier implements Verifier {
 
   private admit(
     { key, cost, options, facts, granted, decidedAt }: Verification,
-    { limits, charge: spent }: Spending & { outcome: 'spent' },
+    { limits, charge: spent, hold }: Spending & { outcome: 'spent' },
   ): VerifyResult {
     facts.lastActiveAtMs = decidedAt
     this.parts.usage?.record(facts, cost === 0 ? 0 : 1, decidedAt, options.ip)
     this.upgradeDigest(key, facts)
-    return new Admitted(granted as ApiKey, limits, this.parts.limiter, spent)
+    return new Admitted(granted as ApiKey, limits, this.parts.limiter, spent, hold)
   }
 
   private refuseInvalid(

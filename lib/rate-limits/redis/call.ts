@@ -9,7 +9,6 @@ export type ScriptKeys = readonly [string, ...string[]]
 /** What a script asks. `Request` is the subject of one such question. */
 export interface Question<Request, Answer> {
   readonly script: Script
-  readonly keyCount: number
   /**
    * The keys of the script and its arguments, by the server's clock: `deadline` is a moment at which the caller is certainly still waiting,
    * `serverTime` is about now.

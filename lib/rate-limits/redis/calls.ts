@@ -63,7 +63,7 @@ function send(sender: Sender, call: Call, now: number): void {
   try {
     sender.callScript(
       question.script,
-      question.keyCount,
+      keys.length,
       question.argumentsOf(request, keys, deadline, serverTime),
       (reply) => receive(sender, call, reply),
       (error) => fail(sender, call, error),

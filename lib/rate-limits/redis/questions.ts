@@ -1,6 +1,8 @@
 import { periodAt } from '../../core/limits/calendar.ts'
+import { placeState } from '../../core/limits/places.ts'
 import {
   type CompiledLimit,
+  type LimitState,
   limitState,
   type Meter,
   readMeter,
@@ -14,11 +16,12 @@ import {
   neededAt,
   type SettleAnswer,
   type SettleRequest,
+  type WantedPlaces,
 } from '../../core/limits/rate-limiter.ts'
 import { admittedAnswer, refusedAnswer } from '../limit-answers.ts'
 import type { Question, ScriptArguments } from './call.ts'
 import type { Denials } from './denials.ts'
-import { CHECK, CHECK_SHARED, CODE, RAISE, SETTLE } from './scripts.ts'
+import { CHECK, CHECK_PLACES, CHECK_SHARED, CODE, RAISE, RELEASE, RENEW, SETTLE } from './scripts.ts'
 
 /** What the answer to a check needs besides the reply. */
 export interface CheckParts {
@@ -31,7 +34,6 @@ export interface CheckParts {
 export function createCheck({ denials, recover }: CheckParts): Question<LimitRequest, LimitAnswer> {
   return {
     script: CHECK,
-    keyCount: 1,
     argumentsOf({ keyId, version, fresh, cost, limits, retainMs }, [key], deadline, serverTime) {
       const facts = `${deadline} ${cost} ${version} ${fresh ? 1 : 0} ${retainMs}`
       const { window, each } = prepare(limits)
@@ -46,22 +48,28 @@ export function createCheck({ denials, recover }: CheckParts): Question<LimitReq
 }
 
 /** The same for limits that differ in what they cost, or some of which are the owner's. */
-export function createSharedCheck(
-  { denials, recover }: CheckParts,
-  keyCount: 1 | 2,
-): Question<LimitRequest, LimitAnswer> {
+export function createSharedCheck({ denials, recover }: CheckParts): Question<LimitRequest, LimitAnswer> {
   return {
     script: CHECK_SHARED,
-    keyCount,
+    argumentsOf: (request, keys, deadline, serverTime) => [
+      ...keys,
+      sharedFacts(request, deadline),
+      ...sharedArguments(request, serverTime),
+    ],
+    read: (request, reply) => readCheck(denials, request, reply),
+    recover,
+  }
+}
+
+/** The same for a call that also takes places. */
+export function createPlacesCheck({ denials, recover }: CheckParts): Question<LimitRequest, LimitAnswer> {
+  return {
+    script: CHECK_PLACES,
     argumentsOf(request, keys, deadline, serverTime) {
-      const { keyId, version, fresh, limits, retainMs } = request
-      const { each, own } = prepare(limits)
-      const look = isLook(request) ? 1 : 0
-      const facts = `${deadline} ${look} ${version} ${fresh ? 1 : 0} ${retainMs} ${own}`
-      const args: ScriptArguments = [...keys, facts, `v${keyId}`]
-      for (const [i, limit] of each.entries()) {
-        args.push(limit.field, `${numbersOf(limit, serverTime)} ${costAt(request, i)}`)
-      }
+      const { id, limits } = request.places ?? NO_PLACES
+      const facts = `${sharedFacts(request, deadline)} ${keys.length - limits.length} ${id}`
+      const args = [...keys, facts, ...sharedArguments(request, serverTime)]
+      for (const { limit, maxHeldMs } of limits) args.push(`${limit} ${maxHeldMs}`)
       return args
     },
     read: (request, reply) => readCheck(denials, request, reply),
@@ -69,23 +77,55 @@ export function createSharedCheck(
   }
 }
 
+const NO_PLACES: WantedPlaces = { id: '', limits: [] }
+
+function sharedFacts(request: LimitRequest, deadline: number): string {
+  const { version, fresh, limits, retainMs } = request
+  const look = isLook(request) ? 1 : 0
+  return `${deadline} ${look} ${version} ${fresh ? 1 : 0} ${retainMs} ${prepare(limits).own}`
+}
+
+function sharedArguments(request: LimitRequest, serverTime: number): ScriptArguments {
+  const args: ScriptArguments = [`v${request.keyId}`]
+  for (const [i, limit] of prepare(request.limits).each.entries()) {
+    args.push(limit.field, `${numbersOf(limit, serverTime)} ${costAt(request, i)}`)
+  }
+  return args
+}
+
 function readCheck(denials: Denials, request: LimitRequest, reply: readonly unknown[]): LimitAnswer {
   const code = Number(reply[0])
   const now = Number(reply[1])
-  const { limits } = request
+  const { limits, places } = request
   if (code === CODE.admitted && limits.length === 1 && reply.length === 4 && !isLook(request)) {
     return admittedToOne(limits[0] as CompiledLimit, Number(reply[2]), Number(reply[3]), now)
   }
   const isStale = code === CODE.stale
-  if (reply.length !== 2 + (isStale ? 0 : 2 * limits.length)) {
+  const count = limits.length + (places?.limits.length ?? 0)
+  if (reply.length !== 2 + (isStale ? 0 : 2 * count)) {
     throw new TypeError('Unexpected reply from Redis')
   }
   if (isStale) return { outcome: 'stale' }
   const meters = readMeters(limits, reply, now)
-  if (code === CODE.admitted) return admittedAnswer(limits, meters, isLook(request) ? null : now, now)
-  denials.remember(request, meters, now)
+  const isRefused = code !== CODE.admitted
+  const states = places && readPlaces(places.limits, reply, 2 + 2 * limits.length, isRefused)
+  if (!isRefused) return admittedAnswer(limits, meters, isLook(request) ? null : now, now, states)
   const readings = limits.map((limit, i) => readMeter(limit, meters[i], neededAt(request, i), now))
-  return refusedAnswer(limits, readings, now)
+  // A place may come free at any moment, so nobody remembers that there was none.
+  if (readings.some(({ fits }) => !fits)) denials.remember(request, meters, now)
+  return refusedAnswer(limits, readings, now, states)
+}
+
+function readPlaces(
+  limits: readonly CompiledLimit[],
+  reply: readonly unknown[],
+  from: number,
+  isRefused: boolean,
+): readonly LimitState[] {
+  return limits.map((limit, i) => {
+    const taken = Number(reply[from + 2 * i])
+    return placeState(limit, taken, isRefused && taken >= limit.limit)
+  })
 }
 
 function readMeters(limits: readonly CompiledLimit[], reply: readonly unknown[], now: number): Meter[] {
@@ -110,41 +150,56 @@ function admittedToOne(limit: CompiledLimit, used: number, since: number, now: n
 /** Raises versions of a lineage, given as arguments of the script. */
 export const RAISING: Question<ScriptArguments, void> = {
   script: RAISE,
-  keyCount: 1,
   argumentsOf: (args, keys) => [...keys, ...args],
   read() {},
 }
 
 /** Changes what a call has cost: a call that counted on its own limits, or also on those of its owner. */
-export const SETTLING = createSettling(1)
-export const SETTLING_SHARED = createSettling(2)
+export const SETTLING: Question<SettleRequest, SettleAnswer> = {
+  script: SETTLE,
+  argumentsOf({ id, limits, changes }, keys, deadline, serverTime) {
+    const { each, own } = prepare(limits)
+    const args: ScriptArguments = [...keys, `${deadline} ${own} ${id}`]
+    for (const [i, limit] of each.entries()) {
+      let text = numbersOf(limit, serverTime)
+      for (const { units, chargedAt } of changes[i] ?? []) text += ` ${chargedAt} ${units}`
+      args.push(limit.field, text)
+    }
+    return args
+  },
+  read({ limits, changes }, reply) {
+    const now = Number(reply[1])
+    const first = 2 + 2 * limits.length
+    if (reply.length !== first + 1 + changes.flat().length) throw new TypeError('Unexpected reply from Redis')
+    const meters = readMeters(limits, reply, now)
+    const states = limits.map((limit, i) => limitState(limit, meters[i] as Meter, false, now))
+    let next = first + 1
+    const made = changes.map((some) => some.map(() => Number(reply[next++])))
+    return { limits: states, made, settledAt: Number(reply[first]) }
+  },
+}
 
-function createSettling(keyCount: 1 | 2): Question<SettleRequest, SettleAnswer> {
-  return {
-    script: SETTLE,
-    keyCount,
-    argumentsOf({ id, limits, changes }, keys, deadline, serverTime) {
-      const { each, own } = prepare(limits)
-      const args: ScriptArguments = [...keys, `${deadline} ${own} ${id}`]
-      for (const [i, limit] of each.entries()) {
-        let text = numbersOf(limit, serverTime)
-        for (const { units, chargedAt } of changes[i] ?? []) text += ` ${chargedAt} ${units}`
-        args.push(limit.field, text)
-      }
-      return args
-    },
-    read({ limits, changes }, reply) {
-      const now = Number(reply[1])
-      const first = 2 + 2 * limits.length
-      if (reply.length !== first + 1 + changes.flat().length)
-        throw new TypeError('Unexpected reply from Redis')
-      const meters = readMeters(limits, reply, now)
-      const states = limits.map((limit, i) => limitState(limit, meters[i] as Meter, false, now))
-      let next = first + 1
-      const made = changes.map((some) => some.map(() => Number(reply[next++])))
-      return { limits: states, made, settledAt: Number(reply[first]) }
-    },
-  }
+/** Gives places back; nothing is asked in time, since it may be done at any. */
+export const RELEASING: Question<string, void> = {
+  script: RELEASE,
+  argumentsOf: (id, keys) => [...keys, id],
+  read() {},
+}
+
+/** Places of one limit to keep. */
+export interface Renewal {
+  readonly maxHeldMs: number
+  readonly ids: readonly string[]
+}
+
+/** Keeps places; returns which of them had come free. */
+export const RENEWING: Question<Renewal, readonly string[]> = {
+  script: RENEW,
+  argumentsOf: ({ maxHeldMs, ids }, keys, deadline) => [...keys, `${deadline} ${maxHeldMs}`, ...ids],
+  read({ ids }, reply) {
+    if (reply.length !== 2 + ids.length) throw new TypeError('Unexpected reply from Redis')
+    return ids.filter((_id, i) => Number(reply[2 + i]) === 0)
+  },
 }
 
 /** Three numbers of a limit that depend on its kind, as the scripts read them. */

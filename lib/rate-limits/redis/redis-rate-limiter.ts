@@ -1,4 +1,5 @@
 import { type Clock, monotonicClock } from '../../core/clock.ts'
+import type { PlacesRequest } from '../../core/limits/places.ts'
 import type {
   LimitAnswer,
   LimitRequest,
@@ -20,10 +21,12 @@ import { type RedisRateLimiterOptions, resolveRedisOptions } from './options.ts'
 import {
   type CheckParts,
   createCheck,
+  createPlacesCheck,
   createSharedCheck,
   RAISING,
+  RELEASING,
+  RENEWING,
   SETTLING,
-  SETTLING_SHARED,
 } from './questions.ts'
 
 /** A change may take longer than a check: if it fails, the caller must wait until every cache has expired. */
@@ -61,6 +64,8 @@ export function createRedisRateLimiter(
     check: (request) => check(limiter, request),
     raiseVersions: (marks, retainMs) => raiseVersions(limiter, marks, retainMs),
     settle: (request) => settle(limiter, request),
+    release: (request) => release(limiter, request),
+    renew: (requests) => renew(limiter, requests),
     forget: (lineageId) => forget(limiter, lineageId),
     listen: limiter.happenings.listen,
   }
@@ -100,17 +105,17 @@ function createParts(client: RedisClient, options: RedisRateLimiterOptions, cloc
 interface Questions {
   /** For limits of a key that all cost the same. */
   readonly plain: Question<LimitRequest, LimitAnswer>
-  /** For limits that cost different numbers of units. */
-  readonly costed: Question<LimitRequest, LimitAnswer>
-  /** For a key with limits of its owner. */
-  readonly owned: Question<LimitRequest, LimitAnswer>
+  /** For limits that cost different numbers of units, and for a key with limits of its owner. */
+  readonly shared: Question<LimitRequest, LimitAnswer>
+  /** For a call that takes places. */
+  readonly places: Question<LimitRequest, LimitAnswer>
 }
 
 function createQuestions(parts: CheckParts): Questions {
   return {
     plain: createCheck(parts),
-    costed: createSharedCheck(parts, 1),
-    owned: createSharedCheck(parts, 2),
+    shared: createSharedCheck(parts),
+    places: createPlacesCheck(parts),
   }
 }
 
@@ -121,12 +126,15 @@ function check(limiter: Limiter, request: LimitRequest): LimitAnswer | Promise<L
   const keys = keysOf(limiter, request)
   const node = limiter.nodeOf(keys[0])
   if (!node.isWorthAsking()) return fallBack(limiter, request, node.lastError)
-  if (request.owner !== undefined) return checks.ask(questions.owned, request, node, keys)
-  return checks.ask(request.costs ? questions.costed : questions.plain, request, node, keys)
+  if (request.places) {
+    return checks.ask(questions.places, request, node, [...keys, ...placeKeys(keys, request.places)])
+  }
+  const isShared = request.owner !== undefined || request.costs !== undefined
+  return checks.ask(isShared ? questions.shared : questions.plain, request, node, keys)
 }
 
 function recover(limiter: Limiter, request: LimitRequest, error: unknown): LimitAnswer {
-  const answer = fallBack(limiter, request, error)
+  const answer = markUnsure(fallBack(limiter, request, error), request)
   // If `fallBack` throws, the caller reports the error.
   limiter.happenings.fault(error)
   return answer
@@ -135,18 +143,26 @@ function recover(limiter: Limiter, request: LimitRequest, error: unknown): Limit
 /** The answer by policy. @throws the error of Redis if a policy is `closed` */
 function fallBack({ settings, local }: Limiter, request: LimitRequest, error: unknown): LimitAnswer {
   const { policyOf } = settings
-  const { limits } = request
-  const policies = limits.length > 0 ? limits.map(({ name }) => policyOf(name)) : [policyOf(null)]
+  const { limits, places } = request
+  const all = places ? [...limits, ...places.limits] : limits
+  const policies = all.length > 0 ? all.map(({ name }) => policyOf(name)) : [policyOf(null)]
   if (request.isExact || policies.includes('closed')) throw error
   const counts = (_: unknown, i: number) => policies[i] === 'local'
   const counted = { limits: limits.filter(counts), costs: request.costs?.filter(counts) }
+  const held = places?.limits.filter(({ name }) => policyOf(name) === 'local')
+  const here = places && held && { id: places.id, limits: held }
   // Without Redis, the limiter cannot tell whether the record is the latest. The age of the cache bounds that.
-  return withoutRefund(local.check({ ...request, ...counted, fresh: true }))
+  return withoutRefund(local.check({ ...request, ...counted, places: here, fresh: true }))
 }
 
 /** Redis cannot refund a call that it did not count. */
 function withoutRefund(answer: LimitAnswer): LimitAnswer {
   return answer.outcome === 'admitted' ? { ...answer, chargedAt: null } : answer
+}
+
+/** Redis may have counted places of a call, or may still do so, though nobody heard of it. */
+function markUnsure(answer: LimitAnswer, { places }: LimitRequest): LimitAnswer {
+  return places && answer.outcome !== 'stale' ? { ...answer, isUnsure: true } : answer
 }
 
 /**
@@ -178,13 +194,59 @@ async function settle(limiter: Limiter, request: SettleRequest): Promise<SettleA
   const { changes, nodeOf, denials } = limiter
   const keys = keysOf(limiter, request)
   try {
-    const question = request.owner === undefined ? SETTLING : SETTLING_SHARED
-    return await changes.ask(question, request, nodeOf(keys[0]), keys)
+    return await changes.ask(SETTLING, request, nodeOf(keys[0]), keys)
   } finally {
     // Redis decided any refusal from the meantime before it gave units back.
     denials.forget(request.lineageId, request.owner)
   }
 }
+
+/** Where Redis was away, this process may have counted the places itself. */
+async function release(limiter: Limiter, request: PlacesRequest): Promise<void> {
+  limiter.local.release(request)
+  const [first, ...others] = placeKeys(keysOf(limiter, request), request)
+  if (first === undefined) return
+  await limiter.changes.ask(RELEASING, request.id, limiter.nodeOf(first), [first, ...others])
+}
+
+/**
+ * Keeps places, all of one limit with one command. Where Redis does not answer, this process counts them as it counts calls: from zero,
+ * so they are none that were lost.
+ */
+async function renew(limiter: Limiter, requests: readonly PlacesRequest[]): Promise<number> {
+  const batches = new Map<string, { maxHeldMs: number; ids: string[] }[]>()
+  for (const request of requests) {
+    const keys = placeKeys(keysOf(limiter, request), request)
+    for (const [i, { maxHeldMs }] of request.limits.entries()) {
+      const key = keys[i] as string
+      const known = batches.get(key) ?? []
+      batches.set(key, known)
+      const last = known.at(-1)
+      if (last?.maxHeldMs === maxHeldMs && last.ids.length < MAX_BATCH) last.ids.push(request.id)
+      else known.push({ maxHeldMs, ids: [request.id] })
+    }
+  }
+  const lost = new Set<string>()
+  const asked = [...batches].flatMap(([key, renewals]) =>
+    renewals.map(async (renewal) => {
+      const gone = await limiter.changes.ask(RENEWING, renewal, limiter.nodeOf(key), [key])
+      for (const id of gone) lost.add(id)
+    }),
+  )
+  const answers = await Promise.allSettled(asked)
+  const failed = answers.find((answer) => answer.status === 'rejected')
+  if (!failed) return lost.size
+  limiter.local.renew(requests.map((request) => countedHere(limiter, request)))
+  throw failed.reason
+}
+
+/** Those of its places that this process counts while Redis is away. */
+function countedHere({ settings }: Limiter, request: PlacesRequest): PlacesRequest {
+  return { ...request, limits: request.limits.filter(({ name }) => settings.policyOf(name) === 'local') }
+}
+
+/** How many places one command keeps. */
+const MAX_BATCH = 500
 
 /** In Redis everything expires by itself. */
 function forget({ denials, local }: Limiter, lineageId: string): void {
@@ -201,6 +263,14 @@ function keysOf({ settings }: Limiter, { lineageId, owner }: Counted): ScriptKey
   if (owner === undefined) return [`${keyPrefix}:{${lineageId}}`]
   const shared = `${keyPrefix}:{o:${owner}}`
   return [`${shared}:k:${lineageId}`, `${shared}:o`]
+}
+
+/** The sorted set of each limit, beside the hash that it would otherwise count in. */
+function placeKeys(
+  [own, owners = own]: ScriptKeys,
+  { limits }: Pick<PlacesRequest, 'limits'>,
+): readonly string[] {
+  return limits.map(({ name, isOwners }) => `${isOwners ? owners : own}:c:${name}`)
 }
 
 type Counted = Pick<LimitRequest, 'lineageId' | 'owner'>

@@ -231,12 +231,89 @@ return out
  * ARGV: `deadline look version fresh retain own` (look: 1 if the call only looks; own: how many limits belong to the lineage; they come
  * first), the version field, then for each limit its field and `capacity a b cost`.
  */
-const CHECK_SHARED_SOURCE = `${PRELUDE}
-local match, byte = string.match, string.byte
+const CHECK_SHARED_SOURCE = sharedCheck({
+  facts: `
 local deadline, look, version, fresh, retain, own = match(args[1], '^(%d+) (%d) (%d+) (%d) (%d+) (%d+)$')
+local last, hashes = #args, #KEYS
+`,
+  count: '',
+  take: '',
+  tell: '',
+})
+
+/**
+ * As CHECK_SHARED, for a call that also takes places: in all limits on calls under way, or in none. A limit has a sorted set of the
+ * places that are taken, by the time at which each comes free. Places that should have come free are dropped only where one is needed.
+ *
+ * KEYS: as for CHECK_SHARED, then the sorted sets.
+ *
+ * ARGV: as for CHECK_SHARED, but the first also says how many hashes there are, and the id of the call's places; and for each sorted
+ * set, last, `concurrent maxHeldMs`. The reply ends with the number of places taken and 0, for each.
+ */
+const CHECK_PLACES_SOURCE = sharedCheck({
+  facts: `
+local deadline, look, version, fresh, retain, own, hashes, id =
+  match(args[1], '^(%d+) (%d) (%d+) (%d) (%d+) (%d+) (%d) (%S+)$')
+hashes = tonumber(hashes)
+local last, taken, at = #args - #KEYS + hashes, {}, string.format('%.0f', now)
+`,
+  count: `
+  for j = hashes + 1, #KEYS do
+    local set, most = KEYS[j], tonumber(match(args[last + j - hashes], '^%d+'))
+    if look then
+      taken[j] = call('ZCOUNT', set, '(' .. at, '+inf')
+    else
+      local count = call('ZCARD', set)
+      if count >= most then
+        call('ZREMRANGEBYSCORE', set, '-inf', at)
+        count = call('ZCARD', set)
+        if count >= most then fits = false end
+      end
+      taken[j] = count
+    end
+  end
+`,
+  take: `
+    if not look then
+      for j = hashes + 1, #KEYS do
+        ${takePlace('KEYS[j]', "tonumber(match(args[last + j - hashes], '%d+$'))")}
+        taken[j] = call('ZCARD', KEYS[j])
+      end
+    end
+`,
+  tell: `
+  for j = hashes + 1, #KEYS do out[o + 1], out[o + 2], o = taken[j], 0, o + 2 end
+`,
+})
+
+/** Takes the place `id` in a sorted set, or keeps it: for so many milliseconds. */
+function takePlace(set: string, heldMs: string): string {
+  return `
+        local held = ${heldMs}
+        call('ZADD', ${set}, string.format('%.0f', now + held), id)
+        -- Twice as long as it must, so that not every call extends it. Another process may hold places for longer.
+        if call('PTTL', ${set}) < held then call('PEXPIRE', ${set}, 2 * held) end
+`
+}
+
+/** What the scripts that charge limits one by one have of their own. */
+interface SharedCheck {
+  /** Reads the first argument, and where the arguments of meters end. */
+  readonly facts: string
+  /** Counts what is taken besides, and clears `fits` where there is no room. */
+  readonly count: string
+  readonly take: string
+  /** Adds it to the reply. */
+  readonly tell: string
+}
+
+function sharedCheck({ facts, count, take, tell }: SharedCheck): string {
+  return `${PRELUDE}
+local match, byte = string.match, string.byte
+${facts}
 if now >= deadline + 0 then return { ${CODE.late}, now } end
 look, version, retain, own = look == '1', tonumber(version), tonumber(retain), 2 + 2 * own
-local last, hashes, kept, expiry, known = #args, #KEYS, {}, {}, nil
+local kept, expiry, known = {}, {}, nil
 for h = 1, hashes do
   local get, from, to = { 'HMGET', KEYS[h], 'x', args[2] }, h == 1 and 3 or own + 1, h == 1 and own or last
   local n = 4
@@ -322,8 +399,10 @@ if outcome ~= ${CODE.stale} then
       end
     end
   end
+  ${count}
   if fits then
     out[1], keeps[1], keeps[2] = ${CODE.admitted}, max(retain, longest[1]), longest[2]
+    ${take}
     -- A replica must not admit, since it may not know the latest version: a write is what it refuses.
     if size[1] == 2 and size[2] == 2 then call('HDEL', key, '') end
   else
@@ -339,6 +418,7 @@ if outcome ~= ${CODE.stale} then
     if fits and not look then used = used + costs[i] end
     out[i] = used % 1 == 0 and used or string.format('%.17g', used)
   end
+  ${tell}
 end
 for h = 1, hashes do
   local key, x, w, n, keep, running = KEYS[h], expiry[h], writes[h], size[h], keeps[h], nil
@@ -354,6 +434,7 @@ for h = 1, hashes do
 end
 return out
 `
+}
 
 /**
  * Raises versions that are lower.
@@ -459,8 +540,35 @@ end
 return out
 `
 
+/** Gives back the place `id` in every sorted set. */
+const RELEASE_SOURCE = `${CLOCK}
+for i = 1, #KEYS do call('ZREM', KEYS[i], args[1]) end
+return { ${CODE.admitted}, now }
+`
+
+/**
+ * Keeps places, and takes those again that came free, even where others have taken them since. It does nothing after the caller has given
+ * up, when the places may have been given back. It returns for each place whether it was still there.
+ *
+ * KEYS: a sorted set. ARGV: `deadline maxHeldMs`, then the ids.
+ */
+const RENEW_SOURCE = `${CLOCK}
+local deadline, held = string.match(args[1], '^(%d+) (%d+)$')
+if now >= deadline + 0 then return { ${CODE.late}, now } end
+local out = { ${CODE.admitted}, now }
+for i = 2, #args do
+  local id, till = args[i], call('ZSCORE', key, args[i])
+  out[i + 1] = till and tonumber(till) > now and 1 or 0
+  ${takePlace('key', 'tonumber(held)')}
+end
+return out
+`
+
 export const CHECK = createScript(CHECK_SOURCE)
 export const CHECK_SHARED = createScript(CHECK_SHARED_SOURCE)
+export const CHECK_PLACES = createScript(CHECK_PLACES_SOURCE)
+export const RELEASE = createScript(RELEASE_SOURCE)
+export const RENEW = createScript(RENEW_SOURCE)
 export const RAISE = createScript(RAISE_SOURCE)
 export const SETTLE = createScript(SETTLE_SOURCE)
 
