@@ -50,7 +50,8 @@ export function dropPlaces(
 export function renewPlaces(books: Books, { id, limits }: PlacesRequest, now: number): boolean {
   let wereThere = true
   for (const limit of limits) {
-    wereThere = takenOf(books, limit)?.has(id) === true && wereThere
+    const until = takenOf(books, limit)?.get(id) ?? 0
+    wereThere &&= until > now
     take(bookOf(books, limit), limit, id, now)
   }
   return wereThere
