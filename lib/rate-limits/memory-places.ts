@@ -13,8 +13,8 @@ export function countPlaces(
   return limits.map((limit) => {
     const taken = takenOf(books, limit)
     // As in Redis: ended places are dropped only where one is needed.
-    if (taken && (isLook || taken.size >= limit.limit)) dropEnded(taken, now)
-    const held = taken?.size ?? 0
+    if (taken && !isLook && taken.size >= limit.limit) dropEnded(taken, now)
+    const held = isLook ? countHeld(taken, now) : (taken?.size ?? 0)
     return placeState(limit, held, !isLook && held >= limit.limit)
   })
 }
@@ -27,7 +27,8 @@ export function takePlaces(
   now: number,
 ): readonly LimitState[] {
   return limits.map((limit) => {
-    if (!isLook) take(bookOf(books, limit), limit, id, now)
+    if (isLook) return placeState(limit, countHeld(takenOf(books, limit), now), false)
+    take(bookOf(books, limit), limit, id, now)
     return placeState(limit, takenOf(books, limit)?.size ?? 0, false)
   })
 }
@@ -50,7 +51,8 @@ export function dropPlaces(
 export function renewPlaces(books: Books, { id, limits }: PlacesRequest, now: number): boolean {
   let wereThere = true
   for (const limit of limits) {
-    wereThere = takenOf(books, limit)?.has(id) === true && wereThere
+    const until = takenOf(books, limit)?.get(id) ?? 0
+    wereThere &&= until > now
     take(bookOf(books, limit), limit, id, now)
   }
   return wereThere
@@ -65,6 +67,12 @@ function take(ledger: Ledger, { name, maxHeldMs }: CompiledLimit, id: string, no
   const taken = ledger.places.get(name) ?? new Map<string, number>()
   ledger.places.set(name, taken.set(id, now + maxHeldMs))
   keepFor(ledger, maxHeldMs, now)
+}
+
+function countHeld(taken: Map<string, number> | undefined, now: number): number {
+  let held = 0
+  for (const until of taken?.values() ?? []) if (until > now) held += 1
+  return held
 }
 
 function dropEnded(taken: Map<string, number>, now: number): void {

@@ -5,9 +5,11 @@ import {
   memoryRateLimiter,
   memoryStore,
   type RateLimit,
+  type RateLimiter,
   type ServiceRateLimit,
 } from 'latchkey'
 import { describe, expect, it } from 'vitest'
+import { fakeClock } from '../support/fake-clock.ts'
 import { issueKey } from '../support/issue-key.ts'
 import { createTestKeys } from '../support/test-keys.ts'
 
@@ -231,5 +233,37 @@ describe('a place that nobody gives back', () => {
     expect(await next.verify(key)).toMatchObject({ ok: true })
     await clock.advance(10_000)
     expect(await next.verify(key)).toMatchObject({ ok: true })
+  })
+})
+
+describe('a place whose taking has no answer', () => {
+  /** A limiter that fails, and takes the places all the same, so many milliseconds later. */
+  async function setUpLate(lateMs: number) {
+    const clock = fakeClock()
+    const limiter = memoryRateLimiter({ clock })
+    let fails = false
+    const rateLimiter: RateLimiter = {
+      ...limiter,
+      check(request) {
+        if (!fails || request.cost === 0) return limiter.check(request)
+        clock.setTimer(() => void limiter.check(request), lateMs)
+        return Promise.reject(new Error('connection lost'))
+      },
+    }
+    const { keys } = createTestKeys({ clock, rateLimiter, rateLimits: [PARALLEL] })
+    const { key, apiKey } = await issueKey(keys)
+    await keys.verify(key, { cost: 0 })
+    fails = true
+    const free = async () => (await keys.limits(apiKey.id))?.[0]?.remaining
+    return { keys, key, clock, free }
+  }
+
+  it.each([0, 500, 1_900])('comes back, even if it is taken %d ms later', async (lateMs) => {
+    const { keys, key, clock, free } = await setUpLate(lateMs)
+    await expect(keys.verify(key)).rejects.toMatchObject({ code: 'unavailable' })
+    await clock.advance(lateMs)
+    expect(await free()).toBe(1)
+    for (let i = 0; i < 4; i++) await clock.advance(1_000)
+    expect(await free()).toBe(2)
   })
 })

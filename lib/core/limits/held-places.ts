@@ -193,6 +193,8 @@ export class HeldPlaces {
   }
 
   private inTime<T>(work: () => Promise<T>): Promise<T> {
+    // One with deadlines of its own needs no second timer.
+    if (this.limiter.timeoutMs !== undefined) return work()
     return new Promise((resolve, reject) => {
       const expire = () => reject(new Error('no answer'))
       const cancel = this.clock.setTimer(expire, ANSWER_MS, { background: true })

@@ -142,8 +142,8 @@ export type LimiterEvent =
  */
 export interface RateLimiter {
   /**
-   * Every call of `check` settles within this many milliseconds, whatever happens. If set, no other timer watches the
-   * call; otherwise `timeoutMs` of `createApiKeys` does.
+   * Every call of `check` settles within this many milliseconds, whatever happens, and every call of `release` and
+   * `renew` within a second or this many. If set, no other timer watches these calls.
    */
   readonly timeoutMs?: number
   /**
