@@ -29,17 +29,26 @@ export function sleep(clock: Clock, delayMs: number): Promise<void> {
   })
 }
 
-/** The result of `work`. @throws what it throws, and an Error if it takes longer than `timeoutMs`. */
-export async function inTime<T>(clock: Clock, timeoutMs: number, work: () => T | PromiseLike<T>): Promise<T> {
+/** A promise that rejects once `timeoutMs` milliseconds have passed on `clock`, unless it is cancelled before. */
+export function startDeadline(
+  clock: Clock,
+  timeoutMs: number,
+): { readonly passed: Promise<never>; cancel(): void } {
   let cancel = () => {}
-  const deadline = new Promise<never>((_resolve, reject) => {
+  const passed = new Promise<never>((_resolve, reject) => {
     const expire = () => reject(new Error(`no answer within ${timeoutMs} ms`))
     // What still has a connection keeps the process alive; a deadline by itself must not.
     cancel = clock.setTimer(expire, timeoutMs, { background: true })
   })
+  return { passed, cancel }
+}
+
+/** The result of `work`. @throws what it throws, and an Error if it takes longer than `timeoutMs`. */
+export async function inTime<T>(clock: Clock, timeoutMs: number, work: () => T | PromiseLike<T>): Promise<T> {
+  const { passed, cancel } = startDeadline(clock, timeoutMs)
   try {
     // A late rejection of the loser is taken by the race and is nobody's unhandled one.
-    return await Promise.race([deadline, (async () => work())()])
+    return await Promise.race([passed, (async () => work())()])
   } finally {
     cancel()
   }

@@ -1,5 +1,5 @@
 import { type ErrorCode, isLatchkeyError, LatchkeyError } from '../errors.ts'
-import type { Clock } from './clock.ts'
+import { type Clock, startDeadline } from './clock.ts'
 import type { ApiKeyEvent } from './events.ts'
 
 /** A part that may fail. Its failure becomes `unavailable` and an event, never a wrong answer. */
@@ -32,15 +32,10 @@ export function createDependencyRunner(
     work: () => T | PromiseLike<T>,
     answers: readonly ErrorCode[] = [],
   ): Promise<T> {
-    let cancel = () => {}
-    const deadline = new Promise<never>((_resolve, reject) => {
-      const expire = () => reject(new Error(`no answer within ${timeoutMs} ms`))
-      // What still has a connection keeps the process alive; a deadline by itself must not.
-      cancel = clock.setTimer(expire, timeoutMs, { background: true })
-    })
+    const { passed, cancel } = startDeadline(clock, timeoutMs)
     try {
-      // A late rejection of the loser is taken by the race and is nobody's unhandled one.
-      return await Promise.race([deadline, (async () => work())()])
+      // As `inTime`, without its steps: every call that asks somebody runs this.
+      return await Promise.race([passed, (async () => work())()])
     } catch (error) {
       if (isLatchkeyError(error) && answers.includes(error.code)) throw error
       throw toError(part, error)

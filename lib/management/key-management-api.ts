@@ -1,7 +1,7 @@
 import type { ApiKeys } from '../core/api-keys.ts'
 import type { Clock } from '../core/clock.ts'
 import { OWN_RESOURCE, type PermissionRequirement, resolveRequirement } from '../core/keys/permissions.ts'
-import { compileServiceLimits } from '../core/limits/rate-limit.ts'
+import { compileServiceLimits } from '../core/limits/compile-limits.ts'
 import { isLatchkeyError, LatchkeyError } from '../errors.ts'
 import type { CredentialOptions } from '../http/credential.ts'
 import { renderProblem } from '../http/problem.ts'

@@ -1,8 +1,9 @@
 import { isAddressListWithin } from '../core/keys/allowed-ips.ts'
 import type { KeySettings } from '../core/keys/key-settings.ts'
 import type { ApiKey } from '../core/keys/record.ts'
+import { compileRateLimits } from '../core/limits/compile-limits.ts'
 import type { Quota, QuotaRefill } from '../core/limits/quota.ts'
-import { type CompiledLimit, compileRateLimits, type RateLimit } from '../core/limits/rate-limit.ts'
+import type { CompiledLimit, RateLimit } from '../core/limits/rate-limit.ts'
 import { isSameData } from '../internal/plain-data.ts'
 import { exceededLimit } from './ceilings.ts'
 

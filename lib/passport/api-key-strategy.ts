@@ -186,9 +186,8 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     parts: RequestParts,
     options: ApiKeyRouteOptions,
   ): Settled | PromiseLike<Settled> {
-    const route = resolveRoute(options)
-    const { cost } = route
-    const asked = { ...route, cost: typeof cost === 'function' ? () => cost(req) : cost }
+    const { permissions, cost } = resolveRoute(options)
+    const asked = { permissions, cost: typeof cost === 'function' ? () => cost(req) : cost }
     const ip = expressAddressOf(req) ?? req.socket?.remoteAddress
     const outcome = this.authenticator.authenticate(parts, asked, ip)
     if (!isPromiseLike(outcome))

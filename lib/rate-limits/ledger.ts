@@ -1,4 +1,5 @@
-import { type CompiledLimit, MAX_METERS, type Meter } from '../core/limits/rate-limit.ts'
+import { MAX_METERS, type Meter } from '../core/limits/meter.ts'
+import type { CompiledLimit } from '../core/limits/rate-limit.ts'
 import type { LimitRequest } from '../core/limits/rate-limiter.ts'
 
 /** The counts of a lineage. */

@@ -1,11 +1,6 @@
+import { limitState, type Meter, type MeterReading } from '../core/limits/meter.ts'
 import { PLACE_RETRY_MS } from '../core/limits/places.ts'
-import {
-  type CompiledLimit,
-  type LimitState,
-  limitState,
-  type Meter,
-  type MeterReading,
-} from '../core/limits/rate-limit.ts'
+import type { CompiledLimit, LimitState } from '../core/limits/rate-limit.ts'
 import type { LimitAnswer } from '../core/limits/rate-limiter.ts'
 
 /** The answer to a call that passed; `meters` are those after it was charged, and `places` how those limits stand. */

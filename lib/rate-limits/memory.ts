@@ -1,7 +1,5 @@
 import { type Clock, systemClock } from '../core/clock.ts'
-import type { PlacesRequest } from '../core/limits/places.ts'
 import {
-  type CompiledLimit,
   chargeMeter,
   limitState,
   MAX_METERS,
@@ -10,7 +8,9 @@ import {
   readMeter,
   settleMeter,
   usedUpMeter,
-} from '../core/limits/rate-limit.ts'
+} from '../core/limits/meter.ts'
+import type { PlacesRequest } from '../core/limits/places.ts'
+import type { CompiledLimit } from '../core/limits/rate-limit.ts'
 import {
   costAt,
   isLook,

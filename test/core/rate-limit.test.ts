@@ -1,14 +1,9 @@
 import fc from 'fast-check'
 import { createApiKeys, memoryRateLimiter, memoryStore, type RateLimit } from 'latchkey'
 import { describe, expect, it } from 'vitest'
-import {
-  type CompiledLimit,
-  chargeMeter,
-  compileRateLimits,
-  limitState,
-  type Meter,
-  readMeter,
-} from '../../lib/core/limits/rate-limit.ts'
+import { compileRateLimits } from '../../lib/core/limits/compile-limits.ts'
+import { chargeMeter, limitState, type Meter, readMeter } from '../../lib/core/limits/meter.ts'
+import type { CompiledLimit } from '../../lib/core/limits/rate-limit.ts'
 
 const DAY = 86_400_000
 const T0 = Date.UTC(2026, 0, 15, 12)

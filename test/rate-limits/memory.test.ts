@@ -1,13 +1,9 @@
 import fc from 'fast-check'
 import { memoryRateLimiter, type RateLimiter } from 'latchkey'
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import {
-  type CompiledLimit,
-  chargeMeter,
-  compileRateLimits,
-  type Meter,
-  readMeter,
-} from '../../lib/core/limits/rate-limit.ts'
+import { compileRateLimits } from '../../lib/core/limits/compile-limits.ts'
+import { chargeMeter, type Meter, readMeter } from '../../lib/core/limits/meter.ts'
+import type { CompiledLimit } from '../../lib/core/limits/rate-limit.ts'
 import type { LimitRequest } from '../../lib/core/limits/rate-limiter.ts'
 import { giveBack } from '../support/give-back.ts'
 import { heapGrowth } from '../support/heap-growth.ts'

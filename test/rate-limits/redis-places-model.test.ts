@@ -4,7 +4,7 @@ import { Redis } from 'ioredis'
 import { memoryRateLimiter, type RateLimiter } from 'latchkey'
 import { redisRateLimiter } from 'latchkey/redis'
 import { afterAll, beforeAll, expect, inject, it } from 'vitest'
-import { compileServiceLimits } from '../../lib/core/limits/rate-limit.ts'
+import { compileServiceLimits } from '../../lib/core/limits/compile-limits.ts'
 import { times } from '../support/long-run.ts'
 import { type TimedRedis, timedRedis } from '../support/redis-time.ts'
 

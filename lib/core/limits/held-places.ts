@@ -1,5 +1,5 @@
 import { LatchkeyError } from '../../errors.ts'
-import type { Clock } from '../clock.ts'
+import { type Clock, inTime } from '../clock.ts'
 import type { DependencyRunner } from '../faults.ts'
 import type { PlacesRequest } from './places.ts'
 import type { RateLimiter } from './rate-limiter.ts'
@@ -194,12 +194,7 @@ export class HeldPlaces {
 
   private inTime<T>(work: () => Promise<T>): Promise<T> {
     // One with deadlines of its own needs no second timer.
-    if (this.limiter.timeoutMs !== undefined) return work()
-    return new Promise((resolve, reject) => {
-      const expire = () => reject(new Error('no answer'))
-      const cancel = this.clock.setTimer(expire, ANSWER_MS, { background: true })
-      work().then(resolve, reject).finally(cancel)
-    })
+    return this.limiter.timeoutMs === undefined ? inTime(this.clock, ANSWER_MS, work) : work()
   }
 }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { MeterChange } from './rate-limit.ts'
+import type { MeterChange } from './meter.ts'
 import type { SettleAnswer, SettleRequest } from './rate-limiter.ts'
 
 /** Units that an admission or a settlement has charged, and that nobody has given back. */

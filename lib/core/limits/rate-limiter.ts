@@ -1,6 +1,7 @@
 import type { Awaitable } from '../../internal/awaitable.ts'
+import type { MeterChange } from './meter.ts'
 import type { PlacesRequest } from './places.ts'
-import type { CompiledLimit, LimitState, MeterChange } from './rate-limit.ts'
+import type { CompiledLimit, LimitState } from './rate-limit.ts'
 
 /** One request to a limiter. A single call decides the version and every limit. */
 export interface LimitRequest {

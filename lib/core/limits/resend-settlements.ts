@@ -1,4 +1,4 @@
-import { type Clock, monotonicClock } from '../clock.ts'
+import { type Clock, inTime, monotonicClock } from '../clock.ts'
 import type { DependencyRunner } from '../faults.ts'
 import type { LimitCosts, OpenChange } from './limit-costs.ts'
 import { checkSettleAnswer, type RateLimiter, type SettleAnswer } from './rate-limiter.ts'
@@ -6,6 +6,7 @@ import { checkSettleAnswer, type RateLimiter, type SettleAnswer } from './rate-l
 /** How long a change is sent again. Limiters remember its id for longer, but not for ever: then they would make it twice. */
 const RESEND_FOR_MS = 60_000
 const RESEND_EVERY_MS = 1_000
+const ANSWER_MS = 2_000
 /** How many calls with a change without an answer wait for it to be sent again. Further ones are lost, which is reported. */
 const MAX_WAITING = 1_000
 /** A round ends after so many failures: most likely, the limiter is still away. */
@@ -112,7 +113,8 @@ export class Resending {
       this.giveUpIfExpired(costs)
       if (costs.isReached) continue
       try {
-        await this.withDeadline(this.sendAllOf(costs))
+        // The first fault was reported; further ones are not, until a settlement is given up.
+        await inTime(this.clock, ANSWER_MS, () => this.sendAllOf(costs))
       } catch {
         failures += 1
         // After the others, whose server may answer.
@@ -120,15 +122,6 @@ export class Resending {
         if (failures >= MAX_FAILURES) return
       }
     }
-  }
-
-  /** The first fault was reported; further ones are not, until a settlement is given up. */
-  private withDeadline(sending: Promise<unknown>): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const expire = () => reject(new Error('no answer'))
-      const cancel = this.clock.setTimer(expire, 2 * RESEND_EVERY_MS, { background: true })
-      sending.then(resolve, reject).finally(cancel)
-    })
   }
 
   private giveUpIfExpired(costs: LimitCosts): void {

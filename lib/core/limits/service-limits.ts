@@ -2,7 +2,8 @@ import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
 import { OptionError } from '../../internal/option-error.ts'
 import { checkFunction, checkObject, fail, isPlainObject } from '../../internal/options.ts'
 import type { Owner } from '../keys/record.ts'
-import { type CompiledLimit, compileServiceLimits, type RateLimit } from './rate-limit.ts'
+import { compileServiceLimits } from './compile-limits.ts'
+import type { CompiledLimit, RateLimit } from './rate-limit.ts'
 
 /** A rate limit of the service, set by `rateLimits` of `createApiKeys` or by a plan. */
 export type ServiceRateLimit = RateLimit & {
@@ -85,10 +86,10 @@ function limitsByFunction(name: string, limitsOfOwner: OwnersRateLimits): Servic
 }
 
 function limitsByPlan(name: string, value: Record<string, unknown>): ServiceLimits {
-  checkObject(name, value, ['plans', 'planOf'])
-  const { plans, planOf } = value as Partial<RateLimitPlans>
+  const given = checkObject(name, value, ['plans', 'planOf']) as Partial<RateLimitPlans>
+  const { plans } = given
   if (!isPlainObject(plans)) fail(`${name}.plans`, 'an object', plans)
-  checkFunction(`${name}.planOf`, planOf)
+  checkFunction(`${name}.planOf`, given.planOf)
   const byPlan = new Map<unknown, LimitsOfOwner>()
   for (const [plan, limits] of Object.entries(plans))
     byPlan.set(plan, limitsOf(`${name}.plans.${plan}`, limits))
@@ -102,7 +103,7 @@ function limitsByPlan(name: string, value: Record<string, unknown>): ServiceLimi
     fixed: null,
     ...namesOf([...byPlan.values()]),
     of(owner) {
-      const plan = (value as unknown as RateLimitPlans).planOf(owner)
+      const plan = given.planOf?.(owner)
       return isPromiseLike(plan) ? plan.then(limitsOfPlan) : limitsOfPlan(plan)
     },
   }

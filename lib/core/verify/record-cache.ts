@@ -7,8 +7,9 @@ import { type AddressCheck, compileAllowedIps } from '../keys/allowed-ips.ts'
 import { isImported } from '../keys/imported-format.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import { type ApiKey, type KeyRecord, type Owner, toApiKey } from '../keys/record.ts'
+import { compileRateLimits } from '../limits/compile-limits.ts'
 import type { QuotaRecord } from '../limits/quota.ts'
-import { type CompiledLimit, compileRateLimits, type RateLimit } from '../limits/rate-limit.ts'
+import type { CompiledLimit, RateLimit } from '../limits/rate-limit.ts'
 import { type LimitsOfOwner, ownerText, type ServiceLimits } from '../limits/service-limits.ts'
 
 /** A record as verification needs it: everything that does not depend on the request is computed once. */

@@ -5,7 +5,7 @@ import { Call, type Question, type ScriptKeys } from './call.ts'
 import type { RedisConnection } from './connection.ts'
 import { createDeadlines, type Deadlines } from './deadlines.ts'
 import type { RedisNode } from './node.ts'
-import { CODE } from './scripts.ts'
+import { CODE } from './scripts/parts.ts'
 
 export interface RedisCalls {
   /**

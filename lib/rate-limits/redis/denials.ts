@@ -1,7 +1,8 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../core/clock.ts'
-import type { CompiledLimit, Meter } from '../../core/limits/rate-limit.ts'
-import { readMeter } from '../../core/limits/rate-limit.ts'
+import type { Meter } from '../../core/limits/meter.ts'
+import { readMeter } from '../../core/limits/meter.ts'
+import type { CompiledLimit } from '../../core/limits/rate-limit.ts'
 import { isLook, type LimitAnswer, type LimitRequest, neededAt } from '../../core/limits/rate-limiter.ts'
 import { refusedAnswer } from '../limit-answers.ts'
 

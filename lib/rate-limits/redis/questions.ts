@@ -1,13 +1,7 @@
 import { periodAt } from '../../core/limits/calendar.ts'
+import { limitState, type Meter, readMeter, toldMeter } from '../../core/limits/meter.ts'
 import { placeState } from '../../core/limits/places.ts'
-import {
-  type CompiledLimit,
-  type LimitState,
-  limitState,
-  type Meter,
-  readMeter,
-  toldMeter,
-} from '../../core/limits/rate-limit.ts'
+import type { CompiledLimit, LimitState } from '../../core/limits/rate-limit.ts'
 import {
   costAt,
   isLook,
@@ -21,7 +15,12 @@ import {
 import { admittedAnswer, refusedAnswer } from '../limit-answers.ts'
 import type { Question, ScriptArguments } from './call.ts'
 import type { Denials } from './denials.ts'
-import { CHECK, CHECK_PLACES, CHECK_SHARED, CODE, RAISE, RELEASE, RENEW, SETTLE } from './scripts.ts'
+import { CHECK } from './scripts/check.ts'
+import { CHECK_PLACES, CHECK_SHARED } from './scripts/check-shared.ts'
+import { CODE } from './scripts/parts.ts'
+import { RELEASE, RENEW } from './scripts/places.ts'
+import { RAISE } from './scripts/raise.ts'
+import { SETTLE } from './scripts/settle.ts'
 
 /** What the answer to a check needs besides the reply. */
 export interface CheckParts {
