@@ -1,4 +1,5 @@
 import {
+  type ApiKeys,
   type Cost,
   createApiKeys,
   type IssueOptions,
@@ -213,6 +214,19 @@ describe('a place that nobody gives back', () => {
     expect(keys.keep(first)).toBe(false)
     expect(await ask()).toMatchObject({ ok: true })
     await keys.release(second)
+  })
+
+  it('is kept no longer once other keys on the same limiter have given it back', async () => {
+    const { keys, clock, limiter, store, take, free } = await setUp([PARALLEL])
+    const others = [1, 2].map(() =>
+      createApiKeys({ store, rateLimiter: limiter, clock, prefix: 'acme_test', rateLimits: [PARALLEL] }),
+    ) as [ApiKeys, ApiKeys]
+    const result = await take()
+    for (const some of [keys, others[0]]) expect(some.keep(result)).toBe(true)
+    expect(await others[1].release(result)).toBe(true)
+    expect(await keys.release(result)).toBe(false)
+    await clock.advance(10_000)
+    expect(await free()).toBe(2)
   })
 
   it('is no longer kept after close', async () => {

@@ -245,11 +245,20 @@ describe('places of a process that', () => {
     const { key, apiKey } = await one.run('issue', { owner: ALICE, name: 'a' })
     const set = `${name}:{${apiKey.lineageId}}:c:parallel`
     const deadlines = async () => (await redis.zrange(set, '0', '-1', 'WITHSCORES')).filter((_, i) => i % 2)
-    return { redis, one, other, key, set, deadlines }
+    /** Takes the three places as they come free, which may be one by one. */
+    const holdThree = async (worker: typeof one) => {
+      let held = 0
+      const holdMore = async () => {
+        held += await worker.run('hold', { key, calls: 3 - held })
+        return held
+      }
+      await expect.poll(holdMore, { timeout: 10_000 }).toBe(3)
+    }
+    return { redis, one, other, key, set, deadlines, holdThree }
   }
 
   it('goes on are renewed, and come free once it was killed', async () => {
-    const { one, other, key, deadlines } = await setUp()
+    const { one, other, key, deadlines, holdThree } = await setUp()
     expect(await one.run('hold', { key, calls: 4 })).toBe(3)
     const taken = Math.max(...(await deadlines()).map(Number))
     // Renewed after the time at which all of them would have come free.
@@ -258,14 +267,14 @@ describe('places of a process that', () => {
       .toBeGreaterThan(taken + 1_000)
     expect(await other.run('hold', { key, calls: 1 })).toBe(0)
     await one.kill()
-    await expect.poll(() => other.run('hold', { key, calls: 3 }), { timeout: 10_000 }).toBe(3)
+    await holdThree(other)
   })
 
   it('stands still too long are given away, and taken again when it goes on', async () => {
-    const { redis, one, other, key, set } = await setUp()
+    const { redis, one, other, key, set, holdThree } = await setUp()
     expect(await one.run('hold', { key, calls: 3 })).toBe(3)
     one.pause()
-    await expect.poll(() => other.run('hold', { key, calls: 3 }), { timeout: 10_000 }).toBe(3)
+    await holdThree(other)
     one.resume()
     // The one exception: more are under way than the limit allows. It is told, and nobody else gets in.
     await expect.poll(() => redis.zcard(set), { timeout: 10_000 }).toBe(6)
@@ -281,12 +290,12 @@ describe('places of a process that', () => {
 })
 
 describe('places while Redis is away', () => {
-  async function setUp(options: RedisRateLimiterOptions) {
+  async function setUp(options: RedisRateLimiterOptions, concurrent = 2) {
     const server = await startRedis({ binary: inject('redisBinary') })
     onTestFinished(() => server.stop())
     const proxy = await startHeldProxy(server.port)
     onTestFinished(() => proxy.stop())
-    const client = new Redis(proxy.port)
+    const client = countingClient(proxy.port)
     client.on('error', () => {})
     const direct = new Redis(server.port)
     direct.on('error', () => {})
@@ -295,10 +304,23 @@ describe('places while Redis is away', () => {
       direct.disconnect()
     })
     const shared = share(client, { timeoutMs: 300, ...options })
-    const keys = shared.start({ rateLimits: [parallel(2, { maxHeldMs: 3_600_000 })] })
+    const keys = shared.start({ rateLimits: [parallel(concurrent, { maxHeldMs: 3_600_000 })] })
     const { key, apiKey } = await keys.issue(NAME)
+    await client.ping()
     const set = `${shared.keyPrefix}:{${apiKey.lineageId}}:c:parallel`
-    return { ...shared, server, proxy, direct, keys, key, set, taken: () => direct.zcard(set) }
+    return { ...shared, server, proxy, client, keys, key, taken: () => direct.zcard(set) }
+  }
+
+  /** One that the limiter uses itself, and that counts the scripts it was to run. */
+  function countingClient(port: number) {
+    const client = new Redis(port, { autoResendUnfulfilledCommands: false })
+    let sent = 0
+    const { evalsha } = client
+    client.evalsha = ((...args: Parameters<typeof evalsha>) => {
+      sent += 1
+      return evalsha.apply(client, args)
+    }) as typeof evalsha
+    return Object.assign(client, { sent: () => sent })
   }
 
   it('come back if the reply that they were taken is lost', async () => {
@@ -343,6 +365,36 @@ describe('places while Redis is away', () => {
     for (const result of held) await keys.release(result)
     await expect.poll(taken, { timeout: 15_000 }).toBe(0)
   })
+
+  it.each<['closed' | 'local']>([['closed'], ['local']])(
+    'are not asked of a server that keeps failing, with the policy %s',
+    async (onUnavailable) => {
+      const { server, client, keys, key, events, taken } = await setUp({ onUnavailable }, 50)
+      const held = await Promise.all(Array.from({ length: 20 }, () => take(keys, key)))
+      server.pause()
+      const callSome = (count: number) =>
+        Promise.all(
+          Array.from({ length: count }, async () => {
+            const result = await keys.verify(key).catch(() => null)
+            if (result?.ok) await keys.release(result)
+          }),
+        )
+      await expect
+        .poll(async () => {
+          await callSome(20)
+          return events.some(({ type }) => type === 'limiter.suspended')
+        })
+        .toBe(true)
+      const sent = client.sent()
+      // More than there are releases that wait to be sent again.
+      for (let i = 0; i < 210; i++) await callSome(50)
+      // Now and then one asks whether it answers again.
+      expect(client.sent() - sent).toBeLessThan(500)
+      await Promise.all(held.map((result) => keys.release(result)))
+      server.resume()
+      await expect.poll(taken, { timeout: 10_000 }).toBe(0)
+    },
+  )
 
   it('are not counted where the policy is open', async () => {
     const { server, keys, key } = await setUp({ onUnavailable: 'open' })

@@ -7,7 +7,11 @@ import type { RateLimiter } from './rate-limiter.ts'
 /** The places that a call holds. */
 export interface Hold {
   readonly request: PlacesRequest
+  /** Whether only this process counts the places, until it renews them. */
+  isLocal: boolean
   isReleased: boolean
+  /** Where they are renewed; null until somebody wants to keep them. */
+  round: Round | null
   /** Settles when a renewal under way is over; never rejects. */
   renewal: Promise<void> | null
   /** Until when a question without an answer may still take the places, by the clock of this process. */
@@ -66,7 +70,7 @@ export class HeldPlaces {
 
   /** Places that a call is about to take. */
   prepare(request: PlacesRequest): Hold {
-    return { request, isReleased: false, renewal: null, unsureUntil: 0 }
+    return { request, isLocal: false, isReleased: false, round: null, renewal: null, unsureUntil: 0 }
   }
 
   /** Notes that the limiter may still take places, or has taken them unnoticed. */
@@ -80,6 +84,9 @@ export class HeldPlaces {
     const everyMs = renewalMs(hold)
     const round = this.rounds.get(everyMs) ?? { holds: new Set(), cancelTimer: null, isUnderWay: false }
     this.rounds.set(everyMs, round)
+    // Other keys on the same limiter may have kept them so far.
+    hold.round?.holds.delete(hold)
+    hold.round = round
     round.holds.add(hold)
     this.startRound(everyMs, round)
   }
@@ -88,7 +95,7 @@ export class HeldPlaces {
   async release(hold: Hold): Promise<boolean> {
     if (hold.isReleased) return false
     hold.isReleased = true
-    this.rounds.get(renewalMs(hold))?.holds.delete(hold)
+    hold.round?.holds.delete(hold)
     await hold.renewal
     const isSent = await this.send(hold)
     const isLast = this.clock.now() >= hold.unsureUntil
@@ -115,11 +122,15 @@ export class HeldPlaces {
   }
 
   private startRound(everyMs: number, round: Round): void {
-    if (round.cancelTimer || round.holds.size === 0 || this.isClosed) return
+    if (round.cancelTimer || this.isClosed) return
     const run = () => {
       round.cancelTimer = null
+      if (round.holds.size === 0) {
+        this.rounds.delete(everyMs)
+        return
+      }
       this.startRound(everyMs, round)
-      if (round.holds.size > 0 && !round.isUnderWay) void this.renew(round)
+      if (!round.isUnderWay) void this.renew(round)
     }
     round.cancelTimer = this.clock.setTimer(run, everyMs, { background: true })
   }
@@ -128,7 +139,10 @@ export class HeldPlaces {
     const holds = [...round.holds]
     round.isUnderWay = true
     const renewal = this.askToRenew(holds)
-    for (const hold of holds) hold.renewal = renewal
+    for (const hold of holds) {
+      hold.isLocal = false
+      hold.renewal = renewal
+    }
     await renewal
     for (const hold of holds) hold.renewal = null
     round.isUnderWay = false
@@ -150,9 +164,9 @@ export class HeldPlaces {
     }
   }
 
-  private async send({ request }: Hold): Promise<boolean> {
+  private async send({ request, isLocal }: Hold): Promise<boolean> {
     try {
-      await this.inTime(async () => this.limiter.release?.(request))
+      await this.inTime(async () => this.limiter.release?.({ ...request, isLocal }))
       return true
     } catch (error) {
       // While the limiter is away, one event is enough.

@@ -6,6 +6,8 @@ export interface PlacesRequest {
   /** As in the request that was admitted. */
   readonly owner?: string | undefined
   readonly id: string
+  /** Whether only this process has counted them. */
+  readonly isLocal?: boolean
   readonly limits: readonly CompiledLimit[]
 }
 

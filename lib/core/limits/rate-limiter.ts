@@ -48,6 +48,8 @@ export type LimitAnswer =
       readonly chargedAt: number | null
       /** Whether it is unknown if the places are taken where all processes count them. */
       readonly isUnsure?: boolean
+      /** Whether only this process counts the places, until it renews them. */
+      readonly isLocal?: boolean
     }
   /** A rate limit refused; nothing is spent. `retryAfterMs` is null if the cost never fits. */
   | {
@@ -152,7 +154,10 @@ export interface RateLimiter {
    * reported if processes with the same store differ here.
    */
   readonly sharedAs?: string
-  /** Decides version and limits and spends on all limits or on none, in one atomic step. */
+  /**
+   * Decides version and limits and spends on all limits or on none, in one atomic step. If it throws at once, it has taken no places; if
+   * it rejects, it may have taken them.
+   */
   check(request: LimitRequest): Awaitable<LimitAnswer>
   /** Raises lower kept versions to these. Keeps them for at least `retainMs`. */
   raiseVersions(marks: readonly VersionMark[], retainMs: number): Awaitable<void>

@@ -148,11 +148,14 @@ export class Spender {
     proceed: (answer: LimitAnswer) => Spending,
   ): Awaitable<Spending> {
     const { limiter, guard, retainMs } = this.parts
-    const giveUp = (error: unknown): never => {
+    const putBack = (error: unknown): never => {
       if (lease) this.parts.quotaLeases.putBack(lease, unitsToTake(keyCost))
+      throw error
+    }
+    const giveUp = (error: unknown): never => {
       // The limiter may have taken the places all the same.
       if (hold) this.abandon(hold)
-      throw error
+      return putBack(error)
     }
     const fail = (error: unknown) => giveUp(guard.toError('rate_limiter', error))
     const receive = (given: LimitAnswer) => {
@@ -161,7 +164,7 @@ export class Spender {
       } catch (error) {
         return fail(error)
       }
-      if (hold && given.outcome !== 'stale' && given.isUnsure) this.doubt(hold, given)
+      if (hold && given.outcome !== 'stale') this.noteWhere(hold, given)
       return proceed(given)
     }
     let answer: Awaitable<LimitAnswer>
@@ -184,7 +187,7 @@ export class Spender {
         retainMs,
       })
     } catch (error) {
-      return fail(error)
+      return putBack(guard.toError('rate_limiter', error))
     }
     if (!isPromiseLike(answer)) return receive(answer)
     // One with a deadline of its own needs no second timer, which would cost more than the rest of the call.
@@ -205,9 +208,14 @@ export class Spender {
     return this.parts.heldPlaces.prepare(request)
   }
 
-  private doubt(hold: Hold, { outcome }: LimitAnswer): void {
-    if (outcome === 'admitted') this.parts.heldPlaces.doubt(hold)
-    else this.abandon(hold)
+  /** Notes where places are taken, as far as that is known. */
+  private noteWhere(hold: Hold, answer: Exclude<LimitAnswer, { outcome: 'stale' }>): void {
+    if (answer.outcome === 'limited') {
+      if (answer.isUnsure) this.abandon(hold)
+      return
+    }
+    hold.isLocal = answer.isLocal ?? false
+    if (answer.isUnsure) this.parts.heldPlaces.doubt(hold)
   }
 
   /** Gives back places that the limiter may take, or may have taken, though the call was not admitted. */

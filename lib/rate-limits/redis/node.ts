@@ -16,6 +16,8 @@ export interface RedisNode {
   failed(error: unknown): void
   /** Whether to ask it now. While it keeps failing, only an occasional call tests whether it answers again. */
   isWorthAsking(): boolean
+  /** Whether it keeps failing and its client is not connected, so that a command would only wait in the client. */
+  isGone(): boolean
   /** Its last error. */
   readonly lastError: unknown
 }
@@ -106,6 +108,7 @@ function createRedisNode(
       suspended.askAgainAt = now + PAUSE_MS
       return !isQueueing(connection.current())
     },
+    isGone: () => suspended !== null && isQueueing(connection.current()),
     get lastError() {
       return lastError
     },

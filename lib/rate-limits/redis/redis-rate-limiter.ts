@@ -125,7 +125,7 @@ function check(limiter: Limiter, request: LimitRequest): LimitAnswer | Promise<L
   const { checks, questions } = limiter
   const keys = keysOf(limiter, request)
   const node = limiter.nodeOf(keys[0])
-  if (!node.isWorthAsking()) return fallBack(limiter, request, node.lastError)
+  if (!node.isWorthAsking()) return markLocal(fallBack(limiter, request, node.lastError), request)
   if (request.places) {
     return checks.ask(questions.places, request, node, [...keys, ...placeKeys(keys, request.places)])
   }
@@ -158,6 +158,11 @@ function fallBack({ settings, local }: Limiter, request: LimitRequest, error: un
 /** Redis cannot refund a call that it did not count. */
 function withoutRefund(answer: LimitAnswer): LimitAnswer {
   return answer.outcome === 'admitted' ? { ...answer, chargedAt: null } : answer
+}
+
+/** Redis was not asked. */
+function markLocal(answer: LimitAnswer, { places }: LimitRequest): LimitAnswer {
+  return places && answer.outcome === 'admitted' ? { ...answer, isLocal: true } : answer
 }
 
 /** Redis may have counted places of a call, or may still do so, though nobody heard of it. */
@@ -205,8 +210,11 @@ async function settle(limiter: Limiter, request: SettleRequest): Promise<SettleA
 async function release(limiter: Limiter, request: PlacesRequest): Promise<void> {
   limiter.local.release(request)
   const [first, ...others] = placeKeys(keysOf(limiter, request), request)
-  if (first === undefined) return
-  await limiter.changes.ask(RELEASING, request.id, limiter.nodeOf(first), [first, ...others])
+  if (first === undefined || request.isLocal) return
+  const node = limiter.nodeOf(first)
+  // As many releases as checks: a client would queue them without a bound.
+  if (!node.isWorthAsking()) throw node.lastError
+  await limiter.changes.ask(RELEASING, request.id, node, [first, ...others])
 }
 
 /**
@@ -229,7 +237,9 @@ async function renew(limiter: Limiter, requests: readonly PlacesRequest[]): Prom
   const lost = new Set<string>()
   const asked = [...batches].flatMap(([key, renewals]) =>
     renewals.map(async (renewal) => {
-      const gone = await limiter.changes.ask(RENEWING, renewal, limiter.nodeOf(key), [key])
+      const node = limiter.nodeOf(key)
+      if (node.isGone()) throw node.lastError
+      const gone = await limiter.changes.ask(RENEWING, renewal, node, [key])
       for (const id of gone) lost.add(id)
     }),
   )
