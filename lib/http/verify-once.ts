@@ -30,7 +30,7 @@ const NO_LIMITS: readonly LimitState[] = Object.freeze([])
  * Verifies a key for a request. It charges the request once, at the first admission with a cost. A later check by
  * another middleware compares prefix and permissions and costs nothing.
  *
- * @throws TypeError when a later cost names a limit that the request did not count on: it would go uncharged.
+ * @throws TypeError when a later cost names a limit that the first one left out or named with 0: it would go uncharged.
  */
 export function verifyOnce(asked: AskedOnce): Awaitable<AdmittedRequest | RefusedKey> {
   const { state, keys, key, options } = asked
@@ -104,12 +104,14 @@ function recheck(
   return { ok: false, code: 'insufficient_permissions', apiKey, missing }
 }
 
-/** Requires that a charged request counts on every limit that a later cost names. @throws TypeError */
+/** Requires that a request was charged for every limit that a later cost names. @throws TypeError */
 function checkCounted({ cost: charged, verified }: Admission, cost: Cost | undefined): void {
   if (typeof cost !== 'object') return
-  for (const name of Object.keys(cost)) {
-    if (name === 'quota' || verified.limits.some((limit) => limit.name === name)) continue
-    if (typeof charged === 'object' && Object.hasOwn(charged, name)) continue
+  for (const [name, units] of Object.entries(cost)) {
+    const isCounted = name === 'quota' || verified.limits.some((limit) => limit.name === name)
+    const isNamed = typeof charged === 'object' && Object.hasOwn(charged, name)
+    const isSpared = isNamed && charged[name] === 0 && units > 0
+    if ((isCounted || isNamed) && !isSpared) continue
     throw new TypeError(
       `"cost" names the limit "${name}", but a middleware in front has charged this request without it: give that one "cost: 0", or the same cost`,
     )

@@ -242,6 +242,7 @@ describe('a cost behind a middleware that has charged the request', () => {
       ['one unit', undefined, { tokens: 1_000 }],
       ['a number', 2, () => ({ tokens: 1_000 })],
       ['another name', { minute: 1 }, { minute: 1, tokens: 0 }],
+      ['no unit of it', { tokens: 0 }, { tokens: 1_000 }],
     ])('is a fault, not for nothing, if it names a limit beyond %s', async (_what, front, route) => {
       const { ask, eventsOf } = await start(build, front, route)
       const answer = await ask()

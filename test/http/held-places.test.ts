@@ -172,28 +172,36 @@ describe.each(DOORS)('a place of a request with %s', (name, door) => {
 })
 
 describe('a place of a request', () => {
-  it('that becomes another protocol is given back when the connection closes', async () => {
-    const { keys, clock } = createTestKeys({ rateLimits: [PARALLEL] })
-    const { key, apiKey } = await issueKey(keys)
-    const { server, port } = await serveFor((_req, res) => void res.end())
-    const auth = onExpress.apiKeyAuth(keys)
-    server.on('upgrade', (req: IncomingMessage, socket: Socket) => {
-      const res = new ServerResponse(req)
-      auth(req as Request, res as express.Response, () => {
-        socket.on('end', () => socket.end()).resume()
-        socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n')
+  it.each<[string, (req: IncomingMessage, socket: Socket) => object]>([
+    ['a response', (req) => new ServerResponse(req)],
+    [
+      'an object in its place that tells nothing',
+      (_req, socket) => ({ setHeader() {}, removeHeader() {}, end: () => socket.destroy() }),
+    ],
+  ])(
+    'that becomes another protocol, with %s, is given back when the connection closes',
+    async (_what, make) => {
+      const { keys, clock } = createTestKeys({ rateLimits: [PARALLEL] })
+      const { key, apiKey } = await issueKey(keys)
+      const { server, port } = await serveFor((_req, res) => void res.end())
+      const auth = onExpress.apiKeyAuth(keys)
+      server.on('upgrade', (req: IncomingMessage, socket: Socket) => {
+        auth(req as Request, make(req, socket) as express.Response, () => {
+          socket.on('end', () => socket.end()).resume()
+          socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n')
+        })
       })
-    })
-    const { socket, sent } = open(port)
-    const fields = `Connection: Upgrade\r\nUpgrade: echo\r\nX-Api-Key: ${key}`
-    socket.write(`GET / HTTP/1.1\r\nHost: localhost\r\n${fields}\r\n\r\n`)
-    await expect.poll(sent).toContain('101')
-    const free = async () => (await keys.limits(apiKey.id))?.[0]?.remaining
-    for (let i = 0; i < 10; i++) await clock.advance(5_000)
-    expect(await free()).toBe(0)
-    socket.destroy()
-    await expect.poll(free).toBe(1)
-  })
+      const { socket, sent } = open(port)
+      const fields = `Connection: Upgrade\r\nUpgrade: echo\r\nX-Api-Key: ${key}`
+      socket.write(`GET / HTTP/1.1\r\nHost: localhost\r\n${fields}\r\n\r\n`)
+      await expect.poll(sent).toContain('101')
+      const free = async () => (await keys.limits(apiKey.id))?.[0]?.remaining
+      for (let i = 0; i < 10; i++) await clock.advance(5_000)
+      expect(await free()).toBe(0)
+      socket.destroy()
+      await expect.poll(free).toBe(1)
+    },
+  )
 
   it('that ended while its key was verified is given back at once', async () => {
     const { keys } = createTestKeys({ rateLimits: [PARALLEL] })
