@@ -1,4 +1,5 @@
 import { LatchkeyError } from '../../errors.ts'
+import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
 import { type Clock, inTime } from '../clock.ts'
 import type { DependencyRunner } from '../faults.ts'
 import type { PlacesRequest } from './places.ts'
@@ -151,7 +152,7 @@ export class HeldPlaces {
   private async askToRenew(holds: readonly Hold[]): Promise<void> {
     try {
       const requests = holds.map(({ request }) => request)
-      const lost = await this.inTime(async () => this.limiter.renew?.(requests) ?? 0)
+      const lost = await this.inTime(this.limiter.renew?.(requests) ?? 0)
       if (lost === 0) return
       const what = `${lost} ${lost === 1 ? 'call' : 'calls'} under way had lost a place and took it again`
       this.guard.toError(
@@ -166,7 +167,7 @@ export class HeldPlaces {
 
   private async send({ request, isLocal }: Hold): Promise<boolean> {
     try {
-      await this.inTime(async () => this.limiter.release?.({ ...request, isLocal }))
+      await this.inTime(this.limiter.release?.(isLocal ? { ...request, isLocal } : request))
       return true
     } catch (error) {
       // While the limiter is away, one event is enough.
@@ -206,9 +207,10 @@ export class HeldPlaces {
     return failures === 0
   }
 
-  private inTime<T>(work: () => Promise<T>): Promise<T> {
-    // One with deadlines of its own needs no second timer.
-    return this.limiter.timeoutMs === undefined ? inTime(this.clock, ANSWER_MS, work) : work()
+  private inTime<T>(answer: Awaitable<T>): Awaitable<T> {
+    // What is there already, or has a deadline of its own, needs no timer.
+    if (!isPromiseLike(answer) || this.limiter.timeoutMs !== undefined) return answer
+    return inTime(this.clock, ANSWER_MS, () => answer)
   }
 }
 
