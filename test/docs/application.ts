@@ -37,7 +37,7 @@ declare global {
   const secret: string
   const pepper: string
   function planOf(ownerId: string): Promise<string>
-  const exportAll: () => Promise<boolean>
+  const exportAll: (signal?: AbortSignal) => Promise<boolean>
   function stream(req: Request): AsyncIterable<{ text: string; tokens: number }>
   function complete(req: Request): Promise<{ text: string; tokens: number }>
   const yourStore: () => KeyStore
