@@ -11,7 +11,7 @@ export default mergeConfig(
         'test/{soak,long}/**/*.test.ts',
         'test/core/{simulation,quota-simulation}.test.ts',
         'test/management/http-fuzz.test.ts',
-        'test/rate-limits/redis-model.test.ts',
+        'test/rate-limits/redis-{model,places,places-model}.test.ts',
       ],
       ...services,
       globalSetup: [builtPackage, services.globalSetup],
