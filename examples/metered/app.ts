@@ -7,7 +7,7 @@ import type { Model } from './model.ts'
 export interface AppOptions {
   keys: ApiKeys
   model: Model
-  /** Receives what goes wrong after a response has begun. */
+  /** Receives what goes wrong after a response has begun, and settlements that could not be made at once. */
   onError?: (error: unknown) => void
 }
 
@@ -24,7 +24,12 @@ export function createApp({ keys, model, onError = console.error }: AppOptions):
     apiKeyAuth(keys, { cost: { tokens: RESERVED_TOKENS } }),
     express.text(),
     (req, res, next) => {
-      reply(model, req, res).catch(res.headersSent ? onError : next)
+      reply(req, res, { model, onError }).catch((error) => {
+        if (!res.headersSent) return next(error)
+        // Half a reply must not look whole.
+        res.destroy()
+        onError(error)
+      })
     },
   )
   // Asking what is left costs nothing.
@@ -37,7 +42,11 @@ export function createApp({ keys, model, onError = console.error }: AppOptions):
 }
 
 /** Streams a reply. Its tokens are settled at its end, also if the client goes away in the middle. */
-async function reply(model: Model, req: Request, res: Response): Promise<void> {
+async function reply(
+  req: Request,
+  res: Response,
+  { model, onError }: Required<Omit<AppOptions, 'keys'>>,
+): Promise<void> {
   let tokens = 0
   async function* counted() {
     for await (const token of model.reply(String(req.body))) {
@@ -52,7 +61,8 @@ async function reply(model: Model, req: Request, res: Response): Promise<void> {
     // A client that went away is no fault.
     if (!res.destroyed) throw error
   } finally {
-    await settle(req, { tokens })
+    // Latchkey sends it again for a minute. The reply does not wait for that.
+    await settle(req, { tokens }).catch(onError)
   }
   res.end()
 }

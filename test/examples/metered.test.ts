@@ -1,5 +1,5 @@
 import { request } from 'node:http'
-import type { ApiKeys } from 'latchkey'
+import { type ApiKeys, memoryRateLimiter } from 'latchkey'
 import { describe, expect, it, vi } from 'vitest'
 import { createApp } from '../../examples/metered/app.ts'
 import { curlLines } from '../../examples/metered/curl-lines.ts'
@@ -93,5 +93,19 @@ describe('the application', () => {
     const lines = [`X-Api-Key: ${key}`, 'Content-Type: text/plain', 'Content-Length: 0']
     await ask('/chat', lines, { method: 'POST' }).catch(() => {})
     await vi.waitFor(async () => expect(await left(keys, apiKey.id)).toBe(PRO - 3))
+    await vi.waitFor(() => expect(onError.mock.calls).toMatchObject([[{ message: 'out of memory' }]]))
+  })
+
+  it('ends a reply although it cannot be settled', async () => {
+    const limiter = memoryRateLimiter()
+    const settle = () => Promise.reject(new Error('the limiter is away'))
+    const keys = createKeys(() => 'pro', { rateLimiter: { ...limiter, settle }, onEvent: () => {} })
+    const onError = vi.fn()
+    const ask = await serve(createApp({ keys, model: echo, onError }))
+    const { key } = await keys.issue({ owner: ACME, name: 'a' })
+    const lines = [`X-Api-Key: ${key}`, 'Content-Type: text/plain', 'Content-Length: 3', '', 'one']
+    const answer = await ask('/chat', lines, { method: 'POST' })
+    expect(answer.body).toContain('one one')
+    expect(onError.mock.calls).toMatchObject([[{ code: 'unavailable' }]])
   })
 })
