@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type RequestListener, ServerResponse } from 'node:http'
+import { connect as connectHttp2, constants, createServer as createHttp2Server } from 'node:http2'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import type express from 'express'
 import type { Request } from 'express'
@@ -216,5 +217,58 @@ describe('a place of a request', () => {
     socket.write(`GET / HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: ${key}\r\n\r\n`)
     await expect.poll(sent).toContain('elsewhere')
     await expect.poll(async () => (await keys.limits(apiKey.id))?.[0]?.remaining).toBe(1)
+  })
+})
+
+describe.each(KOAS)('places of requests over one HTTP/2 connection, with %s', (_name, Koa) => {
+  async function start() {
+    const test = createTestKeys({ rateLimits: [{ ...PARALLEL, concurrent: 3 }] })
+    const { key, apiKey } = await issueKey(test.keys)
+    const app = new Koa()
+    const waiting: (() => void)[] = []
+    app.use((ctx, next) => {
+      if (ctx.path !== '/late') return next()
+      return new Promise<void>((resolve) => waiting.push(resolve)).then(next)
+    })
+    app.use(onKoa.apiKeyAuth(test.keys) as Middleware)
+    app.use((ctx) => {
+      ctx.respond = false
+      if (ctx.path === '/sent') ctx.res.end('ok')
+      else ctx.res.write('some')
+    })
+    const server = createHttp2Server(app.callback())
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const session = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+    onTestFinished(() => {
+      session.destroy()
+      server.close()
+    })
+    const ask = (path: string) => session.request({ ':path': path, 'x-api-key': key }).on('error', () => {})
+    const free = async () => (await test.keys.limits(apiKey.id))?.[0]?.remaining
+    return { session, ask, waiting, free }
+  }
+
+  it('are given back one by one, as each ends', async () => {
+    const { session, ask, free } = await start()
+    ask('/sent').resume()
+    const [first] = [ask('/'), ask('/')]
+    await expect.poll(free).toBe(1)
+    first.close(constants.NGHTTP2_CANCEL)
+    await expect.poll(free).toBe(2)
+    session.destroy()
+    await expect.poll(free).toBe(3)
+  })
+
+  it('are given back if their clients break off before the key is verified', async () => {
+    const { ask, waiting, free } = await start()
+    const gone = ask('/late')
+    const other = ask('/late')
+    await expect.poll(() => waiting.length).toBe(2)
+    gone.close(constants.NGHTTP2_CANCEL)
+    // Over one connection, an answer to this one shows that the server knows.
+    await new Promise((resolve) => ask('/sent').on('end', resolve).resume())
+    for (const goOn of waiting) goOn()
+    await new Promise((resolve) => other.on('response', resolve))
+    await expect.poll(free).toBe(2)
   })
 })
