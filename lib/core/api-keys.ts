@@ -50,8 +50,8 @@ export interface ApiKeys
   limits(id: string): Promise<readonly LimitState[] | null>
   /**
    * Finishes the work that earlier requests left behind: writes uses and unspent leased units, gives places back, counts
-   * failed attempts, and upgrades digests. Call it where a process may be frozen or killed after it has answered, as in serverless
-   * functions. You can call it at any time, several times at once, and after `close()`.
+   * failed attempts, and upgrades digests. Call it where a process may be frozen or killed after it has answered, as in
+   * serverless functions. You can call it at any time, several times at once, and after `close()`.
    *
    * @throws LatchkeyError `unavailable` when something could not be written within `timeoutMs`. A `fault` event says
    * why. It stays in memory, and the next write includes it.

@@ -22,7 +22,7 @@ const waiting = new WeakMap<object, Set<() => void>>()
  */
 export function onceEnded(parts: RequestParts, run: () => void): void {
   const raw = parts.raw as RawRequest
-  // Who authenticates an `Upgrade` may hand on something else in place of a response.
+  // Code that authenticates an `Upgrade` may pass another object in place of a response.
   const response: Emitter | undefined = [parts.response, responseOf(parts.request)].find(isEmitter)
   const ending = response ?? (isEmitter(raw) ? raw : undefined)
   const socket = socketOf(raw)

@@ -212,7 +212,7 @@ async function release(limiter: Limiter, request: PlacesRequest): Promise<void> 
   const [first, ...others] = placeKeys(keysOf(limiter, request), request)
   if (first === undefined || request.isLocal) return
   const node = limiter.nodeOf(first)
-  // As many releases as checks: a client would queue them without a bound.
+  // As with checks: while Redis is away, its client would queue releases without a bound.
   if (!node.isWorthAsking()) throw node.lastError
   await limiter.changes.ask(RELEASING, request.id, node, [first, ...others])
 }
