@@ -181,7 +181,7 @@ function roomOf({ kind, capacity }: CompiledLimit): number {
 
 function waitFor(limit: CompiledLimit, meter: Meter, cost: number, now: number): number {
   if (limit.kind !== 'bucket') return Math.max(1, meter.until - now)
-  return Math.max(1, Math.ceil(((meter.used + cost - roomOf(limit)) * limit.windowMs) / limit.limit))
+  return leakMs(limit, meter.used + cost - roomOf(limit))
 }
 
 function resetMs(limit: CompiledLimit, meter: Meter, now: number): number | null {
@@ -190,8 +190,14 @@ function resetMs(limit: CompiledLimit, meter: Meter, now: number): number | null
   // As above: what is only a rounding away from the next whole call has reached it.
   const used = meter.used - (roomOf(limit) - limit.capacity)
   if (used <= 0) return null
-  const toNextUnit = used - (Math.ceil(used) - 1)
-  return Math.max(1, Math.ceil((toNextUnit * limit.windowMs) / limit.limit))
+  // More than the burst has to leak before a call remains.
+  const nextUsed = Math.min(Math.ceil(used), limit.capacity) - 1
+  return leakMs(limit, used - nextUsed)
+}
+
+/** How long it takes until so much has leaked. No meter lives longer than the most. */
+function leakMs({ limit, windowMs }: CompiledLimit, units: number): number {
+  return Math.max(1, Math.min(Math.ceil((units * windowMs) / limit), MAX_LIFETIME_MS))
 }
 
 function periodLength(limit: CompiledLimit, now: number): number {
