@@ -34,6 +34,8 @@ export {
 } from './core/keys/record.ts'
 export type { CalendarUnit } from './core/limits/calendar.ts'
 export type { Cost } from './core/limits/cost.ts'
+export type { CostChange } from './core/limits/meter.ts'
+export type { PlacesRequest } from './core/limits/places.ts'
 export {
   isSameQuota,
   type Quota,
@@ -41,8 +43,17 @@ export {
   type QuotaRefill,
   startQuota,
 } from './core/limits/quota.ts'
-export type { LimitState, RateLimit } from './core/limits/rate-limit.ts'
-export type { RateLimiter } from './core/limits/rate-limiter.ts'
+export type { CompiledLimit, LimitState, RateLimit } from './core/limits/rate-limit.ts'
+export type {
+  LimitAnswer,
+  LimiterEvent,
+  LimitRequest,
+  RateLimiter,
+  SettleAnswer,
+  SettleRequest,
+  VersionMark,
+  WantedPlaces,
+} from './core/limits/rate-limiter.ts'
 export type { OwnersRateLimits, RateLimitPlans, ServiceRateLimit } from './core/limits/service-limits.ts'
 export type {
   AcceptedConfiguration,

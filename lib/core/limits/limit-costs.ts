@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { MeterChange } from './meter.ts'
+import type { CostChange } from './meter.ts'
 import type { SettleAnswer, SettleRequest } from './rate-limiter.ts'
 
 /** Units that an admission or a settlement has charged, and that nobody has given back. */
@@ -127,6 +127,6 @@ function partsOf(stack: readonly Charged[], target: number): readonly Part[] {
   return parts
 }
 
-function changeOf({ units, from }: Part): MeterChange {
+function changeOf({ units, from }: Part): CostChange {
   return { units, chargedAt: from?.chargedAt ?? 0 }
 }

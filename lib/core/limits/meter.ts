@@ -70,7 +70,7 @@ export function toldMeter(limit: CompiledLimit, used: number, since: number, now
 }
 
 /** A change of what a call has cost. */
-export interface MeterChange {
+export interface CostChange {
   /** More than 0: charged now, beyond the limit if need be. Less than 0: given back. */
   readonly units: number
   /** When the units that are given back were charged. */
@@ -89,7 +89,7 @@ export interface SettledMeter {
 export function settleMeter(
   limit: CompiledLimit,
   kept: Meter | undefined,
-  changes: readonly MeterChange[],
+  changes: readonly CostChange[],
   now: number,
 ): SettledMeter {
   const made: number[] = []

@@ -80,7 +80,10 @@ export interface LimitState {
   readonly remaining: number
   /** The length of the window or calendar period in milliseconds; null for a quota and for `concurrent`. */
   readonly windowMs: number | null
-  /** Milliseconds until `remaining` grows: the window's end, a bucket's next call, a quota's refill. Null if it is full, and for `concurrent`. */
+  /**
+   * Milliseconds until `remaining` grows: the window's end, a bucket's next call, a quota's refill. Null if it is full, and for
+   * `concurrent`.
+   */
   readonly resetMs: number | null
   /** Whether this limit refused the call. */
   readonly exceeded: boolean
@@ -90,7 +93,7 @@ export interface LimitState {
 export interface CompiledLimit {
   readonly name: string
   readonly kind: 'window' | 'bucket' | 'calendar' | 'concurrent'
-  /** Whether only calls count whose cost names the limit. */
+  /** Whether only calls count whose cost names the limit. Limiters count every limit of a request. */
   readonly isNamed: boolean
   /** Whether it counts the calls of all keys of an owner together. */
   readonly isOwners: boolean
@@ -103,7 +106,10 @@ export interface CompiledLimit {
   readonly maxHeldMs: number
   readonly per: CalendarUnit
   readonly timeZone: string
-  /** A change of this restarts the count: the name, the kind and the window, but not the number. */
+  /**
+   * What a limiter counts by, beside the key or the owner: the name, the kind and the window, but not the number. A change of it
+   * restarts the count.
+   */
   readonly shape: string
 }
 

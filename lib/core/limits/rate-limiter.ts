@@ -1,5 +1,5 @@
 import type { Awaitable } from '../../internal/awaitable.ts'
-import type { MeterChange } from './meter.ts'
+import type { CostChange } from './meter.ts'
 import type { PlacesRequest } from './places.ts'
 import type { CompiledLimit, LimitState } from './rate-limit.ts'
 
@@ -38,7 +38,10 @@ export interface WantedPlaces {
   readonly limits: readonly CompiledLimit[]
 }
 
-/** The states are those of `limits` and then of `places`, in their order. */
+/**
+ * The answer to a call. The states are those of `limits` and then of `places`, in their order: after the call if it was admitted,
+ * and before it if not. Places whose time is over may count as taken until a call needs one, except for a call that only looks.
+ */
 export type LimitAnswer =
   /** Everything passed; the cost is spent on every limit. */
   | {
@@ -51,7 +54,10 @@ export type LimitAnswer =
       /** Whether only this process counts the places, until it renews them. */
       readonly isLocal?: boolean
     }
-  /** A rate limit refused; nothing is spent. `retryAfterMs` is null if the cost never fits. */
+  /**
+   * A limit refused; nothing is spent, and no place is taken. `retryAfterMs` is how long until the cost fits all rate limits, and
+   * null if it never does. It is at least 1,000 if a place was missing, since nobody knows when one comes free.
+   */
   | {
       readonly outcome: 'limited'
       readonly limits: readonly LimitState[]
@@ -100,13 +106,17 @@ export interface SettleRequest {
   readonly lineageId: string
   /** As in the request that was admitted. */
   readonly owner?: string | undefined
-  /** Names this change: a limiter makes a change with the same name only once, for at least a minute. */
+  /**
+   * Names this change. Latchkey sends it again if the answer is late: a limiter makes a change with the same name only once, for at least
+   * a minute. Only a limiter that answers at once, without a promise, need not remember names.
+   */
   readonly id: string
   readonly limits: readonly CompiledLimit[]
   /** For each of `limits`, in their order. */
-  readonly changes: readonly (readonly MeterChange[])[]
+  readonly changes: readonly (readonly CostChange[])[]
 }
 
+/** The answer to a {@link SettleRequest}. */
 export interface SettleAnswer {
   /** How the limits stand now. */
   readonly limits: readonly LimitState[]
@@ -135,8 +145,9 @@ export type LimiterEvent =
   | { readonly type: 'resumed'; readonly afterMs: number }
 
 /**
- * Counts what keys spend and knows their latest versions. Use `memoryRateLimiter()` or `redisRateLimiter()`. Do not
- * write your own: these members may change in any release.
+ * Counts what keys spend and knows their latest versions. `memoryRateLimiter()` and `redisRateLimiter()` make one. If you write your
+ * own, test it with `limiterConformance` of `latchkey/testing`. Until 1.0, a minor release may change these members; the changelog
+ * says so.
  *
  * Answers come at once or as a promise. A rejection is a fault, never an admission.
  *
