@@ -91,9 +91,9 @@ describe('the rules of the house', () => {
     ['siblings: passport and express', 'passport/index.ts', `import { x } from '../express/index.ts'`],
     ['siblings: a store and a limiter', 'stores/memory.ts', `import { x } from '../rate-limits/memory.ts'`],
     [
-      'siblings: the kit and a store',
+      'siblings: the kit and the redis layer',
       'testing/list-filter-cases.ts',
-      `import { x } from '../stores/memory.ts'`,
+      `import { x } from '../redis/x.ts'`,
     ],
     ['siblings: http and a store', 'http/guards.ts', `import { x } from '../stores/memory.ts'`],
     [

@@ -2,16 +2,7 @@ import type { KeyFilter, KeyPosition, KeyStore, ListPage } from '../core/keys/ke
 import { checkRecord, type KeyRecord } from '../core/keys/record.ts'
 import { type ErrorCode, isLatchkeyError } from '../errors.ts'
 import { copyData } from '../internal/plain-data.ts'
-
-/** Registers a test: `test` of node:test, vitest or Jest, `it` of Mocha. */
-export type TestFunction = (name: string, run: () => Promise<void>) => unknown
-
-/** The functions of `node:assert/strict` that the kit uses. `node:assert` works too. */
-export interface TestAssert {
-  ok(value: unknown, message?: string): void
-  strictEqual(actual: unknown, expected: unknown, message?: string): void
-  deepStrictEqual(actual: unknown, expected: unknown, message?: string): void
-}
+import type { TestAssert } from './test-runner.ts'
 
 /** What a store must do, by name. */
 export type StoreCases = Readonly<Record<string, (test: StoreTest) => Promise<void>>>

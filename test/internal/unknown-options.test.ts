@@ -20,7 +20,7 @@ import { ApiKeyStrategy, HeaderAPIKeyStrategy } from 'latchkey/passport'
 import { redisInvalidation, redisRateLimiter, redisStore } from 'latchkey/redis'
 import { remoteApiKeys } from 'latchkey/remote'
 import { migrationSql, mysqlStore, postgresStore, sqliteStore } from 'latchkey/sql'
-import { storeConformance } from 'latchkey/testing'
+import { fakeClock, limiterConformance, storeConformance } from 'latchkey/testing'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { checkActor } from '../../lib/management/actor.ts'
 import { resolvePolicy } from '../../lib/management/policy.ts'
@@ -103,6 +103,13 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
     (given) => postgresStore(methods('connect', 'query'), given),
     (given) => mysqlStore(methods('getConnection', 'query', 'execute'), given),
     (given) => migrationSql('postgres', given),
+  ],
+  'latchkey/testing LimiterConformanceOptions': [
+    (given: object) =>
+      limiterConformance({ test: noop, assert, ...given }, () => {
+        const clock = fakeClock()
+        return { limiter: memoryRateLimiter({ clock }), clock }
+      }),
   ],
   'latchkey/testing StoreConformanceOptions': [
     (given: object) => storeConformance({ test: noop, assert, ...given }, memoryStore),

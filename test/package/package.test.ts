@@ -92,7 +92,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     'latchkey/express': ['apiKeyAuth'],
     'latchkey/koa': ['apiKeyAuth'],
     'latchkey/redis': ['redisInvalidation', 'redisRateLimiter'],
-    'latchkey/testing': ['keyRecord', 'storeConformance'],
+    'latchkey/testing': ['keyRecord', 'limiterConformance', 'storeConformance'],
     'latchkey/management': ['createKeyManagementApi', 'openApiDocument'],
     'latchkey/management/express': ['apiKeyRouter'],
     'latchkey/management/koa': ['apiKeyRouter'],

@@ -62,8 +62,8 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   client: { layers: ['errors', 'internal', 'core'], packages: {} },
   // It decides by what a client was told.
   remote: { layers: ['errors', 'internal', 'core', 'rate-limits', 'client'], packages: { 'lru-cache': any } },
-  // It runs stores under the whole core, which needs a limiter. Test runners are handed in.
-  testing: { layers: ['errors', 'internal', 'core', 'rate-limits'], packages: {} },
+  // It runs stores and limiters under the whole core, which needs one of each. Test runners are handed in.
+  testing: { layers: ['errors', 'internal', 'core', 'stores', 'rate-limits'], packages: {} },
   // Doors, like the one below.
   'redis.ts': { layers: ['errors', 'core', 'stores', 'rate-limits', 'invalidation'], packages: {} },
   sql: { layers: ['errors', 'core', 'stores'], packages: {} },

@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { Cluster, Redis } from 'ioredis'
+import { redisRateLimiter } from 'latchkey/redis'
+import { limiterConformance, type MadeLimiter } from 'latchkey/testing'
+import { afterAll, describe, inject, test } from 'vitest'
+import { times } from '../support/long-run.ts'
+import { type TimedRedis, timedCluster, timedRedis } from '../support/redis-time.ts'
+
+const T0 = Date.UTC(2026, 0, 15, 12)
+const seed = process.env.MODEL_SEED === undefined ? {} : { seed: Number(process.env.MODEL_SEED) }
+
+describe('on one Redis', () => {
+  const client = new Redis(inject('redisUrl'))
+  afterAll(() => client.disconnect())
+  const runs = Number(process.env.MODEL_RUNS ?? times({ short: 30, soak: 400, long: 4_000 }))
+  limiterConformance({ test, assert, runs, ...seed }, () => made(timedRedis(client, `clock-${randomUUID()}`)))
+})
+
+describe('on a Cluster', () => {
+  const client = new Cluster(inject('clusterNodes'))
+  afterAll(() => client.disconnect())
+  limiterConformance({ test, assert, runs: times({ short: 3, soak: 30 }), ...seed }, () =>
+    made(timedCluster(client)),
+  )
+})
+
+/** Two limiters that share their counts, and remember no refusal: those would not reach the script. */
+async function made(client: TimedRedis): Promise<MadeLimiter> {
+  let now = T0
+  await client.setTime(now)
+  const options = {
+    keyPrefix: randomUUID(),
+    timeoutMs: 10_000,
+    onUnavailable: 'closed',
+    denials: false,
+  } as const
+  return {
+    limiter: redisRateLimiter(client, options),
+    peer: redisRateLimiter(client, options),
+    clock: {
+      now: () => now,
+      async advance(ms) {
+        now += ms
+        await client.setTime(now)
+      },
+    },
+  }
+}
