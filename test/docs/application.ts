@@ -66,6 +66,13 @@ import type { KeyStore } from 'latchkey'
 export declare function connect(): Promise<{ drop(): Promise<void> }>
 export declare function myStore(database?: object): KeyStore
 `,
+  'my-limiter.ts': `
+import type { RateLimiter } from 'latchkey'
+import type { LimiterClock } from 'latchkey/testing'
+
+export declare function connect(): Promise<{ clock: LimiterClock; drop(): Promise<void> }>
+export declare function myLimiter(server: { clock: LimiterClock }): RateLimiter
+`,
   'create-app.ts': `
 import type { Express } from 'express'
 import type { ApiKeyVerifier } from 'latchkey'

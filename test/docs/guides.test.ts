@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, it, vi } from 'vitest'
 import { compile, readPublicTypes } from '../support/compiler.ts'
-import { deadLinks, readCodeBlocks } from '../support/markdown.ts'
+import { codeIn, deadLinks, readCodeBlocks, readTable } from '../support/markdown.ts'
 import { APPLICATION } from './application.ts'
 
 // A compiler is slow where much else runs.
@@ -73,6 +73,21 @@ describe('the guide to stores', () => {
     expect(sections).toEqual(methods.map(({ name }) => name))
     const optional = [...guide.matchAll(/^## `(\w+)`, optional$/gm)].map(([, name]) => name)
     expect(optional).toEqual(['count', 'forget', 'recordUsage', 'swapQuota', 'swapQuotas', 'agree'])
+  })
+})
+
+describe('the guide to limiters', () => {
+  const guide = readPage('write-a-limiter.md')
+
+  it('says what every member is for', () => {
+    const members = readPublicTypes('latchkey').members('RateLimiter')
+    const listed = readTable(guide, 'member').flatMap(([names = '']) => codeIn(names))
+    expect(listed.sort()).toEqual(members.map(({ name }) => name).sort())
+  })
+
+  it('names what a limiter may do without', () => {
+    const names = readPublicTypes('latchkey/testing').literals('LimiterCapability')
+    expect(guide).toContain(`without: [${names.map((name) => `'${name}'`).join(', ')}]`)
   })
 })
 
