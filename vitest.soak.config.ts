@@ -31,7 +31,7 @@ export default mergeConfig(
               'test/soak/**/*.test.ts',
               // The same as in `npm test`, for longer.
               'test/core/{simulation,quota-simulation}.test.ts',
-              'test/rate-limits/redis-{model,places,places-model}.test.ts',
+              'test/rate-limits/redis-{model,places}.test.ts',
               'test/rate-limits/{memory,redis}-conformance.test.ts',
             ],
             exclude: measured,

@@ -71,36 +71,6 @@ describe.each(SERVERS)('a limit of an owner, with %s', (_server, { clusterNodes 
     }
   })
 
-  it('is not used up by a key that floods behind its own limit', async () => {
-    const keys = share().start({ rateLimits: [owners(60)] })
-    const tired = await keys.issue({
-      owner: ALICE,
-      name: 'a',
-      rateLimits: [{ name: 'own', limit: 5, windowMs: HOUR }],
-    })
-    const sibling = await keys.issue({ owner: ALICE, name: 'b' })
-    const flood = Promise.all(Array.from({ length: 300 }, () => keys.verify(tired.key)))
-    const answers = []
-    for (let i = 0; i < 60; i++) answers.push(await keys.verify(sibling.key))
-    const flooded = await flood
-    expect(flooded.filter(({ ok }) => ok)).toHaveLength(5)
-    expect(answers.filter(({ ok }) => ok)).toHaveLength(55)
-    expect(answers.slice(0, 55).every(({ ok }) => ok)).toBe(true)
-  })
-
-  it('refuses a key with limits of its own too', async () => {
-    const keys = share().start({ rateLimits: [owners(2)] })
-    const own = await keys.issue({ owner: ALICE, name: 'a', rateLimits: [] })
-    const other = await keys.issue({ owner: ALICE, name: 'b' })
-    for (const { key } of [own, other]) expect(await keys.verify(key)).toMatchObject({ ok: true })
-    for (const { key } of [own, other]) {
-      expect(await keys.verify(key)).toMatchObject({
-        code: 'rate_limited',
-        limits: [{ name: 'plan', exceeded: true, remaining: 0 }],
-      })
-    }
-  })
-
   it('lets no revocation be missed by a process with other settings, and counts nothing of it', async () => {
     const { start } = share()
     const [counting, plain] = [start({ rateLimits: [owners(10)] }), start()]
@@ -119,31 +89,6 @@ describe.each(SERVERS)('a limit of an owner, with %s', (_server, { clusterNodes 
       const left = (result: object) => (result as typeof before & { ok: true }).limits[0]?.remaining
       expect(left(await counting.verify(sibling, { cost: 0 }))).toBe(left(before))
     }
-  })
-
-  it('is settled and refunded for the owner', async () => {
-    const keys = share().start({
-      rateLimits: [
-        { name: 'key', limit: 50, windowMs: HOUR },
-        { ...owners(100), only: 'named' },
-      ],
-    })
-    const [one, two] = [
-      await keys.issue({ owner: ALICE, name: 'a' }),
-      await keys.issue({ owner: ALICE, name: 'b' }),
-    ]
-    const result = await keys.verify(one.key, { cost: { plan: 40 } })
-    if (!result.ok) throw new Error(result.code)
-    expect(await keys.settle(result, { plan: 130 })).toMatchObject([{ remaining: 49 }, { remaining: 0 }])
-    expect(await keys.verify(two.key, { cost: { plan: 0 } })).toMatchObject({ code: 'rate_limited' })
-    await keys.settle(result, { plan: 90 })
-    expect(await keys.verify(two.key, { cost: { plan: 10 } })).toMatchObject({
-      limits: [{ remaining: 49 }, { remaining: 0 }],
-    })
-    expect(await keys.refund(result)).toBe(true)
-    expect(await keys.verify(two.key, { cost: 0 })).toMatchObject({
-      limits: [{ remaining: 49 }, { remaining: 90 }],
-    })
   })
 
   it('admits siblings at once that were refused before units came back', async () => {

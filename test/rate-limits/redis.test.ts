@@ -190,17 +190,6 @@ describe('a value that is not ours', () => {
 })
 
 describe('the version', () => {
-  it('that another process has raised makes a record stale, fresh or not, and nothing is spent', async () => {
-    const { another, check } = setUp()
-    expect(await check({ limits: minute })).toMatchObject({ outcome: 'admitted' })
-    await another().raiseVersions([{ lineageId: 'lineage', keyId: 'key', version: 3 }], 10_000)
-    for (const fresh of [false, true]) {
-      expect(await check({ fresh, version: 2, limits: minute })).toEqual({ outcome: 'stale' })
-    }
-    const look = await check({ version: 3, fresh: false, cost: 0, limits: minute })
-    expect(look).toMatchObject({ outcome: 'admitted', limits: [{ remaining: 2 }] })
-  })
-
   it('is raised for many keys at once, in one call for each lineage', async () => {
     const counter = counted(redis)
     const { limiter, check } = setUp({}, counter.client)
@@ -212,13 +201,6 @@ describe('the version', () => {
     expect(await check({ keyId: 'key3', version: 2 })).toEqual({ outcome: 'stale' })
     expect(await check({ lineageId: 'other', version: 8 })).toEqual({ outcome: 'stale' })
     expect(await check({ keyId: 'key2', version: 2, fresh: false })).toMatchObject({ outcome: 'admitted' })
-  })
-
-  it('is checked for keys without limits too, and by a look', async () => {
-    const { limiter, check } = setUp()
-    await limiter.raiseVersions([{ lineageId: 'lineage', keyId: 'key', version: 2 }], 10_000)
-    expect(await check({ cost: 0 })).toEqual({ outcome: 'stale' })
-    expect(await check({ version: 2, fresh: false, cost: 0 })).toMatchObject({ outcome: 'admitted' })
   })
 
   it('that is gone with the data has cached records read again', async () => {
@@ -233,38 +215,6 @@ describe('the version', () => {
 })
 
 describe('limits', () => {
-  it('admit exactly their number of many calls at once', async () => {
-    const { another } = setUp({ denials: false })
-    const processes = [another(), another(), another()]
-    const hundred = limits({ limit: 100, windowMs: 600_000 })
-    const answers = await Promise.all(
-      Array.from({ length: 300 }, (_, i) => ask(processes[i % 3] as RateLimiter, { limits: hundred })),
-    )
-    expect(answers.filter(({ outcome }) => outcome === 'admitted')).toHaveLength(100)
-  })
-
-  it('are charged all or none', async () => {
-    const { check } = setUp({ denials: false })
-    const both = limits({ limit: 100, windowMs: 60_000 }, { limit: 2, windowMs: 60_000 })
-    for (let i = 0; i < 5; i++) await check({ limits: both })
-    expect(await check({ limits: both })).toMatchObject({
-      outcome: 'limited',
-      limits: [
-        { remaining: 98, exceeded: false },
-        { remaining: 0, exceeded: true },
-      ],
-    })
-  })
-
-  it('may be many', async () => {
-    const { check } = setUp()
-    const many = limits(...Array.from({ length: 16 }, (_, i) => ({ limit: 10 + i, windowMs: 60_000 + i })))
-    const answer = await check({ limits: many, cost: 4 })
-    expect(answer.outcome === 'admitted' && answer.limits.map(({ remaining }) => remaining)).toEqual(
-      many.map(({ limit }) => limit - 4),
-    )
-  })
-
   it('may be as large as is allowed, and counted with a client that reads no numbers', async () => {
     const client = new Redis(inject('redisUrl'), { stringNumbers: true })
     const { check } = setUp({}, client)

@@ -89,20 +89,26 @@ export const SETTLE_CASES: LimiterCases = {
   'makes a change with the same name once': async (test) => {
     const { answersLater, settle, left, peer, pass, same } = test
     const chargedAt = await spend(test, { limits: WINDOW, cost: 6 })
+    await pass(20 * SECOND)
     const lower = { id: 'lower', limits: WINDOW, units: -2, chargedAt }
     const first = await settle(lower)
     same(await left({ limits: WINDOW }), [6], 'less is given back')
     // An answer that comes at once cannot be lost, so nobody makes such a change again.
     if (!(await answersLater())) return
-    for (const by of [test.limiter, peer]) {
-      await pass(20 * SECOND)
+    // The second time, another window has begun.
+    for (const [by, remaining] of [
+      [test.limiter, 6],
+      [peer, 10],
+    ] as const) {
+      await pass(25 * SECOND)
       const again = await settle(lower, by)
       same(again.made, first.made, 'a change that was made before answers what it did')
       same(again.settledAt, first.settledAt, 'a change that was made before answers when that was')
-      same(await left({ limits: WINDOW }), [6], 'a change with the same name is made once')
+      same(await left({ limits: WINDOW }), [remaining], 'a change with the same name is made once')
     }
-    await settle({ ...lower, id: 'another' })
-    same(await left({ limits: WINDOW }), [8], 'a change with another name is another change')
+    const other = await spend(test, { limits: WINDOW, cost: 6 })
+    await settle({ ...lower, id: 'another', chargedAt: other })
+    same(await left({ limits: WINDOW }), [6], 'a change with another name is another change')
   },
 
   'makes several changes of several limits': async (test) => {

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import fc from 'fast-check'
 import { Redis } from 'ioredis'
 import { memoryRateLimiter, type RateLimiter } from 'latchkey'
 import { redisRateLimiter } from 'latchkey/redis'
@@ -9,7 +8,6 @@ import type { LimitAnswer, LimitRequest } from '../../lib/core/limits/rate-limit
 import { importRelease } from '../support/old-release.ts'
 import { timedRedis } from '../support/redis-time.ts'
 
-const SECOND = 1_000
 const HOUR = 3_600_000
 const DAY = 86_400_000
 const T0 = Date.UTC(2026, 0, 15, 12)
@@ -84,12 +82,7 @@ function limiterOn(client: Parameters<typeof redisRateLimiter>[0], keyPrefix: st
 }
 
 const limitsOf = (...limits: object[]) => compileRateLimits('rateLimits', limits)
-const bucket = (burst: number, limit = 60) =>
-  limitsOf({ name: 'bucket', limit, windowMs: 60 * SECOND, burst })
-const window = (limit: number) => limitsOf({ name: 'window', limit, windowMs: HOUR })
-const day = (limit: number) => limitsOf({ name: 'day', limit, per: 'day' })
 
-/** One call by whoever reads the limits so. */
 async function ask(limiter: RateLimiter, limits: LimitRequest['limits'], cost = 1): Promise<LimitAnswer> {
   const request = { lineageId: 'l', keyId: 'k', version: 1, fresh: true, cost, limits, retainMs: 1_000 * DAY }
   return limiter.check(request)
@@ -99,132 +92,6 @@ async function remaining(limiter: RateLimiter, limits: LimitRequest['limits']): 
   const answer = await ask(limiter, limits, 0)
   return answer.outcome === 'admitted' ? answer.limits[0]?.remaining : undefined
 }
-
-/** As many single calls as are admitted. */
-async function drain(limiter: RateLimiter, limits: LimitRequest['limits']): Promise<number> {
-  let admitted = 0
-  while ((await ask(limiter, limits)).outcome === 'admitted') admitted += 1
-  return admitted
-}
-
-describe.each(worlds)('a limit that is read in different ways, %s', (_where, setUp) => {
-  it.each([
-    ['a bucket', bucket(50), bucket(1)],
-    ['a window', window(50), window(1)],
-    ['a day', day(50), day(1)],
-  ])('keeps what was used as its number goes down and up again: %s', async (_what, high, low) => {
-    const { limiter } = await setUp()
-    await ask(limiter, high, 49)
-    for (let i = 0; i < 5; i++) {
-      expect(await ask(limiter, low)).toMatchObject({ outcome: 'limited' })
-      expect(await remaining(limiter, low)).toBe(0)
-      expect(await remaining(limiter, high)).toBe(1)
-    }
-    expect(await drain(limiter, high)).toBe(1)
-  })
-
-  it('is a bucket that admits its burst and what leaks, whoever else reads it meanwhile', async () => {
-    const { limiter, pass } = await setUp()
-    let admitted = await drain(limiter, bucket(100))
-    for (let second = 0; second < 20; second++) {
-      await pass(SECOND)
-      // As a process with the settings of before, during a deploy.
-      if ((await ask(limiter, bucket(5))).outcome === 'admitted') admitted += 1
-      admitted += await drain(limiter, bucket(100))
-    }
-    expect(admitted).toBe(120)
-  })
-
-  it('holds a debt for as long as it takes to be paid, and tells the true wait', async () => {
-    const { limiter, pass } = await setUp()
-    await ask(limiter, bucket(6_000), 6_000)
-    await pass(HOUR)
-    expect(await ask(limiter, bucket(60))).toMatchObject({
-      outcome: 'limited',
-      retryAfterMs: (6_000 - 3_600 + 1 - 60) * SECOND,
-      limits: [{ remaining: 0 }],
-    })
-    await pass((6_000 - 3_600 + 1 - 60) * SECOND - 1)
-    expect(await ask(limiter, bucket(60))).toMatchObject({ outcome: 'limited', retryAfterMs: 1 })
-    await pass(1)
-    expect(await ask(limiter, bucket(60))).toMatchObject({ outcome: 'admitted' })
-  })
-
-  it('is written by what it admits alone: refusals and looks at another rate leave the level as it is', async () => {
-    const { limiter, pass } = await setUp()
-    const [slow, fast] = [bucket(10), bucket(10, 60_000)]
-    await ask(limiter, slow, 10)
-    for (let i = 0; i < 10; i++) {
-      await pass(SECOND / 2)
-      await ask(limiter, fast, 0)
-      expect(await ask(limiter, fast, 11)).toMatchObject({ outcome: 'limited', retryAfterMs: null })
-    }
-    expect(await remaining(limiter, slow)).toBe(5)
-  })
-
-  it('admits whatever is said to remain, and no more, though what leaks are fractions', async () => {
-    const rates = fc.record({
-      limit: fc.integer({ min: 1, max: 97 }),
-      burst: fc.integer({ min: 1, max: 97 }),
-    })
-    const waits = fc.array(fc.integer({ min: 1, max: 2_000 }), { minLength: 1, maxLength: 20 })
-    await fc.assert(
-      fc.asyncProperty(rates, waits, async ({ limit, burst }, gaps) => {
-        const { limiter, pass } = await setUp()
-        const limits = bucket(burst, limit)
-        for (const gap of gaps) {
-          const left = (await remaining(limiter, limits)) as number
-          expect(await ask(limiter, limits, left + 1)).toMatchObject({ outcome: 'limited' })
-          expect(await ask(limiter, limits, left)).toMatchObject({ outcome: 'admitted' })
-          await pass(gap)
-        }
-      }),
-      { numRuns: 60 },
-    )
-  })
-
-  it('has a level that no burst changes: any trace of two readers with one rate', async () => {
-    const step = fc.record({ gap: fc.nat(5_000), reader: fc.nat(1), cost: fc.nat(12) })
-    await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
-        const { limiter, pass } = await setUp()
-        const bursts = [4, 30] as const
-        let level = 0
-        for (const { gap, reader, cost } of steps) {
-          await pass(gap)
-          level = Math.max(0, level - gap / SECOND)
-          const burst = bursts[reader] as number
-          const { outcome } = await ask(limiter, bucket(burst), cost)
-          const fits = cost === 0 || level + cost <= burst + 1e-9
-          expect(outcome).toBe(fits ? 'admitted' : 'limited')
-          if (fits) level += cost
-        }
-      }),
-      { numRuns: 60 },
-    )
-  })
-
-  it('has a level between that of the slow rate and that of the fast one, where readers differ in it', async () => {
-    const step = fc.record({ gap: fc.nat(5_000), reader: fc.nat(1), cost: fc.nat(12) })
-    await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
-        const { limiter, pass } = await setUp()
-        const readers = [bucket(1_000, 60), bucket(1_000, 240)]
-        let [most, least] = [0, 0]
-        for (const { gap, reader, cost } of steps) {
-          await pass(gap)
-          most = Math.max(0, most - gap / SECOND) + cost
-          least = Math.max(0, least - (4 * gap) / SECOND) + cost
-          await ask(limiter, readers[reader] ?? [], cost)
-          const left = (await remaining(limiter, readers[reader] ?? [])) as number
-          expect(left).toBeGreaterThanOrEqual(Math.floor(1_000 - most - 1e-6))
-          expect(left).toBeLessThanOrEqual(Math.floor(1_000 - least + 1e-6))
-        }
-      }),
-      { numRuns: 60 },
-    )
-  })
-})
 
 describe.each(worlds)('what is counted of a key, %s', (_where, setUp) => {
   const short = (name: string, windowMs = 1) => ({ name, limit: 9, windowMs })

@@ -1,21 +1,17 @@
-import { randomInt, randomUUID } from 'node:crypto'
+import { randomInt } from 'node:crypto'
 import fc from 'fast-check'
-import { Redis } from 'ioredis'
 import {
   type ApiKeys,
   type Cost,
   createApiKeys,
   memoryRateLimiter,
   memoryStore,
-  type RateLimiter,
   type ServiceRateLimit,
   type VerifiedKey,
 } from 'latchkey'
-import { redisRateLimiter } from 'latchkey/redis'
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
-import { fakeClock } from '../support/fake-clock.ts'
+import { expect, it } from 'vitest'
+import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
 import { times } from '../support/long-run.ts'
-import { timedRedis } from '../support/redis-time.ts'
 import { ALICE } from '../support/test-keys.ts'
 
 const T0 = Date.UTC(2026, 0, 15, 12)
@@ -150,11 +146,7 @@ function costsOf(cost: Cost): Map<Name, number> {
 }
 
 /** Plays the steps and compares each answer with what the book says. */
-async function play(
-  steps: readonly Step[],
-  services: readonly ApiKeys[],
-  setTime: (now: number) => Promise<void>,
-): Promise<void> {
+async function play(steps: readonly Step[], services: readonly ApiKeys[], clock: FakeClock): Promise<void> {
   const book = new Book()
   const [first] = services
   const keys: string[] = []
@@ -163,7 +155,7 @@ async function play(
   for (const step of steps) {
     if (step.type === 'pass') {
       book.now += step.ms
-      await setTime(book.now)
+      clock.set(book.now)
       continue
     }
     if (step.type === 'call') {
@@ -238,47 +230,23 @@ function serviceLimits(numbers: Numbers): ServiceRateLimit[] {
   return NAMES.map((name) => ({ ...LIMITS[name], name, limit: numbers[name] }) as ServiceRateLimit)
 }
 
-describe(`any trace of calls and settlements by two services (MODEL_SEED=${seed})`, () => {
-  let redis: Redis
-  beforeAll(() => {
-    redis = new Redis(inject('redisUrl'))
-  })
-  afterAll(() => redis.disconnect())
-
-  it.each(['in memory', 'in Redis'])('is admitted as a book of it says, %s', async (where) => {
-    await fc.assert(
-      fc.asyncProperty(fc.array(anyStep, { minLength: 1, maxLength: 25, size: 'max' }), async (steps) => {
-        const clock = fakeClock(T0)
-        const timed = timedRedis(redis, `clock-${randomUUID()}`)
-        await timed.setTime(T0)
-        const keyPrefix = randomUUID()
-        const memory = memoryRateLimiter({ clock })
-        const limiter = (): RateLimiter =>
-          where === 'in memory'
-            ? memory
-            : redisRateLimiter(timed, {
-                keyPrefix,
-                timeoutMs: 10_000,
-                onUnavailable: 'closed',
-                denials: false,
-              })
-        const store = memoryStore()
-        const services = NUMBERS.map((numbers) =>
-          createApiKeys({
-            store,
-            rateLimiter: limiter(),
-            prefix: 'acme',
-            rateLimits: serviceLimits(numbers),
-            usage: { flushMs: 30_000 },
-            clock,
-          }),
-        )
-        await play(steps, services, async (now) => {
-          clock.set(now)
-          await timed.setTime(now)
-        })
-      }),
-      { seed, numRuns: where === 'in memory' ? 4 * runs : runs },
-    )
-  })
+it(`any trace of calls and settlements by two services is admitted as a book of it says (MODEL_SEED=${seed})`, async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(anyStep, { minLength: 1, maxLength: 25, size: 'max' }), async (steps) => {
+      const clock = fakeClock(T0)
+      const [rateLimiter, store] = [memoryRateLimiter({ clock }), memoryStore()]
+      const services = NUMBERS.map((numbers) =>
+        createApiKeys({
+          store,
+          rateLimiter,
+          prefix: 'acme',
+          rateLimits: serviceLimits(numbers),
+          usage: { flushMs: 30_000 },
+          clock,
+        }),
+      )
+      await play(steps, services, clock)
+    }),
+    { seed, numRuns: runs },
+  )
 })
