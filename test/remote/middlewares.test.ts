@@ -11,6 +11,7 @@ import { type RemoteApiKeysOptions, remoteApiKeys } from 'latchkey/remote'
 import { Passport } from 'passport'
 import { describe, expect, it } from 'vitest'
 import { createWorld } from '../support/management-world.ts'
+import { exceeds } from '../support/problem-types.ts'
 import { type Ask, serve } from '../support/raw-http.ts'
 import { BOB, createTestKeys, forgeKey, NAME } from '../support/test-keys.ts'
 
@@ -220,6 +221,6 @@ describe.each(CONSUMERS)('%s over a service', (_name, build) => {
       '"minute";r=0;t=60',
     ])
     expect(answers[2]?.header('Retry-After')).toBe('60')
-    expect(answers[2]?.json()).toMatchObject({ code: 'rate_limited', exceeded: ['minute'] })
+    expect(answers[2]?.json()).toMatchObject({ code: 'rate_limited', ...exceeds(['minute']) })
   })
 })

@@ -1,3 +1,4 @@
+import { exceeds } from '../../support/problem-types.ts'
 import { BOB } from '../../support/test-keys.ts'
 import {
   BY_KEY,
@@ -313,7 +314,7 @@ export const LIMITS: readonly Row[] = [
       {
         ask: { lines: KEY },
         expect: refuses('rate_limited', {
-          details: { exceeded: ['minute'] },
+          details: exceeds(['minute']),
           limiter: ['check 1: limited'],
           fields: { 'Retry-After': '60', ...limitFields('"minute";r=0;t=60', '"minute";q=1;w=60') },
         }),
@@ -327,7 +328,7 @@ export const LIMITS: readonly Row[] = [
     steps: ask(
       KEY,
       refuses('rate_limited', {
-        details: { exceeded: ['minute'] },
+        details: exceeds(['minute']),
         limiter: ['check 1: limited'],
         fields: {
           'Retry-After': '60',
@@ -343,7 +344,7 @@ export const LIMITS: readonly Row[] = [
     steps: ask(
       KEY,
       refuses('rate_limited', {
-        details: { exceeded: ['minute'] },
+        details: exceeds(['minute']),
         store: ['find'],
         limiter: ['check 5: limited'],
         fields: limitFields('"minute";r=1', '"minute";q=1;w=60'),
