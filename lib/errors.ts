@@ -103,7 +103,7 @@ export interface LatchkeyErrorOptions {
   cause?: unknown
   /** Response header fields for the refusal, such as `WWW-Authenticate` or `Retry-After`. */
   headers?: Readonly<Record<string, string>>
-  /** More members of the problem body, such as `missing`. */
+  /** More members of the problem body, such as `missing`. A `type` replaces the usual one. */
   details?: Readonly<Record<string, unknown>>
   /** `false` omits the stack, for errors that answer a request rather than report a bug. */
   stack?: boolean
@@ -129,7 +129,7 @@ export class LatchkeyError extends Error {
   readonly expose: boolean
   /** Response header fields for the refusal. */
   readonly headers: Readonly<Record<string, string>>
-  /** More members of the problem body. */
+  /** More members of the problem body. A `type` replaces the usual one, as for `rate_limited` in draft 11. */
   readonly details: Readonly<Record<string, unknown>>
 
   constructor(code: ErrorCode, message?: string, options: LatchkeyErrorOptions = {}) {

@@ -1,21 +1,22 @@
 import 'reflect-metadata'
 import { applyDecorators, type CanActivate, type Type, UseGuards } from '@nestjs/common'
-import type { PermissionRequirement } from 'latchkey'
-import { requirePermissions } from 'latchkey/express'
+import type { Request } from 'express'
+import { type RequestPermissions, requirePermissions } from 'latchkey/express'
 import { ApiKeyAuthGuard } from './api-key-auth.guard.ts'
 import { Access, type RouteAccess } from './route-access.ts'
 import { SessionGuard } from './session.guard.ts'
 import { SessionOrKeyGuard } from './session-or-key.guard.ts'
 
 /**
- * Requires an API key with these permissions, on a handler or on all handlers of a controller. A handler's requirement
+ * Requires an API key with these permissions, or with those that a function of the request returns at once, on a handler or on all handlers of a controller. A handler's requirement
  * replaces its controller's. It applies its guard.
  *
  * @throws TypeError if the requirement is invalid, when the class is loaded
  * @example
  * @RequirePermissions({ projects: ['read'] })
+ * @RequirePermissions((req) => ({ [`project:${req.params.id}`]: ['read'] }))
  */
-export function RequirePermissions(permissions: PermissionRequirement) {
+export function RequirePermissions(permissions: RequestPermissions<Request>) {
   requirePermissions(permissions) // only to have it checked
   return letIn({ by: 'apikey', permissions }, ApiKeyAuthGuard)
 }

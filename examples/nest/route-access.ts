@@ -2,11 +2,12 @@ import 'reflect-metadata'
 import type { CanActivate, ExecutionContext } from '@nestjs/common'
 import { GUARDS_METADATA } from '@nestjs/common/constants.js'
 import { Reflector } from '@nestjs/core'
-import type { PermissionRequirement } from 'latchkey'
+import type { Request } from 'express'
+import type { RequestPermissions } from 'latchkey/express'
 
 /** What a route lets in. */
 export type RouteAccess =
-  | { readonly by: 'apikey'; readonly permissions?: PermissionRequirement }
+  | { readonly by: 'apikey'; readonly permissions?: RequestPermissions<Request> }
   | { readonly by: 'session' }
   | { readonly by: 'either' }
   | { readonly by: 'anybody' }

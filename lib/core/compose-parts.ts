@@ -57,7 +57,7 @@ export function composeParts(options: ApiKeysOptions, settings: Settings) {
     settlements: new Resending(limiter, clock, guard),
     heldPlaces: new HeldPlaces(limiter, clock, guard),
     limitNames: settings.limits.names,
-    ownersLimitNames: settings.limits.ownersNames,
+    serviceLimits: settings.limits,
     // A use elsewhere is written within the one and read within the other.
     idleSlackMs: settings.usage.flushMs + maxAgeMs,
     freshForMs: FRESH_FOR * timeoutMs,

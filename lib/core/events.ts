@@ -163,6 +163,8 @@ export type ApiKeyEvent =
         | 'resolve_user'
         /** The option `cost` of a middleware or a route, if it is a function. */
         | 'cost'
+        /** The option `permissions` of a middleware, a route or a guard, if it is a function. */
+        | 'permissions'
         /** The option `actor` of the management API. */
         | 'actor'
         /** A management request failed for any other reason. */

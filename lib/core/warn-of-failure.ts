@@ -51,6 +51,10 @@ const FAULTS: Readonly<Record<Operation, Failure>> = Object.freeze({
     what: 'The cost of a request could not be told',
     cure: 'The request got a 503: check the function "cost" of the route, and what it returns',
   },
+  permissions: {
+    what: 'The permissions that a request needs could not be told',
+    cure: 'The request got a 503: check the function "permissions" of the route, and what it returns',
+  },
   actor: {
     what: '"actor" of the management API failed',
     cure: 'The request got a 503: fix the cause',

@@ -5,6 +5,7 @@ import { expressAddressOf } from '../http/express-address.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { createMiddlewareParts, type MiddlewareOptions, type RequestCost } from '../http/middleware.ts'
 import { ownParts, type RequestParts } from '../http/raw-request.ts'
+import type { RequestPermissions } from '../http/request-permissions.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { refuse } from './refuse.ts'
 
@@ -16,6 +17,14 @@ export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<Use
    * @default (req) => req.ip, which follows Express's `trust proxy` setting
    */
   ip?: (req: Request) => string | undefined
+  /**
+   * The permissions that the key needs. An object requires everything it names; an array, any one of its entries. Or a
+   * function of the request that returns one of these at once:
+   * ``(req) => ({ [`project:${req.params.id}`]: ['read'] })``. It is called once the key is known to be good, before anything
+   * is spent. If it throws, or returns a promise or nothing to require, the request gets a 503; if it names what no key can
+   * hold, a 403.
+   */
+  permissions?: RequestPermissions<Request>
   /**
    * What a request costs: a number of units of the quota and of every limit without `only: 'named'`, units by the name of
    * a limit, as `{ tokens: 500 }`, or a function that returns one of these. It is called once the key is known to be

@@ -1,18 +1,21 @@
-import type { RequestHandler } from 'express'
-import type { PermissionRequirement } from '../core/keys/permissions.ts'
+import type { Request, RequestHandler } from 'express'
 import {
-  type ApiKeyGuardOptions,
   type AuthGuardOptions,
   apiKeyGuard,
   authGuard,
   type Guard,
+  type ApiKeyGuardOptions as GuardOptions,
   type PermissionGuardOptions,
   permissionGuard,
   type RefusalOptions,
   type SessionGuardOptions,
   sessionGuard,
 } from '../http/guards.ts'
+import type { RequestPermissions } from '../http/request-permissions.ts'
 import { refuse } from './refuse.ts'
+
+/** Which keys a guard passes. */
+export interface ApiKeyGuardOptions extends GuardOptions<Request> {}
 
 /**
  * Lets in only a login session that `markSession()` has marked, and refuses every request that presents a key, even an
@@ -35,7 +38,7 @@ export function requireSession(options?: SessionGuardOptions): RequestHandler {
  * app.get('/export', apiKeyAuth(keys), requireApiKey({ permissions: { reports: ['read'] } }), send)
  */
 export function requireApiKey(options?: ApiKeyGuardOptions): RequestHandler {
-  return toMiddleware(apiKeyGuard(options), options)
+  return toMiddleware(apiKeyGuard<Request>(options), options)
 }
 
 /**
@@ -50,14 +53,15 @@ export function requireAuth(options?: AuthGuardOptions): RequestHandler {
 }
 
 /**
- * Lets in a key that has the permissions. Sessions have none: it refuses them unless `accept` allows them.
+ * Lets in a key that has the permissions. Sessions have none: it refuses them unless `accept` allows them. The permissions
+ * may be a function of the request that returns them at once: it is called for keys only.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
  * app.post('/projects', requirePermissions({ projects: ['write'] }, { accept: ['session'] }), create)
  */
 export function requirePermissions(
-  permissions: PermissionRequirement,
+  permissions: RequestPermissions<Request>,
   options?: PermissionGuardOptions,
 ): RequestHandler {
   return toMiddleware(permissionGuard(permissions, options), options)

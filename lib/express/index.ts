@@ -4,7 +4,6 @@ import type { AuthMethod } from '../http/auth-mark.ts'
 export type { Auth, AuthMethod, RegisteredUser } from '../http/auth-mark.ts'
 export type { AuthenticatorOptions } from '../http/authenticate-request.ts'
 export type {
-  ApiKeyGuardOptions,
   AuthGuardOptions,
   PermissionGuardOptions,
   SessionGuardOptions,
@@ -13,11 +12,18 @@ export type { RateLimitSyntax } from '../http/header-fields.ts'
 export type { MarkSessionOptions } from '../http/mark-session.ts'
 export type { RequestCost } from '../http/middleware.ts'
 export type { Problem } from '../http/problem.ts'
+export type { RequestPermissions } from '../http/request-permissions.ts'
 export { refund, settle } from '../http/settle-request.ts'
 export { type ApiKeyAuthOptions, apiKeyAuth } from './api-key-auth.ts'
 export { apiKeyErrorHandler } from './error-handler.ts'
 export { type ExpressUser, getAuth } from './get-auth.ts'
-export { requireApiKey, requireAuth, requirePermissions, requireSession } from './guards.ts'
+export {
+  type ApiKeyGuardOptions,
+  requireApiKey,
+  requireAuth,
+  requirePermissions,
+  requireSession,
+} from './guards.ts'
 export { markSession } from './mark-session.ts'
 export { type ApiKeyRequest, withApiKey } from './with-api-key.ts'
 

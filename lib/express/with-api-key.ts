@@ -1,10 +1,9 @@
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 import type { ApiKey } from '../core/keys/record.ts'
 import { checkShownProof } from '../http/assert-auth-unchanged.ts'
-import type { ApiKeyGuardOptions } from '../http/guards.ts'
 import { checkFunction } from '../internal/options.ts'
 import type { ExpressUser } from './get-auth.ts'
-import { requireApiKey } from './guards.ts'
+import { type ApiKeyGuardOptions, requireApiKey } from './guards.ts'
 
 /** A request that an API key has authenticated. Takes the type parameters of Express's `Request`. */
 export type ApiKeyRequest<

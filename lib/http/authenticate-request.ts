@@ -57,6 +57,9 @@ export interface AuthenticatorOptions<User = unknown> extends CredentialOptions 
    * limit: the one with the fewest calls left, and never a quota without a refill. `false` sends none of these fields;
    * `Retry-After` stays.
    *
+   * With draft 11, `rate_limited` also has the problem type of the draft, and `violated-policies`. Drafts change:
+   * programs read `code`, which stays.
+   *
    * ```http
    * RateLimit: "minute";r=9;t=42, "day";r=412;t=38262
    * RateLimit-Policy: "minute";q=10;w=60, "day";q=1000;w=86400

@@ -3,6 +3,8 @@ import {
   type PermissionRequirement,
   resolveRequirement,
 } from '../core/keys/permissions.ts'
+import type { ApiKey } from '../core/keys/record.ts'
+import { toldBy } from '../core/keys/requirement-of-request.ts'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import { type ErrorCode, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
 import { OptionError } from '../internal/option-error.ts'
@@ -17,6 +19,7 @@ import {
 } from './credential.ts'
 import { challenge, createChallenges } from './header-fields.ts'
 import { rawRequest } from './raw-request.ts'
+import { permissionsFor, type RequestPermissions } from './request-permissions.ts'
 import { stateOf } from './request-state.ts'
 
 /** Checks what earlier middlewares established: null lets the request in, an error refuses it. */
@@ -50,9 +53,9 @@ export interface SessionGuardOptions extends CredentialOptions, RefusalOptions {
 }
 
 /** Which keys a guard passes. */
-export interface ApiKeyGuardOptions extends RefusalOptions {
-  /** The permissions that the key needs. */
-  permissions?: PermissionRequirement
+export interface ApiKeyGuardOptions<Request = never> extends RefusalOptions {
+  /** The permissions that the key needs, or a function of the request that returns them at once. */
+  permissions?: RequestPermissions<Request>
   /** Accepts only a key that these keys have verified. */
   keys?: ApiKeyVerifier
 }
@@ -86,13 +89,11 @@ export function sessionGuard(options: SessionGuardOptions = {}): Guard {
 }
 
 /** Lets in a verified key that has the required permissions, if any. */
-export function apiKeyGuard(options: ApiKeyGuardOptions = {}): Guard {
+export function apiKeyGuard<Request extends object>(options: ApiKeyGuardOptions<Request> = {}): Guard {
   checkObject('options', options, ['permissions', 'keys', 'refuseWith'])
   checkRefuseWith(options.refuseWith)
   const { keys } = options
-  const permissions =
-    options.permissions === undefined ? undefined : resolveRequirement('permissions', options.permissions)
-  return keyGuard(permissions, keys, createWarnings('requireApiKey'))
+  return keyGuard(permissionsFor(options.permissions), keys, createWarnings('requireApiKey'))
 }
 
 /** Lets in the named ways of authenticating; by default, sessions. */
@@ -151,11 +152,13 @@ function createAuthGuard(options: AuthGuardOptions, name: string, alsoTakesKeys 
 }
 
 /** Passes a verified key that has the permissions. */
-export function permissionGuard(
-  required: PermissionRequirement,
+export function permissionGuard<Request extends object>(
+  required: RequestPermissions<Request>,
   options: PermissionGuardOptions = {},
 ): Guard {
-  const permissions = resolveRequirement('permissions', required)
+  // Without any, it would let every key in.
+  if (required === undefined) resolveRequirement('permissions', required)
+  const permissions = permissionsFor(required)
   checkObject('options', options, ['accept', 'keys', 'refuseWith'])
   checkRefuseWith(options.refuseWith)
   const accepted = checkMethods('accept', options.accept ?? [], ['session', 'other'])
@@ -176,8 +179,8 @@ export function checkRefuseWith(value: unknown): void {
   if (value !== undefined) checkOneOf('refuseWith', value, ['problem', 'error'])
 }
 
-function keyGuard(
-  permissions: PermissionRequirement | undefined,
+function keyGuard<Request extends object>(
+  permissionsOf: (request: Request) => PermissionRequirement | undefined,
   keys: ApiKeyVerifier | undefined,
   warn: Warnings,
 ): Guard {
@@ -185,7 +188,8 @@ function keyGuard(
     const auth = getAuth(request)
     if (auth.method === 'rejected') return refusal(auth.code, {}, request)
     if (auth.method === 'apikey' && isVerifiedBy(request, keys)) {
-      return permissions === undefined ? null : lacks(auth.apiKey.permissions, permissions)
+      const permissions = permissionsOf(request as Request)
+      return permissions === undefined ? null : lacks(request, auth.apiKey, permissions)
     }
     if (auth.method === 'conflict') warn.replaced()
     else if (auth.method !== 'apikey') warn.unverified(request)
@@ -231,11 +235,16 @@ function isVerifiedBy(request: object, keys: ApiKeyVerifier | undefined): boolea
   return keys === undefined || (mark?.method === 'apikey' && mark.keys === keys)
 }
 
-function lacks(
-  granted: Parameters<typeof missingPermissions>[0],
-  required: PermissionRequirement,
-): LatchkeyError | null {
-  const missing = missingPermissions(granted, required)
+function lacks(request: object, apiKey: ApiKey, required: PermissionRequirement): LatchkeyError | null {
+  const told = toldBy(required)
+  if ('error' in told) {
+    const mark = readMark(request)
+    if (mark?.method === 'apikey') {
+      mark.keys.report?.({ type: 'fault', operation: 'permissions', error: told.error })
+    }
+    return refusal('unavailable', { cause: told.error })
+  }
+  const missing = missingPermissions(apiKey.permissions, told.requirement)
   return missing && refusal('insufficient_permissions', { details: { missing } })
 }
 

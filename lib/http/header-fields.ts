@@ -46,7 +46,7 @@ export function setRateLimitFields(
   syntax: RateLimitSyntax | false,
 ): void {
   if (syntax === false || limits.length === 0) return
-  const hasNames = syntax === 'draft-11' || syntax === 'draft-10'
+  const hasNames = isNewestDraft(syntax)
   if (hasNames) target.setHeader('RateLimit', rateLimitField(limits))
   else setNearestLimit(target, limits, syntax)
   const policy = hasNames ? policyField(limits) : windowsField(limits)
@@ -64,6 +64,11 @@ export function rateLimitFields(
   }
   setRateLimitFields({ setHeader }, limits, syntax)
   return fields
+}
+
+/** Whether this is the draft that shows every limit by its name, and has a problem type for those that refuse. */
+export function isNewestDraft(syntax: RateLimitSyntax | false): syntax is 'draft-11' | 'draft-10' {
+  return syntax === 'draft-11' || syntax === 'draft-10'
 }
 
 /** Requires a syntax of the `RateLimit` fields, or false. @throws TypeError */

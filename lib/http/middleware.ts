@@ -1,23 +1,23 @@
 import { resolveRequirement } from '../core/keys/permissions.ts'
+import { requirementOf } from '../core/keys/requirement-of-request.ts'
 import { type Cost, checkCost } from '../core/limits/cost.ts'
-import type { ApiKeyVerifier, VerifyOptions } from '../core/verify/key-verifier.ts'
+import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkBoolean, checkFunction, checkObject } from '../internal/options.ts'
 import {
   AUTHENTICATOR_OPTIONS,
   type AuthenticatorOptions,
+  type CheckOptions,
   createAuthenticator,
 } from './authenticate-request.ts'
 import type { Authentication } from './authentication.ts'
 import { checkRefuseWith, type RefusalOptions } from './guards.ts'
 import type { RateLimitSyntax } from './header-fields.ts'
 import type { RequestParts } from './raw-request.ts'
+import type { RequestPermissions } from './request-permissions.ts'
 
 /** What the middleware of every framework requires of requests, and how it refuses them. */
-export interface MiddlewareOptions<User = unknown>
-  extends AuthenticatorOptions<User>,
-    RefusalOptions,
-    Pick<VerifyOptions, 'permissions'> {
+export interface MiddlewareOptions<User = unknown> extends AuthenticatorOptions<User>, RefusalOptions {
   /**
    * Whether to refuse a request without a key. With `false` it gets through unauthenticated; a request with an invalid
    * key is still refused.
@@ -33,6 +33,7 @@ export type RequestCost<Request> = Cost | ((request: Request) => Awaitable<Cost>
 /** The options whose functions get the framework's own request. */
 interface RequestOptions<Request> {
   ip?: (request: Request) => string | undefined
+  permissions?: RequestPermissions<Request>
   cost?: RequestCost<Request>
 }
 
@@ -64,23 +65,32 @@ export function createMiddlewareParts<Request extends object>(
     'ip',
     'refuseWith',
   ])
-  const { required = true, ip: readIp = addressOf, refuseWith = 'problem', cost } = options
+  const { required = true, ip: readIp = addressOf, refuseWith = 'problem', permissions, cost } = options
   checkBoolean('required', required)
   checkFunction('ip', readIp)
   checkRefuseWith(refuseWith)
-  const permissions =
-    options.permissions === undefined ? undefined : resolveRequirement('permissions', options.permissions)
   const authenticator = createAuthenticator(keys, options)
-  const costOf = typeof cost === 'function' ? cost : null
-  const fixed = cost === undefined || typeof cost === 'function' ? undefined : checkCost('cost', cost)
-  const asked = { permissions, cost: fixed, isOptional: !required }
+  const fixed: CheckOptions = {
+    permissions: isFixed(permissions) ? resolveRequirement('permissions', permissions) : undefined,
+    cost: isFixed(cost) ? checkCost('cost', cost) : undefined,
+    isOptional: !required,
+  }
+  const askedOf = (request: Request): CheckOptions => ({
+    ...fixed,
+    ...(typeof permissions === 'function' && { permissions: requirementOf(() => permissions(request)) }),
+    ...(typeof cost === 'function' && { cost: () => cost(request) }),
+  })
+  const isSame = typeof permissions !== 'function' && typeof cost !== 'function'
   return {
     required,
     refuseWith,
     rateLimitHeaders: authenticator.rateLimitHeaders,
-    authenticate: (request, parts) => {
-      const priced = costOf ? { ...asked, cost: () => costOf(request) } : asked
-      return authenticator.authenticate(parts, priced, readIp(request))
-    },
+    authenticate: (request, parts) =>
+      authenticator.authenticate(parts, isSame ? fixed : askedOf(request), readIp(request)),
   }
+}
+
+/** Whether an option is given, and not as a function of the request. */
+function isFixed<Given>(value: Given): value is Exclude<Given, undefined | ((...given: never) => unknown)> {
+  return value !== undefined && typeof value !== 'function'
 }

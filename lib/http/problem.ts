@@ -5,11 +5,14 @@ export interface Problem {
   /**
    * `urn:problem-type:latchkey:` and the code. It is not a URL: `docs/errors.md` in the package has a heading for each
    * code.
+   *
+   * Only `rate_limited` has another type by default: {@link QUOTA_EXCEEDED_TYPE}, as draft 11 of the `RateLimit` fields
+   * says. A draft may change, so programs read `code`.
    */
   readonly type: string
   readonly title: string
   readonly status: number
-  /** The end of `type`, for programs that want a plain word. */
+  /** What programs rely on: one plain word, which stays. */
   readonly code: string
   /** What to do about it, if there is something to say: for `missing_key`, where to send keys. */
   readonly detail?: unknown
@@ -17,9 +20,20 @@ export interface Problem {
   readonly missing?: unknown
   /** The names of the limits that refused, for `rate_limited` and `quota_exceeded`. */
   readonly exceeded?: unknown
+  /**
+   * The same names, for `rate_limited` with the type of draft 11: as they stand in `RateLimit-Policy`, without a quota
+   * that has no policy.
+   */
+  readonly 'violated-policies'?: unknown
 }
 
 export const PROBLEM_TYPE = 'application/problem+json'
+
+/**
+ * The type of `rate_limited` where the `RateLimit` fields follow draft 11 (draft-ietf-httpapi-ratelimit-headers-11
+ * §5.1). The draft calls every limit a quota; `quota_exceeded` of this package keeps its own type.
+ */
+export const QUOTA_EXCEEDED_TYPE = 'https://iana.org/assignments/http-problem-types#quota-exceeded'
 
 /**
  * The body that answers a request with this error.

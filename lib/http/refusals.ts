@@ -3,7 +3,17 @@ import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import type { RefusedKey } from '../core/verify/verify-result.ts'
 import { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from '../errors.ts'
 import type { Authentication } from './authentication.ts'
-import { type Challenges, type RateLimitSyntax, rateLimitFields, retryAfterField } from './header-fields.ts'
+import {
+  type Challenges,
+  isNewestDraft,
+  type RateLimitSyntax,
+  rateLimitFields,
+  retryAfterField,
+} from './header-fields.ts'
+import { QUOTA_EXCEEDED_TYPE } from './problem.ts'
+
+/** A key that its limits or its quota refused. */
+type LimitedKey = Extract<RefusedKey, { readonly limits: unknown }>
 
 /** Each kind of refusal, as the outcome of an authentication. */
 export class Refusals {
@@ -37,12 +47,11 @@ export class Refusals {
       case 'too_many_failures':
         return refusal(refused.code, invalid, { headers: retryAfterField(refused.retryAfterMs) })
       default: {
-        const exceeded = refused.limits.filter((limit) => limit.exceeded).map(({ name }) => name)
         const headers = {
           ...retryAfterField(refused.retryAfterMs),
           ...rateLimitFields(refused.limits, this.rateLimitHeaders),
         }
-        return refusal(refused.code, invalid, { headers, details: { exceeded } })
+        return refusal(refused.code, invalid, { headers, details: this.detailsOf(refused) })
       }
     }
   }
@@ -62,6 +71,15 @@ export class Refusals {
     }
     this.keys.report?.({ type: 'fault', operation, error: cause })
     return refusal('unavailable', invalid, { cause })
+  }
+
+  /** Names the limits that refused; for a rate limit in draft 11, with the problem type of the draft. */
+  private detailsOf({ code, limits }: LimitedKey): LatchkeyErrorOptions['details'] {
+    const exceeded = limits.filter((limit) => limit.exceeded)
+    const names = { exceeded: exceeded.map(({ name }) => name) }
+    if (code !== 'rate_limited' || !isNewestDraft(this.rateLimitHeaders)) return names
+    const policies = exceeded.filter(({ limit }) => limit !== null).map(({ name }) => name)
+    return { type: QUOTA_EXCEEDED_TYPE, ...names, 'violated-policies': policies }
   }
 
   private invalidKey(): Authentication {

@@ -1,4 +1,5 @@
 import type { Cost } from '../core/limits/cost.ts'
+import { oneOfEachName } from '../core/limits/one-of-each-name.ts'
 import type { LimitState } from '../core/limits/rate-limit.ts'
 import { setRateLimitFields } from './header-fields.ts'
 import { rawRequest, responseOf } from './raw-request.ts'
@@ -29,7 +30,8 @@ export async function settle(request: object, cost: Cost): Promise<boolean> {
     if (limits.length === 0) continue
     isSettled = true
     // What a place is worth does not change.
-    showLimits(request, [...limits, ...verified.limits.filter(({ type }) => type === 'concurrent')])
+    const places = verified.limits.filter(({ type }) => type === 'concurrent')
+    showLimits(request, places.length === 0 ? limits : oneOfEachName([...limits, ...places]))
   }
   return isSettled
 }

@@ -1,8 +1,11 @@
-import { missingPermissions } from '../core/keys/permissions.ts'
+import { missingPermissions, type PermissionRequirement, type Permissions } from '../core/keys/permissions.ts'
+import type { ApiKey } from '../core/keys/record.ts'
+import { isOfRequest, toldBy } from '../core/keys/requirement-of-request.ts'
 import type { Cost } from '../core/limits/cost.ts'
 import type { LimitState } from '../core/limits/rate-limit.ts'
 import { type ApiKeyVerifier, isAcceptedPrefix, type VerifyOptions } from '../core/verify/key-verifier.ts'
 import type { RefusedKey, VerifyResult } from '../core/verify/verify-result.ts'
+import { LatchkeyError } from '../errors.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import { onceEnded } from './once-ended.ts'
 import type { RequestParts } from './raw-request.ts'
@@ -68,6 +71,11 @@ function remember(
   const admission: Admission = { keys, key, apiKey, verified, cost: options.cost ?? 1 }
   const others = state.admissions?.filter((other) => !isSame(other, admission))
   state.admissions = others ? [...others, admission] : [admission]
+  // A verifier of the application's own may not know of permissions that are a function of the request.
+  if (isOfRequest(options.permissions) && !options.permissions.isTold) {
+    const checked = recheck(keys, admission, options)
+    if (!checked.ok) return checked
+  }
   return { ok: true, admission, limits }
 }
 
@@ -95,13 +103,25 @@ function recheck(
     keys.report?.({ type: 'refused', code: 'invalid_key', reason, apiKey, ip })
     return { ok: false, code: 'invalid_key', reason }
   }
-  const missing = permissions ? missingPermissions(apiKey.permissions, permissions) : null
+  const missing = permissions ? lackOf(keys, apiKey, permissions) : null
   if (!missing) {
     checkCounted(admission, cost)
     return { ok: true, admission, limits: NO_LIMITS }
   }
   keys.report?.({ type: 'refused', code: 'insufficient_permissions', reason: null, apiKey, ip })
   return { ok: false, code: 'insufficient_permissions', apiKey, missing }
+}
+
+/** What a key lacks; null if nothing. @throws LatchkeyError `unavailable` when nobody can tell what is required. */
+function lackOf(
+  keys: ApiKeyVerifier,
+  apiKey: ApiKey,
+  permissions: PermissionRequirement,
+): Permissions | null {
+  const told = toldBy(permissions)
+  if ('requirement' in told) return missingPermissions(apiKey.permissions, told.requirement)
+  keys.report?.({ type: 'fault', operation: 'permissions', error: told.error })
+  throw new LatchkeyError('unavailable', undefined, { cause: told.error, stack: false })
 }
 
 /** Requires that a request was charged for every limit that a later cost names. @throws TypeError */

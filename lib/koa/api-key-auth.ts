@@ -5,6 +5,7 @@ import { type Authentication, applyOutcome } from '../http/authentication.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
 import { createMiddlewareParts, type MiddlewareOptions, type RequestCost } from '../http/middleware.ts'
 import type { RequestParts } from '../http/raw-request.ts'
+import type { RequestPermissions } from '../http/request-permissions.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { refuse } from './refuse.ts'
 import type { ApiKeyState } from './state.ts'
@@ -18,6 +19,14 @@ export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<Use
    * Koa believes the first address of `X-Forwarded-For`, which the client writes.
    */
   ip?: (ctx: Context) => string | undefined
+  /**
+   * The permissions that the key needs. An object requires everything it names; an array, any one of its entries. Or a
+   * function of the request that returns one of these at once:
+   * ``(ctx) => ({ [`project:${ctx.params.id}`]: ['read'] })``. It is called once the key is known to be good, before anything
+   * is spent. If it throws, or returns a promise or nothing to require, the request gets a 503; if it names what no key can
+   * hold, a 403.
+   */
+  permissions?: RequestPermissions<Context>
   /**
    * What a request costs: a number of units of the quota and of every limit without `only: 'named'`, units by the name of
    * a limit, as `{ tokens: 500 }`, or a function that returns one of these. It is called once the key is known to be

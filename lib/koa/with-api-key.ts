@@ -1,9 +1,8 @@
 import type { Context, DefaultContext, DefaultState, Middleware, Next, ParameterizedContext } from 'koa'
 import { checkShownProof } from '../http/assert-auth-unchanged.ts'
 import type { RegisteredUser } from '../http/auth-mark.ts'
-import type { ApiKeyGuardOptions } from '../http/guards.ts'
 import { checkFunction } from '../internal/options.ts'
-import { requireApiKey } from './guards.ts'
+import { type ApiKeyGuardOptions, requireApiKey } from './guards.ts'
 import type { ProvenApiKeyState } from './state.ts'
 
 /** The context of a request that an API key has authenticated. Takes the type parameters of Koa's own contexts. */

@@ -126,12 +126,25 @@ function describeProblem(codes: readonly ErrorCode[]): unknown {
       ...(codes.includes('insufficient_permissions') && {
         missing: { $ref: '#/components/schemas/Permissions' },
       }),
+      ...(codes.includes('rate_limited') && LIMIT_MEMBERS),
     },
   }
   return {
     description: codes.map((code) => `${titleOf(code)} (\`${code}\`)`).join('; '),
     content: { 'application/problem+json': { schema } },
   }
+}
+
+const NAMES = { type: 'array', items: { type: 'string' } }
+
+/** The members of a 429 for a key that its limits or its quota refused. */
+const LIMIT_MEMBERS = {
+  exceeded: { ...NAMES, description: 'The limits that refused, for `rate_limited` and `quota_exceeded`.' },
+  'violated-policies': {
+    ...NAMES,
+    description:
+      'The same for `rate_limited`, in the words of draft-ietf-httpapi-ratelimit-headers-11. It may change.',
+  },
 }
 
 function pathParameters({ path }: Operation): unknown[] {

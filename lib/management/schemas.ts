@@ -318,10 +318,15 @@ export const verification = z.union([
 
 export const problem = z
   .looseObject({
-    type: z.string(),
+    type: z
+      .string()
+      .describe(
+        '`urn:problem-type:latchkey:` and the code; for `rate_limited`, the type of draft-ietf-httpapi-ratelimit-headers-11, ' +
+          'which may change.',
+      ),
     title: z.string(),
     status: z.int(),
-    code: z.string(),
+    code: z.string().describe('What programs rely on.'),
     detail: z.string().optional().describe('What to do about it, for people.'),
     field: z.string().optional().describe('The member of the request that caused the error.'),
     accepted: z.string().optional().describe('What `field` accepts, for people.'),

@@ -1,5 +1,6 @@
 import { type PermissionRequirement, resolveRequirement } from '../core/keys/permissions.ts'
 import type { ApiKey } from '../core/keys/record.ts'
+import { requirementOf } from '../core/keys/requirement-of-request.ts'
 import { type Cost, checkCost } from '../core/limits/cost.ts'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import {
@@ -66,10 +67,21 @@ export type CostOfRequest = {
   bivariant(req: object): Awaitable<Cost>
 }['bivariant']
 
+/** Tells which permissions a request needs. */
+export type PermissionsOfRequest = {
+  bivariant(req: object): PermissionRequirement
+}['bivariant']
+
 /** What one route requires, in `passport.authenticate('apikey', { … })`. */
 export interface ApiKeyRouteOptions {
-  /** The permissions that the key needs. An object requires everything it names; an array, any one of its entries. */
-  permissions?: PermissionRequirement
+  /**
+   * The permissions that the key needs. An object requires everything it names; an array, any one of its entries. Or a
+   * function of the request that returns one of these at once:
+   * ``(req) => ({ [`project:${req.params.id}`]: ['read'] })``. It is called once the key is known to be good, before anything
+   * is spent. If it throws, or returns a promise or nothing to require, the request gets a 503; if it names what no key can
+   * hold, a 403.
+   */
+  permissions?: PermissionRequirement | PermissionsOfRequest
   /**
    * What a request to this route costs: a number of units of the quota and of every limit without `only: 'named'`, units by the name of
    * a limit, as `{ tokens: 500 }`, or a function that returns one of these. It is called once the key is known to be
@@ -187,7 +199,10 @@ export class ApiKeyStrategy<User = unknown> extends StrategyBase {
     options: ApiKeyRouteOptions,
   ): Settled | PromiseLike<Settled> {
     const { permissions, cost } = resolveRoute(options)
-    const asked = { permissions, cost: typeof cost === 'function' ? () => cost(req) : cost }
+    const asked = {
+      permissions: typeof permissions === 'function' ? requirementOf(() => permissions(req)) : permissions,
+      cost: typeof cost === 'function' ? () => cost(req) : cost,
+    }
     const ip = expressAddressOf(req) ?? req.socket?.remoteAddress
     const outcome = this.authenticator.authenticate(parts, asked, ip)
     if (!isPromiseLike(outcome))
@@ -267,7 +282,8 @@ function resolveRoute(options: ApiKeyRouteOptions): ApiKeyRouteOptions {
   for (const name of Object.keys(options)) refuseMisspelt(name)
   const { permissions, cost } = options
   const route: ApiKeyRouteOptions = {}
-  if (permissions !== undefined) route.permissions = resolveRequirement('permissions', permissions)
+  if (typeof permissions === 'function') route.permissions = permissions
+  else if (permissions !== undefined) route.permissions = resolveRequirement('permissions', permissions)
   if (typeof cost === 'function') route.cost = cost
   else if (cost !== undefined) route.cost = checkCost('cost', cost)
   routes.set(options, Object.freeze(route))

@@ -5,6 +5,7 @@ import type { DependencyRunner } from '../core/faults.ts'
 import type { ImportedFormats } from '../core/keys/imported-format.ts'
 import { hasRightChecksum, parseKey } from '../core/keys/key-format.ts'
 import type { ApiKey } from '../core/keys/record.ts'
+import { isOfRequest, type RequirementOfRequest } from '../core/keys/requirement-of-request.ts'
 import type { LimitState } from '../core/limits/rate-limit.ts'
 import { decideKey } from '../core/verify/decide-key.ts'
 import type { FailedAttempts } from '../core/verify/failed-attempts.ts'
@@ -38,6 +39,7 @@ export class RemoteVerifier {
     if (!parsed && this.lookupsOf(key).length === 0) return this.invalid('malformed', null, asked)
     const keyId = parsed?.keyId ?? null
     const isCharged = charge && asked.cost !== 0
+    if (isCharged && isOfRequest(asked.permissions)) return this.chargeLater(key, asked, asked.permissions)
     const digest = hash('sha256', key, 'base64url')
     const known = isCharged ? undefined : answers.peek(digest)
     if (known?.facts) return this.decide(known, NO_LIMITS, keyId, asked)
@@ -54,6 +56,19 @@ export class RemoteVerifier {
     const question = { digest, key, keyId }
     const told = isCharged ? service.askCharged(question, asked) : service.askOnce(question, asked.ip)
     return told.then((given) => this.conclude(given, keyId, asked))
+  }
+
+  /** Proves the key first: only then may the application be asked what the service has to check when it charges. */
+  private async chargeLater(
+    key: string,
+    asked: VerifyOptions,
+    permissions: RequirementOfRequest,
+  ): Promise<VerifyResult> {
+    const looked = await this.verify(key, { ...asked, cost: 0 })
+    if (!looked.ok) return looked
+    const told = permissions.tell()
+    if ('error' in told) throw this.parts.guard.toError('permissions', told.error)
+    return this.verify(key, { ...asked, permissions: told.requirement })
   }
 
   private conclude(told: Told, keyId: string | null, asked: VerifyOptions): VerifyResult {
@@ -77,6 +92,9 @@ export class RemoteVerifier {
     if (!facts) return this.invalid('inactive', keyId, asked)
     const { apiKey } = facts
     const decision = decideKey({ facts, idleAtMs: Infinity, granted: apiKey }, asked, this.parts.clock.now())
+    if (decision.outcome === 'requirement_unknown') {
+      throw this.parts.guard.toError('permissions', decision.error)
+    }
     if (decision.outcome !== 'refused') return { ok: true, apiKey, limits }
     const { refusal } = decision
     if (refusal.code !== 'invalid_key') return this.parts.refuse(refusal, asked, keyId)

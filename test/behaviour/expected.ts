@@ -1,5 +1,6 @@
 import type { ErrorCode } from 'latchkey'
 import { BARE, INVALID } from '../support/challenges.ts'
+import { ownTypeOf } from '../support/problem-types.ts'
 import { ALICE, BOB } from '../support/test-keys.ts'
 import { SESSION_USER } from './pipeline.ts'
 import type { Outcome, Who } from './row.ts'
@@ -35,7 +36,7 @@ export function passes(who: Who, changes: Changes = {}): Outcome {
 
 /** `details` are further members of the problem. */
 interface RefusalChanges extends Changes {
-  readonly details?: Readonly<Record<string, unknown>>
+  readonly details?: object
   /** Why an invalid key is invalid, in the event. */
   readonly reason?: string
 }
@@ -65,7 +66,7 @@ export function problem(code: ErrorCode, { details, ...changes }: RefusalChanges
   const challenge = CHALLENGES[code]
   return {
     status,
-    body: JSON.stringify({ type: `urn:problem-type:latchkey:${code}`, title, status, code, ...details }),
+    body: JSON.stringify({ type: ownTypeOf(code), title, status, code, ...details }),
     events: [],
     ...NO_IO,
     who: NOBODY,

@@ -228,7 +228,7 @@ function toCode(value: unknown): string {
   if (typeof value !== 'object' || value === null) return String(value)
   const entries = Object.entries(value).map(([name, member]) => {
     const isMethod = typeof member === 'function' && toCode(member).startsWith(name)
-    return isMethod ? toCode(member) : `${name}: ${toCode(member)}`
+    return isMethod ? toCode(member) : `${/^\w+$/.test(name) ? name : `'${name}'`}: ${toCode(member)}`
   })
   return entries.length > 0 ? `{ ${entries.join(', ')} }` : '{}'
 }

@@ -68,8 +68,11 @@ export interface App {
   readonly cors?: boolean
 }
 
+/** Of what every framework hands on. */
+type PermissionsOfRequest = (request: { url: string }) => PermissionRequirement
+
 export interface Asked {
-  readonly permissions?: PermissionRequirement
+  readonly permissions?: PermissionRequirement | PermissionsOfRequest
   readonly cost?: number
 }
 
@@ -87,7 +90,7 @@ export type GuardCall =
     }
   | {
       readonly name: 'requirePermissions'
-      readonly permissions: PermissionRequirement
+      readonly permissions: PermissionRequirement | PermissionsOfRequest
       readonly with?: { accept?: readonly ('session' | 'other')[] }
       readonly keys?: WhoseKeys
     }

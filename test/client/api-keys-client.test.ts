@@ -288,6 +288,7 @@ describe.each(ROUTERS)('%s', (_name, build) => {
       await by(key).self()
       const error = await refusalOf(by(key).self())
       expect(error).toMatchObject({ code: 'rate_limited', responseStatus: 429, retryAfterMs: 60_000 })
+      expect(error.details).toEqual({ exceeded: ['minute'], 'violated-policies': ['minute'] })
     })
 
     it('tells of too many requests', async () => {

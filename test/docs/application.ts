@@ -48,6 +48,7 @@ declare global {
   const key: string
   function rowsOf(table: string): AsyncGenerator<any>
   const newPepper: string
+  function projectOf(documentId: string): Promise<string>
   function permissionsOf(id: string): Promise<Permissions>
   function actor(request: object): Actor | null
 }

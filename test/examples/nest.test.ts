@@ -997,6 +997,33 @@ describe('the decorators', () => {
     expect(answer.json()).toMatchObject({ code: 'auth_method_not_accepted' })
   })
 
+  it('ask for the permissions of the request, and charge nothing to a key that lacks them', async () => {
+    const test = createTestKeys({ rateLimits: [LIMIT] })
+    @Controller('projects')
+    class Projects {
+      @Get(':id')
+      @RequirePermissions((req) => ({ [`project:${req.params.id}`]: ['read'] }))
+      show() {
+        return 'project'
+      }
+    }
+    const ask = await serveNest({ keys: test.keys, controllers: [Projects], providers: [GLOBAL_GUARD] })
+    const { key, apiKey } = await issueKey(test.keys, { permissions: { 'project:1': ['read'] } })
+    const line = `X-Api-Key: ${key}`
+    for (const [id, missing] of [
+      ['2', { 'project:2': ['read'] }],
+      ['a,b', {}],
+    ] as const) {
+      expect((await ask(`/projects/${id}`, [line])).json()).toMatchObject({
+        status: 403,
+        code: 'insufficient_permissions',
+        missing,
+      })
+    }
+    expect(await test.keys.limits(apiKey.id)).toMatchObject([{ remaining: LIMIT.limit }])
+    expect((await ask('/projects/1', [line])).body).toBe('project')
+  })
+
   it('charge what the route costs, once, be it guarded twice', async () => {
     const test = createTestKeys({ rateLimits: [{ ...LIMIT, limit: 9 }] })
     @Controller()

@@ -8,6 +8,7 @@ import { describe, expect, it, vi } from 'vitest'
 import { BARE, INVALID as INVALID_CHALLENGE } from '../support/challenges.ts'
 import { EXPRESSES } from '../support/expresses.ts'
 import { issueKey, issueWarmKey } from '../support/issue-key.ts'
+import { exceeds, ownTypeOf } from '../support/problem-types.ts'
 import { type Answer, serve } from '../support/raw-http.ts'
 import { rejects } from '../support/recording-store.ts'
 import { ALICE, BOB, createTestKeys, forgeKey, partsOf, type TestKeys } from '../support/test-keys.ts'
@@ -42,7 +43,7 @@ interface Refusal {
   /** Header fields that are there; null for one that must not be. */
   headers?: Record<string, string | null>
   /** Further members of the body. */
-  members?: Record<string, unknown>
+  members?: object
   /** The reason in the event. */
   reason?: string
 }
@@ -177,7 +178,7 @@ const REFUSALS: Record<string, Refusal> = {
       'RateLimit-Policy': '"minute";q=2;w=60, "hour";q=100;w=3600',
       'WWW-Authenticate': null,
     },
-    members: { exceeded: ['minute'] },
+    members: exceeds(['minute']),
   },
   'a cost that never fits': {
     status: 429,
@@ -187,7 +188,7 @@ const REFUSALS: Record<string, Refusal> = {
     options: { cost: 3 },
     given: async ({ keys }) => keyLine(await issueKey(keys)),
     headers: { 'Retry-After': null, RateLimit: '"minute";r=2' },
-    members: { exceeded: ['minute'] },
+    members: exceeds(['minute']),
   },
   'a quota': {
     status: 429,
@@ -326,7 +327,7 @@ describe.each(EXPRESSES)('apiKeyAuth on %s', (_name, express) => {
     const { status, code, title, members } = refusal
     expect(answer.status).toBe(status)
     expect(answer.json()).toEqual({
-      type: `urn:problem-type:latchkey:${code}`,
+      type: ownTypeOf(code),
       title,
       status,
       code,
@@ -395,6 +396,12 @@ describe.each(EXPRESSES)('apiKeyAuth on %s', (_name, express) => {
       expect(answer.status).toBe(429)
       expect(limitLines(answer)).toEqual(refused)
       expect(answer.all('Retry-After')).toEqual(['60'])
+      expect(answer.json()).toEqual({
+        title: 'The API key has exceeded a rate limit',
+        status: 429,
+        code: 'rate_limited',
+        ...exceeds(['minute'], rateLimitHeaders),
+      })
     })
 
     it('admits in these words, cold and warm', async () => {
@@ -409,7 +416,7 @@ describe.each(EXPRESSES)('apiKeyAuth on %s', (_name, express) => {
     })
   })
 
-  it('follows draft 10 where no syntax is chosen', async () => {
+  it('follows draft 11, which is written as draft 10 is, where no syntax is chosen', async () => {
     const test = createTestKeys({ rateLimits: [WINDOW, HOUR] })
     const issued = await issueKey(test.keys, { quota: { remaining: 9 } })
     const ask = await start(test, { rateLimitHeaders: undefined } as ApiKeyAuthOptions)

@@ -17,6 +17,7 @@ import { describe, expect, it, vi } from 'vitest'
 import { BARE, INVALID } from '../support/challenges.ts'
 import { issueKey, issueWarmKey } from '../support/issue-key.ts'
 import { KOAS } from '../support/koas.ts'
+import { exceeds, typeOf } from '../support/problem-types.ts'
 import { type Ask, serve } from '../support/raw-http.ts'
 import { rejects } from '../support/recording-store.ts'
 import { ALICE, createTestKeys, forgeKey, type TestKeys } from '../support/test-keys.ts'
@@ -164,7 +165,7 @@ describe.each(KOAS)('apiKeyAuth on %s', (_name, Koa) => {
       const { status, code, title, headers } = refusal
       expect(answer.status).toBe(status)
       expect(answer.json()).toMatchObject({
-        type: `urn:problem-type:latchkey:${code}`,
+        type: typeOf(code),
         title,
         status,
         code,
@@ -338,6 +339,38 @@ describe.each(KOAS)('apiKeyAuth on %s', (_name, Koa) => {
       const answer = await ask('/', keyLine(await issueKey(test.keys)))
       expect(answer.header('RateLimit')).toBe(field)
       expect(answer.header('RateLimit-Remaining')).toBe(rateLimitHeaders === 'draft-6' ? '1' : undefined)
+    })
+
+    it.each(['draft-11', 'draft-10', 'draft-7', 'draft-6', false] as const)(
+      'gives the problem the type that belongs to %s, as an error too',
+      async (rateLimitHeaders) => {
+        for (const refuseWith of ['problem', 'error'] as const) {
+          const test = createTestKeys({ rateLimits: [MINUTE] })
+          const auth = apiKeyAuth(test.keys, { rateLimitHeaders, refuseWith }) as Middleware
+          const ask = await start(apiKeyErrorHandler() as Middleware, auth)
+          const issued = await issueKey(test.keys)
+          await test.keys.verify(issued.key, { cost: 2 })
+          expect((await ask('/', keyLine(issued))).json()).toEqual({
+            title: 'The API key has exceeded a rate limit',
+            status: 429,
+            code: 'rate_limited',
+            ...exceeds(['minute'], rateLimitHeaders),
+          })
+        }
+      },
+    )
+
+    it('keeps its own type where the quota refuses', async () => {
+      const test = createTestKeys({ rateLimits: [MINUTE] })
+      const ask = await start(apiKeyAuth(test.keys) as Middleware)
+      const issued = await issueKey(test.keys, { quota: { remaining: 0 } })
+      expect((await ask('/', keyLine(issued))).json()).toEqual({
+        type: typeOf('quota_exceeded'),
+        title: 'The API key has used up its quota',
+        status: 429,
+        code: 'quota_exceeded',
+        exceeded: ['quota'],
+      })
     })
 
     it('hands the user over that the application finds, at once or later', async () => {

@@ -9,6 +9,7 @@ import {
   type World,
   type WorldOptions,
 } from '../support/management-world.ts'
+import { exceeds } from '../support/problem-types.ts'
 import { rejects } from '../support/recording-store.ts'
 import { ALICE, BOB, createTestKeys, forgeKey, NAME } from '../support/test-keys.ts'
 
@@ -713,7 +714,10 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
       expect(self.body.id).toBe(apiKey.id)
       expect(self.headers.get('ratelimit')).toMatch(/^"minute";r=0/)
       expect(self.text).not.toContain(key)
-      expect((await call('GET', '/self', { key })).body).toMatchObject({ code: 'rate_limited' })
+      expect((await call('GET', '/self', { key })).body).toMatchObject({
+        code: 'rate_limited',
+        ...exceeds(['minute']),
+      })
       const revoked = await call('POST', '/self/revoke', { key, json: { reason: 'leaked' } })
       expect(revoked.body).toMatchObject({ revokedReason: 'leaked', revokedBy: `key:${apiKey.id}` })
       expect((await call('POST', '/self/revoke', { key })).body).toMatchObject({ code: 'invalid_key' })

@@ -284,6 +284,8 @@ describe.each(OPERATIONS.map((operation) => [operation.id, operation] as const))
     const { schema } = responses[answer.status].content['application/problem+json']
     expect(schema.properties.code.enum).toContain(code)
     expect(NAMED.Problem.safeParse(answer.body).success).toBe(true)
+    const described = { ...document.components.schemas.Problem.properties, ...schema.properties }
+    expect(Object.keys(described)).toEqual(expect.arrayContaining(Object.keys(answer.body)))
     if (answer.status === 401) expect(answer.headers.get('www-authenticate')).toMatch(/realm="Users"/)
   })
 

@@ -15,10 +15,12 @@ const clientFields = { rateLimits: [MINUTE] }
 
 describe('a limit of an owner', () => {
   it.each([
-    ['an owner', OWNER],
-    ['an admin', ADMIN],
-  ])('is nothing that %s sets over HTTP', async (_who, as) => {
-    const { give, ask } = createManagement({ rateLimits: [TEAM] })
+    ['an owner', OWNER, [TEAM]],
+    ['an admin', ADMIN, [TEAM]],
+    ['an owner', OWNER, async () => [TEAM]],
+    ['an admin', ADMIN, async () => [TEAM]],
+  ])('is nothing that %s sets over HTTP', async (_who, as, rateLimits) => {
+    const { give, ask } = createManagement({ rateLimits })
     const { id } = await give({ permissions: HELD })
     for (const rateLimits of [[{ ...MINUTE, scope: 'owner' }], [MINUTE, { ...TEAM, limit: 1_000 }]]) {
       const json = { rateLimits }

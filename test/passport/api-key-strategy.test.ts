@@ -27,6 +27,7 @@ import { BARE, INVALID } from '../support/challenges.ts'
 import { EXPRESSES } from '../support/expresses.ts'
 import { issueKey, issueWarmKey } from '../support/issue-key.ts'
 import { makeRequest } from '../support/made-request.ts'
+import { exceeds } from '../support/problem-types.ts'
 import { type Answer, type Ask, serve } from '../support/raw-http.ts'
 import { rejects } from '../support/recording-store.ts'
 import { BOB, createTestKeys, forgeKey } from '../support/test-keys.ts'
@@ -549,6 +550,7 @@ describe.each(EXPRESSES)('the limits of a key on %s', (_name, createApp) => {
         expect(answer.status).toBe(429)
         expect(limitLines(answer)).toEqual(refused)
         expect(answer.all('Retry-After')).toEqual(['60'])
+        if (path === '/problem') expect(answer.json()).toMatchObject(exceeds(['minute'], rateLimitHeaders))
       }
     })
 

@@ -91,6 +91,40 @@ describe.each(SERVERS)('a limit of an owner, with %s', (_server, { clusterNodes 
     }
   })
 
+  it('holds beside a limit of a key with the same name, and a cost that names them counts on both', async () => {
+    const { start } = share()
+    const places = { name: 'parallel', maxHeldMs: 10_000 }
+    const own = { name: 'plan', limit: 3, windowMs: HOUR }
+    const { key } = await start().issue({
+      owner: ALICE,
+      name: 'a',
+      rateLimits: [own, { ...places, concurrent: 2 }],
+    })
+    const keys = start({ rateLimits: [owners(5), { ...places, concurrent: 1, scope: 'owner' }] })
+    const sibling = await keys.issue({ owner: ALICE, name: 'b' })
+    const result = await keys.verify(key, { cost: { plan: 2 } })
+    expect(result).toMatchObject({
+      limits: [
+        { name: 'plan', limit: 3, remaining: 1 },
+        { limit: 1, remaining: 0 },
+      ],
+    })
+    expect(await keys.verify(key, { cost: 0 })).toMatchObject({
+      limits: [{ remaining: 1 }, { remaining: 0 }],
+    })
+    expect(await keys.verify(sibling.key)).toMatchObject({
+      limits: [{ limit: 5, remaining: 3 }, { exceeded: true }],
+    })
+    if (!result.ok) throw new Error(result.code)
+    await keys.release(result)
+    expect(await keys.settle(result, { plan: 3 })).toMatchObject([{ limit: 3, remaining: 0 }])
+    expect(await keys.verify(sibling.key)).toMatchObject({
+      ok: true,
+      limits: [{ remaining: 1 }, { remaining: 0 }],
+    })
+    expect(await keys.verify(key)).toMatchObject({ code: 'rate_limited' })
+  })
+
   it('admits siblings at once that were refused before units came back', async () => {
     const { start, keyPrefix } = share()
     const rateLimiter = redisRateLimiter(client, { keyPrefix, timeoutMs: 5_000, onUnavailable: 'closed' })

@@ -11,6 +11,7 @@ import { type RemoteApiKeysOptions, remoteApiKeys } from 'latchkey/remote'
 import { Passport } from 'passport'
 import { describe, expect, it } from 'vitest'
 import { createWorld } from '../support/management-world.ts'
+import { exceeds } from '../support/problem-types.ts'
 import { type Ask, serve } from '../support/raw-http.ts'
 import { BOB, createTestKeys, forgeKey, NAME } from '../support/test-keys.ts'
 
@@ -120,6 +121,75 @@ describe('a guard that names whose keys it takes', () => {
   })
 })
 
+/** Routes whose permissions are a function of the request, by each door. */
+const BY_REQUEST: readonly (readonly [string, Build])[] = [
+  [
+    'Express',
+    (keys) => {
+      const app = express()
+      const permissions = (req: express.Request) => projectOf(req.url)
+      app.use(forExpress.apiKeyAuth(keys, { permissions }), (_req, res) => void res.send('read'))
+      return app
+    },
+  ],
+  [
+    'Koa',
+    (keys) => {
+      const app = new Koa()
+      app.use(forKoa.apiKeyAuth(keys, { permissions: (ctx) => projectOf(ctx.url) }))
+      app.use((ctx) => {
+        ctx.body = 'read'
+      })
+      return app.callback()
+    },
+  ],
+]
+
+function projectOf(url: string) {
+  if (url === '/fault') throw new Error('no such tenant')
+  return { [`project:${url.slice(1)}`]: ['read'] }
+}
+
+describe.each(BY_REQUEST)(
+  'permissions that are a function of the request, on %s over a service',
+  (_name, build) => {
+    it.each([false, true])(
+      'are asked once the key is proven, and spend nothing if it lacks them (charge: %s)',
+      async (charge) => {
+        const world = await createWorld()
+        const caller = await world.keys.issue({ ...NAME, owner: BOB, permissions: VERIFY })
+        const baseUrl = `http://127.0.0.1:${world.port}/api-keys`
+        const client = createApiKeysClient({ baseUrl, key: caller.key })
+        const events: string[] = []
+        const remote = remoteApiKeys(client, {
+          prefix: 'acme_test',
+          clock: world.clock,
+          charge,
+          onEvent: (event) => void events.push('operation' in event ? event.operation : event.type),
+        })
+        const ask = await serve(build(remote))
+        const { key, apiKey } = await world.keys.issue({
+          ...NAME,
+          permissions: { 'project:1': ['read'] },
+          rateLimits: [{ name: 'minute', limit: 5, windowMs: 60_000 }],
+        })
+        const lines = [`X-Api-Key: ${key}`]
+        const wrong = [`X-Api-Key: ${forgeKey(key, { secret: 'x'.repeat(43) })}`]
+        expect((await ask('/fault', wrong)).status).toBe(401)
+        expect(events).toEqual(['key.refused'])
+        for (const path of ['/2', '/a,b']) {
+          expect((await ask(path, lines)).json()).toMatchObject({ code: 'insufficient_permissions' })
+        }
+        expect((await ask('/fault', lines)).status).toBe(503)
+        expect(events.slice(1)).toEqual(['key.refused', 'key.refused', 'permissions'])
+        expect(await world.keys.limits(apiKey.id)).toMatchObject([{ remaining: 5 }])
+        expect((await ask('/1', lines)).body).toBe('read')
+        expect(await world.keys.limits(apiKey.id)).toMatchObject([{ remaining: charge ? 4 : 5 }])
+      },
+    )
+  },
+)
+
 describe.each(CONSUMERS)('%s over a service', (_name, build) => {
   async function createConsumer(options: RemoteApiKeysOptions = {}) {
     const world = await createWorld()
@@ -220,6 +290,6 @@ describe.each(CONSUMERS)('%s over a service', (_name, build) => {
       '"minute";r=0;t=60',
     ])
     expect(answers[2]?.header('Retry-After')).toBe('60')
-    expect(answers[2]?.json()).toMatchObject({ code: 'rate_limited', exceeded: ['minute'] })
+    expect(answers[2]?.json()).toMatchObject({ code: 'rate_limited', ...exceeds(['minute']) })
   })
 })

@@ -3,7 +3,7 @@ import type * as onKoa from 'latchkey/koa'
 
 type Guards<Handler> = {
   [Name in 'requireSession' | 'requireAuth' | 'requireApiKey' | 'requirePermissions']: (
-    ...given: Parameters<(typeof onExpress & typeof onKoa)[Name]>
+    ...given: Parameters<(typeof onExpress)[Name]> & Parameters<(typeof onKoa)[Name]>
   ) => Handler
 }
 

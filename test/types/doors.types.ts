@@ -143,6 +143,13 @@ const ofMachines: ApiKeyAuthenticateOptions = {
 passport.authenticate('machines', ofMachines)
 passport.authenticate('apikey', { cost: { tokens: 5 } })
 passport.authenticate('apikey', { cost: (req: Request) => Number(req.query.rows) })
+passport.authenticate('apikey', {
+  permissions: (req: Request) => ({ [`project:${req.params.id}`]: ['read'] }),
+})
+passport.authenticate('apikey', {
+  // @ts-expect-error permissions are told at once
+  permissions: async (req: Request) => ({ [`project:${req.params.id}`]: ['read'] }),
+})
 // @ts-expect-error a cost is numbers
 passport.authenticate('apikey', { cost: '5' })
 // @ts-expect-error actions are a list
@@ -159,6 +166,21 @@ app.use(requireSession(), requireApiKey({ keys }), requireAuth({ accept: ['sessi
 app.get('/', requirePermissions({ projects: ['read'] }, { accept: ['session'] }), (request, res) => {
   res.json({ owner: request.apiKey?.owner.id, by: request.authMethod })
 })
+app.get(
+  '/projects/:id',
+  apiKeyAuth(keys, {
+    permissions: (request) => {
+      expectTypeOf(request).toEqualTypeOf<Request>()
+      return { [`project:${request.params.id}`]: ['read'] }
+    },
+  }),
+  requirePermissions((request) => [{ [`project:${request.params.id}`]: ['read'] }, { projects: ['read'] }]),
+  requireApiKey({ permissions: ({ query }) => ({ reports: [String(query.action)] }) }),
+)
+// @ts-expect-error permissions are told at once
+apiKeyAuth(keys, { permissions: async () => ({ projects: ['read'] }) })
+// @ts-expect-error permissions are told
+requirePermissions(() => undefined)
 app.use(apiKeyAuth(keys, { rateLimitHeaders: 'draft-7' }), apiKeyAuth(keys, { rateLimitHeaders: false }))
 // @ts-expect-error true says not which
 apiKeyAuth(keys, { rateLimitHeaders: true })
@@ -288,6 +310,19 @@ router.get(
     ctx.state.apiKey.digest
   }),
 )
+router.get(
+  '/projects/:id',
+  koa.apiKeyAuth(keys, {
+    permissions: (ctx) => {
+      expectTypeOf(ctx).toEqualTypeOf<Koa.Context>()
+      return { [`project:${ctx.params.id}`]: ['read'] }
+    },
+  }),
+  koa.requirePermissions((ctx) => ({ [`project:${ctx.params.id}`]: ['write'] })),
+  koa.withApiKey(() => {}, { permissions: (ctx) => ({ [`project:${ctx.params.id}`]: ['write'] }) }),
+)
+// @ts-expect-error permissions are told at once
+koa.requirePermissions(async () => ({ projects: ['write'] }))
 router.get(
   '/projects/:id',
   koa.requireApiKey(),

@@ -129,6 +129,31 @@ export function checkRequirement(name: string, value: unknown): asserts value is
   }
 }
 
+/**
+ * The alternatives of a requirement that was made of a request; null for one with a name that no key can hold.
+ *
+ * @throws TypeError when it is not a requirement, or requires nothing.
+ */
+export function readAlternatives(name: string, value: unknown): readonly (Permissions | null)[] {
+  const alternatives = Array.isArray(value) ? checkArray(name, value, MAX_NAMES) : [value]
+  if (alternatives.length === 0) fail(name, 'permissions, or a non-empty array of alternatives', value)
+  return alternatives.map((alternative) => readAlternative(name, alternative))
+}
+
+function readAlternative(name: string, value: unknown): Permissions | null {
+  if (!isPlainObject(value)) fail(name, 'an object of resource → actions', value)
+  const resources = Object.entries(value)
+  if (resources.length === 0) throw new OptionError(name, 'name at least one resource')
+  if (resources.length > MAX_NAMES) throw new OptionError(name, `name at most ${MAX_NAMES} resources`)
+  const copy = resources.map(([resource, actions]) => {
+    const names = checkArray(memberPath(name, resource), actions, MAX_NAMES)
+    if (names.length === 0) throw new OptionError(memberPath(name, resource), 'name at least one action')
+    return [resource, [...names]] as const
+  })
+  const canBeHeld = copy.every(([resource, names]) => [resource, ...names].every(isName))
+  return canBeHeld ? (Object.fromEntries(copy) as Permissions) : null
+}
+
 function isAlternatives(required: PermissionRequirement): required is readonly Alternative[] {
   return Array.isArray(required)
 }
@@ -172,8 +197,12 @@ function countActions(permissions: Permissions): number {
   return Object.values(permissions).reduce((sum, actions) => sum + actions.length, 0)
 }
 
+function isName(value: unknown): boolean {
+  return typeof value === 'string' && PERMISSION_NAME.test(value)
+}
+
 function checkName(name: string, value: unknown): void {
-  if (typeof value === 'string' && PERMISSION_NAME.test(value)) return
+  if (isName(value)) return
   throw new OptionError(
     name,
     `use names of 1 to 64 letters, digits and "_ . : / -", or "*"`,

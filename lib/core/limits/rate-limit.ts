@@ -10,7 +10,10 @@ import type { CalendarUnit } from './calendar.ts'
  * - `concurrent`: how many calls may be under way at once. A call takes a place and gives it back when it ends.
  */
 export type RateLimit = {
-  /** The name in the `RateLimit` fields and in refusals. Unique within a key: 1 to 32 letters, digits, `_` and `-`. */
+  /**
+   * The name in the `RateLimit` fields and in refusals: 1 to 32 letters, digits, `_` and `-`. Unique among the limits of a
+   * key and those of its owner.
+   */
   readonly name: string
   /**
    * `'named'`: the limit counts only calls whose `cost` names it, as `cost: { tokens: 500 }` names `tokens`. All other

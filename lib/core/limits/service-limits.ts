@@ -11,7 +11,8 @@ export type ServiceRateLimit = RateLimit & {
    * What the limit counts.
    *
    * - `'key'`: each key by itself, with its successors. It holds for keys without limits of their own.
-   * - `'owner'`: all keys of an owner together, also those with limits of their own. Nobody can remove it from a key.
+   * - `'owner'`: all keys of an owner together, also those with limits of their own. Nobody can remove it from a key, and
+   *   no key is given a limit with its name.
    *
    * @default 'key'
    */
@@ -26,7 +27,11 @@ export interface RateLimitPlans {
   planOf(owner: Owner): Awaitable<string>
 }
 
-/** The limits of an owner. The answer is kept as long as the record of the key it was asked for. */
+/**
+ * The limits of an owner. The answer is kept as long as the record of the key it was asked for. It is also asked when a key
+ * is given limits of its own, which may not have the names of the owner's. If a later answer has such a name, both limits
+ * hold.
+ */
 export type OwnersRateLimits = (owner: Owner) => Awaitable<readonly ServiceRateLimit[]>
 
 /** The limits that the service sets on an owner's keys. */
@@ -43,8 +48,8 @@ export interface ServiceLimits {
   readonly fixed: LimitsOfOwner | null
   /** The names of all limits; null if they are not known beforehand. */
   readonly names: ReadonlySet<string> | null
-  /** The names of limits of owners, as far as they are known beforehand. */
-  readonly ownersNames: ReadonlySet<string>
+  /** The names of limits of owners; null if they are not known beforehand. */
+  readonly ownersNames: ReadonlySet<string> | null
   /** @throws what the application's function throws, and TypeError for an answer that is wrong. */
   of(owner: Owner): Awaitable<LimitsOfOwner>
 }
@@ -77,7 +82,7 @@ function limitsByFunction(name: string, limitsOfOwner: OwnersRateLimits): Servic
   return {
     fixed: null,
     names: null,
-    ownersNames: new Set(),
+    ownersNames: null,
     of(owner) {
       const answer = limitsOfOwner(owner)
       return isPromiseLike(answer) ? answer.then(compile) : compile(answer)

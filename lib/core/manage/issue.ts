@@ -23,7 +23,7 @@ export function createIssue(parts: ManagementParts, newKey: NewKey): KeyManageme
     checkShownText('name', options.name, BOUNDS.name.max)
     const settings = checkSettings(options, at.getTime())
     requireCapabilities(store, settings)
-    checkLimitNames(parts, settings)
+    await checkLimitNames(parts, settings, () => owner)
     const id = options.id === undefined ? null : checkKeyId('id', options.id)
     const { quota, ...rest } = settings
     const { key, record } = await newKey(id, at, {

@@ -14,17 +14,15 @@ import { startQuota } from '../limits/quota.ts'
 import { requireCapabilities } from '../store-access.ts'
 import type { RecordCache } from '../verify/record-cache.ts'
 import { type CheckedImport, checkImport } from './check-imported-key.ts'
-import { checkLimitNames } from './check-limit-names.ts'
+import { checkLimitNames, type LimitNameParts } from './check-limit-names.ts'
 
-export interface ImportParts {
+export interface ImportParts extends LimitNameParts {
   readonly store: KeyStore
   readonly digester: Digester
   readonly formats: ImportedFormats
   readonly cache: RecordCache
   readonly clock: Clock
   readonly guard: DependencyRunner
-  /** The names of limits of owners, which no limit of a key may have. */
-  readonly ownersLimitNames: ReadonlySet<string>
   emit(event: ApiKeyEvent): void
 }
 
@@ -40,7 +38,7 @@ export interface Row {
 export async function prepareRow(parts: ImportParts, imported: unknown, index: number): Promise<Row> {
   const { store, digester, cache, clock, guard } = parts
   const now = new Date(clock.now())
-  const checked = check(parts, imported, now)
+  const checked = await check(parts, imported, now)
   requireCapabilities(store, checked.settings)
   const { proof } = checked
   if ('digest' in proof) return { index, record: toRecord(checked, proof.digest, now, cache), key: null }
@@ -48,10 +46,10 @@ export async function prepareRow(parts: ImportParts, imported: unknown, index: n
   return { index, record: toRecord(checked, digest, now, cache), key: proof.key }
 }
 
-function check(parts: ImportParts, imported: unknown, now: Date): CheckedImport {
+async function check(parts: ImportParts, imported: unknown, now: Date): Promise<CheckedImport> {
   try {
     const checked = checkImport(imported, parts.formats, now)
-    checkLimitNames(parts, checked.settings)
+    await checkLimitNames(parts, checked.settings, () => checked.owner)
     return checked
   } catch (error) {
     throw toInvalid(error)

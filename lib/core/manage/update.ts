@@ -22,7 +22,7 @@ export function createUpdate(
     checkObject('options', options, ['by', 'expectedVersion'])
     const settings = checkSettings(given, clock.now())
     requireCapabilities(store, settings)
-    checkLimitNames(parts, settings)
+    await checkLimitNames(parts, settings, async () => (await changes.findById(id))?.owner ?? null)
     const changed = Object.keys(settings)
     if (changed.length === 0) throw new OptionError('settings', 'name at least one setting to change')
     const apiKey = await changes.change(id, options, (record) => {

@@ -1,6 +1,7 @@
 import type { AddressCheck } from '../keys/allowed-ips.ts'
 import { missingPermissions } from '../keys/permissions.ts'
 import type { ApiKey } from '../keys/record.ts'
+import { isOfRequest } from '../keys/requirement-of-request.ts'
 import { isAcceptedPrefix, type VerifyOptions } from './key-verifier.ts'
 import type { InvalidReason, RefusedKey } from './verify-result.ts'
 
@@ -29,13 +30,15 @@ export type KeyDecision =
   | { readonly outcome: 'refused'; readonly refusal: RefusedKey }
   /** Look up whether its owner may use keys, then decide again. */
   | { readonly outcome: 'owner_unknown' }
+  /** The application cannot tell which permissions the request needs. */
+  | { readonly outcome: 'requirement_unknown'; readonly error: unknown }
 
 const ALLOWED: KeyDecision = Object.freeze({ outcome: 'allowed' })
 const OWNER_UNKNOWN: KeyDecision = Object.freeze({ outcome: 'owner_unknown' })
 
 /**
- * Decides whether a key may do what the call requires, at `now` in milliseconds. Pure: local and remote verification
- * share it.
+ * Decides whether a key may do what the call requires, at `now` in milliseconds. Pure, but that it asks what the request
+ * requires, last of all: local and remote verification share it.
  */
 export function decideKey(
   { facts, idleAtMs, granted }: KeyView,
@@ -53,7 +56,10 @@ export function decideKey(
   if (isAllowedIp && !isAllowedIp(asked.ip)) {
     return refused({ ok: false, code: 'address_not_allowed', apiKey: granted })
   }
-  const missing = asked.permissions ? missingPermissions(granted.permissions, asked.permissions) : null
+  if (!asked.permissions) return ALLOWED
+  const told = isOfRequest(asked.permissions) ? asked.permissions.tell() : null
+  if (told && 'error' in told) return { outcome: 'requirement_unknown', error: told.error }
+  const missing = missingPermissions(granted.permissions, told?.requirement ?? asked.permissions)
   if (missing) return refused({ ok: false, code: 'insufficient_permissions', apiKey: granted, missing })
   return ALLOWED
 }

@@ -3,6 +3,7 @@ import { checkObject, checkText, fail } from '../../internal/options.ts'
 import type { Clock } from '../clock.ts'
 import { checkRequirement, type PermissionRequirement } from '../keys/permissions.ts'
 import type { ApiKey } from '../keys/record.ts'
+import { isOfRequest } from '../keys/requirement-of-request.ts'
 import { type Cost, checkCost } from '../limits/cost.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
 import type { InvalidReason, VerifiedKey, VerifyResult } from './verify-result.ts'
@@ -107,7 +108,7 @@ export type ReportedEvent =
   | {
       readonly type: 'fault'
       /** Where it happened. */
-      readonly operation: 'resolve_user' | 'cost' | 'actor' | 'management' | 'verify'
+      readonly operation: 'resolve_user' | 'cost' | 'permissions' | 'actor' | 'management' | 'verify'
       readonly error: unknown
     }
   /** The management API showed a key to an actor who does not own it. */
@@ -130,12 +131,17 @@ export function checkVerifyOptions(options: VerifyOptions): VerifyOptions {
     const value = options[name as keyof VerifyOptions]
     if (!VERIFY_OPTIONS.includes(name)) checkObject('options', options, VERIFY_OPTIONS)
     if (value === undefined) continue
-    if (name === 'permissions') checkRequirement(name, value)
+    if (name === 'permissions') checkRequired(value)
     else if (name === 'cost') cost = checkCost(name, value)
     else if (name === 'ip') checkText(name, value, 255)
     else if (name === 'prefix') checkPrefixes(name, value)
   }
   return { permissions, cost, ip, prefix }
+}
+
+function checkRequired(value: unknown): void {
+  // It is checked when it is asked.
+  if (!isOfRequest(value)) checkRequirement('permissions', value)
 }
 
 function checkPrefixes(name: string, value: unknown): void {

@@ -4,6 +4,7 @@ import type { ImportedFormats } from '../keys/imported-format.ts'
 import { mayBeId } from '../keys/key-id.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import { keyCostOf } from '../limits/cost.ts'
+import { oneOfEachName } from '../limits/one-of-each-name.ts'
 import type { QuotaLeases } from '../limits/quota-leases.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
 import { checkLimitAnswer, type RateLimiter } from '../limits/rate-limiter.ts'
@@ -57,7 +58,8 @@ export async function lookAtLimits(
     }
     const answer = await guard.run('rate_limiter', async () => checkLimitAnswer(await limiter.check(request)))
     if (answer.outcome === 'stale') continue
-    return quota ? [...answer.limits, quotaLeases.stateOf(cached, false)] : answer.limits
+    const shown = cached.hasNamesakes ? oneOfEachName(answer.limits) : answer.limits
+    return quota ? [...shown, quotaLeases.stateOf(cached, false)] : shown
   }
   throw guard.toError('store', new Error('the store keeps returning a record older than its latest change'))
 }

@@ -22,6 +22,8 @@ export interface CachedKey {
   /** Whether what matches the digest is this key, a native one, to its last character. */
   readonly isWholeKeyDigest: boolean
   readonly limits: readonly CompiledLimit[]
+  /** Whether a limit of the key and one of its owner have the same name. Both hold, and one of them is shown. */
+  readonly hasNamesakes: boolean
   /** Identifies the owner if the key has limits of its owner. */
   readonly owner: string | undefined
   readonly isAllowedIp: AddressCheck | null
@@ -220,6 +222,7 @@ export class RecordCache {
   private prepare(record: KeyRecord, ofOwner: LimitsOfOwner, readAt: number): CachedKey {
     try {
       const { quota, expiresAt, createdAt, lastUsedAt } = record
+      const limits = record.rateLimits ? withOwners(record.rateLimits, ofOwner) : ofOwner.all
       const digest = this.digester.prepare(record.digest)
       return {
         // It is shown once the key was found to be active, and never otherwise.
@@ -228,7 +231,8 @@ export class RecordCache {
         digestText: record.digest,
         digest,
         isWholeKeyDigest: isWholeKeyDigest(record, digest),
-        limits: record.rateLimits ? withOwners(record.rateLimits, ofOwner) : ofOwner.all,
+        limits,
+        hasNamesakes: record.rateLimits !== null && haveNamesakes(limits),
         owner: ofOwner.owners.length > 0 ? ownerText(record.owner) : undefined,
         isAllowedIp: record.allowedIps && compileAllowedIps(record.allowedIps),
         readAt,
@@ -286,6 +290,10 @@ function isWholeKeyDigest(key: { readonly lookup: string }, digest: PreparedDige
 function withOwners(own: readonly RateLimit[], { owners }: LimitsOfOwner): readonly CompiledLimit[] {
   const limits = compileRateLimits('rateLimits', own)
   return owners.length > 0 ? Object.freeze([...limits, ...owners]) : limits
+}
+
+function haveNamesakes(limits: readonly CompiledLimit[]): boolean {
+  return new Set(limits.map(({ name }) => name)).size < limits.length
 }
 
 function idOf(lookup: Lookup): string {

@@ -1,6 +1,7 @@
 import { OptionError } from '../../internal/option-error.ts'
 import { type Cost, checkNames, unitsOf } from '../limits/cost.ts'
 import { LimitCosts } from '../limits/limit-costs.ts'
+import { oneOfEachName } from '../limits/one-of-each-name.ts'
 import type { QuotaLeases } from '../limits/quota-leases.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
 import { costAt, type RateLimiter } from '../limits/rate-limiter.ts'
@@ -62,6 +63,7 @@ export class Settler {
       if (more > 0 && facts.quota) await this.take(facts, settlement, more)
       else if (more < 0) this.giveBack(settlement, -more)
     }
+    if (facts.hasNamesakes) limits = oneOfEachName(limits)
     if (!facts.quota) return limits
     return [...limits, this.parts.quotaLeases.stateOf(facts, false)]
   }

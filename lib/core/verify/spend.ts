@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts'
 import type { DependencyRunner } from '../faults.ts'
 import { type Cost, type KeyCost, keyCostOf } from '../limits/cost.ts'
 import type { HeldPlaces, Hold } from '../limits/held-places.ts'
+import { oneOfEachName } from '../limits/one-of-each-name.ts'
 import type { QuotaAnswer, QuotaLease } from '../limits/quota-account.ts'
 import type { QuotaLeases } from '../limits/quota-leases.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
@@ -165,7 +166,7 @@ export class Spender {
         return fail(error)
       }
       if (hold && given.outcome !== 'stale') this.noteWhere(hold, given)
-      return proceed(given)
+      return proceed(shown(given, facts))
     }
     let answer: Awaitable<LimitAnswer>
     try {
@@ -232,6 +233,12 @@ export class Spender {
   ): readonly LimitState[] {
     return facts.quota ? [...limits, this.parts.quotaLeases.stateOf(facts, exceeded)] : limits
   }
+}
+
+/** The answer, with one state for each name. */
+function shown(answer: LimitAnswer, { hasNamesakes }: CachedKey): LimitAnswer {
+  if (!hasNamesakes || answer.outcome === 'stale') return answer
+  return { ...answer, limits: oneOfEachName(answer.limits) }
 }
 
 const STALE: Spending = Object.freeze({ outcome: 'stale' })

@@ -222,6 +222,8 @@ class LocalVerifier implements Verifier {
         return this.askOwner(verification)
       case 'allowed':
         return this.charge(verification)
+      case 'requirement_unknown':
+        throw this.parts.guard.toError('permissions', decision.error)
       case 'refused': {
         const { refusal } = decision
         if (refusal.code !== 'invalid_key') return this.refuse(refusal, options)

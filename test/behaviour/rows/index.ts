@@ -1,7 +1,7 @@
 import type { Row } from '../row.ts'
 import { CONNECTIONS, METHODS, PROXIES, RENDERING } from './http.ts'
 import { CONFUSIONS, GUARDS } from './mark.ts'
-import { ADMISSIONS, BAD_KEYS, LIMITS, READING, REFUSALS, REWRITTEN } from './verifying.ts'
+import { ADMISSIONS, BAD_KEYS, LIMITS, PERMISSIONS, READING, REFUSALS, REWRITTEN } from './verifying.ts'
 
 export interface Section {
   readonly title: string
@@ -14,6 +14,7 @@ export const SECTIONS: readonly Section[] = [
   { title: 'Header fields that a middleware rewrote', rows: REWRITTEN },
   { title: 'Bad keys', rows: BAD_KEYS },
   { title: 'Other refusals', rows: REFUSALS },
+  { title: 'Permissions from the request', rows: PERMISSIONS },
   { title: 'Limits and quotas', rows: LIMITS },
   { title: 'Admissions', rows: ADMISSIONS },
   { title: 'Guards', rows: GUARDS },

@@ -1,3 +1,4 @@
+import { exceeds } from '../../support/problem-types.ts'
 import { BOB } from '../../support/test-keys.ts'
 import {
   BY_KEY,
@@ -297,6 +298,60 @@ export const REFUSALS: readonly Row[] = [
   },
 ]
 
+/** What a route requires depends on the request. */
+export const PERMISSIONS: readonly Row[] = [
+  {
+    title: 'asks for the permissions of this request, and spends nothing without them',
+    key: { rateLimits: [DAY], permissions: { 'project:1': ['read'] } },
+    app: { asks: { permissions: ({ url }) => ({ [url.slice(2)]: ['read'] }) } },
+    given: [KNOWN],
+    steps: [
+      {
+        ask: { path: '/?project:2', lines: KEY },
+        expect: refuses('insufficient_permissions', { details: { missing: { 'project:2': ['read'] } } }),
+      },
+      {
+        ask: { path: '/?project:1', lines: KEY },
+        expect: passes(BY_KEY, { ...WARM, fields: limitFields('"day";r=9;t=43200', '"day";q=10;w=86400') }),
+      },
+    ],
+  },
+  {
+    title: 'refuses every key if a request names what no key can hold',
+    key: { permissions: { '*': ['*'] } },
+    app: { asks: { permissions: ({ url }) => ({ [url.slice(2)]: ['read'] }) } },
+    given: [KNOWN],
+    steps: [
+      {
+        ask: { path: '/?project:*', lines: KEY },
+        expect: refuses('insufficient_permissions', { details: { missing: {} } }),
+      },
+    ],
+  },
+  {
+    title: 'answers 503 if the permissions of a request cannot be told',
+    key: { permissions: { '*': ['*'] } },
+    app: { asks: { permissions: () => ({}) } },
+    given: [KNOWN],
+    steps: ask(KEY, refuses('unavailable', { events: ['fault permissions'] })),
+  },
+  {
+    title: 'asks a guard’s function for the permissions of this request',
+    key: { permissions: { 'project:1': ['read'] } },
+    app: { guard: { name: 'requirePermissions', permissions: ({ url }) => ({ [url.slice(2)]: ['read'] }) } },
+    steps: [
+      {
+        ask: { path: '/?project:2', lines: KEY },
+        expect: guardRefuses('insufficient_permissions', BY_KEY, {
+          details: { missing: { 'project:2': ['read'] } },
+          ...COLD,
+        }),
+      },
+      { ask: { path: '/?project:1', lines: KEY }, expect: passes(BY_KEY, WARM) },
+    ],
+  },
+]
+
 function fault(event: string, io: { store: string[]; limiter: string[] }) {
   return refuses('unavailable', { events: [event], ...io })
 }
@@ -313,7 +368,7 @@ export const LIMITS: readonly Row[] = [
       {
         ask: { lines: KEY },
         expect: refuses('rate_limited', {
-          details: { exceeded: ['minute'] },
+          details: exceeds(['minute']),
           limiter: ['check 1: limited'],
           fields: { 'Retry-After': '60', ...limitFields('"minute";r=0;t=60', '"minute";q=1;w=60') },
         }),
@@ -327,7 +382,7 @@ export const LIMITS: readonly Row[] = [
     steps: ask(
       KEY,
       refuses('rate_limited', {
-        details: { exceeded: ['minute'] },
+        details: exceeds(['minute']),
         limiter: ['check 1: limited'],
         fields: {
           'Retry-After': '60',
@@ -343,7 +398,7 @@ export const LIMITS: readonly Row[] = [
     steps: ask(
       KEY,
       refuses('rate_limited', {
-        details: { exceeded: ['minute'] },
+        details: exceeds(['minute']),
         store: ['find'],
         limiter: ['check 5: limited'],
         fields: limitFields('"minute";r=1', '"minute";q=1;w=60'),
