@@ -20,6 +20,7 @@ describe('the import graph of lib/', () => {
         'client',
         'core',
         'express',
+        'fetch',
         'http',
         'import',
         'koa',

@@ -41,8 +41,12 @@ export interface MiddlewareParts<Request> {
   readonly required: boolean
   readonly refuseWith: 'problem' | 'error'
   readonly rateLimitHeaders: RateLimitSyntax | false
-  /** Never throws or rejects, except with what `ip` of the options throws. */
-  authenticate(request: Request, parts: RequestParts): Awaitable<Authentication>
+  /**
+   * Never throws or rejects, except with what `ip` of the options throws.
+   *
+   * @param ip the client's address, where the caller knows it
+   */
+  authenticate(request: Request, parts: RequestParts, ip?: string): Awaitable<Authentication>
 }
 
 /**
@@ -78,9 +82,9 @@ export function createMiddlewareParts<Request extends object>(
     required,
     refuseWith,
     rateLimitHeaders: authenticator.rateLimitHeaders,
-    authenticate: (request, parts) => {
+    authenticate: (request, parts, ip) => {
       const priced = costOf ? { ...asked, cost: () => costOf(request) } : asked
-      return authenticator.authenticate(parts, priced, readIp(request))
+      return authenticator.authenticate(parts, priced, ip ?? readIp(request))
     },
   }
 }
