@@ -7,6 +7,7 @@ const entry = {
   passport: 'lib/passport/index.ts',
   express: 'lib/express/index.ts',
   koa: 'lib/koa/index.ts',
+  fastify: 'lib/fastify/index.ts',
   fetch: 'lib/fetch/index.ts',
   redis: 'lib/redis.ts',
   testing: 'lib/testing/index.ts',

@@ -20,6 +20,7 @@ describe('the import graph of lib/', () => {
         'client',
         'core',
         'express',
+        'fastify',
         'fetch',
         'http',
         'import',

@@ -12,6 +12,7 @@ import {
 } from 'latchkey'
 import { createApiKeysClient } from 'latchkey/client'
 import * as express from 'latchkey/express'
+import * as fastifyDoor from 'latchkey/fastify'
 import * as fetchDoor from 'latchkey/fetch'
 import * as koa from 'latchkey/koa'
 import { createKeyManagementApi } from 'latchkey/management'
@@ -148,6 +149,17 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
   'latchkey/remote RemoteApiKeysOptions': [(given) => remoteApiKeys(client, given)],
   ...ofFramework('express', express),
   ...ofFramework('koa', koa),
+  'latchkey/fastify ApiKeyAuthOptions': [(given) => fastifyDoor.apiKeyAuth(keys, given)],
+  'latchkey/fastify ApiKeyGuardOptions': [fastifyDoor.requireApiKey],
+  'latchkey/fastify AuthGuardOptions': [fastifyDoor.requireAuth],
+  'latchkey/fastify SessionGuardOptions': [fastifyDoor.requireSession],
+  'latchkey/fastify PermissionGuardOptions': [(given) => fastifyDoor.requirePermissions(PERMISSIONS, given)],
+  'latchkey/fastify MarkSessionOptions': [
+    (given: object) => fastifyDoor.markSession({ user: () => null, ...given }),
+  ],
+  'latchkey/fastify ApiKeyPluginOptions': [
+    (given: object) => fastifyDoor.apiKeyPlugin({} as never, { keys, ...given }),
+  ],
   'latchkey/fetch ApiKeyAuthOptions': [
     (given) => fetchDoor.apiKeyAuth(keys, given),
     (given) => fetchDoor.withApiKey(keys, () => new Response(), given),

@@ -91,6 +91,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     'latchkey/passport': ['ApiKeyStrategy'],
     'latchkey/express': ['apiKeyAuth'],
     'latchkey/koa': ['apiKeyAuth'],
+    'latchkey/fastify': ['apiKeyAuth', 'apiKeyPlugin', 'getAuth', 'markSession', 'requireSession'],
     'latchkey/fetch': ['apiKeyAuth', 'getAuth', 'markSession', 'requireSession', 'withApiKey'],
     'latchkey/redis': ['redisInvalidation', 'redisRateLimiter'],
     'latchkey/testing': ['keyRecord', 'storeConformance'],

@@ -44,6 +44,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   express: { layers: ['errors', 'internal', 'core', 'http'], packages: { express: onlyTypes } },
   koa: { layers: ['errors', 'internal', 'core', 'http'], packages: { koa: onlyTypes } },
+  fastify: { layers: ['errors', 'internal', 'core', 'http'], packages: { fastify: onlyTypes } },
   // A web `Request` is no framework's.
   fetch: { layers: ['errors', 'internal', 'core', 'http'], packages: {} },
   // It knows no framework.

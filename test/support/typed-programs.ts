@@ -224,6 +224,25 @@ const KOA_ROUTER = `${SERVICE}
     actor: async (ctx) => ctx.state.user && { id: ctx.state.user.id, admin: true },
   }))`
 
+const FASTIFY = `${SERVICE}
+  import createFastify from 'fastify'
+  import { apiKeyAuth, apiKeyErrorHandler, apiKeyPlugin, getAuth, markSession, requireSession } from 'latchkey/fastify'
+  const app = createFastify()
+  app.setErrorHandler(apiKeyErrorHandler())
+  app.addHook('onRequest', markSession({ user: (request) => request.headers.cookie }))
+  await app.register(apiKeyPlugin, { keys, ip: (request) => request.ip })
+  app.get<{ Params: { id: string } }>('/p/:id', { config: { apiKey: { cost: 2 } }, onRequest: requireSession() }, (request) => {
+    const name: string | undefined = request.apiKey?.name
+    const { auth } = request
+    // @ts-expect-error nobody may be calling
+    auth.user
+    return auth.method === 'apikey' ? auth.apiKey.id : [name, request.params.id, getAuth(request).method]
+  })
+  // @ts-expect-error a misspelt requirement would require nothing
+  app.get('/q', { config: { apiKey: { permission: {} } } }, () => 1)
+  app.get('/r', { onRequest: [apiKeyAuth(keys, { cost: (request) => Number(request.url.length) })] }, () => 1)
+  export {}`
+
 const FETCH = `${SERVICE}
   import { apiKeyAuth, getAuth, markSession, requireSession, withApiKey } from 'latchkey/fetch'
   import { apiKeyRouter } from 'latchkey/management/fetch'
@@ -290,6 +309,7 @@ const TOGETHER: readonly TypedProgram[] = [
   { title: 'has the router of Express', sources: [EXPRESS_ROUTER], packages: ['@types/express'] },
   { title: 'has the router of Koa', sources: [KOA_ROUTER], packages: ['@types/koa'] },
   { title: 'uses the fetch doors', sources: [FETCH], packages: [] },
+  { title: 'uses the Fastify door', sources: [FASTIFY], packages: ['fastify'] },
 ]
 
 const KOA_TYPES = ['@types/koa', '@types/koa-session']

@@ -18,5 +18,6 @@ export type AdapterName =
   | 'Koa 3, koa-passport'
   | 'Koa 3, koa-passport with errors'
   | 'Nest 12'
+  | 'Fastify 5'
   | 'fetch, node:http'
   | 'fetch, Hono'

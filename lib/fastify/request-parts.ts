@@ -1,0 +1,25 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { ownParts, type RequestParts } from '../http/raw-request.ts'
+import { stateOf } from '../http/request-state.ts'
+
+/**
+ * The parts of a request: all that is known of it is kept on the request of `node:http`, which plugins for Express's middlewares
+ * see too. The header fields of the response are Fastify's until it is sent.
+ */
+export function partsOf({ raw }: FastifyRequest, reply: FastifyReply): RequestParts {
+  stateOf(raw).fields ??= new ReplyFields(reply)
+  return ownParts(raw, reply.raw)
+}
+
+/** The header fields of a reply. */
+export class ReplyFields {
+  constructor(private readonly reply: FastifyReply) {}
+
+  get headersSent(): boolean {
+    return this.reply.sent || this.reply.raw.headersSent
+  }
+
+  setHeader(name: string, value: string): void {
+    this.reply.header(name, value)
+  }
+}
