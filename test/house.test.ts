@@ -20,6 +20,8 @@ describe('the import graph of lib/', () => {
         'client',
         'core',
         'express',
+        'fastify',
+        'fetch',
         'http',
         'import',
         'koa',

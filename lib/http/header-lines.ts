@@ -1,4 +1,10 @@
-import { type HeaderFields, headerFields, type RequestLike } from './raw-request.ts'
+import {
+  type HeaderFields,
+  headerFields,
+  isWebHeaders,
+  type RequestLike,
+  type WebHeaders,
+} from './raw-request.ts'
 
 const NO_LINES: readonly string[] = Object.freeze([])
 
@@ -21,14 +27,30 @@ export function linesOf(
   name: string,
   keyOf: (line: string) => string | null,
 ): readonly string[] {
-  const headers = headerFields(request)
-  const { rawHeaders = NO_LINES } = request
+  const { headers: given, rawHeaders = NO_LINES } = request
+  if (isWebHeaders(given)) return joinedLines(webField(given, name))
+  const headers = given
   const value: unknown = headers[name] ?? (rawHeaders.length === 0 ? valueInAnyCase(headers, name) : null)
   if (value === undefined || value === null) return NO_LINES
   const left = typeof value === 'string' ? [value] : textsOf(value)
   if (!isRepeated(rawHeaders, name)) return left
   const sent = rawHeaders.filter((_line, i) => i % 2 === 1 && rawHeaders[i - 1]?.toLowerCase() === name)
   return isWhatWasSent(left, sent, keyOf) ? sent : left
+}
+
+/** `get` of a `Headers` takes a name in any case. That of what only looks like one may not. */
+function webField(headers: WebHeaders, name: string): string | undefined {
+  const isWhole = typeof (headers as Partial<Headers>).getSetCookie === 'function'
+  return isWhole ? (headers.get(name) ?? undefined) : headerFields({ headers })[name]?.toString()
+}
+
+/**
+ * The lines of a field of a web `Headers`, which joins those that were sent with commas (RFC 9110 §5.3). Nothing tells a comma that
+ * was sent from one that joins: a key with a comma in it cannot be sent there.
+ */
+function joinedLines(value: string | undefined): readonly string[] {
+  if (value === undefined) return NO_LINES
+  return value.includes(',') ? value.split(',') : [value]
 }
 
 /** Requests made up in tests may not spell names as Node does. */

@@ -42,8 +42,12 @@ export interface MiddlewareParts<Request> {
   readonly required: boolean
   readonly refuseWith: 'problem' | 'error'
   readonly rateLimitHeaders: RateLimitSyntax | false
-  /** Never throws or rejects, except with what `ip` of the options throws. */
-  authenticate(request: Request, parts: RequestParts): Awaitable<Authentication>
+  /**
+   * Never throws or rejects, except with what `ip` of the options throws.
+   *
+   * @param ip the client's address, where the caller knows it
+   */
+  authenticate(request: Request, parts: RequestParts, ip?: string): Awaitable<Authentication>
 }
 
 /**
@@ -85,8 +89,8 @@ export function createMiddlewareParts<Request extends object>(
     required,
     refuseWith,
     rateLimitHeaders: authenticator.rateLimitHeaders,
-    authenticate: (request, parts) =>
-      authenticator.authenticate(parts, isSame ? fixed : askedOf(request), readIp(request)),
+    authenticate: (request, parts, ip) =>
+      authenticator.authenticate(parts, isSame ? fixed : askedOf(request), ip ?? readIp(request)),
   }
 }
 

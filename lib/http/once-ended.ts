@@ -21,6 +21,10 @@ const waiting = new WeakMap<object, Set<() => void>>()
  * protocol (`Upgrade`), or waits behind others on its connection, only the connection tells.
  */
 export function onceEnded(parts: RequestParts, run: () => void): void {
+  if (parts.onceEnded) {
+    parts.onceEnded(run)
+    return
+  }
   const raw = parts.raw as RawRequest
   // Code that authenticates an `Upgrade` may pass another object in place of a response.
   const response: Emitter | undefined = [parts.response, responseOf(parts.request)].find(isEmitter)

@@ -48,6 +48,8 @@ export interface RequestParts {
   readonly properties: Record<string, unknown>
   /** The response, if the framework hands it to middlewares beside the request. */
   readonly response?: ServerResponse | undefined
+  /** Runs a function once the response has ended, where no object of Node tells. */
+  readonly onceEnded?: ((run: () => void) => void) | undefined
 }
 
 /**

@@ -39,6 +39,12 @@ export interface MisplacedKey {
   report(): void
 }
 
+/** The header fields of a response that is yet to begin. */
+export interface ResponseFields {
+  readonly headersSent: boolean
+  setHeader(name: string, value: string): unknown
+}
+
 /** What is known of a request. */
 export interface RequestState {
   /** Frozen. */
@@ -47,6 +53,8 @@ export interface RequestState {
   challenges?: Challenges
   /** How that middleware shows limits. */
   rateLimitHeaders?: RateLimitSyntax | false
+  /** The fields of the response, where the framework has no object for it yet. */
+  fields?: ResponseFields
   /** A text that begins like a key came where none is read. */
   misplaced?: MisplacedKey
   admissions?: readonly Admission[]
@@ -80,6 +88,7 @@ class KeptState implements RequestState {
   declare mark?: AuthMark
   declare challenges?: Challenges
   declare rateLimitHeaders?: RateLimitSyntax | false
+  declare fields?: ResponseFields
   declare misplaced?: MisplacedKey
   declare admissions?: readonly Admission[]
   declare pending?: RequestState['pending']

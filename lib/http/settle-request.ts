@@ -3,7 +3,7 @@ import { oneOfEachName } from '../core/limits/one-of-each-name.ts'
 import type { LimitState } from '../core/limits/rate-limit.ts'
 import { setRateLimitFields } from './header-fields.ts'
 import { rawRequest, responseOf } from './raw-request.ts'
-import { stateOf } from './request-state.ts'
+import { type ResponseFields, stateOf } from './request-state.ts'
 
 /**
  * Replaces what a request has cost, once the work is done: as often as you like, before or after the response. A number
@@ -62,11 +62,15 @@ export async function refund(request: object): Promise<boolean> {
 }
 
 function canShow(request: object): boolean {
-  return responseOf(request)?.headersSent === false
+  return fieldsOf(request)?.headersSent === false
 }
 
 function showLimits(request: object, limits: readonly LimitState[]): void {
-  const response = responseOf(request)
+  const fields = fieldsOf(request)
   const { rateLimitHeaders = false } = stateOf(rawRequest(request))
-  if (response && canShow(request)) setRateLimitFields(response, limits, rateLimitHeaders)
+  if (fields && canShow(request)) setRateLimitFields(fields, limits, rateLimitHeaders)
+}
+
+function fieldsOf(request: object): ResponseFields | undefined {
+  return responseOf(request) ?? stateOf(rawRequest(request)).fields
 }

@@ -88,7 +88,7 @@ export interface ApiRequest<Source> {
    * with lower-case names, as in Node, or a `Headers` object, as in a web `Request`.
    */
   readonly source: Source
-  /** The body as a middleware has parsed it. For a web `Request`, its text. */
+  /** The body as a middleware has parsed it. For a web `Request` whose body something has read, its text. */
   readonly parsedBody?: unknown
 }
 

@@ -1,8 +1,8 @@
 import type { Context, Middleware } from 'koa'
 import type { ApiKeys } from '../core/api-keys.ts'
-import { OptionError } from '../internal/option-error.ts'
-import { checkObject, checkText } from '../internal/options.ts'
+import { checkObject } from '../internal/options.ts'
 import { API_OPTIONS, createKeyManagementApi, type KeyManagementApiOptions } from './key-management-api.ts'
+import { checkMountPath, relativeTo } from './mount-path.ts'
 
 export type { Ability, Actor, ActorOwner } from './actor.ts'
 export type { ClientFields, DurationCeiling, QuotaCeiling } from './client-fields.ts'
@@ -40,7 +40,7 @@ export interface ApiKeyRouterOptions extends KeyManagementApiOptions<Context> {
 export function apiKeyRouter(keys: ApiKeys, options: ApiKeyRouterOptions): Middleware {
   checkObject('options', options, ['path', ...API_OPTIONS])
   const { path = '/api-keys', ...rest } = options
-  const mount = checkPath(path)
+  const mount = checkMountPath(path)
   const api = createKeyManagementApi<Context>(keys, { ...rest, ip: rest.ip ?? ((ctx) => ctx.ip) })
 
   return async function manageApiKeys(ctx, next) {
@@ -66,16 +66,4 @@ export function apiKeyRouter(keys: ApiKeys, options: ApiKeyRouterOptions): Middl
     // Koa does not end the response if the application responds by itself.
     if (context.respond === false) context.res.end(body)
   }
-}
-
-/** The path without a trailing slash. */
-function checkPath(value: unknown): string {
-  const path = checkText('path', value, 1_000)
-  if (!path.startsWith('/')) throw new OptionError('path', 'begin with "/"')
-  return path.replace(/\/+$/, '')
-}
-
-function relativeTo(mount: string, path: string): string | null {
-  if (path === mount) return '/'
-  return path.startsWith(`${mount}/`) ? path.slice(mount.length) : null
 }

@@ -1,5 +1,8 @@
 import type { IncomingMessage } from 'node:http'
+import { Readable } from 'node:stream'
+import type { ReadableStream as WebStream } from 'node:stream/web'
 import getRawBody from 'raw-body'
+import { isLatchkeyError } from '../errors.ts'
 import { isUint8Array } from '../internal/any-realm.ts'
 import { checkInteger } from '../internal/options.ts'
 import { invalidRequest, refusal } from './refusal.ts'
@@ -31,6 +34,7 @@ export async function readBody({ headers, stream, parsed }: BodySource, maxBytes
     throw refusal('unsupported_media_type', { accepted: 'application/json' })
   }
   if (Number(headers['content-length'] ?? 0) > maxBytes) throw tooLarge(maxBytes)
+  if (isUnreadRequest(stream)) return parseJson(await readWebBody(stream.body, headers, maxBytes))
   const incoming = stream as IncomingMessage
   if (!isRead(incoming)) return parseJson(await readBytes(incoming, headers, maxBytes))
   if (parsed === undefined) {
@@ -64,6 +68,19 @@ async function readBytes(
   }
 }
 
+/** A body of a web `Request`. It fails only where its client has gone away. */
+async function readWebBody(
+  body: WebStream,
+  headers: BodySource['headers'],
+  maxBytes: number,
+): Promise<Uint8Array> {
+  try {
+    return await readBytes(Readable.fromWeb(body) as IncomingMessage, headers, maxBytes)
+  } catch (error) {
+    throw isLatchkeyError(error) ? error : incomplete()
+  }
+}
+
 function parseJson(body: string | Uint8Array): unknown {
   if (body.length === 0) return {}
   try {
@@ -87,6 +104,14 @@ function isJson(contentType: unknown): boolean {
 
 function isPlain(encoding: unknown): boolean {
   return encoding === undefined || encoding === '' || encoding === 'identity'
+}
+
+/** Whether this is a web `Request` whose body nobody has read or holds. */
+function isUnreadRequest(stream: object): stream is { readonly body: WebStream } {
+  // Nobody looks into what a middleware has parsed on a request of Node.
+  if (typeof (stream as Partial<IncomingMessage>).on === 'function') return false
+  const { body, bodyUsed } = stream as Partial<Request>
+  return typeof body?.getReader === 'function' && bodyUsed === false && !body.locked
 }
 
 function isRead(stream: IncomingMessage): boolean {

@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http'
 import type { AdapterName } from './adapters/adapter.ts'
-import { FRAMEWORK_BODY } from './expected.ts'
+import { BY_KEY, FRAMEWORK_BODY, passes, WARM } from './expected.ts'
 import type { Outcome } from './row.ts'
 
 /** What an adapter answers otherwise than the table says, and why it has to. */
@@ -63,6 +63,26 @@ export const DIFFERENCES: readonly Difference[] = [
       const { authMethod: _, ...others } = shows
       return { ...outcome, who: Object.keys(others).length > 0 ? { ...who, shows: others } : who }
     },
+  },
+  {
+    name: 'Hono’s HEAD',
+    adapters: ['fetch, Hono'],
+    reason:
+      'Hono answers HEAD with the response to GET without its body, and so does not know the length of a body that ' +
+      'the route made. Refusals name theirs.',
+    change: (outcome) => {
+      const { 'Content-Length': length, ...fields } = outcome.fields
+      return length === undefined || outcome.code ? null : { ...outcome, fields }
+    },
+  },
+  {
+    name: 'fields of a web `Request`',
+    adapters: ['fetch, node:http', 'fetch, Hono'],
+    reason:
+      'A web `Request` shows header fields as they are now, and nothing of what was sent. A field that was sent twice is ' +
+      'refused, unless a middleware replaced both by one before keys are read.',
+    change: ({ isByRawHeaders, code }) =>
+      isByRawHeaders && code ? { ...passes(BY_KEY, WARM), isByRawHeaders, code } : null,
   },
 ]
 

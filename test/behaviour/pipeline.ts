@@ -82,11 +82,11 @@ export function createGuard<Middleware>(
   guards: Guards<Middleware>,
   call: GuardCall | undefined,
   { keys, otherKeys }: Surroundings,
-  refuseWith: 'problem' | 'error' = 'problem',
+  refuseWith: 'problem' | 'error' | null = 'problem',
 ): Middleware {
   if (!call) throw new Error('the application has no guard')
   const whose = 'keys' in call && call.keys ? { keys: call.keys === 'these' ? keys : otherKeys } : {}
-  const options = { ...call.with, ...whose, refuseWith }
+  const options = { ...call.with, ...whose, ...(refuseWith && { refuseWith }) }
   if (call.name === 'requirePermissions') return guards.requirePermissions(call.permissions as never, options)
   return guards[call.name](options)
 }

@@ -112,6 +112,8 @@ export interface Outcome {
   readonly who: Who
   /** The code of the problem that it is answered with, where it is refused. */
   readonly code?: ErrorCode
+  /** Whether it is so because of the lines that were sent, which only Node keeps beside the fields. */
+  readonly isByRawHeaders?: true
   /** Who refuses it, where that is not what reads the keys. */
   readonly by?: 'guard'
 }

@@ -18,7 +18,8 @@ export async function runRow(row: Row, adapter: Adapter): Promise<Outcome[]> {
   const port = await listen(await adapter.build(row.app ?? {}, world))
   if (row.app?.session) world.tokens.set('session', await logIn(port))
   const isCrowd = row.steps.some(({ times }) => times !== undefined)
-  return isCrowd ? runAtOnce(row, world, port) : runInTurn(row, world, port)
+  const outcomes = await (isCrowd ? runAtOnce(row, world, port) : runInTurn(row, world, port))
+  return adapter.writesLowerCase ? outcomes.map(withUsualNames) : outcomes
 }
 
 /** What the programmer is told counts among the events. */
@@ -110,7 +111,7 @@ async function askOnce({ ask }: Step, number: number, world: World, tokens: Toke
 
 function toOutcome(
   { app }: Row,
-  { ask, expect: { code, by } }: Step,
+  { ask, expect: { code, by, isByRawHeaders } }: Step,
   answer: Answer,
   who: Who,
   tokens: Tokens,
@@ -131,6 +132,7 @@ function toOutcome(
     who: JSON.parse(tokens.hide(JSON.stringify(who))) as Who,
     ...(code && { code }),
     ...(by && { by }),
+    ...(isByRawHeaders && { isByRawHeaders }),
   }
 }
 
@@ -160,4 +162,21 @@ function fieldsOf({ lines }: Answer, theirs: ReadonlySet<string>): Record<string
     fields[name] = name in fields ? `${fields[name]}, ${value}` : value
   }
   return fields
+}
+
+/** Names of header fields are in any case (RFC 9110 §5.1). */
+function withUsualNames(outcome: Outcome): Outcome {
+  const entries = Object.entries(outcome.fields)
+  return { ...outcome, fields: Object.fromEntries(entries.map(([name, value]) => [usualName(name), value])) }
+}
+
+function usualName(name: string): string {
+  const usual: Readonly<Record<string, string>> = {
+    ratelimit: 'RateLimit',
+    www: 'WWW',
+  }
+  const words = name
+    .split('-')
+    .map((word) => usual[word] ?? word.replace(/^[a-z]/, (first) => first.toUpperCase()))
+  return words.join('-')
 }

@@ -51,6 +51,8 @@ declare global {
   function projectOf(documentId: string): Promise<string>
   function permissionsOf(id: string): Promise<Permissions>
   function actor(request: object): Actor | null
+  const sessions: { userOf(cookie: string | null): Promise<{ id: string } | null> }
+  function listProjects(request: globalThis.Request): Promise<globalThis.Response>
 }
 `,
   'keys.ts': `import type { ApiKeys } from 'latchkey'\nexport declare const keys: ApiKeys`,
@@ -60,6 +62,7 @@ export declare function ipAddress(request: Request): string | undefined
 export declare function waitUntil(work: Promise<unknown>): void
 `,
   'server.ts': `import type { Server } from 'node:http'\nexport declare const server: Server`,
+  'projects.ts': 'export declare function listProjects(request: Request): Promise<Response>',
   'tokens.ts': `export declare const API_KEYS: unique symbol`,
   'my-store.ts': `
 import type { KeyStore } from 'latchkey'

@@ -12,9 +12,12 @@ import {
 } from 'latchkey'
 import { createApiKeysClient } from 'latchkey/client'
 import * as express from 'latchkey/express'
+import * as fastifyDoor from 'latchkey/fastify'
+import * as fetchDoor from 'latchkey/fetch'
 import * as koa from 'latchkey/koa'
 import { createKeyManagementApi } from 'latchkey/management'
 import { apiKeyRouter as expressRouter } from 'latchkey/management/express'
+import { apiKeyRouter as fetchRouter } from 'latchkey/management/fetch'
 import { apiKeyRouter as koaRouter } from 'latchkey/management/koa'
 import { ApiKeyStrategy, HeaderAPIKeyStrategy } from 'latchkey/passport'
 import { redisInvalidation, redisRateLimiter, redisStore } from 'latchkey/redis'
@@ -124,6 +127,9 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
   'latchkey/management/express ApiKeyRouterOptions': [
     (given: object) => expressRouter(keys, { ...router, ...given }),
   ],
+  'latchkey/management/fetch ApiKeyRouterOptions': [
+    (given: object) => fetchRouter(keys, { ...router, ...given }),
+  ],
   'latchkey/management/koa ApiKeyRouterOptions': [
     (given: object) => koaRouter(keys, { ...router, ...given }),
   ],
@@ -150,6 +156,28 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
   'latchkey/remote RemoteApiKeysOptions': [(given) => remoteApiKeys(client, given)],
   ...ofFramework('express', express),
   ...ofFramework('koa', koa),
+  'latchkey/fastify ApiKeyAuthOptions': [(given) => fastifyDoor.apiKeyAuth(keys, given)],
+  'latchkey/fastify ApiKeyGuardOptions': [fastifyDoor.requireApiKey],
+  'latchkey/fastify AuthGuardOptions': [fastifyDoor.requireAuth],
+  'latchkey/fastify SessionGuardOptions': [fastifyDoor.requireSession],
+  'latchkey/fastify PermissionGuardOptions': [(given) => fastifyDoor.requirePermissions(PERMISSIONS, given)],
+  'latchkey/fastify MarkSessionOptions': [
+    (given: object) => fastifyDoor.markSession({ user: () => null, ...given }),
+  ],
+  'latchkey/fastify ApiKeyPluginOptions': [
+    (given: object) => fastifyDoor.apiKeyPlugin({} as never, { keys, ...given }),
+  ],
+  'latchkey/fetch ApiKeyAuthOptions': [
+    (given) => fetchDoor.apiKeyAuth(keys, given),
+    (given) => fetchDoor.withApiKey(keys, () => new Response(), given),
+  ],
+  'latchkey/fetch ApiKeyGuardOptions': [fetchDoor.requireApiKey],
+  'latchkey/fetch AuthGuardOptions': [fetchDoor.requireAuth],
+  'latchkey/fetch SessionGuardOptions': [fetchDoor.requireSession],
+  'latchkey/fetch PermissionGuardOptions': [(given) => fetchDoor.requirePermissions(PERMISSIONS, given)],
+  'latchkey/fetch MarkSessionOptions': [
+    (given: object) => fetchDoor.markSession({ user: () => null, ...given }),
+  ],
 }
 
 function ofFramework(door: string, exported: typeof express | typeof koa): Record<string, readonly Take[]> {

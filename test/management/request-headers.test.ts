@@ -147,10 +147,11 @@ describe('a Request of the web', () => {
     expect((await keys.list()).apiKeys).toEqual(before)
   })
 
-  it('whose body nobody has read is a fault, and nothing is done by what it did not say', async () => {
+  it('whose body somebody has read and not handed in is a fault, and nothing is done by what it did not say', async () => {
     const { api, keys, events } = await createApi()
     const [apiKey] = (await keys.list()).apiKeys
     const source = new Request(url, { method: 'POST', body: '{"graceMs":0}', headers: JSON_TYPE })
+    await source.text()
     const answer = await api.handle({ method: 'POST', url: `/${apiKey?.id}/rotate`, source })
     expect(answer.status).toBe(503)
     expect(events.at(-1)).toMatchObject({ type: 'fault', error: { message: expect.stringMatching(/body/) } })

@@ -38,7 +38,12 @@ const cache = fileURLToPath(new URL('../../node_modules/.cache', import.meta.url
 
 /** The `node_modules` that holds the tools. They are installed once, and again when a version above has changed. */
 export function installTools(): string {
-  const manifest = JSON.stringify({ private: true, dependencies: TOOLS })
+  return installPackages(TOOLS)
+}
+
+/** The `node_modules` that holds these packages. */
+export function installPackages(dependencies: Readonly<Record<string, string>>): string {
+  const manifest = JSON.stringify({ private: true, dependencies })
   const place = join(cache, `tools-${createHash('sha256').update(manifest).digest('hex').slice(0, 16)}`)
   if (!existsSync(place)) install(manifest, place)
   return join(place, 'node_modules')

@@ -44,6 +44,9 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   express: { layers: ['errors', 'internal', 'core', 'http'], packages: { express: onlyTypes } },
   koa: { layers: ['errors', 'internal', 'core', 'http'], packages: { koa: onlyTypes } },
+  fastify: { layers: ['errors', 'internal', 'core', 'http'], packages: { fastify: onlyTypes } },
+  // A web `Request` is no framework's.
+  fetch: { layers: ['errors', 'internal', 'core', 'http'], packages: {} },
   // It knows no framework.
   management: {
     layers: ['errors', 'internal', 'core', 'http'],
@@ -57,6 +60,10 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   'management/koa': {
     layers: ['errors', 'internal', 'core', 'http', 'management'],
     packages: { koa: onlyTypes },
+  },
+  'management/fetch': {
+    layers: ['errors', 'internal', 'core', 'http', 'management'],
+    packages: {},
   },
   // It runs in browsers: nothing that is loaded with it may need Node, which a test of its own sees to.
   client: { layers: ['errors', 'internal', 'core'], packages: {} },

@@ -1,7 +1,9 @@
 import type { IncomingMessage, RequestListener } from 'node:http'
+import { getRequestListener } from '@hono/node-server'
 import type { ApiKeys } from 'latchkey'
 import type { Actor, KeyManagementApiOptions } from 'latchkey/management'
 import { apiKeyRouter as expressRouter } from 'latchkey/management/express'
+import { apiKeyRouter as fetchRouter } from 'latchkey/management/fetch'
 import { apiKeyRouter as koaRouter } from 'latchkey/management/koa'
 import { EXPRESSES } from './expresses.ts'
 import { KOAS } from './koas.ts'
@@ -35,6 +37,17 @@ export const ROUTERS: readonly (readonly [string, BuildApp])[] = [
       return app.callback()
     },
   ]),
+  [
+    'fetch',
+    (keys, options) => {
+      const manage = fetchRouter(keys, options as never)
+      return getRequestListener(async (request, env) => {
+        const { socket } = (env as { incoming: IncomingMessage }).incoming
+        const response = await manage(request, { ip: socket.remoteAddress })
+        return response.status === 404 && !response.body ? new Response('elsewhere') : response
+      })
+    },
+  ],
 ]
 
 /** Who `X-Actor` may name. */
@@ -78,8 +91,8 @@ export async function createWorld(
   testKeys: TestKeys = createTestKeys(),
 ): Promise<World> {
   const { keys } = testKeys
-  const actor = (source: { headers: IncomingMessage['headers'] }) =>
-    ACTORS[String(source.headers['x-actor'])] ?? null
+  const actor = ({ headers }: { headers: IncomingMessage['headers'] | Headers }) =>
+    ACTORS[String(headers instanceof Headers ? headers.get('X-Actor') : headers['x-actor'])] ?? null
   const app = build(keys, { actor, ...options } as KeyManagementApiOptions<never>)
   const port = await listen(app)
   return { ...testKeys, port, call: (...args) => callApi(port, ...args) }

@@ -36,6 +36,8 @@ export interface PackedPackage {
 }
 
 export interface Consumer {
+  /** Its path. */
+  readonly folder: string
   /** Reads one file of the installed package. */
   read(file: string): string
   write(file: string, text: string): void
@@ -72,6 +74,7 @@ export function packPackage(): PackedPackage {
       for (const name of [...Object.keys(manifest.dependencies), ...packages]) link(folder, here, name)
       for (const name of tools) link(folder, installTools(), name)
       return {
+        folder,
         read: (file) => readFileSync(join(installed, file), 'utf8'),
         write(file, text) {
           mkdirSync(dirname(join(folder, file)), { recursive: true })

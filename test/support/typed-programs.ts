@@ -224,6 +224,47 @@ const KOA_ROUTER = `${SERVICE}
     actor: async (ctx) => ctx.state.user && { id: ctx.state.user.id, admin: true },
   }))`
 
+const FASTIFY = `${SERVICE}
+  import createFastify from 'fastify'
+  import { apiKeyAuth, apiKeyErrorHandler, apiKeyPlugin, getAuth, markSession, requireSession } from 'latchkey/fastify'
+  const app = createFastify()
+  app.setErrorHandler(apiKeyErrorHandler())
+  app.addHook('onRequest', markSession({ user: (request) => request.headers.cookie }))
+  await app.register(apiKeyPlugin, { keys, ip: (request) => request.ip })
+  app.get<{ Params: { id: string } }>('/p/:id', { config: { apiKey: { cost: 2 } }, onRequest: requireSession() }, (request) => {
+    const name: string | undefined = request.apiKey?.name
+    const { auth } = request
+    // @ts-expect-error nobody may be calling
+    auth.user
+    return auth.method === 'apikey' ? auth.apiKey.id : [name, request.params.id, getAuth(request).method]
+  })
+  // @ts-expect-error a misspelt requirement would require nothing
+  app.get('/q', { config: { apiKey: { permission: {} } } }, () => 1)
+  app.get('/r', { onRequest: [apiKeyAuth(keys, { cost: (request) => Number(request.url.length) })] }, () => 1)
+  export {}`
+
+const FETCH = `${SERVICE}
+  import { apiKeyAuth, getAuth, markSession, requireSession, withApiKey } from 'latchkey/fetch'
+  import { apiKeyRouter } from 'latchkey/management/fetch'
+  const manage = apiKeyRouter(keys, { path: '/keys', actor: async (request) => (request.url ? { id: 'u_1' } : null) })
+  const mark = markSession({ user: async (request) => request.headers.get('Cookie') })
+  export async function handle(request: Request): Promise<Response> {
+    await mark(request)
+    const caller = await apiKeyAuth(keys)(request, { ip: '192.0.2.1' })
+    if (!caller.ok) return caller.error.status === 401 ? manage(request) : caller.response
+    const name: string = caller.auth.apiKey.name
+    const open = await apiKeyAuth(keys, { required: false })(request)
+    // @ts-expect-error nobody may be calling
+    if (open.ok) open.auth.apiKey
+    // @ts-expect-error every refusal is a response
+    apiKeyAuth(keys, { refuseWith: 'error' })
+    const auth = getAuth<{ id: number }>(request)
+    if (auth.method === 'session') auth.user.id.toFixed()
+    return requireSession()(request) ?? caller.finish(new Response(name))
+  }
+  export const GET = withApiKey(keys, (_request, { apiKey }, { params }: { params: { id: string } }) =>
+    Response.json([apiKey.owner, params.id]))`
+
 const DROP_IN = `
   import Default, { BadRequestError, HeaderAPIKeyStrategy } from 'latchkey/passport'
   import passport from 'passport'
@@ -267,6 +308,8 @@ const TOGETHER: readonly TypedProgram[] = [
   { title: 'manages keys', sources: [MANAGEMENT], packages: [] },
   { title: 'has the router of Express', sources: [EXPRESS_ROUTER], packages: ['@types/express'] },
   { title: 'has the router of Koa', sources: [KOA_ROUTER], packages: ['@types/koa'] },
+  { title: 'uses the fetch doors', sources: [FETCH], packages: [] },
+  { title: 'uses the Fastify door', sources: [FASTIFY], packages: ['fastify'] },
 ]
 
 const KOA_TYPES = ['@types/koa', '@types/koa-session']

@@ -5,6 +5,8 @@ import type { App } from '../row.ts'
 /** Turns the description of an application into one. */
 export interface Adapter {
   readonly name: AdapterName
+  /** Whether it sends the names of header fields in lower case, as web `Headers` do. */
+  readonly writesLowerCase?: boolean
   build(app: App, surroundings: Surroundings): RequestListener | Promise<RequestListener>
 }
 
@@ -16,3 +18,6 @@ export type AdapterName =
   | 'Koa 3, koa-passport'
   | 'Koa 3, koa-passport with errors'
   | 'Nest 12'
+  | 'Fastify 5'
+  | 'fetch, node:http'
+  | 'fetch, Hono'

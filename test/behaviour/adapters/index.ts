@@ -4,6 +4,8 @@ import Koa3 from 'koa'
 import Koa2 from 'koa2'
 import type { Adapter } from './adapter.ts'
 import { expressAdapter } from './express.ts'
+import { fastifyAdapter } from './fastify.ts'
+import { fetchAdapter, honoAdapter } from './fetch.ts'
 import { koaAdapter } from './koa.ts'
 import { koaPassportAdapter } from './koa-passport.ts'
 import { nestAdapter } from './nest.ts'
@@ -22,4 +24,7 @@ export const ADAPTERS: readonly Adapter[] = [
   koaPassportAdapter('Koa 3, koa-passport', Koa3, 'fail'),
   koaPassportAdapter('Koa 3, koa-passport with errors', Koa3, 'error'),
   nestAdapter(),
+  fastifyAdapter(),
+  fetchAdapter(),
+  honoAdapter(),
 ]

@@ -156,7 +156,7 @@ export const REWRITTEN: readonly Row[] = [
       { ask: { lines: ['Authorization: API-KEY <key>'] }, expect: passes(BY_KEY, COLD) },
       {
         ask: { lines: ['Authorization: API-KEY <key>', 'Authorization: API-KEY <key>'] },
-        expect: refuses('multiple_credentials'),
+        expect: refuses('multiple_credentials', { isByRawHeaders: true }),
       },
     ],
   },

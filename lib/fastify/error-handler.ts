@@ -1,0 +1,17 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { isLatchkeyError } from '../errors.ts'
+import { sendProblem } from './refuse.ts'
+
+/**
+ * Error handler that answers this package's errors with problem bodies (RFC 9457), and passes every other error on to the handler
+ * of the surrounding context.
+ *
+ * @example
+ * app.setErrorHandler(apiKeyErrorHandler())
+ */
+export function apiKeyErrorHandler(): (error: unknown, request: FastifyRequest, reply: FastifyReply) => void {
+  return function handleApiKeyError(error, _request, reply) {
+    if (!isLatchkeyError(error) || reply.sent) throw error
+    sendProblem(reply, error)
+  }
+}

@@ -1,0 +1,42 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { ownParts, type RequestParts } from '../http/raw-request.ts'
+import { stateOf } from '../http/request-state.ts'
+
+/**
+ * The parts of a request: all that is known of it is kept on the request of `node:http`, which plugins for Express's middlewares
+ * see too. The header fields of the response are Fastify's until it is sent.
+ */
+export function partsOf({ raw }: FastifyRequest, reply: FastifyReply): RequestParts {
+  stateOf(raw).fields ??= new ReplyFields(reply)
+  return ownParts(raw, reply.raw)
+}
+
+/** By the request of Node. */
+const requests = new WeakMap<object, FastifyRequest>()
+
+/** Remembers Fastify's request, for functions of the application that the layers below call with that of Node. */
+export function noteRequest(request: FastifyRequest): void {
+  requests.set(request.raw, request)
+}
+
+/** The same value, or function of Fastify's request, as one of the request of Node. */
+export function ofFastify<Given>(
+  given: Given | ((request: FastifyRequest) => Given),
+): Given | ((raw: object) => Given) {
+  if (typeof given !== 'function') return given
+  const ask = given as (request: FastifyRequest) => Given
+  return (raw) => ask(requests.get(raw) as FastifyRequest)
+}
+
+/** The header fields of a reply. */
+export class ReplyFields {
+  constructor(private readonly reply: FastifyReply) {}
+
+  get headersSent(): boolean {
+    return this.reply.sent || this.reply.raw.headersSent
+  }
+
+  setHeader(name: string, value: string): void {
+    this.reply.header(name, value)
+  }
+}
