@@ -303,7 +303,7 @@ export const PERMISSIONS: readonly Row[] = [
   {
     title: 'asks for the permissions of this request, and spends nothing without them',
     key: { rateLimits: [DAY], permissions: { 'project:1': ['read'] } },
-    app: { asks: { permissions: ({ url }) => ({ [url.slice(2)]: ['read'] }) } },
+    app: { asks: { permissions: ({ url }) => ({ [url.slice(url.indexOf('?') + 1)]: ['read'] }) } },
     given: [KNOWN],
     steps: [
       {
@@ -319,7 +319,7 @@ export const PERMISSIONS: readonly Row[] = [
   {
     title: 'refuses every key if a request names what no key can hold',
     key: { permissions: { '*': ['*'] } },
-    app: { asks: { permissions: ({ url }) => ({ [url.slice(2)]: ['read'] }) } },
+    app: { asks: { permissions: ({ url }) => ({ [url.slice(url.indexOf('?') + 1)]: ['read'] }) } },
     given: [KNOWN],
     steps: [
       {
@@ -338,7 +338,12 @@ export const PERMISSIONS: readonly Row[] = [
   {
     title: 'asks a guard’s function for the permissions of this request',
     key: { permissions: { 'project:1': ['read'] } },
-    app: { guard: { name: 'requirePermissions', permissions: ({ url }) => ({ [url.slice(2)]: ['read'] }) } },
+    app: {
+      guard: {
+        name: 'requirePermissions',
+        permissions: ({ url }) => ({ [url.slice(url.indexOf('?') + 1)]: ['read'] }),
+      },
+    },
     steps: [
       {
         ask: { path: '/?project:2', lines: KEY },
