@@ -11,8 +11,8 @@ import {
   type SessionGuardOptions,
   sessionGuard,
 } from '../http/guards.ts'
-import type { RequestHook } from './api-key-auth.ts'
 import { refuse } from './refuse.ts'
+import type { RequestHook } from './request-hook.ts'
 
 /**
  * Lets in only a login session that `markSession()` has marked, and refuses every request that presents a key, even an

@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import { createSessionMarker } from '../http/mark-session.ts'
 import { checkFunction, checkObject } from '../internal/options.ts'
-import type { RequestHook } from './api-key-auth.ts'
+import type { RequestHook } from './request-hook.ts'
 
 /** How to find the user of a session. */
 export interface MarkSessionOptions {
@@ -29,7 +29,7 @@ export function markSession(options: MarkSessionOptions): RequestHook {
     user: (raw) => readUser(requests.get(raw) as FastifyRequest),
   })
   return function markSessionOfRequest(request, _reply, done) {
-    requests.set(request.raw, request)
+    requests.set(request.raw, request as FastifyRequest)
     mark(request.raw)
     done()
   }
