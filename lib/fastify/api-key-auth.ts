@@ -1,4 +1,4 @@
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyRequest } from 'fastify'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import { type Authentication, applyOutcome } from '../http/authentication.ts'
 import { setRateLimitFields } from '../http/header-fields.ts'
@@ -7,14 +7,8 @@ import type { RequestParts } from '../http/raw-request.ts'
 import type { RequestPermissions } from '../http/request-permissions.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { refuse } from './refuse.ts'
+import type { AnyReply, RequestHook } from './request-hook.ts'
 import { partsOf, ReplyFields } from './request-parts.ts'
-
-/** A hook for `onRequest`, `preValidation` or `preHandler`. */
-export type RequestHook = (
-  request: FastifyRequest,
-  reply: FastifyReply,
-  done: (error?: Error) => void,
-) => void
 
 /** What `apiKeyAuth` requires of requests, and how it refuses them. */
 export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<User> {
@@ -64,7 +58,7 @@ export function apiKeyAuth<User = unknown>(
   function respond(
     outcome: Authentication,
     parts: RequestParts,
-    reply: FastifyReply,
+    reply: AnyReply,
     done: (error?: Error) => void,
   ): void {
     applyOutcome(parts, keys, outcome)
@@ -78,7 +72,7 @@ export function apiKeyAuth<User = unknown>(
 
   return function authenticateByApiKey(request, reply, done) {
     const parts = partsOf(request, reply)
-    const outcome = authenticate(request, parts)
+    const outcome = authenticate(request as FastifyRequest, parts)
     if (!isPromiseLike(outcome)) respond(outcome, parts, reply, done)
     else outcome.then((settled) => respond(settled, parts, reply, done)).then(undefined, done)
   }

@@ -1,6 +1,6 @@
-import type { FastifyReply, FastifyRequest } from 'fastify'
 import { isLatchkeyError } from '../errors.ts'
 import { sendProblem } from './refuse.ts'
+import type { AnyReply, AnyRequest } from './request-hook.ts'
 
 /**
  * Error handler that answers this package's errors with problem bodies (RFC 9457), and passes every other error on to the handler
@@ -9,7 +9,7 @@ import { sendProblem } from './refuse.ts'
  * @example
  * app.setErrorHandler(apiKeyErrorHandler())
  */
-export function apiKeyErrorHandler(): (error: unknown, request: FastifyRequest, reply: FastifyReply) => void {
+export function apiKeyErrorHandler(): (error: unknown, request: AnyRequest, reply: AnyReply) => void {
   return function handleApiKeyError(error, _request, reply) {
     if (!isLatchkeyError(error) || reply.sent) throw error
     sendProblem(reply, error)

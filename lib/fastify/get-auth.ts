@@ -1,7 +1,7 @@
-import type { FastifyRequest } from 'fastify'
 import type { Cost } from '../core/limits/cost.ts'
 import { type Auth, getAuth as getAuthOf, type RegisteredUser } from '../http/auth-mark.ts'
 import { refund as refundOf, settle as settleOf } from '../http/settle-request.ts'
+import type { AnyRequest } from './request-hook.ts'
 
 /**
  * Returns who made the request, and how they authenticated. Narrow on `method`. Users that other plugins put on the request do not
@@ -11,7 +11,7 @@ import { refund as refundOf, settle as settleOf } from '../http/settle-request.t
  * const auth = getAuth(request)
  * if (auth.method === 'apikey') console.log(auth.apiKey.name, auth.user)
  */
-export function getAuth<User = RegisteredUser>(request: Pick<FastifyRequest, 'raw'>): Auth<User> {
+export function getAuth<User = RegisteredUser>(request: Pick<AnyRequest, 'raw'>): Auth<User> {
   return getAuthOf<User>(request.raw)
 }
 
@@ -27,7 +27,7 @@ export function getAuth<User = RegisteredUser>(request: Pick<FastifyRequest, 'ra
  * once.
  * @throws LatchkeyError `unsupported` when the limiter cannot settle, or another service verified the key.
  */
-export function settle(request: Pick<FastifyRequest, 'raw'>, cost: Cost): Promise<boolean> {
+export function settle(request: Pick<AnyRequest, 'raw'>, cost: Cost): Promise<boolean> {
   return settleOf(request.raw, cost)
 }
 
@@ -39,6 +39,6 @@ export function settle(request: Pick<FastifyRequest, 'raw'>, cost: Cost): Promis
  * once.
  * @throws LatchkeyError `unsupported` when the limiter cannot give back.
  */
-export function refund(request: Pick<FastifyRequest, 'raw'>): Promise<boolean> {
+export function refund(request: Pick<AnyRequest, 'raw'>): Promise<boolean> {
   return refundOf(request.raw)
 }

@@ -12,8 +12,8 @@ import {
   sessionGuard,
 } from '../http/guards.ts'
 import type { RequestPermissions } from '../http/request-permissions.ts'
-import type { RequestHook } from './api-key-auth.ts'
 import { refuse } from './refuse.ts'
+import type { RequestHook } from './request-hook.ts'
 import { noteRequest, ofFastify } from './request-parts.ts'
 
 /** Which keys a guard passes. */

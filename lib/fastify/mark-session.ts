@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import { createSessionMarker } from '../http/mark-session.ts'
 import { checkFunction, checkObject } from '../internal/options.ts'
-import type { RequestHook } from './api-key-auth.ts'
+import type { RequestHook } from './request-hook.ts'
 import { noteRequest, ofFastify } from './request-parts.ts'
 
 /** How to find the user of a session. */

@@ -1,4 +1,10 @@
-import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
+import type {
+  FastifyContextConfig,
+  FastifyInstance,
+  FastifyReply,
+  FastifyRequest,
+  RouteOptions,
+} from 'fastify'
 import type { ApiKey } from '../core/keys/record.ts'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import type { Auth } from '../http/auth-mark.ts'
@@ -26,9 +32,11 @@ export interface ApiKeyRouteConfig extends Pick<ApiKeyAuthOptions, 'permissions'
 
 /**
  * Fastify plugin that adds `request.auth` and `request.apiKey`, and verifies the key of every route that has `config.apiKey`. Register
- * it once, before the routes. The key is verified in `onRequest`, after the hooks of the application and before those of the route.
+ * it once, and wait for it before you add the routes. The key is verified in `onRequest`, after the hooks of the application and
+ * before those of the route. Routes with `config.apiKey` that were added too early answer every request with 500.
  *
  * @throws TypeError when an option, or the `config.apiKey` of a route, is wrong or unknown, naming it. A route throws when it is added.
+ * @throws Error when requests have `auth` or `apiKey` already, from another plugin or from this one.
  * @example
  * await app.register(apiKeyPlugin, { keys })
  * app.get('/projects', { config: { apiKey: { permissions: { projects: ['read'] } } } }, (request) => ({
@@ -41,13 +49,16 @@ export async function apiKeyPlugin(app: FastifyInstance, options: ApiKeyPluginOp
   const shared = { ...others, ...(keyPrefix !== undefined && { prefix: keyPrefix }) }
   // Options that are wrong are a mistake even if no route takes a key.
   apiKeyAuth(keys, shared)
-  app.decorateRequest('auth', { getter: authOf })
-  app.decorateRequest('apiKey', { getter: apiKeyOf })
+  addGetters(app)
   app.addHook('onRoute', (route) => {
     const asked = askedOf(route)
     if (!asked) return
     route.onRequest = [apiKeyAuth(keys, { ...shared, ...asked }), ...[route.onRequest ?? []].flat()]
+    // A copy, since routes may share their config.
+    const checked: CheckedConfig = { ...route.config, [CHECKED]: true }
+    route.config = checked
   })
+  app.addHook('onRequest', refuseUnchecked)
 }
 
 const PLUGIN_OPTIONS = [
@@ -64,6 +75,33 @@ Object.assign(apiKeyPlugin, {
   [Symbol.for('fastify.display-name')]: 'latchkey',
   [Symbol.for('plugin-meta')]: { name: 'latchkey', fastify: '5.x' },
 })
+
+/** On the config of a route whose key is verified: a route that no `onRoute` has seen has none. */
+const CHECKED = Symbol.for('latchkey.checked')
+
+const TOO_EARLY = 'add the route after "await app.register(apiKeyPlugin, { keys })"'
+
+type CheckedConfig = FastifyContextConfig & { readonly [CHECKED]?: boolean }
+
+/** Fastify runs this for routes that were added before the plugin, too. Nothing verifies a key there, so nobody gets in. */
+function refuseUnchecked(request: FastifyRequest, _reply: FastifyReply, done: (error?: Error) => void): void {
+  const { config, method, url } = request.routeOptions
+  // The handler of unknown paths may have no config.
+  const { apiKey = false, [CHECKED]: isChecked = false }: CheckedConfig = config ?? {}
+  if (apiKey === false || isChecked) done()
+  else done(new Error(`config.apiKey of ${[method].flat().join()} ${url} is not checked: ${TOO_EARLY}`))
+}
+
+function addGetters(app: FastifyInstance): void {
+  try {
+    app.decorateRequest('auth', { getter: authOf })
+    app.decorateRequest('apiKey', { getter: apiKeyOf })
+  } catch (cause) {
+    const advice = 'register it once, or use apiKeyAuth and getAuth beside a plugin that adds the same'
+    const message = `apiKeyPlugin adds request.auth and request.apiKey, and one is there already: ${advice}`
+    throw new Error(message, { cause })
+  }
+}
 
 function askedOf({ config, method, url }: RouteOptions): ApiKeyRouteConfig | null {
   const { apiKey } = (config ?? {}) as { apiKey?: unknown }

@@ -1,12 +1,13 @@
-import type { FastifyReply } from 'fastify'
+import type { ServerResponse } from 'node:http'
 import type { LatchkeyError } from '../errors.ts'
 import { keepFailureFields } from '../http/failed-response.ts'
 import type { RefusalOptions } from '../http/guards.ts'
 import { renderProblem, STALE_FIELDS } from '../http/problem.ts'
+import type { AnyReply } from './request-hook.ts'
 
 /** Answers with the problem body of `error`; with `'error'` hands it to the error handlers, Fastify's own last. */
 export function refuse(
-  reply: FastifyReply,
+  reply: AnyReply,
   error: LatchkeyError,
   refuseWith: RefusalOptions['refuseWith'],
   done: (error: Error) => void,
@@ -15,12 +16,12 @@ export function refuse(
     sendProblem(reply, error)
     return
   }
-  keepFailureFields(reply.raw, error)
+  keepFailureFields(reply.raw as ServerResponse, error)
   done(error)
 }
 
 /** Answers with the problem body of `error`, unless the request already has an answer. */
-export function sendProblem(reply: FastifyReply, error: LatchkeyError): void {
+export function sendProblem(reply: AnyReply, error: LatchkeyError): void {
   if (reply.sent) return
   const { headers, body } = renderProblem(error)
   for (const name of STALE_FIELDS) reply.removeHeader(name)

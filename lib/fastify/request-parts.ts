@@ -1,22 +1,25 @@
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { ServerResponse } from 'node:http'
+import type { FastifyRequest } from 'fastify'
 import { ownParts, type RequestParts } from '../http/raw-request.ts'
 import { stateOf } from '../http/request-state.ts'
+import type { AnyReply, AnyRequest } from './request-hook.ts'
 
 /**
  * The parts of a request: all that is known of it is kept on the request of `node:http`, which plugins for Express's middlewares
  * see too. The header fields of the response are Fastify's until it is sent.
  */
-export function partsOf({ raw }: FastifyRequest, reply: FastifyReply): RequestParts {
+export function partsOf({ raw }: AnyRequest, reply: AnyReply): RequestParts {
   stateOf(raw).fields ??= new ReplyFields(reply)
-  return ownParts(raw, reply.raw)
+  // A response of HTTP/2 has the same methods.
+  return ownParts(raw, reply.raw as ServerResponse)
 }
 
 /** By the request of Node. */
 const requests = new WeakMap<object, FastifyRequest>()
 
 /** Remembers Fastify's request, for functions of the application that the layers below call with that of Node. */
-export function noteRequest(request: FastifyRequest): void {
-  requests.set(request.raw, request)
+export function noteRequest(request: AnyRequest): void {
+  requests.set(request.raw, request as FastifyRequest)
 }
 
 /** The same value, or function of Fastify's request, as one of the request of Node. */
@@ -30,7 +33,7 @@ export function ofFastify<Given>(
 
 /** The header fields of a reply. */
 export class ReplyFields {
-  constructor(private readonly reply: FastifyReply) {}
+  constructor(private readonly reply: AnyReply) {}
 
   get headersSent(): boolean {
     return this.reply.sent || this.reply.raw.headersSent

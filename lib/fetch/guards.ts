@@ -1,9 +1,9 @@
+import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import {
   type AuthGuardOptions,
   apiKeyGuard,
   authGuard,
   type Guard,
-  type ApiKeyGuardOptions as GuardOptions,
   type PermissionGuardOptions,
   permissionGuard,
   type SessionGuardOptions,
@@ -15,7 +15,12 @@ import { problemResponse } from './problem-response.ts'
 import { ResponseParts } from './response-parts.ts'
 
 /** Which keys a guard passes. */
-export interface ApiKeyGuardOptions extends Omit<GuardOptions<Request>, 'refuseWith'> {}
+export interface ApiKeyGuardOptions {
+  /** The permissions that the key needs, or a function of the request that returns them at once. */
+  permissions?: RequestPermissions<Request>
+  /** Accepts only a key that these keys have verified. */
+  keys?: ApiKeyVerifier
+}
 
 /** Checks a request that `apiKeyAuth` or `markSession` has seen: null lets it in, a response refuses it. */
 export type RequestGuard = (request: Request) => Response | null

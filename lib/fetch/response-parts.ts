@@ -14,6 +14,8 @@ export class ResponseParts {
   private readonly runs = new Set<() => void>()
   private isWatched = false
   private readonly request: WeakRef<Request>
+  /** Whether the request is a HEAD: nobody reads the body of its response. */
+  private readonly isHead: boolean
 
   /** The one of a request, whoever asks first. */
   static of(request: Request): ResponseParts {
@@ -28,6 +30,7 @@ export class ResponseParts {
 
   private constructor(request: Request) {
     this.request = new WeakRef(request)
+    this.isHead = request.method === 'HEAD'
   }
 
   setHeader(name: string, value: string): void {
@@ -41,15 +44,23 @@ export class ResponseParts {
     if (this.isWatched || !request) return
     this.isWatched = true
     abandoned.register(request, this.runs)
-    if (request.signal.aborted) endAll(this.runs)
-    else request.signal.addEventListener('abort', () => endAll(this.runs), { once: true })
+    // Packages that make requests of their own may leave it out.
+    const signal: AbortSignal | null | undefined = request.signal
+    if (signal?.aborted) endAll(this.runs)
+    else signal?.addEventListener('abort', () => endAll(this.runs), { once: true })
   }
 
-  /** The response with the fields, but for those that it has itself. */
+  /** The response with the fields, but for those that it has itself. Throws where it cannot be sent: its body is locked or used. */
   readonly finish = (response: Response): Response => {
     this.headersSent = true
-    const fielded = withFields(response, this.headers)
-    return this.runs.size === 0 ? fielded : withEnd(fielded, () => endAll(this.runs))
+    try {
+      if (this.isHead) endAll(this.runs)
+      const fielded = withFields(response, this.headers)
+      return this.runs.size === 0 ? fielded : withEnd(fielded, () => endAll(this.runs))
+    } catch (error) {
+      endAll(this.runs)
+      throw error
+    }
   }
 }
 
@@ -62,7 +73,10 @@ function endAll(runs: Set<() => void>): void {
   for (const run of all) run()
 }
 
-/** Where the fields of a response cannot be set, as of one that was fetched, a copy has them. */
+/**
+ * Where the fields of a response cannot be set, as of one that was fetched, a copy has them. What accepts a WebSocket (101) and
+ * `Response.error()` cannot be copied either, and go without.
+ */
 function withFields(response: Response, fields: Headers): Response {
   const missing = [...fields].filter(([name]) => !response.headers.has(name))
   if (missing.length === 0) return response
@@ -70,6 +84,7 @@ function withFields(response: Response, fields: Headers): Response {
     for (const [name, value] of missing) response.headers.set(name, value)
     return response
   } catch {
+    if (response.status < 200) return response
     const copy = new Response(response.body, response)
     for (const [name, value] of missing) copy.headers.set(name, value)
     return copy

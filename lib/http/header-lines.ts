@@ -28,7 +28,7 @@ export function linesOf(
   keyOf: (line: string) => string | null,
 ): readonly string[] {
   const { headers: given, rawHeaders = NO_LINES } = request
-  if (isWebHeaders(given)) return joinedLines(webField(given, name))
+  if (isWebHeaders(given)) return joinedLines(webField(given, name), name)
   const headers = given
   const value: unknown = headers[name] ?? (rawHeaders.length === 0 ? valueInAnyCase(headers, name) : null)
   if (value === undefined || value === null) return NO_LINES
@@ -46,12 +46,17 @@ function webField(headers: WebHeaders, name: string): string | undefined {
 
 /**
  * The lines of a field of a web `Headers`, which joins those that were sent with commas (RFC 9110 §5.3). Nothing tells a comma that
- * was sent from one that joins: a key with a comma in it cannot be sent there.
+ * was sent from one that joins: a key with a comma in it cannot be sent there. Of `Authorization` only what begins with a scheme is a
+ * line: other text after a comma belongs to the credential before it.
  */
-function joinedLines(value: string | undefined): readonly string[] {
+function joinedLines(value: string | undefined, name: string): readonly string[] {
   if (value === undefined) return NO_LINES
-  return value.includes(',') ? value.split(',') : [value]
+  if (!value.includes(',')) return [value]
+  return value.split(name === 'authorization' ? BEFORE_SCHEME : ',')
 }
+
+/** A comma with a scheme, a blank and more after it. */
+const BEFORE_SCHEME = /,(?=[ \t]*[^ \t,]+[ \t]+[^ \t,])/
 
 /** Requests made up in tests may not spell names as Node does. */
 function valueInAnyCase(headers: HeaderFields, name: string): unknown {

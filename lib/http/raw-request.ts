@@ -105,13 +105,15 @@ export function setUser({ request, properties }: RequestParts, user: unknown): v
 
 /**
  * Koa's context, where `request` is one or inherits from one, or is Koa's request, or what koa-passport hands to strategies
- * in its place. A context and its request name each other, which nothing that a client sends can do.
+ * in its place. A context and its request name each other, which nothing that a client sends can do. Routers of web requests have such
+ * pairs too, without a request of Node.
  */
 function koaContextOf(request: object): KoaContext | undefined {
   const { request: inner, ctx: outer } = request as { request?: { ctx?: unknown } | null; ctx?: unknown }
   const context = (typeof inner === 'object' && inner !== null ? inner.ctx : undefined) ?? outer
   if (typeof context !== 'object' || context === null) return undefined
-  return (context as { request?: { ctx?: unknown } }).request?.ctx === context
+  const { request: named, req } = context as { request?: { ctx?: unknown }; req?: unknown }
+  return named?.ctx === context && typeof req === 'object' && req !== null
     ? (context as KoaContext)
     : undefined
 }

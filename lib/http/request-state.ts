@@ -53,7 +53,7 @@ export interface RequestState {
   challenges?: Challenges
   /** How that middleware shows limits. */
   rateLimitHeaders?: RateLimitSyntax | false
-  /** The fields of the response, where the framework has no object for it yet. */
+  /** The fields of the response, where the framework has no object of Node for it, or writes its own over those of one. */
   fields?: ResponseFields
   /** A text that begins like a key came where none is read. */
   misplaced?: MisplacedKey

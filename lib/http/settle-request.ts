@@ -72,5 +72,5 @@ function showLimits(request: object, limits: readonly LimitState[]): void {
 }
 
 function fieldsOf(request: object): ResponseFields | undefined {
-  return responseOf(request) ?? stateOf(rawRequest(request)).fields
+  return stateOf(rawRequest(request)).fields ?? responseOf(request)
 }

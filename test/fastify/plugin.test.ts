@@ -1,5 +1,5 @@
 import createFastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
-import { isLatchkeyError, type ServiceRateLimit } from 'latchkey'
+import { type ApiKeys, isLatchkeyError, type ServiceRateLimit } from 'latchkey'
 import {
   type ApiKeyPluginOptions,
   apiKeyAuth,
@@ -75,7 +75,88 @@ describe('apiKeyPlugin refuses', () => {
   })
 })
 
+describe('apiKeyPlugin keeps out', () => {
+  const route = { config: { apiKey: true } }
+
+  it.each<[string, (app: FastifyInstance, keys: ApiKeys) => unknown]>([
+    [
+      'that was added first',
+      async (app, keys) => {
+        app.get('/', route, () => 'in')
+        await app.register(apiKeyPlugin, { keys })
+      },
+    ],
+    [
+      'that was added while the plugin still loads',
+      (app, keys) => {
+        app.register(apiKeyPlugin, { keys })
+        app.get('/', route, () => 'in')
+      },
+    ],
+    [
+      'of a plugin that was registered first',
+      (app, keys) => {
+        app.register(async (inner) => {
+          inner.get('/', route, () => 'in')
+        })
+        app.register(apiKeyPlugin, { keys })
+      },
+    ],
+    [
+      'whose config a later plugin adds',
+      async (app, keys) => {
+        await app.register(apiKeyPlugin, { keys })
+        app.addHook('onRoute', (options) => {
+          options.config = { ...options.config, ...route.config }
+        })
+        app.get('/', () => 'in')
+      },
+    ],
+  ])('every request from a route %s, since nothing checks its key', async (_what, prepare) => {
+    const { keys } = createTestKeys()
+    const { key } = await issueKey(keys)
+    const app = createFastify()
+    onTestFinished(() => app.close())
+    await prepare(app, keys)
+    for (const headers of [{}, { 'x-api-key': key }]) {
+      const answer = await app.inject({ url: '/', headers })
+      expect(answer.statusCode).toBe(500)
+      expect(answer.json().message).toContain('await app.register(apiKeyPlugin')
+    }
+  })
+
+  it('what it adds to requests, where that is there already', async () => {
+    const app = createFastify()
+    onTestFinished(() => app.close())
+    app.decorateRequest('apiKey', null as never)
+    await expect(app.register(apiKeyPlugin, { keys: createTestKeys().keys })).rejects.toThrow(
+      'one is there already',
+    )
+    const { app: twice, keys } = await setUp()
+    await expect(twice.register(apiKeyPlugin, { keys })).rejects.toThrow('register it once')
+  })
+})
+
 describe('apiKeyPlugin', () => {
+  it('guards both paths of a route at the root of a prefix, in each of two plugins', async () => {
+    const { keys } = createTestKeys()
+    const { key } = await issueKey(keys)
+    const app = createFastify()
+    onTestFinished(() => app.close())
+    for (const prefix of ['/a', '/b']) {
+      const inner = async (part: FastifyInstance) => {
+        await part.register(apiKeyPlugin, { keys })
+        part.get('/', { config: { apiKey: true } }, ({ auth }) => auth.method)
+      }
+      app.register(inner, { prefix })
+    }
+    for (const url of ['/a', '/a/', '/b', '/b/']) {
+      expect((await app.inject({ url })).statusCode).toBe(401)
+      expect((await app.inject({ method: 'HEAD', url })).statusCode).toBe(401)
+      expect((await app.inject({ url, headers: { 'x-api-key': key } })).body).toBe('apikey')
+    }
+  })
+
   it('shows who is calling, also to routes that ask for no key', async () => {
     const { app, ask } = await setUp([MINUTE])
     app.get('/', { config: { apiKey: true } }, ({ auth, apiKey }) => ({
@@ -251,8 +332,18 @@ describe('hooks of Fastify', () => {
     )
   })
 
-  it('show what settling and giving back have left', async () => {
+  it.each([
+    ['', () => {}],
+    [
+      ', where a plugin for middlewares of Express puts the response on the request',
+      (app: FastifyInstance) =>
+        app.addHook('onRequest', async (request, reply) => {
+          Object.assign(request.raw, { res: reply.raw })
+        }),
+    ],
+  ])('show what settling and giving back have left%s', async (_where, prepare) => {
     const { app, ask } = await setUp([MINUTE])
+    prepare(app)
     app.get('/settle', { config: { apiKey: { cost: 5 } } }, async (request) => settle(request, 2))
     app.get('/refund', { config: { apiKey: { cost: 5 } } }, async (request) => refund(request))
     const settled = await ask('/settle')

@@ -73,6 +73,17 @@ describe('apiKeyAuth over a web Request refuses', () => {
     expect(requireSession({ keys })(request)?.status).toBe(403)
   })
 
+  it('a session beside what only looks like a key after a comma', async () => {
+    const { keys, key } = await setUp()
+    const fields = [`Api-Key ,${key}`, `Api-Key , ${key}`, `Api-Key ${key},junk`, `Bearer ${key},x="y"`]
+    for (const Authorization of fields) {
+      const request = ask({ Authorization })
+      await markSession({ user: () => ALICE })(request)
+      expect(requireSession({ keys })(request)?.status).toBe(403)
+      expect(await apiKeyAuth(keys)(request)).toMatchObject({ ok: false, error: { code: 'invalid_key' } })
+    }
+  })
+
   it('a clone: it says nothing of who is calling', async () => {
     const { keys, askWith } = await setUp()
     const request = askWith()
@@ -152,6 +163,25 @@ describe('apiKeyAuth over a web Request', () => {
         .finish(own)
         .headers.get('RateLimit'),
     ).toBe('own')
+  })
+
+  it('hands on a response that nobody can change or copy, without its fields', async () => {
+    const { keys, askWith } = await setUp([MINUTE])
+    const failed = Response.error()
+    expect(admitted(await apiKeyAuth(keys)(askWith())).finish(failed)).toBe(failed)
+    // What Deno answers a WebSocket with.
+    const upgrade = Response.error()
+    Object.defineProperty(upgrade, 'status', { value: 101 })
+    expect(admitted(await apiKeyAuth(keys)(askWith())).finish(upgrade)).toBe(upgrade)
+  })
+
+  it('reads a request that names its context, as some routers have it', async () => {
+    const { keys, askWith } = await setUp()
+    const request = askWith()
+    Object.assign(request, { ctx: { request } })
+    expect(getAuth(request)).toEqual({ method: 'none' })
+    expect(await apiKeyAuth(keys)(request)).toMatchObject({ ok: true, auth: { method: 'apikey' } })
+    expect(requireApiKey()(request)).toBe(null)
   })
 
   it('shows what settling has left, until the response is made', async () => {

@@ -72,6 +72,36 @@ describe('a place of a limit on requests under way is given back', () => {
     expect(await held()).toBe(0)
   })
 
+  it('at once for HEAD, whose body nobody reads', async () => {
+    const { keys, ask, held } = await setUp()
+    const caller = await apiKeyAuth(keys)(new Request(ask(), { method: 'HEAD' }))
+    if (caller.ok) caller.finish(new Response('as for GET'))
+    expect([caller.ok, await held()]).toEqual([true, 0])
+  })
+
+  it('where a response cannot be sent, which is told', async () => {
+    const { keys, ask, held } = await setUp()
+    const used = new Response('read')
+    await used.text()
+    const locked = new Response('held')
+    locked.body?.getReader()
+    for (const response of [used, locked, undefined as never]) {
+      const caller = await apiKeyAuth(keys)(ask())
+      if (!caller.ok) throw caller.error
+      expect(() => caller.finish(response)).toThrow(TypeError)
+      expect(await held()).toBe(0)
+    }
+  })
+
+  it('where the request has no signal', async () => {
+    const { keys, ask, held } = await setUp()
+    const request = Object.defineProperty(ask(), 'signal', { value: null })
+    const caller = await apiKeyAuth(keys)(request)
+    expect([caller.ok, await held()]).toEqual([true, 1])
+    if (caller.ok) await caller.finish(new Response('in')).text()
+    expect(await held()).toBe(0)
+  })
+
   it('where the handler throws', async () => {
     const { keys, ask, held } = await setUp()
     const handle = withApiKey(keys, async () => {

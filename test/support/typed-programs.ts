@@ -241,6 +241,11 @@ const FASTIFY = `${SERVICE}
   // @ts-expect-error a misspelt requirement would require nothing
   app.get('/q', { config: { apiKey: { permission: {} } } }, () => 1)
   app.get('/r', { onRequest: [apiKeyAuth(keys, { cost: (request) => Number(request.url.length) })] }, () => 1)
+  const http2 = createFastify({ http2: true })
+  http2.setErrorHandler(apiKeyErrorHandler())
+  http2.addHook('onRequest', apiKeyAuth(keys))
+  await http2.register(apiKeyPlugin, { keys })
+  http2.get('/', { config: { apiKey: true }, onRequest: requireSession() }, (request) => [getAuth(request).method, request.auth])
   export {}`
 
 const FETCH = `${SERVICE}

@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import createFastify, { type FastifyReply, type FastifyRequest } from 'fastify'
+import createFastify from 'fastify'
 import {
+  type AnyReply,
+  type AnyRequest,
   apiKeyAuth,
   getAuth,
   markSession,
@@ -46,7 +48,7 @@ export function fastifyAdapter(): Adapter {
 
 function createParts(app: App, surroundings: Surroundings): Record<Part, readonly RequestHook[]> {
   const sessions = new Map<string, { user: unknown }>()
-  const sessionOf = ({ headers }: FastifyRequest) => sessions.get(headers.cookie ?? '')
+  const sessionOf = ({ headers }: AnyRequest) => sessions.get(headers.cookie ?? '')
   return {
     observe: [observe(surroundings)],
     cors: [allowOrigin],
@@ -66,7 +68,7 @@ function createParts(app: App, surroundings: Surroundings): Record<Part, readonl
       always((request) => {
         const session = app.meanwhile === 'logs out' && sessionOf(request)
         if (session) session.user = null
-        intervene(app.meanwhile, request.raw)
+        intervene(app.meanwhile, request.raw as IncomingMessage)
       }),
     ],
     guard: app.guard
@@ -84,11 +86,11 @@ function intervene(what: App['meanwhile'], raw: IncomingMessage): void {
   else if (what === 'exchanges the user' || what === 'sets a user') Object.assign(raw, { user: OTHER_USER })
 }
 
-function describeRequest(request: FastifyRequest) {
+function describeRequest(request: AnyRequest) {
   return describeWho(getAuth(request), request.raw as Parameters<typeof describeWho>[1])
 }
 
-function always(act: (request: FastifyRequest, reply: FastifyReply) => unknown): RequestHook {
+function always(act: (request: AnyRequest, reply: AnyReply) => unknown): RequestHook {
   return (request, reply, done) => {
     act(request, reply)
     done()
