@@ -21,6 +21,7 @@ export {
 } from './api-key-auth.ts'
 export { getAuth } from './get-auth.ts'
 export {
+  type ApiKeyGuardOptions,
   type RequestGuard,
   requireApiKey,
   requireAuth,
