@@ -6,8 +6,8 @@ export interface Problem {
    * `urn:problem-type:latchkey:` and the code. It is not a URL: `docs/errors.md` in the package has a heading for each
    * code.
    *
-   * Only `rate_limited` has another type by default: `https://iana.org/assignments/http-problem-types#quota-exceeded`, as draft 11 of the `RateLimit` fields
-   * says. A draft may change, so programs read `code`.
+   * Only `rate_limited` has another type by default, as draft 11 of the `RateLimit` fields says:
+   * `https://iana.org/assignments/http-problem-types#quota-exceeded`. A draft may change, so programs read `code`.
    */
   readonly type: string
   readonly title: string

@@ -171,6 +171,7 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
     (given) => fetchDoor.apiKeyAuth(keys, given),
     (given) => fetchDoor.withApiKey(keys, () => new Response(), given),
   ],
+  'latchkey/fetch ApiKeyGuardOptions': [fetchDoor.requireApiKey],
   'latchkey/fetch AuthGuardOptions': [fetchDoor.requireAuth],
   'latchkey/fetch SessionGuardOptions': [fetchDoor.requireSession],
   'latchkey/fetch PermissionGuardOptions': [(given) => fetchDoor.requirePermissions(PERMISSIONS, given)],
