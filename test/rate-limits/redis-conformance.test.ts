@@ -13,7 +13,7 @@ const seed = process.env.MODEL_SEED === undefined ? {} : { seed: Number(process.
 describe('on one Redis', () => {
   const client = new Redis(inject('redisUrl'))
   afterAll(() => client.disconnect())
-  const runs = Number(process.env.MODEL_RUNS ?? times({ short: 30, soak: 400, long: 4_000 }))
+  const runs = Number(process.env.MODEL_RUNS ?? times({ short: 30, soak: 150, long: 4_000 }))
   limiterConformance({ test, assert, runs, ...seed }, () => made(timedRedis(client, `clock-${randomUUID()}`)))
 })
 

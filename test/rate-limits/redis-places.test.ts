@@ -87,7 +87,7 @@ describe.each(SERVERS)('places, with %s', (_server, { clusterNodes }) => {
       try {
         const [first] = started.workers
         const { key } = await first.run('issue', { owner: ALICE, name: 'a' })
-        const churn = { key, calls: times({ short: 500, soak: 12_500 }), inFlight: 8 }
+        const churn = { key, calls: times({ short: 500, soak: 2_000, long: 12_500 }), inFlight: 8 }
         const tallies = await Promise.all(started.workers.map((worker) => worker.run('churn', churn)))
         const { admitted, refused } = sumOf(tallies)
         expect(admitted + (refused.rate_limited ?? 0)).toBe(4 * churn.calls)
@@ -154,7 +154,7 @@ describe('places of requests that their clients break off', () => {
     const seed = firstSeed
     const random = createRandom(seed)
     const statuses = { 200: 0, 429: 0, none: 0 }
-    let left = times({ short: 600, soak: 25_000 })
+    let left = times({ short: 600, soak: 3_000, long: 25_000 })
     const lanes = Array.from({ length: 30 }, async () => {
       while (left-- > 0) {
         const { port } = random.of([one, other])
