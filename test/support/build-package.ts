@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { TestProject } from 'vitest/node'
 
@@ -30,8 +30,19 @@ function build(): string {
 }
 
 function isUpToDate(): boolean {
+  if (!doors().every((file) => existsSync(`${root}${file}`))) return false
   const oldestOutput = Math.min(...modificationTimes('dist'))
   return Math.max(...sources.flatMap(modificationTimes)) < oldestOutput
+}
+
+/** The files of every door: a build that was interrupted has left some of them out. */
+function doors(): string[] {
+  const { exports } = JSON.parse(readFileSync(`${root}package.json`, 'utf8')) as { exports: object }
+  return Object.values(exports).flatMap(filesOf)
+}
+
+function filesOf(target: string | object): string[] {
+  return typeof target === 'string' ? [target] : Object.values(target).flatMap(filesOf)
 }
 
 /** Folders count too: their time moves when a file is removed. */
