@@ -309,6 +309,20 @@ describe('an invalid key', () => {
   })
 })
 
+describe('failedAttempts', () => {
+  it.each([
+    ['yes', '"failedAttempts" must be true, false or an object'],
+    [[], '"failedAttempts" must be true, false or an object'],
+    [{ limit: 0 }, '"failedAttempts.limit" must be'],
+    [{ windowMs: 999 }, '"failedAttempts.windowMs" must be'],
+    [{ maxEntries: 0 }, '"failedAttempts.maxEntries" must be'],
+    [{ maxAddresses: 5 }, '"failedAttempts" has no option "maxAddresses": it is called "maxEntries" now'],
+    [{ limits: 5 }, '"failedAttempts" has no option "limits"; did you mean "limit"?'],
+  ])('is refused where it is wrong, by name: %j', (failedAttempts, message) => {
+    expect(() => createTestKeys({ failedAttempts: failedAttempts as never })).toThrow(message)
+  })
+})
+
 describe('a good key', () => {
   it('keeps working from a blocked address, where it was verified here lately', async () => {
     const test = start()
@@ -446,6 +460,47 @@ describe('counting', () => {
     await fail(test, 2 * LIMIT)
     expect(rateLimiter.calls).toHaveLength(2 * LIMIT)
     expect(test.eventsOf('address.blocked')).toEqual([])
+  })
+
+  it.each([
+    ['says that none is left, it is not asked again', { remaining: 0, resetMs: 5_000 }, 5_000, [2]],
+    ['says nothing more, the address is blocked for a window', null, WINDOW_MS, [2]],
+    [
+      'knows a longer window, the address is blocked for ours',
+      { remaining: 0, resetMs: 1e9 },
+      WINDOW_MS,
+      [2],
+    ],
+  ])('where a limiter refuses and %s', async (_title, state, retryAfterMs, costs) => {
+    const rateLimiter = limiterThatCounts(({ cost }) =>
+      cost === 1
+        ? { outcome: 'admitted', limits: [{ remaining: 2, resetMs: 5_000 }] }
+        : { outcome: 'limited', limits: state ? [state] : [] },
+    )
+    const test = start({ rateLimiter })
+    const { key } = await issueKey(test.keys)
+    for (let i = 0; i < 3; i++) await test.keys.verify('junk', FROM_HERE)
+    await settle()
+    expect(rateLimiter.calls.map(({ cost }) => cost)).toEqual([1, ...costs])
+    expect(await test.keys.verify(key, FROM_HERE)).toEqual({ ...BLOCKED, retryAfterMs })
+  })
+
+  it('asks for a window that is nobody else’s, as of a record that was read just now', async () => {
+    const rateLimiter = limiterThatCounts(() => ({ outcome: 'stale' }))
+    await fail(start({ rateLimiter }), 1)
+    expect(rateLimiter.calls).toMatchObject([
+      { lineageId: `failed ${ADDRESS}`, keyId: '', version: 1, fresh: true, cost: 1, retainMs: WINDOW_MS },
+    ])
+  })
+
+  it('goes on where a limiter cannot forget an address', async () => {
+    const { forget, ...rest } = memoryRateLimiter()
+    expect(forget).toBeTypeOf('function')
+    const test = start({ rateLimiter: rest, failedAttempts: { limit: LIMIT, maxEntries: 1 } })
+    await fail(test, 1, FROM_ELSEWHERE)
+    await fail(test)
+    expect(test.eventsOf('address.blocked')).toMatchObject([{ address: ADDRESS }])
+    expect(test.eventsOf('fault')).toEqual([])
   })
 
   it('makes one call at a time for an address, and the next one counts what came meanwhile', async () => {

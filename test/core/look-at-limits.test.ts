@@ -66,6 +66,64 @@ describe('keys.limits()', () => {
     expect(await keys.limits(id)).toMatchObject([{ remaining: 9 }, {}, {}, { remaining: 39 }])
   })
 
+  it('asks the limiter to spend nothing and to guess nothing, of what was read just now', async () => {
+    const { keys, id, limiter } = await setUp()
+    const check = vi.spyOn(limiter, 'check')
+    await keys.limits(id)
+    expect(check.mock.calls).toMatchObject([[{ cost: 0, fresh: true, isExact: true, keyId: id }]])
+    expect(check.mock.calls[0]?.[0].places).toBeUndefined()
+  })
+
+  it('shows places that are taken, and takes none', async () => {
+    const EXPORTS: ServiceRateLimit = { name: 'exports', concurrent: 2 }
+    const { keys, limiter } = createTestKeys({ rateLimits: [EXPORTS] })
+    const { key, apiKey } = await issueKey(keys)
+    await keys.verify(key)
+    const check = vi.spyOn(limiter, 'check')
+    for (let i = 0; i < 3; i++) {
+      expect(await keys.limits(apiKey.id)).toMatchObject([{ name: 'exports', remaining: 1 }])
+    }
+    expect(check.mock.calls[0]?.[0].places).toMatchObject({ id: '-', limits: [{ name: 'exports' }] })
+  })
+
+  it('is null for a key that was purged while it was looked for, whoever has its lookup now', async () => {
+    const { keys, id, store } = await setUp()
+    const record = await store.find({ id })
+    const found = (later: unknown) => async (_work: unknown, by: unknown) =>
+      'id' in (by as object) ? record : later
+    store.fail('find', found(null))
+    expect(await keys.limits(id)).toBeNull()
+    store.fail('find', found({ ...record, id: 'another', lineageId: 'another' }))
+    expect(await keys.limits(id)).toBeNull()
+  })
+
+  it('reads again what the limiter knows to be old, three times at most', async () => {
+    const { keys, id, limiter, eventsOf } = await setUp()
+    const check = vi.spyOn(limiter, 'check')
+    check
+      .mockImplementationOnce(() => ({ outcome: 'stale' }))
+      .mockImplementationOnce(() => ({ outcome: 'stale' }))
+    expect(await keys.limits(id)).toMatchObject([{ name: 'minute', remaining: 10 }, {}, {}, {}])
+    expect(eventsOf('fault')).toEqual([])
+    check.mockClear().mockImplementation(() => ({ outcome: 'stale' }))
+    await expect(keys.limits(id)).rejects.toMatchObject({ code: 'unavailable' })
+    expect(check).toHaveBeenCalledTimes(3)
+    expect(eventsOf('fault')).toMatchObject([
+      {
+        operation: 'store',
+        error: { message: 'the store keeps returning a record older than its latest change' },
+      },
+    ])
+  })
+
+  it('says which of the two has failed', async () => {
+    const { keys, id, limiter, eventsOf } = await setUp()
+    vi.spyOn(limiter, 'check').mockImplementationOnce((() =>
+      Promise.reject(new Error('down'))) as RateLimiter['check'])
+    await expect(keys.limits(id)).rejects.toMatchObject({ code: 'unavailable' })
+    expect(eventsOf('fault')).toMatchObject([{ operation: 'rate_limiter' }])
+  })
+
   it('is unavailable where the limiter or the store fails', async () => {
     const { keys, id, limiter, store } = await setUp()
     vi.spyOn(limiter, 'check').mockImplementationOnce((() =>

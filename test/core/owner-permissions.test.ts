@@ -41,6 +41,18 @@ describe('ownerPermissions', () => {
     })
   }
 
+  it.each([
+    ['isOwnerActive', { isOwnerActive: () => 'yes' as never }, /"isOwnerActive" must return true or false/],
+    ['ownerPermissions', { ownerPermissions: () => 'read' as never }, /"ownerPermissions" must be/],
+  ])('is named in the fault where it answers what it may not: %s', async (_name, options, message) => {
+    const { keys, eventsOf } = createTestKeys(options)
+    const { key } = await keys.issue(NAME)
+    await expect(keys.verify(key)).rejects.toEqual(UNAVAILABLE)
+    expect(eventsOf('fault')).toMatchObject([
+      { operation: 'owner_status', error: { message: expect.stringMatching(message) } },
+    ])
+  })
+
   it('hangs: unavailable after timeoutMs, the time of isOwnerActive included', async () => {
     const isOwnerActive = vi.fn(() => new Promise<boolean>(() => {}))
     const { keys, clock } = setUp(() => new Promise(() => {}), { isOwnerActive })

@@ -110,7 +110,18 @@ describe('a settlement that is wrong', () => {
   it('is unsupported by a limiter that cannot settle', async () => {
     const { settle: _settle, ...rateLimiter } = memoryRateLimiter()
     const { settle } = await call(1, {}, rateLimiter)
-    await expect(settle(5)).rejects.toMatchObject({ code: 'unsupported' })
+    await expect(settle(5)).rejects.toMatchObject({
+      code: 'unsupported',
+      message: '"settle" and "refund" need a limiter with "settle"',
+    })
+  })
+
+  it('is nothing by a limiter that cannot settle, where nothing was counted', async () => {
+    const { settle: _settle, ...rateLimiter } = memoryRateLimiter()
+    const { keys } = createTestKeys({ rateLimiter })
+    const { key } = await issueKey(keys)
+    const result = await keys.verify(key)
+    expect(result.ok && (await keys.refund(result))).toBe(false)
   })
 })
 

@@ -7,6 +7,7 @@ import {
   memoryStore,
   type Permissions,
   type RateLimiter,
+  type VerifyOptions,
   type VerifyResult,
 } from 'latchkey'
 import { plainTextFormat } from 'latchkey/import'
@@ -358,6 +359,17 @@ describe('a client address', () => {
       owner: ALICE,
       ip: '192.0.3.1',
     })
+  })
+
+  it('is said to be missing where it cannot be read, and not where it is another', async () => {
+    vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    const { keys, eventsOf } = createTestKeys()
+    const { key } = await keys.issue({ ...NAME, allowedIps: ['192.0.2.0/24'] })
+    for (const ip of ['192.0.3.1', 'nonsense', undefined]) await keys.verify(key, { ip })
+    expect(eventsOf('address.missing')).toMatchObject([
+      { neededFor: 'allowedIps', found: 'no address' },
+      { neededFor: 'allowedIps', found: 'nothing' },
+    ])
   })
 
   it('does not matter where the key has no list', async () => {
@@ -1238,21 +1250,25 @@ describe('options of verify', () => {
   it('are refused by name where they are wrong', async () => {
     const { keys } = createTestKeys()
     const { key } = await keys.issue(NAME)
-    const wrong: [object, RegExp][] = [
+    const wrong: [unknown, RegExp][] = [
       [{ permissions: 'read' }, /"permissions"/],
       [{ permissions: [] }, /"permissions"/],
       [{ permissions: { projects: [] } }, /"permissions\.projects"/],
       [{ permissions: { projects: 'read' } }, /"permissions\.projects"/],
+      [{ permissions: () => ({ projects: ['read'] }) }, /"permissions"/],
       [{ ip: '' }, /"ip"/],
       [{ ip: 7 }, /"ip"/],
-      [{ prefix: '' }, /"prefix"/],
-      [{ prefix: [] }, /"prefix"/],
+      [{ prefix: '' }, /"prefix" must be a prefix or a non-empty array of prefixes/],
+      [{ prefix: [] }, /"prefix" must be a prefix or a non-empty array of prefixes/],
       [{ prefix: [1] }, /"prefix"/],
-      [{ cots: 1 }, /"cots"; did you mean "cost"/],
+      [{ prefix: ['acme', ''] }, /"prefix"/],
+      [{ cots: 1 }, /"options" has no option "cots"; did you mean "cost"/],
+      [null, /"options" must be an object/],
+      ['cost', /"options" must be an object/],
     ]
     for (const [options, message] of wrong) {
-      await expect(keys.verify(key, options)).rejects.toThrow(message)
-      await expect(keys.verify(key, options)).rejects.toBeInstanceOf(TypeError)
+      await expect(keys.verify(key, options as VerifyOptions)).rejects.toThrow(message)
+      await expect(keys.verify(key, options as VerifyOptions)).rejects.toBeInstanceOf(TypeError)
     }
   })
 

@@ -86,6 +86,16 @@ interface Settings extends Required<FailedAttemptsOptions> {
   readonly limits: readonly CompiledLimit[]
 }
 
+/** How an address stands after it was counted. */
+interface Count {
+  /** Whether fewer were left than were to be counted, so that none was. */
+  readonly isOver: boolean
+  /** How many more block the address. */
+  readonly left: number
+  /** When the window ends. */
+  readonly resetMs: number
+}
+
 class CountedAttempts implements FailedAttempts {
   private readonly noteMissingAddress: NoteMissingAddress
   private readonly blockedUntil: LRUCache<string, number>
@@ -107,18 +117,15 @@ class CountedAttempts implements FailedAttempts {
     this.blockedUntil = new LRUCache({ max })
     this.counted = new LRUCache({
       max,
-      dispose(_true, address, reason) {
-        if (reason === 'evict') limiter.forget?.(lineageOf(address))
-      },
+      dispose: (_true, address) => void limiter.forget?.(lineageOf(address)),
     })
   }
 
   blockedForMs(ip: string | undefined): number {
     if (this.blockedUntil.size === 0) return 0
     const address = addressGroup(ip)
-    const until = address === null ? undefined : this.blockedUntil.get(address)
-    if (address === null || until === undefined) return 0
-    const left = until - this.clock.now()
+    if (address === null) return 0
+    const left = (this.blockedUntil.get(address) ?? 0) - this.clock.now()
     // A clock that was set back blocks nobody for longer than a window.
     if (left > 0 && left <= this.settings.windowMs) return left
     this.blockedUntil.delete(address)
@@ -159,21 +166,18 @@ class CountedAttempts implements FailedAttempts {
 
   /** Counts this many; whether the address is blocked now, and nothing of it has to be counted any more. */
   private async isBlockedBy(address: string, failures: number): Promise<boolean> {
-    let answer = await this.ask(address, Math.min(failures, this.settings.limit))
-    const left = answer.outcome === 'stale' ? 0 : (answer.limits[0]?.remaining ?? 0)
+    const { limit, windowMs } = this.settings
+    let count = await this.ask(address, Math.min(failures, limit))
     // All or nothing is spent; what is left has to be, or other processes would not know.
-    if (answer.outcome === 'limited' && left > 0) answer = await this.ask(address, left)
-    if (answer.outcome === 'stale') return false
-    const [state] = answer.limits
-    if (answer.outcome === 'admitted' && state?.remaining !== 0) return false
-    const { windowMs } = this.settings
-    const forMs = Math.min(windowMs, state?.resetMs ?? windowMs)
+    if (count.isOver && count.left > 0) count = await this.ask(address, count.left)
+    if (!count.isOver && count.left > 0) return false
+    const forMs = Math.min(windowMs, count.resetMs)
     this.blockedUntil.set(address, this.clock.now() + forMs)
     this.emit({ type: 'address.blocked', at: new Date(this.clock.now()), address, forMs })
     return true
   }
 
-  private async ask(address: string, cost: number): Promise<LimitAnswer> {
+  private async ask(address: string, cost: number): Promise<Count> {
     const request = {
       lineageId: lineageOf(address),
       keyId: '',
@@ -184,12 +188,22 @@ class CountedAttempts implements FailedAttempts {
       retainMs: this.settings.windowMs,
     }
     try {
-      return await this.guard.run('rate_limiter', async () =>
-        checkLimitAnswer(await this.limiter.check(request)),
-      )
+      return await this.guard.run('rate_limiter', async () => countOf(await this.limiter.check(request)))
     } finally {
       this.counted.set(address, true)
     }
+  }
+}
+
+/** A limiter that takes the request for stale has counted nothing. */
+function countOf(given: LimitAnswer): Count {
+  const answer = checkLimitAnswer(given)
+  if (answer.outcome === 'stale') return { isOver: false, left: Infinity, resetMs: 0 }
+  const [state] = answer.limits
+  return {
+    isOver: answer.outcome === 'limited',
+    left: state?.remaining ?? 0,
+    resetMs: state?.resetMs ?? Infinity,
   }
 }
 

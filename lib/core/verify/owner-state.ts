@@ -69,8 +69,8 @@ export function createOwnerState(
       .run('owner_status', () => ask(owner))
       .then((standing) => {
         const answer = { version, askedAt, standing, apiKey, shown: show(standing, apiKey) }
-        const known = answers.get(id)
-        if (!known || known.version <= version) answers.set(id, answer)
+        // One that is late and old is asked about again: it belongs to its version.
+        answers.set(id, answer)
         return answer
       })
       .finally(() => asking.delete(idOf(apiKey)))
