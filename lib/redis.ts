@@ -1,5 +1,6 @@
 export type { RedisPublisher, RedisSubscriber } from './invalidation/client.ts'
 export { type RedisInvalidationOptions, redisInvalidation } from './invalidation/redis.ts'
+export type { NodeRedisClient } from './redis/node-redis-client.ts'
 export type { RedisClient } from './rate-limits/redis/client.ts'
 export type { RedisRateLimiterOptions, UnavailablePolicy } from './rate-limits/redis/options.ts'
 export { redisRateLimiter } from './rate-limits/redis/redis-rate-limiter.ts'

@@ -1,7 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { type Clock, monotonicClock } from '../core/clock.ts'
 import type { Invalidation } from '../core/invalidation.ts'
-import { checkFunction, checkMethods, checkObject, checkText } from '../internal/options.ts'
+import { checkFunction, checkObject, checkText } from '../internal/options.ts'
+import { isNodeRedis } from '../redis/accept-client.ts'
+import { NodeRedisAdapter } from '../redis/node-redis.ts'
+import type { NodeRedisClient } from '../redis/node-redis-client.ts'
+import { createSubscriber } from '../redis/node-redis-subscriber.ts'
 import { createRenewal } from '../redis/renew-connection.ts'
 import type { RedisPublisher, RedisSubscriber } from './client.ts'
 import { writeMessages } from './messages.ts'
@@ -33,7 +37,7 @@ export interface RedisInvalidationOptions {
  * })
  */
 export function redisInvalidation(
-  client: RedisPublisher,
+  client: RedisPublisher | NodeRedisClient,
   options: RedisInvalidationOptions = {},
 ): Invalidation {
   return createRedisInvalidation(client, options, monotonicClock)
@@ -41,11 +45,11 @@ export function redisInvalidation(
 
 /** {@link redisInvalidation} with the clock as a parameter. */
 export function createRedisInvalidation(
-  client: RedisPublisher,
+  given: RedisPublisher | NodeRedisClient,
   options: RedisInvalidationOptions,
   clock: Clock,
 ): Invalidation {
-  checkMethods('client', client, ['publish', 'duplicate'])
+  const client = isNodeRedis(given, ['publish', 'duplicate']) ? createPublisher(given) : given
   checkObject('options', options, ['channel'])
   const { channel = 'latchkey:changes' } = options
   checkText('channel', channel, 100)
@@ -75,6 +79,10 @@ export function createRedisInvalidation(
       }
     },
   }
+}
+
+function createPublisher(client: NodeRedisClient): RedisPublisher {
+  return Object.assign(new NodeRedisAdapter(client), { duplicate: () => createSubscriber(client) })
 }
 
 /**

@@ -23,8 +23,8 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     // bcrypt is an optional peer: loaded when first needed, or not at all.
     packages: { 'lru-cache': any, '@date-fns/tz': any, bcrypt: ['dynamic'] },
   },
-  // What everything on Redis shares. ioredis is the application's, and known here by the few methods that are used.
-  redis: { layers: ['errors', 'internal', 'core'], packages: {} },
+  // What everything on Redis shares. ioredis and node-redis are the application's, and known here by the few methods that are used.
+  redis: { layers: ['errors', 'internal', 'core'], packages: { 'cluster-key-slot': any } },
   stores: {
     layers: ['errors', 'internal', 'core', 'redis'],
     // Drivers of SQLite are optional peers; pools of pg and mysql2 are the application's.
@@ -32,7 +32,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   'rate-limits': {
     layers: ['errors', 'internal', 'core', 'redis'],
-    packages: { 'lru-cache': any, 'cluster-key-slot': any },
+    packages: { 'lru-cache': any },
   },
   invalidation: { layers: ['errors', 'internal', 'core', 'redis'], packages: {} },
   // Keys of other products, a door of its own.
@@ -72,7 +72,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   // It runs stores and limiters under the whole core, which needs one of each. Test runners are handed in.
   testing: { layers: ['errors', 'internal', 'core', 'stores', 'rate-limits'], packages: {} },
   // Doors, like the one below.
-  'redis.ts': { layers: ['errors', 'core', 'stores', 'rate-limits', 'invalidation'], packages: {} },
+  'redis.ts': { layers: ['errors', 'core', 'redis', 'stores', 'rate-limits', 'invalidation'], packages: {} },
   sql: { layers: ['errors', 'core', 'stores'], packages: {} },
   // The main door shows what the layers offer; internal/ is never shown.
   index: { layers: ['errors', 'core', 'import', 'stores', 'rate-limits', 'http'], packages: {} },

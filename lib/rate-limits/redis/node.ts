@@ -1,9 +1,8 @@
-import keySlot from 'cluster-key-slot'
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../core/clock.ts'
 import type { LimiterEvent } from '../../core/limits/rate-limiter.ts'
+import { primaryOf } from '../../redis/primary-of.ts'
 import { isQueueing } from '../../redis/renew-connection.ts'
-import type { RedisClient } from './client.ts'
 import type { RedisConnection } from './connection.ts'
 
 /** A Redis server: what is known of its clock, and whether to ask it. */
@@ -43,8 +42,9 @@ export function createRedisNodes(
     return () => only
   }
 
+  // In a Cluster, each primary has its own clock and fails on its own.
   return function nodeOf(key) {
-    const name = nodeName(connection.current(), key)
+    const name = primaryOf(connection.current(), key)
     let node = nodes.get(name)
     if (!node) {
       node = createRedisNode(connection, clock, tell)
@@ -52,12 +52,6 @@ export function createRedisNodes(
     }
     return node
   }
-}
-
-/** In a Cluster, each primary has its own clock and fails on its own. */
-function nodeName(client: RedisClient, key: string): string {
-  const slot = keySlot(key)
-  return client.slots?.[slot]?.[0] ?? String(slot)
 }
 
 function createRedisNode(

@@ -8,7 +8,9 @@ import type {
   SettleRequest,
   VersionMark,
 } from '../../core/limits/rate-limiter.ts'
-import { checkMethods } from '../../internal/options.ts'
+import { isNodeRedis } from '../../redis/accept-client.ts'
+import { NodeRedisAdapter } from '../../redis/node-redis.ts'
+import type { NodeRedisClient } from '../../redis/node-redis-client.ts'
 import { type MemoryRateLimiter, memoryRateLimiter } from '../memory.ts'
 import type { Question, ScriptArguments, ScriptKeys } from './call.ts'
 import { createRedisCalls, type RedisCalls } from './calls.ts'
@@ -45,17 +47,20 @@ const CHANGE_TIMEOUT_MS = 1_000
  *   rateLimits: [{ name: 'minute', limit: 100, windowMs: 60_000 }],
  * })
  */
-export function redisRateLimiter(client: RedisClient, options: RedisRateLimiterOptions = {}): RateLimiter {
+export function redisRateLimiter(
+  client: RedisClient | NodeRedisClient,
+  options: RedisRateLimiterOptions = {},
+): RateLimiter {
   return createRedisRateLimiter(client, options, monotonicClock)
 }
 
 /** {@link redisRateLimiter} with the clock as a parameter. */
 export function createRedisRateLimiter(
-  client: RedisClient,
+  given: RedisClient | NodeRedisClient,
   options: RedisRateLimiterOptions,
   clock: Clock,
 ): RateLimiter {
-  checkMethods('client', client, ['eval', 'evalsha'])
+  const client = isNodeRedis(given, ['eval', 'evalsha']) ? new NodeRedisAdapter(given) : given
   const limiter = createParts(client, options, clock)
   const { timeoutMs, keyPrefix } = limiter.settings
   return {

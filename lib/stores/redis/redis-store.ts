@@ -1,5 +1,7 @@
 import type { KeyStore, QuotaSwapResult } from '../../core/keys/key-store.ts'
-import { checkMethods } from '../../internal/options.ts'
+import { isNodeRedis } from '../../redis/accept-client.ts'
+import { NodeRedisAdapter } from '../../redis/node-redis.ts'
+import type { NodeRedisClient } from '../../redis/node-redis-client.ts'
 import { createRedisBatches, OPEN_MS } from './batches.ts'
 import { createRedisCalls } from './calls.ts'
 import type { RedisStoreClient } from './client.ts'
@@ -43,7 +45,10 @@ export type RedisStore = Required<Omit<KeyStore, 'count'>>
  * const redis = new Redis()
  * const keys = createApiKeys({ store: redisStore(redis), rateLimiter: redisRateLimiter(redis), prefix: 'acme_live' })
  */
-export function redisStore(client: RedisStoreClient, options: RedisStoreOptions = {}): RedisStore {
+export function redisStore(
+  client: RedisStoreClient | NodeRedisClient,
+  options: RedisStoreOptions = {},
+): RedisStore {
   return createRedisStore(client, options, { openMs: OPEN_MS, strayMs: 3_600_000 })
 }
 
@@ -56,11 +61,11 @@ export interface RedisStoreTimes {
 
 /** {@link redisStore} with its times as a parameter. */
 export function createRedisStore(
-  client: RedisStoreClient,
+  given: RedisStoreClient | NodeRedisClient,
   options: RedisStoreOptions,
   times: RedisStoreTimes,
 ): RedisStore {
-  checkMethods('client', client, ['eval', 'evalsha', 'pipeline'])
+  const client = isNodeRedis(given, ['eval', 'evalsha', 'pipeline']) ? new NodeRedisAdapter(given) : given
   const parts = createParts(client, options, times)
   const { quotas, lookups } = parts
   return {

@@ -1,4 +1,5 @@
 import keySlot from 'cluster-key-slot'
+import { primaryOf } from '../../redis/primary-of.ts'
 import type { RedisStoreClient } from './client.ts'
 
 /** How many items one script handles at most: it blocks the server, and a call can only have so many arguments. */
@@ -11,9 +12,7 @@ export function slotOf(client: RedisStoreClient, key: string): number {
 
 /** The name of the server that holds a key in a Cluster, or the slot if the name is not known; empty elsewhere. */
 export function serverOf(client: RedisStoreClient, key: string): string {
-  if (!client.isCluster) return ''
-  const slot = keySlot(key)
-  return client.slots?.[slot]?.[0] ?? String(slot)
+  return client.isCluster ? primaryOf(client, key) : ''
 }
 
 /** Groups the items that one script can handle: in a Cluster those of one slot, otherwise all, in chunks. */
