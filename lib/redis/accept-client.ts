@@ -12,7 +12,8 @@ export function isNodeRedis(client: unknown, methods: readonly string[]): client
   const isSending = typeof sendCommand === 'function'
   if (isSending && typeof isOpen === 'boolean') {
     if (!withTypeMapping) refuse('be of node-redis 5 or 6: this is version 4')
-    if (!subscribe) refuse('be from createClient(), createCluster() or createSentinel(), not a pool or a lease')
+    if (!subscribe)
+      refuse('be from createClient(), createCluster() or createSentinel(), not a pool or a lease')
     if (acquire && !_execute) refuse('be of node-redis 5 or 6: this is a version that Latchkey does not know')
     return true
   }

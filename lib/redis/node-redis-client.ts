@@ -72,7 +72,17 @@ export interface SharedSubscriptions extends Omit<NodeRedisClient, 'sendCommand'
 
 export type NodeRedisKind = 'single' | 'cluster' | 'sentinel'
 
-export function kindOf(client: NodeRedisClient): NodeRedisKind {
+/** Whether it has connected. A Cluster client of version 5 says no more than that it has begun to. */
+export function isConnected(client: Pick<NodeRedisClient, 'isOpen' | 'isReady'>): boolean {
+  if (!client.isOpen || client.isReady === false) return false
+  return kindOf(client) !== 'cluster' || (client as unknown as ClusterClient).slots[0] !== undefined
+}
+
+export function notConnected(): Error {
+  return new Error('The node-redis client is not connected: call its connect() and wait for it')
+}
+
+export function kindOf(client: object): NodeRedisKind {
   if ('masters' in client) return 'cluster'
   return 'acquire' in client ? 'sentinel' : 'single'
 }

@@ -3,8 +3,10 @@ import { messageOf } from '../internal/any-realm.ts'
 import {
   type ClusterClient,
   type CommandOptions,
+  isConnected,
   kindOf,
   type NodeRedisClient,
+  notConnected,
   type SentinelClient,
   type SingleClient,
 } from './node-redis-client.ts'
@@ -69,7 +71,11 @@ function createClusterSender(client: ClusterClient): Sender {
   return {
     isCluster: true,
     isReady: (key) => key !== undefined && client.slots[keySlot(key)]?.master.client?.isReady === true,
-    send: (key, args, options) => client.sendCommand(key, false, args, options),
+    async send(key, args, options) {
+      // Until it knows the slots, it keeps no commands.
+      if (!isConnected(client)) throw notConnected()
+      return client.sendCommand(key, false, args, options)
+    },
     sendTogether: (key, commands) => pipeToPrimary(client, key, commands),
     primaryOf: (slot) => client.slots[slot]?.master.address,
     // A replica redirects.

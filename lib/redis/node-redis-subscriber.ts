@@ -1,4 +1,5 @@
 import {
+  isConnected,
   kindOf,
   type MessageListener,
   type NodeRedisClient,
@@ -55,7 +56,7 @@ function subscribeThrough(client: SharedSubscriptions, kind: string): NodeRedisS
       if (event === 'message') return messages.listen(listener)
       if (event === 'ready') {
         client.on(kind === 'cluster' ? 'connect' : 'ready', listener as () => void)
-        if (client.isOpen) queueMicrotask(listener as () => void)
+        if (isConnected(client)) queueMicrotask(listener as () => void)
       }
       return client
     },

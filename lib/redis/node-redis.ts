@@ -1,5 +1,5 @@
+import { type CommandOptions, isConnected, type NodeRedisClient, notConnected } from './node-redis-client.ts'
 import { createSender, type Sender } from './node-redis-senders.ts'
-import type { CommandOptions, NodeRedisClient } from './node-redis-client.ts'
 
 /** A script's answer comes as text and numbers, whatever the application has set for its own commands. */
 const PLAIN: CommandOptions = Object.freeze({ typeMapping: Object.freeze({}), timeout: undefined })
@@ -33,7 +33,7 @@ export class NodeRedisAdapter {
 
   get status(): string {
     if (!this.#client.isOpen) return 'end'
-    return this.#client.isReady === false ? 'reconnecting' : 'ready'
+    return isConnected(this.#client) ? 'ready' : 'reconnecting'
   }
 
   eval(script: string, numberOfKeys: number, ...given: (string | number)[]): Promise<unknown> {
@@ -103,8 +103,4 @@ export class NodeRedisAdapter {
       return [[error, undefined] as const]
     }
   }
-}
-
-function notConnected(): Error {
-  return new Error('The node-redis client is not connected: call its connect()')
 }

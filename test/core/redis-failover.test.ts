@@ -2,18 +2,32 @@ import { randomUUID } from 'node:crypto'
 import { Redis } from 'ioredis'
 import { type ApiKeysOptions, createApiKeys, memoryRateLimiter, memoryStore } from 'latchkey'
 import { redisInvalidation, redisRateLimiter, redisStore } from 'latchkey/redis'
+import { createClient } from 'redis'
+import { createClient as createClient5 } from 'redis5'
 import { describe, expect, inject, it, onTestFinished } from 'vitest'
 import { startHeldProxy } from '../support/held-proxy.ts'
+import { soakOnly } from '../support/long-run.ts'
+import { connecting } from '../support/node-redis.ts'
 import { startRedis } from '../support/redis-server.ts'
 import { NAME } from '../support/test-keys.ts'
 
 const SOON = { timeout: 10_000 }
 
+type Client = Redis | ReturnType<typeof createClient> | ReturnType<typeof createClient5>
+
+const CLIENTS: Record<string, (port: number) => Client & { disconnect(): void }> = {
+  ioredis: (port) => new Redis(port),
+  ...soakOnly<Record<string, (port: number) => Client & { disconnect(): void }>>({
+    'node-redis 6': (port) => connecting(createClient({ socket: { port } })),
+    'node-redis 5': (port) => connecting(createClient5({ socket: { port } })),
+  }),
+}
+
 /**
  * A primary and its replica behind one address, as behind a service of Kubernetes. After `failOver`, whoever connects gets the
  * other one, and whoever is connected stays where it is: on a replica that takes no writes.
  */
-async function oneAddress() {
+async function oneAddress(newClient: (port: number) => Client & { disconnect(): void }) {
   const binary = inject('redisBinary')
   const args = ['--repl-diskless-sync-delay', '0']
   const [first, second] = await Promise.all([startRedis({ binary, args }), startRedis({ binary, args })])
@@ -28,8 +42,8 @@ async function oneAddress() {
   await expect.poll(() => b.info('replication'), { timeout: 15_000 }).toContain('master_link_status:up')
 
   return {
-    connect: (port = proxy.port) => {
-      const client = new Redis(port)
+    connect: () => {
+      const client = newClient(proxy.port)
       client.on('error', () => {})
       onTestFinished(() => client.disconnect())
       return client
@@ -58,9 +72,9 @@ function keysWith(options: Partial<ApiKeysOptions>) {
   return keys
 }
 
-describe('a failover behind one address', () => {
+describe.each(Object.entries(CLIENTS))('a failover behind one address, with %s', (_name, newClient) => {
   it('is noticed by the limiter, which then counts on the new primary', async () => {
-    const { connect, failOver } = await oneAddress()
+    const { connect, failOver } = await oneAddress(newClient)
     const rateLimiter = redisRateLimiter(connect(), { onUnavailable: 'closed', keyPrefix: randomUUID() })
     const keys = keysWith({ rateLimiter })
     const { key } = await keys.issue(NAME)
@@ -73,7 +87,7 @@ describe('a failover behind one address', () => {
   })
 
   it('is noticed by the store, which then issues and changes keys', async () => {
-    const { connect, connectDirectly, failOver } = await oneAddress()
+    const { connect, connectDirectly, failOver } = await oneAddress(newClient)
     const keys = keysWith({ store: redisStore(connect(), { replicas: 0 }) })
     const { apiKey } = await keys.issue(NAME)
     await failOver()
@@ -88,7 +102,7 @@ describe('a failover behind one address', () => {
   })
 
   it('is noticed by the invalidation, whose messages then reach those on the new primary, and theirs reach it', async () => {
-    const { connect, connectDirectly, failOver } = await oneAddress()
+    const { connect, connectDirectly, failOver } = await oneAddress(newClient)
     const direct = connectDirectly()
     onTestFinished(() => direct.disconnect())
     const heard = { here: new Set<string>(), there: new Set<string>() }

@@ -456,11 +456,11 @@ describe('redisInvalidation', () => {
   const client = { publish: async () => 1, duplicate: () => new EventEmitter() } as never
 
   it.each<[unknown, unknown, string]>([
-    [undefined, undefined, '"client" must have a method "publish"'],
-    [null, {}, '"client" must have a method "publish"'],
-    [{}, {}, '"client" must have a method "publish"'],
-    ['redis://localhost', {}, '"client" must have a method "publish"'],
-    [{ publish() {} }, {}, '"client" must have a method "duplicate"'],
+    [undefined, undefined, 'node-redis 5 or 6: it has no method "publish"'],
+    [null, {}, 'node-redis 5 or 6: it has no method "publish"'],
+    [{}, {}, 'node-redis 5 or 6: it has no method "publish"'],
+    ['redis://localhost', {}, 'node-redis 5 or 6: it has no method "publish"'],
+    [{ publish() {} }, {}, 'node-redis 5 or 6: it has no method "duplicate"'],
     [client, null, '"options" must be an object, received null'],
     [client, 'changes', '"options" must be an object, received a string'],
     [client, { channels: 'a' }, '"options" has no option "channels"; did you mean "channel"?'],

@@ -3,8 +3,12 @@ import { randomUUID } from 'node:crypto'
 import { Cluster, Redis } from 'ioredis'
 import { redisRateLimiter } from 'latchkey/redis'
 import { limiterConformance, type MadeLimiter } from 'latchkey/testing'
-import { afterAll, describe, inject, test } from 'vitest'
-import { times } from '../support/long-run.ts'
+import { createClient, createCluster } from 'redis'
+import { createClient as createClient5, createCluster as createCluster5 } from 'redis5'
+import { afterAll, beforeAll, describe, inject, test } from 'vitest'
+import { NodeRedisAdapter } from '../../lib/redis/node-redis.ts'
+import { soakOnly, times } from '../support/long-run.ts'
+import { clusterOptions, connecting } from '../support/node-redis.ts'
 import { type TimedRedis, timedCluster, timedRedis } from '../support/redis-time.ts'
 
 const T0 = Date.UTC(2026, 0, 15, 12)
@@ -22,6 +26,43 @@ describe('on a Cluster', () => {
   afterAll(() => client.disconnect())
   limiterConformance({ test, assert, runs: times({ short: 3, soak: 30 }), ...seed }, () =>
     made(timedCluster(client)),
+  )
+})
+
+const byUrl = () => ({ url: inject('redisUrl') })
+
+describe.each(
+  Object.entries({
+    'node-redis 6': () => connecting(createClient(byUrl())),
+    ...soakOnly({
+      'node-redis 6 over RESP2': () => connecting(createClient({ ...byUrl(), RESP: 2 })),
+      'node-redis 5': () => connecting(createClient5(byUrl())),
+    }),
+  }),
+)('on one Redis, by %s', (_name, connect) => {
+  const client = connect()
+  beforeAll(() => client.connected)
+  afterAll(() => client.disconnect())
+  const adapted = new NodeRedisAdapter(client)
+  const set = (key: string, value: string) => client.set(key, value)
+  limiterConformance({ test, assert, runs: times({ short: 5, soak: 30, long: 200 }), ...seed }, () =>
+    made(timedRedis(Object.assign(adapted, { set }), `clock-${randomUUID()}`)),
+  )
+})
+
+describe.each(
+  Object.entries(
+    soakOnly({
+      'node-redis 6': () => connecting(createCluster(clusterOptions(inject('clusterNodes')))),
+      'node-redis 5': () => connecting(createCluster5(clusterOptions(inject('clusterNodes')))),
+    }),
+  ),
+)('on a Cluster, by %s', (_name, connect) => {
+  const client = connect()
+  beforeAll(() => client.connected)
+  afterAll(() => client.disconnect())
+  limiterConformance({ test, assert, runs: 10, ...seed }, () =>
+    made(timedCluster(new NodeRedisAdapter(client))),
   )
 })
 

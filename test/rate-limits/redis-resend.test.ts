@@ -4,13 +4,22 @@ import { promisify } from 'node:util'
 import { Cluster, Redis } from 'ioredis'
 import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
 import { createApiKeys, memoryStore, type RateLimiter } from 'latchkey'
-import { type RedisClient, redisRateLimiter } from 'latchkey/redis'
+import { type NodeRedisClient, type RedisClient, redisRateLimiter } from 'latchkey/redis'
+import { createClient, createCluster, createSentinel } from 'redis'
+import {
+  createClient as createClient5,
+  createCluster as createCluster5,
+  createSentinel as createSentinel5,
+} from 'redis5'
 import { describe, expect, inject, it, onTestFinished } from 'vitest'
 import { compileRateLimits } from '../../lib/core/limits/compile-limits.ts'
 import type { LimitAnswer, LimitRequest } from '../../lib/core/limits/rate-limiter.ts'
 import { giveBack } from '../support/give-back.ts'
 import { type HeldProxy, startHeldProxy } from '../support/held-proxy.ts'
-import { times } from '../support/long-run.ts'
+import { soakOnly, times } from '../support/long-run.ts'
+import { clusterOptions, connecting } from '../support/node-redis.ts'
+import { startSentinel } from '../support/redis-sentinel.ts'
+import { startRedis } from '../support/redis-server.ts'
 import { NAME } from '../support/test-keys.ts'
 
 const limits = compileRateLimits('rateLimits', [{ name: 'hour', limit: 100, windowMs: 3_600_000 }])
@@ -26,10 +35,30 @@ async function proxyTo(port: number): Promise<HeldProxy> {
   return proxy
 }
 
-type Client = RedisClient & { on(event: 'error', listener: () => void): unknown; disconnect(): void }
+type Client = (RedisClient | NodeRedisClient) & {
+  on(event: 'error', listener: () => void): unknown
+  disconnect(): void
+}
+
+type Start = () => Promise<{ client: Client; proxies: HeldProxy[] }>
+
+/** More clients of node-redis, in the long run. */
+const FURTHER: Record<string, Start> = {
+  'node-redis 6 that keeps no command until it is connected': () =>
+    onRedis((port) => connecting(createClient({ socket: { port }, disableOfflineQueue: true }))),
+  'node-redis 6 that connects again at once': () =>
+    onRedis((port) => connecting(createClient({ socket: { port, reconnectStrategy: () => 0 } }))),
+  'node-redis 5': () => onRedis((port) => connecting(createClient5({ socket: { port } }))),
+  'a Cluster of node-redis 6': () =>
+    onCluster((nodes, { natMap }) => connecting(createCluster(clusterOptions(nodes, natMap)))),
+  'a Cluster of node-redis 5': () =>
+    onCluster((nodes, { natMap }) => connecting(createCluster5(clusterOptions(nodes, natMap)))),
+  'node-redis 6 behind Sentinel': () => onSentinel((options) => connecting(createSentinel(options))),
+  'node-redis 5 behind Sentinel': () => onSentinel((options) => connecting(createSentinel5(options))),
+}
 
 /** A client of each kind, on proxies. */
-const CLIENTS: Record<string, () => Promise<{ client: Client; proxies: HeldProxy[] }>> = {
+const CLIENTS: Record<string, Start> = {
   'ioredis 6': () => onRedis((port) => new Redis(port)),
   'ioredis 6 that connects again at once': () =>
     onRedis((port) => new Redis(port, { retryStrategy: () => 0 })),
@@ -40,6 +69,8 @@ const CLIENTS: Record<string, () => Promise<{ client: Client; proxies: HeldProxy
   'ioredis 5': () => onRedis((port) => new Redis5(port)),
   'a Cluster of ioredis 6': () => onCluster((nodes, options) => new Cluster(nodes, options)),
   'a Cluster of ioredis 5': () => onCluster((nodes, options) => new Cluster5(nodes, options)),
+  'node-redis 6': () => onRedis((port) => connecting(createClient({ socket: { port } }))),
+  ...soakOnly(FURTHER),
 }
 
 async function onRedis(connect: (port: number) => Client) {
@@ -61,6 +92,30 @@ async function onCluster(
     nodes.map(({ host, port }, i) => [`${host}:${port}`, { host: '127.0.0.1', port: proxies[i]?.port ?? 0 }]),
   )
   return { client: connect(nodes, { natMap, slotsRefreshTimeout: 5_000 }), proxies }
+}
+
+interface SentinelOptions {
+  name: string
+  sentinelRootNodes: Address[]
+  nodeAddressMap: Record<string, Address>
+}
+
+async function onSentinel(connect: (options: SentinelOptions) => Client) {
+  const binary = inject('redisBinary')
+  const primary = await startRedis({ binary })
+  const replica = await startRedis({ binary, args: ['--replicaof', '127.0.0.1', String(primary.port)] })
+  const sentinel = await startSentinel(binary, primary.port)
+  const proxy = await proxyTo(primary.port)
+  onTestFinished(async () => {
+    sentinel.stop()
+    await Promise.all([primary.stop(), replica.stop()])
+  })
+  const client = connect({
+    name: 'main',
+    sentinelRootNodes: [{ host: '127.0.0.1', port: sentinel.port }],
+    nodeAddressMap: { [`127.0.0.1:${primary.port}`]: { host: '127.0.0.1', port: proxy.port } },
+  })
+  return { client, proxies: [proxy] }
 }
 
 describe.each(Object.entries(CLIENTS))(

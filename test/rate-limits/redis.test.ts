@@ -2,13 +2,21 @@ import { randomUUID } from 'node:crypto'
 import { Cluster, Redis } from 'ioredis'
 import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
 import { createApiKeys, memoryStore, type RateLimiter } from 'latchkey'
-import { type RedisClient, type RedisRateLimiterOptions, redisRateLimiter } from 'latchkey/redis'
+import {
+  type NodeRedisClient,
+  type RedisClient,
+  type RedisRateLimiterOptions,
+  redisRateLimiter,
+} from 'latchkey/redis'
+import { createClient, createCluster, RESP_TYPES } from 'redis'
+import { createClient as createClient5, createCluster as createCluster5 } from 'redis5'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { periodAt } from '../../lib/core/limits/calendar.ts'
 import { compileRateLimits } from '../../lib/core/limits/compile-limits.ts'
 import type { CompiledLimit } from '../../lib/core/limits/rate-limit.ts'
 import type { LimitAnswer, LimitRequest } from '../../lib/core/limits/rate-limiter.ts'
 import { giveBack } from '../support/give-back.ts'
+import { clusterOptions, connecting } from '../support/node-redis.ts'
 import { NAME } from '../support/test-keys.ts'
 
 const DAY = 86_400_000
@@ -35,7 +43,7 @@ function limits(...given: object[]): readonly CompiledLimit[] {
 }
 
 /** A limiter with a key of its own; it fails rather than falls back, so that nothing is admitted unseen. */
-function setUp(options: RedisRateLimiterOptions = {}, client: RedisClient = redis) {
+function setUp(options: RedisRateLimiterOptions = {}, client: RedisClient | NodeRedisClient = redis) {
   const keyPrefix = randomUUID()
   const given = { keyPrefix, timeoutMs: 5_000, onUnavailable: 'closed' as const, ...options }
   const limiter = redisRateLimiter(client, given)
@@ -110,7 +118,9 @@ describe('options', () => {
 
   it('need a client that can run scripts', () => {
     for (const client of [undefined, null, {}, { eval() {} }, 'redis://localhost']) {
-      expect(() => redisRateLimiter(client as never)).toThrow('"client" must have a method')
+      expect(() => redisRateLimiter(client as never)).toThrow(
+        '"client" must be a client of ioredis 5 or 6, or of node-redis 5 or 6: it has no method',
+      )
     }
   })
 })
@@ -469,7 +479,10 @@ describe('one call', () => {
   })
 })
 
-describe.each<[string, () => RedisClient & { disconnect(): void }]>([
+/** What a client of node-redis returns instead of text and numbers. */
+const typeMapping = { [RESP_TYPES.BLOB_STRING]: Buffer, [RESP_TYPES.NUMBER]: String }
+
+describe.each<[string, () => (RedisClient | NodeRedisClient) & { disconnect(): void }]>([
   ['ioredis 6', () => new Redis(inject('redisUrl'))],
   ['ioredis 6 over RESP2', () => new Redis(inject('redisUrl'), { protocol: 2 })],
   ['ioredis 6 with automatic pipelines', () => new Redis(inject('redisUrl'), { enableAutoPipelining: true })],
@@ -477,9 +490,22 @@ describe.each<[string, () => RedisClient & { disconnect(): void }]>([
   ['ioredis 5', () => new Redis5(inject('redisUrl'))],
   ['a Cluster of ioredis 6', () => new Cluster(inject('clusterNodes'))],
   ['a Cluster of ioredis 5', () => new Cluster5(inject('clusterNodes'))],
+  ['node-redis 6', () => connecting(createClient({ url: inject('redisUrl') }))],
+  ['node-redis 6 over RESP2', () => connecting(createClient({ url: inject('redisUrl'), RESP: 2 }))],
+  [
+    'node-redis 6 that returns bytes, numbers as text, and puts a prefix before keys',
+    () =>
+      connecting(
+        createClient({ url: inject('redisUrl'), keyPrefix: 'app:', commandOptions: { typeMapping } }),
+      ),
+  ],
+  ['node-redis 5', () => connecting(createClient5({ url: inject('redisUrl') }))],
+  ['a Cluster of node-redis 6', () => connecting(createCluster(clusterOptions(inject('clusterNodes'))))],
+  ['a Cluster of node-redis 5', () => connecting(createCluster5(clusterOptions(inject('clusterNodes'))))],
 ])('with %s', (_name, connect) => {
   it('limits, versions and refunds hold', async () => {
     const client = connect()
+    if ('connected' in client) await client.connected
     const { limiter, check } = setUp({ denials: false }, client)
     const lineages = Array.from({ length: 20 }, (_, i) => `lineage${i}`)
     for (const lineageId of lineages) {

@@ -23,7 +23,7 @@ describe('options', () => {
   it('refuses what is no client', () => {
     const withoutPipeline = { eval: () => {}, evalsha: () => {} }
     expect(() => redisStore(withoutPipeline as unknown as RedisStoreClient)).toThrow(
-      '"client" must have a method "pipeline"',
+      '"client" must be a client of ioredis 5 or 6, or of node-redis 5 or 6: it has no method "pipeline"',
     )
   })
 })

@@ -5,8 +5,8 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 export interface HeldProxy {
   readonly port: number
   /**
-   * Keeps answers back from now on; resolves with the first that has come. With `asked` only those on connections over which this
-   * text is sent from now on: a client may ask for something else meanwhile.
+   * Keeps answers back from now on; resolves with the first that has come. With `asked`, in lower case, only those on connections over
+   * which this text is sent from now on: a client may ask for something else meanwhile.
    */
   hold(asked?: string): Promise<void>
   /** Lets them go. */
@@ -43,7 +43,7 @@ export async function startHeldProxy(firstTarget: number): Promise<HeldProxy> {
       })
     }
     near.on('data', (chunk) => {
-      if (chunk.includes(wanted)) asking.add(near)
+      if (chunk.toString('latin1').toLowerCase().includes(wanted)) asking.add(near)
       far.write(chunk)
     })
     far.on('data', (chunk) => {

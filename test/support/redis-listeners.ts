@@ -10,9 +10,13 @@ import {
   memoryRateLimiter,
   memoryStore,
 } from 'latchkey'
-import { type RedisPublisher, redisInvalidation } from 'latchkey/redis'
+import { type NodeRedisClient, type RedisPublisher, redisInvalidation } from 'latchkey/redis'
+import { createClient, createCluster } from 'redis'
+import { createClient as createClient5, createCluster as createCluster5 } from 'redis5'
 import { expect, inject, onTestFinished, vi } from 'vitest'
 import { issueKey } from './issue-key.ts'
+import { soakOnly } from './long-run.ts'
+import { type Connectable, clusterOptions, connecting } from './node-redis.ts'
 import { type RedisServer, startRedis } from './redis-server.ts'
 import { NAME } from './test-keys.ts'
 
@@ -30,14 +34,34 @@ export function clientOf<T extends Redis | Redis5 | Cluster | Cluster5>(client: 
   return client
 }
 
+/** The same for a client of node-redis. */
+export function nodeClientOf<T extends NodeRedisClient & Connectable>(client: T): T {
+  const connected = connecting(client)
+  onTestFinished(() => connected.disconnect())
+  return connected
+}
+
+type Client = RedisPublisher | NodeRedisClient
+
+const urlAndName = (name: string) => ({ url: inject('redisUrl'), name })
+const nodesAndName = (name: string) => ({ ...clusterOptions(inject('clusterNodes')), defaults: { name } })
+
 /** Every kind of client that is supported, on the services that all tests share. */
-export const CLIENTS: Record<string, (connectionName?: string) => Redis | Redis5 | Cluster | Cluster5> = {
+export const CLIENTS: Record<string, (connectionName?: string) => Client> = {
   'ioredis 6': (connectionName = 'test') => clientOf(new Redis(inject('redisUrl'), { connectionName })),
   'ioredis 5': (connectionName = 'test') => clientOf(new Redis5(inject('redisUrl'), { connectionName })),
   'a Cluster of ioredis 6': (connectionName = 'test') =>
     clientOf(new Cluster(inject('clusterNodes'), { redisOptions: { connectionName } })),
   'a Cluster of ioredis 5': (connectionName = 'test') =>
     clientOf(new Cluster5(inject('clusterNodes'), { redisOptions: { connectionName } })),
+  'node-redis 6': (name = 'test') => nodeClientOf(createClient(urlAndName(name))),
+  'node-redis 5': (name = 'test') => nodeClientOf(createClient5(urlAndName(name))),
+  'a Cluster of node-redis 6': (name = 'test') => nodeClientOf(createCluster(nodesAndName(name))),
+  ...soakOnly<Record<string, (connectionName?: string) => Client>>({
+    'node-redis 6 over RESP2': (name = 'test') =>
+      nodeClientOf(createClient({ ...urlAndName(name), RESP: 2 })),
+    'a Cluster of node-redis 5': (name = 'test') => nodeClientOf(createCluster5(nodesAndName(name))),
+  }),
 }
 
 export const REDISES: [string, new (url: string, options: RedisOptions) => Redis | Redis5][] = [
@@ -54,7 +78,7 @@ export async function ownRedis(): Promise<RedisServer> {
 }
 
 /** Listens until the test ends, with what was heard. */
-export function listenOn(client: RedisPublisher, channel = newChannel()) {
+export function listenOn(client: Client, channel = newChannel()) {
   const invalidation = redisInvalidation(client, { channel })
   const changed = vi.fn<InvalidationListener['changed']>()
   const missed = vi.fn<InvalidationListener['missed']>()
@@ -133,7 +157,7 @@ export async function untilSteady(channel: string, listeners: number, urls = sha
 }
 
 /** Two processes that have the store and messages in common, and would otherwise hear of changes after a minute. */
-export async function startTwo(newClient: () => RedisPublisher) {
+export async function startTwo(newClient: () => Client) {
   const channel = newChannel()
   const store = memoryStore()
   const events: ApiKeyEvent[] = []

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import type { Cluster, Redis } from 'ioredis'
 import type { RedisClient } from 'latchkey/redis'
 
 /** A client under whose scripts time stands still until a test moves it. */
@@ -7,13 +6,18 @@ export interface TimedRedis extends RedisClient {
   setTime(now: number): Promise<void>
 }
 
+type Scripting = Pick<RedisClient, 'eval' | 'evalsha'>
+
 const TIME = "call('TIME')"
 
 /**
  * The limiter's own scripts, on a real server, by a clock that a test moves: where they ask the server for its time, they
  * read a key instead. Nothing else in them is changed.
  */
-export function timedRedis(redis: Redis, clockKey: string): TimedRedis {
+export function timedRedis(
+  redis: Scripting & { set(key: string, value: string): Promise<unknown> },
+  clockKey: string,
+): TimedRedis {
   const shas = new Map<string, string>()
 
   return {
@@ -39,7 +43,7 @@ export function timedRedis(redis: Redis, clockKey: string): TimedRedis {
 /**
  * The same on a Cluster, where a script reads no key of another slot: its text says what time it is.
  */
-export function timedCluster(cluster: Cluster): TimedRedis {
+export function timedCluster(cluster: Scripting): TimedRedis {
   const sources = new Map<string, string>()
   let time = ''
 
