@@ -2,9 +2,16 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
 import { Cluster, Redis } from 'ioredis'
 import { type ApiKeyEvent, createApiKeys, memoryStore } from 'latchkey'
-import { type RedisClient, type RedisRateLimiterOptions, redisRateLimiter } from 'latchkey/redis'
+import {
+  type NodeRedisClient,
+  type RedisClient,
+  type RedisRateLimiterOptions,
+  redisRateLimiter,
+} from 'latchkey/redis'
+import { createClient } from 'redis'
 import { describe, expect, inject, it, onTestFinished } from 'vitest'
 import { isLong, times } from '../support/long-run.ts'
+import { connecting } from '../support/node-redis.ts'
 import { startCluster, startRedis } from '../support/redis-server.ts'
 import { type Answered, startLoad } from '../support/steady-load.ts'
 import { NAME } from '../support/test-keys.ts'
@@ -16,7 +23,7 @@ const RECOVERY_MS = 6_000
 
 /** An application under load over this client, with its default settings. */
 async function setUp(
-  client: RedisClient & { on(event: 'error', listener: () => void): unknown },
+  client: (RedisClient | NodeRedisClient) & { on(event: 'error', listener: () => void): unknown },
   options: RedisRateLimiterOptions = {},
 ) {
   client.on('error', () => {})
@@ -74,17 +81,29 @@ const POLICIES: readonly (readonly ['local' | 'open' | 'closed', readonly number
   ['closed', [200, 503]],
 ]
 
+const CLIENTS = {
+  ioredis: (port: number) => new Redis(port),
+  'node-redis': (port: number) => connecting(createClient({ socket: { port } })),
+}
+
 // In a slice, the default and the strict one.
-describe.each(POLICIES.filter(([policy]) => isLong || policy !== 'open'))(
-  'a server under load, with the policy %s',
-  (onUnavailable, statuses) => {
+const CASES = POLICIES.filter(([policy]) => isLong || policy !== 'open').flatMap(([policy, statuses]) =>
+  Object.entries(CLIENTS).map(([name, connect]) => [policy, name, connect, statuses] as const),
+)
+
+describe.each(CASES)(
+  'a server under load, with the policy %s and %s',
+  (onUnavailable, _name, connect, statuses) => {
     it('is paused, resumed, killed, restarted and loses its scripts', async () => {
       const server = await startRedis({ binary: inject('redisBinary') })
-      const client = new Redis(server.port)
+      const client = connect(server.port)
+      const admin = new Redis(server.port)
+      admin.on('error', () => {})
       onTestFinished(async () => {
-        client.disconnect()
+        for (const one of [client, admin]) one.disconnect()
         await server.stop()
       })
+      if ('connected' in client) await client.connected
       const { load, recovered, events } = await setUp(client, { onUnavailable })
 
       server.pause()
@@ -97,7 +116,7 @@ describe.each(POLICIES.filter(([policy]) => isLong || policy !== 'open'))(
       expect(new Set(answered.map(({ status }) => status))).toEqual(new Set(statuses))
 
       for (let i = 0; i < times({ soak: 50, long: 200 }); i++) {
-        await client.script('FLUSH')
+        await admin.script('FLUSH')
         await setTimeout(5)
       }
       expectInTime(load.take(), [200])

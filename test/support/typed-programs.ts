@@ -179,6 +179,16 @@ const redisWith = (name: string) => `${REDIS}
   // @ts-expect-error an address is no client
   redisRateLimiter('redis://localhost')`
 
+const nodeRedisWith = (name: string) => `${REDIS}
+  import { createClient, createCluster, createSentinel } from '${name}'
+  import { redisInvalidation, redisStore } from 'latchkey/redis'
+  redisInvalidation(createClient())
+  redisRateLimiter(createSentinel({ name: 'main', sentinelRootNodes: [] }))
+  const redis = createCluster({ rootNodes: [] })
+  createApiKeys({ store: redisStore(redis), rateLimiter: redisRateLimiter(redis), prefix: 'acme' })
+  // @ts-expect-error the client itself
+  redisRateLimiter(createClient().legacy())`
+
 const SQL = `
   import { migrate, type PostgresPool, postgresStore, type SqlStore, sqliteStore } from 'latchkey/sql'
   declare const pool: PostgresPool
@@ -301,6 +311,12 @@ const TOGETHER: readonly TypedProgram[] = [
   { title: 'uses the Redis door without ioredis', sources: [REDIS], packages: [] },
   { title: 'uses the Redis door with ioredis', sources: [redisWith('ioredis')], packages: ['ioredis'] },
   { title: 'uses the Redis door with ioredis 5', sources: [redisWith('ioredis5')], packages: ['ioredis5'] },
+  { title: 'uses the Redis door with node-redis', sources: [nodeRedisWith('redis')], packages: ['redis'] },
+  {
+    title: 'uses the Redis door with node-redis 5',
+    sources: [nodeRedisWith('redis5')],
+    packages: ['redis5'],
+  },
   { title: 'uses the SQL door without a driver', sources: [SQL], packages: [] },
   {
     title: 'uses the SQL door with any pool',
