@@ -27,6 +27,8 @@ export interface RedisInvalidationOptions {
  * of silence, and after each reconnection. A Cluster moves the connection between nodes silently: there, only the age of the cache
  * bounds a loss between two heartbeats.
  *
+ * `client` is one of ioredis 5 or 6, or of node-redis 5 or 6.
+ *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
  * const keys = createApiKeys({

@@ -124,7 +124,8 @@ describe('in a Cluster, by node-redis 6', () => {
     onTestFinished(() => void stop())
     const ids = Array.from({ length: 30 }, (_, i) => `k${i}`)
     await store.insert(ids.map((id) => record({ id })))
-    const check = (lineageId: string) =>
+    // It may throw at once.
+    const check = async (lineageId: string) =>
       limiter.check({ lineageId, keyId: 'k', version: 1, fresh: true, cost: 1, limits: [], retainMs: 10_000 })
     await Promise.all(ids.map(check))
     await cluster.nodes[0]?.server.kill()
@@ -192,7 +193,7 @@ describe('a server that is away', () => {
       })
     }
     const waited = await Promise.allSettled(reads)
-    expect(performance.now() - startedAt).toBeLessThan(10_000)
+    expect(performance.now() - startedAt).toBeLessThan(20_000)
     expect(waited.every(({ status }) => status === 'rejected')).toBe(true)
     await server.restart()
     await expect.poll(() => store.find({ id: 'before' }).catch(() => 'away'), { timeout: 8_000 }).toBe(null)

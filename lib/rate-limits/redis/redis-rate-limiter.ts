@@ -38,6 +38,9 @@ const CHANGE_TIMEOUT_MS = 1_000
  * Creates a rate limiter in Redis, for all processes that share it. One script call checks the version and all limits of a key, by
  * Redis's own clock. It needs Redis 5 or later: standalone, behind Sentinel, or a Cluster. Set `maxmemory-policy noeviction`.
  *
+ * `client` is one of ioredis 5 or 6, or of node-redis 5 or 6. The limiter uses a client of node-redis itself: connect it, and run no
+ * blocking commands on it.
+ *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
  * const keys = createApiKeys({

@@ -23,7 +23,8 @@ import { createRedisQuotas } from './quotas.ts'
 export type RedisStore = Required<Omit<KeyStore, 'count'>>
 
 /**
- * Creates a store in Redis 6.2 or later: one server, a server behind Sentinel, or a Cluster.
+ * Creates a store in Redis 6.2 or later: one server, a server behind Sentinel, or a Cluster. `client` is one of ioredis 5 or 6, or of
+ * node-redis 5 or 6. Connect a client of node-redis, and give the limiter another one.
  *
  * Configure Redis as a database, not as a cache. Set `appendonly yes`; add `appendfsync always` if a crash of the machine must not
  * lose even one second. Set `maxmemory-policy noeviction`: an evicted entry is a key that stops working, or a lost revocation.
