@@ -68,6 +68,7 @@ export interface SentinelClient extends Omit<NodeRedisClient, 'sendCommand' | 's
 export interface SharedSubscriptions extends Omit<NodeRedisClient, 'sendCommand' | 'subscribe'> {
   subscribe(channels: readonly string[], listener: MessageListener): Promise<unknown>
   unsubscribe(channels: readonly string[], listener: MessageListener): Promise<unknown>
+  off(event: string, listener: (...args: unknown[]) => void): unknown
 }
 
 export type NodeRedisKind = 'single' | 'cluster' | 'sentinel'

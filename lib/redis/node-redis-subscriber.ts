@@ -44,8 +44,10 @@ function duplicateToSubscribe(client: SingleClient): NodeRedisSubscriber {
 
 /** These clients keep a connection for subscriptions, and move it when its server is gone. */
 function subscribeThrough(client: SharedSubscriptions, kind: string): NodeRedisSubscriber {
+  const connected = kind === 'cluster' ? 'connect' : 'ready'
   const messages = createMessages()
   let subscribed: readonly string[] = []
+  let onConnected = () => {}
 
   return {
     subscribe(...channels) {
@@ -53,30 +55,34 @@ function subscribeThrough(client: SharedSubscriptions, kind: string): NodeRedisS
       return client.subscribe(channels, messages.receive)
     },
     on(event, listener) {
-      if (event === 'message') return messages.listen(listener)
-      if (event === 'ready') {
-        client.on(kind === 'cluster' ? 'connect' : 'ready', listener as () => void)
-        if (isConnected(client)) queueMicrotask(listener as () => void)
-      }
-      return client
+      if (event === 'message') messages.listen(listener)
+      if (event !== 'ready') return
+      onConnected = listener as () => void
+      client.on(connected, onConnected)
+      if (isConnected(client)) queueMicrotask(onConnected)
     },
     disconnect(reconnect = false) {
       if (reconnect) return
       messages.end()
+      client.off(connected, onConnected)
       // A closed client receives nothing anyway.
-      client.unsubscribe(subscribed, messages.receive).catch(() => {})
+      if (subscribed.length > 0) client.unsubscribe(subscribed, messages.receive).catch(() => {})
     },
   }
 }
 
 function createMessages() {
-  let tell: ((channel: string, message: string) => void) | null = null
-  const receive: MessageListener = (message, channel) => tell?.(channel, message)
+  let tell: (channel: string, message: string) => void = () => {}
+  const receive: MessageListener = (message, channel) => tell(channel, message)
 
   return {
     /** One function for all subscriptions: the client keeps a listener of a channel only once. */
     receive,
-    listen: (listener: Listener) => void (tell = listener as typeof tell),
-    end: () => void (tell = null),
+    listen(listener: Listener): void {
+      tell = listener as typeof tell
+    },
+    end(): void {
+      tell = () => {}
+    },
   }
 }

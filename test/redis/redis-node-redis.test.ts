@@ -128,6 +128,30 @@ describe('a server that is away', () => {
   })
 })
 
+describe('a Cluster client that somebody has stopped listening on', () => {
+  it('keeps no subscription and no listener, and makes no subscription when it connects again', async () => {
+    const client = connecting(createCluster(clusterOptions(inject('clusterNodes'))))
+    onTestFinished(() => client.disconnect())
+    await client.connected
+    const channel = randomUUID()
+    const admins = inject('clusterNodes').map(({ host, port }) => new Redis(port, host))
+    onTestFinished(() => admins.forEach((admin) => void admin.disconnect()))
+    const listeners = async () => {
+      const counts = await Promise.all(admins.map((admin) => admin.pubsub('NUMSUB', channel)))
+      return counts.reduce((sum, [, count]) => sum + Number(count), 0)
+    }
+    const before = client.listenerCount('connect')
+    const stop = redisInvalidation(client, { channel }).listen({ changed() {}, missed() {} })
+    await expect.poll(listeners).toBe(1)
+    await stop()
+    await expect.poll(listeners).toBe(0)
+    expect(client.listenerCount('connect')).toBe(before)
+    await client.close()
+    await client.connect()
+    expect(await listeners()).toBe(0)
+  })
+})
+
 describe('keys that were written by one client', () => {
   it.each([
     ['plain', 'plain'],
