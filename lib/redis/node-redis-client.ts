@@ -2,8 +2,8 @@
  * A client of node-redis (the package `redis`) 5 or 6, from `createClient()`, `createCluster()` or `createSentinel()`. Here are only the
  * members that tell it from other clients.
  *
- * Your application connects and closes it; Latchkey does neither. Until it is connected, and once it is closed, Latchkey's calls to Redis
- * fail. Latchkey listens to its `error` events, because node-redis ends the process over an error without a listener. Add a listener of
+ * Your application connects and closes it. Latchkey only reconnects it if its server has become a replica. Until the client is connected,
+ * and once it is closed, Latchkey's calls to Redis fail. Latchkey listens to its `error` events, because node-redis ends the process over an error without a listener. Add a listener of
  * your own to log them.
  */
 export interface NodeRedisClient {

@@ -58,9 +58,9 @@ async function pipe(client: SingleClient, commands: Commands): Promise<unknown[]
   return pipeline.execAsPipeline()
 }
 
-/** Connects again, unless the client is about to. */
+/** Connects again, unless the client is about to, or is being closed. */
 export function renew(client: SingleClient): void {
-  if (!client.isReady) return
+  if (!client.isOpen || !client.isReady) return
   client.destroy()
   // What fails is an `error` event too.
   client.connect().catch(() => {})
@@ -100,8 +100,8 @@ async function pipeToPrimary(client: ClusterClient, key: string, commands: Comma
 }
 
 /**
- * If the connection is lost, this client sends a command again to the next primary, though the last one may have run it. Its function
- * that runs another with a connection can tell the second time.
+ * If the connection is lost, this client sends a command to the next primary again, though the last one may have run it. Therefore
+ * `sendOnce` refuses the second time.
  */
 function createSentinelSender(client: SentinelClient): Sender {
   return {

@@ -106,15 +106,20 @@ async function repliesOf(server: RedisServer, command: string): Promise<string> 
   return String(reply)
 }
 
+async function ownCluster() {
+  const cluster = await startCluster({ binary: inject('redisBinary'), replicas: 1 })
+  const client = connecting(createCluster(clusterOptions(cluster.nodes)))
+  onTestFinished(async () => {
+    client.disconnect()
+    await cluster.stop()
+  })
+  await client.connected
+  return { cluster, client }
+}
+
 describe('in a Cluster, by node-redis 6', () => {
   it('limiter, store and invalidation go on when a primary is gone and its replica takes over', async () => {
-    const cluster = await startCluster({ binary: inject('redisBinary'), replicas: 1 })
-    const client = connecting(createCluster(clusterOptions(cluster.nodes)))
-    onTestFinished(async () => {
-      client.disconnect()
-      await cluster.stop()
-    })
-    await client.connected
+    const { cluster, client } = await ownCluster()
     const keyPrefix = randomUUID()
     const limiter = redisRateLimiter(client, { keyPrefix, onUnavailable: 'closed', timeoutMs: 1_000 })
     const store = redisStore(client, { keyPrefix })
@@ -146,13 +151,7 @@ describe('in a Cluster, by node-redis 6', () => {
   })
 
   it('a slot that moves is followed, by pipelines too', async () => {
-    const cluster = await startCluster({ binary: inject('redisBinary'), replicas: 1 })
-    const client = connecting(createCluster(clusterOptions(cluster.nodes)))
-    onTestFinished(async () => {
-      client.disconnect()
-      await cluster.stop()
-    })
-    await client.connected
+    const { cluster, client } = await ownCluster()
     const store = redisStore(client, { keyPrefix: randomUUID() })
     const ids = Array.from({ length: 10 }, (_, i) => `k${i}`)
     await store.insert(ids.map((id) => record({ id })))
