@@ -29,9 +29,11 @@ export default mergeConfig(
             name: 'slow',
             include: [
               'test/soak/**/*.test.ts',
-              // The same as in `npm test`, for longer.
+              // The same as in `npm test`, for longer or with more clients.
               'test/core/{simulation,quota-simulation}.test.ts',
-              'test/rate-limits/redis-{model,places}.test.ts',
+              'test/rate-limits/redis-{model,places,resend}.test.ts',
+              'test/core/redis-failover.test.ts',
+              'test/invalidation/redis.test.ts',
               'test/rate-limits/{memory,redis}-conformance.test.ts',
             ],
             exclude: measured,

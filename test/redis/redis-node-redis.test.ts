@@ -6,8 +6,6 @@ import { describe, expect, inject, it, onTestFinished } from 'vitest'
 import { compileRateLimits } from '../../lib/core/limits/compile-limits.ts'
 import { record } from '../support/key-records.ts'
 import { clusterOptions, connecting } from '../support/node-redis.ts'
-import { startProgram } from '../support/program.ts'
-import { startRedis } from '../support/redis-server.ts'
 
 const limits = compileRateLimits('rateLimits', [{ name: 'hour', limit: 100, windowMs: 3_600_000 }])
 const CALL = { lineageId: 'l', keyId: 'k', version: 1, fresh: true, cost: 1, limits, retainMs: 10_000 }
@@ -90,41 +88,6 @@ describe('a client that is not connected', () => {
     await expect(limiter.check(CALL)).rejects.toThrow(message)
     await client.connect()
     expect(await limiter.check(CALL)).toMatchObject({ outcome: 'admitted' })
-  })
-})
-
-describe('a server that is away', () => {
-  it('ends no process whose application listens to no errors', async () => {
-    const server = await startRedis({ binary: inject('redisBinary') })
-    onTestFinished(() => server.stop())
-    const program = startProgram(
-      [
-        '--input-type=module',
-        '--eval',
-        `import { createClient } from 'redis'
-         import { createApiKeys, memoryStore } from './lib/index.ts'
-         import { redisInvalidation, redisRateLimiter } from './lib/redis.ts'
-         const client = createClient({ url: process.env.URL })
-         const rateLimiter = redisRateLimiter(client)
-         await client.connect()
-         const invalidation = redisInvalidation(client)
-         const keys = createApiKeys({ store: memoryStore(), rateLimiter, invalidation, prefix: 'acme', onEvent() {} })
-         const { key } = await keys.issue({ owner: { type: 'user', id: 'u' }, name: 'n' })
-         const lost = new Promise((resolve) => client.once('reconnecting', resolve))
-         console.log('ready')
-         await lost
-         console.log('lost', (await keys.verify(key)).ok)
-         await keys.close()
-         await client.destroy()
-         console.log('closed')`,
-      ],
-      { URL: server.url },
-    )
-    await program.waitFor(/ready/)
-    await server.kill()
-    await program.waitFor(/lost true\nclosed/)
-    expect(await program.ended()).toBe(0)
-    expect(program.stderr).toBe('')
   })
 })
 

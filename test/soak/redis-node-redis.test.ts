@@ -12,6 +12,7 @@ import {
 import { afterAll, beforeAll, describe, expect, inject, it, onTestFinished, test } from 'vitest'
 import { record } from '../support/key-records.ts'
 import { clusterOptions, connecting } from '../support/node-redis.ts'
+import { startProgram } from '../support/program.ts'
 import { startSentinel } from '../support/redis-sentinel.ts'
 import { type RedisServer, startCluster, startRedis } from '../support/redis-server.ts'
 import { NAME } from '../support/test-keys.ts'
@@ -196,5 +197,38 @@ describe('a server that is away', () => {
     expect(waited.every(({ status }) => status === 'rejected')).toBe(true)
     await server.restart()
     await expect.poll(() => store.find({ id: 'before' }).catch(() => 'away'), { timeout: 8_000 }).toBe(null)
+  })
+
+  it('ends no process whose application listens to no errors', async () => {
+    const server = await startRedis({ binary: inject('redisBinary') })
+    onTestFinished(() => server.stop())
+    const program = startProgram(
+      [
+        '--input-type=module',
+        '--eval',
+        `import { createClient } from 'redis'
+         import { createApiKeys, memoryStore } from './lib/index.ts'
+         import { redisInvalidation, redisRateLimiter } from './lib/redis.ts'
+         const client = createClient({ url: process.env.URL })
+         const rateLimiter = redisRateLimiter(client)
+         await client.connect()
+         const invalidation = redisInvalidation(client)
+         const keys = createApiKeys({ store: memoryStore(), rateLimiter, invalidation, prefix: 'acme', onEvent() {} })
+         const { key } = await keys.issue({ owner: { type: 'user', id: 'u' }, name: 'n' })
+         const lost = new Promise((resolve) => client.once('reconnecting', resolve))
+         console.log('ready')
+         await lost
+         console.log('lost', (await keys.verify(key)).ok)
+         await keys.close()
+         await client.destroy()
+         console.log('closed')`,
+      ],
+      { URL: server.url },
+    )
+    await program.waitFor(/ready/)
+    await server.kill()
+    await program.waitFor(/lost true\nclosed/)
+    expect(await program.ended()).toBe(0)
+    expect(program.stderr).toBe('')
   })
 })

@@ -55,9 +55,9 @@ export const CLIENTS: Record<string, (connectionName?: string) => Client> = {
   'a Cluster of ioredis 5': (connectionName = 'test') =>
     clientOf(new Cluster5(inject('clusterNodes'), { redisOptions: { connectionName } })),
   'node-redis 6': (name = 'test') => nodeClientOf(createClient(urlAndName(name))),
-  'node-redis 5': (name = 'test') => nodeClientOf(createClient5(urlAndName(name))),
   'a Cluster of node-redis 6': (name = 'test') => nodeClientOf(createCluster(nodesAndName(name))),
   ...soakOnly<Record<string, (connectionName?: string) => Client>>({
+    'node-redis 5': (name = 'test') => nodeClientOf(createClient5(urlAndName(name))),
     'node-redis 6 over RESP2': (name = 'test') =>
       nodeClientOf(createClient({ ...urlAndName(name), RESP: 2 })),
     'a Cluster of node-redis 5': (name = 'test') => nodeClientOf(createCluster5(nodesAndName(name))),
