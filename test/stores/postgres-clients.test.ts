@@ -1,0 +1,228 @@
+import assert from 'node:assert/strict'
+import { inspect } from 'node:util'
+import { drizzle } from 'drizzle-orm/postgres-js'
+import { migrate, postgresStore, type SqlStore } from 'latchkey/sql'
+import { storeConformance } from 'latchkey/testing'
+import postgres, { type Options, type Sql } from 'postgres'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, test } from 'vitest'
+import { at, lease, leased, quota, record } from '../support/key-records.ts'
+import { createPostgres, type TestDatabase } from '../support/sql-databases.ts'
+
+const SECRET = 'attack at dawn'
+
+let database: TestDatabase
+const clients: Sql[] = []
+beforeAll(async () => {
+  database = await createPostgres()
+  await migrate(database.open())
+})
+afterAll(() => database?.remove())
+beforeEach(() => database.query('truncate latchkey_keys, latchkey_keys_quotas, latchkey_keys_agreements'))
+afterEach(async () => {
+  for (const client of clients.splice(0)) await client.end({ timeout: 1 })
+})
+
+function connect(options: Options<Record<string, never>> = {}): Sql {
+  const client = postgres(database.url, { max: 1, onnotice: () => {}, ...options })
+  clients.push(client)
+  return client
+}
+
+describe('postgres.js', () => {
+  const shared = () => postgres(database.url, { max: 10 })
+  let client: ReturnType<typeof shared>
+  beforeAll(() => {
+    client = shared()
+  })
+  afterAll(() => client.end({ timeout: 1 }))
+
+  storeConformance({ test, assert }, () => postgresStore(client))
+})
+
+describe('a store over postgres.js', () => {
+  it('creates its tables, once', async () => {
+    const [one, other] = [connect({ max: 2 }), connect({ max: 2 })].map((client) =>
+      postgresStore(client, { table: 'own_keys' }),
+    ) as [SqlStore, SqlStore]
+    const results = await Promise.all([migrate(one), migrate(other)])
+    expect(results.flatMap(({ applied }) => applied)).toHaveLength(3)
+    await one.insert([record({ id: 'a' })])
+    expect(await other.find({ id: 'a' })).toEqual(record({ id: 'a' }))
+  })
+
+  const full = record({
+    id: 'Zoë \\\' "',
+    name: 'null',
+    enabled: false,
+    quota: quota(5, 1_000),
+    expiresAt: new Date(Date.UTC(9999, 11, 31, 23, 59, 59, 999)),
+    usageCount: Number.MAX_SAFE_INTEGER,
+    rateLimits: [],
+    metadata: { text: 'nul \0, half \ud83d, "quoted" \\' },
+  })
+  const asIs = (value: unknown) => value
+  it.each<[string, Options<Record<string, never>>]>([
+    ['names of columns', { transform: postgres.camel }],
+    ['values', { transform: { value: { from: () => 'changed' } } }],
+    [
+      'types',
+      {
+        types: {
+          text: { to: 25, from: [25], parse: () => 'parsed', serialize: asIs },
+          bigint: postgres.BigInt,
+          bool: { to: 16, from: [16], parse: () => 'parsed', serialize: String },
+        } as never,
+      },
+    ],
+    ['no types', { fetch_types: false, prepare: false }],
+    ['a time zone', { connection: { TimeZone: 'Asia/Kathmandu' } }],
+    ['an isolation level', { connection: { default_transaction_isolation: 'serializable' } }],
+  ])('changes nothing, whatever the client transforms: %s', async (_what, options) => {
+    const store = postgresStore(connect(options))
+    await store.insert([full])
+    expect(await store.find({ id: full.id })).toEqual(full)
+    expect(await store.count({ status: { is: 'disabled', at: at(0) } })).toBe(1)
+    expect(await store.list({ status: { is: 'disabled', at: at(0) } }, { limit: 5 })).toEqual([full])
+    const next = leased(quota(5, 1_000), 2)
+    expect(await store.swapQuota(full.id, quota(5, 1_000), next)).toEqual({ swapped: true })
+    await store.recordUsage([{ id: full.id, count: 0, lastUsedAt: at(5), lastUsedIp: '::1' }])
+    expect(await store.find({ id: full.id })).toMatchObject({ quota: next, lastUsedAt: at(5) })
+  })
+
+  it('refuses a client that turns rows into something else', async () => {
+    const store = postgresStore(connect({ transform: { row: { from: () => 'a row' } } }))
+    await database.open().insert([full])
+    await expect(store.find({ id: full.id })).rejects.toMatchObject({ code: 'wrong_dialect' })
+    await expect(store.find({ id: full.id })).rejects.toThrow('must not transform rows')
+  })
+
+  it('keeps parameters out of every error, even where the client debugs', async () => {
+    const store = postgresStore(connect({ debug: () => {} }))
+    await store.insert([record({ id: SECRET, digest: SECRET })])
+    const failures: Promise<unknown>[] = [
+      store.insert([record({ id: 'other', lookup: SECRET })]),
+      postgresStore(connect({ debug: () => {} }), { table: 'missing' }).find({ lookups: [SECRET] }),
+      postgresStore(connect({ debug: () => {}, port: 1 })).find({ lookups: [SECRET] }),
+      store.find({ id: SECRET }),
+    ]
+    // The server ends the connection in the middle of the last one.
+    await database
+      .query(
+        'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
+      )
+      .catch(() => {})
+    const outcomes = await Promise.allSettled(failures)
+    expect(outcomes.slice(0, 3).map(({ status }) => status)).toEqual(Array(3).fill('rejected'))
+    for (const outcome of outcomes.filter(({ status }) => status === 'rejected'))
+      expect(inspect(outcome, { depth: 9, showHidden: true })).not.toContain(SECRET)
+  })
+
+  it('tells errors apart as over a pool of pg', async () => {
+    const store = postgresStore(connect())
+    await store.insert([record({ id: 'a' })])
+    await expect(store.insert([record({ id: 'a' })])).rejects.toMatchObject({ code: 'duplicate_key' })
+    await expect(postgresStore(connect(), { table: 'missing' }).find({ id: 'a' })).rejects.toMatchObject({
+      code: 'not_migrated',
+    })
+    const reader = postgresStore(connect({ connection: { default_transaction_read_only: true } }))
+    expect(await reader.find({ id: 'a' })).toEqual(record({ id: 'a' }))
+    await expect(reader.insert([record({ id: 'b' })])).rejects.toMatchObject({ code: 'read_only' })
+    await expect(postgresStore(connect({ port: 1 })).find({ id: 'a' })).rejects.toMatchObject({
+      code: 'ECONNREFUSED',
+    })
+  })
+
+  it('lets one of two stores win each swap', async () => {
+    const stores = [connect({ max: 5 }), connect({ max: 5 })].map((client) => postgresStore(client))
+    await (stores[0] as SqlStore).insert([record({ id: 'a', quota: quota(201) })])
+    const granted = await Promise.all(
+      Array.from({ length: 50 }, (_, i) => lease(stores[i % 2] as SqlStore, 'a', 7)),
+    )
+    expect(granted.reduce<number>((sum, units) => sum + (units ?? 0), 0)).toBe(201)
+  })
+})
+
+describe('a connection of postgres.js that was released with a transaction open', () => {
+  it('shows no key as it was before it was revoked', async () => {
+    const client = connect()
+    const store = postgresStore(client)
+    await store.insert([record({ id: 'a' })])
+    const careless = await client.reserve()
+    await careless`begin isolation level repeatable read`
+    await careless`select * from latchkey_keys`
+    careless.release()
+    await database.open().update('a', 1, { revokedAt: at(1), updatedAt: at(1) })
+    await expect(store.find({ id: 'a' })).rejects.toThrow()
+    expect(await store.find({ id: 'a' })).toMatchObject({ revokedAt: at(1) })
+  })
+
+  it('takes no revocation along when it is rolled back', async () => {
+    const client = connect()
+    const store = postgresStore(client)
+    await store.insert([record({ id: 'a' })])
+    const careless = await client.reserve()
+    await careless`begin`
+    await careless`select 1`
+    careless.release()
+    const revoke = () => store.update('a', 1, { revokedAt: at(1), updatedAt: at(1) })
+    await revoke().catch(revoke)
+    await client`rollback`
+    expect(await database.open().find({ id: 'a' })).toMatchObject({ revokedAt: at(1) })
+  })
+})
+
+describe('a connection of postgres.js that the server ends', () => {
+  /** Ends the connection of a client when the store waits for a lock. */
+  async function endWhileWaiting(call: (store: SqlStore) => Promise<unknown>) {
+    const client = connect({ max: 1, backoff: () => 0 })
+    const store = postgresStore(client)
+    const [row] = await client<{ pid: number }[]>`select pg_backend_pid() as pid`
+    const locker = connect()
+    const outcome = await locker.begin(async (transaction) => {
+      await transaction`select * from latchkey_keys for update`
+      const called = Promise.allSettled([call(store)])
+      await waitForLock(transaction, Number(row?.pid))
+      await database.query(`select pg_terminate_backend(${row?.pid})`)
+      return called
+    })
+    return { client, store, outcome: outcome[0] }
+  }
+
+  async function waitForLock(sql: postgres.ISql, pid: number): Promise<void> {
+    for (;;) {
+      const [row] = await sql`select wait_event_type as waits from pg_stat_activity where pid = ${pid}`
+      if (row?.waits === 'Lock') return
+    }
+  }
+
+  it('fails one call, writes nothing, and answers nobody else', async () => {
+    await database.open().insert([record({ id: 'a' }), record({ id: 'b' })])
+    const { client, store, outcome } = await endWhileWaiting((store) =>
+      store.update('a', 1, { name: 'changed', updatedAt: at(1) }),
+    )
+    expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'CONNECTION_CLOSED' } })
+    // The client gives the server's last words to the next query.
+    await client`select 0`.catch(() => {})
+    for (let i = 1; i <= 5; i += 1) expect(await client`select ${i}::int as i`).toMatchObject([{ i }])
+    expect(await store.find({ id: 'b' })).toEqual(record({ id: 'b' }))
+    expect(await store.find({ id: 'a' })).toEqual(record({ id: 'a' }))
+    expect(await store.update('a', 1, { name: 'changed', updatedAt: at(1) })).toBe('updated')
+  })
+})
+
+describe('what is no pool', () => {
+  it.each([
+    ['a Drizzle database', /is a Drizzle database: pass its \$client/, () => drizzle(connect())],
+    ['a Prisma client', /is a Prisma client: pass the pool of its adapter/, () => ({ $connect() {} })],
+    ['a transaction of PGlite', /"pool" must have a method "connect"/, () => ({ query() {}, rollback() {} })],
+  ])('is refused: %s', (_what, message, make) => {
+    expect(() => postgresStore(make() as never)).toThrow(TypeError)
+    expect(() => postgresStore(make() as never)).toThrow(message)
+  })
+
+  it('is the client of Drizzle itself', async () => {
+    const store = postgresStore(drizzle(connect()).$client)
+    await store.insert([record({ id: 'a' })])
+    expect(await store.find({ id: 'a' })).toEqual(record({ id: 'a' }))
+  })
+})
