@@ -1,0 +1,137 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { inspect } from 'node:util'
+import { drizzle } from 'drizzle-orm/node-postgres'
+import { migrate, type SqlStore } from 'latchkey/sql'
+import { storeConformance } from 'latchkey/testing'
+import { Pool } from 'pg'
+import { afterAll, beforeAll, describe, expect, it, test } from 'vitest'
+import { drizzleStore } from '../../examples/drizzle/drizzle-store.ts'
+import { installPackages } from '../support/consumer-tools.ts'
+import { describePostgresTables } from '../support/described-tables.ts'
+import { at, lease, quota, record } from '../support/key-records.ts'
+import { createPostgres, type TestDatabase } from '../support/sql-databases.ts'
+
+const SECRET = 'attack at dawn'
+const example = fileURLToPath(new URL('../../examples/drizzle/', import.meta.url))
+
+let migrated: TestDatabase
+let own: SqlStore
+let pool: Pool
+beforeAll(async () => {
+  migrated = await createPostgres()
+  own = migrated.open()
+  await migrate(own)
+  pool = new Pool({ connectionString: migrated.url, max: 10 })
+})
+afterAll(async () => {
+  await pool?.end()
+  await migrated?.remove()
+})
+const empty = () => migrated.query('truncate latchkey_keys, latchkey_keys_quotas, latchkey_keys_agreements')
+
+describe('the store over Drizzle', () => {
+  storeConformance({ test, assert }, async () => {
+    await empty()
+    return drizzleStore(drizzle(pool))
+  })
+
+  it('reads and writes what postgresStore does', async () => {
+    await empty()
+    const store = drizzleStore(drizzle(pool))
+    const full = record({
+      id: 'a',
+      quota: quota(5, 1_000),
+      expiresAt: new Date(Date.UTC(9999, 11, 31, 23, 59, 59, 999)),
+      usageCount: Number.MAX_SAFE_INTEGER,
+      rateLimits: [],
+      metadata: { text: 'nul \0, half \ud83d' },
+    })
+    await store.insert([full])
+    expect(await own.find({ id: 'a' })).toEqual(full)
+    expect(await own.update('a', 1, { revokedAt: at(1), updatedAt: at(1) })).toBe('updated')
+    expect(await store.find({ id: 'a' })).toMatchObject({ revokedAt: at(1), version: 2 })
+    await store.insert([record({ id: 'b', quota: quota(50) })])
+    const granted = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => lease(i % 2 ? own : store, 'b', 3)),
+    )
+    expect(granted.reduce<number>((sum, units) => sum + (units ?? 0), 0)).toBe(50)
+  })
+
+  it('keeps parameters out of its errors', async () => {
+    await empty()
+    const store = drizzleStore(drizzle(pool))
+    await store.insert([record({ id: SECRET })])
+    const broken = new Pool({ port: 1 })
+    const failures = await Promise.allSettled([
+      store.insert([record({ id: 'other', lookup: SECRET })]),
+      store.find({ id: `${SECRET}\0` }),
+      drizzleStore(drizzle(broken)).find({ lookups: [SECRET] }),
+    ])
+    expect(failures.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected'])
+    expect(inspect(failures, { depth: 9, showHidden: true })).not.toContain(SECRET)
+    await broken.end()
+  })
+})
+
+describe('drizzle-kit', () => {
+  let folder: string
+  let database: TestDatabase
+  beforeAll(async () => {
+    const tools = installPackages({ 'drizzle-kit': '0.31.11', 'drizzle-orm': '0.45.4', pg: '8.23.1' })
+    folder = mkdtempSync(join(tmpdir(), 'latchkey-drizzle-'))
+    cpSync(example, folder, { recursive: true })
+    symlinkSync(tools, join(folder, 'node_modules'))
+    writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
+    database = await createPostgres()
+  }, 300_000)
+  afterAll(async () => {
+    rmSync(folder, { recursive: true, force: true })
+    await database?.remove()
+  })
+
+  function run(config: Record<string, unknown>, ...args: string[]): string {
+    const file = JSON.stringify({ dialect: 'postgresql', dbCredentials: { url: database.url }, ...config })
+    writeFileSync(join(folder, 'drizzle.config.json'), file)
+    const bin = join(folder, 'node_modules/drizzle-kit/bin.cjs')
+    return execFileSync(process.execPath, [bin, ...args, '--config=drizzle.config.json'], {
+      cwd: folder,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+  }
+
+  it('creates the tables that migrate does, and migrate then has nothing to change', async () => {
+    run({ schema: './latchkey-tables.ts', out: './drizzle' }, 'generate')
+    const [file = ''] = readdirSync(join(folder, 'drizzle')).filter((name) => name.endsWith('.sql'))
+    const statements = readFileSync(join(folder, 'drizzle', file), 'utf8').split('--> statement-breakpoint')
+    for (const statement of statements) await database.query(statement)
+    const made = await describePostgresTables(database)
+    expect(made.columns.length).toBeGreaterThan(35)
+    expect(made).toEqual(await describePostgresTables(migrated))
+    const store = database.open()
+    await migrate(store)
+    expect(await describePostgresTables(database)).toEqual(made)
+    await store.insert([record({ id: 'a', quota: quota(1) })])
+    expect(await store.find({ id: 'a' })).toEqual(record({ id: 'a', quota: quota(1) }))
+  })
+
+  it('leaves the tables alone, with the filter of the guide', async () => {
+    const schema = `import { pgTable, text } from 'drizzle-orm/pg-core'\nexport const users = pgTable('users', { id: text('id').primaryKey() })\n`
+    writeFileSync(join(folder, 'schema.ts'), schema)
+    const before = await describePostgresTables(database)
+    const config = { schema: './schema.ts' }
+    expect(run({ ...config, tablesFilter: ['!latchkey_keys*'] }, 'push', '--force')).toContain(
+      'Changes applied',
+    )
+    expect(await database.query('select * from users')).toEqual([])
+    expect(await describePostgresTables(database)).toEqual(before)
+    // Without the filter it removes them, with every key.
+    run(config, 'push', '--force')
+    expect((await describePostgresTables(database)).columns).toEqual([])
+  })
+})
