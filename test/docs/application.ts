@@ -70,6 +70,9 @@ import type { KeyStore } from 'latchkey'
 export declare function connect(): Promise<{ drop(): Promise<void> }>
 export declare function myStore(database?: object): KeyStore
 `,
+  'latchkey-tables.ts': `
+export * from '../../examples/drizzle/latchkey-tables.ts'
+`,
   'my-limiter.ts': `
 import type { RateLimiter } from 'latchkey'
 import type { LimiterClock } from 'latchkey/testing'

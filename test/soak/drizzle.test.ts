@@ -14,10 +14,13 @@ import { drizzleStore } from '../../examples/drizzle/drizzle-store.ts'
 import { installPackages } from '../support/consumer-tools.ts'
 import { describePostgresTables } from '../support/described-tables.ts'
 import { at, lease, quota, record } from '../support/key-records.ts'
+import { readCodeBlocks } from '../support/markdown.ts'
 import { createPostgres, type TestDatabase } from '../support/sql-databases.ts'
 
 const SECRET = 'attack at dawn'
 const example = fileURLToPath(new URL('../../examples/drizzle/', import.meta.url))
+const guide = readCodeBlocks(readFileSync(new URL('../../docs/orms.md', import.meta.url), 'utf8'))
+const shown = (part: string) => guide.find(({ text }) => text.includes(part))?.text ?? ''
 
 let migrated: TestDatabase
 let own: SqlStore
@@ -94,19 +97,18 @@ describe('drizzle-kit', () => {
     await database?.remove()
   })
 
-  function run(config: Record<string, unknown>, ...args: string[]): string {
-    const file = JSON.stringify({ dialect: 'postgresql', dbCredentials: { url: database.url }, ...config })
-    writeFileSync(join(folder, 'drizzle.config.json'), file)
-    const bin = join(folder, 'node_modules/drizzle-kit/bin.cjs')
-    return execFileSync(process.execPath, [bin, ...args, '--config=drizzle.config.json'], {
+  function run(config: string, ...args: string[]): string {
+    writeFileSync(join(folder, 'drizzle.config.ts'), config)
+    return execFileSync(process.execPath, [join(folder, 'node_modules/drizzle-kit/bin.cjs'), ...args], {
       cwd: folder,
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, DATABASE_URL: database.url },
     })
   }
 
   it('creates the tables that migrate does, and migrate then has nothing to change', async () => {
-    run({ schema: './latchkey-tables.ts', out: './drizzle' }, 'generate')
+    run(shown('tablesFilter').replace('./schema.ts', './latchkey-tables.ts'), 'generate')
     const [file = ''] = readdirSync(join(folder, 'drizzle')).filter((name) => name.endsWith('.sql'))
     const statements = readFileSync(join(folder, 'drizzle', file), 'utf8').split('--> statement-breakpoint')
     for (const statement of statements) await database.query(statement)
@@ -116,22 +118,40 @@ describe('drizzle-kit', () => {
     const store = database.open()
     await migrate(store)
     expect(await describePostgresTables(database)).toEqual(made)
-    await store.insert([record({ id: 'a', quota: quota(1) })])
-    expect(await store.find({ id: 'a' })).toEqual(record({ id: 'a', quota: quota(1) }))
+    const other = record({ id: 'a', owner: { type: 'user', id: 'other' }, quota: quota(1) })
+    await store.insert([other])
+    expect(await store.find({ id: 'a' })).toEqual(other)
   })
 
   it('leaves the tables alone, with the filter of the guide', async () => {
-    const schema = `import { pgTable, text } from 'drizzle-orm/pg-core'\nexport const users = pgTable('users', { id: text('id').primaryKey() })\n`
-    writeFileSync(join(folder, 'schema.ts'), schema)
-    const before = await describePostgresTables(database)
-    const config = { schema: './schema.ts' }
-    expect(run({ ...config, tablesFilter: ['!latchkey_keys*'] }, 'push', '--force')).toContain(
-      'Changes applied',
+    const users = `export const users = pgTable('users', { id: text('id').primaryKey(), email: text('email').notNull() })`
+    writeFileSync(
+      join(folder, 'schema.ts'),
+      `import { pgTable, text } from 'drizzle-orm/pg-core'\n${users}\n`,
     )
-    expect(await database.query('select * from users')).toEqual([])
+    const before = await describePostgresTables(database)
+    const config = shown('tablesFilter')
+    expect(run(config, 'push', '--force')).toContain('Changes applied')
     expect(await describePostgresTables(database)).toEqual(before)
+    expect(await keysOfUsers()).toEqual([{ email: 'zoe@example.com', name: 'CI', expiresAt: at(5) }])
     // Without the filter it removes them, with every key.
-    run(config, 'push', '--force')
+    run(config.replace(/ *tablesFilter.*\n/, ''), 'push', '--force')
     expect((await describePostgresTables(database)).columns).toEqual([])
   })
+
+  /** Runs the query of the guide. */
+  async function keysOfUsers(): Promise<unknown> {
+    await database.query(`insert into users values ('u_1', 'zoe@example.com'), ('U_1', 'other@example.com')`)
+    await database
+      .open()
+      .insert([record({ id: 'joined', expiresAt: at(5) }), record({ id: 'revoked', revokedAt: at(1) })])
+    writeFileSync(join(folder, 'keys-of-users.ts'), shown('keysOfUsers'))
+    const module = await import(join(folder, 'keys-of-users.ts'))
+    const client = new Pool({ connectionString: database.url, max: 1 })
+    try {
+      return await module.keysOfUsers(drizzle(client))
+    } finally {
+      await client.end()
+    }
+  }
 })

@@ -1,19 +1,24 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { migrate, postgresStore, type SqlStore } from 'latchkey/sql'
+import type { SqlStore } from 'latchkey/sql'
 import { storeConformance } from 'latchkey/testing'
 import type { Pool } from 'pg'
-import { afterAll, beforeAll, beforeEach, describe, expect, it, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, test, vi } from 'vitest'
 import { installPackages } from '../support/consumer-tools.ts'
 import { describePostgresTables } from '../support/described-tables.ts'
 import { at, quota, record } from '../support/key-records.ts'
+import { readCodeBlocks } from '../support/markdown.ts'
 import { createPostgres, type TestDatabase } from '../support/sql-databases.ts'
 
 const example = fileURLToPath(new URL('../../examples/prisma/', import.meta.url))
+
+const guide = readCodeBlocks(readFileSync(new URL('../../docs/orms.md', import.meta.url), 'utf8'))
+/** How the guide connects. */
+const shown = guide.find(({ text }) => text.includes('new PrismaPg(pool)'))?.text ?? ''
 
 /** The parts of a generated client that are used here. */
 interface PrismaClient {
@@ -46,15 +51,10 @@ beforeAll(async () => {
   symlinkSync(tools, join(folder, 'node_modules'))
   database = await createPostgres()
   await database.query('create table users (id text primary key, email text not null unique)')
-  // The adapter knows a pool by the class of its own copy of pg.
-  const pg = await import(join(tools, 'pg/esm/index.mjs'))
-  pool = new pg.Pool({ connectionString: database.url, max: 4 }) as Pool
-  store = postgresStore(pool)
-  await migrate(store)
   runPrisma('generate')
-  const { PrismaClient } = await import(join(folder, 'generated/client.ts'))
-  const { PrismaPg } = await import(join(tools, '@prisma/adapter-pg/dist/index.mjs'))
-  prisma = new PrismaClient({ adapter: new PrismaPg(pool) })
+  writeFileSync(join(folder, 'database.ts'), shown)
+  vi.stubEnv('DATABASE_URL', database.url)
+  ;({ pool, prisma, store } = await import(join(folder, 'database.ts')))
 }, 300_000)
 afterAll(async () => {
   await prisma?.$disconnect()
