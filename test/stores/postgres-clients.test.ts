@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
 import { inspect } from 'node:util'
 import { drizzle } from 'drizzle-orm/postgres-js'
-import { migrate, postgresStore, type SqlStore } from 'latchkey/sql'
+import {
+  migrate,
+  type PostgresJsClient,
+  type PostgresJsStatements,
+  postgresStore,
+  type SqlStore,
+} from 'latchkey/sql'
 import { storeConformance } from 'latchkey/testing'
 import postgres, { type Options, type Sql } from 'postgres'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, test } from 'vitest'
@@ -205,6 +211,83 @@ describe('a connection of postgres.js that the server ends', () => {
     expect(await store.find({ id: 'b' })).toEqual(record({ id: 'b' }))
     expect(await store.find({ id: 'a' })).toEqual(record({ id: 'a' }))
     expect(await store.update('a', 1, { name: 'changed', updatedAt: at(1) })).toBe('updated')
+  })
+})
+
+describe('a commit of postgres.js', () => {
+  const swap = (store: SqlStore) => store.swapQuota('a', quota(5), leased(quota(5), 2))
+  const lost = Object.assign(new Error('lost'), { code: 'CONNECTION_CLOSED' })
+
+  /** A client whose `begin` is another one. */
+  function withBegin(client: Sql, begin: PostgresJsClient['begin']): SqlStore {
+    const { options, typed } = client
+    return postgresStore({ begin, options, typed, unsafe: (...given) => client.unsafe(...given) })
+  }
+
+  beforeEach(() => database.open().insert([record({ id: 'a', quota: quota(5) })]))
+  const kept = () => database.open().find({ id: 'a' })
+
+  it('keeps everything, even if a PgBouncer makes postgres.js roll back in its place', async () => {
+    const client = connect()
+    const store = withBegin(client, (work) =>
+      client.begin(async (transaction) => {
+        await work(transaction)
+        // What becomes of a commit that is sent again after the prepared statement was not known.
+        await transaction`rollback`
+      }),
+    )
+    expect(await swap(store)).toEqual({ swapped: true })
+    await store.recordUsage([{ id: 'a', count: 1, lastUsedAt: at(1), lastUsedIp: null }])
+    expect(await kept()).toMatchObject({ quota: leased(quota(5), 2), usageCount: 1 })
+  })
+
+  it('is known to be made if the connection closes after its reply', async () => {
+    const client = connect()
+    const store = withBegin(client, (work) => client.begin(work).then(() => Promise.reject(lost)))
+    expect(await swap(store)).toEqual({ swapped: true })
+  })
+
+  it('is no swap that was refused if its reply is lost', async () => {
+    const client = connect()
+    const store = withBegin(client, (work) => {
+      const closed = new Promise((_, reject) => {
+        const losing = (transaction: PostgresJsStatements): PostgresJsStatements => ({
+          typed: transaction.typed,
+          unsafe: (query, parameters) => ({
+            async raw() {
+              const rows = await transaction.unsafe(query, parameters).raw()
+              if (query !== 'commit and chain') return rows
+              setTimeout(reject, 0, lost)
+              throw lost
+            },
+          }),
+        })
+        client.begin((transaction) => work(losing(transaction))).catch(() => {})
+      })
+      return closed
+    })
+    await expect(swap(store)).rejects.toThrow('lost')
+    expect(await kept()).toMatchObject({ quota: leased(quota(5), 2) })
+  })
+
+  it('fails if the transaction was rolled back before', async () => {
+    const client = connect()
+    const store = withBegin(client, (work) =>
+      client.begin(async (transaction) => {
+        const aborting: PostgresJsStatements = {
+          typed: transaction.typed,
+          unsafe: (query, parameters) => ({
+            async raw() {
+              if (query === 'commit and chain') await transaction`select 1 / 0`.catch(() => {})
+              return transaction.unsafe(query, parameters).raw()
+            },
+          }),
+        }
+        await work(aborting)
+      }),
+    )
+    await expect(swap(store)).rejects.toThrow('the transaction was rolled back')
+    expect(await kept()).toMatchObject({ quota: quota(5) })
   })
 })
 

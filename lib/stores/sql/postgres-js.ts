@@ -1,4 +1,5 @@
-import { isLatchkeyError, LatchkeyError } from '../../errors.ts'
+import { LatchkeyError } from '../../errors.ts'
+import { DatabaseFailure } from './database-errors.ts'
 import type { Answer, Row, Statement } from './plan.ts'
 import type { Execute, PostgresDriver } from './postgres-driver.ts'
 import { isFromServer, toFailure, withoutParameters } from './postgres-errors.ts'
@@ -22,47 +23,66 @@ export interface PostgresJsStatements {
 export interface PostgresJsRows extends Iterable<unknown> {
   readonly columns?: readonly { readonly name: string }[]
   readonly count: number | null
+  readonly command: string
 }
 
-/**
- * Runs statements over a postgres.js client, all of them in transactions: the client does not tell whether the application returned a
- * connection with an open transaction, and reads there may be old.
- */
+/** Runs statements over a postgres.js client. */
 export function postgresJsDriver(sql: PostgresJsClient): PostgresDriver {
+  const transact: PostgresDriver['inTransaction'] = (work) => inTransaction(sql, work, commit)
   return {
-    alone: (work) => inTransaction(sql, work),
-    inTransaction: (work) => inTransaction(sql, work),
+    // In a transaction too: the client does not tell whether the application left one open.
+    read: (work) => inTransaction(sql, work, async () => false),
+    write: transact,
+    inTransaction: transact,
   }
 }
+
+type Send = (statement: Statement) => Promise<PostgresJsRows>
 
 /**
  * Uses `begin`, not `reserve`, which never resolves with `fetch_types: false`. It sends nothing on a connection that has closed:
  * postgres.js 3.4.9 would end the process, or send it on the next connection and give that answer to another query.
  */
-async function inTransaction<T>(sql: PostgresJsClient, work: (execute: Execute) => Promise<T>): Promise<T> {
-  let isOver = false
-  let failure: unknown
-  const run = (transaction: PostgresJsStatements) => {
-    const executeNow: Execute = (statement) =>
-      isOver
-        ? forever()
-        : execute(transaction, statement, sql.options.transform.column.from).catch((error: unknown) =>
-            // `begin` rejects by itself then. If this rejected, it would send a rollback.
-            hasClosed(error) ? forever() : throwFailure(error),
-          )
+async function inTransaction<T>(
+  sql: PostgresJsClient,
+  work: (execute: Execute) => Promise<T>,
+  commit: (send: Send) => Promise<boolean>,
+): Promise<T> {
+  let isClosed = false
+  let outcome: { result: T; isCommitted: boolean } | { failure: unknown } | undefined
+
+  async function run(transaction: PostgresJsStatements): Promise<void> {
+    const send: Send = (statement) =>
+      isClosed ? forever() : sendOn(transaction, statement).catch(rejectIfOpen)
     // Sent together with the first statement. In a transaction that was open it fails, and so does that.
-    executeNow(READ_COMMITTED).catch(() => {})
-    return work(executeNow).catch((error: unknown) => {
-      failure = error
-      throw error
-    })
+    send(READ_COMMITTED).catch(() => {})
+    try {
+      const result = await work(async (statement) => toAnswer(await send(statement), statement.sql, sql))
+      outcome = { result, isCommitted: await commit(send) }
+    } catch (failure) {
+      outcome = { failure }
+      throw failure
+    }
   }
+
   try {
-    return (await sql.begin(run)) as T
+    await sql.begin(run)
   } catch (error) {
-    isOver = true
-    throw error === failure ? error : toFailure(withoutParameters(error))
+    isClosed = true
+    if (!outcome || ('result' in outcome && !outcome.isCommitted)) throw toFailure(withoutParameters(error))
   }
+  if (outcome && 'result' in outcome) return outcome.result
+  throw outcome?.failure
+}
+
+/**
+ * Commits, and leaves `begin` an empty transaction to commit. What that sends is a prepared statement. If a PgBouncer does not know it, the
+ * transaction fails, and postgres.js commits again, which then rolls back and looks like success.
+ */
+async function commit(send: Send): Promise<boolean> {
+  const { command } = await send({ sql: 'commit and chain', parameters: [] })
+  if (command === 'COMMIT') return true
+  throw new DatabaseFailure('connection', 'connection', new Error('the transaction was rolled back'))
 }
 
 const READ_COMMITTED: Statement = Object.freeze({
@@ -70,37 +90,9 @@ const READ_COMMITTED: Statement = Object.freeze({
   parameters: [],
 })
 
-/** An error of the network or of a closed connection has a code, such as ECONNRESET, and does not come from the server. */
-function hasClosed(error: unknown): boolean {
-  return (
-    typeof (error as { code?: unknown } | null)?.code === 'string' &&
-    !isLatchkeyError(error) &&
-    !isFromServer(error)
-  )
-}
-
-function forever(): Promise<never> {
-  return new Promise(() => {})
-}
-
-function throwFailure(error: unknown): never {
-  throw isLatchkeyError(error) ? error : toFailure(withoutParameters(error))
-}
-
-async function execute(
-  statements: PostgresJsStatements,
-  { sql, parameters }: Statement,
-  toName: ((name: string) => string) | undefined,
-): Promise<Answer> {
-  const rows = await statements
-    .unsafe(
-      sql,
-      parameters.map((value) => asText(statements, value)),
-    )
-    .raw()
-  const names = toName && new Map(sql.match(/\w+/g)?.map((name) => [toName(name), name]))
-  const columns = rows.columns?.map(({ name }) => names?.get(name) ?? name) ?? []
-  return { rows: Array.from(rows, (cells) => toRow(cells, columns)), affected: rows.count ?? 0 }
+function sendOn(statements: PostgresJsStatements, { sql, parameters }: Statement): Promise<PostgresJsRows> {
+  const values = parameters.map((value) => asText(statements, value))
+  return Promise.resolve(statements.unsafe(sql, values).raw())
 }
 
 const TEXT = 25
@@ -108,6 +100,23 @@ const TEXT = 25
 /** Without a type, postgres.js would convert a text for the column it goes to: as JSON, for example, a second time. */
 function asText(statements: PostgresJsStatements, value: unknown): unknown {
   return typeof value === 'string' ? statements.typed(value, TEXT) : value
+}
+
+/** Once the connection has closed, `begin` rejects by itself. If this rejected before, `begin` would send a rollback. */
+function rejectIfOpen(error: unknown): Promise<never> {
+  if (!isFromServer(error) && typeof (error as { code?: unknown } | null)?.code === 'string') return forever()
+  throw toFailure(withoutParameters(error))
+}
+
+function forever(): Promise<never> {
+  return new Promise(() => {})
+}
+
+function toAnswer(rows: PostgresJsRows, sql: string, { options }: PostgresJsClient): Answer {
+  const toName = options.transform.column.from
+  const names = toName && new Map(sql.match(/\w+/g)?.map((name) => [toName(name), name]))
+  const columns = rows.columns?.map(({ name }) => names?.get(name) ?? name) ?? []
+  return { rows: Array.from(rows, (cells) => toRow(cells, columns)), affected: rows.count ?? 0 }
 }
 
 function toRow(cells: unknown, columns: readonly string[]): Row {

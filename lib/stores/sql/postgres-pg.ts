@@ -27,8 +27,11 @@ export interface PostgresQuery {
 }
 
 export function pgDriver(pool: PostgresPool): PostgresDriver {
+  const single: PostgresDriver['read'] = (work) =>
+    withClient(pool, (execute, client) => alone(client, work(execute)))
   return {
-    alone: (work) => withClient(pool, (execute, client) => alone(client, work(execute))),
+    read: single,
+    write: single,
     inTransaction: (work) => withClient(pool, (execute) => inTransaction(execute, work)),
   }
 }

@@ -30,8 +30,10 @@ export interface PGliteConversions {
  * transaction.
  */
 export function pgliteDriver(database: PGliteDatabase): PostgresDriver {
+  const single: PostgresDriver['read'] = (work) => work((statement) => execute(database, statement))
   return {
-    alone: (work) => work((statement) => execute(database, statement)),
+    read: single,
+    write: single,
     async inTransaction(work) {
       let failure: unknown
       try {

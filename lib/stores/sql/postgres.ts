@@ -48,13 +48,10 @@ function createPostgresDatabase(driver: PostgresDriver): Database {
         return runPlan(plan(), execute)
       }),
     )
-  const alone = <T>(plan: () => Plan<T>) =>
-    attempt(postgresDialect, () => driver.alone((execute) => runPlan(plan(), execute)))
-
   return {
     dialect: postgresDialect,
-    read: alone,
-    write: alone,
+    read: (plan) => attempt(postgresDialect, () => driver.read((execute) => runPlan(plan(), execute))),
+    write: (plan) => attempt(postgresDialect, () => driver.write((execute) => runPlan(plan(), execute))),
     transact: (plan) => transact(plan),
     alter: (table, plan) =>
       transact(plan, { sql: 'select pg_advisory_xact_lock($1::text::bigint)', parameters: [lockOf(table)] }),
