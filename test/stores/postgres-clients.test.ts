@@ -1,4 +1,3 @@
-import assert from 'node:assert/strict'
 import { inspect } from 'node:util'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import {
@@ -8,9 +7,8 @@ import {
   postgresStore,
   type SqlStore,
 } from 'latchkey/sql'
-import { storeConformance } from 'latchkey/testing'
 import postgres, { type Options, type Sql } from 'postgres'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { at, lease, leased, quota, record } from '../support/key-records.ts'
 import { createPostgres, type TestDatabase } from '../support/sql-databases.ts'
 
@@ -33,17 +31,6 @@ function connect(options: Options<Record<string, never>> = {}): Sql {
   clients.push(client)
   return client
 }
-
-describe('postgres.js', () => {
-  const shared = () => postgres(database.url, { max: 10 })
-  let client: ReturnType<typeof shared>
-  beforeAll(() => {
-    client = shared()
-  })
-  afterAll(() => client.end({ timeout: 1 }))
-
-  storeConformance({ test, assert }, () => postgresStore(client))
-})
 
 describe('a store over postgres.js', () => {
   it('creates its tables, once', async () => {
