@@ -29,6 +29,7 @@ describe('the import graph of lib/', () => {
         'internal',
         'invalidation',
         'management',
+        'nest',
         'passport',
         'rate-limits',
         'redis',

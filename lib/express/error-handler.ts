@@ -1,6 +1,6 @@
 import type { ErrorRequestHandler } from 'express'
 import { isLatchkeyError } from '../errors.ts'
-import { sendProblem } from './send-problem.ts'
+import { sendProblem } from '../http/send-problem.ts'
 
 /**
  * Error handler that answers this package's errors with problem bodies (RFC 9457) and passes every other error on.

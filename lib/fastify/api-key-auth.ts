@@ -5,10 +5,11 @@ import { setRateLimitFields } from '../http/header-fields.ts'
 import { createMiddlewareParts, type MiddlewareOptions, type RequestCost } from '../http/middleware.ts'
 import type { RequestParts } from '../http/raw-request.ts'
 import type { RequestPermissions } from '../http/request-permissions.ts'
+import { ReplyFields } from '../http/send-problem.ts'
 import { isPromiseLike } from '../internal/awaitable.ts'
 import { refuse } from './refuse.ts'
 import type { AnyReply, RequestHook } from './request-hook.ts'
-import { partsOf, ReplyFields } from './request-parts.ts'
+import { partsOf } from './request-parts.ts'
 
 /** What `apiKeyAuth` requires of requests, and how it refuses them. */
 export interface ApiKeyAuthOptions<User = unknown> extends MiddlewareOptions<User> {

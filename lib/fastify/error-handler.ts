@@ -1,5 +1,5 @@
 import { isLatchkeyError } from '../errors.ts'
-import { sendProblem } from './refuse.ts'
+import { sendProblemInReply } from '../http/send-problem.ts'
 import type { AnyReply, AnyRequest } from './request-hook.ts'
 
 /**
@@ -12,6 +12,6 @@ import type { AnyReply, AnyRequest } from './request-hook.ts'
 export function apiKeyErrorHandler(): (error: unknown, request: AnyRequest, reply: AnyReply) => void {
   return function handleApiKeyError(error, _request, reply) {
     if (!isLatchkeyError(error) || reply.sent) throw error
-    sendProblem(reply, error)
+    sendProblemInReply(reply, error)
   }
 }

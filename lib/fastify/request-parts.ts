@@ -2,6 +2,7 @@ import type { ServerResponse } from 'node:http'
 import type { FastifyRequest } from 'fastify'
 import { ownParts, type RequestParts } from '../http/raw-request.ts'
 import { stateOf } from '../http/request-state.ts'
+import { ReplyFields } from '../http/send-problem.ts'
 import type { AnyReply, AnyRequest } from './request-hook.ts'
 
 /**
@@ -29,17 +30,4 @@ export function ofFastify<Given>(
   if (typeof given !== 'function') return given
   const ask = given as (request: FastifyRequest) => Given
   return (raw) => ask(requests.get(raw) as FastifyRequest)
-}
-
-/** The header fields of a reply. */
-export class ReplyFields {
-  constructor(private readonly reply: AnyReply) {}
-
-  get headersSent(): boolean {
-    return this.reply.sent || this.reply.raw.headersSent
-  }
-
-  setHeader(name: string, value: string): void {
-    this.reply.header(name, value)
-  }
 }

@@ -31,10 +31,15 @@ export interface MiddlewareOptions<User = unknown> extends AuthenticatorOptions<
 export type RequestCost<Request> = Cost | ((request: Request) => Awaitable<Cost>)
 
 /** The options whose functions get the framework's own request. */
-interface RequestOptions<Request> {
+interface RequestOptions<Request> extends RouteOptions<Request> {
   ip?: (request: Request) => string | undefined
+}
+
+/** What a route requires of a key. */
+interface RouteOptions<Request> {
   permissions?: RequestPermissions<Request>
   cost?: RequestCost<Request>
+  required?: boolean
 }
 
 /** The parts that each framework's middleware uses. */
@@ -69,29 +74,38 @@ export function createMiddlewareParts<Request extends object>(
     'ip',
     'refuseWith',
   ])
-  const { required = true, ip: readIp = addressOf, refuseWith = 'problem', permissions, cost } = options
+  const { required = true, ip: readIp = addressOf, refuseWith = 'problem' } = options
   checkBoolean('required', required)
   checkFunction('ip', readIp)
   checkRefuseWith(refuseWith)
   const authenticator = createAuthenticator(keys, options)
-  const fixed: CheckOptions = {
-    permissions: isFixed(permissions) ? resolveRequirement('permissions', permissions) : undefined,
-    cost: isFixed(cost) ? checkCost('cost', cost) : undefined,
-    isOptional: !required,
-  }
-  const askedOf = (request: Request): CheckOptions => ({
-    ...fixed,
-    ...(typeof permissions === 'function' && { permissions: requirementOf(() => permissions(request)) }),
-    ...(typeof cost === 'function' && { cost: () => cost(request) }),
-  })
-  const isSame = typeof permissions !== 'function' && typeof cost !== 'function'
+  const askedOf = checksFor(options)
   return {
     required,
     refuseWith,
     rateLimitHeaders: authenticator.rateLimitHeaders,
     authenticate: (request, parts, ip) =>
-      authenticator.authenticate(parts, isSame ? fixed : askedOf(request), ip ?? readIp(request)),
+      authenticator.authenticate(parts, askedOf(request), ip ?? readIp(request)),
   }
+}
+
+/** What each request is asked for, checked: the same for all, unless an option is a function of the request. @throws TypeError */
+export function checksFor<Request>({
+  permissions,
+  cost,
+  required = true,
+}: RouteOptions<Request>): (request: Request) => CheckOptions {
+  const fixed: CheckOptions = {
+    permissions: isFixed(permissions) ? resolveRequirement('permissions', permissions) : undefined,
+    cost: isFixed(cost) ? checkCost('cost', cost) : undefined,
+    isOptional: !required,
+  }
+  if (typeof permissions !== 'function' && typeof cost !== 'function') return () => fixed
+  return (request) => ({
+    ...fixed,
+    ...(typeof permissions === 'function' && { permissions: requirementOf(() => permissions(request)) }),
+    ...(typeof cost === 'function' && { cost: () => cost(request) }),
+  })
 }
 
 /** Whether an option is given, and not as a function of the request. */

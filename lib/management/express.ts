@@ -2,6 +2,7 @@ import type { Request, RequestHandler } from 'express'
 import type { ApiKeys } from '../core/api-keys.ts'
 import { checkObject } from '../internal/options.ts'
 import { API_OPTIONS, createKeyManagementApi, type KeyManagementApiOptions } from './key-management-api.ts'
+import { sendAnswer } from './send-answer.ts'
 
 export type { Ability, Actor, ActorOwner } from './actor.ts'
 export type { ClientFields, DurationCeiling, QuotaCeiling } from './client-fields.ts'
@@ -35,18 +36,7 @@ export function apiKeyRouter(keys: ApiKeys, options: ApiKeyRouterOptions): Reque
     const { method, url, body: parsedBody } = req
     api
       .handle({ method, url, source: req, parsedBody })
-      .then(({ status, headers, body }) => {
-        // Another middleware, such as a timeout, may have answered in the meantime.
-        if (res.headersSent) return
-        res.statusCode = status
-        const { Vary: vary, ...fields } = headers
-        // Other middlewares may have set `Vary` too.
-        if (vary !== undefined) res.vary(vary)
-        for (const [name, value] of Object.entries(fields)) res.setHeader(name, value)
-        // Node sets it only if it sends the body. The response to HEAD has it as well (RFC 9110 §9.3.2).
-        if (status !== 204) res.setHeader('Content-Length', Buffer.byteLength(body))
-        res.end(body)
-      })
+      .then((answer) => sendAnswer(res, answer))
       .catch(next)
   }
 }

@@ -12,7 +12,7 @@ const any: readonly ImportKind[] = ['static', 'dynamic', 'type']
 const onlyTypes: readonly ImportKind[] = ['type']
 
 /**
- * The house: `errors ← internal ← core ← {import, redis, http}`, `{core, redis} ← {stores, rate-limits, invalidation}` and `http ← {passport, express, koa, management}`. The
+ * The house: `errors ← internal ← core ← {import, redis, http}`, `{core, redis} ← {stores, rate-limits, invalidation}` and `http ← {passport, express, koa, nest, management}`. The
  * order from left to right is spelled out for each layer; what is not listed is refused. Siblings are never listed.
  */
 const LAYERS: Readonly<Record<string, Layer>> = {
@@ -45,6 +45,11 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   express: { layers: ['errors', 'internal', 'core', 'http'], packages: { express: onlyTypes } },
   koa: { layers: ['errors', 'internal', 'core', 'http'], packages: { koa: onlyTypes } },
   fastify: { layers: ['errors', 'internal', 'core', 'http'], packages: { fastify: onlyTypes } },
+  // It is made of Nest's classes and decorators, on whatever platform Nest runs.
+  nest: {
+    layers: ['errors', 'internal', 'core', 'http'],
+    packages: { '@nestjs/common': ['static', 'type'], '@nestjs/core': ['static', 'type'] },
+  },
   // A web `Request` is no framework's.
   fetch: { layers: ['errors', 'internal', 'core', 'http'], packages: {} },
   // It knows no framework.
@@ -60,6 +65,10 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   'management/koa': {
     layers: ['errors', 'internal', 'core', 'http', 'management'],
     packages: { koa: onlyTypes },
+  },
+  'management/nest': {
+    layers: ['errors', 'internal', 'core', 'http', 'management'],
+    packages: { '@nestjs/common': ['static', 'type'], '@nestjs/core': ['static', 'type'] },
   },
   'management/fetch': {
     layers: ['errors', 'internal', 'core', 'http', 'management'],

@@ -1,0 +1,96 @@
+import type { ExecutionContext } from '@nestjs/common'
+import { GUARDS_METADATA } from '@nestjs/common/constants.js'
+import type { CheckOptions } from '../http/authenticate-request.ts'
+import { checksFor } from '../http/middleware.ts'
+import { defineMetadata, inheritedMetadata, ownMetadata } from './metadata.ts'
+
+/** What a route lets in. */
+export type RouteAccess =
+  | {
+      readonly by: 'apikey' | 'either'
+      /** What a request is asked for. */
+      readonly checks: (request: never) => CheckOptions
+    }
+  | { readonly by: 'session' }
+  | { readonly by: 'anybody' }
+
+/** On a guard class of this package: whichever copy of it the class is from. */
+export const GUARD = Symbol.for('latchkey.nest.guard')
+
+const ACCESS = 'latchkey:access'
+
+const ANY_KEY: RouteAccess = Object.freeze({ by: 'apikey', checks: checksFor({}) })
+
+/** Says on a controller, or on one of its methods, what it lets in. */
+export function saysAccess(name: string, access: RouteAccess): ClassDecorator & MethodDecorator {
+  return (target: object, member?: unknown, descriptor?: PropertyDescriptor) => {
+    const place: unknown = member === undefined ? target : descriptor?.value
+    if (typeof place !== 'function') {
+      throw new TypeError(
+        `@${name}() belongs on a controller or on one of its methods, with "experimentalDecorators" in tsconfig.json`,
+      )
+    }
+    if (ownMetadata(ACCESS, place) !== undefined) {
+      throw new TypeError(
+        `@${name}() meets another decorator here that says whom the route lets in, and one would replace the other: keep one`,
+      )
+    }
+    defineMetadata(ACCESS, access, place)
+  }
+}
+
+/** By method, then by controller: two controllers may inherit one method. */
+const known = new WeakMap<object, WeakMap<object, RouteAccess>>()
+
+/**
+ * What a route lets in: what its method says or, without a word there, its controller. The two are never combined. Without any, a
+ * valid key. `@Public()` does not switch off a guard that `@UseGuards()` binds in the same place or nearer to the method.
+ */
+export function accessOf(context: ExecutionContext): RouteAccess {
+  const [method, controller] = [context.getHandler(), context.getClass()]
+  let byController = known.get(method)
+  if (!byController) {
+    byController = new WeakMap()
+    known.set(method, byController)
+  }
+  let access = byController.get(controller)
+  if (!access) {
+    access = findAccess(method, controller)
+    byController.set(controller, access)
+  }
+  return access
+}
+
+function findAccess(method: object, controller: object): RouteAccess {
+  let isBound = false
+  for (const place of [method, ...classesOf(controller)]) {
+    isBound ||= isBoundOn(place)
+    const said = ownMetadata(ACCESS, place) as RouteAccess | undefined
+    if (said) return isBound && said.by === 'anybody' ? ANY_KEY : said
+  }
+  return ANY_KEY
+}
+
+/** A class, and those that it extends. */
+function classesOf(controller: object): object[] {
+  const parent: unknown = Object.getPrototypeOf(controller)
+  return typeof parent === 'function' && parent !== Function.prototype
+    ? [controller, ...classesOf(parent)]
+    : [controller]
+}
+
+/** Whether `@UseGuards()` here names our guard. Nest puts the guards of a base class before those of the class itself. */
+function isBoundOn(place: object): boolean {
+  const bound = guardsOn(ownMetadata(GUARDS_METADATA, place))
+  const inherited = guardsOn(inheritedMetadata(GUARDS_METADATA, Object.getPrototypeOf(place)))
+  return bound.slice(inherited.length).some(isGuard)
+}
+
+function guardsOn(guards: unknown): readonly unknown[] {
+  return Array.isArray(guards) ? guards : []
+}
+
+function isGuard(guard: unknown): boolean {
+  const type = typeof guard === 'function' ? guard : (guard as object | null)?.constructor
+  return type !== undefined && GUARD in type
+}
