@@ -27,7 +27,7 @@ import {
   exchangeOf,
   type HttpExchange,
   type HttpRequest,
-  showUser,
+  showAuth,
   takeUser,
 } from './http-exchange.ts'
 import { LatchkeyException } from './latchkey-exception.ts'
@@ -147,7 +147,7 @@ export class Gatekeeper {
   private pass(exchange: HttpExchange, by: keyof Gatekeeper['guards']): true {
     const refusal = this.guards[by](exchange.parts.raw)
     if (refusal) return refuse(exchange, refusal)
-    showUser(exchange.request)
+    showAuth(exchange.request)
     return true
   }
 
@@ -159,7 +159,7 @@ export class Gatekeeper {
 
 /** Whoever renders the refusal, its header fields are sent. */
 function refuse({ request, parts, response }: HttpExchange, error: LatchkeyError): never {
-  if (getAuth(parts.raw).method === 'rejected') showUser(request)
+  if (getAuth(parts.raw).method === 'rejected') showAuth(request)
   keepFailureFields(response, error)
   throw new LatchkeyException(error)
 }

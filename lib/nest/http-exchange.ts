@@ -67,22 +67,49 @@ export function addressOf(request: object): string | undefined {
   return expressAddressOf(request)
 }
 
-/** Fastify's requests on which `user` shows what is kept on the request of Node. */
+/** Fastify's requests that show who is calling. */
 const shown = new WeakSet<object>()
 
-/** Shows on Fastify's request what is on the one of Node: handlers and other guards look for the user there. */
-export function showUser(request: object): void {
-  const raw = rawOf(request) as Record<string, unknown>
+/**
+ * Shows on Fastify's request what is kept on the one of Node: handlers and other guards look there. As on Express, nobody can
+ * overwrite `authMethod`.
+ */
+export function showAuth(request: object): void {
+  const raw = rawOf(request) as { user?: unknown }
   if (raw === request) return
+  if (!shown.has(request)) Object.defineProperties(request, VIEWS)
   shown.add(request)
-  // Plugins may have put properties there that cannot be set.
-  for (const name of ['user', 'apiKey', 'authMethod']) Reflect.set(request, name, raw[name])
+  // A plugin may have put a property there that cannot be set.
+  Reflect.set(request, 'user', raw.user)
 }
 
 /** Takes over the user that another guard has put on Fastify's request, or removed from it, as if it were Express's. */
 export function takeUser(request: object): void {
-  const raw = rawOf(request) as Record<string, unknown>
+  const raw = rawOf(request) as { user?: unknown }
   if (raw === request) return
   const { user } = request as { user?: unknown }
   if (shown.has(request) || !isNobody(user)) raw.user = user
+}
+
+const VIEWS: PropertyDescriptorMap & ThisType<object> = {
+  authMethod: {
+    get() {
+      takeUser(this)
+      return (rawOf(this) as { authMethod?: unknown }).authMethod
+    },
+    set() {},
+    enumerable: true,
+    configurable: true,
+  },
+  apiKey: {
+    get() {
+      return (rawOf(this) as { apiKey?: unknown }).apiKey
+    },
+    // What an application assigns is what it reads; the mark stays.
+    set(apiKey) {
+      Object.assign(rawOf(this), { apiKey })
+    },
+    enumerable: true,
+    configurable: true,
+  },
 }

@@ -81,7 +81,7 @@ function renderAdapters(): string[] {
       "`app.use(passport.authenticate('apikey'))` of koa-passport 6, which has its own Passport",
     ],
     ['…, koa-passport with errors', "the same with `refuseWith: 'error'` and `apiKeyErrorHandler()`"],
-    ['Nest 12', '`@nestjs/passport`, with the guard and the filter of [the recipe](nest.md)'],
+    ['Nest 12 on Express, Nest 12 on Fastify', '`LatchkeyModule`, with `@RequireKey()` on the route'],
   ]
   return ['| framework | how keys are read |', '| --- | --- |', ...rows.map((cells) => tableLine(cells)), '']
 }

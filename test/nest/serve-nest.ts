@@ -28,14 +28,23 @@ export async function startNest(
   module: Type | DynamicModule,
   { logged = [], trustsProxy = false, prepare }: NestSettings = {},
 ): Promise<INestApplication> {
-  const logger: LoggerService = { log() {}, warn() {}, error: (error: unknown) => void logged.push(String(error)) }
+  const logger: LoggerService = {
+    log() {},
+    warn() {},
+    error: (error: unknown) => void logged.push(String(error)),
+  }
   const options = { logger, abortOnError: false }
   const app =
     platform === 'Express'
       ? await NestFactory.create<NestExpressApplication>(module, options)
-      : await NestFactory.create<NestFastifyApplication>(module, new FastifyAdapter({ trustProxy: trustsProxy }), options)
+      : await NestFactory.create<NestFastifyApplication>(
+          module,
+          new FastifyAdapter({ trustProxy: trustsProxy }),
+          options,
+        )
   onTestFinished(() => app.close())
-  if (platform === 'Express') (app as NestExpressApplication).disable('x-powered-by').set('trust proxy', trustsProxy)
+  if (platform === 'Express')
+    (app as NestExpressApplication).disable('x-powered-by').set('trust proxy', trustsProxy)
   prepare?.(app)
   await app.init()
   return app
@@ -45,7 +54,11 @@ export async function startNest(
 export async function listenerOf(app: INestApplication): Promise<RequestListener> {
   const server: unknown = app.getHttpAdapter().getInstance()
   if (typeof server === 'function') return server as Express
-  const fastify = server as ReturnType<NestFastifyApplication['getHttpAdapter']>['getInstance'] extends () => infer T ? T : never
+  const fastify = server as ReturnType<
+    NestFastifyApplication['getHttpAdapter']
+  >['getInstance'] extends () => infer T
+    ? T
+    : never
   await (fastify as { ready(): PromiseLike<unknown> }).ready()
   return (req, res) => (fastify as { routing(req: unknown, res: unknown): void }).routing(req, res)
 }

@@ -17,7 +17,8 @@ export type AdapterName =
   | `Koa ${2 | 3}`
   | 'Koa 3, koa-passport'
   | 'Koa 3, koa-passport with errors'
-  | 'Nest 12'
+  | 'Nest 12 on Express'
+  | 'Nest 12 on Fastify'
   | 'Fastify 5'
   | 'fetch, node:http'
   | 'fetch, Hono'

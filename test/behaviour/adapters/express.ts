@@ -24,12 +24,13 @@ export function expressAdapter(name: AdapterName, createApp: typeof express): Ad
   }
 }
 
-function readKeys(
+/** The middlewares that read keys. */
+export function readKeys(
   { keys: when, reads, rendering }: App,
   { keys, resolveUser }: Surroundings,
   asks: Asked = {},
+  refuseWith: 'problem' | 'error' = rendering ? 'error' : 'problem',
 ) {
-  const refuseWith = rendering ? 'error' : 'problem'
   const options = { ...reads, ...asks, refuseWith, ...(resolveUser && { resolveUser }) } as const
   if (when !== 'overruled') return [apiKeyAuth(keys, { ...options, required: when !== 'optional' })]
   const carryOn: ErrorRequestHandler = (_error, _req, _res, next) => next()

@@ -37,7 +37,7 @@ export function fastifyAdapter(): Adapter {
     async build(app, surroundings) {
       const { proxies = 0 } = app
       const server = createFastify({ trustProxy: proxies > 0 && ((_address, hop) => hop < proxies) })
-      const parts = createParts(app, surroundings)
+      const parts = createFastifyParts(app, surroundings)
       for (const part of partsOf(app)) for (const hook of parts[part]) server.addHook('onRequest', hook)
       server.all('/*', async (request) => describeRequest(request))
       await server.ready()
@@ -46,7 +46,12 @@ export function fastifyAdapter(): Adapter {
   }
 }
 
-function createParts(app: App, surroundings: Surroundings): Record<Part, readonly RequestHook[]> {
+/** Every part as hooks, for whatever runs on Fastify. */
+export function createFastifyParts(
+  app: App,
+  surroundings: Surroundings,
+  refuseWith: 'problem' | 'error' = app.rendering ? 'error' : 'problem',
+): Record<Part, readonly RequestHook[]> {
   const sessions = new Map<string, { user: unknown }>()
   const sessionOf = ({ headers }: AnyRequest) => sessions.get(headers.cookie ?? '')
   return {
@@ -62,8 +67,8 @@ function createParts(app: App, surroundings: Surroundings): Record<Part, readonl
     ],
     rewrite: [always(({ headers }) => rewriteHeaders(headers, app, surroundings))],
     mark: [markSession({ user: (request) => sessionOf(request)?.user })],
-    keys: [readKeys(app, surroundings, app.asks)],
-    keysAgain: [readKeys(app, surroundings, app.asksAgain)],
+    keys: [readKeys(app, surroundings, app.asks, refuseWith)],
+    keysAgain: [readKeys(app, surroundings, app.asksAgain, refuseWith)],
     meanwhile: [
       always((request) => {
         const session = app.meanwhile === 'logs out' && sessionOf(request)
@@ -71,9 +76,7 @@ function createParts(app: App, surroundings: Surroundings): Record<Part, readonl
         intervene(app.meanwhile, request.raw as IncomingMessage)
       }),
     ],
-    guard: app.guard
-      ? [createGuard<RequestHook>(GUARDS, app.guard, surroundings, app.rendering ? 'error' : 'problem')]
-      : [],
+    guard: app.guard ? [createGuard<RequestHook>(GUARDS, app.guard, surroundings, refuseWith)] : [],
     route: [],
   }
 }
@@ -122,11 +125,12 @@ function logIn(sessions: Map<string, { user: unknown }>): RequestHook {
 }
 
 function readKeys(
-  { keys: when, reads, rendering }: App,
+  { keys: when, reads }: App,
   { keys, resolveUser }: Surroundings,
   asks: Asked = {},
+  refuse: 'problem' | 'error',
 ): RequestHook {
-  const refuseWith = rendering || when === 'overruled' ? 'error' : 'problem'
+  const refuseWith = when === 'overruled' ? 'error' : refuse
   const options = { ...reads, ...asks, refuseWith, ...(resolveUser && { resolveUser }) } as const
   const authenticate = apiKeyAuth(keys, { ...options, required: when !== 'optional' })
   if (when !== 'overruled') return authenticate

@@ -1,143 +1,170 @@
 import 'reflect-metadata'
-import type { RequestListener } from 'node:http'
 import {
   All,
   type CanActivate,
   Controller,
   type ExecutionContext,
+  type INestApplication,
   Module,
   Req,
   UseGuards,
 } from '@nestjs/common'
-import { NestFactory, Reflector } from '@nestjs/core'
-import { AuthGuard, PassportStrategy } from '@nestjs/passport'
+import { NestFactory } from '@nestjs/core'
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify'
 import type { Express, Request, RequestHandler } from 'express'
-import { type ApiKey, isLatchkeyError } from 'latchkey'
-import { getAuth, markSession } from 'latchkey/express'
-import { ApiKeyStrategy } from 'latchkey/passport'
-import passport from 'passport'
-import { ApiKeyAuthGuard } from '../../../examples/nest/api-key-auth.guard.ts'
-import { ProblemFilter } from '../../../examples/nest/problem.filter.ts'
-import { Access, Cost } from '../../../examples/nest/route-access.ts'
-import { runMiddleware } from '../../../examples/nest/run-middleware.ts'
-import { type Part, partsOf, SESSION_USER, type Surroundings } from '../pipeline.ts'
+import type { FastifyInstance } from 'fastify'
+import type { RequestHook } from 'latchkey/fastify'
+import { getAuth, LatchkeyModule, RequireKey } from 'latchkey/nest'
+import { type Part, partsOf, type Surroundings } from '../pipeline.ts'
 import type { App, Asked } from '../row.ts'
 import { describeWho } from '../who.ts'
 import type { Adapter } from './adapter.ts'
-import { atLogin, createExpressParts, meanwhile } from './express-parts.ts'
+import { readKeys } from './express.ts'
+import { createExpressParts } from './express-parts.ts'
+import { createFastifyParts } from './fastify.ts'
 
-/** `@nestjs/passport` with the guard and the filter of `examples/nest`. */
-export function nestAdapter(): Adapter {
+/** A middleware of Express, or a hook of Fastify: both end with a call of their last parameter. */
+type Step = (request: never, response: never, done: (error?: unknown) => void) => unknown
+
+/** What Nest runs on, as the table needs it. */
+interface Platform {
+  /** Every part of an application; what refuses hands its error on. */
+  createParts(app: App, surroundings: Surroundings): Record<Part, readonly Step[]>
+  create(module: object, app: App): Promise<INestApplication>
+  /** Adds what runs before all guards. */
+  use(site: INestApplication, step: Step): void
+  listenerOf(site: INestApplication): Promise<ReturnType<Adapter['build']>>
+}
+
+const ON_EXPRESS: Platform = {
+  createParts: (app, surroundings) => ({
+    ...createExpressParts(app, surroundings, 'error'),
+    keys: [readKeysOnExpress(app, surroundings, app.asks)],
+    keysAgain: [readKeysOnExpress(app, surroundings, app.asksAgain)],
+  }),
+  async create(module, { proxies }) {
+    const site = await NestFactory.create(module, { logger: false })
+    if (proxies !== undefined) expressOf(site).set('trust proxy', proxies)
+    return site
+  },
+  use: (site, step) => void site.use(step),
+  listenerOf: async (site) => expressOf(site),
+}
+
+const ON_FASTIFY: Platform = {
+  createParts(app, surroundings) {
+    const parts = createFastifyParts(app, surroundings, 'error')
+    return { ...parts, meanwhile: [...parts.meanwhile, showsOnRequest(app)] }
+  },
+  async create(module, { proxies = 0 }) {
+    const trustProxy = proxies > 0 && ((_address: string, hop: number) => hop < proxies)
+    return NestFactory.create<NestFastifyApplication>(module, new FastifyAdapter({ trustProxy }), {
+      logger: false,
+    })
+  },
+  use: (site, step) => void fastifyOf(site).addHook('onRequest', step as RequestHook),
+  async listenerOf(site) {
+    const fastify = fastifyOf(site)
+    await fastify.ready()
+    return (req, res) => fastify.routing(req, res)
+  },
+}
+
+/** `LatchkeyModule`, with a decorator that says what the row asks for. */
+export function nestAdapter(name: 'Nest 12 on Express' | 'Nest 12 on Fastify'): Adapter {
+  const platform = name === 'Nest 12 on Express' ? ON_EXPRESS : ON_FASTIFY
   return {
-    name: 'Nest 12',
+    name,
+    writesLowerCase: platform === ON_FASTIFY,
     async build(app, surroundings) {
-      useStrategy(app, surroundings)
-      const { middlewares, guards } = createParts(app, surroundings)
-      const site = await NestFactory.create(createModule(guards, app.asks), { logger: false })
-      const server = site.getHttpAdapter().getInstance() as Express
-      if (app.proxies !== undefined) server.set('trust proxy', app.proxies)
-      for (const middleware of middlewares) site.use(middleware)
-      if (!app.rendering) site.useGlobalFilters(new ProblemFilter())
+      const parts = platform.createParts(app, surroundings)
+      const [before, behind] = split(app)
+      const site = await platform.create(createModule(app, surroundings, behind, parts), app)
+      for (const part of before) for (const step of parts[part]) platform.use(site, step)
       await site.init()
-      return server as RequestListener
+      return platform.listenerOf(site)
     },
   }
 }
 
-function useStrategy({ reads, finds }: App, { keys, resolveUser }: Surroundings): void {
-  class Strategy extends PassportStrategy(ApiKeyStrategy, 'apikey') {
-    constructor() {
-      super({ keys, ...reads, refuseWith: 'error' })
-    }
-
-    validate(apiKey: ApiKey): unknown {
-      return finds && resolveUser ? resolveUser(apiKey) : apiKey.owner
-    }
-  }
-  passport.serializeUser((user, done) => done(null, JSON.stringify(user)))
-  passport.deserializeUser((text: string, done) => done(null, JSON.parse(text)))
-  new Strategy()
-}
-
-/** Nest runs its guards behind all middlewares: what comes after the keys is a guard as well. */
-function createParts(app: App, surroundings: Surroundings) {
-  const shared = createExpressParts(app, surroundings, 'error')
-  const parts: Record<Exclude<Part, 'keys' | 'keysAgain' | 'route'>, RequestHandler[]> = {
-    ...shared,
-    session: [...shared.session, passport.initialize()],
-    login: [atLogin((req) => new Promise<void>((done) => req.logIn(SESSION_USER, () => done())))],
-    restore: [passport.session()],
-    mark: [markSession()],
-    meanwhile: [meanwhile(app.meanwhile, (req, _res, next) => req.logout(next))],
-  }
-  const middlewares: RequestHandler[] = []
-  const guards: CanActivate[] = []
-  for (const part of partsOf(app)) {
-    if (part === 'keys') guards.push(keyGuard(app, surroundings, app.asks))
-    else if (part === 'keysAgain') guards.push(keyGuard(app, surroundings, app.asksAgain))
-    else if (part === 'guard' || (guards.length > 0 && part !== 'route'))
-      guards.push(...parts[part].map(toGuard))
-    else if (part !== 'route') middlewares.push(...parts[part])
-  }
-  return { middlewares, guards }
-}
-
-/** The guard of the recipe; where the table asks for what the recipe has no use for, one that is less strict. */
-function keyGuard(app: App, { keys }: Surroundings, asks: Asked = {}): CanActivate {
-  const isOfRecipe = (app.keys ?? 'required') === 'required' && !app.asksAgain
-  return isOfRecipe ? new ApiKeyAuthGuard(new Reflector(), keys) : new LenientGuard(app, asks)
-}
-
-class LenientGuard extends AuthGuard('apikey') {
-  constructor(
-    private readonly app: App,
-    private readonly asks: Asked,
-  ) {
-    super()
-  }
-
-  override getAuthenticateOptions() {
-    return { ...this.asks }
-  }
-
-  override handleRequest<User>(
-    error: unknown,
-    _user: unknown,
-    _info: unknown,
-    context: ExecutionContext,
-  ): User {
-    const isMissing = isLatchkeyError(error) && error.code === 'missing_key'
-    const passes = this.app.keys === 'overruled' || (this.app.keys === 'optional' && isMissing)
-    if (error && !passes) throw error
-    // Nest puts what this returns in the place of the user, whoever is there.
-    return context.switchToHttp().getRequest().user
-  }
-}
-
-function toGuard(middleware: RequestHandler): CanActivate {
-  return {
-    async canActivate(context) {
-      await runMiddleware(middleware, context)
-      return true
-    },
-  }
+/** Nest runs guards behind everything else: from the first guard on, all is a guard. */
+function split(app: App): [Part[], Part[]] {
+  const parts = partsOf(app).filter((part) => part !== 'route')
+  const first = parts.findIndex((part) => ['keys', 'keysAgain', 'guard'].includes(part))
+  return first === -1 ? [parts, []] : [parts.slice(0, first), parts.slice(first)]
 }
 
 // Decorators are called, not written, since each row has others.
-function createModule(guards: readonly CanActivate[], { permissions, cost }: Asked = {}) {
+function createModule(
+  app: App,
+  { keys, resolveUser }: Surroundings,
+  behind: readonly Part[],
+  parts: Record<Part, readonly Step[]>,
+) {
+  // What the module has no use for, a middleware does: keys that are optional, or read twice.
+  const isOfModule = behind.includes('keys') && (app.keys ?? 'required') === 'required' && !app.asksAgain
   class Site {
-    show(req: Request) {
-      return describeWho(getAuth(req), req)
+    show(req: Request & { raw?: Request }) {
+      // Hooks of Fastify show who is calling on the request of Node.
+      return describeWho(getAuth(req), isOfModule ? req : (req.raw ?? req))
     }
   }
   const descriptor = Object.getOwnPropertyDescriptor(Site.prototype, 'show') as PropertyDescriptor
-  All()(Site.prototype, 'show', descriptor)
-  if (permissions !== undefined) Access({ by: 'apikey', permissions })(Site.prototype, 'show', descriptor)
-  if (cost !== undefined) Cost(cost)(Site.prototype, 'show', descriptor)
-  UseGuards(...guards)(Site.prototype, 'show', descriptor)
+  const decorate = (decorator: MethodDecorator) => decorator(Site.prototype, 'show', descriptor)
+  decorate(All())
+  for (const part of behind) {
+    if (part === 'keys' && isOfModule) decorate(RequireKey(app.asks ?? {}))
+    else decorate(UseGuards(...parts[part].map(toGuard)))
+  }
   Req()(Site.prototype, 'show', 0)
   Controller()(Site)
   class SiteModule {}
-  Module({ controllers: [Site] })(SiteModule)
+  Module({
+    imports: [
+      LatchkeyModule.forRoot({
+        keys,
+        ...app.reads,
+        ...(resolveUser && { resolveUser }),
+        globalGuard: isOfModule && !app.guardFirst,
+        refuseWith: app.rendering ? 'error' : 'problem',
+      }),
+    ],
+    controllers: [Site],
+  })(SiteModule)
   return SiteModule
+}
+
+/** Without the handler that carries on where a refusal is not the end. */
+function readKeysOnExpress(app: App, surroundings: Surroundings, asks: Asked = {}): RequestHandler {
+  const [authenticate] = readKeys(app, surroundings, asks, 'error') as [RequestHandler]
+  return (req, res, next) => authenticate(req, res, app.keys === 'overruled' ? () => next() : next)
+}
+
+function toGuard(step: Step): CanActivate {
+  return {
+    canActivate: (context: ExecutionContext) =>
+      new Promise((resolve, reject) => {
+        const http = context.switchToHttp()
+        const done = (error?: unknown) => (error ? reject(error) : resolve(true))
+        Promise.resolve(step(http.getRequest<never>(), http.getResponse<never>(), done)).catch(reject)
+      }),
+  }
+}
+
+/** Another guard of Nest puts its user on Fastify's request, where the hooks of the table put it on that of Node. */
+function showsOnRequest({ meanwhile }: App): Step {
+  return (request: { raw: { user?: unknown }; user?: unknown }, _reply: never, done) => {
+    if (meanwhile === 'claims a session')
+      Object.assign(request, { authMethod: 'session', apiKey: { id: 'claimed' } })
+    else if (meanwhile) request.user = request.raw.user
+    done()
+  }
+}
+
+function expressOf(site: INestApplication): Express {
+  return site.getHttpAdapter().getInstance()
+}
+
+function fastifyOf(site: INestApplication): FastifyInstance {
+  return site.getHttpAdapter().getInstance()
 }
