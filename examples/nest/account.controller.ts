@@ -10,11 +10,16 @@ import {
   UnauthorizedException,
 } from '@nestjs/common'
 import type { Request } from 'express'
-import type { Auth } from 'latchkey/passport'
-import { CurrentAuth } from './current-auth.decorator.ts'
-import { Public, RequireSession, RequireSessionOrKey } from './permissions.decorator.ts'
-import { USERS } from './tokens.ts'
-import type { User, Users } from './users.ts'
+import type { ApiKey } from 'latchkey'
+import {
+  type Auth,
+  CurrentApiKey,
+  CurrentAuth,
+  Public,
+  RequireSession,
+  RequireSessionOrKey,
+} from 'latchkey/nest'
+import { USERS, type User, type Users } from './users.ts'
 
 /** Routes for people who log in, and one route of each other kind. */
 @Controller()
@@ -57,10 +62,10 @@ export class AccountController {
     throw new Error('This route needs its guard')
   }
 
-  /** Any valid key: without a decorator, the global guard requires one. */
+  /** Any valid key: without a decorator, the guard of the application requires one. */
   @Get('key')
-  key(@Req() req: Request) {
-    return { name: req.apiKey?.name }
+  key(@CurrentApiKey() apiKey: ApiKey) {
+    return { name: apiKey.name }
   }
 
   @Get('health')

@@ -1,15 +1,12 @@
 import { BadRequestException, Body, Controller, Get, Post } from '@nestjs/common'
-import type { Auth } from 'latchkey/passport'
-import { CurrentAuth } from './current-auth.decorator.ts'
-import { RequirePermissions } from './permissions.decorator.ts'
-import { Cost } from './route-access.ts'
+import { type Auth, CurrentAuth, RequireKey } from 'latchkey/nest'
 import type { User } from './users.ts'
 
 const projects = [{ name: 'analytical engine', addedBy: 'u_1' }]
 
 /** Keys only. A handler without a requirement uses its controller's. */
 @Controller('projects')
-@RequirePermissions({ projects: ['read'] })
+@RequireKey({ permissions: { projects: ['read'] } })
 export class ProjectsController {
   @Get()
   list() {
@@ -17,8 +14,7 @@ export class ProjectsController {
   }
 
   @Post()
-  @RequirePermissions({ projects: ['write'] })
-  @Cost(2)
+  @RequireKey({ permissions: { projects: ['write'] }, cost: 2 })
   add(@Body() body: { name?: unknown } | undefined, @CurrentAuth() auth: Auth<User>) {
     if (auth.method !== 'apikey') throw new Error('This route needs its guard')
     const name = body?.name

@@ -6,6 +6,9 @@ export interface User {
   readonly username: string
 }
 
+/** The injection token of `Users`. It is explicit, so that no compiler has to emit types. */
+export const USERS = Symbol('USERS')
+
 export interface Users {
   find(id: string): User | null
   /** The user with this name and password, or null. */
