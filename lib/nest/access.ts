@@ -22,8 +22,11 @@ const ACCESS = 'latchkey:access'
 const ANY_KEY: RouteAccess = Object.freeze({ by: 'apikey', checks: checksFor({}) })
 
 /** Says on a controller, or on one of its methods, what it lets in. */
-export function saysAccess(name: string, access: RouteAccess): ClassDecorator & MethodDecorator {
-  return (target: object, member?: unknown, descriptor?: PropertyDescriptor) => {
+export function saysAccess(
+  name: string,
+  access: RouteAccess,
+): (target: object, member?: string | symbol, descriptor?: PropertyDescriptor) => void {
+  return (target, member, descriptor) => {
     const place: unknown = member === undefined ? target : descriptor?.value
     if (typeof place !== 'function') {
       throw new TypeError(

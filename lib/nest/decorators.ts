@@ -76,7 +76,12 @@ export function Public(): ClassDecorator & MethodDecorator {
 
 /** The guard goes with the decorator, so that the route is guarded in every mode of the module. */
 function guarded(name: string, access: RouteAccess): ClassDecorator & MethodDecorator {
-  return applyDecorators(saysAccess(name, access), UseGuards(LatchkeyGuard))
+  const say = saysAccess(name, access)
+  const guard = applyDecorators(UseGuards(LatchkeyGuard))
+  return (target: object, member?: string | symbol, descriptor?: PropertyDescriptor) => {
+    say(target, member, descriptor)
+    guard(target, member, descriptor)
+  }
 }
 
 function checksOf<Request>(options: RequireKeyOptions<Request>, required = true) {

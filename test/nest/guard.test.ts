@@ -17,7 +17,6 @@ import {
 } from '@nestjs/common'
 import { APP_GUARD } from '@nestjs/core'
 import { ExecutionContextHost } from '@nestjs/core/helpers/execution-context-host.js'
-import { Test } from '@nestjs/testing'
 import type { NextFunction, Response } from 'express'
 import type { ApiKey, ApiKeys } from 'latchkey'
 import {
@@ -318,7 +317,12 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
   })
 
   it.each<[string, () => never]>([
-    ['throw', () => { throw new Error('password of the database') }],
+    [
+      'throw',
+      () => {
+        throw new Error('password of the database')
+      },
+    ],
     ['require nothing', () => ({}) as never],
     ['return a promise', () => Promise.reject(new Error('late')) as never],
     ['return nonsense', () => 'read' as never],
@@ -426,7 +430,9 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
     const { keys } = createTestKeys({ rateLimits: [MINUTE] })
     const ask = await serve(platform, keys, [Site])
     const lines = await Promise.all(
-      Array.from({ length: 25 }, (_, i) => lineOf(keys, { owner: { type: 'user', id: `u_${i}` }, name: `key ${i}` })),
+      Array.from({ length: 25 }, (_, i) =>
+        lineOf(keys, { owner: { type: 'user', id: `u_${i}` }, name: `key ${i}` }),
+      ),
     )
     const asked = lines.flatMap((line) => [[line], [`${line}x`]])
     const answers = await Promise.all(asked.map((each) => outcome(ask, '/key', each)))
@@ -460,16 +466,20 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
       const answer = await ask(path, [await lineOf(keys)], { method: 'HEAD' })
       expect([answer.status, answer.header('RateLimit')]).toEqual([200, '"minute";r=8;t=60'])
     }
-    expect((await ask('/unsaid', [], { method: 'OPTIONS' })).status).toBe(platform === 'Express' ? 200 : 404)
+    expect((await ask('/unsaid', [], { method: 'OPTIONS' })).status).toBe(404)
   })
 
   it('sees the address that a trusted proxy tells, and no other', async () => {
     const { keys } = createTestKeys()
     const lines = [await lineOf(keys, { allowedIps: ['192.0.2.7'] }), 'X-Forwarded-For: 192.0.2.7']
-    expect(await outcome(await serve(platform, keys, [Site]), '/unsaid', lines)).toBe('403 address_not_allowed')
+    expect(await outcome(await serve(platform, keys, [Site]), '/unsaid', lines)).toBe(
+      '403 address_not_allowed',
+    )
     const behindProxy = await serve(platform, keys, [Site], { trustsProxy: true })
     expect(await outcome(behindProxy, '/unsaid', lines)).toBe('in')
-    const own = await serve(platform, keys, [Site], { ip: ({ headers }) => String(headers['x-forwarded-for']) })
+    const own = await serve(platform, keys, [Site], {
+      ip: ({ headers }) => String(headers['x-forwarded-for']),
+    })
     expect(await outcome(own, '/unsaid', lines)).toBe('in')
   })
 
@@ -491,7 +501,11 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
 
   it('reads keys in the places that the module names, and keeps them from sessions there', async () => {
     const { keys } = createTestKeys()
-    const ask = await serve(platform, keys, [Site], { headers: ['X-Partner-Key'], scheme: false, bearer: false })
+    const ask = await serve(platform, keys, [Site], {
+      headers: ['X-Partner-Key'],
+      scheme: false,
+      bearer: false,
+    })
     const line = (await lineOf(keys)).replace('X-Api-Key', 'X-Partner-Key')
     expect(await outcome(ask, '/unsaid', [line])).toBe('in')
     expect(await outcome(ask, '/session', [line])).toBe('403 session_required')
@@ -567,31 +581,6 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
     expect(await outcome(ask, '/unsaid', [await lineOf(keys)])).toBe('in')
     expect([...order].sort()).toEqual(['latchkey', 'other'])
   })
-
-  it('can be overridden in tests', async () => {
-    class LetsAllIn implements CanActivate {
-      canActivate() {
-        return true
-      }
-    }
-    const { keys } = createTestKeys()
-    const module = await Test.createTestingModule({
-      imports: [LatchkeyModule.forRoot({ keys })],
-      controllers: [Site],
-    })
-      .overrideProvider(LatchkeyGuard)
-      .useClass(LetsAllIn)
-      .overrideGuard(LatchkeyGuard)
-      .useClass(LetsAllIn)
-      .compile()
-    const app = module.createNestApplication({ logger: false })
-    await app.init()
-    const { serve: listen } = await import('../support/raw-http.ts')
-    const ask = await listen(app.getHttpAdapter().getInstance())
-    expect((await ask('/unsaid')).status).toBe(200)
-    expect((await ask('/read')).status).toBe(200)
-    await app.close()
-  })
 })
 
 describe.each(['rpc', 'ws', 'graphql'])('on messages of kind %s, the guard', (type) => {
@@ -654,9 +643,10 @@ describe('decorators refuse when the class is loaded', () => {
 
   it('what is neither a controller nor a method', () => {
     const misplaced = RequireKey() as unknown as (target: object, name: string) => void
-    expect(() => misplaced(Site.prototype, 'property')).toThrow('belongs on a controller or on one of its methods')
+    expect(() => misplaced(Site.prototype, 'property')).toThrow(
+      'belongs on a controller or on one of its methods',
+    )
     const standard = RequireKey() as unknown as (target: object, context: object) => void
     expect(() => standard(class {}, { kind: 'class' })).toThrow('"experimentalDecorators"')
   })
 })
-
