@@ -34,7 +34,6 @@ export class AppModule implements NestModule {
           resolveUser: ({ owner }) => (owner.type === 'user' ? users.find(owner.id) : null),
         }),
         ApiKeyRouterModule.forRoot({
-          keys,
           actor: (req) => {
             const auth = getAuth<User>(req)
             if (auth.method !== 'session') return null

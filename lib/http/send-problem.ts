@@ -20,6 +20,7 @@ export interface ReplyLike {
   readonly sent: boolean
   readonly raw: object
   code(status: number): unknown
+  getHeader(name: string): number | string | string[] | undefined
   header(name: string, value: string): unknown
   headers(fields: Readonly<Record<string, string>>): unknown
   removeHeader(name: string): unknown

@@ -1,51 +1,42 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import {
+  All,
+  Controller,
   type DynamicModule,
   type FactoryProvider,
   Inject,
-  type MiddlewareConsumer,
   Module,
   type ModuleMetadata,
-  type NestModule,
   Optional,
+  Req,
+  Res,
+  type Type,
 } from '@nestjs/common'
-import { ApplicationConfig } from '@nestjs/core'
 import type { ApiKeys } from '../core/api-keys.ts'
+import type { ReplyLike } from '../http/send-problem.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkObject } from '../internal/options.ts'
+import { Public } from '../nest/decorators.ts'
+import { addressOf, createExchange, type HttpRequest } from '../nest/http-exchange.ts'
+import { API_KEYS } from '../nest/tokens.ts'
 import {
   API_OPTIONS,
   createKeyManagementApi,
   type KeyManagementApi,
   type KeyManagementApiOptions,
 } from './key-management-api.ts'
-import { checkMountPath, relativeTo } from './mount-path.ts'
-import { sendAnswer } from './send-answer.ts'
+import { checkMountPath } from './mount-path.ts'
+import { sendAnswer, sendAnswerInReply } from './send-answer.ts'
 
+export type { HttpRequest } from '../nest/http-exchange.ts'
 export type { Ability, Actor, ActorOwner } from './actor.ts'
 export type { ClientFields, DurationCeiling, QuotaCeiling } from './client-fields.ts'
 export type { Action } from './policy.ts'
 export type { RequestLimitOptions } from './request-limit.ts'
 
-/**
- * What middlewares of Nest are handed: on Express its request; on Fastify the request of Node, with what Fastify knows of the client's
- * address.
- */
-export interface MiddlewareRequest extends IncomingMessage {
-  readonly ip?: string
-}
-
-/** Options of `ApiKeyRouterModule`. */
-export interface ApiKeyRouterModuleOptions<Request extends object = MiddlewareRequest>
+/** Options of `ApiKeyRouterModule`, but for its path. `Request` is the request of Express or of Fastify. */
+export interface ApiKeyRouterOptions<Request extends object = HttpRequest>
   extends KeyManagementApiOptions<Request> {
-  /** The keys that are managed: the result of `createApiKeys`. */
-  keys: ApiKeys
-  /**
-   * The path to answer under, after the global prefix of the application.
-   *
-   * @default '/api-keys'
-   */
-  path?: string
   /**
    * Reads the client's address, for keys with `allowedIps`.
    *
@@ -54,132 +45,175 @@ export interface ApiKeyRouterModuleOptions<Request extends object = MiddlewareRe
   ip?: (request: Request) => string | undefined
 }
 
+/** Where `ApiKeyRouterModule` answers. */
+interface Mounted {
+  /**
+   * The path to answer under, after the global prefix of the application.
+   *
+   * @default '/api-keys'
+   */
+  path?: string
+}
+
+/** Options of `ApiKeyRouterModule`. */
+export interface ApiKeyRouterModuleOptions<Request extends object = HttpRequest>
+  extends ApiKeyRouterOptions<Request>,
+    Mounted {}
+
 /** The options of `ApiKeyRouterModule` as a provider makes them. */
-export interface ApiKeyRouterModuleAsyncOptions<Request extends object = MiddlewareRequest>
+export interface ApiKeyRouterModuleAsyncOptions<Request extends object = HttpRequest>
   extends Pick<ModuleMetadata, 'imports'>,
-    Pick<FactoryProvider, 'inject'> {
+    Pick<FactoryProvider, 'inject'>,
+    Mounted {
   /** Returns the options, given what `inject` names. */
-  useFactory: (...dependencies: never[]) => Awaitable<ApiKeyRouterModuleOptions<Request>>
+  useFactory: (...dependencies: never[]) => Awaitable<ApiKeyRouterOptions<Request>>
 }
 
 /**
- * Lets clients manage keys over HTTP, on Express and on Fastify. It is a middleware: no guard runs before it, so that `actor` decides
- * alone. The middlewares of the modules that import it run before it.
+ * Lets clients manage the keys of `LatchkeyModule` over HTTP, on Express and on Fastify. Its routes are public to `LatchkeyGuard`:
+ * `actor` decides. Other guards of the application run before it.
  */
-export class ApiKeyRouterModule implements NestModule {
+export class ApiKeyRouterModule {
   /**
-   * @throws TypeError when an option is wrong or unknown, naming it.
+   * What is wrong with the options, the application throws when it starts.
+   *
+   * @throws TypeError when the path is wrong.
    * @example
    * ApiKeyRouterModule.forRoot({
-   *   keys,
    *   actor: (req) => {
    *     const auth = getAuth<User>(req)
    *     return auth.method === 'session' ? { id: auth.user.id, owners: [{ type: 'user', id: auth.user.id }] } : null
    *   },
    * })
    */
-  static forRoot<Request extends object = MiddlewareRequest>(
-    options: ApiKeyRouterModuleOptions<Request>,
-  ): DynamicModule {
-    const router = createRouter(options)
-    return moduleOf({ provide: ROUTER, useFactory: () => router })
+  static forRoot<Request extends object = HttpRequest>({
+    path,
+    ...options
+  }: ApiKeyRouterModuleOptions<Request>): DynamicModule {
+    return moduleOf(path, { provide: OPTIONS, useFactory: () => options })
   }
 
-  /** The same with options that a provider makes. What `forRoot` would throw, the application throws when it starts. */
-  static forRootAsync<Request extends object = MiddlewareRequest>({
+  /**
+   * The same with options that a provider makes.
+   *
+   * @throws TypeError when the path is wrong.
+   * @example
+   * ApiKeyRouterModule.forRootAsync({
+   *   imports: [OrganisationsModule],
+   *   inject: [Organisations],
+   *   useFactory: (organisations: Organisations) => ({ actor: (req) => organisations.actorOf(req) }),
+   * })
+   */
+  static forRootAsync<Request extends object = HttpRequest>({
+    path,
     imports = [],
     inject = [],
     useFactory,
   }: ApiKeyRouterModuleAsyncOptions<Request>): DynamicModule {
-    const make = useFactory as (...dependencies: unknown[]) => Awaitable<ApiKeyRouterModuleOptions<Request>>
-    return moduleOf(
-      {
-        provide: ROUTER,
-        inject,
-        useFactory: async (...dependencies: unknown[]) => createRouter(await make(...dependencies)),
-      },
-      imports,
-    )
-  }
-
-  private readonly router: Router
-
-  /** Nest calls it. */
-  constructor(
-    router?: unknown,
-    private readonly config?: ApplicationConfig,
-  ) {
-    if (!router) throw new Error('import ApiKeyRouterModule.forRoot({ keys, actor }), not ApiKeyRouterModule')
-    this.router = router as Router
+    return moduleOf(path, { provide: OPTIONS, inject, useFactory }, imports)
   }
 
   /** Nest calls it. */
-  configure(consumer: MiddlewareConsumer): void {
-    const { path, api } = this.router
-    const prefix = (this.config?.getGlobalPrefix() ?? '').replace(/^\/?(?=.)/, '/').replace(/\/+$/, '')
-    const mounts = [`${prefix}${path}`, path]
-
-    function manageApiKeys(req: NestRequest, res: ServerResponse, next: (error?: unknown) => void): void {
-      const url = urlOf(req, mounts)
-      if (url === null) {
-        next()
-        return
-      }
-      api
-        .handle({ method: req.method ?? '', url, source: req, parsedBody: req.body })
-        .then((answer) => sendAnswer(res, answer))
-        .catch(next)
-    }
-
-    // Releases of Nest write "everything below" in different ways. No operation is deeper.
-    consumer.apply(manageApiKeys).forRoutes(path, `${path}/:first`, `${path}/:first/:second`)
+  constructor(options?: unknown) {
+    if (!options) throw new Error('import ApiKeyRouterModule.forRoot({ actor }), not ApiKeyRouterModule')
   }
 }
 
-const ROUTER = Symbol('router')
-
-interface Router {
-  readonly path: string
-  readonly api: KeyManagementApi<object>
-}
-
-/** What this reads of a request of Express, or of one of Node on Fastify. */
-interface NestRequest extends IncomingMessage {
-  readonly body?: unknown
-  /** Express's: the path that it has taken from `url`. */
-  readonly baseUrl?: unknown
-  readonly originalUrl?: string
-}
+const OPTIONS = Symbol('options')
 
 Module({})(ApiKeyRouterModule)
 Optional()(ApiKeyRouterModule, undefined, 0)
-Inject(ROUTER)(ApiKeyRouterModule, undefined, 0)
-Inject(ApplicationConfig)(ApiKeyRouterModule, undefined, 1)
+Inject(OPTIONS)(ApiKeyRouterModule, undefined, 0)
 
-function createRouter<Request extends object>(options: ApiKeyRouterModuleOptions<Request>): Router {
-  checkObject('options', options, ['keys', 'path', ...API_OPTIONS])
-  const { keys, path = '/api-keys', ...rest } = options
-  const mount = checkMountPath(path)
-  const ip = rest.ip ?? ((request: Request) => (request as MiddlewareRequest).ip)
-  const api = createKeyManagementApi<Request>(keys, { ...rest, ip })
-  return { path: mount, api: api as KeyManagementApi<object> }
+function moduleOf(
+  path: string | undefined,
+  options: FactoryProvider,
+  imports: DynamicModule['imports'] = [],
+): DynamicModule {
+  const mount = checkMountPath(path ?? '/api-keys')
+  return { module: ApiKeyRouterModule, imports, providers: [options], controllers: [controllerAt(mount)] }
 }
 
-let made = 0
+/** Decorators are called, since each module has a path of its own. No operation is deeper than two segments. */
+function controllerAt(path: string): Type {
+  class ApiKeyRouterController {
+    private readonly api: Api
 
-function moduleOf(router: FactoryProvider, imports: DynamicModule['imports'] = []): DynamicModule {
-  made += 1
-  // By the number, Nest 10 tells two modules apart whose functions have the same text.
-  return { module: ApiKeyRouterModule, imports, providers: [router, { provide: 'number', useValue: made }] }
+    constructor(options: ApiKeyRouterOptions<object>, keys: ApiKeys | undefined) {
+      if (!keys)
+        throw new Error('ApiKeyRouterModule needs LatchkeyModule.forRoot({ keys }) in the root module')
+      this.api = createApi(keys, options)
+    }
+
+    root(request: object, response: PlatformResponse): Promise<void> {
+      return answer(this.api, 0, request, response)
+    }
+
+    below(request: object, response: PlatformResponse): Promise<void> {
+      return answer(this.api, 1, request, response)
+    }
+
+    deeper(request: object, response: PlatformResponse): Promise<void> {
+      return answer(this.api, 2, request, response)
+    }
+  }
+  const { prototype } = ApiKeyRouterController
+  for (const [name, below] of [
+    ['root', ''],
+    ['below', ':first'],
+    ['deeper', ':first/:second'],
+  ] as const) {
+    All(below)(prototype, name, Object.getOwnPropertyDescriptor(prototype, name) ?? {})
+    Req()(prototype, name, 0)
+    Res()(prototype, name, 1)
+  }
+  Inject(OPTIONS)(ApiKeyRouterController, undefined, 0)
+  Optional()(ApiKeyRouterController, undefined, 1)
+  Inject(API_KEYS)(ApiKeyRouterController, undefined, 1)
+  Public()(ApiKeyRouterController)
+  Controller(path)(ApiKeyRouterController)
+  return ApiKeyRouterController as Type
 }
 
-/** Path and query below the mount path, where Fastify leaves some of it in `originalUrl` only; null for another path. */
-function urlOf(
-  { url = '/', baseUrl, originalUrl = url }: NestRequest,
-  mounts: readonly string[],
-): string | null {
-  if (typeof baseUrl === 'string') return url
-  const [path = '', ...query] = originalUrl.split('?')
-  const relative = mounts.map((mount) => relativeTo(mount, path)).find((found) => found !== null)
-  return relative === undefined || relative === null ? null : [relative, ...query].join('?')
+type PlatformResponse = ServerResponse | ReplyLike
+
+/** The interface knows a request by the one of Node; the application's functions get the platform's. */
+interface Api {
+  readonly api: KeyManagementApi<object>
+  readonly requests: WeakMap<object, object>
+}
+
+function createApi(keys: ApiKeys, options: ApiKeyRouterOptions<object>): Api {
+  checkObject('options', options, API_OPTIONS)
+  const { actor, ip = addressOf } = options
+  const requests = new WeakMap<object, object>()
+  const requestOf = (raw: object) => requests.get(raw) ?? raw
+  const api = createKeyManagementApi<object>(keys, {
+    ...options,
+    actor: typeof actor === 'function' ? (raw) => actor(requestOf(raw)) : actor,
+    ip: typeof ip === 'function' ? (raw) => ip(requestOf(raw)) : ip,
+  })
+  return { api, requests }
+}
+
+async function answer(
+  { api, requests }: Api,
+  depth: number,
+  request: object,
+  response: PlatformResponse,
+): Promise<void> {
+  const { parts, reply, response: sent } = createExchange(request, response)
+  requests.set(parts.raw, request)
+  const { method = '', url = '/' } = parts.raw as IncomingMessage
+  const { body: parsedBody } = request as { body?: unknown }
+  const answered = await api.handle({ method, url: lastSegments(url, depth), source: parts.raw, parsedBody })
+  if (reply) sendAnswerInReply(reply, answered)
+  else sendAnswer(sent, answered)
+}
+
+/** The path from its last segments on, with the query: what comes before is where the application is mounted. */
+function lastSegments(url: string, depth: number): string {
+  const [path = '', ...query] = url.split('?')
+  const segments = path.replace(/\/+$/, '').split('/')
+  return [`/${depth === 0 ? '' : segments.slice(-depth).join('/')}`, ...query].join('?')
 }

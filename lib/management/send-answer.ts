@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http'
+import type { ReplyLike } from '../http/send-problem.ts'
 import type { ApiResponse } from './key-management-api.ts'
 
 /** Sends an answer of the interface, unless another middleware, such as a timeout, has answered in the meantime. */
@@ -12,6 +13,16 @@ export function sendAnswer(res: ServerResponse, { status, headers, body }: ApiRe
   // Node sets it only if it sends the body. The response to HEAD has it as well (RFC 9110 §9.3.2).
   if (status !== 204) res.setHeader('Content-Length', Buffer.byteLength(body))
   res.end(body)
+}
+
+/** The same with the reply of Fastify, which knows the length of the body itself. */
+export function sendAnswerInReply(reply: ReplyLike, { status, headers, body }: ApiResponse): void {
+  if (reply.sent) return
+  const { Vary: vary, ...fields } = headers
+  if (vary !== undefined) reply.header('Vary', withField(reply.getHeader('Vary'), vary))
+  reply.code(status)
+  reply.headers(fields)
+  reply.send(Buffer.from(body))
 }
 
 function withField(present: number | string | readonly string[] | undefined, field: string): string {

@@ -77,7 +77,7 @@ function findAccess(method: object, controller: object): RouteAccess {
 /** A class, and those that it extends. */
 function classesOf(controller: object): object[] {
   const parent: unknown = Object.getPrototypeOf(controller)
-  return typeof parent === 'function' && parent !== Function.prototype
+  return typeof parent === 'function' && parent.prototype !== undefined
     ? [controller, ...classesOf(parent)]
     : [controller]
 }

@@ -41,7 +41,7 @@ export function exchangeOf(host: ArgumentsHost): HttpExchange {
   return createExchange(http.getRequest<object>(), http.getResponse<ServerResponse | ReplyLike>())
 }
 
-function createExchange(request: object, response: ServerResponse | ReplyLike): HttpExchange {
+export function createExchange(request: object, response: ServerResponse | ReplyLike): HttpExchange {
   const raw = rawOf(request)
   if (!isReply(response))
     return { request, parts: ownParts(raw, response), response, fields: response, reply: null }

@@ -4,6 +4,7 @@ import {
   Inject,
   Module,
   type ModuleMetadata,
+  type OnModuleInit,
   Optional,
 } from '@nestjs/common'
 import { APP_FILTER, APP_GUARD, ModulesContainer, Reflector } from '@nestjs/core'
@@ -68,11 +69,23 @@ export class LatchkeyModule {
   }
 
   /** Nest calls it. */
-  constructor(gatekeeper?: unknown, modules?: ModulesContainer) {
-    if (!gatekeeper)
+  constructor(check?: unknown) {
+    if (!check) {
       throw new Error('import LatchkeyModule.forRoot({ keys }), not LatchkeyModule: it guards nothing')
-    const all = [...(modules?.values() ?? [])].filter(({ metatype }) => MODULE in metatype)
+    }
+  }
+}
+
+/** Refuses, when the application starts, what would leave routes open or shut. */
+class StartCheck implements OnModuleInit {
+  constructor(private readonly modules: ModulesContainer) {}
+
+  onModuleInit(): void {
+    const all = [...this.modules.values()].filter(({ metatype }) => MODULE in metatype)
     if (all.length > 1) throw new Error(TWICE)
+    // Nest 10 and 11 never run a guard of the application that depends on a request.
+    const isOfRequest = all.some(({ providers }) => !providers.get(GATEKEEPER)?.isDependencyTreeStatic())
+    if (isOfRequest) throw new Error(OF_REQUEST)
   }
 }
 
@@ -83,11 +96,14 @@ const TWICE =
   'LatchkeyModule is imported twice, and each would check every request. Import it once, in the root module: it is global. ' +
   'If you do, two copies of latchkey are loaded: see "npm ls latchkey", and load one of them, as ESM or as CommonJS'
 
+const OF_REQUEST =
+  'LatchkeyModule cannot take options that are made for each request: let useFactory inject no request-scoped provider'
+
 Object.defineProperty(LatchkeyModule, MODULE, { value: true })
+Inject(ModulesContainer)(StartCheck, undefined, 0)
 Module({})(LatchkeyModule)
 Optional()(LatchkeyModule, undefined, 0)
-Inject(GATEKEEPER)(LatchkeyModule, undefined, 0)
-Inject(ModulesContainer)(LatchkeyModule, undefined, 1)
+Inject(StartCheck)(LatchkeyModule, undefined, 0)
 
 let made = 0
 
@@ -100,6 +116,7 @@ function moduleOf(gatekeeper: FactoryProvider, imports: DynamicModule['imports']
     imports,
     providers: [
       gatekeeper,
+      StartCheck,
       // By the number, Nest 10 tells two modules apart whose functions have the same text.
       { provide: 'number', useValue: made },
       LatchkeyGuard,

@@ -159,28 +159,17 @@ describe.each(PLATFORMS)('on %s, LatchkeyModule', (platform) => {
     expect((await ask('/unsaid', [await lineOf(keys)])).body).toBe('in')
   })
 
-  it('takes options that are made for each request, as one of many tenants', async () => {
-    const tenants = { a: createTestKeys().keys, b: createTestKeys().keys }
+  it('takes no options that are made for each request, since Nest would not run its guard', async () => {
     const TENANT = Symbol('tenant')
     class TenantModule {}
-    const provider = {
-      provide: TENANT,
-      scope: Scope.REQUEST,
-      inject: ['REQUEST'],
-      useFactory: ({ headers }: { headers: Record<string, 'a' | 'b'> }) =>
-        tenants[headers['x-tenant'] ?? 'a'],
-    }
+    const provider = { provide: TENANT, scope: Scope.REQUEST, useFactory: () => createTestKeys().keys }
     Module({ providers: [provider], exports: [TENANT] })(TenantModule)
     const module = LatchkeyModule.forRootAsync({
       imports: [TenantModule],
       inject: [TENANT],
       useFactory: (keys: ApiKeys) => ({ keys }),
     })
-    const ask = await serveNest(platform, appOf(module))
-    const line = await lineOf(tenants.b)
-    expect((await ask('/unsaid', [line, 'X-Tenant: b'])).body).toBe('in')
-    expect((await ask('/unsaid', [line, 'X-Tenant: a'])).json()).toMatchObject({ code: 'invalid_key' })
-    expect((await ask('/unsaid', ['X-Tenant: b'])).json()).toMatchObject({ code: 'missing_key' })
+    await expect(serveNest(platform, appOf(module))).rejects.toThrow('request-scoped provider')
   })
 
   it('answers errors of this package from handlers, too, and leaves every other to Nest', async () => {
@@ -273,7 +262,6 @@ describe.each(PLATFORMS)('on %s, LatchkeyModule', (platform) => {
       async (prefix, path, base) => {
         const { keys } = createTestKeys()
         const router = ApiKeyRouterModule.forRoot({
-          keys,
           ...(path !== undefined && { path }),
           actor: (req) => {
             const auth = getAuth<{ id: string }>(req)
@@ -310,23 +298,33 @@ describe.each(PLATFORMS)('on %s, LatchkeyModule', (platform) => {
 })
 
 describe('ApiKeyRouterModule refuses', () => {
-  const { keys } = createTestKeys()
+  const latchkey = () => LatchkeyModule.forRoot({ keys: createTestKeys().keys })
   const actor = () => null
 
   it.each<[string, object, string]>([
-    ['no actor', { keys }, '"actor" must be a function'],
-    ['a path that is none', { keys, actor, path: 'api-keys' }, '"path" must begin with "/"'],
-    ['a misspelt option', { keys, actor, paths: '/x' }, 'did you mean "path"'],
+    ['no actor', {}, '"actor" must be a function'],
+    ['a misspelt option', { actor, realms: 'x' }, 'did you mean "realm"'],
+    ['an address that is not a function', { actor, ip: '::1' }, '"ip" must be a function'],
   ])('%s', async (_what, options, message) => {
-    expect(() => ApiKeyRouterModule.forRoot(options as never)).toThrow(message)
     const made = ApiKeyRouterModule.forRootAsync({ useFactory: () => options as never })
-    await expect(serveNest('Express', appOf(made))).rejects.toThrow(message)
+    for (const router of [ApiKeyRouterModule.forRoot(options as never), made]) {
+      await expect(serveNest('Express', appOf(latchkey(), router))).rejects.toThrow(message)
+    }
   })
 
-  it('to be imported bare', async () => {
-    await expect(serveNest('Express', appOf(ApiKeyRouterModule))).rejects.toThrow(
-      'import ApiKeyRouterModule.forRoot',
+  it('a path that is none', () => {
+    expect(() => ApiKeyRouterModule.forRoot({ actor, path: 'api-keys' })).toThrow(
+      '"path" must begin with "/"',
     )
+  })
+
+  it('to be imported bare, or without LatchkeyModule', async () => {
+    const starting = serveNest('Express', appOf(latchkey(), ApiKeyRouterModule))
+    await expect(starting).rejects.toThrow('import ApiKeyRouterModule.forRoot')
+    class Alone {}
+    Module({ imports: [ApiKeyRouterModule.forRoot({ actor })] })(Alone)
+    const alone = serveNest('Express', Alone)
+    await expect(alone).rejects.toThrow('needs LatchkeyModule.forRoot({ keys })')
   })
 })
 
@@ -342,7 +340,9 @@ describe('the filter', () => {
     const sent: unknown[] = []
     const client = { emit: (...event: unknown[]) => sent.push(event) }
     new LatchkeyExceptionFilter().catch(error, hostOf('ws', client, {}))
-    expect(sent).toEqual([['exception', { status: 'error', message: 'The service is not available' }]])
+    expect(sent).toEqual([
+      ['exception', { status: 'error', message: 'API keys cannot be verified right now' }],
+    ])
   })
 
   it('leaves other messages to Nest', () => {

@@ -67,7 +67,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     packages: { koa: onlyTypes },
   },
   'management/nest': {
-    layers: ['errors', 'internal', 'core', 'http', 'management'],
+    layers: ['errors', 'internal', 'core', 'http', 'nest', 'management'],
     packages: { '@nestjs/common': ['static', 'type'], '@nestjs/core': ['static', 'type'] },
   },
   'management/fetch': {
