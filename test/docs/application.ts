@@ -63,7 +63,6 @@ export declare function waitUntil(work: Promise<unknown>): void
 `,
   'server.ts': `import type { Server } from 'node:http'\nexport declare const server: Server`,
   'projects.ts': 'export declare function listProjects(request: Request): Promise<Response>',
-  'tokens.ts': `export declare const API_KEYS: unique symbol`,
   'my-store.ts': `
 import type { KeyStore } from 'latchkey'
 

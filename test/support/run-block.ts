@@ -18,7 +18,13 @@ export function runBlock(
   const code = withoutImports(text)
   const { outputText } = ts.transpileModule(
     `(async ({ ${Object.keys(scope).join(', ')} }, load) => {\n${code}\nreturn { ${wanted.join(', ')} }\n})`,
-    { compilerOptions: { target: ts.ScriptTarget.ESNext, module: ts.ModuleKind.ESNext } },
+    {
+      compilerOptions: {
+        target: ts.ScriptTarget.ESNext,
+        module: ts.ModuleKind.ESNext,
+        experimentalDecorators: true,
+      },
+    },
   )
   const run = runInThisContext(outputText) as Block
   return run(scope, (name) => import(name))
@@ -28,7 +34,8 @@ export function runBlock(
 export function withoutImports(text: string): string {
   return text.replace(/^import (.+) from ('[^']+')$/gm, (_line, names: string, from: string) => {
     const [, whole, , parts = ''] = /^(\w+)?(, )?(?:\{ (.+) \})?$/.exec(names) ?? []
-    const members = [...(whole ? [`default: ${whole}`] : []), ...(parts ? [parts] : [])]
+    const values = parts.split(', ').filter((name) => name !== '' && !name.startsWith('type '))
+    const members = [...(whole ? [`default: ${whole}`] : []), ...values]
     return `const { ${members.join(', ')} } = await load(${from})`
   })
 }
