@@ -1,7 +1,13 @@
 import 'reflect-metadata'
 import { readFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
-import { type DynamicModule, type INestApplication, Module, type Type } from '@nestjs/common'
+import {
+  type DynamicModule,
+  type INestApplication,
+  Module,
+  type OnApplicationShutdown,
+  type Type,
+} from '@nestjs/common'
 import type { ApiKeys } from 'latchkey'
 import { API_KEYS, LatchkeyModule } from 'latchkey/nest'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
@@ -93,10 +99,10 @@ describe('the guide to Nest', () => {
     const { AppModule } = await runBlock(inMemory, { keys, users }, ['AppModule'])
     const app = await startNest('Express', AppModule as Type)
     const made: ApiKeys = app.get(API_KEYS)
-    const close = vi.spyOn(made, 'close')
     expect(await made.verify((await issueKey(made)).key)).toMatchObject({ ok: true })
+    const close = vi.spyOn((AppModule as Type<OnApplicationShutdown>).prototype, 'onApplicationShutdown')
     await app.close()
-    expect(close).toHaveBeenCalledOnce()
+    expect(close.mock.results).toEqual([{ type: 'return', value: made.close() }])
   })
 
   it('has a strategy that Passport takes', async () => {
