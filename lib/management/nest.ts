@@ -15,7 +15,7 @@ import {
 import type { ApiKeys } from '../core/api-keys.ts'
 import type { ReplyLike } from '../http/send-problem.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
-import { checkObject } from '../internal/options.ts'
+import { checkFunction, checkObject } from '../internal/options.ts'
 import { Public } from '../nest/decorators.ts'
 import { addressOf, createExchange, type HttpRequest } from '../nest/http-exchange.ts'
 import { API_KEYS } from '../nest/tokens.ts'
@@ -34,9 +34,15 @@ export type { ClientFields, DurationCeiling, QuotaCeiling } from './client-field
 export type { Action } from './policy.ts'
 export type { RequestLimitOptions } from './request-limit.ts'
 
-/** Options of `ApiKeyRouterModule`, but for its path. `Request` is the request of Express or of Fastify. */
-export interface ApiKeyRouterOptions<Request extends object = HttpRequest>
+/** Options of `ApiKeyRouterModule`. `Request` is the request of Express or of Fastify. */
+export interface ApiKeyRouterModuleOptions<Request extends object = HttpRequest>
   extends KeyManagementApiOptions<Request> {
+  /**
+   * The path to answer under, after the global prefix of the application.
+   *
+   * @default '/api-keys'
+   */
+  path?: string
   /**
    * Reads the client's address, for keys with `allowedIps`.
    *
@@ -45,28 +51,13 @@ export interface ApiKeyRouterOptions<Request extends object = HttpRequest>
   ip?: (request: Request) => string | undefined
 }
 
-/** Where `ApiKeyRouterModule` answers. */
-interface Mounted {
-  /**
-   * The path to answer under, after the global prefix of the application.
-   *
-   * @default '/api-keys'
-   */
-  path?: string
-}
-
-/** Options of `ApiKeyRouterModule`. */
-export interface ApiKeyRouterModuleOptions<Request extends object = HttpRequest>
-  extends ApiKeyRouterOptions<Request>,
-    Mounted {}
-
 /** The options of `ApiKeyRouterModule` as a provider makes them. */
 export interface ApiKeyRouterModuleAsyncOptions<Request extends object = HttpRequest>
   extends Pick<ModuleMetadata, 'imports'>,
     Pick<FactoryProvider, 'inject'>,
-    Mounted {
+    Pick<ApiKeyRouterModuleOptions<Request>, 'path'> {
   /** Returns the options, given what `inject` names. */
-  useFactory: (...dependencies: never[]) => Awaitable<ApiKeyRouterOptions<Request>>
+  useFactory: (...dependencies: never[]) => Awaitable<Omit<ApiKeyRouterModuleOptions<Request>, 'path'>>
 }
 
 /**
@@ -75,9 +66,9 @@ export interface ApiKeyRouterModuleAsyncOptions<Request extends object = HttpReq
  */
 export class ApiKeyRouterModule {
   /**
-   * What is wrong with the options, the application throws when it starts.
+   * What is wrong with the values of options, the application throws when it starts.
    *
-   * @throws TypeError when the path is wrong.
+   * @throws TypeError when an option is unknown, or the path is wrong.
    * @example
    * ApiKeyRouterModule.forRoot({
    *   actor: (req) => {
@@ -86,17 +77,18 @@ export class ApiKeyRouterModule {
    *   },
    * })
    */
-  static forRoot<Request extends object = HttpRequest>({
-    path,
-    ...options
-  }: ApiKeyRouterModuleOptions<Request>): DynamicModule {
-    return moduleOf(path, { provide: OPTIONS, useFactory: () => options })
+  static forRoot<Request extends object = HttpRequest>(
+    options: ApiKeyRouterModuleOptions<Request>,
+  ): DynamicModule {
+    checkObject('options', options, ['path', ...API_OPTIONS])
+    const { path, ...others } = options
+    return moduleOf(path, { provide: OPTIONS, useFactory: () => others })
   }
 
   /**
-   * The same with options that a provider makes.
+   * The same with options that a provider makes. What is wrong with them, the application throws when it starts.
    *
-   * @throws TypeError when the path is wrong.
+   * @throws TypeError when an option is unknown, or the path is wrong.
    * @example
    * ApiKeyRouterModule.forRootAsync({
    *   imports: [OrganisationsModule],
@@ -104,12 +96,12 @@ export class ApiKeyRouterModule {
    *   useFactory: (organisations: Organisations) => ({ actor: (req) => organisations.actorOf(req) }),
    * })
    */
-  static forRootAsync<Request extends object = HttpRequest>({
-    path,
-    imports = [],
-    inject = [],
-    useFactory,
-  }: ApiKeyRouterModuleAsyncOptions<Request>): DynamicModule {
+  static forRootAsync<Request extends object = HttpRequest>(
+    options: ApiKeyRouterModuleAsyncOptions<Request>,
+  ): DynamicModule {
+    checkObject('options', options, ['path', 'imports', 'inject', 'useFactory'])
+    const { path, imports, inject = [], useFactory } = options
+    checkFunction('useFactory', useFactory)
     return moduleOf(path, { provide: OPTIONS, inject, useFactory }, imports)
   }
 
@@ -139,7 +131,7 @@ function controllerAt(path: string): Type {
   class ApiKeyRouterController {
     private readonly api: Api
 
-    constructor(options: ApiKeyRouterOptions<object>, keys: ApiKeys | undefined) {
+    constructor(options: Omit<ApiKeyRouterModuleOptions<object>, 'path'>, keys: ApiKeys | undefined) {
       if (!keys)
         throw new Error('ApiKeyRouterModule needs LatchkeyModule.forRoot({ keys }) in the root module')
       this.api = createApi(keys, options)
@@ -183,7 +175,7 @@ interface Api {
   readonly requests: WeakMap<object, object>
 }
 
-function createApi(keys: ApiKeys, options: ApiKeyRouterOptions<object>): Api {
+function createApi(keys: ApiKeys, options: Omit<ApiKeyRouterModuleOptions<object>, 'path'>): Api {
   checkObject('options', options, API_OPTIONS)
   const { actor, ip = addressOf } = options
   const requests = new WeakMap<object, object>()

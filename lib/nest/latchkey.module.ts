@@ -9,6 +9,7 @@ import {
 } from '@nestjs/common'
 import { APP_FILTER, APP_GUARD, ModulesContainer, Reflector } from '@nestjs/core'
 import type { Awaitable } from '../internal/awaitable.ts'
+import { checkFunction, checkObject } from '../internal/options.ts'
 import { Gatekeeper, type LatchkeyModuleOptions } from './gatekeeper.ts'
 import type { HttpRequest } from './http-exchange.ts'
 import { LatchkeyGuard } from './latchkey.guard.ts'
@@ -45,6 +46,7 @@ export class LatchkeyModule {
   /**
    * The same with options that a provider makes. What `forRoot` would throw, the application throws when it starts.
    *
+   * @throws TypeError when an option of `forRootAsync` itself is wrong or unknown.
    * @example
    * LatchkeyModule.forRootAsync({
    *   imports: [UsersModule],
@@ -52,11 +54,12 @@ export class LatchkeyModule {
    *   useFactory: (keys: ApiKeys, users: Users) => ({ keys, resolveUser: (apiKey) => users.find(apiKey.owner.id) }),
    * })
    */
-  static forRootAsync<User = unknown, Request = HttpRequest>({
-    imports = [],
-    inject = [],
-    useFactory,
-  }: LatchkeyModuleAsyncOptions<User, Request>): DynamicModule {
+  static forRootAsync<User = unknown, Request = HttpRequest>(
+    options: LatchkeyModuleAsyncOptions<User, Request>,
+  ): DynamicModule {
+    checkObject('options', options, ['imports', 'inject', 'useFactory'])
+    const { imports, inject = [], useFactory } = options
+    checkFunction('useFactory', useFactory)
     const make = useFactory as (...dependencies: unknown[]) => Awaitable<LatchkeyModuleOptions<User, Request>>
     return moduleOf(
       {

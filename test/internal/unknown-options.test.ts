@@ -19,6 +19,8 @@ import { createKeyManagementApi } from 'latchkey/management'
 import { apiKeyRouter as expressRouter } from 'latchkey/management/express'
 import { apiKeyRouter as fetchRouter } from 'latchkey/management/fetch'
 import { apiKeyRouter as koaRouter } from 'latchkey/management/koa'
+import { ApiKeyRouterModule } from 'latchkey/management/nest'
+import { LatchkeyModule, RequireKey, RequireSessionOrKey } from 'latchkey/nest'
 import { ApiKeyStrategy, HeaderAPIKeyStrategy } from 'latchkey/passport'
 import { redisInvalidation, redisRateLimiter, redisStore } from 'latchkey/redis'
 import { remoteApiKeys } from 'latchkey/remote'
@@ -156,6 +158,17 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
   'latchkey/remote RemoteApiKeysOptions': [(given) => remoteApiKeys(client, given)],
   ...ofFramework('express', express),
   ...ofFramework('koa', koa),
+  'latchkey/nest LatchkeyModuleOptions': [(given: object) => LatchkeyModule.forRoot({ keys, ...given })],
+  'latchkey/nest LatchkeyModuleAsyncOptions': [
+    (given: object) => LatchkeyModule.forRootAsync({ useFactory: () => ({ keys }), ...given }),
+  ],
+  'latchkey/nest RequireKeyOptions': [RequireKey, RequireSessionOrKey],
+  'latchkey/management/nest ApiKeyRouterModuleOptions': [
+    (given: object) => ApiKeyRouterModule.forRoot({ ...router, ...given }),
+  ],
+  'latchkey/management/nest ApiKeyRouterModuleAsyncOptions': [
+    (given: object) => ApiKeyRouterModule.forRootAsync({ useFactory: () => router, ...given }),
+  ],
   'latchkey/fastify ApiKeyAuthOptions': [(given) => fastifyDoor.apiKeyAuth(keys, given)],
   'latchkey/fastify ApiKeyGuardOptions': [fastifyDoor.requireApiKey],
   'latchkey/fastify AuthGuardOptions': [fastifyDoor.requireAuth],

@@ -85,12 +85,17 @@ describe('the tarball', () => {
   })
 })
 
+/** Doors whose modules are made of a peer's classes. Every other opens without any peer. */
+const isOfNest = (door: string) => /(?:^|\/)nest$/.test(door)
+const NEST = ['@nestjs/common', '@nestjs/core', 'reflect-metadata', 'rxjs']
+
 describe('an application without passport, express, ioredis or bcrypt', () => {
   const names: Record<string, string[]> = {
     latchkey: ['createApiKeys', 'isLatchkeyError', 'memoryRateLimiter', 'memoryStore'],
     'latchkey/passport': ['ApiKeyStrategy'],
     'latchkey/express': ['apiKeyAuth'],
     'latchkey/koa': ['apiKeyAuth'],
+    'latchkey/nest': ['CurrentAuth', 'LatchkeyGuard', 'LatchkeyModule', 'Public', 'RequireKey', 'getAuth'],
     'latchkey/fastify': ['apiKeyAuth', 'apiKeyPlugin', 'getAuth', 'markSession', 'requireSession'],
     'latchkey/fetch': ['apiKeyAuth', 'getAuth', 'markSession', 'requireSession', 'withApiKey'],
     'latchkey/redis': ['redisInvalidation', 'redisRateLimiter'],
@@ -98,6 +103,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     'latchkey/management': ['createKeyManagementApi', 'openApiDocument'],
     'latchkey/management/express': ['apiKeyRouter'],
     'latchkey/management/koa': ['apiKeyRouter'],
+    'latchkey/management/nest': ['ApiKeyRouterModule'],
     'latchkey/management/fetch': ['apiKeyRouter'],
     'latchkey/client': ['ApiKeysClientError', 'createApiKeysClient', 'isApiKeysClientError'],
     'latchkey/remote': ['remoteApiKeys'],
@@ -106,7 +112,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
   }
 
   it('opens every door, as ESM and as CommonJS, and finds the same names there', async () => {
-    const consumer = packed.createConsumer()
+    const consumer = packed.createConsumer(NEST)
     const doors = JSON.stringify(packed.doors)
     const show = `console.log(JSON.stringify(names.map((door) => Object.keys(door).sort())))`
     const esm = await evaluate(
@@ -119,6 +125,28 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     for (const [i, door] of packed.doors.entries()) {
       const wanted = names[door] ?? ['every door has its line above']
       expect((esm as string[][])[i], door).toEqual(expect.arrayContaining(wanted))
+    }
+  })
+
+  it('is told what to install where there is no Nest', async () => {
+    const consumer = packed.createConsumer()
+    for (const [open, type] of [
+      ['import(door)', 'module'],
+      ['require(door)', 'commonjs'],
+    ] as const) {
+      const outcomes = await evaluate(
+        consumer,
+        type,
+        `const outcomeOf = (door) => (async () => ${open})().then(() => 'opens', ({ message }) => message.split('\\n')[0])
+         Promise.all(${JSON.stringify(packed.doors)}.map(outcomeOf))
+           .then((outcomes) => console.log(JSON.stringify(outcomes)))`,
+      )
+      for (const [i, door] of packed.doors.entries()) {
+        const expected = isOfNest(door)
+          ? expect.stringMatching(/^Cannot find \w+ '@nestjs\/common'/)
+          : 'opens'
+        expect([door, (outcomes as string[])[i]]).toEqual([door, expected])
+      }
     }
   })
 
@@ -162,14 +190,15 @@ describe('an application with passport, express, ioredis and bcrypt', () => {
 
   it('does not have them loaded by any door but that of Passport', async () => {
     const consumer = packed.createConsumer(peers)
-    const doors = JSON.stringify(packed.doors.filter((door) => door !== 'latchkey/passport'))
+    const others = packed.doors.filter((door) => door !== 'latchkey/passport' && !isOfNest(door))
+    const doors = JSON.stringify(others)
     const loads = [
       `Promise.all(${doors}.map((door) => import(door)))`,
       `Promise.resolve(${doors}.map(require))`,
     ]
     for (const load of loads) {
       const program = `${load}.then((opened) => console.log(JSON.stringify([opened.length, ...${loaded}])))`
-      expect(await evaluate(consumer, 'commonjs', program)).toEqual([packed.doors.length - 1])
+      expect(await evaluate(consumer, 'commonjs', program)).toEqual([others.length])
     }
   })
 
@@ -189,7 +218,7 @@ describe('an application with passport, express, ioredis and bcrypt', () => {
 
 describe('an application without zod and raw-body', () => {
   it('opens every door but those of the management, as ESM and as CommonJS', async () => {
-    const consumer = packed.createConsumer()
+    const consumer = packed.createConsumer(NEST)
     // Each way in a program of its own: Node 22 stumbles over a door that failed to open in the other way.
     const outcomesOf = (open: string) => {
       const program = `
