@@ -1,29 +1,16 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { BARE, INVALID } from '../support/challenges.ts'
-import { NEST_11 } from '../support/consumer-tools.ts'
+import { installLocked } from '../support/consumer-tools.ts'
 import { isLong } from '../support/long-run.ts'
-import { readCodeBlocks, readTable } from '../support/markdown.ts'
 import { type Consumer, compilerOf, type PackedPackage, packPackage } from '../support/packed-package.ts'
 
-const examples = fileURLToPath(new URL('../../examples/', import.meta.url))
-const example = `${examples}nest/`
-const sources = readdirSync(example).filter((file) => file.endsWith('.ts'))
-/** What the rest of its program has from another example; nobody copies that. */
-const borrowed = ['curl-lines.ts', 'users.ts']
-
-/** What a Nest application has, beside the package itself. */
-const PACKAGES = [
-  ...['common', 'core', 'passport', 'platform-express'].map((name) => `@nestjs/${name}`),
-  ...['node', 'express', 'express-session', 'passport'].map((name) => `@types/${name}`),
-  ...['express', 'express-session', 'passport', 'reflect-metadata', 'rxjs'],
-]
+const here = fileURLToPath(new URL('.', import.meta.url))
 
 const COMPILER_OPTIONS = {
   target: 'es2022',
   module: 'nodenext',
-  rewriteRelativeImportExtensions: true,
   experimentalDecorators: true,
   emitDecoratorMetadata: true,
   strict: true,
@@ -31,14 +18,38 @@ const COMPILER_OPTIONS = {
   noUncheckedIndexedAccess: true,
   isolatedModules: true,
   esModuleInterop: true,
-  skipLibCheck: false,
+  // The declarations of Nest and Fastify do not pass in every release.
+  skipLibCheck: true,
   types: ['node'],
-  rootDir: '.',
   outDir: 'out',
 }
 
-/** The first test that needs them installs the packages of other releases. */
+/** The first test that needs them installs the packages of a release. */
 const INSTALL_MS = 300_000
+
+const LOGIN_OR_KEY = `Session realm="Users", ${BARE}`
+
+/** The same on every release and platform. */
+const ANSWERS = [
+  ['GET /projects', 200, 'key,user,by', 'r=4'],
+  ['GET /projects', 401, 'missing_key', BARE],
+  ['POST /projects', 403, 'insufficient_permissions', ''],
+  ['GET /projects/1', 200, 'project', 'r=3'],
+  ['GET /projects/2', 403, 'insufficient_permissions', ''],
+  ['GET /unsaid', 401, 'missing_key', BARE],
+  ['GET /unsaid', 200, 'let', 'r=2'],
+  ['GET /public', 200, 'let', ''],
+  ['GET /settings', 403, 'session_required', ''],
+  ['GET /me', 200, 'user', 'r=1'],
+  ['GET /me', 401, 'authentication_required', LOGIN_OR_KEY],
+  ['GET /passport', 200, 'id', expect.stringMatching(/^(?:r=0)?$/)],
+  ['GET /passport', 401, 'invalid_key', INVALID],
+  ['GET /api-keys', 200, 'apiKeys', ''],
+  ['GET /api-keys/self', 429, 'rate_limited', 'r=0'],
+  ['GET /api-keys', 401, 'authentication_required', 'Session realm="Users"'],
+  ['GET /unsaid', 429, 'rate_limited', 'r=0'],
+  ['GET /nowhere', 404, expect.any(String), ''],
+]
 
 let packed: PackedPackage
 
@@ -50,126 +61,48 @@ beforeAll(() => {
 afterAll(() => packed?.remove())
 
 describe.each([
-  ['module', 'Nest 12', []],
-  ['commonjs', 'Nest 12', []],
-  ['commonjs', 'Nest 11', Object.keys(NEST_11) as (keyof typeof NEST_11)[]],
-] as const)('the Nest example as an application of type %s, on %s', (type, nest, installed) => {
+  ['10', 'module'],
+  ['10', 'commonjs'],
+  ['11', 'module'],
+  ['11', 'commonjs'],
+  ['12', 'module'],
+  ['12', 'commonjs'],
+] as const)('on Nest %s, an application of type %s', (release, type) => {
   let consumer: Consumer
 
   beforeAll(() => {
-    const files = sources.map((name) => `nest/${name}`)
-    const others = new Set<string>(installed)
-    consumer = packed.createConsumer(
-      PACKAGES.filter((name) => !others.has(name)),
-      installed,
-    )
+    const installed = installLocked(`${here}nest-${release}`)
+    consumer = packed.createConsumer(['@types/node'], [], installed)
     consumer.write('package.json', JSON.stringify({ type }))
-    consumer.write('tsconfig.json', JSON.stringify({ compilerOptions: COMPILER_OPTIONS, files }))
-    consumer.write('ask.mjs', ASK)
-    for (const file of [...files, ...borrowed.map((name) => `express/${name}`)]) {
-      consumer.write(file, readFileSync(`${examples}${file}`, 'utf8'))
-    }
+    consumer.write('tsconfig.json', JSON.stringify({ compilerOptions: COMPILER_OPTIONS, files: ['app.ts'] }))
+    consumer.write('app.ts', readFileSync(`${here}nest-app/app.ts`, 'utf8'))
   }, INSTALL_MS)
 
   it('has that release', async () => {
-    const { stdout } = await consumer.run('-p', "'Nest ' + require('@nestjs/core/package.json').version")
-    expect(stdout.split('.')[0]).toBe(nest)
+    const { stdout } = await consumer.run('-p', "require('@nestjs/core/package.json').version")
+    expect(stdout.split('.')[0]).toBe(release)
   })
 
   it.each(
     isLong
       ? (['typescript', 'typescript7'] as const)
       : ([type === 'module' ? 'typescript' : 'typescript7'] as const),
-  )('is compiled by %s and runs without it', async (compiler) => {
+  )('is compiled by %s without casts, and answers the same on Express and Fastify', async (compiler) => {
     const compiled = await consumer.run(compilerOf(compiler), '--project', '.', '--pretty', 'false')
     expect(compiled).toEqual({ status: 0, stdout: '', stderr: '' })
-    const { status, stdout, stderr } = await consumer.run('ask.mjs')
+    const { status, stdout, stderr } = await consumer.run('out/app.js')
     expect({ status, stderr: withoutWarning(stderr) }).toEqual({ status: 0, stderr: '' })
-    expect(JSON.parse(stdout)).toEqual([
-      ['GET /projects', 200, null, null],
-      ['GET /projects', 401, 'missing_key', BARE],
-      ['POST /projects', 403, 'insufficient_permissions', null],
-      ['GET /me', 200, null, null],
-      ['GET /key', 200, null, null],
-      ['GET /settings', 403, 'session_required', null],
-      ['GET /me', 401, 'invalid_key', INVALID],
+    const { express, fastify, mistakes } = JSON.parse(stdout)
+    expect(express).toEqual(ANSWERS)
+    expect(fastify).toEqual(ANSWERS)
+    expect(mistakes).toEqual([
+      expect.stringContaining('import LatchkeyModule.forRoot({ keys })'),
+      expect.stringContaining('LatchkeyModule is imported twice'),
+      expect.stringContaining('request-scoped'),
+      expect.stringContaining('add LatchkeyModule.forRoot({ keys })'),
     ])
   })
 })
-
-describe.each(['module', 'commonjs'] as const)('what to copy, in an application of type %s', (type) => {
-  const readme = readFileSync(`${example}README.md`, 'utf8')
-  const blocks = readCodeBlocks(readme).filter(({ heading }) => heading === 'Copying it')
-  const textOf = (language: string) => blocks.find((block) => block.language === language)?.text ?? ''
-  const told: Record<string, unknown> = JSON.parse(textOf('json'))
-  const others = { target: 'es2022', strict: true, types: ['node'], rootDir: '.', outDir: 'out' }
-  const { rewriteRelativeImportExtensions, ...withoutRewriting } = told
-
-  it('needs to be told to rewrite imports', () => expect(rewriteRelativeImportExtensions).toBe(true))
-
-  it.each([
-    ['typescript5', 'as it is', told],
-    ['typescript7', 'as it is', told],
-    ['typescript7', 'with .js in its imports', withoutRewriting],
-  ] as const)('is compiled by %s and loaded, %s', async (compiler, _which, options) => {
-    const consumer = packed.createConsumer(PACKAGES)
-    const copied = filesToCopy(readme)
-    const files = [...copied, 'users.ts']
-    const compilerOptions = { ...others, ...options }
-    consumer.write('package.json', JSON.stringify({ type }))
-    consumer.write('tsconfig.json', JSON.stringify({ compilerOptions, files }))
-    consumer.write('users.ts', textOf('ts'))
-    for (const file of copied) {
-      const source = readFileSync(`${example}${file}`, 'utf8')
-      consumer.write(file, options === told ? source : source.replaceAll(".ts'", ".js'"))
-    }
-    consumer.write('load.mjs', files.map((file) => `import './out/${file.replace(/ts$/, 'js')}'\n`).join(''))
-    const compiled = await consumer.run(compilerOf(compiler), '--project', '.', '--pretty', 'false')
-    expect(compiled).toEqual({ status: 0, stdout: '', stderr: '' })
-    const { status, stderr } = await consumer.run('load.mjs')
-    expect({ status, stderr: withoutWarning(stderr) }).toEqual({ status: 0, stderr: '' })
-  })
-})
-
-/** The files that the README's table names above `app.module.ts`. */
-function filesToCopy(readme: string): string[] {
-  const rows = readTable(readme, 'file').map(([cell = '']) => [...cell.matchAll(/\]\(([^)]+)\)/g)])
-  const files = rows.map((links) => links.map(([, file]) => file as string))
-  const end = files.findIndex((row) => row.includes('app.module.ts'))
-  expect(end).toBeGreaterThan(5)
-  return files.slice(0, end).flat()
-}
-
-/** Runs the compiled program in this process, asks it over HTTP and prints what it has answered. */
-const ASK = `
-const printed = new Promise((resolve) => {
-  let output = ''
-  console.log = (text = '') => {
-    output += text + '\\n'
-    if (text.includes('n=[1-8]')) resolve(output)
-  }
-})
-process.env.PORT = '0'
-await import('./out/nest/server.js')
-const [, url, key] = /curl -i (http:\\S+)\\/projects -H 'X-Api-Key: ([^']+)'/.exec(await printed)
-const answers = []
-for (const [line, given] of [
-  ['GET /projects', key],
-  ['GET /projects'],
-  ['POST /projects', key],
-  ['GET /me', key],
-  ['GET /key', key],
-  ['GET /settings', key],
-  ['GET /me', 'junk'],
-]) {
-  const [method, path] = line.split(' ')
-  const answer = await fetch(url + path, { method, headers: given ? { 'X-Api-Key': given } : {} })
-  const { code = null } = await answer.json()
-  answers.push([line, answer.status, code, answer.headers.get('WWW-Authenticate')])
-}
-process.stdout.write(JSON.stringify(answers))
-process.kill(process.pid, 'SIGTERM')
-`
 
 /** Some releases of Node warn of `require()` of ES modules, which Nest 12 is made of. */
 function withoutWarning(stderr: string): string {

@@ -1,28 +1,14 @@
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-
-/** Nest 11 with what it resolves beside itself. */
-export const NEST_11 = {
-  '@nestjs/common': '11.2.10',
-  '@nestjs/core': '11.2.10',
-  '@nestjs/passport': '11.0.5',
-  '@nestjs/platform-express': '11.2.10',
-  '@types/express': '5.0.6',
-  '@types/passport': '1.0.17',
-  passport: '0.7.0',
-  'reflect-metadata': '0.2.2',
-  rxjs: '7.8.2',
-}
 
 /**
  * What applications test and bundle with, and an older release of what this repository has in one release only. None of
  * it is needed to work on this repository, so `npm ci` is spared it.
  */
 const TOOLS = {
-  ...NEST_11,
   '@rollup/plugin-commonjs': '29.0.3',
   '@rollup/plugin-node-resolve': '16.0.3',
   esbuild: '0.28.2',
@@ -43,19 +29,27 @@ export function installTools(): string {
 
 /** The `node_modules` that holds these packages. */
 export function installPackages(dependencies: Readonly<Record<string, string>>): string {
-  const manifest = JSON.stringify({ private: true, dependencies })
-  const place = join(cache, `tools-${createHash('sha256').update(manifest).digest('hex').slice(0, 16)}`)
-  if (!existsSync(place)) install(manifest, place)
-  return join(place, 'node_modules')
+  return install({ 'package.json': JSON.stringify({ private: true, dependencies }) }, 'install')
+}
+
+/** The `node_modules` with the packages of a folder's lockfile. */
+export function installLocked(folder: string): string {
+  const read = (file: string) => readFileSync(join(folder, file), 'utf8')
+  const files = { 'package.json': read('package.json'), 'package-lock.json': read('package-lock.json') }
+  return install(files, 'ci')
 }
 
 /** Complete or not at all: two test files may be at it, and one may be interrupted. */
-function install(manifest: string, place: string): void {
+function install(files: Readonly<Record<string, string>>, command: 'install' | 'ci'): string {
+  const hash = createHash('sha256').update(Object.values(files).join()).digest('hex').slice(0, 16)
+  const place = join(cache, `tools-${hash}`)
+  const modules = join(place, 'node_modules')
+  if (existsSync(place)) return modules
   mkdirSync(cache, { recursive: true })
   const draft = mkdtempSync(join(cache, 'tools-draft-'))
   try {
-    writeFileSync(join(draft, 'package.json'), manifest)
-    execFileSync('npm', ['install', '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund'], {
+    for (const [file, text] of Object.entries(files)) writeFileSync(join(draft, file), text)
+    execFileSync('npm', [command, '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund'], {
       cwd: draft,
       stdio: ['ignore', 'ignore', 'pipe'],
     })
@@ -63,4 +57,5 @@ function install(manifest: string, place: string): void {
   } finally {
     rmSync(draft, { recursive: true, force: true })
   }
+  return modules
 }

@@ -1,5 +1,14 @@
 import { execFile, execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -29,9 +38,9 @@ export interface PackedPackage {
   doors: string[]
   /**
    * A fresh folder in which the tarball is installed with its dependencies and, beside them, only the packages and tools
-   * named: whatever the package forgot to declare is not there.
+   * named, and those of `installed`, a `node_modules`: whatever the package forgot to declare is not there.
    */
-  createConsumer(packages?: readonly string[], tools?: readonly Tool[]): Consumer
+  createConsumer(packages?: readonly string[], tools?: readonly Tool[], installed?: string): Consumer
   remove(): void
 }
 
@@ -64,7 +73,7 @@ export function packPackage(): PackedPackage {
     doors: Object.keys(manifest.exports)
       .filter((path) => path !== './package.json')
       .map((path) => `latchkey${path.slice(1)}`),
-    createConsumer(packages = [], tools = []) {
+    createConsumer(packages = [], tools = [], modules = undefined) {
       consumers += 1
       const folder = join(scratch, `consumer-${consumers}`)
       const installed = join(folder, 'node_modules/latchkey')
@@ -73,6 +82,7 @@ export function packPackage(): PackedPackage {
       const here = join(root, 'node_modules')
       for (const name of [...Object.keys(manifest.dependencies), ...packages]) link(folder, here, name)
       for (const name of tools) link(folder, installTools(), name)
+      if (modules !== undefined) for (const name of packagesIn(modules)) link(folder, modules, name, true)
       return {
         folder,
         read: (file) => readFileSync(join(installed, file), 'utf8'),
@@ -93,8 +103,19 @@ interface PackReport {
   files: { path: string }[]
 }
 
-function link(folder: string, modules: string, name: string): void {
+/** The names of the packages of a `node_modules`. */
+function packagesIn(modules: string): string[] {
+  return readdirSync(modules)
+    .filter((name) => !name.startsWith('.'))
+    .flatMap((name) =>
+      name.startsWith('@') ? readdirSync(join(modules, name)).map((inner) => `${name}/${inner}`) : [name],
+    )
+}
+
+/** @param isSpare whether a package that is there already stays */
+function link(folder: string, modules: string, name: string, isSpare = false): void {
   const path = join(folder, 'node_modules', name)
+  if (isSpare && existsSync(path)) return
   mkdirSync(dirname(path), { recursive: true })
   symlinkSync(join(modules, name), path, 'junction')
 }

@@ -255,6 +255,50 @@ const FASTIFY = `${SERVICE}
   http2.register(apiKeyPlugin, { keys })
   http2.get('/', { config: { apiKey: true }, onRequest: requireSession() }, (request) => [getAuth(request).method, request.auth])`
 
+const NEST = `${SERVICE}
+  import { Controller, Get, Module } from '@nestjs/common'
+  import type { FastifyRequest } from 'fastify'
+  import { ApiKeyRouterModule } from 'latchkey/management/nest'
+  import { type Auth, CurrentApiKey, CurrentAuth, getAuth, LatchkeyModule, Public, RequireKey, RequireSessionOrKey } from 'latchkey/nest'
+  @Controller('p')
+  @RequireKey({ permissions: { projects: ['read'] } })
+  export class Projects {
+    @Get(':id')
+    @RequireKey({ permissions: (req) => ({ [\`project:\${req.params.id}\`]: ['read'] }), cost: async ({ query }) => Number(query.cost) })
+    show(@CurrentApiKey() apiKey: ApiKey) {
+      return apiKey.name
+    }
+    @Get('fastify')
+    @RequireSessionOrKey({ cost: (req: FastifyRequest) => req.hostname.length })
+    either(@CurrentAuth() auth: Auth<{ id: number }>) {
+      return auth.method === 'session' ? auth.user.id.toFixed() : auth.method
+    }
+  }
+  @Module({
+    imports: [
+      LatchkeyModule.forRootAsync({
+        inject: ['KEYS'],
+        useFactory: async (made: typeof keys) => ({ keys: made, ip: (req) => req.ip, resolveUser: ({ owner }) => ({ id: owner.id }) }),
+      }),
+      ApiKeyRouterModule.forRoot({
+        actor: (req: FastifyRequest) => {
+          const auth = getAuth<{ id: string }>(req)
+          return auth.method === 'session' ? { id: auth.user.id } : null
+        },
+      }),
+    ],
+    controllers: [Projects],
+  })
+  export class App {}
+  LatchkeyModule.forRoot({ keys, globalGuard: false, ip: (req: FastifyRequest) => req.ip })
+  // @ts-expect-error a misspelt requirement would require nothing
+  RequireKey({ permission: {} })
+  // @ts-expect-error the permissions are a member
+  RequireKey({ projects: ['read'] })
+  // @ts-expect-error nobody decides who may do what
+  ApiKeyRouterModule.forRoot({})
+  Public()(App)`
+
 const FETCH = `${SERVICE}
   import { apiKeyAuth, getAuth, markSession, requireSession, withApiKey } from 'latchkey/fetch'
   import { apiKeyRouter } from 'latchkey/management/fetch'
@@ -351,6 +395,12 @@ export const SINGLE_PROGRAMS: readonly TypedProgram[] = [
       'express-jwt',
       '@clerk/express',
     ],
+  },
+  {
+    title: 'uses the Nest doors',
+    sources: [NEST],
+    packages: ['@nestjs/common', '@nestjs/core', 'fastify', 'reflect-metadata', 'rxjs'],
+    options: { experimentalDecorators: true, emitDecoratorMetadata: true },
   },
   {
     title: 'is resolved as by a bundler',
