@@ -1,12 +1,15 @@
 import type { RequestListener } from 'node:http'
 import { createRequire } from 'node:module'
+import { Controller, Get, Module, UseGuards } from '@nestjs/common'
 import express from 'express'
 import type { Middleware } from 'koa'
 import Koa from 'koa'
 import type { ApiKeys } from 'latchkey'
 import * as sourcesOnExpress from 'latchkey/express'
 import * as sourcesOnKoa from 'latchkey/koa'
+import * as sourcesOnNest from 'latchkey/nest'
 import { describe, expect, inject, it } from 'vitest'
+import { serveNest } from '../nest/serve-nest.ts'
 import { issueKey } from '../support/issue-key.ts'
 import { serve } from '../support/raw-http.ts'
 import { BOB, createTestKeys } from '../support/test-keys.ts'
@@ -99,6 +102,60 @@ describe('the sources and the CommonJS build, loaded side by side', () => {
       expect(await remaining(keys, key)).toBe(before - 1)
     },
   )
+})
+
+type OnNest = typeof sourcesOnNest
+
+describe('the sources and the CommonJS build of the Nest door', () => {
+  const build: () => OnNest = () => load('./nest.cjs')
+
+  it.each(['sources', 'build'] as const)('guard one application, with the module of the %s', async (from) => {
+    expect(inject('buildFailure')).toBe('')
+    const [module, decorators] = from === 'build' ? [build(), sourcesOnNest] : [sourcesOnNest, build()]
+    expect(module.LatchkeyGuard).not.toBe(decorators.LatchkeyGuard)
+    const { CurrentAuth, LatchkeyGuard, Public, RequireKey } = decorators
+    @Controller()
+    @Public()
+    class Site {
+      @Get('open')
+      open() {
+        return 'in'
+      }
+      @Get('bound')
+      @UseGuards(LatchkeyGuard)
+      bound() {
+        return 'in'
+      }
+      @Get('key')
+      @RequireKey({ permissions: { projects: ['read'] } })
+      key(@CurrentAuth() auth: sourcesOnNest.Auth) {
+        return auth.method
+      }
+    }
+    const { keys } = createTestKeys({ rateLimits: [{ name: 'minute', limit: 10, windowMs: 60_000 }] })
+    for (const globalGuard of [true, false]) {
+      class AppModule {}
+      Module({ imports: [module.LatchkeyModule.forRoot({ keys, globalGuard })], controllers: [Site] })(
+        AppModule,
+      )
+      const ask = await serveNest('Fastify', AppModule)
+      const { key } = await issueKey(keys, { owner: BOB, permissions: { projects: ['read'] } })
+      expect((await ask('/open')).body).toBe('in')
+      expect((await ask('/bound')).json()).toMatchObject({ code: 'missing_key' })
+      expect((await ask('/key')).json()).toMatchObject({ code: 'missing_key' })
+      const answer = await ask('/key', [`X-Api-Key: ${key}`])
+      expect([answer.body, answer.header('RateLimit')]).toEqual(['apikey', '"minute";r=9;t=60'])
+    }
+  })
+
+  it('do not both guard it', async () => {
+    const modules = [build(), sourcesOnNest].map(({ LatchkeyModule }) =>
+      LatchkeyModule.forRoot({ keys: createTestKeys().keys }),
+    )
+    class AppModule {}
+    Module({ imports: modules })(AppModule)
+    await expect(serveNest('Express', AppModule)).rejects.toThrow('see "npm ls latchkey"')
+  })
 })
 
 async function remaining(keys: ApiKeys, key: string): Promise<number> {
