@@ -39,7 +39,13 @@ export function saysAccess(
       )
     }
     defineMetadata(ACCESS, access, place)
+    if (member !== undefined) defineMetadata(accessOfMember(member), access, target)
   }
+}
+
+/** Also by its name: another decorator may put a function of its own in the place of a method, without its metadata. */
+function accessOfMember(member: string | symbol): string {
+  return `${ACCESS}:${String(member)}`
 }
 
 /** By method, then by controller: two controllers may inherit one method. */
@@ -68,16 +74,29 @@ function findAccess(method: object, controller: object): RouteAccess {
   let isBound = false
   for (const place of [method, ...classesOf(controller)]) {
     isBound ||= isBoundOn(place)
-    const said = ownMetadata(ACCESS, place) as RouteAccess | undefined
+    const said = (ownMetadata(ACCESS, place) ?? (place === method && saidByName(method, controller))) as
+      | RouteAccess
+      | false
     if (said) return isBound && said.by === 'anybody' ? ANY_KEY : said
   }
   return ANY_KEY
 }
 
+/** What was said of the method of that name, where the class has another function there now. */
+function saidByName(method: object, controller: object): unknown {
+  for (const { prototype } of classesOf(controller) as { prototype: object }[]) {
+    for (const name of Reflect.ownKeys(prototype)) {
+      if (Object.getOwnPropertyDescriptor(prototype, name)?.value !== method) continue
+      return ownMetadata(accessOfMember(name), prototype)
+    }
+  }
+  return undefined
+}
+
 /** A class, and those that it extends. */
 function classesOf(controller: object): object[] {
   const parent: unknown = Object.getPrototypeOf(controller)
-  return typeof parent === 'function' && parent.prototype !== undefined
+  return typeof parent === 'function' && Object.hasOwn(parent, 'prototype')
     ? [controller, ...classesOf(parent)]
     : [controller]
 }

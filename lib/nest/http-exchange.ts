@@ -54,8 +54,8 @@ export function createExchange(request: object, response: ServerResponse | Reply
 
 /** The request of Node that Fastify's wraps; Express's own is one. */
 export function rawOf(request: object): object {
-  const { raw } = request as { raw?: { on?: unknown } | null }
-  return typeof raw?.on === 'function' ? raw : request
+  const { raw } = request as { raw?: { on?: unknown; headers?: unknown } | null }
+  return typeof raw?.on === 'function' && typeof raw.headers === 'object' ? raw : request
 }
 
 function isReply(response: ServerResponse | ReplyLike): response is ReplyLike {

@@ -12,7 +12,9 @@ export class LatchkeyExceptionFilter implements ExceptionFilter<LatchkeyError> {
     const type = host.getType<string>()
     if (type === 'http') {
       const { reply, response } = exchangeOf(host)
-      if (reply) sendProblemInReply(reply, error)
+      // Half an answer must not look like a whole one.
+      if (response.headersSent && !response.writableEnded) response.destroy()
+      else if (reply) sendProblemInReply(reply, error)
       else sendProblem(response, error)
     } else if (type === 'ws') {
       // As Nest's own filter does it. Elsewhere Nest goes on to that.

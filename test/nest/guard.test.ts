@@ -238,6 +238,47 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
     expect(await outcome(ask, '/closed')).toBe('401 missing_key')
   })
 
+  it('reads what a method says that another decorator has wrapped, without its metadata', async () => {
+    const { keys } = createTestKeys()
+    const Wrapped: MethodDecorator = (_target, _name, descriptor) => {
+      const inner = descriptor.value as unknown as () => unknown
+      Object.assign(descriptor, {
+        value(this: unknown) {
+          return inner.call(this)
+        },
+      })
+    }
+    class Base {
+      @Get('inherited')
+      @Wrapped
+      @RequireKey({ permissions: WRITE })
+      inherited() {
+        return 'in'
+      }
+    }
+    @Controller()
+    class Wrapping extends Base {
+      @Get('write')
+      @Wrapped
+      @RequireKey({ permissions: WRITE })
+      write() {
+        return 'in'
+      }
+      @Get('public')
+      @Wrapped
+      @Public()
+      public() {
+        return 'in'
+      }
+    }
+    const ask = await serve(platform, keys, [Wrapping])
+    for (const path of ['/write', '/inherited']) {
+      expect(await outcome(ask, path, [await lineOf(keys)])).toBe('403 insufficient_permissions')
+      expect(await outcome(ask, path, [await lineOf(keys, { permissions: WRITE })])).toBe('in')
+    }
+    expect(await outcome(ask, '/public')).toBe('in')
+  })
+
   it('stays where @UseGuards() binds it, though @Public() stands there or farther out', async () => {
     const { keys } = createTestKeys()
     class Mine extends LatchkeyGuard {}

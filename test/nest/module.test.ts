@@ -10,6 +10,7 @@ import {
   type MiddlewareConsumer,
   Module,
   type NestModule,
+  Res,
   Scope,
   type Type,
   UseGuards,
@@ -182,6 +183,27 @@ describe.each(PLATFORMS)('on %s, LatchkeyModule', (platform) => {
     expect(logged).toEqual([])
     expect((await ask('/broken')).json()).toEqual({ statusCode: 500, message: 'Internal server error' })
     expect(logged).toEqual(['Error: password of the database'])
+  })
+
+  it('breaks off an answer that fails midway, and lets nobody wait for the rest', async () => {
+    @Controller('stream')
+    @Public()
+    class Streaming {
+      @Get()
+      show(@Res() response: ServerResponse | FastifyReply) {
+        const sent = 'raw' in response ? response.raw : response
+        sent.write('half')
+        throw new LatchkeyError('unavailable')
+      }
+    }
+    class AppModule {}
+    Module({
+      imports: [LatchkeyModule.forRoot({ keys: createTestKeys().keys })],
+      controllers: [Streaming],
+    })(AppModule)
+    const ask = await serveNest(platform, AppModule)
+    const { text } = await ask('/stream')
+    expect(text).not.toMatch(/\r\n0\r\n|unavailable/)
   })
 
   describe('keeps status and header fields, whoever renders a refusal:', () => {
