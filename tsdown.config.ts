@@ -10,6 +10,7 @@ const entry = {
   nest: 'lib/nest/index.ts',
   fastify: 'lib/fastify/index.ts',
   fetch: 'lib/fetch/index.ts',
+  mcp: 'lib/mcp/index.ts',
   redis: 'lib/redis.ts',
   testing: 'lib/testing/index.ts',
   sql: 'lib/sql.ts',

@@ -17,6 +17,9 @@ export type ErrorCode =
   | 'session_required'
   | 'api_key_required'
   | 'auth_method_not_accepted'
+  // refusals of an MCP server
+  | 'operation_not_allowed'
+  | 'session_not_found'
   // refusals of the management API
   | 'not_permitted'
   | 'permissions_exceeded'
@@ -65,6 +68,8 @@ const MEANINGS: Readonly<Record<ErrorCode, CodeMeaning>> = Object.freeze({
   session_required: { status: 403, title: 'A login session is required' },
   api_key_required: { status: 403, title: 'An API key is required here' },
   auth_method_not_accepted: { status: 403, title: 'This authentication method is not accepted here' },
+  operation_not_allowed: { status: 403, title: 'This operation is not allowed here' },
+  session_not_found: { status: 404, title: 'There is no such session' },
   not_permitted: { status: 403, title: 'You are not allowed to do this with these API keys' },
   permissions_exceeded: { status: 403, title: 'You may not grant one of these permissions' },
   field_not_allowed: { status: 403, title: 'You may not set this field' },

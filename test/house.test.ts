@@ -29,6 +29,7 @@ describe('the import graph of lib/', () => {
         'internal',
         'invalidation',
         'management',
+        'mcp',
         'nest',
         'passport',
         'rate-limits',

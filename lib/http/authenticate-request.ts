@@ -115,9 +115,14 @@ export const AUTHENTICATOR_OPTIONS = Object.freeze([
 /**
  * Does the same for every framework: reads the credential, verifies it once, finds the user.
  *
+ * @param challengesFor writes the challenges, where they differ from the usual ones
  * @throws TypeError naming the option.
  */
-export function createAuthenticator(keys: ApiKeyVerifier, options: AuthenticatorOptions): Authenticator {
+export function createAuthenticator(
+  keys: ApiKeyVerifier,
+  options: AuthenticatorOptions,
+  challengesFor: (schemes: readonly string[], realm: string) => Challenges = createChallenges,
+): Authenticator {
   checkKeys(keys)
   const { resolveUser, realm = 'Users', prefix, rateLimitHeaders = 'draft-11' } = options
   if (resolveUser !== undefined) checkFunction('resolveUser', resolveUser)
@@ -127,7 +132,7 @@ export function createAuthenticator(keys: ApiKeyVerifier, options: Authenticator
   checkRateLimitHeaders(rateLimitHeaders)
   const reader = createCredentialReader(options, keys)
   registerReader(reader)
-  const challenges = createChallenges(reader.schemes, realm)
+  const challenges = challengesFor(reader.schemes, realm)
   return new RequestAuthenticator(keys, { resolveUser, prefix, rateLimitHeaders }, reader, challenges)
 }
 

@@ -5,10 +5,18 @@ import type { ResponseFields } from './request-state.ts'
 
 /** Answers with the problem body of `error`, unless the request already has an answer. */
 export function sendProblem(res: ServerResponse, error: LatchkeyError): void {
+  sendFailure(res, error.status, renderProblem(error))
+}
+
+/** Answers with a body that tells of a failure, unless the request already has an answer. */
+export function sendFailure(
+  res: ServerResponse,
+  status: number,
+  { headers, body }: { readonly headers: Readonly<Record<string, string>>; readonly body: string },
+): void {
   if (res.headersSent) return
-  const { headers, body } = renderProblem(error)
   for (const name of STALE_FIELDS) res.removeHeader(name)
-  res.statusCode = error.status
+  res.statusCode = status
   for (const [name, value] of Object.entries(headers)) res.setHeader(name, value)
   // Node computes it only where the body is sent: the answer to HEAD has it as well (RFC 9110 §9.3.2).
   res.setHeader('Content-Length', Buffer.byteLength(body))

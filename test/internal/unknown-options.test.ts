@@ -21,6 +21,7 @@ import { apiKeyRouter as fetchRouter } from 'latchkey/management/fetch'
 import { apiKeyRouter as koaRouter } from 'latchkey/management/koa'
 import { ApiKeyRouterModule } from 'latchkey/management/nest'
 import { LatchkeyModule, RequireKey, RequireSessionOrKey } from 'latchkey/nest'
+import * as mcp from 'latchkey/mcp'
 import { ApiKeyStrategy, HeaderAPIKeyStrategy } from 'latchkey/passport'
 import { redisInvalidation, redisRateLimiter, redisStore } from 'latchkey/redis'
 import { remoteApiKeys } from 'latchkey/remote'
@@ -180,6 +181,12 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
   'latchkey/fastify ApiKeyPluginOptions': [
     (given: object) => fastifyDoor.apiKeyPlugin({} as never, { keys, ...given }),
   ],
+  'latchkey/mcp McpOptions': [
+    (given) => mcp.mcpGuard(keys, given),
+    (given) => mcp.mcpWebGuard(keys, given),
+  ],
+  'latchkey/mcp McpGuardOptions': [(given) => mcp.mcpGuard(keys, given)],
+  'latchkey/mcp McpWebGuardOptions': [(given) => mcp.mcpWebGuard(keys, given)],
   'latchkey/fetch ApiKeyAuthOptions': [
     (given) => fetchDoor.apiKeyAuth(keys, given),
     (given) => fetchDoor.withApiKey(keys, () => new Response(), given),

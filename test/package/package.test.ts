@@ -98,6 +98,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     'latchkey/nest': ['CurrentAuth', 'LatchkeyGuard', 'LatchkeyModule', 'Public', 'RequireKey', 'getAuth'],
     'latchkey/fastify': ['apiKeyAuth', 'apiKeyPlugin', 'getAuth', 'markSession', 'requireSession'],
     'latchkey/fetch': ['apiKeyAuth', 'getAuth', 'markSession', 'requireSession', 'withApiKey'],
+    'latchkey/mcp': ['getAuth', 'mcpGuard', 'mcpWebGuard', 'refund', 'settle'],
     'latchkey/redis': ['redisInvalidation', 'redisRateLimiter'],
     'latchkey/testing': ['keyRecord', 'limiterConformance', 'storeConformance'],
     'latchkey/management': ['createKeyManagementApi', 'openApiDocument'],

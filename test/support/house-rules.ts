@@ -37,7 +37,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   invalidation: { layers: ['errors', 'internal', 'core', 'redis'], packages: {} },
   // Keys of other products, a door of its own.
   import: { layers: ['errors', 'internal', 'core'], packages: {} },
-  http: { layers: ['errors', 'internal', 'core'], packages: { 'on-headers': any } },
+  http: { layers: ['errors', 'internal', 'core'], packages: { 'on-headers': any, 'raw-body': any } },
   passport: {
     layers: ['errors', 'internal', 'core', 'http'],
     packages: { 'passport-strategy': any, passport: onlyTypes, express: onlyTypes },
@@ -52,10 +52,12 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   // A web `Request` is no framework's.
   fetch: { layers: ['errors', 'internal', 'core', 'http'], packages: {} },
+  // It guards servers of an SDK, of which it knows the shape of a call alone.
+  mcp: { layers: ['errors', 'internal', 'core', 'http', 'fetch'], packages: { 'on-headers': any } },
   // It knows no framework.
   management: {
     layers: ['errors', 'internal', 'core', 'http'],
-    packages: { zod: any, 'raw-body': any, 'lru-cache': any },
+    packages: { zod: any, 'lru-cache': any },
   },
   // Its routers are doors of their own, each for one framework.
   'management/express': {

@@ -3,6 +3,7 @@ import { OptionError } from '../../internal/option-error.ts'
 import { fail, isPlainObject } from '../../internal/options.ts'
 import { BOUNDS, checkBounded } from '../keys/bounds.ts'
 import { type CompiledLimit, LIMIT_NAME } from './rate-limit.ts'
+import { costAt } from './rate-limiter.ts'
 
 /**
  * What a call costs.
@@ -35,8 +36,43 @@ export interface KeyCost {
 /** The most limits and quotas that a cost may name. */
 const MAX_NAMES = 64
 
+/** In every copy of the package: keys of one may be verified by a middleware of the other. */
+const SUM = Symbol.for('latchkey.sum-of-costs')
+
+/**
+ * What several calls cost that are charged as one. It takes the place of a cost in the options of `verify`. Only the limits of a key
+ * tell what a name that one cost has and another has not stands for: a limit that counts every call, or none but those that name it.
+ */
+class SumOfCosts {
+  readonly [SUM] = true
+
+  constructor(readonly costs: readonly Cost[]) {}
+
+  /** Makes it an object that no check takes for units by name. */
+  get [Symbol.toStringTag](): string {
+    return 'SumOfCosts'
+  }
+
+  toJSON(): never {
+    throw new TypeError('the costs by name of several calls cannot be sent as one')
+  }
+}
+
+/** What several calls cost together. */
+export function sumOfCosts(costs: readonly Cost[]): Cost {
+  const charged = costs.filter((cost) => cost !== 0)
+  if (charged.length === 1) return charged[0] as Cost
+  if (charged.every((cost) => typeof cost === 'number')) return charged.reduce((sum, cost) => sum + cost, 0)
+  return new SumOfCosts(charged) as unknown as Cost
+}
+
+function isSum(cost: unknown): cost is SumOfCosts {
+  return typeof cost === 'object' && cost !== null && (cost as Partial<SumOfCosts>)[SUM] === true
+}
+
 /** Requires a cost; returns a frozen copy. @throws TypeError naming the member. */
 export function checkCost(name: string, value: unknown): Cost {
+  if (isSum(value)) return sumOfCosts(value.costs.map((cost) => checkCost(name, cost)))
   if (typeof value === 'number') return checkBounded(name, value, BOUNDS.cost)
   if (!isPlainObject(value)) fail(name, 'an integer, or integers by the name of a limit', value)
   const entries = Object.entries(value)
@@ -60,6 +96,12 @@ export function keyCostOf(
   cost: Cost,
   known: ReadonlySet<string> | null,
 ): KeyCost {
+  if (isSum(cost)) {
+    return addUp(
+      limits,
+      cost.costs.map((one) => keyCostOf(limits, one, known)),
+    )
+  }
   const parts = partsOf(limits)
   const { metered, concurrent } = parts
   if (typeof cost === 'number') {
@@ -83,6 +125,30 @@ export function keyCostOf(
     quota,
     needsQuota: true,
   }
+}
+
+/** What calls cost together. They are made as one: it takes one place, however many take one. */
+function addUp(limits: readonly CompiledLimit[], all: readonly KeyCost[]): KeyCost {
+  const counted = pick(limits, (limit) => all.some((one) => one.limits.includes(limit)))
+  const unitsIn = (limit: CompiledLimit) =>
+    all.map((one) => (one.limits.includes(limit) ? costAt(one, one.limits.indexOf(limit)) : 0))
+  return {
+    limits: counted,
+    places: pick(limits, (limit) => all.some(({ places }) => places.includes(limit))),
+    cost: 1,
+    costs: counted.map((limit) => add(unitsIn(limit))),
+    quota: add(all.map(({ quota }) => quota)),
+    needsQuota: true,
+  }
+}
+
+/** @throws TypeError when the sum is more than a call may cost. */
+function add(units: readonly number[]): number {
+  return checkBounded(
+    'cost',
+    units.reduce((sum, one) => sum + one, 0),
+    BOUNDS.cost,
+  )
 }
 
 /** The limits in which a call takes a place. @throws TypeError when it would take several. */

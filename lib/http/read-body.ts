@@ -5,7 +5,7 @@ import getRawBody from 'raw-body'
 import { isLatchkeyError } from '../errors.ts'
 import { isUint8Array } from '../internal/any-realm.ts'
 import { checkInteger } from '../internal/options.ts'
-import { invalidRequest, refusal } from './refusal.ts'
+import { invalidRequest, refusal } from './refused-request.ts'
 
 export const DEFAULT_MAX_BODY_BYTES = 65_536
 

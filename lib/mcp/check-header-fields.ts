@@ -1,0 +1,68 @@
+import { trimBlanks } from '../http/credential.ts'
+import type { HeaderFields } from '../http/raw-request.ts'
+import { type CallMessage, type Message, own } from './messages.ts'
+import { RpcRefusal } from './rpc-refusal.ts'
+
+/**
+ * Which parameter `Mcp-Name` repeats (MCP 2026-07-28, Streamable HTTP, "Standard Request Headers"; SEP-2663 for tasks).
+ */
+const NAMED_BY: ReadonlyMap<string, string> = new Map([
+  ['tools/call', 'name'],
+  ['prompts/get', 'name'],
+  ['resources/read', 'uri'],
+  ['tasks/get', 'taskId'],
+  ['tasks/update', 'taskId'],
+  ['tasks/cancel', 'taskId'],
+])
+
+/**
+ * Requires that `Mcp-Method` and `Mcp-Name` say what every message of the body says. A proxy may have decided by them. Revisions
+ * before 2026-07-28 do not know these fields, so they may be missing; whether they must be there is for the server to check.
+ *
+ * @throws RpcRefusal
+ */
+export function checkHeaderFields(fields: HeaderFields, messages: readonly Message[]): void {
+  const method = textOf(fields['mcp-method'])
+  const name = textOf(fields['mcp-name'])
+  if (method === null && name === null) return
+  for (const message of messages) {
+    const call = message.kind === 'call' ? message : null
+    if (method !== null && method !== call?.method) throw mismatch('Mcp-Method', message)
+    if (name !== null && decode(name) !== nameOf(call)) throw mismatch('Mcp-Name', message)
+  }
+}
+
+function mismatch(field: string, { id }: Message): RpcRefusal {
+  return new RpcRefusal(-32020, `Header mismatch: ${field} differs from the body`, id)
+}
+
+function nameOf(call: CallMessage | null): unknown {
+  const parameter = call ? NAMED_BY.get(call.method) : undefined
+  const name = call && parameter !== undefined ? own(call.params, parameter) : undefined
+  return typeof name === 'string' ? name : NO_NAME
+}
+
+/** Equals no field. */
+const NO_NAME = Symbol('no name')
+
+/** The value of a field; several are joined, as servers do. */
+function textOf(value: string | string[] | undefined): string | null {
+  if (value === undefined) return null
+  return trimBlanks(Array.isArray(value) ? value.join(', ') : value)
+}
+
+const ENCODED = /^=\?base64\?(.*)\?=$/
+const DECODER = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+/** A value that is no plain ASCII comes as `=?base64?…?=`; null for one that is not canonical Base64 of UTF-8. */
+function decode(text: string): string | null {
+  const encoded = ENCODED.exec(text)?.[1]
+  if (encoded === undefined) return text
+  const bytes = Buffer.from(encoded, 'base64')
+  if (bytes.toString('base64') !== encoded) return null
+  try {
+    return DECODER.decode(bytes)
+  } catch {
+    return null
+  }
+}
