@@ -181,10 +181,7 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
   'latchkey/fastify ApiKeyPluginOptions': [
     (given: object) => fastifyDoor.apiKeyPlugin({} as never, { keys, ...given }),
   ],
-  'latchkey/mcp McpOptions': [
-    (given) => mcp.mcpGuard(keys, given),
-    (given) => mcp.mcpWebGuard(keys, given),
-  ],
+  'latchkey/mcp McpOptions': [(given) => mcp.mcpGuard(keys, given), (given) => mcp.mcpWebGuard(keys, given)],
   'latchkey/mcp McpGuardOptions': [(given) => mcp.mcpGuard(keys, given)],
   'latchkey/mcp McpWebGuardOptions': [(given) => mcp.mcpWebGuard(keys, given)],
   'latchkey/fetch ApiKeyAuthOptions': [

@@ -321,6 +321,46 @@ const FETCH = `${SERVICE}
   export const GET = withApiKey(keys, (_request, { apiKey }, { params }: { params: { id: string } }) =>
     Response.json([apiKey.owner, params.id]))`
 
+const MCP = `${SERVICE}
+  import type { IncomingMessage, ServerResponse } from 'node:http'
+  import { NodeStreamableHTTPServerTransport } from '@modelcontextprotocol/node'
+  import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js'
+  import { McpServer as McpServer1 } from '@modelcontextprotocol/sdk/server/mcp.js'
+  import { WebStandardStreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js'
+  import { createMcpHandler, McpServer } from '@modelcontextprotocol/server'
+  import express from 'express'
+  import { getAuth, mcpGuard, mcpWebGuard, type McpRules } from 'latchkey/mcp'
+  const rules: McpRules = {
+    tools: { search: { permissions: ({ arguments: { id } }) => ({ ['doc:' + id]: ['read'] }), cost: { tokens: 1 } } },
+    // @ts-expect-error a misspelt rule would be none
+    prompts: { greet: { permission: {} } },
+  }
+  const guard = mcpGuard<{ id: string }>(keys, { ...rules, resolveUser: ({ owner }) => ({ id: owner.id }) })
+  express().all('/mcp', guard, async (req, res) => {
+    const sessionIdGenerator = guard.sessionIdGenerator(req)
+    await new NodeStreamableHTTPServerTransport({ sessionIdGenerator }).handleRequest(req, res, req.body)
+    await new StreamableHTTPServerTransport({ sessionIdGenerator }).handleRequest(req, res, req.body)
+  })
+  export const onNode = (req: IncomingMessage & { body?: unknown }, res: ServerResponse) =>
+    guard(req, res, () => new StreamableHTTPServerTransport().handleRequest(req, res, req.body))
+  const webGuard = mcpWebGuard(keys, rules)
+  export async function handle(request: Request): Promise<Response> {
+    const caller = await webGuard(request, { ip: '192.0.2.1' })
+    if (!caller.ok) return caller.response
+    const handler = createMcpHandler(({ authInfo }) => new McpServer({ name: getAuth(authInfo).apiKey.name, version: '1' }))
+    if (request.method === 'GET') return caller.finish(await handler.fetch(request, caller))
+    const { authInfo, parsedBody, sessionIdGenerator } = caller
+    const transport = new WebStandardStreamableHTTPServerTransport({ sessionIdGenerator })
+    return caller.finish(await transport.handleRequest(request, { authInfo, parsedBody }))
+  }
+  new McpServer({ name: 'x', version: '1' }).registerTool('a', {}, (ctx) => {
+    const id: string = getAuth<{ id: string }>(ctx.http?.authInfo).user.id
+    return { content: [{ type: 'text', text: id }] }
+  })
+  new McpServer1({ name: 'x', version: '1' }).registerTool('a', {}, (extra) => ({
+    content: [{ type: 'text', text: getAuth(extra.authInfo).apiKey.name }],
+  }))`
+
 const DROP_IN = `
   import Default, { BadRequestError, HeaderAPIKeyStrategy } from 'latchkey/passport'
   import passport from 'passport'
@@ -379,6 +419,19 @@ const BOTH_TYPES = ['@types/express', '@types/koa']
 
 /** Each changes types for the whole program, or is compiled with options of its own. */
 export const SINGLE_PROGRAMS: readonly TypedProgram[] = [
+  {
+    title: 'guards MCP servers of both SDKs',
+    sources: [MCP],
+    packages: [
+      '@modelcontextprotocol/node',
+      '@modelcontextprotocol/sdk',
+      '@modelcontextprotocol/server',
+      '@types/express',
+      'express',
+    ],
+    // The SDKs do not compile strictly by themselves.
+    options: { skipLibCheck: true },
+  },
   { title: 'has its own user type at every door', sources: [REGISTERED], packages: BOTH_TYPES },
   {
     title: 'reads the session that the types of koa-session know of',
