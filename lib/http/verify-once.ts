@@ -79,6 +79,12 @@ function remember(
   return { ok: true, admission, limits }
 }
 
+/** Has the next check of a request verify its key once more: what it waited for in between may have taken long. */
+export function verifyAgain(state: RequestState, keys: ApiKeyVerifier): void {
+  const others = state.admissions?.filter((one) => one.keys !== keys || one.cost !== 0)
+  if (others) state.admissions = others
+}
+
 type Asked = Pick<AskedOnce, 'keys' | 'key'>
 
 function findSame<Entry extends Asked>(

@@ -14,6 +14,7 @@ import { headerFields, type RequestParts } from '../http/raw-request.ts'
 import { type BodySource, checkMaxBodyBytes, readBody } from '../http/read-body.ts'
 import { refusal } from '../http/refused-request.ts'
 import { stateOf } from '../http/request-state.ts'
+import { verifyAgain } from '../http/verify-once.ts'
 import { OptionError } from '../internal/option-error.ts'
 import { checkFunction, checkInteger, checkObject } from '../internal/options.ts'
 import { warnOnce } from '../internal/process-warning.ts'
@@ -136,6 +137,8 @@ export function createMcpAuthenticator<User>(
     let asked: CheckOptions = { cost: 0 }
     if (method === 'POST') {
       body = await readJson({ ...source, headers }, maxBodyBytes)
+      // A client takes as long as it likes to send it, and its key may have been revoked meanwhile.
+      verifyAgain(stateOf(parts.raw), keys)
       const messages = readMessages(body, maxBatchSize)
       checkHeaderFields(headers, messages)
       const judged = judge(rules, messages, permissions)

@@ -45,8 +45,8 @@ export interface McpRules {
   /** By the name of the prompt. */
   prompts?: Readonly<Record<string, McpRule>>
   /**
-   * By URI, or by the beginning of URIs with a `*` after it, as `docs://public/*`. The longest one counts. A URI that leads elsewhere
-   * when it is normalised, as `docs://public/../secret`, is refused.
+   * By URI, or by the beginning of URIs with a `*` after it, as `file:///docs/*`. The longest one counts. A URI that leads elsewhere
+   * when it is normalised, as `file:///docs/../secret`, is refused.
    */
   resources?: Readonly<Record<string, McpRule>>
   /**
@@ -175,7 +175,7 @@ function resourceRules(rules: ReadonlyMap<string, CheckedRule>): (uri: string) =
   const byStart: [string, CheckedRule][] = []
   for (const [uri, rule] of rules) {
     const star = uri.indexOf('*')
-    if (star === -1) exact.set(uri, rule)
+    if (star === -1) exact.set(uri, rule).set(normalised(uri), rule)
     else if (star === uri.length - 1) byStart.push([uri.slice(0, -1), rule])
     else throw new OptionError('resources', 'have a "*" only at the end of a URI')
   }

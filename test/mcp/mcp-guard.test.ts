@@ -25,6 +25,7 @@ const RULES: McpOptions = {
     'file:///docs/*': { permissions: { docs: ['read'] }, cost: 2 },
     'file:///docs/secret/*': { permissions: { secrets: ['read'] } },
     'docs://exact': {},
+    'https://example.com': {},
   },
 }
 
@@ -241,6 +242,26 @@ describe('mcpGuard refuses, and spends nothing', () => {
     }
   })
 
+  it('a key that was revoked while its body was under way', async () => {
+    const { keys, key, apiKey } = await setUp()
+    const guard = mcpWebGuard(keys, { tools: { free: { cost: 0 } } })
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()
+    const request = new Request('http://localhost/mcp', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'x-api-key': key },
+      body: readable,
+      duplex: 'half',
+    })
+    const outcome = guard(request)
+    const writer = writable.getWriter()
+    const text = new TextEncoder().encode(JSON.stringify(call('free')))
+    await writer.write(text.subarray(0, 10))
+    await keys.revoke(apiKey.id)
+    await writer.write(text.subarray(10))
+    await writer.close()
+    expect(await outcome).toMatchObject({ ok: false, error: { code: 'invalid_key' } })
+  })
+
   it('what a middleware in front has charged already', async () => {
     const keyed: RequestHandler[] = []
     const { keys, post, eventsOf, reached } = await setUp({ before: [(...args) => keyed[0]?.(...args)] })
@@ -287,6 +308,8 @@ describe('mcpGuard charges', () => {
       [call('sized', { units: 7 }), 7],
       [message('resources/read', { uri: 'file:///docs/a' }), 2],
       [message('resources/read', { uri: 'docs://exact' }), 1],
+      [message('resources/read', { uri: 'https://example.com' }), 1],
+      [message('resources/read', { uri: 'https://example.com/' }), 1],
     ]
     let sum = 0
     for (const [body, price] of prices) {

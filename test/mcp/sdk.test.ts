@@ -22,7 +22,8 @@ describe('a client', () => {
       await expect(open(port, headers)).rejects.toThrow(new RegExp(`"status":${status},|HTTP ${status}`))
     }
 
-    const client = await open(port, { authorization: `Bearer ${key}` })
+    const headers = { authorization: `Bearer ${key}` }
+    const client = await open(port, headers)
     expect(await client.listTools()).toContain('search')
     expect(await used()).toBe(0)
 
@@ -50,6 +51,14 @@ describe('a client', () => {
     await expect(client.callTool('search', { q: 'x' })).rejects.toThrow('"code":"rate_limited"')
     expect(await used()).toBe(9)
     expect(calls).toEqual(['search', 'open', 'whoami', 'search'])
+
+    // Whoever steals the id of a session needs its key too.
+    const other = await issueKey(keys, { permissions: { docs: ['read'] } })
+    headers.authorization = `Bearer ${other.key}`
+    const stolen = client.callTool('search', { q: 'x' })
+    if (client.sessionId) await expect(stolen).rejects.toThrow('"code":"session_not_found"')
+    else expect(await stolen).toBe('found x')
+    headers.authorization = `Bearer ${key}`
 
     await keys.revoke(apiKey.id)
     await expect(client.callTool('whoami')).rejects.toThrow('"code":"invalid_key"')
