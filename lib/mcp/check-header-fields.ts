@@ -1,4 +1,3 @@
-import { trimBlanks } from '../http/credential.ts'
 import type { HeaderFields } from '../http/raw-request.ts'
 import { type CallMessage, type Message, own } from './messages.ts'
 import { RpcRefusal } from './rpc-refusal.ts'
@@ -28,7 +27,7 @@ export function checkHeaderFields(fields: HeaderFields, messages: readonly Messa
   for (const message of messages) {
     const call = message.kind === 'call' ? message : null
     if (method !== null && method !== call?.method) throw mismatch('Mcp-Method', message)
-    if (name !== null && decode(name) !== nameOf(call)) throw mismatch('Mcp-Name', message)
+    if (name !== null && !isWritten(name, nameOf(call))) throw mismatch('Mcp-Name', message)
   }
 }
 
@@ -38,31 +37,18 @@ function mismatch(field: string, { id }: Message): RpcRefusal {
 
 function nameOf(call: CallMessage | null): unknown {
   const parameter = call ? NAMED_BY.get(call.method) : undefined
-  const name = call && parameter !== undefined ? own(call.params, parameter) : undefined
-  return typeof name === 'string' ? name : NO_NAME
+  return call && parameter !== undefined ? own(call.params, parameter) : undefined
 }
-
-/** Equals no field. */
-const NO_NAME = Symbol('no name')
 
 /** The value of a field; several are joined, as servers do. */
 function textOf(value: string | string[] | undefined): string | null {
-  if (value === undefined) return null
-  return trimBlanks(Array.isArray(value) ? value.join(', ') : value)
+  return value === undefined ? null : String(value)
 }
 
-const ENCODED = /^=\?base64\?(.*)\?=$/
-const DECODER = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+const ENCODED = /^=\?base64\?.*\?=$/
 
-/** A value that is no plain ASCII comes as `=?base64?…?=`; null for one that is not canonical Base64 of UTF-8. */
-function decode(text: string): string | null {
-  const encoded = ENCODED.exec(text)?.[1]
-  if (encoded === undefined) return text
-  const bytes = Buffer.from(encoded, 'base64')
-  if (bytes.toString('base64') !== encoded) return null
-  try {
-    return DECODER.decode(bytes)
-  } catch {
-    return null
-  }
+/** Whether a field says this name. What is no plain ASCII comes as Base64 of UTF-8, and so does what looks like that itself. */
+function isWritten(field: string, name: unknown): boolean {
+  if (typeof name !== 'string') return false
+  return field === (ENCODED.test(field) ? `=?base64?${Buffer.from(name).toString('base64')}?=` : name)
 }

@@ -382,6 +382,14 @@ describe('mcpGuard charges', () => {
     expect([await used('minute'), await used('tokens')]).toEqual([8, 60])
   })
 
+  it('nothing on a limit that no call of a batch counts on', async () => {
+    const { post, used } = await setUp({ rateLimits: [MINUTE, { ...TOKENS, limit: 20 }] })
+    expect((await post(call('ask'))).status).toBe(200)
+    const named = call('sized', { units: { minute: 2 } })
+    expect((await post([named, named, message('ping')])).status).toBe(200)
+    expect([await used('minute'), await used('tokens')]).toEqual([5, 20])
+  })
+
   it('the quota for each call of a batch', async () => {
     const { keys, post, apiKey } = await setUp({ rateLimits: [TOKENS], key: { quota: { remaining: 4 } } })
     expect((await post([call('ask'), call('ask'), call('echo')])).status).toBe(200)
@@ -426,6 +434,7 @@ describe('the header fields', () => {
     [tool, call('search')],
     [{ 'mcp-method': '  tools/call ' }, call('search')],
     [{ 'mcp-name': '=?base64?c2VhcmNo?=' }, call('search')],
+    [{ 'mcp-name': '=?base64?ZmlsZTovLy9kb2NzL8Ok?=' }, message('resources/read', { uri: 'file:///docs/ä' })],
     [uri, read],
     [{ 'mcp-method': 'ping' }, message('ping')],
     [tool, [call('search'), call('search')]],
@@ -443,6 +452,7 @@ describe('the header fields', () => {
     [{ 'mcp-name': '' }, call('search')],
     [{ 'mcp-name': '=?base64?c2VhcmNo=?=' }, call('search')],
     [{ 'mcp-name': '=?base64?/w==?=' }, call('search')],
+    [{ 'mcp-name': '=?base64?c2VhcmNo?=' }, call('=?base64?c2VhcmNo?=')],
     [{ 'mcp-name': 'search' }, message('tools/list')],
     [{ 'mcp-name': 'search' }, message('tools/list', { name: 'search' })],
     [{ 'mcp-method': 'tools/call' }, { jsonrpc: '2.0', id: 1, result: {} }],
@@ -526,6 +536,12 @@ describe('a session', () => {
       new Request('http://localhost/mcp', { headers: { 'x-api-key': key, 'mcp-session-id': session } })
     expect(await mcpWebGuard(keys, { ...RULES, sessionSecret })(request())).toMatchObject({ ok: true })
     expect(await mcpWebGuard(keys, RULES)(request())).toMatchObject({ ok: false, error: { status: 404 } })
+    const alone = mcpWebGuard(keys, RULES)
+    const caller = await alone(new Request('http://localhost/mcp', { headers: { 'x-api-key': key } }))
+    const headers = { 'x-api-key': key, 'mcp-session-id': caller.ok ? caller.sessionIdGenerator() : '' }
+    const again = () => new Request('http://localhost/mcp', { headers })
+    expect(await alone(again())).toMatchObject({ ok: true })
+    expect(await mcpWebGuard(keys, RULES)(again())).toMatchObject({ ok: false, error: { status: 404 } })
   })
 
   it('with an id of the transport’s own is warned of, once', async () => {
@@ -652,7 +668,7 @@ describe('handlers', () => {
   })
 
   it('keep a place of a concurrent limit until the response ends', async () => {
-    const { keys } = createTestKeys({ rateLimits: [{ name: 'running', concurrent: 1 }] })
+    const { keys } = createTestKeys({ rateLimits: [{ name: 'running', concurrent: 1 }, TOKENS] })
     const { key } = await issueKey(keys)
     const guard = mcpWebGuard(keys, RULES)
     const ask = (body: unknown) =>
@@ -663,7 +679,7 @@ describe('handlers', () => {
           body: JSON.stringify(body),
         }),
       )
-    const first = await ask([call('echo'), call('echo')])
+    const first = await ask([call('ask'), call('echo')])
     expect(await ask(call('echo'))).toMatchObject({ ok: false, error: { code: 'rate_limited' } })
     expect(await ask(message('ping'))).toMatchObject({ ok: true })
     if (!first.ok) throw first.error
@@ -711,6 +727,14 @@ describe('mcpGuard checks', () => {
       403,
       'address_not_allowed',
     ])
+    const plain = mcpGuard(keys)
+    const port = await listen((req, res) => plain(req, res, () => res.end()))
+    for (const [key, status] of [
+      [other.key, 403],
+      [(await issueKey(keys, { allowedIps: ['127.0.0.1'] })).key, 200],
+    ] as const) {
+      expect((await fetch(`http://127.0.0.1:${port}`, { headers: { 'x-api-key': key } })).status).toBe(status)
+    }
     const guard = mcpWebGuard(keys, RULES)
     const request = () => new Request('http://localhost/mcp', { headers: { 'x-api-key': other.key } })
     expect(await guard(request())).toMatchObject({ ok: false, error: { code: 'address_not_allowed' } })
