@@ -63,4 +63,15 @@ describe('a client', () => {
     await keys.revoke(apiKey.id)
     await expect(client.callTool('whoami')).rejects.toThrow('"code":"invalid_key"')
   })
+
+  it.each([
+    ['SDK 2 as a handler of web requests', '2026-07-28'],
+    ['SDK 2 on Express with sessions', '2025-11-25'],
+  ])('finds out through the guard what a server of %s speaks', async (serverName, revision) => {
+    const { keys } = createTestKeys()
+    const { key } = await issueKey(keys)
+    const { port } = (await SERVERS[serverName]?.(keys, RULES)) ?? { port: 0 }
+    const client = await CLIENTS['SDK 2, of 2026-07-28 if the server knows it']?.(port, { 'x-api-key': key })
+    expect(client?.protocolVersion).toBe(revision)
+  })
 })

@@ -186,6 +186,8 @@ export interface TestClient {
   readResource(uri: string): Promise<unknown>
   listTools(): Promise<string[]>
   readonly sessionId: string | undefined
+  /** The revision of the protocol that it speaks with the server. */
+  readonly protocolVersion: string | undefined
 }
 
 const url = (port: number) => new URL(`http://127.0.0.1:${port}/mcp`)
@@ -200,7 +202,7 @@ const connect1: Connect = async (port, headers) => {
   // Its `sessionId` may be undefined, which its own interface does not say.
   await client.connect(transport as Parameters<typeof client.connect>[0])
   onTestFinished(() => client.close())
-  return toTestClient(client, transport.sessionId)
+  return toTestClient(client, transport)
 }
 
 const connect2 =
@@ -210,15 +212,16 @@ const connect2 =
     const transport = new ClientTransport2(url(port), { requestInit: { headers } })
     await client.connect(transport)
     onTestFinished(() => client.close())
-    return toTestClient(client, transport.sessionId)
+    return toTestClient(client, transport)
   }
 
-function toTestClient(client: Client1 | Client2, sessionId: string | undefined): TestClient {
+function toTestClient(client: Client1 | Client2, transport: ClientTransport1 | ClientTransport2): TestClient {
   return {
     callTool: async (name, args = {}) => textOf(await client.callTool({ name, arguments: args })),
     readResource: (uri) => client.readResource({ uri }),
     listTools: async () => (await client.listTools()).tools.map(({ name }) => name),
-    sessionId,
+    sessionId: transport.sessionId,
+    protocolVersion: transport.protocolVersion,
   }
 }
 
