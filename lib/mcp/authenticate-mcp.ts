@@ -1,10 +1,10 @@
+import type { Permissions } from '../core/keys/permissions.ts'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import { isLatchkeyError, type LatchkeyError } from '../errors.ts'
 import { getAuth } from '../http/auth-mark.ts'
 import {
   AUTHENTICATOR_OPTIONS,
   type AuthenticatorOptions,
-  type CheckOptions,
   createAuthenticator,
 } from '../http/authenticate-request.ts'
 import { type Authentication, applyOutcome } from '../http/authentication.ts'
@@ -134,20 +134,27 @@ export function createMcpAuthenticator<User>(
       throw refusal('session_not_found')
     }
     let body: unknown
-    let asked: CheckOptions = { cost: 0 }
+    let admitted: Authentication
     if (method === 'POST') {
       body = await readJson({ ...source, headers }, maxBodyBytes)
       // A client takes as long as it likes to send it, and its key may have been revoked meanwhile.
       verifyAgain(stateOf(parts.raw), keys)
       const messages = readMessages(body, maxBatchSize)
       checkHeaderFields(headers, messages)
-      const judged = judge(rules, messages, permissions)
-      if ('refused' in judged) throw judged.refused
-      asked = judged
-    } else if (method !== 'GET' && method !== 'DELETE') {
-      throw refusal('method_not_allowed', {}, { Allow: 'GET, POST, DELETE' })
-    }
-    const admitted = await authenticator.authenticate(parts, asked, ip)
+      const admit = (granted: Permissions) => {
+        const judged = judge(rules, messages, granted)
+        if ('refused' in judged) throw judged.refused
+        const isLacking = 'lacking' in judged
+        const asked = isLacking ? { permissions: judged.lacking, cost: 0 } : judged
+        return { isLacking, outcome: authenticator.authenticate(parts, asked, ip) }
+      }
+      const { isLacking, outcome } = admit(permissions)
+      admitted = await outcome
+      // It was given what it lacked meanwhile. The rest was not looked at, and nothing was charged.
+      if (admitted.ok && isLacking) admitted = await admit(admitted.apiKey.permissions).outcome
+    } else if (method === 'GET' || method === 'DELETE') {
+      admitted = await authenticator.authenticate(parts, { cost: 0 }, ip)
+    } else throw refusal('method_not_allowed', {}, { Allow: 'GET, POST, DELETE' })
     if (!admitted.ok) return refuse(parts, admitted)
     applyOutcome(parts, keys, admitted)
     return {

@@ -13,6 +13,8 @@ import type { CheckedRule, CheckedRules, McpCall } from './rules.ts'
 /** What the messages of a request need and cost together, or why they are refused. */
 export type Judgement =
   | { readonly permissions: PermissionRequirement | undefined; readonly cost: Cost | (() => Awaitable<Cost>) }
+  /** Permissions that the key lacks. Whoever is let in by them is to be judged once more: they were given meanwhile. */
+  | { readonly lacking: PermissionRequirement }
   | { readonly refused: LatchkeyError }
 
 /** A rule that a call is under. */
@@ -48,7 +50,7 @@ export function judge(rules: CheckedRules, messages: readonly Message[], granted
   for (const requirement of new Set(ruled.map(({ rule, call }) => rule.requirementOf(call)))) {
     if (requirement === undefined) continue
     const held = heldOf(granted, requirement)
-    if (!held) return { permissions: requirement, cost: 0 }
+    if (!held) return { lacking: requirement }
     addTo(needed, held)
   }
   return { permissions: together(needed), cost: costOf(ruled) }

@@ -2,7 +2,7 @@ import { extractWWWAuthenticateParams } from '@modelcontextprotocol/sdk/client/a
 import express, { type RequestHandler } from 'express'
 import type { IssueOptions, ServiceRateLimit } from 'latchkey'
 import { apiKeyAuth } from 'latchkey/express'
-import { getAuth, type McpOptions, mcpGuard, mcpWebGuard } from 'latchkey/mcp'
+import { getAuth, type McpOptions, type McpWebGuard, mcpGuard, mcpWebGuard } from 'latchkey/mcp'
 import { describe, expect, it, vi } from 'vitest'
 import { issueKey } from '../support/issue-key.ts'
 import { listen } from '../support/raw-http.ts'
@@ -74,6 +74,26 @@ const statusAndCode = async (answer: Response) => [
   answer.status,
   ((await answer.json()) as { code: string }).code,
 ]
+
+/** Sends a body of which most comes only when something has happened. */
+async function guardSlowly(
+  guard: McpWebGuard,
+  key: string,
+  body: unknown,
+  meanwhile: () => Promise<unknown>,
+) {
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()
+  const headers = { 'content-type': 'application/json', 'x-api-key': key }
+  const init = { method: 'POST', headers, body: readable, duplex: 'half' } as const
+  const outcome = guard(new Request('http://localhost/mcp', init))
+  const writer = writable.getWriter()
+  const text = new TextEncoder().encode(JSON.stringify(body))
+  await writer.write(text.subarray(0, 10))
+  await meanwhile()
+  await writer.write(text.subarray(10))
+  await writer.close()
+  return outcome
+}
 
 describe('mcpGuard refuses, and spends nothing', () => {
   it.each<[string, unknown, number, string]>([
@@ -245,21 +265,24 @@ describe('mcpGuard refuses, and spends nothing', () => {
   it('a key that was revoked while its body was under way', async () => {
     const { keys, key, apiKey } = await setUp()
     const guard = mcpWebGuard(keys, { tools: { free: { cost: 0 } } })
-    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()
-    const request = new Request('http://localhost/mcp', {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', 'x-api-key': key },
-      body: readable,
-      duplex: 'half',
+    const outcome = await guardSlowly(guard, key, call('free'), () => keys.revoke(apiKey.id))
+    expect(outcome).toMatchObject({ ok: false, error: { code: 'invalid_key' } })
+  })
+
+  it('the rest of a batch, where a key was given what it lacked while its body was under way', async () => {
+    const { keys, key, apiKey, used } = await setUp()
+    const guard = mcpWebGuard(keys, RULES)
+    const change = (permissions: Record<string, string[]>) => keys.update(apiKey.id, { permissions })
+    const lacking = [call('write'), call('open', { id: 9 })]
+    const grant = () => change({ docs: ['read', 'write'] })
+    expect(await guardSlowly(guard, key, lacking, grant)).toMatchObject({
+      ok: false,
+      error: { details: { missing: { 'doc:9': ['read'] } } },
     })
-    const outcome = guard(request)
-    const writer = writable.getWriter()
-    const text = new TextEncoder().encode(JSON.stringify(call('free')))
-    await writer.write(text.subarray(0, 10))
-    await keys.revoke(apiKey.id)
-    await writer.write(text.subarray(10))
-    await writer.close()
-    expect(await outcome).toMatchObject({ ok: false, error: { code: 'invalid_key' } })
+    expect(await used()).toBe(0)
+    await change({ docs: ['read'] })
+    expect(await guardSlowly(guard, key, [call('write'), call('search')], grant)).toMatchObject({ ok: true })
+    expect(await used()).toBe(4)
   })
 
   it('what a middleware in front has charged already', async () => {
