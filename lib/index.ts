@@ -80,6 +80,7 @@ export type {
 } from './core/manage/key-management.ts'
 export type { FailedAttemptsOptions } from './core/verify/failed-attempts.ts'
 export type { ApiKeyVerifier, ReportedEvent, VerifyOptions } from './core/verify/key-verifier.ts'
+export type { KeyEndReason, OnEndOptions, WatchedKey } from './core/verify/key-watches.ts'
 export type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './core/verify/verify-result.ts'
 export { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from './errors.ts'
 // Formats of other products' keys have their own entry point, latchkey/import. They stay here for existing programs.

@@ -20,6 +20,7 @@ import { createAcceptConfiguration } from './manage/accept-configuration.ts'
 import type { KeyManagement } from './manage/key-management.ts'
 import { Admitted } from './verify/admitted-key.ts'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from './verify/key-verifier.ts'
+import { type KeyEndReason, KeyWatches, type OnEndOptions, type WatchedKey } from './verify/key-watches.ts'
 import { lookAtLimits } from './verify/look-at-limits.ts'
 import { createReporter } from './verify/report-event.ts'
 import { Settler } from './verify/settle.ts'
@@ -48,6 +49,29 @@ export interface ApiKeys
    * @throws LatchkeyError `unavailable` when the store or the limiter cannot answer.
    */
   limits(id: string): Promise<readonly LimitState[] | null>
+  /**
+   * Calls `listener` once, when a key may no longer do what its connection was let in for: it was revoked, disabled, purged or has
+   * expired, its owner may use no keys, or it has lost one of the `permissions`, or the right to come from `ip`. For WebSockets,
+   * event streams and other connections that outlive their request. Returns a function that ends the listening: call it when
+   * the connection closes.
+   *
+   * The listener is called at once for changes by this process, and with `invalidation` for those by other processes; otherwise
+   * within `cache.maxAgeMs` (5 seconds where `cache` is `false`). Answers of `isOwnerActive` and `ownerPermissions` are also up to
+   * `ownerMaxAgeMs` old. For that, a key without other traffic is read once every `cache.maxAgeMs`, however many connections it has.
+   * It spends nothing and counts no use: a key with `idleExpiryMs` can end as `idle`. After a rotation the old key ends when its
+   * grace does. While the store cannot be read, connections stay; a `fault` event says so.
+   *
+   * If the key has ended already, the listener is called soon after `onEnd` has returned. What it throws becomes a `fault` event.
+   * `close()` forgets all listeners without calling them.
+   *
+   * @param key its id, or the `apiKey` of a request
+   * @throws TypeError when an argument is wrong, naming it.
+   * @throws LatchkeyError `unavailable` after `close()`.
+   * @example
+   * const stop = keys.onEnd(req.apiKey, (reason) => socket.close(4401, reason), { permissions: { chat: ['read'] } })
+   * socket.on('close', stop)
+   */
+  onEnd(key: WatchedKey, listener: (reason: KeyEndReason) => unknown, options?: OnEndOptions): () => void
   /**
    * Finishes the work that earlier requests left behind: writes uses and unspent leased units, gives places back, counts
    * failed attempts, and upgrades digests. Call it where a process may be frozen or killed after it has answered, as in
@@ -89,6 +113,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const verifier = composeVerifier(settings, parts)
   const settler = new Settler(parts)
   const management = composeManagement(settings, parts)
+  const watches = new KeyWatches(parts)
   const stopListening = listen(parts, invalidation)
 
   function verifyEager(key: string, verifyOptions: VerifyOptions = {}): Awaitable<VerifyResult> {
@@ -115,8 +140,15 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     release: async (result: VerifiedKey) => release(parts, result),
     keep: (result: VerifiedKey) => keep(parts, result),
     limits: async (id: string) => lookAtLimits(parts, id),
+    onEnd(key: WatchedKey, listener: (reason: KeyEndReason) => unknown, endOptions?: OnEndOptions) {
+      if (work.isClosing) throw closedError()
+      return watches.onEnd(key, listener, endOptions)
+    },
     flush: () => flush(parts),
-    close: () => work.close(() => end(parts, stopListening)),
+    close() {
+      watches.close()
+      return work.close(() => end(parts, stopListening))
+    },
   })
 }
 

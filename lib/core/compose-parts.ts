@@ -52,12 +52,14 @@ export function composeParts(options: ApiKeysOptions, settings: Settings) {
     digester,
     sharing: createSharingCheck(agreements, shared, clock, emit),
     cache: new RecordCache(store, digester, settings.cache, clock, guard),
+    ownerState: createOwnerState(settings.ownerHooks, settings.owners, clock, guard),
     usage: store.recordUsage ? new UsageLog(store, clock, settings.usage, guard, emit) : null,
     quotaLeases: new QuotaLeases(store, settings.quotaLeases, clock, guard),
     settlements: new Resending(limiter, clock, guard),
     heldPlaces: new HeldPlaces(limiter, clock, guard),
     limitNames: settings.limits.names,
     serviceLimits: settings.limits,
+    maxAgeMs,
     // A use elsewhere is written within the one and read within the other.
     idleSlackMs: settings.usage.flushMs + maxAgeMs,
     freshForMs: FRESH_FOR * timeoutMs,
@@ -73,7 +75,6 @@ export function composeVerifier(settings: Settings, parts: Parts): Verifier {
     : NO_FAILED_ATTEMPTS
   return createVerifier({
     ...parts,
-    ownerState: createOwnerState(settings.ownerHooks, settings.owners, clock, guard),
     failedAttempts,
     upgradeDigests: settings.upgradeDigests,
     isBounded: settings.isBounded,

@@ -172,6 +172,10 @@ export type ApiKeyEvent =
         /** `verify` itself: called wrongly, or after `close()`. */
         | 'verify'
         | 'remote'
+        /** A listener of `onEnd` threw: it may not have closed its connection. */
+        | 'end_listener'
+        /** The store of tickets. */
+        | 'tickets'
       readonly error: unknown
     }
 

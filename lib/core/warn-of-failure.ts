@@ -68,6 +68,14 @@ const FAULTS: Readonly<Record<Operation, Failure>> = Object.freeze({
     what: 'The service that verifies API keys failed',
     cure: 'Check that it can be reached, and that the key of the client may verify',
   },
+  end_listener: {
+    what: 'A listener of "onEnd" failed',
+    cure: 'The connection of a key that has ended may still be open: fix the listener',
+  },
+  tickets: {
+    what: 'The store of tickets failed',
+    cure: 'The request got a 503: check that its server runs and can be reached',
+  },
 })
 
 /**

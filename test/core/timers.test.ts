@@ -47,6 +47,13 @@ describe('a process with nothing left to do', () => {
       `const keys = start({ store: { ...memoryStore(), recordUsage: silent }, usage: { flushMs: 30_000 } })
        await keys.verify((await keys.issue({ owner, name: 'CI' })).key)`,
     ],
+    [
+      'somebody waits for the end of a key',
+      `const keys = start()
+       const issued = await keys.issue({ owner, name: 'CI', expiresAt: new Date(Date.now() + 60_000) })
+       keys.onEnd(issued.apiKey, () => {})
+       await new Promise(setImmediate)`,
+    ],
   ])('ends although %s', async (_what, code) => {
     expect(await endOf(code)).toEqual({ code: 0, stdout: 'done\n', stderr: '' })
   })

@@ -72,6 +72,8 @@ interface Loading {
  * Holds records for a short, hard-bounded time. Only verification reads it; management always reads the store.
  */
 export class RecordCache {
+  /** Called with every change that this process makes or hears of, and without a key when it may have missed some. */
+  onChange: (changed?: { readonly keyId: string; readonly version: number }) => void = () => {}
   private readonly held: LRUCache<string, CachedKey>
   /** The lookups of held records by the ids of their keys, where these differ. */
   private readonly heldAs = new Map<string, string>()
@@ -140,6 +142,12 @@ export class RecordCache {
   /** The version below which records of this id are refused here; 0 where none is known. */
   minVersionOf(keyId: string): number {
     return this.minVersions.get(keyId) ?? 0
+  }
+
+  /** The lookup of a key's record; null if there is no such key. It asks the store only where the record is not held. */
+  async lookupOf(keyId: string): Promise<string | null> {
+    const lookup = this.held.has(keyId) ? keyId : this.heldAs.get(keyId)
+    return lookup ?? (await this.store.find({ id: keyId }))?.lookup ?? null
   }
 
   /** Reads the record, once for all waiting calls. */
@@ -254,6 +262,7 @@ export class RecordCache {
     const lookup = this.heldAs.get(keyId) ?? keyId
     const cached = this.held.peek(lookup)
     if (cached && cached.apiKey.version < version) this.held.delete(lookup)
+    this.onChange({ keyId, version })
   }
 
   /** A record was added: forgets that it was missing, or another record, and discards reads of it that are under way. */
@@ -270,6 +279,7 @@ export class RecordCache {
     this.unknown.clear()
     this.loading.clear()
     this.loadingFresh.clear()
+    this.onChange()
   }
 
   /** Takes over a digest that was rewritten under the current scheme in place of `expected`, so that it is not rewritten again. */

@@ -10,6 +10,7 @@ import type { Cost } from '../limits/cost.ts'
 import { Admitted } from './admitted-key.ts'
 import { decideKey } from './decide-key.ts'
 import type { FailedAttempts } from './failed-attempts.ts'
+import { idleAtOf } from './idle-at.ts'
 import { isAcceptedPrefix, type VerifyOptions } from './key-verifier.ts'
 import type { OwnerState } from './owner-state.ts'
 import type { CachedKey, LoadedKey, Lookup, RecordCache } from './record-cache.ts'
@@ -28,7 +29,6 @@ export interface VerifierParts extends SpenderParts {
   readonly ownerState: OwnerState | null
   readonly usage: UsageLog | null
   readonly failedAttempts: FailedAttempts
-  /** How long a use in another process may go unnoticed here: a key is not idle before that has passed too. */
   readonly idleSlackMs: number
   readonly upgradeDigests: boolean
   emit(event: ApiKeyEvent): void
@@ -181,17 +181,11 @@ class LocalVerifier implements Verifier {
       cost: options.cost ?? 1,
       facts,
       isFresh,
-      idleAtMs: this.idleAtOf(facts),
+      idleAtMs: idleAtOf(facts, this.parts),
       granted: this.parts.ownerState ? undefined : facts.apiKey,
       decidedAt: 0,
       staleReads: 0,
     }
-  }
-
-  private idleAtOf({ apiKey, lastActiveAtMs }: CachedKey): number {
-    if (apiKey.idleExpiryMs === null) return Infinity
-    const lastActive = Math.max(lastActiveAtMs, this.parts.usage?.lastUse(apiKey.id) ?? 0)
-    return lastActive + apiKey.idleExpiryMs + this.parts.idleSlackMs
   }
 
   /** Lets the digest decide whether this is the key. */
@@ -273,7 +267,7 @@ class LocalVerifier implements Verifier {
     if (!cached) return this.refuseInvalid('unknown', verification.keyId, null, verification.options)
     verification.facts = cached
     verification.isFresh = fresh
-    verification.idleAtMs = this.idleAtOf(cached)
+    verification.idleAtMs = idleAtOf(cached, this.parts)
     verification.granted = this.parts.ownerState ? undefined : cached.apiKey
     return this.prove(verification)
   }
