@@ -11,6 +11,7 @@ const entry = {
   fastify: 'lib/fastify/index.ts',
   fetch: 'lib/fetch/index.ts',
   mcp: 'lib/mcp/index.ts',
+  websocket: 'lib/websocket/index.ts',
   redis: 'lib/redis.ts',
   testing: 'lib/testing/index.ts',
   sql: 'lib/sql.ts',

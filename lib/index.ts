@@ -78,11 +78,21 @@ export type {
   RotateOptions,
   UpdateOptions,
 } from './core/manage/key-management.ts'
+export type { RedeemedTicket } from './core/tickets/sealed-ticket.ts'
+export type { TicketStore } from './core/tickets/ticket-store.ts'
 export type { FailedAttemptsOptions } from './core/verify/failed-attempts.ts'
 export type { ApiKeyVerifier, ReportedEvent, VerifyOptions } from './core/verify/key-verifier.ts'
 export type { KeyEndReason, OnEndOptions, WatchedKey } from './core/verify/key-watches.ts'
 export type { InvalidReason, RefusedKey, VerifiedKey, VerifyResult } from './core/verify/verify-result.ts'
 export { type ErrorCode, isLatchkeyError, LatchkeyError, type LatchkeyErrorOptions } from './errors.ts'
+export {
+  createTickets,
+  type IssuedTicket,
+  type IssueTicketOptions,
+  type TicketRedeemer,
+  type Tickets,
+  type TicketsOptions,
+} from './http/tickets.ts'
 // Formats of other products' keys have their own entry point, latchkey/import. They stay here for existing programs.
 export { type BcryptFormatOptions, type BcryptRow, bcryptFormat } from './import/bcrypt.ts'
 export {
@@ -106,3 +116,4 @@ export {
   memoryRateLimiter,
 } from './rate-limits/memory.ts'
 export { memoryStore } from './stores/memory.ts'
+export { type MemoryTicketStoreOptions, memoryTicketStore } from './tickets/memory.ts'

@@ -39,6 +39,8 @@ describe('the import graph of lib/', () => {
         'sql.ts',
         'stores',
         'testing',
+        'tickets',
+        'websocket',
       ]),
     )
   })

@@ -39,6 +39,9 @@ export function composeParts(options: ApiKeysOptions, settings: Settings) {
   const digester = createDigester(options, createPepperChecks(agreements, clock, guard, inBackground))
   const shared = { rateLimiter: limiter.sharedAs, invalidation: settings.invalidation?.sharedAs }
   const { maxAgeMs } = settings.cache
+  const failedAttempts = settings.failedAttempts
+    ? createFailedAttempts(settings.failedAttempts, limiter, clock, guard, emit, inBackground)
+    : NO_FAILED_ATTEMPTS
   return {
     clock,
     limiter,
@@ -53,6 +56,7 @@ export function composeParts(options: ApiKeysOptions, settings: Settings) {
     sharing: createSharingCheck(agreements, shared, clock, emit),
     cache: new RecordCache(store, digester, settings.cache, clock, guard),
     ownerState: createOwnerState(settings.ownerHooks, settings.owners, clock, guard),
+    failedAttempts,
     usage: store.recordUsage ? new UsageLog(store, clock, settings.usage, guard, emit) : null,
     quotaLeases: new QuotaLeases(store, settings.quotaLeases, clock, guard),
     settlements: new Resending(limiter, clock, guard),
@@ -69,13 +73,8 @@ export function composeParts(options: ApiKeysOptions, settings: Settings) {
 }
 
 export function composeVerifier(settings: Settings, parts: Parts): Verifier {
-  const { limiter, clock, guard, emit, inBackground } = parts
-  const failedAttempts = settings.failedAttempts
-    ? createFailedAttempts(settings.failedAttempts, limiter, clock, guard, emit, inBackground)
-    : NO_FAILED_ATTEMPTS
   return createVerifier({
     ...parts,
-    failedAttempts,
     upgradeDigests: settings.upgradeDigests,
     isBounded: settings.isBounded,
   })

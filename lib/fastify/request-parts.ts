@@ -9,10 +9,11 @@ import type { AnyReply, AnyRequest } from './request-hook.ts'
  * The parts of a request: all that is known of it is kept on the request of `node:http`, which plugins for Express's middlewares
  * see too. The header fields of the response are Fastify's until it is sent.
  */
-export function partsOf({ raw }: AnyRequest, reply: AnyReply): RequestParts {
+export function partsOf(request: AnyRequest, reply: AnyReply): RequestParts {
+  const { raw } = request
   stateOf(raw).fields ??= new ReplyFields(reply)
   // A response of HTTP/2 has the same methods.
-  return ownParts(raw, reply.raw as ServerResponse)
+  return { ...ownParts(raw, reply.raw as ServerResponse), outer: request }
 }
 
 /** By the request of Node. */

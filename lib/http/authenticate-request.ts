@@ -1,11 +1,12 @@
 import { inTime, systemClock } from '../core/clock.ts'
 import type { ApiKey } from '../core/keys/record.ts'
 import { type Cost, checkCost } from '../core/limits/cost.ts'
+import type { RedeemedTicket } from '../core/tickets/sealed-ticket.ts'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from '../core/verify/key-verifier.ts'
 import type { RefusedKey } from '../core/verify/verify-result.ts'
 import { type Awaitable, isPromiseLike } from '../internal/awaitable.ts'
 import { OptionError } from '../internal/option-error.ts'
-import { checkFunction, checkText } from '../internal/options.ts'
+import { checkFunction, checkMethods, checkText } from '../internal/options.ts'
 import type { Authentication } from './authentication.ts'
 import {
   CREDENTIAL_OPTIONS,
@@ -21,9 +22,11 @@ import {
   isQuotable,
   type RateLimitSyntax,
 } from './header-fields.ts'
+import { presentedTicket } from './presented-ticket.ts'
 import type { RequestLike, RequestParts } from './raw-request.ts'
 import { Refusals } from './refusals.ts'
-import { type MisplacedKey, stateOf } from './request-state.ts'
+import { type MisplacedKey, type PresentedTicket, type RequestState, stateOf } from './request-state.ts'
+import { askInTime, originOf, type TicketRedeemer } from './tickets.ts'
 import { type AdmittedRequest, type AskedOnce, verifyOnce } from './verify-once.ts'
 
 /**
@@ -80,6 +83,14 @@ export interface AuthenticatorOptions<User = unknown> extends CredentialOptions 
    * @default 'draft-11'
    */
   rateLimitHeaders?: RateLimitSyntax | false
+  /**
+   * Also takes one-time tickets of `createTickets()`, from browsers: as the query parameter `ticket` of a GET request, or as an entry
+   * `latchkey.ticket.<ticket>` of `Sec-WebSocket-Protocol`. A ticket is taken out of the request, so that nothing later logs it. A wrong,
+   * used or expired one, or one of another origin, is a 401, as an invalid key is.
+   *
+   * @default takes no tickets
+   */
+  tickets?: TicketRedeemer
 }
 
 /** What a route requires of a key. */
@@ -110,6 +121,7 @@ export const AUTHENTICATOR_OPTIONS = Object.freeze([
   'realm',
   'prefix',
   'rateLimitHeaders',
+  'tickets',
 ])
 
 /**
@@ -124,16 +136,22 @@ export function createAuthenticator(
   challengesFor: (schemes: readonly string[], realm: string) => Challenges = createChallenges,
 ): Authenticator {
   checkKeys(keys)
-  const { resolveUser, realm = 'Users', prefix, rateLimitHeaders = 'draft-11' } = options
+  const { resolveUser, realm = 'Users', prefix, rateLimitHeaders = 'draft-11', tickets } = options
   if (resolveUser !== undefined) checkFunction('resolveUser', resolveUser)
   if (typeof realm === 'string' && !isQuotable(realm)) throw new OptionError('realm', 'be printable ASCII')
   checkText('realm', realm, 255)
   checkVerifyOptions({ prefix })
   checkRateLimitHeaders(rateLimitHeaders)
+  if (tickets !== undefined) checkMethods('tickets', tickets, ['redeem'])
   const reader = createCredentialReader(options, keys)
   registerReader(reader)
   const challenges = challengesFor(reader.schemes, realm)
-  return new RequestAuthenticator(keys, { resolveUser, prefix, rateLimitHeaders }, reader, challenges)
+  return new RequestAuthenticator(
+    keys,
+    { resolveUser, prefix, rateLimitHeaders, tickets },
+    reader,
+    challenges,
+  )
 }
 
 function checkKeys(keys: ApiKeyVerifier): void {
@@ -147,7 +165,7 @@ function checkKeys(keys: ApiKeyVerifier): void {
 type ResolveUser = NonNullable<AuthenticatorOptions['resolveUser']>
 
 /** The options that matter once the credential is read. */
-interface Settings extends Pick<AuthenticatorOptions, 'resolveUser' | 'prefix'> {
+interface Settings extends Pick<AuthenticatorOptions, 'resolveUser' | 'prefix' | 'tickets'> {
   readonly rateLimitHeaders: RateLimitSyntax | false
 }
 
@@ -157,6 +175,7 @@ class RequestAuthenticator implements Authenticator {
   readonly refuse: Refusals
   private readonly resolveUser: ResolveUser | undefined
   private readonly prefix: VerifyOptions['prefix']
+  private readonly tickets: TicketRedeemer | undefined
   private readonly reader: CredentialReader
   private readonly challenges: Challenges
 
@@ -166,6 +185,7 @@ class RequestAuthenticator implements Authenticator {
     this.refuse = new Refusals(challenges, keys, settings.rateLimitHeaders)
     this.resolveUser = settings.resolveUser
     this.prefix = settings.prefix
+    this.tickets = settings.tickets
     this.reader = reader
     this.challenges = challenges
   }
@@ -177,15 +197,65 @@ class RequestAuthenticator implements Authenticator {
     state.rateLimitHeaders = this.rateLimitHeaders
     const credential = this.reader.read(raw)
     const ip = isAddress(address) ? address : undefined
+    const ticket = this.tickets && presentedTicket(parts)
+    if (ticket && (credential.kind !== 'none' || ticket.texts.length > 1)) return this.refuse.several(ip)
+    if (ticket) return this.redeem(parts, state, asked, ip, ticket)
     if (credential.kind === 'none') return this.withoutKey(raw, ip, asked.isOptional)
     if (credential.kind === 'several') return this.refuse.several(ip)
-    const { permissions, cost } = asked
+    return this.check(parts, state, credential.key, asked, ip)
+  }
+
+  private check(
+    parts: RequestParts,
+    state: RequestState,
+    key: string,
+    { permissions, cost }: CheckOptions,
+    ip: string | undefined,
+  ): Awaitable<Authentication> {
     const { keys, prefix } = this
-    const { key } = credential
     if (typeof cost === 'function') {
       return this.price({ parts, state, keys, key, options: { permissions, ip, prefix } }, cost)
     }
     return this.verify({ parts, state, keys, key, options: { permissions, cost, ip, prefix } })
+  }
+
+  /** Lets in whoever has a ticket as if they had sent its key, unless the key has changed since. */
+  private async redeem(
+    parts: RequestParts,
+    state: RequestState,
+    asked: CheckOptions,
+    ip: string | undefined,
+    ticket: PresentedTicket,
+  ): Promise<Authentication> {
+    const { keys, prefix, tickets } = this
+    let redeemed: RedeemedTicket | null
+    try {
+      ticket.redeemed ??= askInTime(
+        keys,
+        async () => tickets?.redeem(ticket.texts[0] as string, originOf(parts.raw)) ?? null,
+      )
+      redeemed = await ticket.redeemed
+    } catch (error) {
+      return this.refuse.fault('tickets', error)
+    }
+    if (!redeemed) return this.refuse.ticket(null, ip)
+    const { key, keyId, version } = redeemed
+    try {
+      const { permissions } = asked
+      const looked = await verifyOnce({
+        parts,
+        state,
+        keys,
+        key,
+        options: { permissions, ip, prefix, cost: 0 },
+      })
+      if (!looked.ok) return this.refuse.key(looked)
+      const { apiKey } = looked.admission
+      if (apiKey.id !== keyId || apiKey.version !== version) return this.refuse.ticket(apiKey, ip)
+    } catch (error) {
+      return this.refuse.fault('verify', error)
+    }
+    return this.check(parts, state, key, asked, ip)
   }
 
   /** Asks the route what this request costs, once the key is good: strangers do not run the application's code. */

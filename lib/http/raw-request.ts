@@ -46,6 +46,8 @@ export interface RequestParts {
   readonly raw: RequestLike & object
   /** The object that has its user, `apiKey` and `authMethod`: with Koa `ctx.state`, otherwise the request. */
   readonly properties: Record<string, unknown>
+  /** Another object that shows the same request to handlers, if the framework has one. */
+  readonly outer?: object | undefined
   /** The response, if the framework hands it to middlewares beside the request. */
   readonly response?: ServerResponse | undefined
   /** Runs a function once the response has ended, where no object of Node tells. */

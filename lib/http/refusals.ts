@@ -62,8 +62,14 @@ export class Refusals {
     return this.invalidKey()
   }
 
+  /** A ticket that is not valid; or it is, but its key has changed. */
+  ticket(apiKey: ApiKey | null, ip: string | undefined): Authentication {
+    this.keys.report?.({ type: 'refused', code: 'invalid_key', reason: 'invalid_ticket', apiKey, ip })
+    return this.invalidKey()
+  }
+
   /** `cause` is what `verify` or the application's code threw. */
-  fault(operation: 'verify' | 'resolve_user' | 'actor' | 'cost', cause: unknown): Authentication {
+  fault(operation: 'verify' | 'resolve_user' | 'actor' | 'cost' | 'tickets', cause: unknown): Authentication {
     const { invalid } = this.challenges
     // What has failed in `verify` was reported there.
     if (operation === 'verify' && isLatchkeyError(cause) && cause.code === 'unavailable') {

@@ -1,5 +1,6 @@
 import type { ApiKey } from '../core/keys/record.ts'
 import type { Cost } from '../core/limits/cost.ts'
+import type { RedeemedTicket } from '../core/tickets/sealed-ticket.ts'
 import type { ApiKeyVerifier } from '../core/verify/key-verifier.ts'
 import type { VerifiedKey } from '../core/verify/verify-result.ts'
 import type { ErrorCode } from '../errors.ts'
@@ -39,6 +40,13 @@ export interface MisplacedKey {
   report(): void
 }
 
+/** The tickets that a request came with. */
+export interface PresentedTicket {
+  readonly texts: readonly string[]
+  /** What came of it: a ticket is redeemed once, however many middlewares look at the request. */
+  redeemed?: Promise<RedeemedTicket | null>
+}
+
 /** The header fields of a response that is yet to begin. */
 export interface ResponseFields {
   readonly headersSent: boolean
@@ -57,6 +65,8 @@ export interface RequestState {
   fields?: ResponseFields
   /** A text that begins like a key came where none is read. */
   misplaced?: MisplacedKey
+  /** Set once a middleware that takes tickets has found one. */
+  ticket?: PresentedTicket
   admissions?: readonly Admission[]
   /** Verifications under way; `work` settles when one is over, and never rejects. */
   pending?:
@@ -90,6 +100,7 @@ class KeptState implements RequestState {
   declare rateLimitHeaders?: RateLimitSyntax | false
   declare fields?: ResponseFields
   declare misplaced?: MisplacedKey
+  declare ticket?: PresentedTicket
   declare admissions?: readonly Admission[]
   declare pending?: RequestState['pending']
 

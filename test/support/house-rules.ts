@@ -35,6 +35,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     packages: { 'lru-cache': any },
   },
   invalidation: { layers: ['errors', 'internal', 'core', 'redis'], packages: {} },
+  tickets: { layers: ['errors', 'internal', 'core', 'redis'], packages: { 'lru-cache': any } },
   // Keys of other products, a door of its own.
   import: { layers: ['errors', 'internal', 'core'], packages: {} },
   http: { layers: ['errors', 'internal', 'core'], packages: { 'on-headers': any, 'raw-body': any } },
@@ -50,6 +51,8 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     layers: ['errors', 'internal', 'core', 'http'],
     packages: { '@nestjs/common': ['static', 'type'], '@nestjs/core': ['static', 'type'] },
   },
+  // The sockets of `node:http`, and no package for WebSockets.
+  websocket: { layers: ['errors', 'internal', 'core', 'http'], packages: {} },
   // A web `Request` is no framework's.
   fetch: { layers: ['errors', 'internal', 'core', 'http'], packages: {} },
   // It guards servers of an SDK, of which it knows the shape of a call alone.
@@ -83,10 +86,13 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   // It runs stores and limiters under the whole core, which needs one of each. Test runners are handed in.
   testing: { layers: ['errors', 'internal', 'core', 'stores', 'rate-limits'], packages: {} },
   // Doors, like the one below.
-  'redis.ts': { layers: ['errors', 'core', 'redis', 'stores', 'rate-limits', 'invalidation'], packages: {} },
+  'redis.ts': {
+    layers: ['errors', 'core', 'redis', 'stores', 'rate-limits', 'invalidation', 'tickets'],
+    packages: {},
+  },
   sql: { layers: ['errors', 'core', 'stores'], packages: {} },
   // The main door shows what the layers offer; internal/ is never shown.
-  index: { layers: ['errors', 'core', 'import', 'stores', 'rate-limits', 'http'], packages: {} },
+  index: { layers: ['errors', 'core', 'import', 'stores', 'rate-limits', 'tickets', 'http'], packages: {} },
 }
 
 /** The imports that break the rules of the house, each as one sentence; empty when there are none. */

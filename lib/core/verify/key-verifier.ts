@@ -108,7 +108,14 @@ export type ReportedEvent =
   | {
       readonly type: 'fault'
       /** Where it happened. */
-      readonly operation: 'resolve_user' | 'cost' | 'permissions' | 'actor' | 'management' | 'verify'
+      readonly operation:
+        | 'resolve_user'
+        | 'cost'
+        | 'permissions'
+        | 'actor'
+        | 'management'
+        | 'verify'
+        | 'tickets'
       readonly error: unknown
     }
   /** The management API showed a key to an actor who does not own it. */

@@ -22,6 +22,8 @@ export type InvalidReason =
   | 'inactive'
   /** Your application found no user for the key. */
   | 'no_user'
+  /** A one-time ticket was wrong, used, expired or of another origin, or its key has changed since. */
+  | 'invalid_ticket'
 
 /** A key was verified. */
 export interface VerifiedKey {

@@ -1,5 +1,6 @@
 import { LatchkeyError } from '../../errors.ts'
 import { messageOf } from '../../internal/any-realm.ts'
+import { errorWords } from '../../redis/error-words.ts'
 import { createRenewal, isReadOnlyError } from '../../redis/renew-connection.ts'
 import { createScriptRunner, type RunScript } from '../../redis/run-script.ts'
 import type { RedisStoreClient } from './client.ts'
@@ -43,12 +44,11 @@ export function createRedisLink(client: RedisStoreClient, settings: RedisStoreSe
 }
 
 /**
- * Errors of ioredis contain the whole command: this keeps only their words. An error about the server itself gets a code. After any
- * other, nobody knows whether Redis made the change, and the core reads it again.
+ * The error without the command. An error about the server itself gets a code. After any other, nobody knows whether Redis made the change, and the core reads it again.
  */
 export function toError(error: unknown): Error {
   const message = messageOf(error)
-  const [words = ''] = message.split(/,? with args/)
+  const words = errorWords(error)
   const cause = new Error(words)
   if (/\bWRONGTYPE\b/.test(message)) {
     return new LatchkeyError(
