@@ -1,6 +1,5 @@
-import { createSessionMarker } from '../http/mark-session.ts'
+import { createLateSessionMarker } from '../http/mark-session.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
-import { checkFunction, checkObject } from '../internal/options.ts'
 
 /** How to find the user of a session. */
 export interface MarkSessionOptions {
@@ -20,12 +19,5 @@ export interface MarkSessionOptions {
  * const refused = requireSession()(request)
  */
 export function markSession(options: MarkSessionOptions): (request: Request) => Promise<void> {
-  checkObject('options', options, ['user'])
-  checkFunction('user', options.user)
-  const users = new WeakMap<Request, unknown>()
-  const mark = createSessionMarker<Request>({ user: (request) => users.get(request) })
-  return async function markSessionOfRequest(request) {
-    users.set(request, await options.user(request))
-    mark(request)
-  }
+  return createLateSessionMarker(options)
 }

@@ -50,6 +50,20 @@ export function createSessionMarker<Request extends object>(
   }
 }
 
+/** The same where `user` may take its time, and no middleware has read the session before. @throws TypeError naming the option. */
+export function createLateSessionMarker<Request extends object>(options: {
+  user: (request: Request) => unknown
+}): (request: Request) => Promise<void> {
+  checkObject('options', options, ['user'])
+  checkFunction('user', options.user)
+  const users = new WeakMap<Request, unknown>()
+  const mark = createSessionMarker<Request>({ user: (request) => users.get(request) })
+  return async function markSessionOfRequest(request) {
+    users.set(request, await options.user(request))
+    mark(request)
+  }
+}
+
 /** The user that Passport has set on the request, if the session holds a Passport login. */
 function passportUser(request: object): unknown {
   const { session } = request as { session?: { passport?: { user?: unknown } } | null }

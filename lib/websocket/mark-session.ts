@@ -1,18 +1,24 @@
 import type { IncomingMessage } from 'node:http'
-import { createSessionMarker, type MarkSessionOptions as MarkerOptions } from '../http/mark-session.ts'
+import { createLateSessionMarker } from '../http/mark-session.ts'
+import type { Awaitable } from '../internal/awaitable.ts'
 
 /** How to find the user of a session. */
-export interface MarkSessionOptions extends MarkerOptions<IncomingMessage> {}
+export interface MarkSessionOptions {
+  /** Returns the logged-in user of the session, or a promise of it; null, undefined or false if there is none. */
+  user: (request: IncomingMessage) => Awaitable<unknown>
+}
 
 /**
- * Returns a function that marks an upgrade request of a logged-in session. Call it once your session middleware has read the session,
- * and before `apiKeyUpgrade` with `required: false`. Browsers send cookies with WebSockets of every site: compare the `Origin` of the
- * request with yours before you let a session in.
+ * Returns a function that marks an upgrade request of a logged-in session. Wait for it before `apiKeyUpgrade` with `required: false`.
+ *
+ * Browsers send cookies with the WebSockets of every site: let in a session only if the `Origin` of the request is yours.
  *
  * @throws TypeError when an option is wrong or unknown, naming it.
  * @example
- * const mark = markSession({ user: (request) => sessionOf(request)?.user })
+ * const mark = markSession({ user: (request) => sessions.userOf(request.headers.cookie) })
+ *
+ * if (request.headers.origin === 'https://app.example.com') await mark(request)
  */
-export function markSession(options: MarkSessionOptions = {}): (request: IncomingMessage) => void {
-  return createSessionMarker<IncomingMessage>(options)
+export function markSession(options: MarkSessionOptions): (request: IncomingMessage) => Promise<void> {
+  return createLateSessionMarker(options)
 }

@@ -4,9 +4,11 @@ import {
   bcryptFormat,
   betterAuthFormat,
   createApiKeys,
+  createTickets,
   djangoApiKeyFormat,
   memoryRateLimiter,
   memoryStore,
+  memoryTicketStore,
   plainTextFormat,
   sanctumFormat,
 } from 'latchkey'
@@ -23,10 +25,11 @@ import { ApiKeyRouterModule } from 'latchkey/management/nest'
 import * as mcp from 'latchkey/mcp'
 import { LatchkeyModule, RequireKey, RequireSessionOrKey } from 'latchkey/nest'
 import { ApiKeyStrategy, HeaderAPIKeyStrategy } from 'latchkey/passport'
-import { redisInvalidation, redisRateLimiter, redisStore } from 'latchkey/redis'
+import { redisInvalidation, redisRateLimiter, redisStore, redisTicketStore } from 'latchkey/redis'
 import { remoteApiKeys } from 'latchkey/remote'
 import { migrationSql, mysqlStore, postgresStore, sqliteStore } from 'latchkey/sql'
 import { fakeClock, limiterConformance, storeConformance } from 'latchkey/testing'
+import * as websocket from 'latchkey/websocket'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { checkActor } from '../../lib/management/actor.ts'
 import { resolvePolicy } from '../../lib/management/policy.ts'
@@ -96,10 +99,15 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
   'latchkey DjangoApiKeyFormatOptions': [djangoApiKeyFormat],
   'latchkey PlainTextFormatOptions': [plainTextFormat],
   'latchkey SanctumFormatOptions': [sanctumFormat],
+  'latchkey OnEndOptions': [(given) => keys.onEnd(ID, noop, given)],
+  'latchkey TicketsOptions': [(given: object) => createTickets({ store: memoryTicketStore(), ...given })],
+  'latchkey IssueTicketOptions': [issueTicket],
+  'latchkey MemoryTicketStoreOptions': [memoryTicketStore],
   'latchkey/passport ApiKeyRouteOptions': [passRoute],
   'latchkey/passport ApiKeyStrategyOptions': [(given: object) => new ApiKeyStrategy({ keys, ...given })],
   'latchkey/redis RedisInvalidationOptions': [(given) => redisInvalidation(redis, given)],
   'latchkey/redis RedisRateLimiterOptions': [(given) => redisRateLimiter(redis, given)],
+  'latchkey/redis RedisTicketStoreOptions': [(given) => redisTicketStore(redis, given)],
   'latchkey/redis RedisStoreOptions': [(given) => redisStore(redis, given)],
   'latchkey/sql SqliteStoreOptions': [
     (given) => sqliteStore(':memory:', given),
@@ -184,6 +192,10 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
   'latchkey/mcp McpOptions': [(given) => mcp.mcpGuard(keys, given), (given) => mcp.mcpWebGuard(keys, given)],
   'latchkey/mcp McpGuardOptions': [(given) => mcp.mcpGuard(keys, given)],
   'latchkey/mcp McpWebGuardOptions': [(given) => mcp.mcpWebGuard(keys, given)],
+  'latchkey/websocket ApiKeyUpgradeOptions': [(given) => websocket.apiKeyUpgrade(keys, given)],
+  'latchkey/websocket MarkSessionOptions': [
+    (given: object) => websocket.markSession({ user: () => null, ...given }),
+  ],
   'latchkey/fetch ApiKeyAuthOptions': [
     (given) => fetchDoor.apiKeyAuth(keys, given),
     (given) => fetchDoor.withApiKey(keys, () => new Response(), given),
@@ -195,6 +207,13 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
   'latchkey/fetch MarkSessionOptions': [
     (given: object) => fetchDoor.markSession({ user: () => null, ...given }),
   ],
+}
+
+async function issueTicket(given: never): Promise<unknown> {
+  const { key } = await keys.issue({ owner: OWNER, name: 'CI' })
+  const request = new Request('http://localhost/', { headers: { 'X-Api-Key': key } })
+  await fetchDoor.apiKeyAuth(keys)(request)
+  return createTickets({ store: memoryTicketStore() }).issue(request, given)
 }
 
 function ofFramework(door: string, exported: typeof express | typeof koa): Record<string, readonly Take[]> {

@@ -99,6 +99,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     'latchkey/fastify': ['apiKeyAuth', 'apiKeyPlugin', 'getAuth', 'markSession', 'requireSession'],
     'latchkey/fetch': ['apiKeyAuth', 'getAuth', 'markSession', 'requireSession', 'withApiKey'],
     'latchkey/mcp': ['getAuth', 'mcpGuard', 'mcpWebGuard', 'refund', 'settle'],
+    'latchkey/websocket': ['apiKeyUpgrade', 'getAuth', 'markSession'],
     'latchkey/redis': ['redisInvalidation', 'redisRateLimiter'],
     'latchkey/testing': ['keyRecord', 'limiterConformance', 'storeConformance'],
     'latchkey/management': ['createKeyManagementApi', 'openApiDocument'],

@@ -361,6 +361,33 @@ const MCP = `${SERVICE}
     content: [{ type: 'text', text: getAuth(extra.authInfo).apiKey.name }],
   }))`
 
+const WEBSOCKET = `${SERVICE}
+  import { createServer } from 'node:http'
+  import { createTickets, memoryTicketStore, type KeyEndReason } from 'latchkey'
+  import { apiKeyUpgrade, getAuth, markSession } from 'latchkey/websocket'
+  const tickets = createTickets({ store: memoryTicketStore() })
+  const authenticate = apiKeyUpgrade(keys, { tickets, permissions: (request) => ({ [String(request.url)]: ['read'] }) })
+  const optional = apiKeyUpgrade(keys, { required: false })
+  const mark = markSession({ user: async ({ headers }) => headers.cookie })
+  createServer().on('upgrade', async (request, socket, head) => {
+    await mark(request)
+    const open = await optional(request, socket, head)
+    // @ts-expect-error nobody may be calling
+    open?.apiKey
+    const auth = await authenticate(request, socket, head)
+    // @ts-expect-error it may have been refused
+    auth.apiKey
+    if (!auth) return
+    const stop: () => void = keys.onEnd(auth.apiKey, (reason: KeyEndReason) => socket.destroy(), { ip: '192.0.2.1' })
+    socket.once('close', stop)
+    const name: string = auth.apiKey.name
+    const { ticket, expiresAt } = await tickets.issue(request, { origin: null })
+    console.log(getAuth(request).method, name, ticket.length, expiresAt.getTime())
+  })
+  // @ts-expect-error every refusal is an answer on the socket
+  apiKeyUpgrade(keys, { refuseWith: 'error' })
+  export {}`
+
 const DROP_IN = `
   import Default, { BadRequestError, HeaderAPIKeyStrategy } from 'latchkey/passport'
   import passport from 'passport'
@@ -411,6 +438,7 @@ const TOGETHER: readonly TypedProgram[] = [
   { title: 'has the router of Express', sources: [EXPRESS_ROUTER], packages: ['@types/express'] },
   { title: 'has the router of Koa', sources: [KOA_ROUTER], packages: ['@types/koa'] },
   { title: 'uses the fetch doors', sources: [FETCH], packages: [] },
+  { title: 'uses the WebSocket door', sources: [WEBSOCKET], packages: [] },
   { title: 'uses the Fastify door', sources: [FASTIFY], packages: ['fastify'] },
 ]
 

@@ -20,7 +20,7 @@ interface SetUp {
   options?: ApiKeyUpgradeOptions & { required?: boolean }
   keys?: Parameters<typeof createTestKeys>[0]
   /** Runs before the key is looked at. */
-  before?(request: IncomingMessage, socket: Duplex): void
+  before?(request: IncomingMessage): Promise<void>
 }
 
 /** A WebSocket server that says who has connected. */
@@ -35,7 +35,7 @@ async function start({ options = {}, keys: keysOptions, before }: SetUp = {}) {
   const wss = new WebSocketServer({ noServer: true })
   server.on('upgrade', async (request, socket, head) => {
     sockets.push(socket)
-    before?.(request, socket)
+    await before?.(request)
     const auth = await authenticate(request, socket, head)
     answers.push(auth)
     if (!auth) return
