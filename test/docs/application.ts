@@ -7,7 +7,7 @@ export const APPLICATION: Readonly<Record<string, string>> = {
 import type { Express, Request, RequestHandler, Response } from 'express'
 import type { Redis } from 'ioredis'
 import type Koa from 'koa'
-import type { ApiKey, ApiKeys, KeyStore, Owner, Permissions, RateLimiter } from 'latchkey'
+import type { ApiKey, ApiKeys, KeyStore, Owner, Permissions, RateLimiter, Tickets } from 'latchkey'
 import type { BetterAuthRow } from 'latchkey/import'
 import type { Actor } from 'latchkey/management'
 import type { Pool } from 'pg'
@@ -24,6 +24,7 @@ declare global {
   const keys: ApiKeys
   const store: KeyStore
   const rateLimiter: RateLimiter
+  const tickets: Tickets
   const redis: Redis
   const pool: Pool
   const users: {

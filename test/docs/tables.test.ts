@@ -21,6 +21,7 @@ describe('the tables of the guides', () => {
     ['redis', 'option of `redisInvalidation`', 'latchkey/redis', 'RedisInvalidationOptions'],
     ['remote-verification', 'option of `remoteApiKeys`', 'latchkey/remote', 'RemoteApiKeysOptions'],
     ['remote-verification', 'option of `createApiKeysClient`', 'latchkey/client', 'ApiKeysClientOptions'],
+    ['websockets-and-sse', 'option of `createTickets`', 'latchkey', 'TicketsOptions'],
     ['sql', 'option of a SQL store', 'latchkey/sql', 'SqlTableOptions'],
     ['management-api', 'member of an actor', 'latchkey/management', 'Actor'],
     ['management-api', 'member of `clientFields`', 'latchkey/management', 'ClientFields'],
