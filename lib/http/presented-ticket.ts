@@ -74,10 +74,18 @@ function takeFromUrl({ raw, request, outer }: RequestParts): readonly string[] {
   if (method !== 'GET' || typeof url !== 'string') return []
   const texts = ticketsIn(url)
   if (texts.length === 0) return []
+  hideInLines(raw)
   // Koa's context has a request of its own.
   const { request: inner } = request as { request?: object }
   for (const view of new Set([raw, request, inner, outer])) if (view) hideTicket(view as Mutable)
   return texts
+}
+
+/** In HTTP/2 the path is a field. */
+function hideInLines({ rawHeaders }: RequestLike): void {
+  const path = rawHeaders?.indexOf(':path') ?? -1
+  if (rawHeaders && path >= 0)
+    (rawHeaders as string[])[path + 1] = withoutTickets(rawHeaders[path + 1] as string)
 }
 
 function ticketsIn(url: string): string[] {

@@ -1,3 +1,5 @@
+import { connect, type OutgoingHttpHeaders } from 'node:http2'
+import type { AddressInfo } from 'node:net'
 import createFastify from 'fastify'
 import { Hono } from 'hono'
 import Koa from 'koa'
@@ -130,5 +132,36 @@ describe.each(Object.entries(DOORS))('%s', (name, open) => {
     const answer = await ask('/a/events', [ORIGIN, `Sec-WebSocket-Protocol: latchkey.ticket.${ticket}, chat`])
     expect(answer.json()).toMatchObject({ id: apiKey.id })
     expect(answer.text).not.toContain(ticket)
+  })
+})
+
+describe('Fastify over HTTP/2', () => {
+  it('hides tickets in the lines of the request too', async () => {
+    const { keys } = createTestKeys()
+    const tickets = createTickets({ store: memoryTicketStore() })
+    const { key } = await issueKey(keys)
+    const app = createFastify({ http2: true })
+    onTestFinished(() => app.close())
+    app.addHook('onRequest', fastifyDoor.apiKeyAuth(keys, { tickets }))
+    app.post('/tickets', (request) => tickets.issue(request, { origin: null }))
+    app.get('/events', ({ url, originalUrl, headers, raw }) => ({
+      url,
+      originalUrl,
+      headers,
+      lines: raw.rawHeaders,
+    }))
+    await app.listen({ host: '127.0.0.1', port: 0 })
+    const session = connect(`http://127.0.0.1:${(app.server.address() as AddressInfo).port}`)
+    onTestFinished(() => session.close())
+    const ask = async (fields: OutgoingHttpHeaders) => {
+      let text = ''
+      for await (const chunk of session.request(fields).setEncoding('utf8')) text += chunk
+      return text
+    }
+    const issued = await ask({ ':method': 'POST', ':path': '/tickets', 'x-api-key': key })
+    const { ticket } = JSON.parse(issued)
+    const text = await ask({ ':path': `/events?ticket=${ticket}&x=1` })
+    expect(JSON.parse(text)).toMatchObject({ url: '/events?x=1', headers: { ':path': '/events?x=1' } })
+    expect(text).not.toContain(ticket)
   })
 })

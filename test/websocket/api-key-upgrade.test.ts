@@ -2,6 +2,9 @@ import { createServer, request as httpRequest, type IncomingMessage } from 'node
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { inspect } from 'node:util'
+import express from 'express'
+import createFastify from 'fastify'
+import Koa from 'koa'
 import { createTickets, memoryTicketStore } from 'latchkey'
 import { type ApiKeyUpgradeOptions, apiKeyUpgrade, getAuth, markSession, settle } from 'latchkey/websocket'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
@@ -417,6 +420,43 @@ describe('a refused client', () => {
     await vi.waitFor(() => expect(sockets.every(({ destroyed }) => destroyed)).toBe(true))
     await tick()
     expect(await new Promise((resolve) => server.getConnections((_error, count) => resolve(count)))).toBe(0)
+  })
+})
+
+describe('the server', () => {
+  const authenticateOn = async (server: Server) => {
+    const { keys } = createTestKeys()
+    const authenticate = apiKeyUpgrade(keys)
+    const wss = new WebSocketServer({ noServer: true })
+    server.on('upgrade', async (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      const auth = await authenticate(request, socket, head)
+      if (auth) wss.handleUpgrade(request, socket, head, (ws) => ws.send(JSON.stringify(auth.apiKey.id)))
+    })
+    onTestFinished(() => {
+      for (const client of wss.clients) client.terminate()
+    })
+    return issueKey(keys)
+  }
+
+  it.each([
+    ['Express', () => express().listen(0, '127.0.0.1')],
+    ['Koa', () => new Koa().listen(0, '127.0.0.1')],
+    [
+      'Fastify',
+      async () => {
+        const app = createFastify()
+        await app.listen({ host: '127.0.0.1', port: 0 })
+        return app.server
+      },
+    ],
+  ] as [string, () => Server | Promise<Server>][])('of %s will do', async (_name, listen) => {
+    const server = await listen()
+    onTestFinished(() => void server.close())
+    const { key, apiKey } = await authenticateOn(server)
+    await vi.waitFor(() => expect(server.listening).toBe(true))
+    const url = `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
+    expect((await dial(url, [], { headers: { 'X-Api-Key': key } })).first).toBe(apiKey.id)
+    expect((await dial(url, [], {})).status).toBe(401)
   })
 })
 
