@@ -229,6 +229,25 @@ describe('onEnd()', () => {
     expect(reasons).toEqual(['revoked'])
   })
 
+  it('looks again for a change that comes while it asks about the owner', async () => {
+    const asked: ((isActive: boolean) => void)[] = []
+    let isSlow = false
+    const isOwnerActive = () => (isSlow ? new Promise<boolean>((resolve) => asked.push(resolve)) : true)
+    const { here, there, clock } = startTwo({
+      invalidation: fakeInvalidation(),
+      isOwnerActive,
+      ownerMaxAgeMs: false,
+    })
+    const { apiKey, reasons } = await watchKey(here)
+    isSlow = true
+    await clock.advance(5_000)
+    await there.keys.revoke(apiKey.id)
+    expect([asked.length, reasons]).toEqual([1, []])
+    asked[0]?.(true)
+    await settle()
+    expect(reasons).toEqual(['revoked'])
+  })
+
   it('looks again at every key when messages may have been lost', async () => {
     const invalidation = fakeInvalidation()
     const { here, there } = startTwo({ invalidation })

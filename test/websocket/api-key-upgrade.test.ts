@@ -1,4 +1,4 @@
-import { createServer, request as httpRequest, type IncomingMessage } from 'node:http'
+import { createServer, request as httpRequest, type IncomingMessage, type Server } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { inspect } from 'node:util'
@@ -362,10 +362,11 @@ describe('a refused client', () => {
   })
 
   it('gets it even if it has sent more than the request', async () => {
-    const { port } = await start()
+    const { port, sockets } = await start()
     const socket = raw(port, HANDSHAKE)
     socket.write(Buffer.alloc(300_000))
     expect(parse(await textOf(socket)).status).toBe(401)
+    await vi.waitFor(() => expect(sockets[0]?.destroyed).toBe(true))
   })
 
   it('gets no line of its own making', async () => {
