@@ -109,7 +109,7 @@ it('is named at the place itself, wherever one is reported', () => {
   expect(reports.length).toBeGreaterThan(5)
   expect(reports.filter((report) => !/\boperation\b/.test(report))).toEqual([])
   const naming = files.filter((file) =>
-    /(?:operation: |fault\()'resolve_user'/.test(readFileSync(join(lib, file), 'utf8')),
+    /(?:operation:[\s|]*|fault\()'resolve_user'/.test(readFileSync(join(lib, file), 'utf8')),
   )
   expect(naming.sort()).toEqual([
     'core/verify/key-verifier.ts',
