@@ -136,13 +136,13 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
     resolveOptions(options)
   const emit = createEmitter(settings.onEvent)
   const guard = createDependencyRunner(clock, COUNTING_TIMEOUT_MS, emit)
-  const report = createReporter(clock, emit)
   const answers = createAnswerCache(cacheMs, maxEntries, options.clock ?? monotonicClock)
   const service = new ServiceQuestions(client, answers, maxPending, guard)
   const refuse = createRefuseKey(clock, emit)
   const failedAttempts = settings.failedAttempts
     ? createFailedAttempts(settings.failedAttempts, settings.limiter, clock, guard, emit, () => {})
     : NO_FAILED_ATTEMPTS
+  const report = createReporter(clock, emit, failedAttempts)
   const parts = { charge, formats, clock, guard, answers, service, refuse, failedAttempts }
   const verifier = new RemoteVerifier(parts)
 

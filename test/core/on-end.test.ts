@@ -379,6 +379,20 @@ describe('the listeners of a key', () => {
     expect(most).toBe(10)
   })
 
+  it('of a changed key are told while looks at others hang', async () => {
+    const { here, there, clock } = startTwo({ invalidation: fakeInvalidation() })
+    const watched = []
+    for (let i = 0; i < 30; i += 1) watched.push(await watchKey(here))
+    const [last] = watched.slice(-1) as [(typeof watched)[0]]
+    here.store.fail('find', (work, by) =>
+      lookupsIn(by).includes(last.apiKey.id) ? work() : new Promise(() => {}),
+    )
+    await clock.advance(5_000)
+    await there.keys.revoke(last.apiKey.id)
+    await settle()
+    expect(last.reasons).toEqual(['revoked'])
+  })
+
   it('leave nothing behind when they stop or are dropped', async () => {
     const world = createTestKeys()
     const { stop, reasons, apiKey } = await watchKey(world)
@@ -427,3 +441,7 @@ describe('wrong arguments', () => {
     expect(call).toThrow(message)
   })
 })
+
+function lookupsIn(by: unknown): readonly string[] {
+  return (by as { lookups: readonly string[] }).lookups
+}

@@ -15,6 +15,7 @@ import {
   getAuth,
   markSession,
 } from 'latchkey/express'
+import { remoteApiKeys } from 'latchkey/remote'
 import { describe, expect, it, vi } from 'vitest'
 import { INVALID } from '../support/challenges.ts'
 import { fakeClock, settle } from '../support/fake-clock.ts'
@@ -254,6 +255,25 @@ describe('a ticket', () => {
     expect(eventsOf('address.blocked')).toHaveLength(1)
     expect(await codeOf(ask('/without', ['X-Api-Key: acme_test_unknown']))).toEqual([401, 'invalid_key'])
     expect((await ask('/without', [`X-Api-Key: ${key}`])).status).toBe(429)
+  })
+})
+
+describe('keys that another service verifies', () => {
+  it('take tickets, and count wrong ones by address', async () => {
+    const { tickets, keys, newTicket, apiKey } = await start()
+    const app = express()
+    app.use(apiKeyAuth({ verify: keys.verify }, { tickets }), (req, res) => void res.json(req.apiKey?.id))
+    const ask = await serve(app)
+    const ticket = await newTicket()
+    expect((await ask(`/?ticket=${ticket}`, [`Origin: ${ORIGIN}`])).body).toBe(JSON.stringify(apiKey.id))
+    expect((await ask(`/?ticket=${ticket}`, [`Origin: ${ORIGIN}`])).status).toBe(401)
+
+    const seen: string[] = []
+    const onEvent = ({ type }: ApiKeyEvent) => void seen.push(type)
+    const remote = remoteApiKeys({ verify: vi.fn() }, { failedAttempts: { limit: 2 }, onEvent })
+    const guarded = await serve(express().use(apiKeyAuth(remote, { tickets, bearer: false })))
+    for (let i = 0; i < 2; i += 1) await guarded(`/?ticket=${'A'.repeat(43)}`)
+    await vi.waitFor(() => expect(seen).toEqual(['key.refused', 'key.refused', 'address.blocked']))
   })
 })
 

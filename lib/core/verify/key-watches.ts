@@ -62,7 +62,7 @@ interface Watch {
   isChanged: boolean
 }
 
-/** How many keys are looked at together: each may cost a read of the store. */
+/** How many keys are looked at together: each may cost a read of the store. So many more for changes, which then wait for no others. */
 const MAX_LOOKS = 10
 /** How often to look where no record is held. */
 const USUAL_AGE_MS = 5_000
@@ -163,9 +163,10 @@ export class KeyWatches {
   }
 
   private lookAtNext(): void {
-    while (this.lookCount < MAX_LOOKS) {
-      const [next] = this.changed.size > 0 ? this.changed : this.due
-      if (!next) return
+    for (;;) {
+      const isChange = this.changed.size > 0
+      const [next] = isChange ? this.changed : this.due
+      if (!next || this.lookCount >= (isChange ? 2 * MAX_LOOKS : MAX_LOOKS)) return
       this.changed.delete(next)
       this.due.delete(next)
       this.lookCount += 1
