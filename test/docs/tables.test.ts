@@ -3,6 +3,7 @@ import { migrationSql } from 'latchkey/sql'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { type PublicTypes, readPublicTypes } from '../support/compiler.ts'
 import { codeIn, readTable } from '../support/markdown.ts'
+import { byName, declaredOptions, listedOptions } from '../support/option-table.ts'
 
 // A compiler is slow where much else runs.
 vi.setConfig({ testTimeout: 60_000 })
@@ -46,6 +47,14 @@ describe('the tables of the guides', () => {
     expect(sorted(named('event'))).toEqual(sorted([...new Set(main.literals('ApiKeyEvent', 'type'))]))
     expect(sorted(named('reason'))).toEqual(sorted(main.literals('InvalidReason')))
     expect(sorted(named('`operation` of a fault'))).toEqual(sorted(main.literals('ApiKeyEvent', 'operation')))
+  })
+
+  it('list every option of apiKeyUpgrade with its default, and every reason of an end', () => {
+    const page = readPage('websockets-and-sse')
+    const members = readPublicTypes('latchkey/websocket').members('ApiKeyUpgradeOptions')
+    expect(byName(listedOptions(page, 'option of `apiKeyUpgrade`'))).toEqual(byName(declaredOptions(members)))
+    const reasons = readTable(page, 'reason').flatMap(([names = '']) => codeIn(names))
+    expect(sorted(reasons)).toEqual(sorted(main.literals('KeyEndReason')))
   })
 
   it('list every column of the SQL stores', () => {

@@ -7,10 +7,8 @@ import { apiKeyErrorHandler } from 'latchkey/express'
 import type { Upgrade } from 'latchkey/websocket'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { type ClientOptions, WebSocket } from 'ws'
-import { readPublicTypes } from '../support/compiler.ts'
 import { issueKey } from '../support/issue-key.ts'
 import { type CodeBlock, readCodeBlocks } from '../support/markdown.ts'
-import { byName, declaredOptions, listedOptions } from '../support/option-table.ts'
 import { serve } from '../support/raw-http.ts'
 import { runBlock } from '../support/run-block.ts'
 import { createTestKeys } from '../support/test-keys.ts'
@@ -185,12 +183,5 @@ describe('the guide to WebSockets and event streams', () => {
       authenticate({ headers: { 'x-api-key': key, 'x-real-ip': ip } } as never, new PassThrough())
     expect(await from('203.0.113.7')).toMatchObject({ method: 'apikey' })
     expect(await from('203.0.113.8')).toBeNull()
-  })
-
-  it('lists every option with its default, and every reason', () => {
-    const declared = declaredOptions(readPublicTypes('latchkey/websocket').members('ApiKeyUpgradeOptions'))
-    expect(byName(listedOptions(page, 'option of `apiKeyUpgrade`'))).toEqual(byName(declared))
-    const reasons = listedOptions(page, 'reason').map(([name]) => name)
-    expect(reasons.sort()).toEqual([...readPublicTypes('latchkey').literals('KeyEndReason')].sort())
   })
 })
