@@ -13,7 +13,7 @@ export function partsOf(request: AnyRequest, reply: AnyReply): RequestParts {
   const { raw } = request
   stateOf(raw).fields ??= new ReplyFields(reply)
   // A response of HTTP/2 has the same methods.
-  return { ...ownParts(raw, reply.raw as ServerResponse), outer: request }
+  return ownParts(raw, reply.raw as ServerResponse, request)
 }
 
 /** By the request of Node. */

@@ -64,12 +64,13 @@ export function partsOf(request: object): RequestParts {
 }
 
 /** The parts of a request that extends the one of `node:http`, as on Express. */
-export function ownParts(request: object, response?: ServerResponse): RequestParts {
+export function ownParts(request: object, response?: ServerResponse, outer?: object): RequestParts {
   return {
     request,
     raw: request as RequestLike & object,
     properties: request as Record<string, unknown>,
     response,
+    outer,
   }
 }
 
