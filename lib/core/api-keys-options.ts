@@ -48,7 +48,8 @@ export interface ApiKeysOptions {
   revocation?: 'exact' | 'bounded'
   /**
    * Tells other processes of changes by message: `redisInvalidation(redis)`. Use it with `memoryRateLimiter()` or
-   * `revocation: 'bounded'`; otherwise every verification asks the limiter anyway.
+   * `revocation: 'bounded'`; otherwise every verification asks the limiter anyway. With it, `onEnd` tells open connections of
+   * changes at once.
    */
   invalidation?: Invalidation
   /**

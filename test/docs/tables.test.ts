@@ -20,6 +20,7 @@ describe('the tables of the guides', () => {
     ['redis', 'option of `redisRateLimiter`', 'latchkey/redis', 'RedisRateLimiterOptions'],
     ['redis', 'option of `redisStore`', 'latchkey/redis', 'RedisStoreOptions'],
     ['redis', 'option of `redisInvalidation`', 'latchkey/redis', 'RedisInvalidationOptions'],
+    ['redis', 'option of `redisTicketStore`', 'latchkey/redis', 'RedisTicketStoreOptions'],
     ['remote-verification', 'option of `remoteApiKeys`', 'latchkey/remote', 'RemoteApiKeysOptions'],
     ['remote-verification', 'option of `createApiKeysClient`', 'latchkey/client', 'ApiKeysClientOptions'],
     ['websockets-and-sse', 'option of `createTickets`', 'latchkey', 'TicketsOptions'],
