@@ -183,7 +183,9 @@ export class KeyWatches {
       else this.wakeBy(Math.min(watch.readAt, watch.endsAt))
     }
     watch.isChanged = false
-    this.lookAtNext()
+    if (this.changed.size > 0) this.lookAtNext()
+    // A store in memory answers at once, and requests want their turn too.
+    else if (this.due.size > 0) setImmediate(() => this.lookAtNext())
   }
 
   /** Never rejects. */
