@@ -1,6 +1,9 @@
 import type { TicketStore } from '../core/tickets/ticket-store.ts'
-import { checkMethods, checkObject } from '../internal/options.ts'
+import { checkObject } from '../internal/options.ts'
+import { isNodeRedis } from '../redis/accept-client.ts'
 import { errorWords } from '../redis/error-words.ts'
+import { NodeRedisAdapter } from '../redis/node-redis.ts'
+import type { NodeRedisClient } from '../redis/node-redis-client.ts'
 import { checkKeyPrefix } from '../redis/options.ts'
 import { createRenewal } from '../redis/renew-connection.ts'
 import { createScript, createScriptRunner, type Script, type ScriptClient } from '../redis/run-script.ts'
@@ -33,10 +36,12 @@ export interface RedisTicketStoreOptions {
  * const tickets = createTickets({ store: redisTicketStore(new Redis()) })
  */
 export function redisTicketStore(
-  client: RedisTicketClient,
+  given: RedisTicketClient | NodeRedisClient,
   options: RedisTicketStoreOptions = {},
 ): TicketStore {
-  checkMethods('client', client, ['eval', 'evalsha'])
+  const client: RedisTicketClient = isNodeRedis(given, ['eval', 'evalsha'])
+    ? new NodeRedisAdapter(given)
+    : given
   checkObject('options', options, ['keyPrefix'])
   const keyPrefix = checkKeyPrefix(options.keyPrefix ?? 'latchkey:tickets')
   const runScript = createScriptRunner(() => client)

@@ -4,7 +4,8 @@ import { Cluster, Redis } from 'ioredis'
 import { createTickets } from 'latchkey'
 import { apiKeyAuth } from 'latchkey/express'
 import { type RedisTicketClient, redisTicketStore } from 'latchkey/redis'
-import { afterAll, describe, expect, inject, it, vi } from 'vitest'
+import { createClient } from 'redis'
+import { afterAll, describe, expect, inject, it, onTestFinished, vi } from 'vitest'
 import { issueKey } from '../support/issue-key.ts'
 import { serve } from '../support/raw-http.ts'
 import { createTestKeys } from '../support/test-keys.ts'
@@ -86,6 +87,18 @@ describe.each(SERVERS)('a ticket in %s', (_name, open) => {
   })
 })
 
+describe('a ticket over node-redis', () => {
+  it('is taken once', async () => {
+    const client = createClient({ url: inject('redisUrl') })
+    client.on('error', () => {})
+    await client.connect()
+    onTestFinished(() => client.destroy())
+    const store = redisTicketStore(client, { keyPrefix: `tickets-test:${randomUUID()}` })
+    await store.put('one', 'sealed', 30_000)
+    expect(await Promise.all([store.take('one'), store.take('one')])).toEqual(['sealed', null])
+  })
+})
+
 describe('a Redis that fails', () => {
   it('is an error without what was sent', async () => {
     const { client, keyPrefix, tickets, newTicket, names } = await start(connect)
@@ -115,7 +128,7 @@ describe('a Redis that fails', () => {
 describe('redisTicketStore()', () => {
   const client = { eval: async () => null, evalsha: async () => null }
   it.each([
-    ['no client', () => redisTicketStore({} as never), '"client" must have a method "eval"'],
+    ['no client', () => redisTicketStore({} as never), '"client" must be a client of ioredis'],
     [
       'a misspelt option',
       () => redisTicketStore(client, { prefix: 'x' } as never),
