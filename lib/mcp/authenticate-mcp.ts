@@ -27,7 +27,7 @@ import { checkRules, type McpRules, RULE_OPTIONS } from './rules.ts'
 import { SessionIds } from './session-ids.ts'
 
 /** The options of both guards: the rules, and where and how keys are read. */
-export interface McpOptions<User = unknown> extends AuthenticatorOptions<User>, McpRules {
+export interface McpOptions<User = unknown> extends Omit<AuthenticatorOptions<User>, 'tickets'>, McpRules {
   /**
    * The URL of the protected-resource metadata (RFC 9728), for servers that also have an OAuth authorization server whose tokens are
    * keys. Each 401 then challenges with it. Without it no challenge names Bearer, so that clients ask for a key and do not
@@ -100,7 +100,8 @@ export function createMcpAuthenticator<User>(
   options: McpOptions<User> & { ip?: unknown },
 ): McpAuthenticator<User> {
   checkObject('options', options, [
-    ...AUTHENTICATOR_OPTIONS,
+    // A ticket opens one connection; clients of MCP make many requests, and can send header fields.
+    ...AUTHENTICATOR_OPTIONS.filter((name) => name !== 'tickets'),
     ...RULE_OPTIONS,
     'resourceMetadata',
     'sessionSecret',
