@@ -29,7 +29,8 @@ export default mergeConfig(
             name: 'slow',
             include: [
               'test/soak/**/*.test.ts',
-              // The same as in `npm test`, for longer or with more clients.
+              // The same as in `npm test`, for longer, or with more clients or frameworks.
+              'test/behaviour/behaviour.test.ts',
               'test/core/{simulation,quota-simulation}.test.ts',
               'test/rate-limits/redis-{model,places,resend}.test.ts',
               'test/core/redis-failover.test.ts',

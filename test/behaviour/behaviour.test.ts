@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import type { Adapter, AdapterName } from './adapters/adapter.ts'
-import { ADAPTERS } from './adapters/index.ts'
+import { ADAPTERS, TRIED } from './adapters/index.ts'
 import { DIFFERENCES } from './differences.ts'
 import { renderPage } from './render-page.ts'
 import type { Outcome, Row } from './row.ts'
@@ -28,7 +28,7 @@ const REASONS = [
 /** What was answered so far. */
 const answers = new Map(ROWS.map((row) => [row, new Map<AdapterName, Outcome[]>()]))
 
-describe.each(ADAPTERS.map((adapter) => [adapter.name, adapter] as const))('%s', (_name, adapter) => {
+describe.each(TRIED.map((adapter) => [adapter.name, adapter] as const))('%s', (_name, adapter) => {
   it.each(ROWS.map((row) => [row.title, row] as const))('%s', async (_title, row) => {
     const outcomes = await runRow(row, adapter)
     answers.get(row)?.set(adapter.name, outcomes)
@@ -50,7 +50,7 @@ describe('the table', () => {
     expect(ROWS.some(({ steps }) => steps.some((step) => change(step.expect)))).toBe(true)
   })
 
-  it.each(ADAPTERS.map((adapter) => [adapter.name, adapter] as const))(
+  it.each(TRIED.map((adapter) => [adapter.name, adapter] as const))(
     'has one answer for every kind of bad key, to the byte: %s',
     async (_name, adapter) => {
       const texts = new Map<string, string>()
@@ -74,10 +74,11 @@ describe('the table', () => {
   })
 })
 
-/** What was answered, or is now where a filter has left it out. */
+/** What was answered, or is now where a filter has left it out; what is expected of those that another run tries. */
 async function answerOf(row: Row, adapter: Adapter): Promise<Outcome[]> {
   const byAdapter = answers.get(row)
-  const outcomes = byAdapter?.get(adapter.name) ?? (await runRow(row, adapter))
+  const ask = () => (TRIED.includes(adapter) ? runRow(row, adapter) : expected(row, adapter))
+  const outcomes = byAdapter?.get(adapter.name) ?? (await ask())
   byAdapter?.set(adapter.name, outcomes)
   return outcomes
 }

@@ -8,7 +8,7 @@ import type { Section } from './rows/index.ts'
 /** What every adapter has answered to the steps of a row; the first adapter is the one that the page shows. */
 export type Answers = ReadonlyMap<Row, ReadonlyMap<AdapterName, readonly Outcome[]>>
 
-/** The page that shows the table, made of what was answered and not of what was expected. */
+/** The page that shows the table, made of what was answered. */
 export function renderPage(sections: readonly Section[], answers: Answers): string {
   const standards = findStandards(answers)
   const examples = findExamples(answers)

@@ -3,6 +3,8 @@ type Length = 'short' | 'soak' | 'long'
 
 const length = (process.env.TEST_LENGTH ?? 'short') as Length
 
+export const isShort = length === 'short'
+
 /** How often to do something in this run. */
 export function times(counts: Readonly<Partial<Record<Length, number>>> & { readonly soak: number }): number {
   return counts[length] ?? counts.soak
@@ -10,7 +12,7 @@ export function times(counts: Readonly<Partial<Record<Length, number>>> & { read
 
 /** What `npm test` leaves out. */
 export function soakOnly<T extends object>(cases: T): T | Record<string, never> {
-  return length === 'short' ? {} : cases
+  return isShort ? {} : cases
 }
 
 /** Where the seeds of this run begin, so that a longer one does not repeat what a shorter one has shown. */
