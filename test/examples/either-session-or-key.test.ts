@@ -3,7 +3,7 @@ import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { createApp } from '../../examples/either-session-or-key/app.ts'
 import { curlLines } from '../../examples/either-session-or-key/curl-lines.ts'
 import { createDemoUsers, DEMO_PASSWORDS, type Users } from '../../examples/express/users.ts'
-import { describeReadme, itAnswersItsLines, itSaysWhatIsWrongWithItsPort } from '../support/example.ts'
+import { describeReadme, itAnswersItsLines } from '../support/example.ts'
 import { type Answer, type Ask, type AskOptions, serve } from '../support/raw-http.ts'
 
 // Child processes are slow where much else runs.
@@ -17,7 +17,6 @@ describeReadme('either-session-or-key', curlLines('', ''))
 
 describe('the program', () => {
   itAnswersItsLines('either-session-or-key', { count: 11, last: /"my key".*\n/ })
-  itSaysWhatIsWrongWithItsPort('either-session-or-key')
 })
 
 describe('the application', () => {

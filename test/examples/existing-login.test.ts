@@ -10,12 +10,7 @@ import {
   type User,
   type Users,
 } from '../../examples/existing-login/users.ts'
-import {
-  describeReadme,
-  itAnswersItsLines,
-  itPrintsWhatHappensToKeys,
-  itSaysWhatIsWrongWithItsPort,
-} from '../support/example.ts'
+import { describeReadme, itAnswersItsLines } from '../support/example.ts'
 import { type Answer, type Ask, listen, serve } from '../support/raw-http.ts'
 import { slowBody } from '../support/slow-body.ts'
 
@@ -30,8 +25,6 @@ describeReadme('existing-login', curlLines('', '', ''))
 
 describe('the program', () => {
   itAnswersItsLines('existing-login', { count: 23, last: LAST_LINE })
-  itPrintsWhatHappensToKeys('existing-login', '/notes', LAST_LINE)
-  itSaysWhatIsWrongWithItsPort('existing-login')
 })
 
 describe('the application', () => {

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { createDemoUsers, DEMO_PASSWORDS } from '../../examples/express/users.ts'
 import { createApp } from '../../examples/koa/app.ts'
 import { curlLines } from '../../examples/koa/curl-lines.ts'
-import { describeReadme, itAnswersItsLines, itSaysWhatIsWrongWithItsPort } from '../support/example.ts'
+import { describeReadme, itAnswersItsLines } from '../support/example.ts'
 import { type Ask, serve } from '../support/raw-http.ts'
 
 // Child processes are slow where much else runs.
@@ -13,7 +13,6 @@ describeReadme('koa', curlLines('', ''))
 
 describe('the program', () => {
   itAnswersItsLines('koa', { count: 9, last: /n=\[1-4\].*\n/ })
-  itSaysWhatIsWrongWithItsPort('koa')
 })
 
 describe('the application', () => {

@@ -5,7 +5,7 @@ import { createApp } from '../../examples/metered/app.ts'
 import { curlLines } from '../../examples/metered/curl-lines.ts'
 import { createKeys } from '../../examples/metered/keys.ts'
 import { echo, type Model } from '../../examples/metered/model.ts'
-import { describeReadme, itAnswersItsLines, itSaysWhatIsWrongWithItsPort } from '../support/example.ts'
+import { describeReadme, itAnswersItsLines } from '../support/example.ts'
 import { listen, serve } from '../support/raw-http.ts'
 
 vi.setConfig({ testTimeout: 60_000 })
@@ -14,7 +14,6 @@ describeReadme('metered', curlLines('', '', ''))
 
 describe('the program', () => {
   itAnswersItsLines('metered', { count: 6, last: /\/usage\n/ })
-  itSaysWhatIsWrongWithItsPort('metered')
 })
 
 /** The tokens of the plan in a day. */

@@ -17,12 +17,7 @@ import {
   type People,
   type Person,
 } from '../../examples/organisations/people.ts'
-import {
-  describeReadme,
-  itAnswersItsLines,
-  itPrintsWhatHappensToKeys,
-  itSaysWhatIsWrongWithItsPort,
-} from '../support/example.ts'
+import { describeReadme, itAnswersItsLines } from '../support/example.ts'
 import { readTable } from '../support/markdown.ts'
 import { type Answer, type Ask, listen, serve } from '../support/raw-http.ts'
 import { slowBody } from '../support/slow-body.ts'
@@ -39,8 +34,6 @@ describeReadme('organisations', curlLines('', ''))
 
 describe('the program', () => {
   itAnswersItsLines('organisations', { count: 21, last: LAST_LINE })
-  itPrintsWhatHappensToKeys('organisations', '/reports', LAST_LINE)
-  itSaysWhatIsWrongWithItsPort('organisations')
 })
 
 describe('the application', () => {

@@ -1,6 +1,4 @@
-import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it, onTestFinished } from 'vitest'
@@ -55,39 +53,5 @@ export function itAnswersItsLines(example: string, { count, last, env }: Printin
     program.signal('SIGINT')
     expect(await program.ended()).toBe(0)
     expect(program.stderr).toBe('')
-  })
-}
-
-/** Sends a program what is no key, and looks for it in what it prints. */
-export function itPrintsWhatHappensToKeys(example: string, path: string, last: RegExp): void {
-  it('prints what happens to keys', async () => {
-    const program = startProgram([`examples/${example}/server.ts`], { PORT: '0' })
-    onTestFinished(() => program.signal('SIGKILL'))
-    const [, url] = /Listening on (\S+);/.exec(await program.waitFor(last)) ?? []
-    await fetch(`${url}${path}`, { headers: { 'X-Api-Key': 'junk' } })
-    await program.waitFor(/\nkey\.refused malformed\n$/)
-    program.signal('SIGTERM')
-    expect(await program.ended()).toBe(0)
-  })
-}
-
-/** Starts `server.ts` of an example with ports that it cannot have. */
-export function itSaysWhatIsWrongWithItsPort(example: string): void {
-  it('says that its port is none, in a line', async () => {
-    const program = startProgram([`examples/${example}/server.ts`], { PORT: '70000' })
-    expect(await program.ended()).toBe(1)
-    expect(program.stderr).toBe('PORT must be a number from 0 to 65535\n')
-    expect(program.stdout).toBe('')
-  })
-
-  it('says that its port is taken, in a line', async () => {
-    const taken = createServer().listen(0, '127.0.0.1')
-    onTestFinished(() => void taken.close())
-    await once(taken, 'listening')
-    const { port } = taken.address() as AddressInfo
-    const program = startProgram([`examples/${example}/server.ts`], { PORT: String(port) })
-    expect(await program.ended()).toBe(1)
-    expect(program.stderr).toBe(`listen EADDRINUSE: address already in use 127.0.0.1:${port}\n`)
-    expect(program.stdout).toBe('')
   })
 }
