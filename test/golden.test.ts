@@ -27,7 +27,6 @@ import {
   withChangedTexts,
 } from './support/golden/releases.ts'
 import { type GoldenStore, testGoldenKeys } from './support/golden/store-cases.ts'
-import { startProgram } from './support/program.ts'
 
 const releases = frozenReleases()
 const latest = releases.at(-1) as string
@@ -39,18 +38,6 @@ describe('the frozen releases', () => {
     expect(released.length).toBeGreaterThan(0)
     expect(released.filter((version) => !releases.includes(version as string))).toEqual([])
   })
-
-  it('are not made again, nor before later ones, which hold only what differs', async () => {
-    const programs = [latest, '0.0.1'].map((version) =>
-      startProgram(['test/support/golden/freeze.ts', version]),
-    )
-    expect(await Promise.all(programs.map((program) => program.ended()))).toEqual([1, 1])
-    expect(programs.map(({ stderr }) => stderr)).toEqual([
-      `test/golden/${latest} is there already: what was released does not change.\n`,
-      `test/golden/${releases[0]} holds what differs from the releases before it: freeze in their order.\n`,
-    ])
-    expect(frozenReleases()).toEqual(releases)
-  }, 60_000)
 
   it.each(releases)('store no row twice that is as it was before: %s', (release) => {
     const changes = findBehaviourChanges(readBehaviourBefore(release), readBehaviour(release))
