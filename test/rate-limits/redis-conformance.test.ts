@@ -7,7 +7,7 @@ import { createClient, createCluster } from 'redis'
 import { createClient as createClient5, createCluster as createCluster5 } from 'redis5'
 import { afterAll, beforeAll, describe, inject, test } from 'vitest'
 import { NodeRedisAdapter } from '../../lib/redis/node-redis.ts'
-import { soakOnly, times } from '../support/long-run.ts'
+import { longOnly, soakOnly, times } from '../support/long-run.ts'
 import { clusterOptions, connecting } from '../support/node-redis.ts'
 import { type TimedRedis, timedCluster, timedRedis } from '../support/redis-time.ts'
 
@@ -34,7 +34,7 @@ const byUrl = () => ({ url: inject('redisUrl') })
 describe.each(
   Object.entries({
     'node-redis 6': () => connecting(createClient(byUrl())),
-    ...soakOnly({
+    ...longOnly({
       'node-redis 6 over RESP2': () => connecting(createClient({ ...byUrl(), RESP: 2 })),
       'node-redis 5': () => connecting(createClient5(byUrl())),
     }),
@@ -51,17 +51,19 @@ describe.each(
 })
 
 describe.each(
-  Object.entries(
-    soakOnly({
+  Object.entries({
+    ...soakOnly({
       'node-redis 6': () => connecting(createCluster(clusterOptions(inject('clusterNodes')))),
+    }),
+    ...longOnly({
       'node-redis 5': () => connecting(createCluster5(clusterOptions(inject('clusterNodes')))),
     }),
-  ),
+  }),
 )('on a Cluster, by %s', (_name, connect) => {
   const client = connect()
   beforeAll(() => client.connected)
   afterAll(() => client.disconnect())
-  limiterConformance({ test, assert, runs: 10, ...seed }, () =>
+  limiterConformance({ test, assert, runs: times({ soak: 3, long: 10 }), ...seed }, () =>
     made(timedCluster(new NodeRedisAdapter(client))),
   )
 })

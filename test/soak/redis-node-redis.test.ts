@@ -11,6 +11,7 @@ import {
 } from 'redis5'
 import { afterAll, beforeAll, describe, expect, inject, it, onTestFinished, test } from 'vitest'
 import { record } from '../support/key-records.ts'
+import { longOnly } from '../support/long-run.ts'
 import { clusterOptions, connecting } from '../support/node-redis.ts'
 import { startProgram } from '../support/program.ts'
 import { startSentinel } from '../support/redis-sentinel.ts'
@@ -19,10 +20,12 @@ import { NAME } from '../support/test-keys.ts'
 
 describe.each(
   Object.entries({
-    'node-redis 6 over RESP2': () => connecting(createClient({ url: inject('redisUrl'), RESP: 2 })),
     'node-redis 5': () => connecting(createClient5({ url: inject('redisUrl') })),
     'a Cluster of node-redis 6': () => connecting(createCluster(clusterOptions(inject('clusterNodes')))),
-    'a Cluster of node-redis 5': () => connecting(createCluster5(clusterOptions(inject('clusterNodes')))),
+    ...longOnly({
+      'node-redis 6 over RESP2': () => connecting(createClient({ url: inject('redisUrl'), RESP: 2 })),
+      'a Cluster of node-redis 5': () => connecting(createCluster5(clusterOptions(inject('clusterNodes')))),
+    }),
   }),
 )('a store by %s', (_name, connect) => {
   const client = connect()

@@ -15,6 +15,11 @@ export function soakOnly<T extends object>(cases: T): T | Record<string, never> 
   return isShort ? {} : cases
 }
 
+/** What only `npm run test:long` does. */
+export function longOnly<T extends object>(cases: T): T | Record<string, never> {
+  return isLong ? cases : {}
+}
+
 /** Where the seeds of this run begin, so that a longer one does not repeat what a shorter one has shown. */
 export const firstSeed = { short: 1, soak: 1_000_001, long: 2_000_001 }[length]
 
