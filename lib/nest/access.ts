@@ -70,35 +70,61 @@ export function accessOf(context: ExecutionContext): RouteAccess {
   return access
 }
 
-function findAccess(method: object, controller: object): RouteAccess {
+function findAccess(handler: object, controller: object): RouteAccess {
+  const classes = classesOf(controller)
+  const { method, said: saidByName } = declarationOf(handler, classes)
   let isBound = false
-  for (const place of [method, ...classesOf(controller)]) {
+  for (const place of [handler, method, ...classes]) {
     isBound ||= isBoundOn(place)
-    const said = (ownMetadata(ACCESS, place) ?? (place === method && saidByName(method, controller))) as
-      | RouteAccess
-      | false
+    const said = (ownMetadata(ACCESS, place) ?? (place === method && saidByName)) as RouteAccess | false
     if (said) return isBound && said.by === 'anybody' ? ANY_KEY : said
   }
   return ANY_KEY
 }
 
-/** What was said of the method of that name, where the class has another function there now. */
-function saidByName(method: object, controller: object): unknown {
-  for (const { prototype } of classesOf(controller) as { prototype: object }[]) {
-    for (const name of Reflect.ownKeys(prototype)) {
-      if (Object.getOwnPropertyDescriptor(prototype, name)?.value !== method) continue
-      return ownMetadata(accessOfMember(name), prototype)
-    }
+/** A method of a controller, and what was said of its name. */
+interface Declaration {
+  readonly name: string
+  readonly method: object
+  readonly said?: unknown
+}
+
+/**
+ * The method that a handler is, or stands for: a constructor may have put another function in its place, as with `bind`, which keeps the
+ * name.
+ *
+ * @throws Error if it may stand for any of several methods, which let in different requests.
+ */
+function declarationOf(handler: object, classes: readonly ControllerClass[]): Declaration {
+  const all = classes.flatMap(declarationsIn)
+  const name = String((handler as { name?: unknown }).name).replace(/^(?:bound )+/, '')
+  const found = all.find(({ method }) => method === handler) ?? all.find((declared) => declared.name === name)
+  if (found) return found
+  if (ownMetadata(ACCESS, handler) !== undefined || all.every(({ said }) => said === undefined)) {
+    return { name, method: handler }
   }
-  return undefined
+  throw new Error(
+    `a route is handled by a function that is none of the methods of ${classes[0]?.name}, so whom it lets in is not known: ` +
+      'give it the name of its method, or copy the metadata of the method',
+  )
+}
+
+function declarationsIn({ prototype }: ControllerClass): Declaration[] {
+  return Object.entries(Object.getOwnPropertyDescriptors(prototype)).flatMap(([name, { value: method }]) =>
+    typeof method === 'function' ? { name, method, said: ownMetadata(accessOfMember(name), prototype) } : [],
+  )
+}
+
+interface ControllerClass {
+  readonly name: string
+  readonly prototype: object
 }
 
 /** A class, and those that it extends. */
-function classesOf(controller: object): object[] {
+function classesOf(controller: object): ControllerClass[] {
   const parent: unknown = Object.getPrototypeOf(controller)
-  return typeof parent === 'function' && Object.hasOwn(parent, 'prototype')
-    ? [controller, ...classesOf(parent)]
-    : [controller]
+  const parents = typeof parent === 'function' && Object.hasOwn(parent, 'prototype') ? classesOf(parent) : []
+  return [controller as ControllerClass, ...parents]
 }
 
 /** Whether `@UseGuards()` here names our guard. Nest puts the guards of a base class before those of the class itself. */

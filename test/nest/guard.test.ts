@@ -70,6 +70,16 @@ async function lineOf(keys: ApiKeys, options: Parameters<typeof issueKey>[1] = {
   return `X-Api-Key: ${(await issueKey(keys, { permissions: READ, ...options })).key}`
 }
 
+/** A decorator that puts another function in the place of a method, without its metadata. */
+const wrap: MethodDecorator = (_target, _name, descriptor) => {
+  const inner = descriptor.value as unknown as () => unknown
+  Object.assign(descriptor, {
+    value(this: unknown) {
+      return inner.call(this)
+    },
+  })
+}
+
 /** The status and the code, or what the handler has answered. */
 async function outcome(ask: Ask, path: string, lines: string[] = []): Promise<string> {
   const answer = await ask(path, lines)
@@ -240,17 +250,9 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
 
   it('reads what a method says that another decorator has wrapped, without its metadata', async () => {
     const { keys } = createTestKeys()
-    const Wrapped: MethodDecorator = (_target, _name, descriptor) => {
-      const inner = descriptor.value as unknown as () => unknown
-      Object.assign(descriptor, {
-        value(this: unknown) {
-          return inner.call(this)
-        },
-      })
-    }
     class Base {
       @Get('inherited')
-      @Wrapped
+      @wrap
       @RequireKey({ permissions: WRITE })
       inherited() {
         return 'in'
@@ -259,13 +261,13 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
     @Controller()
     class Wrapping extends Base {
       @Get('write')
-      @Wrapped
+      @wrap
       @RequireKey({ permissions: WRITE })
       write() {
         return 'in'
       }
       @Get('public')
-      @Wrapped
+      @wrap
       @Public()
       public() {
         return 'in'
@@ -277,6 +279,67 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
       expect(await outcome(ask, path, [await lineOf(keys, { permissions: WRITE })])).toBe('in')
     }
     expect(await outcome(ask, '/public')).toBe('in')
+  })
+
+  it('reads what a method says where the constructor puts another function in its place', async () => {
+    const { keys } = createTestKeys()
+    @Controller()
+    @Public()
+    class Binding {
+      constructor() {
+        this.write = this.write.bind(this)
+        this.session = this.session.bind(this)
+        this.bound = this.bound.bind(this)
+        this.open = this.open.bind(this)
+      }
+      @Get('write')
+      @RequireKey({ permissions: WRITE })
+      write() {
+        return 'in'
+      }
+      @Get('session')
+      @RequireSession()
+      session() {
+        return 'in'
+      }
+      @Get('bound')
+      @UseGuards(LatchkeyGuard)
+      bound() {
+        return 'in'
+      }
+      @Get('open')
+      open() {
+        return 'in'
+      }
+    }
+    const ask = await serve(platform, keys, [Binding])
+    const line = await lineOf(keys)
+    expect(await outcome(ask, '/write')).toBe('401 missing_key')
+    expect(await outcome(ask, '/write', [line])).toBe('403 insufficient_permissions')
+    expect(await outcome(ask, '/session', [line])).toBe('403 session_required')
+    expect(await outcome(ask, '/bound')).toBe('401 missing_key')
+    expect(await outcome(ask, '/open')).toBe('in')
+  })
+
+  it('refuses a function that it cannot trace to a method, where methods say whom they let in', async () => {
+    const { keys } = createTestKeys()
+    @Controller()
+    @Public()
+    class Replacing {
+      constructor() {
+        const { write } = this
+        Object.assign(this, { write: (() => () => write())() })
+      }
+      @Get('write')
+      @RequireKey({ permissions: WRITE })
+      write() {
+        return 'in'
+      }
+    }
+    const logged: string[] = []
+    const ask = await serve(platform, keys, [Replacing], { logged })
+    expect((await ask('/write', [await lineOf(keys, { permissions: WRITE })])).status).toBe(500)
+    expect(logged.join()).toContain('none of the methods of Replacing')
   })
 
   it('stays where @UseGuards() binds it, though @Public() stands there or farther out', async () => {
