@@ -33,7 +33,8 @@ export function saysAccess(
         `@${name}() belongs on a controller or on one of its methods, with "experimentalDecorators" in tsconfig.json`,
       )
     }
-    if (ownMetadata(ACCESS, place) !== undefined) {
+    const said = member === undefined ? undefined : ownMetadata(accessOfMember(member), target)
+    if ((said ?? ownMetadata(ACCESS, place)) !== undefined) {
       throw new TypeError(
         `@${name}() meets another decorator here that says whom the route lets in, and one would replace the other: keep one`,
       )

@@ -327,8 +327,8 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
     @Public()
     class Replacing {
       constructor() {
-        const { write } = this
-        Object.assign(this, { write: (() => () => write())() })
+        const [nameless] = [() => 'in']
+        Object.assign(this, { write: nameless })
       }
       @Get('write')
       @RequireKey({ permissions: WRITE })
@@ -721,6 +721,7 @@ describe('decorators refuse when the class is loaded', () => {
     ['for sessions and keys', [RequireKey(), RequireSession()]],
     ['for either and sessions', [RequireSession(), RequireSessionOrKey()]],
     ['for keys twice', [RequireKey(), RequireKey({ permissions: READ })]],
+    ['public and for keys, and wrapped in between', [RequireKey(), wrap, Public()]],
   ])('a method that is %s', (_what, decorators) => {
     expect(() => decorate(...decorators)).toThrow('would replace the other: keep one')
   })
