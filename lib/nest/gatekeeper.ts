@@ -53,10 +53,11 @@ export interface LatchkeyModuleOptions<User = unknown, Request = HttpRequest>
   ip?: (request: Request) => string | undefined
 }
 
-/** A route, as two requests for it may be told apart. */
+/** One match of a route: a router makes the parameters anew each time that it hands on a request. */
 interface Route {
   readonly method: object
   readonly controller: object
+  readonly params: unknown
 }
 
 /** Decides for every guard of an application. */
@@ -114,7 +115,8 @@ export class Gatekeeper {
     const exchange = exchangeOf(context)
     const { request, parts } = exchange
     takeUser(request)
-    const route = { method: context.getHandler(), controller: context.getClass() }
+    const { params } = request as { params?: unknown }
+    const route = { method: context.getHandler(), controller: context.getClass(), params }
     if (access.by === 'session' || this.isAdmitted(parts.raw, route)) return this.pass(exchange, access.by)
     const outcome = this.authenticator.authenticate(
       parts,
@@ -151,9 +153,9 @@ export class Gatekeeper {
     return true
   }
 
-  private isAdmitted(raw: object, { method, controller }: Route): boolean {
+  private isAdmitted(raw: object, { method, controller, params }: Route): boolean {
     const earlier = this.admitted.get(raw)
-    return earlier?.method === method && earlier.controller === controller
+    return earlier?.method === method && earlier.controller === controller && earlier.params === params
   }
 }
 

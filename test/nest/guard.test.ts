@@ -475,6 +475,28 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
     expect(resolveUser).toHaveBeenCalledTimes(1)
   })
 
+  it('asks anew where a handler hands the request on to another path of its own', async () => {
+    if (platform === 'Fastify') return // It has one handler for a path.
+    const { keys } = createTestKeys({ rateLimits: [MINUTE] })
+    @Controller()
+    class Paths {
+      @Get(['of/:id', ':id/one'])
+      @RequireKey({ permissions: ({ params }) => ({ [`project:${params.id}`]: ['read'] }) })
+      show(@Req() req: { params: { id: string } }, @Res() res: Response, @Next() next: NextFunction) {
+        if (req.params.id === 'one') next()
+        else res.send(req.params.id)
+      }
+    }
+    const ask = await serve(platform, keys, [Paths])
+    const [one, both] = await Promise.all([
+      lineOf(keys, { permissions: { 'project:one': ['read'] } }),
+      lineOf(keys, { permissions: { 'project:one': ['read'], 'project:of': ['read'] } }),
+    ])
+    expect(await outcome(ask, '/of/one', [one])).toBe('403 insufficient_permissions')
+    const answer = await ask('/of/one', [both])
+    expect([answer.body, answer.header('RateLimit')]).toEqual(['of', '"minute";r=8;t=60'])
+  })
+
   it('shows on the request who is calling, and lets nobody claim it', async () => {
     const { keys } = createTestKeys()
     @Controller()
