@@ -116,6 +116,19 @@ function declarationsIn({ prototype }: ControllerClass): Declaration[] {
   )
 }
 
+/** The name of a method that says whom it lets in, and that has lost its guard to another function in its place. */
+export function methodWithoutGuard(instance: object, controller: object): string | undefined {
+  if (guardsOn(inheritedMetadata(GUARDS_METADATA, controller)).some(isGuard)) return undefined
+  const seen = new Set<string>()
+  for (const { name, said } of classesOf(controller).flatMap(declarationsIn)) {
+    const handler = (instance as Record<string, unknown>)[name]
+    const isOpen = said === undefined || (said as RouteAccess).by === 'anybody'
+    if (!isOpen && !seen.has(name) && typeof handler === 'function' && !isBoundOn(handler)) return name
+    seen.add(name)
+  }
+  return undefined
+}
+
 interface ControllerClass {
   readonly name: string
   readonly prototype: object

@@ -10,6 +10,7 @@ import {
 import { APP_FILTER, APP_GUARD, ModulesContainer, Reflector } from '@nestjs/core'
 import type { Awaitable } from '../internal/awaitable.ts'
 import { checkFunction, checkObject } from '../internal/options.ts'
+import { methodWithoutGuard } from './access.ts'
 import { Gatekeeper, type LatchkeyModuleOptions } from './gatekeeper.ts'
 import type { HttpRequest } from './http-exchange.ts'
 import { LatchkeyGuard } from './latchkey.guard.ts'
@@ -89,6 +90,21 @@ class StartCheck implements OnModuleInit {
     // Nest 10 and 11 never run a guard of the application that depends on a request.
     const isOfRequest = all.some(({ providers }) => !providers.get(GATEKEEPER)?.isDependencyTreeStatic())
     if (isOfRequest) throw new Error(OF_REQUEST)
+    for (const { providers } of all) {
+      const gatekeeper: Gatekeeper | undefined = providers.get(GATEKEEPER)?.instance
+      if (!gatekeeper?.globalGuard) this.checkGuards()
+    }
+  }
+
+  /** Without the guard of the application, a route has only the guard that its decorator brings. */
+  private checkGuards(): void {
+    for (const { controllers } of this.modules.values()) {
+      for (const { instance, metatype } of controllers.values()) {
+        if (!metatype || !instance) continue
+        const name = methodWithoutGuard(instance, metatype)
+        if (name !== undefined) throw new Error(unguarded(name, metatype.name))
+      }
+    }
   }
 }
 
@@ -101,6 +117,13 @@ const TWICE =
 
 const OF_REQUEST =
   'LatchkeyModule cannot take options that are made for each request: let useFactory inject no request-scoped provider'
+
+function unguarded(method: string, controller: string): string {
+  return (
+    `nothing guards "${method}" of ${controller}: another decorator or the constructor puts a function without its metadata in its place. ` +
+    'Copy the metadata, or leave "globalGuard" on'
+  )
+}
 
 Object.defineProperty(LatchkeyModule, MODULE, { value: true })
 Inject(ModulesContainer)(StartCheck, undefined, 0)

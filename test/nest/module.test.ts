@@ -47,6 +47,12 @@ vi.setConfig({ testTimeout: 60_000 })
 const READ = { projects: ['read'] }
 const MINUTE = { name: 'minute', limit: 1, windowMs: 60_000 }
 
+/** A decorator that puts another function in the place of a method, without its metadata. */
+const wrap: MethodDecorator = (_target, _name, descriptor) => {
+  const inner = descriptor.value as unknown as () => unknown
+  Object.assign(descriptor, { value: () => inner() })
+}
+
 @Controller()
 class Site {
   @Get('unsaid')
@@ -137,6 +143,48 @@ describe('LatchkeyModule refuses', () => {
       await expect(serveNest('Express', AppModule)).rejects.toThrow('add LatchkeyModule.forRoot({ keys })')
     }
   })
+
+  class Wrapped {
+    @Get()
+    @wrap
+    @RequireKey()
+    show() {
+      return 'in'
+    }
+  }
+  class Bound {
+    constructor() {
+      this.show = this.show.bind(this)
+    }
+    @Get()
+    @RequireKey()
+    show() {
+      return 'in'
+    }
+  }
+  it.each([
+    ['class', Wrapped],
+    ['constructor', Bound],
+  ])(
+    'routes that have lost their guard, where the %s puts another function in their place',
+    async (_where, Base: Type) => {
+      @Controller()
+      class Lost extends Base {}
+      @Controller()
+      @RequireSession()
+      class Kept extends Base {}
+      const start = (controller: Type, globalGuard: boolean) => {
+        class AppModule {}
+        const imports = [LatchkeyModule.forRoot({ keys, globalGuard })]
+        Module({ imports, controllers: [controller] })(AppModule)
+        return serveNest('Express', AppModule)
+      }
+      await expect(start(Lost, false)).rejects.toThrow('nothing guards "show" of Lost')
+      for (const ask of [await start(Kept, false), await start(Lost, true)]) {
+        expect((await ask('/')).status).toBe(401)
+      }
+    },
+  )
 })
 
 describe.each(PLATFORMS)('on %s, LatchkeyModule', (platform) => {
