@@ -53,7 +53,6 @@ describe('a store over postgres.js', () => {
     rateLimits: [],
     metadata: { text: 'nul \0, half \ud83d, "quoted" \\' },
   })
-  const asIs = (value: unknown) => value
   it.each<[string, Options<Record<string, never>>]>([
     ['names of columns', { transform: postgres.camel }],
     ['values', { transform: { value: { from: () => 'changed' } } }],
@@ -61,9 +60,9 @@ describe('a store over postgres.js', () => {
       'types',
       {
         types: {
-          text: { to: 25, from: [25], parse: () => 'parsed', serialize: asIs },
-          bigint: postgres.BigInt,
-          bool: { to: 16, from: [16], parse: () => 'parsed', serialize: String },
+          text: { to: 25, from: [25], parse: () => 'parsed', serialize: () => 'serialized' },
+          bigint: { to: 20, from: [20], parse: () => 1n, serialize: () => '1' },
+          bool: { to: 16, from: [16], parse: () => 'parsed', serialize: () => 'true' },
         } as never,
       },
     ],

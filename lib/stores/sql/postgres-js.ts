@@ -95,11 +95,12 @@ function sendOn(statements: PostgresJsStatements, { sql, parameters }: Statement
   return Promise.resolve(statements.unsafe(sql, values).raw())
 }
 
-const TEXT = 25
+/** The type `unknown`: PostgreSQL takes the one of the column, and postgres.js has no conversion for it. */
+const UNKNOWN = 705
 
-/** Without a type, postgres.js would convert a text for the column it goes to: as JSON, for example, a second time. */
+/** Otherwise postgres.js would convert a value for its column, as the application's types say: a text as JSON, for example, once more. */
 function asText(statements: PostgresJsStatements, value: unknown): unknown {
-  return typeof value === 'string' ? statements.typed(value, TEXT) : value
+  return value === null || value === undefined ? value : statements.typed(String(value), UNKNOWN)
 }
 
 /** Once the connection has closed, `begin` rejects by itself. If this rejected before, `begin` would send a rollback. */
