@@ -1,16 +1,19 @@
 import { connect, type OutgoingHttpHeaders } from 'node:http2'
 import type { AddressInfo } from 'node:net'
+import { Controller, Get, Module, Post, Req } from '@nestjs/common'
 import createFastify from 'fastify'
 import { Hono } from 'hono'
 import Koa from 'koa'
-import { createTickets, memoryTicketStore } from 'latchkey'
+import { type ApiKey, createTickets, memoryTicketStore } from 'latchkey'
 import * as expressDoor from 'latchkey/express'
 import * as fastifyDoor from 'latchkey/fastify'
 import * as fetchDoor from 'latchkey/fetch'
 import * as koaDoor from 'latchkey/koa'
+import { CurrentApiKey, type HttpRequest, LatchkeyModule, RequireKey } from 'latchkey/nest'
 import { ApiKeyStrategy } from 'latchkey/passport'
 import { Passport } from 'passport'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { PLATFORMS, serveNest } from '../nest/serve-nest.ts'
 import { EXPRESSES } from '../support/expresses.ts'
 import { issueKey } from '../support/issue-key.ts'
 import { type Ask, serve } from '../support/raw-http.ts'
@@ -89,6 +92,32 @@ const DOORS: Doors = {
     await app.ready()
     return serve((req, res) => void app.routing(req, res))
   },
+  ...Object.fromEntries(
+    PLATFORMS.map((platform) => [
+      `Nest on ${platform}`,
+      (keys: TestKeys['keys'], tickets: ReturnType<typeof createTickets>) => {
+        @Controller()
+        class Events {
+          @Post('tickets')
+          issue(@Req() req: object) {
+            return tickets.issue(req)
+          }
+          @Get('a/events')
+          @RequireKey()
+          events(
+            @Req() req: HttpRequest & { originalUrl: string; raw?: object },
+            @CurrentApiKey() apiKey: ApiKey,
+          ) {
+            const { url, originalUrl, query, raw = {} } = req
+            return { id: apiKey.id, seen: [url, originalUrl, query, (raw as { url?: string }).url] }
+          }
+        }
+        class AppModule {}
+        Module({ imports: [LatchkeyModule.forRoot({ keys, tickets })], controllers: [Events] })(AppModule)
+        return serveNest(platform, AppModule)
+      },
+    ]),
+  ),
   async 'Hono over fetch'(keys, tickets) {
     const authenticate = fetchDoor.apiKeyAuth(keys, { tickets })
     const app = new Hono()
