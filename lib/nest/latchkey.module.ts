@@ -91,7 +91,7 @@ class StartCheck implements OnModuleInit {
     const isOfRequest = all.some(({ providers }) => !providers.get(GATEKEEPER)?.isDependencyTreeStatic())
     if (isOfRequest) throw new Error(OF_REQUEST)
     for (const { providers } of all) {
-      const gatekeeper: Gatekeeper | undefined = providers.get(GATEKEEPER)?.instance
+      const gatekeeper = providers.get(GATEKEEPER)?.instance as Gatekeeper | undefined
       if (!gatekeeper?.globalGuard) this.checkGuards()
     }
   }
