@@ -49,7 +49,13 @@ export function createExchange(request: object, response: ServerResponse | Reply
   state.fields ??= new ReplyFields(response)
   // A response of HTTP/2 has the same methods.
   const sent = response.raw as ServerResponse
-  return { request, parts: ownParts(raw, sent, request), response: sent, fields: state.fields, reply: response }
+  return {
+    request,
+    parts: ownParts(raw, sent, request),
+    response: sent,
+    fields: state.fields,
+    reply: response,
+  }
 }
 
 /** The request of Node that Fastify's wraps; Express's own is one. */
