@@ -7,6 +7,7 @@ import {
   postgresStore,
   type SqlStore,
 } from 'latchkey/sql'
+import { Client } from 'pg'
 import postgres, { type Options, type Sql } from 'postgres'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { at, lease, leased, quota, record } from '../support/key-records.ts'
@@ -280,6 +281,7 @@ describe('a commit of postgres.js', () => {
 describe('what is no pool', () => {
   it.each([
     ['a Drizzle database', /is a Drizzle database: pass its \$client/, () => drizzle(connect())],
+    ['a single client of pg', /is one client of pg: pass a Pool/, () => new Client()],
     ['a Prisma client', /is a Prisma client: pass the pool of its adapter/, () => ({ $connect() {} })],
     ['a transaction of PGlite', /"pool" must have a method "connect"/, () => ({ query() {}, rollback() {} })],
   ])('is refused: %s', (_what, message, make) => {

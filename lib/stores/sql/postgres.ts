@@ -33,6 +33,7 @@ function driverOf(pool: unknown): PostgresDriver {
   if (has('getConnection')) throw new TypeError('"pool" is a MySQL pool: use mysqlStore')
   if (has('prepare')) throw new TypeError('"pool" is a SQLite database: use sqliteStore')
   if (given?.$client) throw new TypeError('"pool" is a Drizzle database: pass its $client')
+  if (has('escapeIdentifier')) throw new TypeError('"pool" is one client of pg: pass a Pool')
   if (has('$connect')) throw new TypeError('"pool" is a Prisma client: pass the pool of its adapter')
   if (has('unsafe') && has('begin')) return postgresJsDriver(pool as PostgresJsClient)
   if (has('execProtocolRaw') && has('transaction')) return pgliteDriver(pool as PGliteDatabase)
