@@ -94,16 +94,15 @@ interface Declaration {
  * The method that a handler is, or stands for: a constructor may have put another function in its place, as with `bind`, which keeps the
  * name.
  *
- * @throws Error if it may stand for any of several methods, which let in different requests.
+ * @throws Error if it may stand for any method, and some let in other requests than their controller.
  */
 function declarationOf(handler: object, classes: readonly ControllerClass[]): Declaration {
   const all = classes.flatMap(declarationsIn)
   const name = String((handler as { name?: unknown }).name).replace(/^(?:bound )+/, '')
   const found = all.find(({ method }) => method === handler) ?? all.find((declared) => declared.name === name)
   if (found) return found
-  if (ownMetadata(ACCESS, handler) !== undefined || all.every(({ said }) => said === undefined)) {
-    return { name, method: handler }
-  }
+  const isNothingSaid = all.every(({ method, said }) => said === undefined && !isBoundOn(method))
+  if (isNothingSaid || ownMetadata(ACCESS, handler) !== undefined) return { name, method: handler }
   throw new Error(
     `a route is handled by a function that is none of the methods of ${classes[0]?.name}, so whom it lets in is not known: ` +
       'give it the name of its method, or copy the metadata of the method',
@@ -116,14 +115,14 @@ function declarationsIn({ prototype }: ControllerClass): Declaration[] {
   )
 }
 
-/** The name of a method that says whom it lets in, and that has lost its guard to another function in its place. */
+/** The name of a method that needs a guard, and has lost it to another function in its place. */
 export function methodWithoutGuard(instance: object, controller: object): string | undefined {
   if (guardsOn(inheritedMetadata(GUARDS_METADATA, controller)).some(isGuard)) return undefined
   const seen = new Set<string>()
-  for (const { name, said } of classesOf(controller).flatMap(declarationsIn)) {
+  for (const { name, method, said } of classesOf(controller).flatMap(declarationsIn)) {
     const handler = (instance as Record<string, unknown>)[name]
-    const isOpen = said === undefined || (said as RouteAccess).by === 'anybody'
-    if (!isOpen && !seen.has(name) && typeof handler === 'function' && !isBoundOn(handler)) return name
+    const isGuarded = isBoundOn(method) || (said !== undefined && (said as RouteAccess).by !== 'anybody')
+    if (isGuarded && !seen.has(name) && typeof handler === 'function' && !isBoundOn(handler)) return name
     seen.add(name)
   }
   return undefined

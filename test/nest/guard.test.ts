@@ -331,14 +331,14 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
         Object.assign(this, { write: nameless })
       }
       @Get('write')
-      @RequireKey({ permissions: WRITE })
+      @UseGuards(LatchkeyGuard)
       write() {
         return 'in'
       }
     }
     const logged: string[] = []
     const ask = await serve(platform, keys, [Replacing], { logged })
-    expect((await ask('/write', [await lineOf(keys, { permissions: WRITE })])).status).toBe(500)
+    expect((await ask('/write', [await lineOf(keys)])).status).toBe(500)
     expect(logged.join()).toContain('none of the methods of Replacing')
   })
 

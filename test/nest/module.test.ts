@@ -162,9 +162,17 @@ describe('LatchkeyModule refuses', () => {
       return 'in'
     }
   }
+  class BoundByName extends Bound {
+    @Get()
+    @UseGuards(LatchkeyGuard)
+    override show() {
+      return 'in'
+    }
+  }
   it.each([
     ['class', Wrapped],
     ['constructor', Bound],
+    ['constructor of the base', BoundByName],
   ])(
     'routes that have lost their guard, where the %s puts another function in their place',
     async (_where, Base: Type) => {
