@@ -103,6 +103,21 @@ describe('onEnd()', () => {
     expect(reasons).toEqual([])
   })
 
+  it('checks no address where none is given', async () => {
+    const world = createTestKeys()
+    const allowedIps = ['203.0.113.7']
+    const { key } = await world.keys.issue({ ...NAME, allowedIps })
+    const result = await world.keys.verify(key, { ip: '203.0.113.7' })
+    if (!result.ok) throw new Error(result.code)
+    const reasons: KeyEndReason[] = []
+    world.keys.onEnd(result.apiKey, (reason) => reasons.push(reason))
+    await settle()
+    expect(reasons).toEqual([])
+    await world.keys.revoke(result.apiKey.id)
+    await settle()
+    expect(reasons).toEqual(['revoked'])
+  })
+
   it('tells when the record is gone', async () => {
     const { here, clock } = startTwo()
     const { apiKey, reasons } = await watchKey(here)

@@ -13,7 +13,7 @@ import type { OwnerState } from './owner-state.ts'
 import type { CachedKey, RecordCache } from './record-cache.ts'
 import type { InvalidReason, RefusedKey } from './verify-result.ts'
 
-/** What a key must still be allowed to do. */
+/** What a key must still be allowed to do. Addresses are checked only if `ip` is given. */
 export interface OnEndOptions extends Pick<VerifyOptions, 'permissions' | 'ip'> {}
 
 /** Why a key may no longer do what it was let in for. */
@@ -244,10 +244,13 @@ export class KeyWatches {
         this.end(watch, listening, 'unknown')
         continue
       }
-      let decision = decideKey({ facts, idleAtMs, granted }, listening.options, clock.now())
+      const { options } = listening
+      // Without an address, none was asked to be watched.
+      const asked = options.ip === undefined ? { ...facts, isAllowedIp: null } : facts
+      let decision = decideKey({ facts: asked, idleAtMs, granted }, options, clock.now())
       if (decision.outcome === 'owner_unknown' && ownerState) {
         granted = await ownerState(facts.apiKey)
-        decision = decideKey({ facts, idleAtMs, granted }, listening.options, clock.now())
+        decision = decideKey({ facts: asked, idleAtMs, granted }, options, clock.now())
       }
       if (decision.outcome === 'refused') this.end(watch, listening, reasonOf(decision.refusal))
     }
