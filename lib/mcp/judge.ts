@@ -8,7 +8,7 @@ import type { Awaitable } from '../internal/awaitable.ts'
 import { isPlainObject } from '../internal/options.ts'
 import { type CallMessage, type Message, own } from './messages.ts'
 import { RpcRefusal } from './rpc-refusal.ts'
-import type { CheckedRule, CheckedRules, McpCall } from './rules.ts'
+import { type CheckedRule, type CheckedRules, type McpCall, normalisedUri } from './rules.ts'
 
 /** What the messages of a request need and cost together, or why they are refused. */
 export type Judgement =
@@ -95,7 +95,18 @@ function onOne(
   }
   const rule = find(name)
   if (!rule) return kind
-  return [{ rule, call: { method, name, arguments: given ?? NO_ARGUMENTS, params }, isCharged }]
+  // Functions are asked about both readings of a URI. The last one is charged: it is what the SDK reads.
+  const readings = parameter === 'uri' ? [...new Set([name, normalisedUri(name)])] : [name]
+  return readings.map((reading) => ({
+    rule,
+    call: {
+      method,
+      name: reading,
+      arguments: given ?? NO_ARGUMENTS,
+      params: reading === name ? params : { ...params, uri: reading },
+    },
+    isCharged: isCharged && reading === readings.at(-1),
+  }))
 }
 
 /** What other methods are about: its permissions are needed too. */

@@ -12,7 +12,10 @@ import { checkObject, isPlainObject } from '../internal/options.ts'
 export interface McpCall {
   /** As `tools/call`. */
   readonly method: string
-  /** The name of the tool or prompt, or the URI of the resource; undefined for other methods. */
+  /**
+   * The name of the tool or prompt, or the URI of the resource; undefined for other methods. The functions of a rule are asked about a
+   * URI twice if `new URL` writes it otherwise than the client did: the key needs the permissions of both, and pays for the second.
+   */
   readonly name: string | undefined
   /** The arguments of the tool or prompt: what the client sent, not yet checked by a schema. */
   readonly arguments: Readonly<Record<string, unknown>>
@@ -175,7 +178,7 @@ function resourceRules(rules: ReadonlyMap<string, CheckedRule>): (uri: string) =
   const byStart: [string, CheckedRule][] = []
   for (const [uri, rule] of rules) {
     const star = uri.indexOf('*')
-    if (star === -1) exact.set(uri, rule).set(normalised(uri), rule)
+    if (star === -1) exact.set(uri, rule).set(normalisedUri(uri), rule)
     else if (star === uri.length - 1) byStart.push([uri.slice(0, -1), rule])
     else throw new OptionError('resources', 'have a "*" only at the end of a URI')
   }
@@ -184,10 +187,11 @@ function resourceRules(rules: ReadonlyMap<string, CheckedRule>): (uri: string) =
     exact.get(uri) ?? byStart.find(([beginning]) => uri.startsWith(beginning))?.[1]
   return (uri) => {
     const rule = find(uri)
-    return rule && find(normalised(uri)) === rule ? rule : undefined
+    return rule && find(normalisedUri(uri)) === rule ? rule : undefined
   }
 }
 
-function normalised(uri: string): string {
+/** A URI as the SDK reads it. */
+export function normalisedUri(uri: string): string {
   return URL.canParse(uri) ? new URL(uri).href : uri
 }

@@ -429,6 +429,38 @@ describe('mcpGuard charges', () => {
   })
 })
 
+describe('a rule of resources that is a function', () => {
+  const options: McpOptions = {
+    resources: {
+      'file:///projects/*': {
+        permissions: ({ name }) => ({ [`project:${name?.split('/')[4]}`]: ['read'] }),
+        cost: ({ name }) => (name?.endsWith('/big') ? 10 : 1),
+      },
+    },
+  }
+  const read = (uri: string) => message('resources/read', { uri })
+
+  it.each([
+    'file:///projects/mine/../yours/plan',
+    'file:///projects/mine/%2e%2e/yours/plan',
+    'file:///projects/yours/../mine/plan',
+    'file:///projects/mine\\..\\yours/plan',
+  ])('is asked about the URI as it was sent and as servers read it: %j', async (uri) => {
+    const { post, used, reached } = await setUp({ options, key: { permissions: { 'project:mine': ['read'] } } })
+    expect((await post(read('file:///projects/mine/plan'))).status).toBe(200)
+    expect(await statusAndCode(await post(read(uri)))).toEqual([403, 'insufficient_permissions'])
+    expect(await used()).toBe(1)
+    expect(reached).toHaveLength(1)
+  })
+
+  it('charges for what servers read, once', async () => {
+    const { post, used } = await setUp({ options, key: { permissions: { 'project:mine': ['read'] } } })
+    expect((await post(read('file:///projects/mine/x/../big'))).status).toBe(200)
+    expect((await post(read('file:///projects/mine/b\tig'))).status).toBe(200)
+    expect(await used()).toBe(20)
+  })
+})
+
 describe('the permissions of a batch', () => {
   it('may be met by different alternatives, and by names from the arguments', async () => {
     const { post } = await setUp({ key: { permissions: { docs: ['read'], admin: ['*'], 'doc:1': ['*'] } } })
