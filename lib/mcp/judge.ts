@@ -176,5 +176,6 @@ function costOf(ruled: readonly Ruled[]): Cost | (() => Awaitable<Cost>) {
   const fixed = costs.filter((cost): cost is Cost => typeof cost !== 'function')
   if (fixed.length === costs.length) return sumOfCosts(fixed)
   return async () =>
-    sumOfCosts(await Promise.all(costs.map((cost) => (typeof cost === 'function' ? cost() : cost))))
+    // Each in a promise: where one throws at once, nobody would wait for the others.
+    sumOfCosts(await Promise.all(costs.map(async (cost) => (typeof cost === 'function' ? cost() : cost))))
 }

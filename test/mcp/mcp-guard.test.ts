@@ -7,6 +7,7 @@ import { describe, expect, it, vi } from 'vitest'
 import { issueKey } from '../support/issue-key.ts'
 import { listen } from '../support/raw-http.ts'
 import { ALICE, createTestKeys, forgeKey } from '../support/test-keys.ts'
+import { watchUnhandled } from '../support/unhandled.ts'
 
 const MINUTE: ServiceRateLimit = { name: 'minute', limit: 100, windowMs: 60_000 }
 const TOKENS: ServiceRateLimit = { name: 'tokens', limit: 100, windowMs: 60_000, only: 'named' }
@@ -458,6 +459,24 @@ describe('a rule of resources that is a function', () => {
     expect((await post(read('file:///projects/mine/x/../big'))).status).toBe(200)
     expect((await post(read('file:///projects/mine/b\tig'))).status).toBe(200)
     expect(await used()).toBe(20)
+  })
+})
+
+describe('functions of a batch', () => {
+  it('that fail, one at once and another later, do not end the process', async () => {
+    const unhandled = watchUnhandled()
+    const { post, used } = await setUp({
+      options: {
+        tools: {
+          late: { cost: async ({ arguments: { text } }) => (text as string).length },
+          soon: { cost: ({ arguments: { text } }) => (text as string).length },
+        },
+      },
+    })
+    const answer = await post([call('late'), call('soon')])
+    expect(await statusAndCode(answer)).toEqual([503, 'unavailable'])
+    expect(await unhandled()).toEqual([])
+    expect(await used()).toBe(0)
   })
 })
 
