@@ -200,7 +200,11 @@ class RequestAuthenticator implements Authenticator {
     const ticket = this.tickets && presentedTicket(parts)
     if (ticket && (credential.kind !== 'none' || ticket.texts.length > 1)) return this.refuse.several(ip)
     if (ticket) return this.redeem(parts, state, asked, ip, ticket)
-    if (credential.kind === 'none') return this.withoutKey(raw, ip, asked.isOptional)
+    if (credential.kind === 'none') {
+      // An earlier middleware has taken a ticket. It is known by that key, whose permissions would not be checked here.
+      if (state.ticket) return this.refuse.missing(undefined, true)
+      return this.withoutKey(raw, ip, asked.isOptional)
+    }
     if (credential.kind === 'several') return this.refuse.several(ip)
     return this.check(parts, state, credential.key, asked, ip)
   }

@@ -23,11 +23,14 @@ export class Refusals {
     private readonly rateLimitHeaders: RateLimitSyntax | false,
   ) {}
 
-  /** @param hint where keys are read, if one seems to be in another place */
-  missing(hint?: string): Authentication {
+  /**
+   * @param hint where keys are read, if one seems to be in another place
+   * @param presented whether the request has a ticket, which is not taken here: it is not one without a key
+   */
+  missing(hint?: string, presented = false): Authentication {
     const { bare } = this.challenges
     const details = hint === undefined ? {} : { detail: hint }
-    return refusal('missing_key', bare, { headers: { 'WWW-Authenticate': bare }, details }, false)
+    return refusal('missing_key', bare, { headers: { 'WWW-Authenticate': bare }, details }, presented)
   }
 
   several(ip: string | undefined): Authentication {

@@ -238,6 +238,21 @@ describe('a ticket', () => {
     expect(eventsOf('key.refused')).toEqual([])
   })
 
+  it('is refused by a later guard that takes none, also where keys are optional', async () => {
+    const { tickets, keys, newTicket } = await start()
+    const app = express()
+    app.use(apiKeyAuth(keys, { tickets, required: false }))
+    const admin = { admin: ['write'] }
+    app.get('/', apiKeyAuth(keys, { required: false, permissions: admin }), (_req, res) => void res.json('in'))
+    app.get('/key', apiKeyAuth(keys), (_req, res) => void res.json('in'))
+    const ask = await serve(app)
+    expect((await ask('/')).body).toBe('"in"')
+    for (const path of ['/', '/key']) {
+      const answer = await ask(`${path}?ticket=${await newTicket()}`, [`Origin: ${ORIGIN}`])
+      expect([answer.status, answer.json().code]).toEqual([401, 'missing_key'])
+    }
+  })
+
   it('decides beside a session: a bad one does not fall back to it', async () => {
     const { tickets, keys } = await start()
     const app = express()
