@@ -9,6 +9,7 @@ import {
   Module,
   Next,
   Post,
+  Query,
   Req,
   Res,
   Scope,
@@ -17,8 +18,8 @@ import {
 } from '@nestjs/common'
 import { APP_GUARD } from '@nestjs/core'
 import { ExecutionContextHost } from '@nestjs/core/helpers/execution-context-host.js'
-import type { NextFunction, Response } from 'express'
-import type { ApiKey, ApiKeys } from 'latchkey'
+import type { NextFunction, Request, Response } from 'express'
+import { type ApiKey, type ApiKeys, createTickets, memoryTicketStore } from 'latchkey'
 import {
   type Auth,
   CurrentApiKey,
@@ -636,6 +637,39 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
     expect(await outcome(ask, '/unsaid', [line])).toBe('in')
     expect(await outcome(ask, '/session', [line])).toBe('403 session_required')
     expect(await outcome(ask, '/unsaid', [await lineOf(keys)])).toBe('401 missing_key')
+  })
+
+  it('takes tickets where the module names them, and hides them from handlers', async () => {
+    @Controller()
+    class Streams {
+      @Post('tickets')
+      @RequireKey()
+      issue(@Req() req: object) {
+        return tickets.issue(req)
+      }
+      @Get('events')
+      @RequireSessionOrKey()
+      events(@CurrentAuth() auth: Auth, @Req() req: Request, @Query() query: object) {
+        return { method: auth.method, seen: [req.url, req.originalUrl, req.query, query] }
+      }
+      @Get('logins')
+      @RequireSession()
+      logins() {
+        return 'in'
+      }
+    }
+    const tickets = createTickets({ store: memoryTicketStore() })
+    const { keys } = createTestKeys()
+    const ask = await serve(platform, keys, [Streams], { tickets })
+    const line = await lineOf(keys)
+    const newTicket = async () => (await ask('/tickets', [line], { method: 'POST' })).json().ticket as string
+    const ticket = await newTicket()
+    const answer = await ask(`/events?x=1&ticket=${ticket}`)
+    expect(answer.json()).toMatchObject({ method: 'apikey' })
+    expect(answer.text).toContain('/events?x=1')
+    expect(answer.text).not.toContain(ticket)
+    expect(await outcome(ask, `/events?ticket=${ticket}`)).toBe('401 invalid_key')
+    expect(await outcome(ask, `/logins?ticket=${await newTicket()}`)).toBe('401 authentication_required')
   })
 
   it('leaves routes that do not exist to Nest', async () => {
