@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, connect } from 'node:net'
 import express from 'express'
 import { createTickets, memoryTicketStore, type Tickets } from 'latchkey'
 import { apiKeyErrorHandler } from 'latchkey/express'
@@ -12,12 +12,22 @@ import { type CodeBlock, readCodeBlocks } from '../support/markdown.ts'
 import { serve } from '../support/raw-http.ts'
 import { runBlock } from '../support/run-block.ts'
 import { createTestKeys } from '../support/test-keys.ts'
+import { watchUnhandled } from '../support/unhandled.ts'
 
 const page = readFileSync(new URL('../../docs/websockets-and-sse.md', import.meta.url), 'utf8')
 const blocks = readCodeBlocks(page)
 const blockOf = (heading: string, language = 'ts', n = 0) =>
   blocks.filter((block) => block.heading === heading && block.language === language)[n] as CodeBlock
 const onAnyPort = ({ text }: CodeBlock) => text.replace('listen(3000)', "listen(0, '127.0.0.1')")
+
+const HANDSHAKE = [
+  'GET / HTTP/1.1',
+  'Host: localhost',
+  'Connection: Upgrade',
+  'Upgrade: websocket',
+  'Sec-WebSocket-Version: 13',
+  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+]
 
 /** What a WebSocket meets first: a message, or a refusal. */
 function dial(port: number, protocols: string[], options: ClientOptions = {}) {
@@ -44,7 +54,7 @@ async function start() {
   const sessions = { userOf: async (cookie: string | null) => cookie && { id: cookie } }
   const scope = { keys: world.keys, app, tickets, sessions }
   /** Runs a block of the page and serves what it makes. */
-  const listen = async (heading: string) => {
+  const serveBlock = async (heading: string) => {
     const { server } = (await runBlock(onAnyPort(blockOf(heading)), scope, ['server'])) as { server: Server }
     if (!server.listening) server.listen(0, '127.0.0.1')
     await vi.waitFor(() => expect(server.address()).not.toBeNull())
@@ -52,9 +62,10 @@ async function start() {
       server.closeAllConnections()
       server.close()
     })
-    return (server.address() as AddressInfo).port
+    return { server, port: (server.address() as AddressInfo).port }
   }
-  return { ...world, ...issued, app, tickets, scope, listen }
+  const listen = async (heading: string) => (await serveBlock(heading)).port
+  return { ...world, ...issued, app, tickets, scope, serveBlock, listen }
 }
 
 describe('the guide to WebSockets and event streams', () => {
@@ -80,6 +91,39 @@ describe('the guide to WebSockets and event streams', () => {
     )
     await keys.revoke(apiKey.id)
     expect(await closed).toEqual([4401, 'revoked'])
+  })
+
+  it.each(['WebSockets and event streams', 'Sessions'])(
+    'survives a client that sends a broken frame: %s',
+    async (heading) => {
+      const unhandled = watchUnhandled()
+      const { listen, key } = await start()
+      const socket = connect(await listen(heading), '127.0.0.1')
+      onTestFinished(() => void socket.destroy())
+      socket.on('error', () => {})
+      socket.write([...HANDSHAKE, `X-Api-Key: ${key}`, '', ''].join('\r\n'))
+      const said = await new Promise((resolve) => socket.once('data', (data) => resolve(String(data))))
+      expect(said).toContain('HTTP/1.1 101')
+      const closed = new Promise((resolve) => socket.once('close', resolve))
+      socket.write(Buffer.alloc(9, 0xff))
+      socket.resume()
+      await closed
+      expect(await unhandled()).toEqual([])
+    },
+  )
+
+  it('keeps no socket of a stranger that never closes its side', async () => {
+    const { serveBlock } = await start()
+    const { server, port } = await serveBlock('Sessions')
+    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+    onTestFinished(() => void socket.destroy())
+    socket.on('error', () => {})
+    socket.write([...HANDSHAKE, '', ''].join('\r\n'))
+    const said = await new Promise((resolve) => socket.once('data', (data) => resolve(String(data))))
+    expect(said).toContain('HTTP/1.1 401')
+    const count = () =>
+      new Promise((resolve) => server.getConnections((_error, connections) => resolve(connections)))
+    await vi.waitFor(async () => expect(await count()).toBe(0))
   })
 
   it('shows how a client sends its key', async () => {
