@@ -130,7 +130,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     rateLimitsVary: settings.limits.fixed === null,
     verifyEager,
     ...(formats.names.length > 0 && { isImportedKey: formats.recognises }),
-    report: createReporter(clock, emit, parts.failedAttempts),
+    report: createReporter(clock, emit),
     async verify(key: string, verifyOptions?: VerifyOptions) {
       return verifyEager(key, verifyOptions)
     },

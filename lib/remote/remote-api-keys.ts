@@ -142,7 +142,7 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
   const failedAttempts = settings.failedAttempts
     ? createFailedAttempts(settings.failedAttempts, settings.limiter, clock, guard, emit, () => {})
     : NO_FAILED_ATTEMPTS
-  const report = createReporter(clock, emit, failedAttempts)
+  const report = createReporter(clock, emit)
   const parts = { charge, formats, clock, guard, answers, service, refuse, failedAttempts }
   const verifier = new RemoteVerifier(parts)
 

@@ -263,18 +263,17 @@ describe('a ticket', () => {
     expect((await ask(`/?ticket=${'A'.repeat(43)}`)).status).toBe(401)
   })
 
-  it('that nobody issued is a failed attempt of its address', async () => {
+  it('that nobody issued is no failed attempt: any website could block the addresses of its visitors', async () => {
     const { redeem, key, ask, eventsOf } = await start({ keys: { failedAttempts: { limit: 3 } } })
-    for (let i = 0; i < 3; i += 1) await redeem('A'.repeat(43))
+    for (let i = 0; i < 3; i += 1) await redeem('A'.repeat(43), ['Origin: https://evil.example'])
     await settle()
-    expect(eventsOf('address.blocked')).toHaveLength(1)
-    expect(await codeOf(ask('/without', ['X-Api-Key: acme_test_unknown']))).toEqual([401, 'invalid_key'])
-    expect((await ask('/without', [`X-Api-Key: ${key}`])).status).toBe(429)
+    expect(eventsOf('address.blocked')).toEqual([])
+    expect((await ask('/without', [`X-Api-Key: ${key}`])).status).toBe(200)
   })
 })
 
 describe('keys that another service verifies', () => {
-  it('take tickets, and count wrong ones by address', async () => {
+  it('take tickets, and tell of wrong ones', async () => {
     const { tickets, keys, newTicket, apiKey } = await start()
     const app = express()
     app.use(apiKeyAuth({ verify: keys.verify }, { tickets }), (req, res) => void res.json(req.apiKey?.id))
@@ -285,10 +284,11 @@ describe('keys that another service verifies', () => {
 
     const seen: string[] = []
     const onEvent = ({ type }: ApiKeyEvent) => void seen.push(type)
-    const remote = remoteApiKeys({ verify: vi.fn() }, { failedAttempts: { limit: 2 }, onEvent })
+    const remote = remoteApiKeys({ verify: vi.fn() }, { failedAttempts: { limit: 1 }, onEvent })
     const guarded = await serve(express().use(apiKeyAuth(remote, { tickets, bearer: false })))
     for (let i = 0; i < 2; i += 1) await guarded(`/?ticket=${'A'.repeat(43)}`)
-    await vi.waitFor(() => expect(seen).toEqual(['key.refused', 'key.refused', 'address.blocked']))
+    await settle()
+    expect(seen).toEqual(['key.refused', 'key.refused'])
   })
 })
 

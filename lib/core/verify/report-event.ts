@@ -1,14 +1,12 @@
 import type { Clock } from '../clock.ts'
 import type { ApiKeyEvent } from '../events.ts'
 import { readAddress } from '../keys/client-address.ts'
-import { NO_FAILED_ATTEMPTS } from './failed-attempts.ts'
 import type { ReportedEvent } from './key-verifier.ts'
 
-/** Turns what happened outside `verify` into events, and counts tickets that belong to no key as failed attempts. */
+/** Turns what happened outside `verify` into events. A wrong ticket is no failed attempt: any website can have its visitors send some. */
 export function createReporter(
   clock: Clock,
   emit: (event: ApiKeyEvent) => void,
-  failedAttempts = NO_FAILED_ATTEMPTS,
 ): (happening: ReportedEvent) => void {
   return function report(happening) {
     const at = new Date(clock.now())
@@ -22,8 +20,6 @@ export function createReporter(
       return
     }
     const { code, reason, apiKey, ip } = happening
-    const isGuess = reason === 'invalid_ticket' && apiKey === null
-    if (isGuess && failedAttempts.blockedForMs(ip) === 0) failedAttempts.count(ip)
     emit({
       type: 'key.refused',
       at,
