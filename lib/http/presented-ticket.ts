@@ -14,6 +14,7 @@ interface Mutable {
   query?: unknown
   _parsedUrl?: unknown
   _parsedOriginalUrl?: unknown
+  memoizedURL?: unknown
 }
 
 /**
@@ -108,6 +109,8 @@ function hideTicket(view: Mutable): void {
   // What Express's router has made of the URL.
   if (view._parsedUrl) view._parsedUrl = undefined
   if (view._parsedOriginalUrl) view._parsedOriginalUrl = undefined
+  // What Koa has.
+  if (view.memoizedURL) view.memoizedURL = undefined
   const { query } = view
   if (typeof query === 'object' && query !== null) Reflect.deleteProperty(query, 'ticket')
 }

@@ -67,15 +67,20 @@ const DOORS: Doors = {
   },
   async Koa(keys, tickets) {
     const app = new Koa()
+    app.use((ctx, next) => {
+      // Somebody has parsed the URL before.
+      void ctx.URL
+      return next()
+    })
     app.use(koaDoor.apiKeyAuth(keys, { tickets }))
     app.use(async (ctx) => {
-      const { url, originalUrl, href, query, search, request } = ctx
+      const { url, originalUrl, href, URL, query, search, request } = ctx
       ctx.body =
         ctx.method === 'POST'
           ? await tickets.issue(ctx)
           : {
               id: ctx.state.apiKey?.id,
-              seen: [url, originalUrl, href, query, search, request.originalUrl, ctx.req.url],
+              seen: [url, originalUrl, href, URL, query, search, request.originalUrl, ctx.req.url],
             }
     })
     return serve(app.callback())
