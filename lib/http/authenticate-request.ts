@@ -256,6 +256,7 @@ class RequestAuthenticator implements Authenticator {
       if (!looked.ok) return this.refuse.key(looked)
       const { apiKey } = looked.admission
       if (apiKey.id !== keyId || apiKey.version !== version) return this.refuse.ticket(apiKey, ip)
+      if (asked.cost === 0) return this.conclude(looked, ip)
     } catch (error) {
       return this.refuse.fault('verify', error)
     }

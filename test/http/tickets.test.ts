@@ -170,6 +170,12 @@ describe('a ticket', () => {
     expect(await left()).toBe(7)
   })
 
+  it('shows the limits also where it spends nothing', async () => {
+    const minute = { name: 'minute', limit: 10, windowMs: 60_000 }
+    const { newTicket, redeem } = await start({ keys: { rateLimits: [minute] }, guard: { cost: 0 } })
+    expect((await redeem(await newTicket())).header('RateLimit')).toBe('"minute";r=9;t=60')
+  })
+
   it('is refused where the key would be: permissions, addresses, limits', async () => {
     const limited = await start({ guard: { permissions: { chat: ['write'] } } })
     expect(await codeOf(limited.redeem(await limited.newTicket()))).toEqual([403, 'insufficient_permissions'])
