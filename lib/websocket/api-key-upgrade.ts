@@ -8,6 +8,7 @@ import { createMiddlewareParts, type MiddlewareOptions, type RequestCost } from 
 import { ownParts } from '../http/raw-request.ts'
 import type { RequestPermissions } from '../http/request-permissions.ts'
 import { OptionError } from '../internal/option-error.ts'
+import { ignoreErrors } from './ignore-errors.ts'
 import { refuseUpgrade } from './refuse-upgrade.ts'
 
 /** What `apiKeyUpgrade` requires of requests. */
@@ -105,12 +106,9 @@ export function apiKeyUpgrade<User = RegisteredUser>(
   }
 
   return async function authenticateUpgrade(request, socket) {
-    // Until another listener is there, an error of the socket would end the process.
-    socket.on('error', ignore)
+    ignoreErrors(socket)
     const refusal = await check(request, socket)
     if (refusal) refuseUpgrade(request, socket, refusal)
     return refusal || socket.destroyed ? null : getAuth<User>(request)
   }
 }
-
-function ignore(): void {}

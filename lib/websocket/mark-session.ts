@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { createLateSessionMarker } from '../http/mark-session.ts'
 import type { Awaitable } from '../internal/awaitable.ts'
+import { ignoreErrors } from './ignore-errors.ts'
 
 /** How to find the user of a session. */
 export interface MarkSessionOptions {
@@ -10,6 +11,7 @@ export interface MarkSessionOptions {
 
 /**
  * Returns a function that marks an upgrade request of a logged-in session. Wait for it before `apiKeyUpgrade` with `required: false`.
+ * It rejects with what `user` throws: catch that, and end the socket.
  *
  * Browsers send cookies with the WebSockets of every site: let in a session only if the `Origin` of the request is yours.
  *
@@ -20,5 +22,9 @@ export interface MarkSessionOptions {
  * if (request.headers.origin === 'https://app.example.com') await mark(request)
  */
 export function markSession(options: MarkSessionOptions): (request: IncomingMessage) => Promise<void> {
-  return createLateSessionMarker(options)
+  const mark = createLateSessionMarker(options)
+  return (request) => {
+    ignoreErrors(request.socket)
+    return mark(request)
+  }
 }

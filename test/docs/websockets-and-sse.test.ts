@@ -112,6 +112,19 @@ describe('the guide to WebSockets and event streams', () => {
     },
   )
 
+  it('survives a store of sessions that fails', async () => {
+    const unhandled = watchUnhandled()
+    const { listen, scope } = await start()
+    scope.sessions.userOf = () => Promise.reject(new Error('down'))
+    const socket = connect(await listen('Sessions'), '127.0.0.1')
+    onTestFinished(() => void socket.destroy())
+    const closed = new Promise((resolve) => socket.on('error', () => {}).once('close', resolve))
+    socket.write([...HANDSHAKE, 'Origin: https://app.example.com', '', ''].join('\r\n'))
+    socket.resume()
+    await closed
+    expect(await unhandled()).toEqual([])
+  })
+
   it('keeps no socket of a stranger that never closes its side', async () => {
     const { serveBlock } = await start()
     const { server, port } = await serveBlock('Sessions')

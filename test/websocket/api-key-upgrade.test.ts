@@ -411,6 +411,21 @@ describe('a refused client', () => {
     expect(await unhandled()).toEqual([])
   })
 
+  it('that goes away while its session is looked for harms nobody', async () => {
+    const unhandled = watchUnhandled()
+    let find = () => {}
+    const found = new Promise<void>((resolve) => (find = resolve))
+    const mark = markSession({ user: () => found })
+    const world = await start({ options: { required: false }, before: (request) => mark(request) })
+    const socket = raw(world.port, HANDSHAKE)
+    await vi.waitFor(() => expect(world.sockets).toHaveLength(1))
+    socket.resetAndDestroy()
+    await vi.waitFor(() => expect(world.sockets[0]?.destroyed).toBe(true))
+    find()
+    await vi.waitFor(() => expect(world.answers).toEqual([null]))
+    expect(await unhandled()).toEqual([])
+  })
+
   it('is refused hundreds of times without anything left behind', async () => {
     const { port, sockets, server } = await start()
     for (let round = 0; round < 3; round += 1) {
