@@ -249,7 +249,11 @@ describe('a ticket', () => {
     const app = express()
     app.use(apiKeyAuth(keys, { tickets, required: false }))
     const admin = { admin: ['write'] }
-    app.get('/', apiKeyAuth(keys, { required: false, permissions: admin }), (_req, res) => void res.json('in'))
+    app.get(
+      '/',
+      apiKeyAuth(keys, { required: false, permissions: admin }),
+      (_req, res) => void res.json('in'),
+    )
     app.get('/key', apiKeyAuth(keys), (_req, res) => void res.json('in'))
     const ask = await serve(app)
     expect((await ask('/')).body).toBe('"in"')

@@ -447,7 +447,10 @@ describe('a rule of resources that is a function', () => {
     'file:///projects/yours/../mine/plan',
     'file:///projects/mine\\..\\yours/plan',
   ])('is asked about the URI as it was sent and as servers read it: %j', async (uri) => {
-    const { post, used, reached } = await setUp({ options, key: { permissions: { 'project:mine': ['read'] } } })
+    const { post, used, reached } = await setUp({
+      options,
+      key: { permissions: { 'project:mine': ['read'] } },
+    })
     expect((await post(read('file:///projects/mine/plan'))).status).toBe(200)
     expect(await statusAndCode(await post(read(uri)))).toEqual([403, 'insufficient_permissions'])
     expect(await used()).toBe(1)
