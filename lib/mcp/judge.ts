@@ -29,6 +29,8 @@ const NO_ARGUMENTS = Object.freeze({})
 
 /** The most resources that one `subscriptions/listen` may name. */
 const MAX_SUBSCRIPTIONS = 1_000
+/** The most checks for one request: a batch of long subscriptions would keep the process busy, and is free. */
+const MAX_CHECKS = 4_000
 
 /**
  * Judges all messages of a request before anything is spent. Where permissions are missing, only those are asked for: their
@@ -45,6 +47,9 @@ export function judge(rules: CheckedRules, messages: readonly Message[], granted
       return { refused: refusal('operation_not_allowed', { detail: `No rule allows this ${found}` }) }
     }
     ruled.push(...found)
+    if (ruled.length > MAX_CHECKS) {
+      throw new RpcRefusal(-32600, 'A batch must not be about so many resources: send its calls one by one')
+    }
   }
   const needed = new Map<string, Set<string>>()
   for (const requirement of new Set(ruled.map(({ rule, call }) => rule.requirementOf(call)))) {

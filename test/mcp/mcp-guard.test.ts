@@ -465,6 +465,19 @@ describe('a rule of resources that is a function', () => {
   })
 })
 
+describe('a batch of subscriptions', () => {
+  it('is refused where it is about too many resources', async () => {
+    const { post } = await setUp()
+    const resourceSubscriptions = Array.from({ length: 1_000 }, () => 'docs://exact')
+    const listening = (length: number) =>
+      Array.from({ length }, () =>
+        message('subscriptions/listen', { notifications: { resourceSubscriptions } }),
+      )
+    expect((await post(listening(3))).status).toBe(200)
+    expect(await (await post(listening(4))).json()).toMatchObject({ error: { code: -32600 } })
+  })
+})
+
 describe('functions of a batch', () => {
   it('that fail, one at once and another later, do not end the process', async () => {
     const unhandled = watchUnhandled()
