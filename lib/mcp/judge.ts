@@ -8,7 +8,7 @@ import type { Awaitable } from '../internal/awaitable.ts'
 import { isPlainObject } from '../internal/options.ts'
 import { type CallMessage, type Message, own } from './messages.ts'
 import { RpcRefusal } from './rpc-refusal.ts'
-import { type CheckedRule, type CheckedRules, type McpCall, normalisedUri } from './rules.ts'
+import { type CheckedRule, type CheckedRules, type McpCall, readingsOf } from './rules.ts'
 
 /** What the messages of a request need and cost together, or why they are refused. */
 export type Judgement =
@@ -100,8 +100,8 @@ function onOne(
   }
   const rule = find(name)
   if (!rule) return kind
-  // Functions are asked about both readings of a URI. The last one is charged: it is what the SDK reads.
-  const readings = parameter === 'uri' ? [...new Set([name, normalisedUri(name)])] : [name]
+  // Functions are asked about every reading of a URI. The first is charged: it is what the SDK reads.
+  const readings = parameter === 'uri' ? readingsOf(name) : [name]
   return readings.map((reading) => ({
     rule,
     call: {
@@ -110,7 +110,7 @@ function onOne(
       arguments: given ?? NO_ARGUMENTS,
       params: reading === name ? params : { ...params, uri: reading },
     },
-    isCharged: isCharged && reading === readings.at(-1),
+    isCharged: isCharged && reading === readings[0],
   }))
 }
 

@@ -1,3 +1,4 @@
+import { unescape as decode } from 'node:querystring'
 import { type PermissionRequirement, resolveRequirement } from '../core/keys/permissions.ts'
 import { requirementOf } from '../core/keys/requirement-of-request.ts'
 import { type Cost, checkCost } from '../core/limits/cost.ts'
@@ -14,7 +15,8 @@ export interface McpCall {
   readonly method: string
   /**
    * The name of the tool or prompt, or the URI of the resource; undefined for other methods. The functions of a rule are asked about a
-   * URI twice if `new URL` writes it otherwise than the client did: the key needs the permissions of both, and pays for the second.
+   * URI as it was sent and, where these differ, as `new URL` writes it and as it is once it is decoded: the key needs the permissions of
+   * all, and pays for what `new URL` writes.
    */
   readonly name: string | undefined
   /** The arguments of the tool or prompt: what the client sent, not yet checked by a schema. */
@@ -49,7 +51,7 @@ export interface McpRules {
   prompts?: Readonly<Record<string, McpRule>>
   /**
    * By URI, or by the beginning of URIs with a `*` after it, as `file:///docs/*`. The longest one counts. A URI that leads elsewhere
-   * when it is normalised, as `file:///docs/../secret`, is refused.
+   * when it is normalised or decoded, as `file:///docs/../secret`, is refused.
    */
   resources?: Readonly<Record<string, McpRule>>
   /**
@@ -169,29 +171,37 @@ function checkRule(path: string, rule: unknown, defaultCost: number): CheckedRul
   }
 }
 
-/**
- * Finds the rule of a URI. Servers read a resource by its URI as it was sent, or as `new URL` writes it: both must be under the same
- * rule.
- */
+/** Finds the rule of a URI: the one that all of its readings are under. */
 function resourceRules(rules: ReadonlyMap<string, CheckedRule>): (uri: string) => CheckedRule | undefined {
   const exact = new Map<string, CheckedRule>()
   const byStart: [string, CheckedRule][] = []
   for (const [uri, rule] of rules) {
     const star = uri.indexOf('*')
-    if (star === -1) exact.set(uri, rule).set(normalisedUri(uri), rule)
-    else if (star === uri.length - 1) byStart.push([uri.slice(0, -1), rule])
+    const beginning = uri.slice(0, -1)
+    if (star === -1) for (const reading of readingsOf(uri)) exact.set(reading, rule)
+    else if (star === uri.length - 1) byStart.push([beginning, rule], [decode(beginning), rule])
     else throw new OptionError('resources', 'have a "*" only at the end of a URI')
   }
+  // A URI that is written so belongs to its own rule, not to one that reads the same.
+  for (const [uri, rule] of rules) if (!uri.endsWith('*')) exact.set(uri, rule)
   byStart.sort(([a], [b]) => b.length - a.length)
   const find = (uri: string) =>
     exact.get(uri) ?? byStart.find(([beginning]) => uri.startsWith(beginning))?.[1]
   return (uri) => {
-    const rule = find(uri)
-    return rule && find(normalisedUri(uri)) === rule ? rule : undefined
+    const [rule, ...others] = readingsOf(uri).map(find)
+    return others.every((other) => other === rule) ? rule : undefined
   }
 }
 
-/** A URI as the SDK reads it. */
-export function normalisedUri(uri: string): string {
+/**
+ * What servers may take a URI for: first what `new URL` makes of it, as both SDKs do, then what was sent, and what a file or a record
+ * is called once it is decoded.
+ */
+export function readingsOf(uri: string): readonly string[] {
+  const normal = normalised(uri)
+  return [...new Set([normal, uri, normalised(decode(normal))])]
+}
+
+function normalised(uri: string): string {
   return URL.canParse(uri) ? new URL(uri).href : uri
 }

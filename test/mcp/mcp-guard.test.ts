@@ -155,6 +155,24 @@ describe('mcpGuard refuses, and spends nothing', () => {
       'operation_not_allowed',
     ],
     [
+      'one that leads there once it is decoded',
+      message('resources/read', { uri: 'file:///docs/%73ecret/a' }),
+      403,
+      'operation_not_allowed',
+    ],
+    [
+      'one that leads there, beside what cannot be decoded',
+      message('resources/read', { uri: 'file:///docs/x/..%2f%73ecret/%zz' }),
+      403,
+      'operation_not_allowed',
+    ],
+    [
+      'one that leads there by encoded slashes',
+      message('resources/read', { uri: 'file:///docs/x%2f..%2Fsecret/a' }),
+      403,
+      'operation_not_allowed',
+    ],
+    [
       'one with a tab in it',
       message('resources/read', { uri: 'file:///docs/sec\tret/a' }),
       403,
@@ -446,6 +464,7 @@ describe('a rule of resources that is a function', () => {
     'file:///projects/mine/%2e%2e/yours/plan',
     'file:///projects/yours/../mine/plan',
     'file:///projects/mine\\..\\yours/plan',
+    'file:///projects/mine%2F..%2Fyours/plan',
   ])('is asked about the URI as it was sent and as servers read it: %j', async (uri) => {
     const { post, used, reached } = await setUp({
       options,
@@ -457,11 +476,21 @@ describe('a rule of resources that is a function', () => {
     expect(reached).toHaveLength(1)
   })
 
+  it('finds rules that are written in percents, and lets in what is', async () => {
+    const { post } = await setUp({
+      options: { resources: { 'docs://a/b%3Ac': {}, 'docs://a/d%3A*': {}, 'docs://e/*': {} } },
+    })
+    for (const uri of ['docs://a/b%3Ac', 'docs://a/d%3Ax', 'docs://e/%C3%BC%20f%2Fg%3A', 'docs://e/%zz']) {
+      expect((await post(read(uri))).status).toBe(200)
+    }
+  })
+
   it('charges for what servers read, once', async () => {
     const { post, used } = await setUp({ options, key: { permissions: { 'project:mine': ['read'] } } })
     expect((await post(read('file:///projects/mine/x/../big'))).status).toBe(200)
     expect((await post(read('file:///projects/mine/b\tig'))).status).toBe(200)
-    expect(await used()).toBe(20)
+    expect((await post(read('file:///projects/mine/x%2F..%2Fbig'))).status).toBe(200)
+    expect(await used()).toBe(21)
   })
 })
 
