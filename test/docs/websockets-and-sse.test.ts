@@ -7,6 +7,7 @@ import { apiKeyErrorHandler } from 'latchkey/express'
 import type { Upgrade } from 'latchkey/websocket'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { type ClientOptions, WebSocket } from 'ws'
+import { HANDSHAKE } from '../support/handshake.ts'
 import { issueKey } from '../support/issue-key.ts'
 import { type CodeBlock, readCodeBlocks } from '../support/markdown.ts'
 import { serve } from '../support/raw-http.ts'
@@ -19,15 +20,6 @@ const blocks = readCodeBlocks(page)
 const blockOf = (heading: string, language = 'ts', n = 0) =>
   blocks.filter((block) => block.heading === heading && block.language === language)[n] as CodeBlock
 const onAnyPort = ({ text }: CodeBlock) => text.replace('listen(3000)', "listen(0, '127.0.0.1')")
-
-const HANDSHAKE = [
-  'GET / HTTP/1.1',
-  'Host: localhost',
-  'Connection: Upgrade',
-  'Upgrade: websocket',
-  'Sec-WebSocket-Version: 13',
-  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
-]
 
 /** What a WebSocket meets first: a message, or a refusal. */
 function dial(port: number, protocols: string[], options: ClientOptions = {}) {

@@ -11,6 +11,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { type ClientOptions, WebSocket, WebSocketServer } from 'ws'
 import { BARE, INVALID } from '../support/challenges.ts'
 import { settle as tick } from '../support/fake-clock.ts'
+import { HANDSHAKE } from '../support/handshake.ts'
 import { issueKey } from '../support/issue-key.ts'
 import { parse } from '../support/raw-http.ts'
 import { rejects } from '../support/recording-store.ts'
@@ -90,15 +91,6 @@ function dial(url: string, protocols: string[], options: ClientOptions) {
     ws.on('error', reject)
   })
 }
-
-const HANDSHAKE = [
-  'GET / HTTP/1.1',
-  'Host: localhost',
-  'Connection: Upgrade',
-  'Upgrade: websocket',
-  'Sec-WebSocket-Version: 13',
-  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
-]
 
 /** Sends exactly this, and collects what comes back until the socket closes. */
 function raw(port: number, lines: string[], given: { allowHalfOpen?: boolean } = {}) {
