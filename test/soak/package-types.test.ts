@@ -47,7 +47,7 @@ describe.each(CLASSIC)('an application of "module": "commonjs" compiled by %s', 
   it(`finds every door and its types, resolved classically ${how}, and runs`, async () => {
     const consumer = packed.createConsumer([
       ...['@types/node', '@types/express', '@types/koa'],
-      ...['express', 'fastify'],
+      ...['express', 'fastify', '@nestjs/common', '@nestjs/core', 'reflect-metadata', 'rxjs'],
     ])
     const doors = packed.doors.map((door, i) => `import * as door${i} from '${door}'`)
     const names = packed.doors.map((_door, i) => `Object.keys(door${i}).length > 0`)
