@@ -1,11 +1,12 @@
 /** The results as text for people. */
 export function formatResults(
   settings,
-  { http, latency, warmup, start, verify, memory, strangers, redis, stores, list, quota, bars },
+  { http, doors, latency, warmup, start, verify, memory, strangers, redis, stores, list, quota, bars },
 ) {
   return [
     formatSettings(settings),
     http && formatHttp('HTTP', http),
+    doors && formatHttp('The doors over HTTP', doors),
     latency && formatLatency(latency),
     warmup && formatWarmup(warmup),
     start && formatStart(start),

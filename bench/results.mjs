@@ -70,6 +70,20 @@ function summariseShares(names, valuesOf) {
   return Object.fromEntries(summaries)
 }
 
+/** The same for the doors, and what each adds to its framework in what Express's adds to Express. */
+export function summariseDoors(rounds) {
+  const costOf = (name) => {
+    const cpuOf = (one) => rounds.map((round) => round[one].cpuUsPerRequest)
+    return pair(cpuOf(name), cpuOf(targets[name].against), subtract)
+  }
+  const doors = Object.keys(rounds[0]).filter((name) => targets[name].door && targets[name].against)
+  const inExpress = doors.map((name) => [
+    name,
+    summarise(pair(costOf(name), costOf('middleware'), dividePositive)),
+  ])
+  return { ...summariseHttp(rounds), inExpress: Object.fromEntries(inExpress) }
+}
+
 /** What each server takes with so many connections: in time and in requests. */
 export function summariseLatency(roundsByConnections) {
   const summaries = Object.entries(roundsByConnections).map(([connections, rounds]) => [
@@ -295,9 +309,10 @@ function summarisePeer({ statements, measured }) {
 }
 
 /** The bars of this project that the figures at hand can be held to. */
-export function judge({ http, start, verify, memory, strangers, redis, stores, list, quota }) {
+export function judge({ http, doors, start, verify, memory, strangers, redis, stores, list, quota }) {
   const bars = {
     http: judgeHttp(http),
+    doors: judgeDoors(doors),
     start: judgeStart(start),
     verify: judgeVerify(verify),
     memory: judgeMemory(memory),
@@ -330,6 +345,12 @@ function judgeHttp(http = {}) {
 
 function judgeFigure(name, figure, bar, aim) {
   return figure ? [atMost(name, figure, bar, '×', aim)] : []
+}
+
+function judgeDoors(doors) {
+  return Object.entries(doors?.inExpress ?? {}).flatMap(([name, figure]) =>
+    judgeFigure(`what ${targets[name].label} adds, in what Express's door adds`, figure, 1.5),
+  )
 }
 
 function judgeVerify(verify) {

@@ -12,7 +12,7 @@ import { createRandom } from './statistics.mjs'
 
 const usage = `npm run bench -- [part] [options]
 
-  http, latency, warmup, start, verify, memory, strangers, redis, stores, list, quota: one part instead of all
+  http, doors, latency, warmup, start, verify, memory, strangers, redis, stores, list, quota: one part instead of all
 
   --only part                      the same
   --targets a,b                    only these servers (see targets.mjs)
@@ -27,6 +27,7 @@ const usage = `npm run bench -- [part] [options]
 `
 const parts = [
   'http',
+  'doors',
   'latency',
   'warmup',
   'start',
@@ -52,6 +53,8 @@ const servers = [
   'koa-hand',
   'koa-middleware',
 ]
+/** What the part `doors` sets the doors against. */
+const express = ['bare', 'middleware']
 const memoryKeys = 100_000
 const resultsFile = new URL('results.json', import.meta.url)
 const chartFile = new URL('cost.svg', import.meta.url)
@@ -72,7 +75,7 @@ async function main() {
   }
   installPeers()
   const summarise = await import('./results.mjs')
-  const { summariseHttp, summariseVerify, summariseStrangers, summariseRedis } = summarise
+  const { summariseHttp, summariseDoors, summariseVerify, summariseStrangers, summariseRedis } = summarise
   const { summariseLatency, summariseWarmup, summariseStart, summariseStores } = summarise
   const { summariseList, summariseQuota, judge } = summarise
   const { targets } = await import('./targets.mjs')
@@ -86,6 +89,8 @@ async function main() {
     results[part] = { ...describeRun(options), ...figures }
   }
   if (names.http.length > 0) note('http', summariseHttp(await runHttp(names.http, options)))
+  if (names.doors.length > 0)
+    note('doors', summariseDoors(await runHttp([...express, ...names.doors], options)))
   if (options.parts.includes('latency')) note('latency', summariseLatency(await runLatency(options)))
   if (options.parts.includes('warmup')) note('warmup', summariseWarmup(await runWarmup(options)))
   if (options.parts.includes('start')) note('start', summariseStart(await runStart(options)))
@@ -163,7 +168,10 @@ function readInteger(name, text, min) {
 
 /** The servers to measure of each part that is run. */
 function readTargets(targets, options) {
-  const partOf = (name) => (targets[name].redis ? 'redis' : 'http')
+  const partOf = (name) => {
+    const { redis, door } = targets[name]
+    return redis ? 'redis' : door ? 'doors' : 'http'
+  }
   const known = Object.keys(targets).filter((name) => options.parts.includes(partOf(name)))
   const names = options.targets ?? known
   const unknown = names.find((name) => !known.includes(name))
@@ -171,7 +179,7 @@ function readTargets(targets, options) {
     throw new TypeError(`"--targets" knows ${known.join(', ') || 'none in this part'}; received ${unknown}`)
   }
   const namesOf = (part) => names.filter((name) => partOf(name) === part)
-  return { http: namesOf('http'), redis: namesOf('redis') }
+  return { http: namesOf('http'), doors: namesOf('doors'), redis: namesOf('redis') }
 }
 
 function describeRun({ seed, rounds, starts, warmups, requests, connections }) {

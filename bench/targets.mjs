@@ -5,12 +5,15 @@ import passport from 'passport'
 import headerApiKey from 'passport-headerapikey'
 import { Strategy } from 'passport-strategy'
 
+/** Of the part `doors`, where each guards the same route on a framework of its own. */
+const door = { door: true, guarded: true, limited: true, library: true }
+
 /**
  * The servers under comparison. Each differs from the bare one only in what stands before the same route.
  *
  * `against`: the target whose cost is taken off. `guarded`: must answer 401 to a bad key. `limited`: must send
- * the RateLimit fields. `library`: needs the built library. `redis`: belongs to the part of that name, and `create`
- * receives the address of a Redis server. `create` gives the application and a key it admits.
+ * the RateLimit fields. `library`: needs the built library. `door`: belongs to the part `doors`. `redis`: belongs to the part of that
+ * name, and `create` receives the address of a Redis server. `create` gives the application and a key it admits.
  */
 export const targets = {
   bare: {
@@ -140,6 +143,50 @@ export const targets = {
     guarded: true,
     library: true,
     create: () => createKoaMiddleware({ rateLimits: [] }),
+  },
+  'fastify-bare': {
+    label: 'bare Fastify 5 route',
+    door: true,
+    create: async () => (await import('./doors.mjs')).createFastifyBare(),
+  },
+  'fastify-door': {
+    label: 'latchkey/fastify, apiKeyAuth(keys)',
+    against: 'fastify-bare',
+    ...door,
+    create: async () => (await import('./doors.mjs')).createFastify(),
+  },
+  'nest-express-bare': {
+    label: 'bare Nest 12 route on Express',
+    door: true,
+    create: async () => (await import('./doors.mjs')).createNestBare('express'),
+  },
+  'nest-express-door': {
+    label: 'latchkey/nest on Express, LatchkeyModule',
+    against: 'nest-express-bare',
+    ...door,
+    create: async () => (await import('./doors.mjs')).createNest('express'),
+  },
+  'nest-fastify-bare': {
+    label: 'bare Nest 12 route on Fastify',
+    door: true,
+    create: async () => (await import('./doors.mjs')).createNestBare('fastify'),
+  },
+  'nest-fastify-door': {
+    label: 'latchkey/nest on Fastify, LatchkeyModule',
+    against: 'nest-fastify-bare',
+    ...door,
+    create: async () => (await import('./doors.mjs')).createNest('fastify'),
+  },
+  'fetch-bare': {
+    label: 'bare handler of a web Request on node:http',
+    door: true,
+    create: async () => (await import('./doors.mjs')).createFetchBare(),
+  },
+  'fetch-door': {
+    label: 'latchkey/fetch, withApiKey(keys)',
+    against: 'fetch-bare',
+    ...door,
+    create: async () => (await import('./doors.mjs')).createFetch(),
   },
   'redis-bare': {
     label: 'Express 5 route that awaits one EVALSHA',
@@ -505,7 +552,7 @@ function answerOnKoa(ctx, next) {
 }
 
 /** As long as a real key, so that every target receives as many header bytes. */
-function createLookalikeKey() {
+export function createLookalikeKey() {
   const secret = randomBytes(65).toString('base64url').replaceAll(/[-_]/g, '0')
   return `bench_${secret.slice(0, 16)}_${secret.slice(16, 65)}`
 }
