@@ -36,16 +36,16 @@ export interface RedisTicketStoreOptions {
  * const tickets = createTickets({ store: redisTicketStore(new Redis()) })
  */
 export function redisTicketStore(
-  given: RedisTicketClient | NodeRedisClient,
+  client: RedisTicketClient | NodeRedisClient,
   options: RedisTicketStoreOptions = {},
 ): TicketStore {
-  const client: RedisTicketClient = isNodeRedis(given, ['eval', 'evalsha'])
-    ? new NodeRedisAdapter(given)
-    : given
+  const sender: RedisTicketClient = isNodeRedis(client, ['eval', 'evalsha'])
+    ? new NodeRedisAdapter(client)
+    : client
   checkObject('options', options, ['keyPrefix'])
   const keyPrefix = checkKeyPrefix(options.keyPrefix ?? 'latchkey:tickets')
-  const runScript = createScriptRunner(() => client)
-  const renew = () => client.disconnect?.(true)
+  const runScript = createScriptRunner(() => sender)
+  const renew = () => sender.disconnect?.(true)
   const noteFailure = createRenewal(renew, () => performance.now())
 
   async function run(script: Script, id: string, ...args: (string | number)[]): Promise<unknown> {
