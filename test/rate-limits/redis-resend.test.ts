@@ -133,7 +133,10 @@ describe.each(Object.entries(CLIENTS))(
       })
       await expect.poll(() => ask(limiter).catch(() => null)).toMatchObject({ outcome: 'admitted' })
 
-      /** Does something whose reply is kept back; the server has done it by then. */
+      /**
+       * Does something whose reply is kept back. The server has done it by then, unless what was kept back is the reply to something
+       * else that the client has asked for.
+       */
       async function lose(act: () => Promise<unknown>): Promise<PromiseSettledResult<unknown>> {
         const held = Promise.race(proxies.map((proxy) => proxy.hold('evalsha')))
         const [settled] = [Promise.allSettled([act()])]
@@ -160,15 +163,29 @@ describe.each(Object.entries(CLIENTS))(
           : undefined
       }
 
-      return { limiter, lose, remaining }
+      /** Loses replies until the server has done it: how much is left then, of so much before. */
+      async function remainingAfterLoss(
+        of: number,
+        act: () => Promise<unknown>,
+      ): Promise<number | undefined> {
+        for (;;) {
+          await lose(act)
+          const left = await remaining()
+          if (left !== of) return left
+        }
+      }
+
+      return { limiter, lose, remaining, remainingAfterLoss }
     }
 
     it('is charged once, and admits nobody', async () => {
-      const { limiter, lose, remaining } = await setUp()
+      const { limiter, remaining, remainingAfterLoss } = await setUp()
       const before = (await remaining()) as number
-      for (let i = 1; i <= times({ short: 1, soak: 3 }); i++) {
-        expect(await lose(() => ask(limiter, { cost: 10 }))).toMatchObject({ status: 'rejected' })
-        expect(await remaining()).toBe(before - 10 * i)
+      for (let i = 0; i < times({ short: 1, soak: 3 }); i++) {
+        let admitted = 0
+        const spend = () => ask(limiter, { cost: 10 }).then(() => (admitted += 1))
+        expect(await remainingAfterLoss(before - 10 * i, spend)).toBe(before - 10 * (i + 1))
+        expect(admitted).toBe(0)
       }
     })
 
@@ -205,14 +222,14 @@ describe.each(Object.entries(CLIENTS))(
     })
 
     it('gives back once what it gives back', async () => {
-      const { limiter, lose, remaining } = await setUp()
+      const { limiter, remaining, remainingAfterLoss } = await setUp()
       const before = (await remaining()) as number
       const spent = await ask(limiter, { cost: 40 })
       const chargedAt = spent.outcome === 'admitted' ? (spent.chargedAt as number) : 0
       // The server knows the script from then on: otherwise it would say no more than that it does not.
       await giveBack(limiter, { lineageId: 'l', cost: 0, chargedAt, limits })
-      await lose(async () => giveBack(limiter, { lineageId: 'l', cost: 10, chargedAt, limits }))
-      expect(await remaining()).toBe(before - 30)
+      const give = async () => giveBack(limiter, { lineageId: 'l', cost: 10, chargedAt, limits })
+      expect(await remainingAfterLoss(before - 40, give)).toBe(before - 30)
     })
   },
 )
