@@ -74,7 +74,8 @@ function overWebRequests(handle) {
   return async (req, res) => {
     const request = new Request(`http://${req.headers.host}${req.url}`, { headers: req.headers })
     const response = await handle(request)
-    res.writeHead(response.status, Object.fromEntries(response.headers))
-    res.end(await response.text())
+    const body = Buffer.from(await response.arrayBuffer())
+    res.writeHead(response.status, { ...Object.fromEntries(response.headers), 'content-length': body.length })
+    res.end(body)
   }
 }
