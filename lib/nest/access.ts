@@ -104,8 +104,8 @@ function declarationOf(handler: object, classes: readonly ControllerClass[]): De
   const isNothingSaid = all.every(({ method, said }) => said === undefined && !isBoundOn(method))
   if (isNothingSaid || ownMetadata(ACCESS, handler) !== undefined) return { name, method: handler }
   throw new Error(
-    `a route is handled by a function that is none of the methods of ${classes[0]?.name}, so whom it lets in is not known: ` +
-      'give it the name of its method, or copy the metadata of the method',
+    `one route of ${classes[0]?.name} runs a function that is none of its methods, so the guard does not know whom to let in: ` +
+      'give the function the name of its method, or copy the metadata of the method',
   )
 }
 

@@ -1,6 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { isShort } from '../support/long-run.ts'
 import type { Adapter, AdapterName } from './adapters/adapter.ts'
 import { ADAPTERS, TRIED } from './adapters/index.ts'
 import { DIFFERENCES } from './differences.ts'
@@ -67,8 +66,7 @@ describe('the table', () => {
     },
   )
 
-  // Where those run that the page shows.
-  it.runIf(isShort)('is what docs/behaviour.md shows', { timeout: 120_000 }, async () => {
+  it('is what docs/behaviour.md shows', { timeout: 120_000 }, async () => {
     for (const row of ROWS) for (const adapter of ADAPTERS) await answerOf(row, adapter)
     const page = renderPage(SECTIONS, answers)
     if (process.env.UPDATE_DOCS) writeFileSync(PAGE, page)

@@ -177,7 +177,7 @@ function renderAnswer(outcome: Outcome, standards: ReadonlyMap<string, Outcome>)
   const { status, code: refused, body, fields } = outcome
   const standard = refused ? standards.get(refused) : undefined
   const usual = standard ?? { body: JSON.stringify(outcome.who), fields: USUAL_FIELDS }
-  const other = Object.entries(fields).filter(([name, value]) => usual.fields[name] !== value)
+  const other = byName(fields).filter(([name, value]) => usual.fields[name] !== value)
   const missing = Object.keys(usual.fields).filter((name) => !(name in fields))
   return [
     refused ? `${status} ${code(refused)}` : String(status),
@@ -211,11 +211,13 @@ function renderWho({ method, code: refused, user, key, shows }: Who): string {
   ].join('<br>')
 }
 
+/** Frameworks send them in an order of their own. */
+function byName(fields: Outcome['fields']): [string, string][] {
+  return Object.entries(fields).sort()
+}
+
 function toHttp({ status, fields, body }: Outcome): string {
-  const head = [
-    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
-    ...Object.entries(fields).map(([n, v]) => `${n}: ${v}`),
-  ]
+  const head = [`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...byName(fields).map(([n, v]) => `${n}: ${v}`)]
   return `\`\`\`http\n${[...head, '', body.trimEnd()].join('\n')}\n\`\`\`\n`
 }
 
@@ -264,6 +266,6 @@ function outcomeOf(
 }
 
 function isEqual(one: Outcome, other: Outcome): boolean {
-  const text = ({ fields, ...outcome }: Outcome) => JSON.stringify([outcome, Object.entries(fields).sort()])
+  const text = ({ fields, ...outcome }: Outcome) => JSON.stringify([outcome, byName(fields)])
   return text(one) === text(other)
 }
