@@ -74,6 +74,9 @@ export default mergeConfig(
           test: {
             name: 'services',
             isolate: false,
+            // These wait for servers more than they compute.
+            maxWorkers: 3,
+            sequence: { groupOrder: 1 },
             include: servicesTests,
             exclude: [packageTests, soakTests],
             ...services,

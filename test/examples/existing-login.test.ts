@@ -1,5 +1,5 @@
 import type { ApiKey, ApiKeyEvent, ApiKeys } from 'latchkey'
-import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { createApp } from '../../examples/existing-login/app.ts'
 import { auditLine } from '../../examples/existing-login/audit-line.ts'
 import { curlLines } from '../../examples/existing-login/curl-lines.ts'
@@ -10,22 +10,14 @@ import {
   type User,
   type Users,
 } from '../../examples/existing-login/users.ts'
-import { describeReadme, itAnswersItsLines } from '../support/example.ts'
+import { describeReadme } from '../support/example.ts'
 import { type Answer, type Ask, listen, serve } from '../support/raw-http.ts'
 import { slowBody } from '../support/slow-body.ts'
 
-// Child processes are slow where much else runs.
-vi.setConfig({ testTimeout: 60_000 })
-
-const LAST_LINE = /It no longer works.*\n.*\n/
 const DAY_MS = 86_400_000
 const UNKNOWN = '0000000000000000'
 
 describeReadme('existing-login', curlLines('', '', ''))
-
-describe('the program', () => {
-  itAnswersItsLines('existing-login', { count: 23, last: LAST_LINE })
-})
 
 describe('the application', () => {
   let users: Users

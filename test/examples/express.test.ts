@@ -1,6 +1,4 @@
-import { once } from 'node:events'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ApiKeys, createApiKeys, memoryRateLimiter, memoryStore, type Permissions } from 'latchkey'
@@ -33,30 +31,6 @@ describe('the program', () => {
     env: () => ({ DATA_DIR: dataFolder() }),
   })
 
-  it('keeps keys: after a restart the one from before still works, and its text is in no database', async () => {
-    const env = { PORT: '0', DATA_DIR: dataFolder() }
-    const keyOf = (output: string) => /X-Api-Key: ([^']+)/.exec(output)?.[1] as string
-    const first = start(env)
-    const printed = await first.waitFor(/n=\[1-8\].*\n/)
-    expect(printed).not.toContain('still works')
-    await stop(first, 'SIGTERM')
-    // It may also have been killed: nothing that was issued is lost.
-    for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
-      const again = start(env)
-      const output = await again.waitFor(/n=\[1-8\].*\n/)
-      expect(output).toContain('The key from the previous run still works.\n')
-      expect(keyOf(output)).toBe(keyOf(printed))
-      const url = /http:\S+(?=\/projects)/.exec(output)?.[0]
-      const answer = await fetch(`${url}/projects`, { headers: { 'X-Api-Key': keyOf(output) } })
-      expect(answer.status).toBe(200)
-      again.signal(signal)
-      await again.ended()
-    }
-    for (const file of readdirSync(env.DATA_DIR).filter((name) => name.startsWith('keys.db'))) {
-      expect(readFileSync(join(env.DATA_DIR, file), 'latin1')).not.toContain(keyOf(printed))
-    }
-  })
-
   it('prints why a key was refused, and no key', async () => {
     const program = start({ PORT: '0', DATA_DIR: dataFolder() })
     const lines = readPrintedLines(await program.waitFor(/n=\[1-8\].*\n/))
@@ -71,22 +45,6 @@ describe('the program', () => {
     const shown = lines.filter(({ command }) => command.includes(key))
     expect(output.split(key)).toHaveLength(shown.length + 1)
     await stop(program, 'SIGTERM')
-  })
-
-  it('says that its port is in use', async () => {
-    const other = createServer()
-    await once(other.listen(0, '127.0.0.1'), 'listening')
-    const { port } = other.address() as AddressInfo
-    const program = start({ PORT: String(port), DATA_DIR: dataFolder() })
-    expect(await program.ended()).toBe(1)
-    expect(program.stderr).toBe(`Port ${port} is in use. Take another one: PORT=3001 npm start\n`)
-    other.close()
-  })
-
-  it('says that its port is not one', async () => {
-    const program = start({ PORT: 'http', DATA_DIR: dataFolder() })
-    expect(await program.ended()).toBe(1)
-    expect(program.stderr).toBe('PORT must be a number from 0 to 65535\n')
   })
 })
 

@@ -55,12 +55,6 @@ describe('the program', () => {
     expect(program.stderr).toBe('')
   })
 
-  it('says that its port is not one', async () => {
-    const program = start({ PORT: 'http' })
-    expect(await program.ended()).toBe(1)
-    expect(program.stderr).toBe('PORT must be a number from 0 to 65535\n')
-  })
-
   function start(env: NodeJS.ProcessEnv): Program {
     const program = startProgram(['examples/nest/server.ts'], env)
     onTestFinished(() => program.signal('SIGKILL'))

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { ApiKey, ApiKeyEvent, ApiKeys, Permissions } from 'latchkey'
-import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { auditLine } from '../../examples/existing-login/audit-line.ts'
 import { createApp } from '../../examples/organisations/app.ts'
 import { curlLines } from '../../examples/organisations/curl-lines.ts'
@@ -17,24 +17,16 @@ import {
   type People,
   type Person,
 } from '../../examples/organisations/people.ts'
-import { describeReadme, itAnswersItsLines } from '../support/example.ts'
+import { describeReadme } from '../support/example.ts'
 import { readTable } from '../support/markdown.ts'
 import { type Answer, type Ask, listen, serve } from '../support/raw-http.ts'
 import { slowBody } from '../support/slow-body.ts'
 
-// Child processes are slow where much else runs.
-vi.setConfig({ testTimeout: 60_000 })
-
-const LAST_LINE = /^It no longer works.*\n.*\n/m
 const README = new URL('../../examples/organisations/README.md', import.meta.url)
 const ACME = { type: 'organization', id: 'acme' }
 const GLOBEX = { type: 'organization', id: 'globex' }
 
 describeReadme('organisations', curlLines('', ''))
-
-describe('the program', () => {
-  itAnswersItsLines('organisations', { count: 21, last: LAST_LINE })
-})
 
 describe('the application', () => {
   let people: People

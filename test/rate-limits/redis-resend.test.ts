@@ -42,35 +42,32 @@ type Client = (RedisClient | NodeRedisClient) & {
 
 type Start = () => Promise<{ client: Client; proxies: HeldProxy[] }>
 
-/** More clients of node-redis, in the long run. */
-const FURTHER: Record<string, Start> = {
-  'node-redis 6 that keeps no command until it is connected': () =>
-    onRedis((port) => connecting(createClient({ socket: { port }, disableOfflineQueue: true }))),
-  'node-redis 6 that connects again at once': () =>
-    onRedis((port) => connecting(createClient({ socket: { port, reconnectStrategy: () => 0 } }))),
-  'node-redis 5': () => onRedis((port) => connecting(createClient5({ socket: { port } }))),
-  'a Cluster of node-redis 6': () =>
-    onCluster((nodes, { natMap }) => connecting(createCluster(clusterOptions(nodes, natMap)))),
-  'a Cluster of node-redis 5': () =>
-    onCluster((nodes, { natMap }) => connecting(createCluster5(clusterOptions(nodes, natMap)))),
-  'node-redis 6 behind Sentinel': () => onSentinel((options) => connecting(createSentinel(options))),
-  'node-redis 5 behind Sentinel': () => onSentinel((options) => connecting(createSentinel5(options))),
-}
-
-/** A client of each kind, on proxies. */
+/** One client of each package, and a Cluster; the others in the longer runs. */
 const CLIENTS: Record<string, Start> = {
   'ioredis 6': () => onRedis((port) => new Redis(port)),
-  'ioredis 6 that connects again at once': () =>
-    onRedis((port) => new Redis(port, { retryStrategy: () => 0 })),
-  'ioredis 6 that sends nothing again': () =>
-    onRedis((port) => new Redis(port, { autoResendUnfulfilledCommands: false })),
-  'ioredis 6 that connects when it is first needed': () =>
-    onRedis((port) => new Redis(port, { lazyConnect: true })),
-  'ioredis 5': () => onRedis((port) => new Redis5(port)),
   'a Cluster of ioredis 6': () => onCluster((nodes, options) => new Cluster(nodes, options)),
-  'a Cluster of ioredis 5': () => onCluster((nodes, options) => new Cluster5(nodes, options)),
   'node-redis 6': () => onRedis((port) => connecting(createClient({ socket: { port } }))),
-  ...soakOnly(FURTHER),
+  ...soakOnly<Record<string, Start>>({
+    'ioredis 6 that connects again at once': () =>
+      onRedis((port) => new Redis(port, { retryStrategy: () => 0 })),
+    'ioredis 6 that sends nothing again': () =>
+      onRedis((port) => new Redis(port, { autoResendUnfulfilledCommands: false })),
+    'ioredis 6 that connects when it is first needed': () =>
+      onRedis((port) => new Redis(port, { lazyConnect: true })),
+    'ioredis 5': () => onRedis((port) => new Redis5(port)),
+    'a Cluster of ioredis 5': () => onCluster((nodes, options) => new Cluster5(nodes, options)),
+    'node-redis 6 that keeps no command until it is connected': () =>
+      onRedis((port) => connecting(createClient({ socket: { port }, disableOfflineQueue: true }))),
+    'node-redis 6 that connects again at once': () =>
+      onRedis((port) => connecting(createClient({ socket: { port, reconnectStrategy: () => 0 } }))),
+    'node-redis 5': () => onRedis((port) => connecting(createClient5({ socket: { port } }))),
+    'a Cluster of node-redis 6': () =>
+      onCluster((nodes, { natMap }) => connecting(createCluster(clusterOptions(nodes, natMap)))),
+    'a Cluster of node-redis 5': () =>
+      onCluster((nodes, { natMap }) => connecting(createCluster5(clusterOptions(nodes, natMap)))),
+    'node-redis 6 behind Sentinel': () => onSentinel((options) => connecting(createSentinel(options))),
+    'node-redis 5 behind Sentinel': () => onSentinel((options) => connecting(createSentinel5(options))),
+  }),
 }
 
 async function onRedis(connect: (port: number) => Client) {
