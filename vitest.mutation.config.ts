@@ -15,6 +15,9 @@ export default mergeConfig(
       // The last reads the sources, which Stryker rewrites.
       exclude: [...servicesTests, 'test/http/session-confusions.test.ts', 'test/http/named-faults.test.ts'],
       testTimeout: 4_000,
+      // A mutant that hangs in a hook would hold its turn for a minute.
+      hookTimeout: 3_000,
+      teardownTimeout: 2_000,
     },
   }),
 )
