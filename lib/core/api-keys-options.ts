@@ -28,6 +28,7 @@ import {
   type RateLimitPlans,
   type ServiceRateLimit,
 } from './limits/service-limits.ts'
+import type { AdmittedCall } from './usage/admitted-call.ts'
 import { checkFailedAttempts, type FailedAttemptsOptions } from './verify/failed-attempts.ts'
 
 export interface ApiKeysOptions {
@@ -173,7 +174,19 @@ export interface ApiKeysOptions {
      * @default true
      */
     addresses?: boolean
+    /**
+     * How many days to keep what is counted for `keys.usage()` and `keys.unusedPermissions()`, at most 3,650. With 0
+     * nothing is counted for them. Counting needs a store with `addUsage`; every store of Latchkey has it.
+     *
+     * @default 90
+     */
+    keepDays?: number
   }
+  /**
+   * Called for every admitted call that costs something, before `verify` returns: to meter in a system of your own. It must not
+   * wait; what it throws or rejects with becomes a `fault` event. Settlements and refunds do not call it.
+   */
+  onAdmitted?: (call: AdmittedCall) => unknown
   /**
    * How long the store, the limiter, or `isOwnerActive` and `ownerPermissions` together may take before it counts as a
    * fault, in milliseconds.
@@ -214,6 +227,7 @@ const OPTIONS = [
   'quotaBlockSize',
   'quotaLeaseMs',
   'usage',
+  'onAdmitted',
   'timeoutMs',
   'onEvent',
   'clock',
@@ -226,7 +240,7 @@ function checkSharedAs(name: string, { sharedAs }: { readonly sharedAs?: string 
 /** The options with their defaults, checked. @throws TypeError naming the option. */
 export function resolveOptions(options: ApiKeysOptions) {
   checkObject('options', options, OPTIONS)
-  const { rateLimiter, clock = systemClock, onEvent, usage = {} } = options
+  const { rateLimiter, clock = systemClock, onEvent, onAdmitted, usage = {} } = options
   checkMethods('rateLimiter', rateLimiter, ['check', 'raiseVersions'])
   checkFunction('clock.now', clock?.now)
   checkFunction('clock.setTimer', clock?.setTimer)
@@ -239,7 +253,8 @@ export function resolveOptions(options: ApiKeysOptions) {
   if (isOwnerActive !== undefined) checkFunction('isOwnerActive', isOwnerActive)
   if (ownerPermissions !== undefined) checkFunction('ownerPermissions', ownerPermissions)
   if (onEvent !== undefined) checkFunction('onEvent', onEvent)
-  checkObject('usage', usage, ['flushMs', 'maxEntries', 'addresses'], { maxKeys: 'maxEntries' })
+  if (onAdmitted !== undefined) checkFunction('onAdmitted', onAdmitted)
+  checkObject('usage', usage, ['flushMs', 'maxEntries', 'addresses', 'keepDays'], { maxKeys: 'maxEntries' })
   const integer = (name: string, value: unknown, fallback: number, min: number, max: number) =>
     value === undefined ? fallback : checkInteger(name, value, min, max)
   const cache = resolveCache(options.cache)
@@ -253,6 +268,7 @@ export function resolveOptions(options: ApiKeysOptions) {
     clock,
     ownerHooks: { isOwnerActive, ownerPermissions },
     onEvent,
+    onAdmitted,
     prefix: checkPrefix('prefix', options.prefix),
     formats: compileFormats('formats', options.formats ?? []),
     upgradeDigests:
@@ -271,6 +287,7 @@ export function resolveOptions(options: ApiKeysOptions) {
       flushMs: integer('usage.flushMs', usage.flushMs, 10_000, 1, 30_000),
       maxEntries: integer('usage.maxEntries', usage.maxEntries, 100_000, 1, 10_000_000),
       addresses: usage.addresses === undefined ? true : checkBoolean('usage.addresses', usage.addresses),
+      keepDays: integer('usage.keepDays', usage.keepDays, 90, 0, 3_650),
     },
     cache: { ...cache, limits },
     limits,

@@ -130,7 +130,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     rateLimitsVary: settings.limits.fixed === null,
     verifyEager,
     ...(formats.names.length > 0 && { isImportedKey: formats.recognises }),
-    report: createReporter(clock, emit),
+    report: createReporter(clock, emit, parts.usageCounter),
     async verify(key: string, verifyOptions?: VerifyOptions) {
       return verifyEager(key, verifyOptions)
     },
@@ -226,21 +226,29 @@ async function flush(parts: Parts): Promise<void> {
 }
 
 /** Whether all of it is written. */
-async function flushAll({ usage, quotaLeases, settlements, heldPlaces, work }: Parts): Promise<boolean> {
-  const [isWritten, isGivenBack, isSettled, isReleased] = await Promise.all([
+async function flushAll(parts: Parts): Promise<boolean> {
+  const { usage, usageCounter, quotaLeases, settlements, heldPlaces, work } = parts
+  const [isWritten, isCounted, isGivenBack, isSettled, isReleased] = await Promise.all([
     usage?.flush() ?? true,
+    usageCounter?.flush() ?? true,
     quotaLeases.giveBack(),
     settlements.flush(),
     heldPlaces.flush(),
     work.unattendedEnded(),
   ])
-  return isWritten && isGivenBack && isSettled && isReleased
+  return isWritten && isCounted && isGivenBack && isSettled && isReleased
 }
 
 async function end(
-  { usage, quotaLeases, settlements, heldPlaces }: Parts,
+  { usage, usageCounter, quotaLeases, settlements, heldPlaces }: Parts,
   stopListening: readonly (StopListening | undefined)[],
 ): Promise<void> {
-  await Promise.all([quotaLeases.close(), usage?.close(), settlements.close(), heldPlaces.close()])
+  await Promise.all([
+    quotaLeases.close(),
+    usage?.close(),
+    usageCounter?.close(),
+    settlements.close(),
+    heldPlaces.close(),
+  ])
   await Promise.allSettled(stopListening.map(async (stop) => stop?.()))
 }

@@ -3,7 +3,9 @@ import type { ApiKeysOptions, resolveOptions } from './api-keys-options.ts'
 import { createDigester } from './digests/digest.ts'
 import { createPepperChecks } from './digests/pepper-check.ts'
 import { createEmitter } from './emitter.ts'
-import { createDependencyRunner } from './faults.ts'
+import type { ApiKeyEvent } from './events.ts'
+import { createDependencyRunner, type DependencyRunner } from './faults.ts'
+import type { KeyStore } from './keys/key-store.ts'
 import { HeldPlaces } from './limits/held-places.ts'
 import { QuotaLeases } from './limits/quota-leases.ts'
 import { Resending } from './limits/resend-settlements.ts'
@@ -12,6 +14,8 @@ import { createKeyManagement } from './manage/manage-keys.ts'
 import { createPublishChange } from './manage/publish-change.ts'
 import { createSharingCheck } from './sharing-check.ts'
 import { createStoreAccess } from './store-access.ts'
+import { createNoteAdmitted } from './usage/admitted-call.ts'
+import { UsageCounter } from './usage/usage-counter.ts'
 import { createFailedAttempts, NO_FAILED_ATTEMPTS } from './verify/failed-attempts.ts'
 import { createOwnerState } from './verify/owner-state.ts'
 import { RecordCache } from './verify/record-cache.ts'
@@ -58,6 +62,8 @@ export function composeParts(options: ApiKeysOptions, settings: Settings) {
     ownerState: createOwnerState(settings.ownerHooks, settings.owners, clock, guard),
     failedAttempts,
     usage: store.recordUsage ? new UsageLog(store, clock, settings.usage, guard, emit) : null,
+    usageCounter: createUsageCounter(store, settings, guard, emit),
+    noteAdmitted: createNoteAdmitted(settings.onAdmitted, clock, emit),
     quotaLeases: new QuotaLeases(store, settings.quotaLeases, clock, guard),
     settlements: new Resending(limiter, clock, guard),
     heldPlaces: new HeldPlaces(limiter, clock, guard),
@@ -72,6 +78,17 @@ export function composeParts(options: ApiKeysOptions, settings: Settings) {
   }
 }
 
+/** Null where nothing is to be counted, or the store cannot. */
+function createUsageCounter(
+  { addUsage, readUsage, removeUsage, agree }: KeyStore,
+  { usage, clock }: Settings,
+  guard: DependencyRunner,
+  emit: (event: ApiKeyEvent) => void,
+): UsageCounter | null {
+  if (usage.keepDays === 0 || !addUsage || !readUsage || !removeUsage) return null
+  return new UsageCounter({ addUsage, readUsage, removeUsage, agree }, clock, usage, guard, emit)
+}
+
 export function composeVerifier(settings: Settings, parts: Parts): Verifier {
   return createVerifier({
     ...parts,
@@ -84,7 +101,7 @@ export function composeManagement(
   settings: Settings,
   parts: Parts,
 ): Omit<KeyManagement, 'acceptConfiguration'> {
-  const { cache, limiter, usage, retainMs, clock, guard, emit } = parts
+  const { cache, limiter, usage, usageCounter, retainMs, clock, guard, emit } = parts
   const publishChange = createPublishChange(
     cache,
     limiter,
@@ -103,6 +120,8 @@ export function composeManagement(
     prefix: settings.prefix,
     flushUsage: async () => usage?.flush() ?? true,
     isInUse: (keyId) => usage?.lastUse(keyId) !== undefined,
+    keepDays: settings.usage.keepDays,
+    flushCounts: async () => usageCounter?.flush() ?? true,
   })
 }
 

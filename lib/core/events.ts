@@ -174,6 +174,8 @@ export type ApiKeyEvent =
         | 'remote'
         /** A listener of `onEnd` threw: it may not have closed its connection. */
         | 'end_listener'
+        /** The listener `onAdmitted` threw: it may have missed a call. */
+        | 'admission_listener'
         /** The store of tickets. */
         | 'tickets'
       readonly error: unknown

@@ -10,6 +10,10 @@ import {
   type Proposal,
 } from './keys/key-store.ts'
 import { checkRecord, expiresEarlier, isOwnedBy, type KeyRecord } from './keys/record.ts'
+import { type HourlyCount, isPermissionCounter, type UsageSelection } from './usage/usage-counts.ts'
+
+/** What a store that counts use has, all or nothing. */
+const COUNTING = ['addUsage', 'readUsage', 'removeUsage'] as const
 
 const OUTCOMES = ['updated', 'conflict', 'missing'] as const
 
@@ -19,6 +23,7 @@ const OUTCOMES = ['updated', 'conflict', 'missing'] as const
  */
 export function createStoreAccess(store: KeyStore, guard: DependencyRunner): KeyStore {
   checkMethods('store', store, ['insert', 'find', 'update', 'replaceDigest', 'list', 'purge'])
+  if (COUNTING.some((method) => store[method])) checkMethods('store', store, COUNTING)
   const run = <T>(work: () => Promise<T>) => guard.run('store', work)
   // That a text cannot be kept is no fault of the store's: to ask again would not help.
   const write = <T>(work: () => Promise<T>) => guard.run('store', work, ['duplicate_key', 'unsupported'])
@@ -47,7 +52,7 @@ export function createStoreAccess(store: KeyStore, guard: DependencyRunner): Key
       }),
     purge: (ids, at) => run(async () => checkInteger('purged', await store.purge(ids, at), 0, ids.length)),
   }
-  const { count, forget, recordUsage, swapQuota, swapQuotas, agree } = store
+  const { count, forget, recordUsage, swapQuota, swapQuotas, agree, addUsage, readUsage, removeUsage } = store
   if (count) {
     access.count = (filter) =>
       run(async () => checkInteger('count', await count.call(store, filter), 0, Number.MAX_SAFE_INTEGER))
@@ -62,6 +67,12 @@ export function createStoreAccess(store: KeyStore, guard: DependencyRunner): Key
     access.swapQuota = (lineageId, expected, next) => swapQuota.call(store, lineageId, expected, next)
     if (swapQuotas) access.swapQuotas = (swaps) => swapQuotas.call(store, swaps)
   }
+  if (addUsage) access.addUsage = (batch) => addUsage.call(store, batch)
+  if (readUsage) {
+    access.readUsage = (selection) =>
+      run(async () => checkCounts(await readUsage.call(store, selection), selection))
+  }
+  if (removeUsage) access.removeUsage = (removal) => run(() => removeUsage.call(store, removal))
   if (agree)
     access.agree = (name, proposal) =>
       run(async () => checkAgreed(await agree.call(store, name, proposal), proposal))
@@ -91,6 +102,25 @@ function checkListing(
     }
     before = record
   }
+}
+
+/** What a store that ignores the selection returns would be shown as the use of another key. */
+function checkCounts(
+  counts: readonly HourlyCount[],
+  { fromHour, toHour, kind }: UsageSelection,
+): readonly HourlyCount[] {
+  for (const { hour, counter, amount } of counts) {
+    const isRight = Number.isSafeInteger(hour) && Number.isSafeInteger(amount) && typeof counter === 'string'
+    if (
+      !isRight ||
+      hour < fromHour ||
+      hour >= toHour ||
+      isPermissionCounter(counter) !== (kind === 'permissions')
+    ) {
+      throw new TypeError('the store returned a count that was not requested')
+    }
+  }
+  return counts
 }
 
 /** Somebody else's value is an answer; none where one was proposed is not. */

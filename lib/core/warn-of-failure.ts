@@ -72,6 +72,10 @@ const FAULTS: Readonly<Record<Operation, Failure>> = Object.freeze({
     what: 'A listener of "onEnd" failed',
     cure: 'The connection of a key that has ended may still be open: fix the listener',
   },
+  admission_listener: {
+    what: 'The listener "onAdmitted" failed',
+    cure: 'It may have missed a call: fix the listener',
+  },
   tickets: {
     what: 'The store of tickets failed',
     cure: 'The request got a 503: check that its server runs and can be reached',

@@ -245,7 +245,14 @@ function lacks(request: object, apiKey: ApiKey, required: PermissionRequirement)
     return refusal('unavailable', { cause: told.error })
   }
   const missing = missingPermissions(apiKey.permissions, told.requirement)
+  if (!missing) reportExercised(request, apiKey, told.requirement)
   return missing && refusal('insufficient_permissions', { details: { missing } })
+}
+
+/** So that `unusedPermissions` knows what guards require. */
+function reportExercised(request: object, apiKey: ApiKey, permissions: PermissionRequirement): void {
+  const mark = readMark(request)
+  if (mark?.method === 'apikey') mark.keys.report?.({ type: 'exercised', apiKey, permissions })
 }
 
 /** The code for a request that is authenticated in a way that is not accepted. */

@@ -125,7 +125,11 @@ function lackOf(
   permissions: PermissionRequirement,
 ): Permissions | null {
   const told = toldBy(permissions)
-  if ('requirement' in told) return missingPermissions(apiKey.permissions, told.requirement)
+  if ('requirement' in told) {
+    const missing = missingPermissions(apiKey.permissions, told.requirement)
+    if (!missing) keys.report?.({ type: 'exercised', apiKey, permissions: told.requirement })
+    return missing
+  }
   keys.report?.({ type: 'fault', operation: 'permissions', error: told.error })
   throw new LatchkeyError('unavailable', undefined, { cause: told.error, stack: false })
 }

@@ -11,6 +11,14 @@ import {
 } from '../core/keys/key-store.ts'
 import { type KeyRecord, keyStatus } from '../core/keys/record.ts'
 import { isSameQuota, type QuotaRecord, startQuota } from '../core/limits/quota.ts'
+import {
+  type HourlyCount,
+  isPermissionCounter,
+  type UsageBatch,
+  type UsageRemoval,
+  type UsageSelection,
+  usageSubject,
+} from '../core/usage/usage-counts.ts'
 import { LatchkeyError } from '../errors.ts'
 import { copyData } from '../internal/plain-data.ts'
 import { matchesFilter } from './key-filter.ts'
@@ -28,6 +36,8 @@ export function memoryStore(): KeyStore {
     quotas: new Map(),
     unlimited: new Set(),
     agreements: new Map(),
+    usage: new Map(),
+    usageWriters: new Map(),
   }
   return {
     insert: async (batch) => insert(tables, batch),
@@ -41,6 +51,9 @@ export function memoryStore(): KeyStore {
     recordUsage: async (batch) => recordUsage(tables, batch),
     swapQuota: async (lineageId, expected, next) => swapQuota(tables, lineageId, expected, next),
     agree: async (name, proposal) => agree(tables, name, proposal),
+    addUsage: async (batch) => addUsage(tables, batch),
+    readUsage: async (selection) => readUsage(tables, selection),
+    removeUsage: async (removal) => removeUsage(tables, removal),
   }
 }
 
@@ -52,6 +65,10 @@ interface Tables {
   /** Lineages whose quota was removed; it stays in `quotas` for its epoch. */
   readonly unlimited: Set<string>
   readonly agreements: Map<string, string>
+  /** For each key and owner, amounts by hour and counter. */
+  readonly usage: Map<string, Map<number, Map<string, number>>>
+  /** The number of the latest batch of each writer. */
+  readonly usageWriters: Map<string, number>
 }
 
 function insert({ records, idsByLookup, quotas }: Tables, batch: readonly KeyRecord[]): void {
@@ -117,7 +134,7 @@ function matching({ records }: Tables, filter: KeyFilter): KeyRecord[] {
 }
 
 function purge(
-  { records, idsByLookup, quotas, unlimited }: Tables,
+  { records, idsByLookup, quotas, unlimited, usage }: Tables,
   ids: readonly string[],
   at: Date,
 ): number {
@@ -127,6 +144,7 @@ function purge(
   for (const { id, lookup } of purged) {
     records.delete(id)
     idsByLookup.delete(lookup)
+    usage.delete(usageSubject({ keyId: id }))
   }
   const living = new Set([...records.values()].map((record) => record.lineageId))
   for (const { lineageId } of purged) {
@@ -173,6 +191,50 @@ function swapQuota(
 function agree({ agreements }: Tables, name: string, proposal: Proposal | null): string | null {
   if (proposal && (proposal.replace || !agreements.has(name))) agreements.set(name, proposal.value)
   return agreements.get(name) ?? null
+}
+
+function addUsage({ records, usage, usageWriters }: Tables, { writer, number, counts }: UsageBatch): void {
+  if ((usageWriters.get(writer) ?? 0) >= number) return
+  usageWriters.set(writer, number)
+  for (const { keyId, hour, counter, amount } of counts) {
+    const record = records.get(keyId)
+    if (!record) continue
+    addAmount(usage, usageSubject({ keyId }), hour, counter, amount)
+    if (isPermissionCounter(counter)) continue
+    addAmount(usage, usageSubject({ owner: record.owner }), hour, counter, amount)
+  }
+}
+
+function addAmount(
+  usage: Tables['usage'],
+  subject: string,
+  hour: number,
+  counter: string,
+  amount: number,
+): void {
+  const hours = usage.get(subject) ?? new Map<number, Map<string, number>>()
+  const counters = hours.get(hour) ?? new Map<string, number>()
+  usage.set(subject, hours.set(hour, counters.set(counter, (counters.get(counter) ?? 0) + amount)))
+}
+
+function readUsage({ usage }: Tables, { of, fromHour, toHour, kind }: UsageSelection): HourlyCount[] {
+  return [...(usage.get(usageSubject(of)) ?? [])]
+    .filter(([hour]) => hour >= fromHour && hour < toHour)
+    .flatMap(([hour, counters]) => [...counters].map(([counter, amount]) => ({ hour, counter, amount })))
+    .filter(
+      ({ counter, amount }) => amount !== 0 && isPermissionCounter(counter) === (kind === 'permissions'),
+    )
+}
+
+function removeUsage({ usage }: Tables, removal: UsageRemoval): void {
+  if ('owner' in removal) {
+    usage.delete(usageSubject(removal))
+    return
+  }
+  for (const [subject, hours] of usage) {
+    for (const hour of hours.keys()) if (hour < removal.beforeHour) hours.delete(hour)
+    if (hours.size === 0) usage.delete(subject)
+  }
 }
 
 function copyOut(tables: Tables, record: KeyRecord): KeyRecord {

@@ -2,7 +2,7 @@ import { lifecycleKeys } from './lifecycle-cases.ts'
 import type { StoreCases, StoreTest } from './store-test.ts'
 
 /** An optional method of a store. */
-export type StoreCapability = 'forget' | 'recordUsage' | 'swapQuota' | 'agree'
+export type StoreCapability = 'forget' | 'recordUsage' | 'swapQuota' | 'addUsage' | 'agree'
 
 const OWNER = { type: 'user', id: 'u_1' }
 
@@ -16,6 +16,18 @@ export const CAPABILITY_CASES: Readonly<Record<StoreCapability, StoreCases>> = {
   },
   swapQuota: {
     'createApiKeys refuses "quota" as unsupported': (test) => refuses(test, { quota: { remaining: 10 } }),
+  },
+  addUsage: {
+    'createApiKeys verifies uncounted, and refuses "usage" as unsupported': async (test) => {
+      const { same, rejects } = test
+      const { keys, close } = lifecycleKeys(test)
+      const { key, apiKey } = await keys.issue({ owner: OWNER, name: 'CI' })
+      same((await keys.verify(key)).ok, true, 'a store that counts no use keeps keys all the same')
+      const promise = 'use is refused if the store cannot count it, rather than shown as none'
+      await rejects(() => keys.usage({ key: apiKey.id }), promise, 'unsupported')
+      await rejects(() => keys.unusedPermissions(apiKey.id), promise, 'unsupported')
+      await close()
+    },
   },
   agree: {
     'createApiKeys verifies unchecked, and refuses "acceptConfiguration" as unsupported': async (test) => {

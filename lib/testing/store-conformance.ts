@@ -16,6 +16,7 @@ import { createStoreTest, type StoreCases } from './store-test.ts'
 import type { TestAssert, TestFunction } from './test-runner.ts'
 import { UPDATE_CASES } from './update-cases.ts'
 import { USAGE_CASES } from './usage-cases.ts'
+import { LIFECYCLE_COUNT_CASES, USAGE_COUNT_CASES } from './usage-count-cases.ts'
 import { VALUE_CASES } from './value-cases.ts'
 
 export interface StoreConformanceOptions {
@@ -24,7 +25,7 @@ export interface StoreConformanceOptions {
   /** `node:assert/strict`, or `node:assert`. */
   assert: TestAssert
   /**
-   * The optional methods that the store deliberately does not have. The kit skips their cases. Instead, one test for each checks that
+   * The optional methods that the store deliberately does not have; `addUsage` stands for `readUsage` and `removeUsage` too. The kit skips their cases. Instead, one test for each checks that
    * `createApiKeys` refuses what needs the method (without `agree`, it verifies keys unchecked). A store that lacks any other method
    * fails.
    *
@@ -103,6 +104,9 @@ function casesFor(without: readonly StoreCapability[]): Record<string, StoreCase
     ...(hasQuota
       ? { swapQuota: QUOTA_CASES, 'under createApiKeys, with a quota': LIFECYCLE_QUOTA_CASES }
       : { 'without swapQuota': CAPABILITY_CASES.swapQuota }),
+    ...(without.includes('addUsage')
+      ? { 'without addUsage': CAPABILITY_CASES.addUsage }
+      : { addUsage: USAGE_COUNT_CASES, 'under createApiKeys, with counts of use': LIFECYCLE_COUNT_CASES }),
     ...(without.includes('agree') ? { 'without agree': CAPABILITY_CASES.agree } : { agree: AGREEMENT_CASES }),
   }
 }
@@ -114,7 +118,7 @@ async function toMadeStore(makeStore: MakeStore): Promise<MadeStore> {
 }
 
 const REQUIRED = ['insert', 'find', 'update', 'replaceDigest', 'list', 'purge'] as const
-const CAPABILITIES: readonly StoreCapability[] = ['forget', 'recordUsage', 'swapQuota', 'agree']
+const CAPABILITIES: readonly StoreCapability[] = ['forget', 'recordUsage', 'swapQuota', 'addUsage', 'agree']
 
 function checkCapabilities(store: KeyStore, assert: TestAssert, without: readonly StoreCapability[]): void {
   for (const method of REQUIRED) {
@@ -134,7 +138,7 @@ function checkWithout(without: unknown): void {
   for (const method of checkArray('without', without, CAPABILITIES.length)) {
     if (CAPABILITIES.includes(method as StoreCapability)) continue
     throw new TypeError(
-      `"without" may name "forget", "recordUsage", "swapQuota" and "agree", received ${describePlain(method)}. ` +
+      `"without" may name "forget", "recordUsage", "swapQuota", "addUsage" and "agree", received ${describePlain(method)}. ` +
         'No store needs "count" and "swapQuotas", and every store needs the other methods',
     )
   }

@@ -13,6 +13,7 @@ import { afterAll, beforeAll, describe, expect, it, test } from 'vitest'
 import { drizzleStore } from '../../examples/drizzle/drizzle-store.ts'
 import { installPackages } from '../support/consumer-tools.ts'
 import { describePostgresTables } from '../support/described-tables.ts'
+import { TRUNCATE_ALL } from '../support/empty-tables.ts'
 import { at, lease, quota, record } from '../support/key-records.ts'
 import { readCodeBlocks } from '../support/markdown.ts'
 import { createPostgres, type TestDatabase } from '../support/sql-databases.ts'
@@ -35,7 +36,7 @@ afterAll(async () => {
   await pool?.end()
   await migrated?.remove()
 })
-const empty = () => migrated.query('truncate latchkey_keys, latchkey_keys_quotas, latchkey_keys_agreements')
+const empty = () => migrated.query(TRUNCATE_ALL)
 
 describe('the store over Drizzle', () => {
   storeConformance({ test, assert }, async () => {

@@ -4,6 +4,7 @@ import { PGlite } from '@electric-sql/pglite'
 import { migrate, postgresStore, type SqlStore } from 'latchkey/sql'
 import { storeConformance } from 'latchkey/testing'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, test } from 'vitest'
+import { TRUNCATE_ALL } from '../support/empty-tables.ts'
 import { at, lease, quota, record } from '../support/key-records.ts'
 
 const SECRET = 'attack at dawn'
@@ -19,7 +20,7 @@ beforeAll(async () => {
 })
 afterAll(() => database?.close())
 beforeEach(async () => {
-  await database.exec('truncate latchkey_keys, latchkey_keys_quotas, latchkey_keys_agreements')
+  await database.exec(TRUNCATE_ALL)
 })
 
 storeConformance({ test, assert }, () => store)

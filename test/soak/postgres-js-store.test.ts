@@ -3,6 +3,7 @@ import { migrate, postgresStore, type SqlStore } from 'latchkey/sql'
 import { storeConformance } from 'latchkey/testing'
 import postgres, { type Sql } from 'postgres'
 import { afterAll, beforeAll, test } from 'vitest'
+import { TRUNCATE_ALL } from '../support/empty-tables.ts'
 import { createPostgres, type TestDatabase } from '../support/sql-databases.ts'
 
 let database: TestDatabase
@@ -20,6 +21,6 @@ afterAll(async () => {
 })
 
 storeConformance({ test, assert }, async () => {
-  await database.query('truncate latchkey_keys, latchkey_keys_quotas, latchkey_keys_agreements')
+  await database.query(TRUNCATE_ALL)
   return store
 })

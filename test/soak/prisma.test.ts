@@ -10,6 +10,7 @@ import type { Pool } from 'pg'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, test, vi } from 'vitest'
 import { installPackages } from '../support/consumer-tools.ts'
 import { describePostgresTables } from '../support/described-tables.ts'
+import { TRUNCATE_ALL } from '../support/empty-tables.ts'
 import { at, quota, record } from '../support/key-records.ts'
 import { isLong } from '../support/long-run.ts'
 import { readCodeBlocks } from '../support/markdown.ts'
@@ -63,9 +64,7 @@ afterAll(async () => {
   await database?.remove()
   rmSync(folder, { recursive: true, force: true })
 })
-beforeEach(() =>
-  database.query('truncate users, latchkey_keys, latchkey_keys_quotas, latchkey_keys_agreements'),
-)
+beforeEach(() => database.query(`${TRUNCATE_ALL}, users`))
 
 /** Without its schema engine, which is no package and which neither command uses. */
 function runPrisma(command: 'generate' | 'validate'): string {

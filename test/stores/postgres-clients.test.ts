@@ -10,6 +10,7 @@ import {
 import { Client } from 'pg'
 import postgres, { type Options, type Sql } from 'postgres'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { TRUNCATE_ALL } from '../support/empty-tables.ts'
 import { at, lease, leased, quota, record } from '../support/key-records.ts'
 import { createPostgres, type TestDatabase } from '../support/sql-databases.ts'
 
@@ -22,7 +23,7 @@ beforeAll(async () => {
   await migrate(database.open())
 })
 afterAll(() => database?.remove())
-beforeEach(() => database.query('truncate latchkey_keys, latchkey_keys_quotas, latchkey_keys_agreements'))
+beforeEach(() => database.query(TRUNCATE_ALL))
 afterEach(async () => {
   for (const client of clients.splice(0)) await client.end({ timeout: 1 })
 })

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { migrate, type SqlStore } from 'latchkey/sql'
 import { storeConformance } from 'latchkey/testing'
 import { afterAll, beforeAll, describe, test } from 'vitest'
+import { DELETE_ALL } from '../support/empty-tables.ts'
 import { DATABASES, type TestDatabase } from '../support/sql-databases.ts'
 
 describe.each(DATABASES)('%s', (_name, create) => {
@@ -15,9 +16,7 @@ describe.each(DATABASES)('%s', (_name, create) => {
   afterAll(() => database?.remove())
 
   storeConformance({ test, assert }, async () => {
-    await database.query('delete from latchkey_keys_agreements')
-    await database.query('delete from latchkey_keys_quotas')
-    await database.query('delete from latchkey_keys')
+    for (const statement of DELETE_ALL) await database.query(statement)
     return store
   })
 })

@@ -1,5 +1,6 @@
 import { compareCodePoints } from '../../internal/code-points.ts'
 import type { Quota, QuotaRecord } from '../limits/quota.ts'
+import type { HourlyCount, UsageBatch, UsageRemoval, UsageSelection } from '../usage/usage-counts.ts'
 import type { KeyRecord, KeyStatus, Owner } from './record.ts'
 
 /** What an administrator may change on a key. An absent member stays as it is. */
@@ -173,7 +174,10 @@ export interface KeyStore {
    */
   count?(filter: KeyFilter): Promise<number>
 
-  /** Removes those of the records that are still revoked or expired at `at`; returns how many. */
+  /**
+   * Removes those of the records that are still revoked or expired at `at`, and what `addUsage` counted of these keys; returns how
+   * many. The counts of their owners stay.
+   */
   purge(ids: readonly string[], at: Date): Promise<number>
 
   /**
@@ -219,4 +223,19 @@ export interface KeyStore {
    * remove an agreement.
    */
   agree?(name: string, proposal: Proposal | null): Promise<string | null>
+
+  /**
+   * Adds counts to those of each key, hour and counter, and to those of the key's owner, all or none. Counts of permissions are not
+   * added to owners. Keys that are not in the store are left out, and their owners' counts too. A store that has added a batch of this
+   * writer with this number or a higher one adds nothing. It may forget a writer that has sent nothing for a week.
+   *
+   * A store has all of `addUsage`, `readUsage` and `removeUsage`, or none.
+   */
+  addUsage?(batch: UsageBatch): Promise<void>
+
+  /** Returns the counts of a key or an owner: one for each hour and counter, in any order, without those that add up to 0. */
+  readUsage?(selection: UsageSelection): Promise<readonly HourlyCount[]>
+
+  /** Removes the counts of an owner; or those of all keys and owners from before an hour, which may be rounded down to a day of UTC. */
+  removeUsage?(removal: UsageRemoval): Promise<void>
 }

@@ -74,6 +74,15 @@ export function intersectPermissions(a: Permissions, b: Permissions): Permission
   return Object.fromEntries(common)
 }
 
+/** What is left of permissions without some of them, name by name. */
+export function withoutPermissions(permissions: Permissions, removed: Permissions): Permissions {
+  const rest = Object.entries(permissions).map(
+    ([resource, actions]) =>
+      [resource, actions.filter((action) => !actionsNamed(removed, resource).includes(action))] as const,
+  )
+  return Object.fromEntries(rest.filter(([, actions]) => actions.length > 0))
+}
+
 /** Whether `ceiling` grants everything that `permissions` grant. Only a `*` covers a `*`. */
 export function isWithin(permissions: Permissions, ceiling: Permissions): boolean {
   return missingOfAll(ceiling, permissions) === null
@@ -154,7 +163,7 @@ function readAlternative(name: string, value: unknown): Permissions | null {
   return canBeHeld ? (Object.fromEntries(copy) as Permissions) : null
 }
 
-function isAlternatives(required: PermissionRequirement): required is readonly Alternative[] {
+export function isAlternatives(required: PermissionRequirement): required is readonly Alternative[] {
   return Array.isArray(required)
 }
 

@@ -44,6 +44,8 @@ export function createOwnerErasure(
       await removeAll(parts, changes, checked, by, erased)
       // Uses that this process has gathered would bring addresses back.
       if (knownAs !== null && !isWritten) throw unwritten()
+      // What processes have counted of keys that are gone, stores leave out.
+      await store.removeUsage?.({ owner: checked })
       if (knownAs !== null) await forgetEverywhere(parts, changes, knownAs, erased)
       complete = true
       return { ...erased }

@@ -3,6 +3,8 @@ import type { ImportedKey } from '../keys/imported-key.ts'
 import type { KeySettings } from '../keys/key-settings.ts'
 import type { KeyOrder } from '../keys/key-store.ts'
 import type { ApiKey, KeyStatus, Owner } from '../keys/record.ts'
+import type { UnusedPermissions, UnusedPermissionsOptions } from '../usage/unused-permissions.ts'
+import type { UsageOptions, UsageReport } from '../usage/usage-report.ts'
 
 /** A new key. You can read its text only now. */
 export interface IssuedKey {
@@ -100,6 +102,14 @@ export interface RotateOptions extends UpdateOptions {
    * @default a random one
    */
   successorId?: string
+  /**
+   * Gives the new key only those permissions that calls needed in the last `days` (30 by default), as `unusedPermissions` tells
+   * them. What your application checks by itself, without a guard, counts as unused. Fails with `conflict` if uses are known for a
+   * shorter time, and the key is older than that.
+   *
+   * @default the new key has all permissions of the previous one
+   */
+  onlyUsed?: UnusedPermissionsOptions
 }
 
 export interface RotatedKey extends IssuedKey {
@@ -427,6 +437,28 @@ export interface KeyManagement {
    * @throws LatchkeyError `unavailable` on a fault; you can call it again.
    */
   invalidateOwner(owner: Owner, options?: ChangeOptions): Promise<number>
+  /**
+   * Reports the use of a key, or of all keys of an owner: admitted and refused calls and units charged, by hour or by day. It is
+   * counted in memory and written every `usage.flushMs`, so the latest calls of other processes may be missing; a crash loses what is
+   * not written. Counts are kept for `usage.keepDays`. For an unknown key everything is 0.
+   *
+   * @throws TypeError when an option is wrong.
+   * @throws LatchkeyError `unsupported` when the store cannot count; `unavailable` on a fault.
+   * @example
+   * const { buckets, total } = await keys.usage({ key: apiKey.id, by: 'hour', from: yesterday })
+   */
+  usage(options: UsageOptions): Promise<UsageReport>
+  /**
+   * Tells which permissions of a key its calls needed lately, and which none did: those may go. It knows what `verify` and the
+   * guards of Latchkey required, not what your application checks by itself. Uses of the keys that it replaced by rotation count as
+   * its own. Null if there is no such key.
+   *
+   * @throws TypeError when an argument is wrong.
+   * @throws LatchkeyError `unsupported` when the store cannot count, or `usage.keepDays` is 0; `unavailable` on a fault.
+   * @example
+   * const found = await keys.unusedPermissions(apiKey.id, { days: 60 })
+   */
+  unusedPermissions(id: string, options?: UnusedPermissionsOptions): Promise<UnusedPermissions | null>
   /**
    * Declares that this process is configured correctly when other processes that share its store differ from it. The
    * fault `configuration_drift` names the difference. By default, the first process to use a pepper, a key prefix or a

@@ -1,3 +1,5 @@
+import { createUsageReport } from '../usage/report-usage.ts'
+import { createUnusedPermissions } from '../usage/unused-permissions.ts'
 import { KeyChanges } from './change-keys.ts'
 import { createKeyCounts } from './count.ts'
 import { createOwnerErasure } from './erase.ts'
@@ -19,6 +21,8 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
   const newKey = createNewKey(parts)
   const { revokeSilently, ...revocation } = createRevocation(parts, changes)
 
+  const unusedPermissions = createUnusedPermissions({ ...parts, findById: (id) => changes.findById(id) })
+
   return {
     issue: createIssue(parts, newKey),
     ...createKeyImport(parts),
@@ -30,9 +34,11 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
     ...createKeyCounts(parts, changes),
     ...createUpdate(parts, changes),
     ...revocation,
-    rotate: createRotate(parts, changes, newKey),
+    rotate: createRotate(parts, changes, newKey, unusedPermissions),
     purge: createPurge(parts, changes),
     erase: createOwnerErasure({ ...parts, revokeSilently }, changes),
     invalidateOwner: createOwnerInvalidation(parts, changes),
+    usage: createUsageReport(parts),
+    unusedPermissions,
   }
 }

@@ -10,4 +10,8 @@ export interface ManagementParts extends ChangeParts, ImportParts {
   flushUsage(): Promise<boolean>
   /** Whether uses of a key are still in memory. */
   isInUse(keyId: string): boolean
+  /** How many days counts of use are kept; 0 if nothing is counted. */
+  readonly keepDays: number
+  /** Writes the counts of use that are still in memory; false where some could not be written. */
+  flushCounts(): Promise<boolean>
 }

@@ -5,7 +5,14 @@ import { isImported } from '../keys/imported-format.ts'
 import { checkKeyId } from '../keys/key-format.ts'
 import { checkSettings } from '../keys/key-settings.ts'
 import type { KeyChange, KeyStore } from '../keys/key-store.ts'
+import { type Permissions, withoutPermissions } from '../keys/permissions.ts'
 import { type KeyRecord, keyStatus } from '../keys/record.ts'
+import {
+  checkUnusedOptions,
+  DEFAULT_DAYS,
+  type UnusedPermissionsOptions,
+} from '../usage/unused-permissions.ts'
+import { DAY_MS } from '../usage/usage-counts.ts'
 import {
   afterChange,
   checkBy,
@@ -27,13 +34,18 @@ export function createRotate(
   parts: ManagementParts,
   changes: KeyChanges,
   newKey: NewKey,
+  unusedPermissions: KeyManagement['unusedPermissions'],
 ): KeyManagement['rotate'] {
   return async function rotate(id: string, options: RotateOptions = {}): Promise<RotatedKey> {
     const at = new Date(parts.clock.now())
     const asked = checkOptions(options, at)
     const old = await changes.findExisting(id)
     refuseUnfit(old, asked, at, parts.idleSlackMs)
-    const { key, record } = await newKey(asked.successorId, at, settingsOf(old, asked, at, parts.prefix))
+    const permissions = asked.onlyUsed
+      ? await usedAmong(old, asked.onlyUsed, unusedPermissions, at)
+      : old.permissions
+    const settings = { ...settingsOf(old, asked, at, parts.prefix), permissions }
+    const { key, record } = await newKey(asked.successorId, at, settings)
     await insertConfirmed(parts.store, [record])
     const previous = await endPrevious(parts, changes, old, record, asked, at)
     parts.cache.forgetMissing(record.lookup)
@@ -61,10 +73,18 @@ interface Asked {
   /** When the successor expires; undefined: when its predecessor would have. */
   readonly expiresAt: Date | null | undefined
   readonly successorId: string | null
+  readonly onlyUsed: UnusedPermissionsOptions | null
 }
 
 function checkOptions(options: RotateOptions, at: Date): Asked {
-  checkObject('options', options, ['by', 'expectedVersion', 'graceMs', 'expiresAt', 'successorId'])
+  checkObject('options', options, [
+    'by',
+    'expectedVersion',
+    'graceMs',
+    'expiresAt',
+    'successorId',
+    'onlyUsed',
+  ])
   const { graceMs = DEFAULT_GRACE_MS } = options
   checkBounded('graceMs', graceMs, BOUNDS.graceMs)
   const by = checkBy(options)
@@ -72,7 +92,24 @@ function checkOptions(options: RotateOptions, at: Date): Asked {
   const { expiresAt } = checkSettings({ expiresAt: options.expiresAt }, at.getTime())
   const successorId =
     options.successorId === undefined ? null : checkKeyId('successorId', options.successorId)
-  return { by, expectedVersion, graceMs, expiresAt, successorId }
+  const onlyUsed = options.onlyUsed === undefined ? null : checkUnusedOptions('onlyUsed', options.onlyUsed)
+  return { by, expectedVersion, graceMs, expiresAt, successorId, onlyUsed }
+}
+
+/** What calls needed of a key's permissions. @throws LatchkeyError `conflict` if that is not known for long enough */
+async function usedAmong(
+  old: KeyRecord,
+  options: UnusedPermissionsOptions,
+  unusedPermissions: KeyManagement['unusedPermissions'],
+  at: Date,
+): Promise<Permissions> {
+  const found = await unusedPermissions(old.id, options)
+  if (!found) throw notFound()
+  const from = at.getTime() - (options.days ?? DEFAULT_DAYS) * DAY_MS
+  if (found.since.getTime() > Math.max(from, old.createdAt.getTime())) {
+    throw conflict(`Uses are known only since ${found.since.toISOString()}`)
+  }
+  return withoutPermissions(old.permissions, found.unused)
 }
 
 function refuseUnfit(

@@ -92,7 +92,7 @@ export interface ApiKeyVerifier {
    * it. Returns false if the call holds no places.
    */
   keep?(result: VerifiedKey): boolean
-  /** Turns what happened outside `verify` into an event: a refusal, a fault, or a key shown to an actor. */
+  /** Turns what happened outside `verify` into an event: a refusal, a fault, or a key shown to an actor; or counts it. */
   report?(happening: ReportedEvent): void
 }
 
@@ -117,6 +117,12 @@ export type ReportedEvent =
         | 'verify'
         | 'tickets'
       readonly error: unknown
+    }
+  /** A guard found that a key has the permissions that the rest of a request needs. */
+  | {
+      readonly type: 'exercised'
+      readonly apiKey: ApiKey
+      readonly permissions: PermissionRequirement
     }
   /** The management API showed a key to an actor who does not own it. */
   | { readonly type: 'read'; readonly apiKey: ApiKey; readonly by: string | null }

@@ -104,7 +104,16 @@ function shownBy(answer: Answer, apiKey: ApiKey): ApiKey | null {
 function show({ isActive, permissions }: Standing, apiKey: ApiKey): ApiKey | null {
   if (!isActive) return null
   if (permissions === null) return apiKey
-  return deepFreeze({ ...apiKey, permissions: intersectPermissions(apiKey.permissions, permissions) })
+  const shown = deepFreeze({ ...apiKey, permissions: intersectPermissions(apiKey.permissions, permissions) })
+  ownPermissions.set(shown, apiKey.permissions)
+  return shown
+}
+
+const ownPermissions = new WeakMap<ApiKey, Permissions>()
+
+/** The permissions that are stored with a key which was admitted, perhaps with fewer. */
+export function ownPermissionsOf(apiKey: ApiKey): Permissions {
+  return ownPermissions.get(apiKey) ?? apiKey.permissions
 }
 
 function idOf({ id, version }: ApiKey): string {

@@ -6,6 +6,7 @@ import type { QuotaLeases } from '../limits/quota-leases.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
 import { costAt, type RateLimiter } from '../limits/rate-limiter.ts'
 import type { Resending } from '../limits/resend-settlements.ts'
+import type { UsageCounter } from '../usage/usage-counter.ts'
 import { Admitted, type Charge, type Settlement } from './admitted-key.ts'
 import type { CachedKey, RecordCache } from './record-cache.ts'
 import type { VerifiedKey } from './verify-result.ts'
@@ -18,6 +19,8 @@ export interface SettlerParts {
   /** The names that a cost may have besides those of the key's limits; null if any. */
   readonly limitNames: ReadonlySet<string> | null
   readonly clock: { now(): number }
+  /** Null if nothing is counted by the hour. */
+  readonly usageCounter: UsageCounter | null
 }
 
 const NO_LIMITS: readonly LimitState[] = Object.freeze([])
@@ -47,10 +50,22 @@ export class Settler {
   private change(charge: Charge, cost: Cost): Promise<readonly LimitState[]> {
     const settlement = settlementOf(charge)
     // What it costs from now on is decided at once, and made when those before are: of two refunds at once, one finds nothing.
+    const before = unitsOfEach(settlement, charge)
     aim(charge, settlement, cost)
+    this.count(charge, before, unitsOfEach(settlement, charge))
     const changing = settlement.last.then(() => this.apply(charge, settlement))
     settlement.last = changing.catch(() => {})
     return changing
+  }
+
+  /** Counts what the change aims at: a limiter that cannot be reached makes it later. */
+  private count({ facts }: Charge, before: Units, after: Units): void {
+    const { usageCounter, clock } = this.parts
+    if (!usageCounter) return
+    const now = clock.now()
+    for (const [limit, units] of after) {
+      usageCounter.settled(facts.apiKey.id, limit, units - (before.get(limit) ?? 0), now)
+    }
   }
 
   private async apply({ facts }: Charge, settlement: Settlement): Promise<readonly LimitState[]> {
@@ -154,6 +169,17 @@ function aim({ lease }: Charge, settlement: Settlement, cost: Cost): void {
     )
   }
   if (lease) settlement.quota = targetOf(cost, 'quota', false, settlement.quota)
+}
+
+/** What a call costs, by the name of the limit or `quota`. Of a key's limit and its owner's with one name, each counts. */
+type Units = ReadonlyMap<string, number>
+
+function unitsOfEach({ limits, quota }: Settlement, { lease }: Charge): Units {
+  const units = new Map<string, number>()
+  for (const [i, { name }] of limits?.limits.entries() ?? []) {
+    units.set(name, (units.get(name) ?? 0) + (limits?.targets[i] ?? 0))
+  }
+  return lease ? units.set('quota', quota) : units
 }
 
 /** What a settlement makes a limit cost: 0 gives everything back, and what it does not name costs what it did. */

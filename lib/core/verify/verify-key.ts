@@ -6,7 +6,10 @@ import type { ImportedFormats } from '../keys/imported-format.ts'
 import { claimOf, hasRightChecksum, parseKey } from '../keys/key-format.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import type { ApiKey } from '../keys/record.ts'
-import type { Cost } from '../limits/cost.ts'
+import { toldBy } from '../keys/requirement-of-request.ts'
+import type { Cost, KeyCost } from '../limits/cost.ts'
+import type { NoteAdmitted } from '../usage/admitted-call.ts'
+import type { UsageCounter } from '../usage/usage-counter.ts'
 import { Admitted } from './admitted-key.ts'
 import { decideKey } from './decide-key.ts'
 import type { FailedAttempts } from './failed-attempts.ts'
@@ -28,6 +31,9 @@ export interface VerifierParts extends SpenderParts {
   /** Null if the application has no owner hooks. */
   readonly ownerState: OwnerState | null
   readonly usage: UsageLog | null
+  /** Null if nothing is counted by the hour. */
+  readonly usageCounter: UsageCounter | null
+  readonly noteAdmitted: NoteAdmitted | null
   readonly failedAttempts: FailedAttempts
   readonly idleSlackMs: number
   readonly upgradeDigests: boolean
@@ -220,6 +226,7 @@ class LocalVerifier implements Verifier {
         throw this.parts.guard.toError('permissions', decision.error)
       case 'refused': {
         const { refusal } = decision
+        this.countRefusal(verification, refusal)
         if (refusal.code !== 'invalid_key') return this.refuse(refusal, options)
         return this.refuseInvalid(refusal.reason, keyId, facts, options)
       }
@@ -253,7 +260,9 @@ class LocalVerifier implements Verifier {
       default: {
         const { outcome: code, limits, retryAfterMs } = spending
         const apiKey = verification.granted as ApiKey
-        return this.refuse({ ok: false, code, apiKey, limits, retryAfterMs }, verification.options)
+        const refusal: RefusedKey = { ok: false, code, apiKey, limits, retryAfterMs }
+        this.countRefusal(verification, refusal)
+        return this.refuse(refusal, verification.options)
       }
     }
   }
@@ -277,9 +286,32 @@ class LocalVerifier implements Verifier {
     { limits, charge: spent, hold }: Spending & { outcome: 'spent' },
   ): VerifyResult {
     facts.lastActiveAtMs = decidedAt
+    const apiKey = granted as ApiKey
     this.parts.usage?.record(facts, cost === 0 ? 0 : 1, decidedAt, options.ip)
+    this.countAdmission(facts, apiKey, cost === 0 ? null : spent.cost, options, decidedAt)
     this.upgradeDigest(key, facts)
-    return new Admitted(granted as ApiKey, limits, this.parts.limiter, spent, hold)
+    return new Admitted(apiKey, limits, this.parts.limiter, spent, hold)
+  }
+
+  /** A call that costs nothing is a look, which uses permissions all the same. */
+  private countAdmission(
+    { apiKey: { id, permissions: own }, quota }: CachedKey,
+    apiKey: ApiKey,
+    cost: KeyCost | null,
+    { permissions, ip }: VerifyOptions,
+    at: number,
+  ): void {
+    const { usageCounter, noteAdmitted } = this.parts
+    const told = permissions && toldBy(permissions)
+    const required = told && 'requirement' in told ? told.requirement : undefined
+    usageCounter?.admitted(id, cost, quota !== null, { own, granted: apiKey.permissions }, required, at)
+    if (cost) noteAdmitted?.(apiKey, cost, quota !== null, at, ip)
+  }
+
+  /** Only of keys that are proven: whoever knows an id must not be able to add to its counts. */
+  private countRefusal({ facts, decidedAt }: Verification, refusal: RefusedKey): void {
+    const reason = refusal.code === 'invalid_key' ? refusal.reason : refusal.code
+    this.parts.usageCounter?.refused(facts.apiKey.id, reason, decidedAt)
   }
 
   private refuseInvalid(

@@ -17,6 +17,11 @@ export function createRedisLayout(keyPrefix: string) {
     swap: (lineageId: string, token: string) => `${nameOf('s', lineageId)}${token}`,
     batch: (token: string) => nameOf('b', token),
     agreement: (name: string) => nameOf('a', name),
+    /** One day of use, on the same server as the set of all days of its subject. */
+    usage: (subject: string, day: number) => `${nameOf('u', subject)}${day}`,
+    usageDays: (subject: string) => nameOf('u', subject),
+    /** The hour since which use is kept. */
+    usageSince: nameOf('v', 'since'),
     indexes: {
       all: nameOf('x', 'all'),
       owner: ({ type, id }: Owner) => nameOf('o', JSON.stringify([type, id])),

@@ -16,6 +16,7 @@ import type { RedisStoreParts } from './methods/parts.ts'
 import { purge } from './methods/purge.ts'
 import { recordUsage } from './methods/record-usage.ts'
 import { replaceDigest, update } from './methods/update.ts'
+import { addUsage, readUsage, removeUsage } from './methods/usage-counts.ts'
 import { type RedisStoreOptions, resolveRedisStoreOptions } from './options.ts'
 import { createRedisQuotas } from './quotas.ts'
 
@@ -82,6 +83,9 @@ export function createRedisStore(
       (await quotas.swap([{ lineageId, expected, next }]))[0] as QuotaSwapResult,
     swapQuotas: quotas.swap,
     agree: (name, proposal) => agree(parts, name, proposal),
+    addUsage: (batch) => addUsage(parts, batch),
+    readUsage: (selection) => readUsage(parts, selection),
+    removeUsage: (removal) => removeUsage(parts, removal),
   }
 }
 

@@ -296,6 +296,56 @@ end
 return { now, online, kept, written }
 `)
 
+/**
+ * Adds counts to days of use, each batch of a writer once. A day is a hash: for each hour and counter, as in `13 admitted`, an amount;
+ * and for each writer, as in `w:8f…`, the number of its latest batch. KEYS: for each day, its hash and the set of days of its subject.
+ * ARGV: the writer, the number, how many seconds to keep a day; for each day its number, how many amounts follow, and those.
+ */
+export const ADD_USAGE = script(`${WRITING}
+local from, writer = 4, 'w:' .. ARGV[1]
+for i = 1, #KEYS, 2 do
+  local count = tonumber(ARGV[from + 1])
+  if tonumber(call('HGET', KEYS[i], writer) or 0) < tonumber(ARGV[2]) then
+    call('HSET', KEYS[i], writer, ARGV[2])
+    for j = from + 2, from + 2 * count, 2 do call('HINCRBY', KEYS[i], ARGV[j], ARGV[j + 1]) end
+    call('SADD', KEYS[i + 1], ARGV[from])
+    call('EXPIRE', KEYS[i], ARGV[3])
+    call('EXPIRE', KEYS[i + 1], ARGV[3])
+  end
+  from = from + 2 + 2 * count
+end
+return { now, online }
+`)
+
+/** Reads days of use. KEYS: those. */
+export const READ_USAGE = script(`${READING}
+local found = {}
+for i = 1, #KEYS do found[i] = call('HGETALL', KEYS[i]) end
+return { now, online, found }
+`)
+
+/** Lists the days on which a subject has counts. KEYS: the set of its days. */
+export const LIST_USAGE_DAYS = script(`${READING}
+return { now, online, call('SMEMBERS', KEYS[1]) }
+`)
+
+/** Removes keys of one place. KEYS: those. */
+export const REMOVE_USAGE = script(`${WRITING}
+call('DEL', unpack(KEYS))
+return { now, online }
+`)
+
+/** Raises the hour since which use is kept. KEYS: that. ARGV: the hour. */
+export const KEEP_USAGE_SINCE = script(`${WRITING}
+if tonumber(call('GET', KEYS[1]) or 0) < tonumber(ARGV[1]) then call('SET', KEYS[1], ARGV[1]) end
+return { now, online }
+`)
+
+/** KEYS: the hour since which use is kept. */
+export const READ_USAGE_SINCE = script(`${READING}
+return { now, online, call('GET', KEYS[1]) }
+`)
+
 function script(text: string): StoreScript {
   return Object.freeze({ ...createScript(text), writes: text.startsWith(WRITING) })
 }

@@ -19,6 +19,8 @@ export interface Schema {
   quotas: Record<string, Cell>
   migrations: { name: string }
   agreements: { name: string; value: string }
+  usage: Record<string, Cell>
+  usageWriters: { writer: string; number: number; at_ms: number }
 }
 
 /** How databases differ in their statements. */

@@ -2,6 +2,7 @@ import { checkOneOf } from '../../internal/options.ts'
 import { MYSQL_LENGTHS } from './dialect.ts'
 import { MAY_END } from './statements/conditions.ts'
 import { resolveTableNames, type SqlTableOptions, type TableNames } from './table-names.ts'
+import { HOURS_OF_DAY, hourColumn } from './usage-row.ts'
 
 /** The databases with published SQL. MySQL and MariaDB have different names for the same collation. */
 export type SqlDialect = 'postgres' | 'mysql' | 'mariadb' | 'sqlite'
@@ -40,6 +41,15 @@ export const MIGRATIONS: readonly Migration[] = [
       mysql: (names) => [createMysqlAgreements(names, 'utf8mb4_0900_bin')],
       mariadb: (names) => [createMysqlAgreements(names, 'utf8mb4_nopad_bin')],
       sqlite: (names) => [createAgreements('sqlite', names, 'text', ' strict')],
+    },
+  },
+  {
+    name: '4-create-usage',
+    statements: {
+      postgres: createPostgresUsage,
+      mysql: (names) => createMysqlUsage(names, 'utf8mb4_0900_bin'),
+      mariadb: (names) => createMysqlUsage(names, 'utf8mb4_nopad_bin'),
+      sqlite: createSqliteUsage,
     },
   },
 ]
@@ -289,6 +299,69 @@ function createAgreements(dialect: SqlDialect, names: TableNames, type: string, 
 
 function createMysqlAgreements(names: TableNames, collation: string): string {
   return createAgreements('mysql', names, `varchar(${MYSQL_LENGTHS.value})`, ` ${mysqlSettings(collation)}`)
+}
+
+function createPostgresUsage(names: TableNames): readonly string[] {
+  const [usage, writers] = [names.usage, names.usageWriters].map((table) => quote('postgres', names, table))
+  const text = 'text collate "C"'
+  return [
+    `create table if not exists ${usage} (
+  subject ${text} not null,
+  day integer not null,
+  counter ${text} not null,
+  ${hourColumns('bigint')},
+  primary key (subject, day, counter)
+)`,
+    `create index if not exists "${names.usage}_day" on ${usage} (day)`,
+    `create table if not exists ${writers} (
+  writer ${text} primary key,
+  number bigint not null,
+  at_ms bigint not null
+)`,
+  ]
+}
+
+function createSqliteUsage(names: TableNames): readonly string[] {
+  const [usage, writers] = [names.usage, names.usageWriters].map((table) => quote('sqlite', names, table))
+  return [
+    `create table if not exists ${usage} (
+  subject text not null,
+  day integer not null,
+  counter text not null,
+  ${hourColumns('integer')},
+  primary key (subject, day, counter)
+) strict`,
+    `create index if not exists "${names.usage}_day" on ${usage} (day)`,
+    `create table if not exists ${writers} (
+  writer text primary key not null,
+  number integer not null,
+  at_ms integer not null
+) strict`,
+  ]
+}
+
+function createMysqlUsage(names: TableNames, collation: string): readonly string[] {
+  const [usage, writers] = [names.usage, names.usageWriters].map((table) => quote('mysql', names, table))
+  const settings = mysqlSettings(collation)
+  return [
+    `create table if not exists ${usage} (
+  subject varchar(340) not null,
+  day integer not null,
+  counter varchar(160) not null,
+  ${hourColumns('bigint')},
+  primary key (subject, day, counter),
+  key day (day)
+) ${settings}`,
+    `create table if not exists ${writers} (
+  writer varchar(64) primary key,
+  number bigint not null,
+  at_ms bigint not null
+) ${settings}`,
+  ]
+}
+
+function hourColumns(type: string): string {
+  return HOURS_OF_DAY.map((hour) => `${hourColumn(hour)} ${type} not null default 0`).join(',\n  ')
 }
 
 function mysqlSettings(collation: string): string {

@@ -10,6 +10,7 @@ import { purge } from './methods/purge.ts'
 import { recordUsage } from './methods/record-usage.ts'
 import { swapQuota, swapQuotas } from './methods/swap-quotas.ts'
 import { forget, replaceDigest, update } from './methods/update.ts'
+import { addUsage, readUsage, removeUsage } from './methods/usage-counts.ts'
 import { migrateDatabase } from './migrate.ts'
 import { createStatements } from './statements.ts'
 import type { TableNames } from './table-names.ts'
@@ -60,6 +61,9 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
     swapQuota: (lineageId, expected, next) => swapQuota(parts, { lineageId, expected, next }),
     swapQuotas: (swaps) => swapQuotas(parts, swaps),
     agree: (name, proposal) => agree(parts, name, proposal),
+    addUsage: (batch) => addUsage(parts, batch),
+    readUsage: (selection) => readUsage(parts, selection),
+    removeUsage: (removal) => removeUsage(parts, removal),
     close: () => database.close(),
   }
   return Object.defineProperty(store, MIGRATE, { value: () => migrateDatabase(database, names) })

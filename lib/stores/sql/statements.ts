@@ -7,6 +7,7 @@ import { createPurgingStatements } from './statements/purging.ts'
 import { createQuotaStatements } from './statements/quotas.ts'
 import { createTables } from './statements/tables.ts'
 import { createUsageStatements } from './statements/usage.ts'
+import { createUsageCountStatements } from './statements/usage-counts.ts'
 import type { TableNames } from './table-names.ts'
 
 /** The statements of a store, in the SQL of its dialect and with the names of its tables. */
@@ -22,6 +23,7 @@ export function createStatements(dialect: Dialect, names: TableNames) {
     ...createPurgingStatements(tables),
     ...createQuotaStatements(tables),
     ...createUsageStatements(tables),
+    ...createUsageCountStatements(tables),
     ...createAgreementStatements(tables),
     migrationNames: db.selectFrom(migrations).select('name').compile() as Statement,
   }

@@ -3,7 +3,8 @@ import { checkObject, fail } from '../../internal/options.ts'
 /** The names of a store's tables. */
 export interface SqlTableOptions {
   /**
-   * The table of keys. The other tables are `<table>_quotas`, `<table>_agreements` and `<table>_migrations`. 1 to 48 letters, digits
+   * The table of keys. The other tables are `<table>_quotas`, `<table>_agreements`, `<table>_usage`,
+   * `<table>_usage_writers` and `<table>_migrations`. 1 to 48 letters, digits
    * and "_", not beginning with a digit.
    *
    * @default 'latchkey_keys'
@@ -23,6 +24,8 @@ export interface TableNames {
   readonly quotas: string
   readonly migrations: string
   readonly agreements: string
+  readonly usage: string
+  readonly usageWriters: string
 }
 
 /** Leaves room for names such as `<table>_created_by` and `<table>_quotas_pkey`: PostgreSQL cuts off names after 63 bytes. */
@@ -39,6 +42,8 @@ export function resolveTableNames(options: unknown, known: readonly string[]): T
     quotas: `${keys}_quotas`,
     migrations: `${keys}_migrations`,
     agreements: `${keys}_agreements`,
+    usage: `${keys}_usage`,
+    usageWriters: `${keys}_usage_writers`,
   })
 }
 

@@ -4,6 +4,7 @@ import type { IndexedRecord } from '../indexes.ts'
 import type { StoredRecord } from '../record.ts'
 import { REMOVE, REMOVE_POINTER } from '../scripts.ts'
 import type { RedisStoreParts } from './parts.ts'
+import { removeUsageOf } from './usage-counts.ts'
 
 const MAX_PURGES_AT_ONCE = 50
 const MAX_ATTEMPTS = 100
@@ -18,6 +19,7 @@ export async function purge(parts: RedisStoreParts, ids: readonly string[], at: 
     const removed = (await Promise.all(some.map((id) => remove(parts, id, at)))).filter((one) => one !== null)
     count += removed.length
     await indexes.removeRecords(removed)
+    await Promise.all(removed.map(({ record: { id } }) => removeUsageOf(parts, { keyId: id })))
     await calls.confirm(
       removed.map(({ record }) => layout.record(record.lookup)),
       since,

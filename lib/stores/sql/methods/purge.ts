@@ -1,3 +1,5 @@
+import { usageSubject } from '../../../core/usage/usage-counts.ts'
+import { isLatchkeyError } from '../../../errors.ts'
 import { compareCodePoints } from '../../../internal/code-points.ts'
 import { isStorable } from '../../../internal/options.ts'
 import { affectedBy, type Plan, rowsOf } from '../plan.ts'
@@ -15,7 +17,7 @@ export async function purge(parts: SqlStoreParts, ids: readonly string[], at: Da
 
 async function purgeSome(parts: SqlStoreParts, ids: readonly string[], at: Date): Promise<number> {
   try {
-    return await parts.database.transact(() => purgePlan(parts.statements, ids, at))
+    return await purgeNow(parts, ids, at)
   } catch (error) {
     if (!isUnsupported(error)) throw error
   }
@@ -25,11 +27,32 @@ async function purgeSome(parts: SqlStoreParts, ids: readonly string[], at: Date)
   return (await purgeSome(parts, ids.slice(0, half), at)) + (await purgeSome(parts, ids.slice(half), at))
 }
 
+/** Before `migrate` has created the tables of use, nothing is counted in them. */
+async function purgeNow(
+  { database, statements }: SqlStoreParts,
+  ids: readonly string[],
+  at: Date,
+): Promise<number> {
+  try {
+    return await database.transact(() => purgePlan(statements, ids, at, true))
+  } catch (error) {
+    if (!isLatchkeyError(error) || error.code !== 'not_migrated') throw error
+    return database.transact(() => purgePlan(statements, ids, at, false))
+  }
+}
+
 /** Locks the quotas before it reads which lineages still have keys: an insert of a successor waits for the same lock. */
-function* purgePlan(statements: Statements, ids: readonly string[], at: Date): Plan<number> {
+function* purgePlan(
+  statements: Statements,
+  ids: readonly string[],
+  at: Date,
+  hasUsage: boolean,
+): Plan<number> {
   const ended = yield* rowsOf(statements.lockEnded(ids, at))
   if (ended.length === 0) return 0
-  const purged = yield* affectedBy(statements.deleteKeys(ended.map(({ id }) => String(id))))
+  const endedIds = ended.map(({ id }) => String(id))
+  const purged = yield* affectedBy(statements.deleteKeys(endedIds))
+  if (hasUsage) yield statements.removeUsageOf(endedIds.map((keyId) => usageSubject({ keyId })))
   const lineageIds = [...new Set(ended.map((row) => String(row.lineage_id)))].sort(compareCodePoints)
   const locked = yield* rowsOf(statements.lockQuotas(lineageIds))
   if (locked.length === 0) return purged

@@ -13,6 +13,8 @@ export interface Tables {
   readonly quotas: 'quotas'
   readonly migrations: 'migrations'
   readonly agreements: 'agreements'
+  readonly usage: 'usage'
+  readonly usageWriters: 'usageWriters'
 }
 
 /** Writes conditions on the table of keys, under the alias `k`. */
@@ -29,6 +31,8 @@ export function createTables(dialect: Dialect, names: TableNames): Tables {
     quotas: names.quotas as 'quotas',
     migrations: names.migrations as 'migrations',
     agreements: names.agreements as 'agreements',
+    usage: names.usage as 'usage',
+    usageWriters: names.usageWriters as 'usageWriters',
   }
 }
 
