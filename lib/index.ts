@@ -80,6 +80,16 @@ export type {
 } from './core/manage/key-management.ts'
 export type { RedeemedTicket } from './core/tickets/sealed-ticket.ts'
 export type { TicketStore } from './core/tickets/ticket-store.ts'
+export type { AdmittedCall } from './core/usage/admitted-call.ts'
+export type { UnusedPermissions, UnusedPermissionsOptions } from './core/usage/unused-permissions.ts'
+export type {
+  HourlyCount,
+  UsageBatch,
+  UsageCount,
+  UsageRemoval,
+  UsageSelection,
+} from './core/usage/usage-counts.ts'
+export type { UsageBucket, UsageOptions, UsageReport, UsageTotals } from './core/usage/usage-report.ts'
 export type { FailedAttemptsOptions } from './core/verify/failed-attempts.ts'
 export type { ApiKeyVerifier, ReportedEvent, VerifyOptions } from './core/verify/key-verifier.ts'
 export type { KeyEndReason, OnEndOptions, WatchedKey } from './core/verify/key-watches.ts'

@@ -7,7 +7,9 @@ import type {
   IssuedKey,
   RotatedKey,
 } from '../core/manage/key-management.ts'
-import { checkShownText } from '../internal/options.ts'
+import type { UnusedPermissions, UnusedPermissionsOptions } from '../core/usage/unused-permissions.ts'
+import type { UsageReport } from '../core/usage/usage-report.ts'
+import { checkInteger, checkObject, checkShownText } from '../internal/options.ts'
 import {
   checkCall,
   checkIdempotencyKey,
@@ -16,6 +18,7 @@ import {
   pathOf,
   queryOf,
   randomText,
+  usageQueryOf,
 } from './check-requests.ts'
 import { isApiKeysClientError } from './client-error.ts'
 import { type Call, createConnection, type Send } from './connection.ts'
@@ -29,6 +32,8 @@ import {
   readPage,
   readRevoked,
   readRotated,
+  readUnusedPermissions,
+  readUsage,
   readVerification,
 } from './read-answers.ts'
 import type {
@@ -40,6 +45,7 @@ import type {
   RevokeCallOptions,
   RotateKeyRequest,
   UpdateKeyRequest,
+  UsageRequest,
 } from './requests.ts'
 import type { Verification, VerifyKeyRequest } from './verification.ts'
 import { writeJson } from './write-json.ts'
@@ -68,6 +74,22 @@ export interface ApiKeysClient {
    * the caller does not act for.
    */
   limits(id: string, options?: CallOptions): Promise<readonly LimitState[] | null>
+  /**
+   * Reports the use of a key, by hour or by day. Null if the key does not exist or belongs to an owner that the caller does not act
+   * for.
+   */
+  usage(id: string, request?: UsageRequest, options?: CallOptions): Promise<UsageReport | null>
+  /** Reports the use of all keys of an owner together, by hour or by day. */
+  ownerUsage(owner: Owner, request?: UsageRequest, options?: CallOptions): Promise<UsageReport>
+  /**
+   * Tells which permissions of a key its calls needed in the last `days` (30 by default), and which none did. Null if the key does not
+   * exist or belongs to an owner that the caller does not act for.
+   */
+  unusedPermissions(
+    id: string,
+    request?: UnusedPermissionsOptions,
+    options?: CallOptions,
+  ): Promise<UnusedPermissions | null>
   /** Changes settings of a key. */
   update(id: string, change: UpdateKeyRequest, options?: ChangeCallOptions): Promise<ApiKey>
   /** Enables a disabled key. */
@@ -126,6 +148,7 @@ export function createApiKeysClient(options: ApiKeysClientOptions): ApiKeysClien
   const send = createConnection(options)
   return Object.freeze({
     ...readingCalls(send),
+    ...usageCalls(send),
     ...makingCalls(send),
     ...changingCalls(send),
     ...ownerCalls(send),
@@ -159,6 +182,27 @@ function readingCalls(
       return send({ method: 'POST', path: '/verify', body, isRepeatable, signal, read: readVerification })
     },
     openApi: async (given = {}) => read(send, '/openapi.json', { read: readDocument }, given),
+  }
+}
+
+function usageCalls(send: Send): Pick<ApiKeysClient, 'usage' | 'ownerUsage' | 'unusedPermissions'> {
+  return {
+    usage: async (id, request = {}, given = {}) =>
+      nullIfMissing(() => {
+        const query = usageQueryOf(request)
+        return read(send, `${pathOf(id)}/usage`, { query, read: readUsage }, given)
+      }),
+    async ownerUsage(owner, request = {}, given = {}) {
+      const { type, id } = checkOwner('owner', owner)
+      const query = { ...usageQueryOf(request), ownerType: type, ownerId: id }
+      return read(send, '/usage', { query, read: readUsage }, given)
+    },
+    unusedPermissions: async (id, request = {}, given = {}) =>
+      nullIfMissing(() => {
+        const { days } = checkObject('request', request, ['days'])
+        const query = { days: days === undefined ? undefined : String(checkInteger('days', days, 1, 3_650)) }
+        return read(send, `${pathOf(id)}/unused-permissions`, { query, read: readUnusedPermissions }, given)
+      }),
   }
 }
 

@@ -4,12 +4,13 @@ import {
   checkDate,
   checkInteger,
   checkObject,
+  checkOneOf,
   checkShownText,
   fail,
   isPlainObject,
 } from '../internal/options.ts'
 import { ApiKeysClientError } from './client-error.ts'
-import type { CallOptions, ChangeCallOptions, ListKeysRequest } from './requests.ts'
+import type { CallOptions, ChangeCallOptions, ListKeysRequest, UsageRequest } from './requests.ts'
 
 /** A misspelt `expectedVersion` must not become a change of any version. */
 export function checkCall<T extends CallOptions>(given: T, ...further: (keyof T & string)[]): T {
@@ -52,11 +53,23 @@ export function queryOf(request: ListKeysRequest): Record<string, string | undef
   }
 }
 
+export function usageQueryOf(request: UsageRequest): Record<string, string | undefined> {
+  checkObject('request', request, ['from', 'to', 'by', 'timeZone'])
+  const { from, to, by, timeZone } = request
+  if (by !== undefined) checkOneOf('by', by, ['hour', 'day'])
+  return {
+    from: from === undefined ? undefined : checkDate('from', from).toISOString(),
+    to: to === undefined ? undefined : checkDate('to', to).toISOString(),
+    by,
+    timeZone: timeZone === undefined ? undefined : checkShownText('timeZone', timeZone, 255),
+  }
+}
+
 /** The characters of an id. Anything else in a path might lead to another route, here or in a proxy. */
 const ID = /^[A-Za-z0-9_-]{1,64}$/
 
 /** Names of routes. Only an imported key can have such an id, and no route leads to it. */
-const RESERVED = new Set(['self', 'verify', 'revoke', 'erase'])
+const RESERVED = new Set(['self', 'verify', 'revoke', 'erase', 'usage'])
 
 export function pathOf(id: unknown): string {
   if (typeof id !== 'string') fail('id', 'a string', id)

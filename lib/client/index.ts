@@ -1,6 +1,8 @@
 export type { KeyOrder } from '../core/keys/key-store.ts'
 export { type ApiKey, type KeyStatus, keyStatus, type Owner } from '../core/keys/record.ts'
 export type { ApiKeyPage, ErasedOwner, IssuedKey, RotatedKey } from '../core/manage/key-management.ts'
+export type { UnusedPermissions, UnusedPermissionsOptions } from '../core/usage/unused-permissions.ts'
+export type { UsageBucket, UsageReport, UsageTotals } from '../core/usage/usage-report.ts'
 export type { ErrorCode } from '../errors.ts'
 export { type ApiKeysClient, createApiKeysClient } from './api-keys-client.ts'
 export { ApiKeysClientError, type ClientFailure, isApiKeysClientError } from './client-error.ts'
@@ -14,5 +16,6 @@ export type {
   RevokeCallOptions,
   RotateKeyRequest,
   UpdateKeyRequest,
+  UsageRequest,
 } from './requests.ts'
 export type { Verification, VerificationRefusal, VerifyKeyRequest } from './verification.ts'

@@ -1,6 +1,8 @@
 import { type ApiKey, checkApiKey } from '../core/keys/record.ts'
 import type { LimitState } from '../core/limits/rate-limit.ts'
 import type { ApiKeyPage, ErasedOwner, IssuedKey, RotatedKey } from '../core/manage/key-management.ts'
+import type { UnusedPermissions } from '../core/usage/unused-permissions.ts'
+import type { UsageReport, UsageTotals } from '../core/usage/usage-report.ts'
 import { isObject } from '../internal/options.ts'
 import type { Verification, VerificationRefusal } from './verification.ts'
 
@@ -86,6 +88,60 @@ export function readLimits(value: unknown): readonly LimitState[] {
   return readStates(members(value).limits)
 }
 
+export function readUsage(value: unknown): UsageReport {
+  const { startsAt, endsAt, by, timeZone, buckets, total } = members(value)
+  if (by !== 'hour' && by !== 'day') throw malformed('by')
+  if (!Array.isArray(buckets)) throw malformed('buckets')
+  return {
+    startsAt: readDate('startsAt', startsAt),
+    endsAt: readDate('endsAt', endsAt),
+    by,
+    timeZone: text('timeZone', timeZone),
+    buckets: buckets.map((bucket) => ({
+      startsAt: readDate('buckets', members(bucket).startsAt),
+      endsAt: readDate('buckets', members(bucket).endsAt),
+      ...readTotals('buckets', bucket),
+    })),
+    total: readTotals('total', total),
+  }
+}
+
+function readTotals(name: string, value: unknown): UsageTotals {
+  const { admitted, refused, refusedBy, units } = members(value)
+  return {
+    admitted: readCount(name, admitted),
+    refused: readCount(name, refused),
+    refusedBy: readCounts(name, refusedBy),
+    units: readCounts(name, units),
+  }
+}
+
+function readCounts(name: string, value: unknown): Record<string, number> {
+  if (!isObject(value)) throw malformed(name)
+  return Object.fromEntries(Object.entries(value).map(([of, count]) => [of, readCount(name, count)]))
+}
+
+function readDate(name: string, value: unknown): Date {
+  const date = toDate(value)
+  if (!(date instanceof Date) || Number.isNaN(date.getTime())) throw malformed(name)
+  return date
+}
+
+export function readUnusedPermissions(value: unknown): UnusedPermissions {
+  const { used, unused, unwatched, since } = members(value)
+  return {
+    used: readPermissions('used', used),
+    unused: readPermissions('unused', unused),
+    unwatched: readPermissions('unwatched', unwatched),
+    since: readDate('since', since),
+  }
+}
+
+function readPermissions(name: string, value: unknown): Record<string, string[]> {
+  if (!isObject(value) || !Object.values(value).every(isTexts)) throw malformed(name)
+  return value as Record<string, string[]>
+}
+
 function readStates(limits: unknown): readonly LimitState[] {
   if (!Array.isArray(limits)) throw malformed('limits')
   return limits.map(readLimit)
@@ -102,8 +158,7 @@ function readRefusal(value: unknown): VerificationRefusal {
     case 'address_not_allowed':
       return { code }
     case 'insufficient_permissions':
-      if (!isObject(missing) || !Object.values(missing).every(isTexts)) throw malformed('refused.missing')
-      return { code, missing: missing as Record<string, string[]> }
+      return { code, missing: readPermissions('refused.missing', missing) }
     case 'rate_limited':
     case 'quota_exceeded': {
       if (!isTexts(exceeded)) throw malformed('refused.exceeded')

@@ -1,6 +1,7 @@
 import type { KeySettings } from '../core/keys/key-settings.ts'
 import type { Owner } from '../core/keys/record.ts'
 import type { IssueOptions, ListOptions, RotateOptions } from '../core/manage/key-management.ts'
+import type { UsageOptions } from '../core/usage/usage-report.ts'
 
 /** Options of every call. */
 export interface CallOptions {
@@ -41,7 +42,10 @@ export interface IssueKeyRequest extends KeySettings, Pick<IssueOptions, 'prefix
 export type UpdateKeyRequest = Partial<KeySettings>
 
 /** How to rotate a key. */
-export type RotateKeyRequest = Pick<RotateOptions, 'graceMs' | 'expiresAt'>
+export type RotateKeyRequest = Pick<RotateOptions, 'graceMs' | 'expiresAt' | 'onlyUsed'>
+
+/** Of when to report use. */
+export type UsageRequest = Pick<UsageOptions, 'from' | 'to' | 'by' | 'timeZone'>
 
 /** Which keys to list. A key must match every given member. */
 export interface ListKeysRequest

@@ -11,6 +11,7 @@ import { actorOf, keyOf, permit, tellOfReading, withDates } from './permit.ts'
 import { writeETag } from './preconditions.ts'
 import { hasCode, invalidRequest, refusal } from './refusal.ts'
 import type { ListQuery, RevokeRequest, VerifyRequest } from './schemas.ts'
+import { createUsageHandlers } from './usage-handlers.ts'
 import { createKeyVerification } from './verify-for-others.ts'
 
 /** One handler for each operation except the document, which is the same for everybody. */
@@ -25,6 +26,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
   const changes = createChangeHandlers(parts, room)
   return {
     ...changes,
+    ...createUsageHandlers(parts),
     delete: changes.revoke,
     list: (asked) => list(parts, asked),
     issue: (asked) => issue(parts, room, asked),

@@ -155,13 +155,14 @@ function pathParameters({ path }: Operation): unknown[] {
 }
 
 function queryParameters({ query }: Operation): unknown[] {
-  const { properties = {} } = toJsonSchema(query, 'output') as {
+  const { properties = {}, required = [] } = toJsonSchema(query, 'output') as {
     properties?: Record<string, { description?: string }>
+    required?: readonly string[]
   }
   return Object.entries(properties).map(([name, { description, ...schema }]) => ({
     name,
     in: 'query',
-    required: false,
+    required: required.includes(name),
     schema,
     ...(description !== undefined && { description }),
   }))

@@ -9,14 +9,27 @@ import {
   type NAMED,
   noBody,
   noQuery,
+  ownerUsageQuery,
   revokeAllBody,
   revokeBody,
   rotateBody,
+  unusedPermissionsQuery,
   updateBody,
+  usageQuery,
   verifyBody,
 } from './schemas.ts'
 
-export type OperationId = Action | 'delete' | 'limits' | 'self' | 'self_revoke' | 'verify' | 'openapi'
+export type OperationId =
+  | Action
+  | 'delete'
+  | 'limits'
+  | 'usage'
+  | 'owner_usage'
+  | 'unused_permissions'
+  | 'self'
+  | 'self_revoke'
+  | 'verify'
+  | 'openapi'
 
 /** One operation of the interface. Its `id` is the `operationId` in the document. */
 export interface Operation {
@@ -77,6 +90,12 @@ export const OPERATIONS: readonly Operation[] = [
       codes: ['not_permitted', 'conflict', 'unsupported'],
     },
   ),
+  operation('owner_usage', 'GET', '/usage', 'Reports the use of all keys of an owner, by hour or by day', {
+    action: 'list',
+    query: ownerUsageQuery,
+    success: { status: 200, schema: 'UsageReport' },
+    codes: ['not_permitted', 'unsupported'],
+  }),
   operation('verify', 'POST', '/verify', 'Verifies a key for another service', {
     action: null,
     body: verifyBody,
@@ -106,6 +125,24 @@ export const OPERATIONS: readonly Operation[] = [
       action: 'read',
       success: { status: 200, schema: 'Limits' },
       codes: ['not_permitted'],
+    },
+  ),
+  operation('usage', 'GET', '/{id}/usage', 'Reports the use of a key, by hour or by day', {
+    action: 'read',
+    query: usageQuery,
+    success: { status: 200, schema: 'UsageReport' },
+    codes: ['not_permitted', 'unsupported'],
+  }),
+  operation(
+    'unused_permissions',
+    'GET',
+    '/{id}/unused-permissions',
+    'Tells which permissions of a key its calls needed, and which none did',
+    {
+      action: 'read',
+      query: unusedPermissionsQuery,
+      success: { status: 200, schema: 'UnusedPermissions' },
+      codes: ['not_permitted', 'unsupported'],
     },
   ),
   operation('update', 'PATCH', '/{id}', 'Changes settings of a key; omitted settings stay as they are', {

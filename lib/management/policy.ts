@@ -35,7 +35,7 @@ export interface Changes {
   update: Partial<KeySettings>
   enable: Readonly<Record<never, never>>
   disable: Readonly<Record<never, never>>
-  rotate: Pick<RotateOptions, 'graceMs' | 'expiresAt'>
+  rotate: Pick<RotateOptions, 'graceMs' | 'expiresAt' | 'onlyUsed'>
   revoke: { readonly reason?: string }
   /** The keys of an owner, or the keys that `createdBy` issued; with both, the keys of the owner that `createdBy` issued. */
   revoke_all: (
@@ -130,7 +130,12 @@ const DECISIONS: { readonly [A in Action]: (asked: PolicyQuestion) => Decision<A
   update: onKey('update', ['update'], { known: SETTINGS, fixed: FIXED_FIELDS.update }, decideUpdate),
   enable: onKey('enable', ['update'], { known: [] }, () => permit({})),
   disable: onKey('disable', ['update'], { known: [] }, () => permit({})),
-  rotate: onKey('rotate', ['create', 'update'], { known: ['graceMs', 'expiresAt'] }, decideRotate),
+  rotate: onKey(
+    'rotate',
+    ['create', 'update'],
+    { known: ['graceMs', 'expiresAt', 'onlyUsed'] },
+    decideRotate,
+  ),
   revoke: onKey('revoke', ['revoke'], { known: ['reason'] }, (_asked, given) => permit(given)),
   revoke_all: decideRevokeAll,
   erase: decideErase,

@@ -2,6 +2,7 @@ import { BOUNDS, checkBounded } from '../core/keys/bounds.ts'
 import { checkPrefix } from '../core/keys/key-format.ts'
 import { checkSettings, SETTINGS } from '../core/keys/key-settings.ts'
 import { checkOwner } from '../core/keys/record.ts'
+import { checkUnusedOptions, type UnusedPermissionsOptions } from '../core/usage/unused-permissions.ts'
 import { looksLikeName } from '../internal/key-text.ts'
 import { acceptedBy, OptionError } from '../internal/option-error.ts'
 import { checkShownText, isPlainObject } from '../internal/options.ts'
@@ -57,6 +58,7 @@ const CHECKS: Readonly<Record<string, (value: unknown) => unknown>> = {
   createdBy: (value) => checkShownText('createdBy', value, BOUNDS.createdBy.max),
   prefix: (value) => checkPrefix('prefix', value),
   graceMs: (value) => checkBounded('graceMs', value, BOUNDS.graceMs),
+  onlyUsed: (value) => ({ ...checkUnusedOptions('onlyUsed', value as UnusedPermissionsOptions) }),
   knownAs: (value) => (value === null ? null : checkShownText('knownAs', value, BOUNDS.createdBy.max)),
   reason: (value) => checkShownText('reason', value, BOUNDS.reason.max),
 }

@@ -12,6 +12,9 @@ import { isLonger, isStorable } from '../internal/options.ts'
  * strings here. `keys` checks later what a schema cannot express, such as whether an address is valid.
  */
 
+/** How many days back uses of permissions can be looked for. */
+const MAX_DAYS = 3_650
+
 const LAST_TIME = Date.parse('9999-12-31T23:59:59.999Z')
 
 /** The year in UTC has at most four digits: not every client can parse the format of a five-digit year. */
@@ -138,6 +141,31 @@ export const listQuery = z.strictObject({
     .describe('The `nextCursor` of the previous page. Keep the same filter and order.'),
 })
 
+const usageSpan = {
+  from: date.optional().describe('The first moment. Default: 30 days before `to`, or 24 hours by hour.'),
+  to: date.optional().describe('The moment after the last. Default: now.'),
+  by: z.enum(['hour', 'day']).optional().describe('The length of a bucket. Default: `day`.'),
+  timeZone: timeZone.optional(),
+}
+
+export const usageQuery = z.strictObject(usageSpan)
+
+export const ownerUsageQuery = z.strictObject({
+  ownerType: text(BOUNDS.ownerType),
+  ownerId: text(BOUNDS.ownerId),
+  ...usageSpan,
+})
+
+export const unusedPermissionsQuery = z.strictObject({
+  days: z
+    .string()
+    .regex(/^\d{1,4}$/)
+    .transform(Number)
+    .pipe(z.int().min(1).max(MAX_DAYS))
+    .optional()
+    .describe('How many days back to look. Default: 30.'),
+})
+
 export const noQuery = z.strictObject({})
 export const noBody = z.strictObject({})
 
@@ -154,6 +182,12 @@ export const rotateBody = z.strictObject({
     .optional()
     .describe('How long the previous key keeps working, in milliseconds. Default: 24 hours.'),
   expiresAt: date.nullable().optional().describe('When the new key expires.'),
+  onlyUsed: z
+    .strictObject({ days: z.int().min(1).max(MAX_DAYS).optional() })
+    .optional()
+    .describe(
+      'Gives the new key only those permissions that calls needed in the last `days`, 30 by default.',
+    ),
 })
 
 export const revokeBody = z.strictObject({ reason: reason.optional() })
@@ -287,6 +321,32 @@ export const limits = z.strictObject({
     ),
 })
 
+const units = z.record(z.string(), z.int())
+const usageTotals = {
+  admitted: z.int().describe('Calls that were admitted.'),
+  refused: z.int().describe('Calls that were refused although the key was right.'),
+  refusedBy: units.describe('The same by reason.'),
+  units: units.describe('What calls were charged, by the name of the limit or `quota`.'),
+}
+
+export const usageReport = z.strictObject({
+  startsAt: date,
+  endsAt: date,
+  by: z.enum(['hour', 'day']),
+  timeZone: z.string(),
+  buckets: z
+    .array(z.strictObject({ startsAt: date, endsAt: date, ...usageTotals }))
+    .describe('In order, without gaps.'),
+  total: z.strictObject(usageTotals),
+})
+
+export const unusedPermissions = z.strictObject({
+  used: permissions.describe('Permissions that some call needed.'),
+  unused: permissions.describe('Permissions that no call needed.'),
+  unwatched: permissions.describe('Permissions that are not watched: all but the first 100.'),
+  since: date.describe('Since when uses are known.'),
+})
+
 const refused = z.strictObject({
   code: z.enum(['address_not_allowed', 'insufficient_permissions', 'rate_limited', 'quota_exceeded']),
   missing: permissions.optional(),
@@ -342,6 +402,8 @@ export const NAMED = {
   RevokedCount: revokedCount,
   ErasedOwner: erasedOwner,
   Limits: limits,
+  UsageReport: usageReport,
+  UnusedPermissions: unusedPermissions,
   Verification: verification,
   Problem: problem,
   Owner: owner,
@@ -365,6 +427,10 @@ export type RotatedKeyJson = z.infer<typeof rotated>
 export type RevokedCountJson = z.infer<typeof revokedCount>
 export type ErasedOwnerJson = z.infer<typeof erasedOwner>
 export type VerificationJson = z.infer<typeof verification>
+export type UsageReportJson = z.infer<typeof usageReport>
+export type UsageQuery = z.infer<typeof usageQuery>
+export type OwnerUsageQuery = z.infer<typeof ownerUsageQuery>
+export type UnusedPermissionsQuery = z.infer<typeof unusedPermissionsQuery>
 export type ListQuery = z.infer<typeof listQuery>
 export type IssueRequest = z.infer<typeof issueBody>
 export type UpdateRequest = z.infer<typeof updateBody>
