@@ -273,6 +273,7 @@ describe('usage', () => {
     await keys.verify(key)
     await keys.close()
     expect(store.addUsage).not.toHaveBeenCalled()
+    await expect(keys.usage({ key: id })).rejects.toMatchObject({ code: 'unsupported' })
     await expect(keys.unusedPermissions(id)).rejects.toMatchObject({ code: 'unsupported' })
   })
 

@@ -240,7 +240,7 @@ describe('uses', () => {
 describe('a store without recordUsage', () => {
   it('works, and refuses idle expiry by name', async () => {
     const store = { ...recordingStore(), recordUsage: undefined }
-    const { keys, clock } = createTestKeys({ store: store as never })
+    const { keys, clock } = createTestKeys({ store: store as never, usage: { keepDays: 0 } })
     const { key, apiKey } = await keys.issue({ ...NAME, idleExpiryMs: null })
     expect(await keys.verify(key)).toMatchObject({ ok: true })
     expect(clock.waiting).toBe(0)

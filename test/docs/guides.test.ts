@@ -69,7 +69,17 @@ describe('the guide to stores', () => {
     const sections = [...guide.matchAll(/^## `(\w+)`(.*)$/gm)].map(([, name]) => name)
     expect(sections).toEqual(methods.map(({ name }) => name))
     const optional = [...guide.matchAll(/^## `(\w+)`, optional$/gm)].map(([, name]) => name)
-    expect(optional).toEqual(['count', 'forget', 'recordUsage', 'swapQuota', 'swapQuotas', 'agree'])
+    expect(optional).toEqual([
+      'count',
+      'forget',
+      'recordUsage',
+      'swapQuota',
+      'swapQuotas',
+      'agree',
+      'addUsage',
+      'readUsage',
+      'removeUsage',
+    ])
   })
 })
 

@@ -59,9 +59,9 @@ describe('the tables of the guides', () => {
   })
 
   it('list every column of the SQL stores', () => {
-    const columns = [...migrationSql('postgres').matchAll(/^ {2}(\w+) (?:text|bigint|boolean)/gm)].map(
-      ([, column]) => column as string,
-    )
+    const columns = [
+      ...migrationSql('postgres').matchAll(/^ {2}(\w+) (?:text|bigint|integer|boolean)/gm),
+    ].map(([, column]) => column as string)
     const ofMigrations = ['name', 'applied_at_ms']
     const expected = new Set(columns.filter((column) => !ofMigrations.includes(column)))
     expect(sorted(firstCells('sql', 'column'))).toEqual(sorted([...expected, 'name']))

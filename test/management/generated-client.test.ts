@@ -58,6 +58,10 @@ export async function useEverything(baseUrl: string, login: string, key: string)
   const list = await people.GET('/', { params: { query: { limit: 1, ownerType: 'user', ownerId: 'u_alice' } } })
   const read = await people.GET('/{id}', { params: { path } })
   const limits = await people.GET('/{id}/limits', { params: { path } })
+  const usage = await people.GET('/{id}/usage', { params: { path, query: { by: 'hour' } } })
+  const owner = { ownerType: 'user', ownerId: 'u_alice' }
+  const ownerUsage = await people.GET('/usage', { params: { query: owner } })
+  const unused = await people.GET('/{id}/unused-permissions', { params: { path, query: { days: 7 } } })
   const header = { 'If-Match': \`"\${version}"\` }
   const update = await people.PATCH('/{id}', { params: { path, header }, body: { name: 'renamed' } })
   const disable = await people.POST('/{id}/disable', { params: { path }, body: {} })
@@ -79,6 +83,9 @@ export async function useEverything(baseUrl: string, login: string, key: string)
       list: list.data?.apiKeys.length,
       read: read.data?.name,
       limits: limits.data?.limits.map(({ name }) => name),
+      usage: usage.data?.total.admitted,
+      owner_usage: ownerUsage.data?.buckets.length,
+      unused_permissions: unused.data?.unused,
       update: update.data?.name,
       disable: disable.data?.enabled,
       enable: enable.data?.enabled,
@@ -135,6 +142,9 @@ describe('a client that is generated from the document', () => {
       list: 1,
       read: 'generated',
       limits: ['minute', 'day', 'quota'],
+      usage: 0,
+      owner_usage: 31,
+      unused_permissions: { projects: ['read'] },
       update: 'renamed',
       disable: false,
       enable: true,

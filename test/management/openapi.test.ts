@@ -41,6 +41,12 @@ function requestFor(id: OperationId, apiKey: ApiKey, key: string): Request {
       return { ...own, method: 'GET', path }
     case 'limits':
       return { ...own, method: 'GET', path: `${path}/limits` }
+    case 'usage':
+      return { ...own, method: 'GET', path: `${path}/usage` }
+    case 'unused_permissions':
+      return { ...own, method: 'GET', path: `${path}/unused-permissions` }
+    case 'owner_usage':
+      return { ...own, method: 'GET', path: `/usage?ownerType=${ALICE.type}&ownerId=${ALICE.id}` }
     case 'update':
       return { ...own, method: 'PATCH', path, json: { name: 'renamed' } }
     case 'delete':
@@ -78,6 +84,7 @@ interface Given {
 }
 
 const isOfKeys = (id: OperationId) => id === 'self' || id === 'self_revoke' || id === 'verify'
+const tellsOfUse = (id: OperationId) => ['usage', 'owner_usage', 'unused_permissions'].includes(id)
 const MAX_LIFE = { clientFields: { expiresAt: { maxMs: 86_400_000 } } }
 
 /** A key that holds what any operation asks for, and more that is said. */
@@ -160,7 +167,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   unavailable: {
     async prepare({ world, id }) {
       const { key } = await world.keys.issue(VERIFIER)
-      for (const method of ['find', 'list', 'insert', 'update'] as const) {
+      for (const method of ['find', 'list', 'insert', 'update', 'readUsage'] as const) {
         world.store.fail(method, rejects(new Error('down')))
       }
       return isOfKeys(id) ? { key } : undefined
@@ -231,7 +238,8 @@ async function produce(id: OperationId, code: string): Promise<ApiAnswer> {
   const scenario = SCENARIOS[code] ?? {}
   const store = recordingStore()
   const failing = code === 'too_many_failures' ? { failedAttempts: { limit: 1 } } : {}
-  const tested = createTestKeys({ store, ...failing })
+  const uncounted = code === 'unsupported' && tellsOfUse(id) ? { usage: { keepDays: 0 } } : {}
+  const tested = createTestKeys({ store, ...failing, ...uncounted })
   const { keys } = tested
   const world = await createWorld(scenario.options?.(id), undefined, tested)
   const { apiKey } = await keys.issue({ ...NAME, permissions: READ })
@@ -242,7 +250,7 @@ async function produce(id: OperationId, code: string): Promise<ApiAnswer> {
   const prepared = await scenario.prepare?.(given)
   const request = { ...right, ...scenario.request?.(id), ...prepared }
   if (code === 'unsupported' && id === 'erase') request.json = { owner: ALICE }
-  if (code === 'invalid_request') request.path += '?nonsense=1'
+  if (code === 'invalid_request') request.path += request.path.includes('?') ? '&nonsense=1' : '?nonsense=1'
   if (code === 'not_found') request.path = request.path.replace(apiKey.id, '0000000000000000')
   return send(request)
 }

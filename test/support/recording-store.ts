@@ -99,6 +99,9 @@ export function recordingStore(inner: KeyStore = memoryStore()): RecordingStore 
     swapQuota: wrap('swapQuota'),
     ...(inner.swapQuotas && { swapQuotas: wrap('swapQuotas') }),
     agree: wrap('agree'),
+    addUsage: wrap('addUsage'),
+    readUsage: wrap('readUsage'),
+    removeUsage: wrap('removeUsage'),
   } as unknown as Required<KeyStore>
 
   return {

@@ -1334,6 +1334,83 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
     'agree: is separate from keys and outlives them',
   ],
   [
+    'addUsage adds what comes again',
+    broken((inner) => {
+      let number = 0
+      return {
+        addUsage: (batch) => {
+          number += 1
+          return inner.addUsage({ ...batch, writer: 'w', number })
+        },
+      }
+    }),
+    'addUsage: adds one batch that comes 20 times at once a single time',
+  ],
+  [
+    'addUsage forgets who has gone on',
+    broken((inner) => {
+      const last = new Map<string, number>()
+      let round = 0
+      return {
+        addUsage: (batch) => {
+          // Only the very same number counts as known.
+          if (last.get(batch.writer) !== batch.number) round += 1
+          const writer = `w${round}`
+          last.set(batch.writer, batch.number)
+          return inner.addUsage({ ...batch, writer })
+        },
+      }
+    }),
+    'addUsage: adds a batch once, and none of a writer that has gone on',
+  ],
+  [
+    'addUsage counts permissions for owners',
+    broken((inner) => ({
+      readUsage: async (selection) =>
+        inner.readUsage('owner' in selection.of ? { ...selection, of: { keyId: 'a' } } : selection),
+    })),
+    'addUsage: adds what is counted of keys to their owner, but no permissions',
+  ],
+  [
+    'readUsage ends an hour late',
+    broken((inner) => ({
+      readUsage: (selection) => inner.readUsage({ ...selection, toHour: selection.toHour + 1 }),
+    })),
+    'addUsage: reads the hours that are asked for, and no others',
+  ],
+  [
+    'readUsage shows what adds up to nothing',
+    broken((inner) => ({
+      async addUsage(batch) {
+        await inner.addUsage({
+          ...batch,
+          counts: batch.counts.map((one) => ({ ...one, amount: Math.abs(one.amount) })),
+        })
+      },
+    })),
+    'addUsage: gives units back, and leaves out what adds up to nothing',
+  ],
+  [
+    'addUsage fails for keys that are gone',
+    broken((inner) => ({
+      async addUsage(batch) {
+        for (const { keyId } of batch.counts) if (!(await inner.find({ id: keyId }))) return
+        await inner.addUsage(batch)
+      },
+    })),
+    'addUsage: leaves out keys that are gone, and counts the others of a batch',
+  ],
+  [
+    'removeUsage keeps owners',
+    broken((inner) => ({ removeUsage: async (of) => ('owner' in of ? undefined : inner.removeUsage(of)) })),
+    'addUsage: removes the counts of an owner, or those from before an hour',
+  ],
+  [
+    'removeUsage keeps what is old',
+    broken((inner) => ({ removeUsage: async (of) => ('owner' in of ? inner.removeUsage(of) : undefined) })),
+    'addUsage: removes the counts of an owner, or those from before an hour',
+  ],
+  [
     'swapQuota reads, then writes',
     broken((inner) => ({
       async swapQuota(lineageId, expected, next) {
@@ -1692,6 +1769,9 @@ describe('the kit', () => {
       recordUsage = (...args: Parameters<FullStore['recordUsage']>) => this.store.recordUsage(...args)
       swapQuota = (...args: Parameters<FullStore['swapQuota']>) => this.store.swapQuota(...args)
       agree = (...args: Parameters<FullStore['agree']>) => this.store.agree(...args)
+      addUsage = (...args: Parameters<FullStore['addUsage']>) => this.store.addUsage(...args)
+      readUsage = (...args: Parameters<FullStore['readUsage']>) => this.store.readUsage(...args)
+      removeUsage = (...args: Parameters<FullStore['removeUsage']>) => this.store.removeUsage(...args)
     }
     expect((await runKit(() => new Wrapper())).failures).toEqual(new Map())
   })
@@ -1703,25 +1783,29 @@ describe('the kit', () => {
         recordUsage: _usage,
         swapQuota: _quota,
         agree: _agree,
+        addUsage: _add,
+        readUsage: _read,
+        removeUsage: _remove,
         ...store
       } = memoryStore() as FullStore
       return store
     }
     const { titles, failures } = await runKit(bare, {
-      without: ['forget', 'recordUsage', 'swapQuota', 'agree'],
+      without: ['forget', 'recordUsage', 'swapQuota', 'addUsage', 'agree'],
     })
     expect(failures).toEqual(new Map())
     expect(titles.filter((title) => /forget|usage|quota|agree/i.test(title))).toEqual([
       'without forget: createApiKeys refuses "erase" as unsupported',
       'without recordUsage: createApiKeys refuses "idleExpiryMs" as unsupported',
       'without swapQuota: createApiKeys refuses "quota" as unsupported',
+      'without addUsage: createApiKeys verifies uncounted, and refuses "usage" as unsupported',
       'without agree: createApiKeys verifies unchecked, and refuses "acceptConfiguration" as unsupported',
     ])
     const all = await runKit(memoryStore)
     expect(titles.length).toBeLessThan(all.titles.length)
   })
 
-  it.each(['forget', 'recordUsage', 'swapQuota', 'agree'] as const)(
+  it.each(['forget', 'recordUsage', 'swapQuota', 'addUsage', 'agree'] as const)(
     'fails a store that lacks %s unsaid',
     async (method) => {
       const { titles, failures } = await runKit(broken(() => ({ [method]: undefined })))

@@ -443,7 +443,7 @@ export interface KeyManagement {
    * not written. Counts are kept for `usage.keepDays`. For an unknown key everything is 0.
    *
    * @throws TypeError when an option is wrong.
-   * @throws LatchkeyError `unsupported` when the store cannot count; `unavailable` on a fault.
+   * @throws LatchkeyError `unsupported` when the store cannot count, or `usage.keepDays` is 0; `unavailable` on a fault.
    * @example
    * const { buckets, total } = await keys.usage({ key: apiKey.id, by: 'hour', from: yesterday })
    */

@@ -4,13 +4,15 @@ import type { Clock } from '../clock.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import { checkOwner } from '../keys/record.ts'
 import { checkTimeZone, periodAt } from '../limits/calendar.ts'
-import { lacks } from '../store-access.ts'
+import { requireCounts } from './require-counts.ts'
 import { DAY_MS, HOUR_MS, type HourlyCount, type UsageSelection } from './usage-counts.ts'
 import type { UsageBucket, UsageOptions, UsageReport, UsageTotals } from './usage-report.ts'
 
 export interface ReportParts {
   readonly store: KeyStore
   readonly clock: Clock
+  /** How many days counts are kept; 0 if nothing is counted. */
+  readonly keepDays: number
   /** Writes the counts that are still in memory. */
   flushCounts(): Promise<boolean>
 }
@@ -22,15 +24,16 @@ const MAX_BUCKETS = { hour: 8_784, day: 1_830 }
 export function createUsageReport({
   store,
   clock,
+  keepDays,
   flushCounts,
 }: ReportParts): (options: UsageOptions) => Promise<UsageReport> {
   return async function usage(options) {
     const { of, by, timeZone, spans } = checkUsageOptions(options, clock.now())
-    if (!store.readUsage) throw lacks('usage', 'readUsage')
+    const readUsage = requireCounts('usage', store, keepDays)
     await flushCounts()
     const startsAt = spans[0] as number
     const endsAt = spans.at(-1) as number
-    const counts = await store.readUsage({
+    const counts = await readUsage({
       of,
       fromHour: Math.floor(startsAt / HOUR_MS),
       toHour: Math.ceil(endsAt / HOUR_MS),

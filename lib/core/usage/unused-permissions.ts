@@ -3,8 +3,8 @@ import type { Clock } from '../clock.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import type { Permissions } from '../keys/permissions.ts'
 import type { KeyRecord } from '../keys/record.ts'
-import { lacks } from '../store-access.ts'
 import { grantsOf, MAX_WATCHED_GRANTS } from './exercised-grants.ts'
+import { requireCounts } from './require-counts.ts'
 import { COUNTED_SINCE } from './usage-counter.ts'
 import { DAY_MS, grantOf, HOUR_MS } from './usage-counts.ts'
 
@@ -47,8 +47,7 @@ export function createUnusedPermissions(
   return async function unusedPermissions(id, options = {}) {
     const { days = DEFAULT_DAYS } = checkUnusedOptions('options', options)
     const now = clock.now()
-    const { readUsage } = store
-    if (!readUsage || parts.keepDays === 0) throw lacks('unusedPermissions', 'readUsage')
+    const readUsage = requireCounts('unusedPermissions', store, parts.keepDays)
     await parts.flushCounts()
     const record = await parts.findById(id)
     if (!record) return null
