@@ -9,7 +9,7 @@ import { runSqlWorkers } from '../support/sql-workers.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
-const STEPS = ['1-create-tables', '2-index-statuses', '3-create-agreements']
+const STEPS = ['1-create-tables', '2-index-statuses', '3-create-agreements', '4-create-usage']
 const DIALECTS: Record<string, SqlDialect> = { SQLite: 'sqlite', PostgreSQL: 'postgres', MariaDB: 'mariadb' }
 
 describe.each(DATABASES)('migrate on %s', (name, create) => {
@@ -177,7 +177,7 @@ describe('the published SQL', () => {
 async function describeTables(database: TestDatabase, name: string): Promise<unknown> {
   if (name === 'SQLite') return database.query('select name, sql from sqlite_schema order by name')
   if (name === 'MariaDB') {
-    const tables = ['keys', 'keys_quotas', 'keys_agreements', 'keys_migrations'].map(
+    const tables = ['keys', 'keys_quotas', 'keys_agreements', 'keys_usage', 'keys_usage_writers', 'keys_migrations'].map(
       (table) => `latchkey_${table}`,
     )
     return Promise.all(tables.map((table) => database.query(`show create table ${table}`)))
