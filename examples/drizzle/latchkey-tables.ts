@@ -1,5 +1,15 @@
 import { sql } from 'drizzle-orm'
-import { bigint, boolean, customType, index, pgTable, text, uniqueIndex } from 'drizzle-orm/pg-core'
+import {
+  bigint,
+  boolean,
+  customType,
+  index,
+  integer as int,
+  pgTable,
+  primaryKey,
+  text,
+  uniqueIndex,
+} from 'drizzle-orm/pg-core'
 import type { KeyRecord, QuotaRecord } from 'latchkey'
 
 /** A text compared by code point, whatever the collation of the database. */
@@ -91,6 +101,53 @@ export const latchkeyQuotas = pgTable('latchkey_keys_quotas', {
 export const latchkeyAgreements = pgTable('latchkey_keys_agreements', {
   name: byCodePoint('name').primaryKey(),
   value: byCodePoint('value').notNull(),
+})
+
+const count = (name: string) => integer(name).notNull().default(0)
+
+/** What was counted of a key or an owner on one day, hour by hour: `keys.usage` reports it. */
+export const latchkeyUsage = pgTable(
+  'latchkey_keys_usage',
+  {
+    subject: byCodePoint('subject').notNull(),
+    day: int('day').notNull(),
+    counter: byCodePoint('counter').notNull(),
+    h00: count('h00'),
+    h01: count('h01'),
+    h02: count('h02'),
+    h03: count('h03'),
+    h04: count('h04'),
+    h05: count('h05'),
+    h06: count('h06'),
+    h07: count('h07'),
+    h08: count('h08'),
+    h09: count('h09'),
+    h10: count('h10'),
+    h11: count('h11'),
+    h12: count('h12'),
+    h13: count('h13'),
+    h14: count('h14'),
+    h15: count('h15'),
+    h16: count('h16'),
+    h17: count('h17'),
+    h18: count('h18'),
+    h19: count('h19'),
+    h20: count('h20'),
+    h21: count('h21'),
+    h22: count('h22'),
+    h23: count('h23'),
+  },
+  (usage) => [
+    primaryKey({ name: 'latchkey_keys_usage_pkey', columns: [usage.subject, usage.day, usage.counter] }),
+    index('latchkey_keys_usage_day').on(usage.day),
+  ],
+)
+
+/** The latest batch of counts of each process. */
+export const latchkeyUsageWriters = pgTable('latchkey_keys_usage_writers', {
+  writer: byCodePoint('writer').primaryKey(),
+  number: integer('number').notNull(),
+  at: moment('at_ms').notNull(),
 })
 
 /** The migrations that `migrate` has applied. */

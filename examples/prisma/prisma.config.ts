@@ -8,6 +8,8 @@ export default {
       'public.latchkey_keys',
       'public.latchkey_keys_quotas',
       'public.latchkey_keys_agreements',
+      'public.latchkey_keys_usage',
+      'public.latchkey_keys_usage_writers',
       'public.latchkey_keys_migrations',
     ],
   },
