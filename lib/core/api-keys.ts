@@ -196,12 +196,15 @@ function verifyWhileOpen(
   return result
 }
 
-async function settleWhileOpen<T>({ work, quotaLeases }: Parts, settle: () => Promise<T>): Promise<T> {
+async function settleWhileOpen<T>(
+  { work, quotaLeases, usageCounter }: Parts,
+  settle: () => Promise<T>,
+): Promise<T> {
   const settling = settle()
   work.add(settling)
   const settled = await settling
-  // Nobody else would give it back to the store any more.
-  if (work.isClosing) await quotaLeases.giveBack()
+  // Nobody else would write it to the store any more.
+  if (work.isClosing) await Promise.all([quotaLeases.giveBack(), usageCounter?.flush()])
   return settled
 }
 

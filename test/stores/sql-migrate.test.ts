@@ -177,9 +177,14 @@ describe('the published SQL', () => {
 async function describeTables(database: TestDatabase, name: string): Promise<unknown> {
   if (name === 'SQLite') return database.query('select name, sql from sqlite_schema order by name')
   if (name === 'MariaDB') {
-    const tables = ['keys', 'keys_quotas', 'keys_agreements', 'keys_usage', 'keys_usage_writers', 'keys_migrations'].map(
-      (table) => `latchkey_${table}`,
-    )
+    const tables = [
+      'keys',
+      'keys_quotas',
+      'keys_agreements',
+      'keys_usage',
+      'keys_usage_writers',
+      'keys_migrations',
+    ].map((table) => `latchkey_${table}`)
     return Promise.all(tables.map((table) => database.query(`show create table ${table}`)))
   }
   const columns = `select table_name, column_name, data_type, is_nullable, collation_name

@@ -227,7 +227,7 @@ export interface KeyStore {
   /**
    * Adds counts to those of each key, hour and counter, and to those of the key's owner, all or none. Counts of permissions are not
    * added to owners. Keys that are not in the store are left out, and their owners' counts too. A store that has added a batch of this
-   * writer with this number or a higher one adds nothing. It may forget a writer that has sent nothing for a week.
+   * writer with this number or a higher one adds nothing. It may forget a writer that has sent nothing for three days.
    *
    * A store has all of `addUsage`, `readUsage` and `removeUsage`, or none.
    */

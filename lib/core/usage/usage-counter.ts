@@ -33,7 +33,7 @@ interface KeyHour {
 export const COUNTED_SINCE = 'usage counted since'
 
 const KEYS_PER_BATCH = 500
-/** How long a batch is sent again. Stores remember writers for a week. */
+/** How long a batch is sent again. Stores remember writers for longer. */
 const MAX_RETRY_MS = DAY_MS
 const MAX_PAUSE_MS = 300_000
 /** How often a process removes counts that are too old. */
@@ -247,5 +247,5 @@ function add(key: KeyHour, counter: string, amount: number): void {
 function countsOf({ keyId, hour, admitted, others }: KeyHour): UsageCount[] {
   const counts = [...(others ?? [])].map(([counter, amount]) => ({ keyId, hour, counter, amount }))
   if (admitted > 0) counts.push({ keyId, hour, counter: 'admitted', amount: admitted })
-  return counts.filter(({ amount }) => amount !== 0)
+  return counts.filter(({ amount }) => amount !== 0 && Number.isSafeInteger(amount))
 }

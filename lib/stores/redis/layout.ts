@@ -20,6 +20,8 @@ export function createRedisLayout(keyPrefix: string) {
     /** One day of use, on the same server as the set of all days of its subject. */
     usage: (subject: string, day: number) => `${nameOf('u', subject)}${day}`,
     usageDays: (subject: string) => nameOf('u', subject),
+    /** The latest batch of each writer for that day. */
+    usageWriters: (subject: string, day: number) => `${nameOf('u', subject)}${day}w`,
     /** The hour since which use is kept. */
     usageSince: nameOf('v', 'since'),
     indexes: {

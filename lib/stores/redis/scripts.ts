@@ -297,20 +297,22 @@ return { now, online, kept, written }
 `)
 
 /**
- * Adds counts to days of use, each batch of a writer once. A day is a hash: for each hour and counter, as in `13 admitted`, an amount;
- * and for each writer, as in `w:8f…`, the number of its latest batch. KEYS: for each day, its hash and the set of days of its subject.
- * ARGV: the writer, the number, how many seconds to keep a day; for each day its number, how many amounts follow, and those.
+ * Adds counts to days of use, each batch of a writer once. A day is a hash: for each hour and counter, as in `13 admitted`, an amount.
+ * Another hash has the number of each writer's latest batch for that day, and is kept for longer than batches are sent again. KEYS: for
+ * each day, both hashes and the set of days of its subject. ARGV: the writer, the number, how many seconds to keep a day, and a hash of
+ * writers; for each day its number, how many amounts follow, and those.
  */
 export const ADD_USAGE = script(`${WRITING}
-local from, writer = 4, 'w:' .. ARGV[1]
-for i = 1, #KEYS, 2 do
+local from = 5
+for i = 1, #KEYS, 3 do
   local count = tonumber(ARGV[from + 1])
-  if tonumber(call('HGET', KEYS[i], writer) or 0) < tonumber(ARGV[2]) then
-    call('HSET', KEYS[i], writer, ARGV[2])
+  if tonumber(call('HGET', KEYS[i + 1], ARGV[1]) or 0) < tonumber(ARGV[2]) then
+    call('HSET', KEYS[i + 1], ARGV[1], ARGV[2])
     for j = from + 2, from + 2 * count, 2 do call('HINCRBY', KEYS[i], ARGV[j], ARGV[j + 1]) end
-    call('SADD', KEYS[i + 1], ARGV[from])
+    call('SADD', KEYS[i + 2], ARGV[from])
     call('EXPIRE', KEYS[i], ARGV[3])
-    call('EXPIRE', KEYS[i + 1], ARGV[3])
+    call('EXPIRE', KEYS[i + 1], ARGV[4])
+    call('EXPIRE', KEYS[i + 2], ARGV[3])
   end
   from = from + 2 + 2 * count
 end

@@ -20,9 +20,9 @@ export function fromUsageRow(row: Row): HourlyCount[] {
   })).filter(({ amount }) => amount !== 0)
 }
 
-/** Drivers return large integers as numbers, texts or bigints. */
+/** Drivers return large integers as numbers, texts or bigints. What is beyond them is shown as the greatest. */
 function integerOf(cell: unknown): number {
   const value = Number(cell)
-  if (cell !== null && Number.isSafeInteger(value)) return value
+  if (cell !== null && Number.isInteger(value)) return Math.min(value, Number.MAX_SAFE_INTEGER)
   throw new LatchkeyError('malformed_record', 'A count of use is not an integer')
 }

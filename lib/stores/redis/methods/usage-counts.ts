@@ -22,6 +22,8 @@ import type { RedisStoreParts } from './parts.ts'
 const READS_AT_ONCE = 50
 const DAYS_AT_ONCE = 400
 const DAY_SECONDS = 86_400
+/** A batch is sent again for a day. */
+const KEEP_WRITERS_SECONDS = 3 * DAY_SECONDS
 
 /** What to add to one day of a subject, by hour and counter. */
 interface DayOfSubject {
@@ -43,10 +45,12 @@ export async function addUsage(parts: RedisStoreParts, batch: UsageBatch): Promi
     places.map((place) => {
       const keys = place.flatMap(({ subject, day }) => [
         layout.usage(subject, day),
+        layout.usageWriters(subject, day),
         layout.usageDays(subject),
       ])
       const words = place.flatMap(({ day, amounts }) => [day, amounts.size, ...[...amounts].flat()])
-      return calls.run(ADD_USAGE, keys, [writer, number, (keepDays + 1) * DAY_SECONDS, ...words])
+      const keepSeconds = (keepDays + 1) * DAY_SECONDS
+      return calls.run(ADD_USAGE, keys, [writer, number, keepSeconds, KEEP_WRITERS_SECONDS, ...words])
     }),
   )
 }
@@ -114,8 +118,8 @@ function countsOf(day: number, fields: unknown): HourlyCount[] {
   for (let i = 0; i < list.length; i += 2) {
     const [, hour, counter] = /^(\d+) (.*)$/.exec(list[i] as string) ?? []
     if (hour === undefined || counter === undefined) continue
-    const amount = Number(list[i + 1])
-    if (!Number.isSafeInteger(amount)) {
+    const amount = Math.min(Number(list[i + 1]), Number.MAX_SAFE_INTEGER)
+    if (!Number.isInteger(amount)) {
       throw new LatchkeyError('malformed_record', 'A count of use is not an integer')
     }
     if (amount !== 0) counts.push({ hour: day * 24 + Number(hour), counter, amount })
