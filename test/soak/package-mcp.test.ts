@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { asCommonJs } from '../support/as-common-js.ts'
 import { type CodeBlock, readCodeBlocks } from '../support/markdown.ts'
 import { type PackedPackage, packPackage } from '../support/packed-package.ts'
 
@@ -38,16 +39,6 @@ const server = app.listen(0, '127.0.0.1', async () => {
   console.log(JSON.stringify([content[0].text, refused]))
   process.exit()
 })`
-
-/** The same as a CommonJS program. */
-function asCommonJs(code: string): string {
-  const required = code.replace(
-    /^import (.+) from ('[^']+')$/gm,
-    (_line, names: string, from: string) =>
-      `const ${names.startsWith('{') ? names.replaceAll(' as ', ': ') : names} = require(${from})`,
-  )
-  return `(async () => {\n${required}\n})()`
-}
 
 const LATCHKEY = `import { createApiKeys, memoryRateLimiter, memoryStore } from 'latchkey'\n`
 
