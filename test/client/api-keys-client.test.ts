@@ -78,6 +78,69 @@ describe.each(ROUTERS)('%s', (_name, build) => {
     }
   }
 
+  describe('the use of keys', () => {
+    it('is told of keys and owners that the caller reads, and of no others', async () => {
+      const { keys, as } = await place()
+      const bobs = await keys.issue({ ...NAME, owner: BOB })
+      const alices = await keys.issue({ ...NAME, permissions: { projects: ['read', 'write'] } })
+      await keys.verify(alices.key, { permissions: READ })
+      await keys.verify(alices.key, { permissions: { users: ['read'] } })
+      await keys.verify(bobs.key)
+      const alice = as('alice')
+      expect(await alice.usage(bobs.apiKey.id)).toBeNull()
+      expect(await alice.unusedPermissions(bobs.apiKey.id)).toBeNull()
+      expect(await refusalOf(alice.ownerUsage(BOB))).toMatchObject({ code: 'not_permitted' })
+      const report = await alice.usage(alices.apiKey.id, { by: 'hour', timeZone: 'Europe/Berlin' })
+      const total = { admitted: 1, refused: 1, refusedBy: { insufficient_permissions: 1 }, units: {} }
+      expect(report).toMatchObject({ by: 'hour', timeZone: 'Europe/Berlin', total })
+      expect(report?.buckets.at(-1)?.endsAt).toBeInstanceOf(Date)
+      expect((await alice.ownerUsage(ALICE)).total).toEqual(total)
+      const found = await alice.unusedPermissions(alices.apiKey.id, { days: 7 })
+      expect(found).toMatchObject({ used: READ, unused: { projects: ['write'] }, unwatched: {} })
+    })
+
+    it('is read to the owner of the key alone without an event', async () => {
+      const { keys, as, eventsOf } = await place()
+      const { apiKey } = await keys.issue(NAME)
+      await as('alice').usage(apiKey.id)
+      expect(eventsOf('key.read')).toEqual([])
+      await as('admin').usage(apiKey.id)
+      expect(eventsOf('key.read')).toEqual([expect.objectContaining({ keyId: apiKey.id, by: 'u_admin' })])
+    })
+
+    it.each([
+      [{ by: 'week' }, '"by"'],
+      [{ from: 'yesterday' }, '"from"'],
+      [{ to: 7 }, '"to"'],
+      [{ timeZone: '' }, '"timeZone"'],
+      [{ key: 'a' }, 'key'],
+    ])('is not asked for with %j', async (request, message) => {
+      const client = (await place()).as('alice')
+      await expect(client.usage(UNKNOWN, request as never)).rejects.toThrow(message)
+      await expect(client.ownerUsage(ALICE, request as never)).rejects.toThrow(message)
+    })
+
+    it('is refused with the name of what no schema can check', async () => {
+      const { keys, as } = await place()
+      const { apiKey } = await keys.issue(NAME)
+      const long = { by: 'hour' as const, from: new Date(0), to: new Date(IN_2030) }
+      const refusal = await refusalOf(as('alice').usage(apiKey.id, long))
+      expect(refusal).toMatchObject({ code: 'invalid_request', details: { field: 'from' } })
+      const nowhere = await refusalOf(as('alice').usage(apiKey.id, { timeZone: 'Mars/Base' }))
+      expect(nowhere).toMatchObject({ code: 'invalid_request', details: { field: 'timeZone' } })
+    })
+
+    it('narrows a rotation', async () => {
+      const { keys, as } = await place()
+      const { key, apiKey } = await keys.issue({ ...NAME, permissions: { projects: ['read', 'write'] } })
+      await keys.verify(key, { permissions: READ })
+      const refusal = await refusalOf(as('alice').rotate(apiKey.id, { onlyUsed: { days: 0 } }))
+      expect(refusal).toMatchObject({ code: 'invalid_request', details: { field: 'onlyUsed.days' } })
+      const { apiKey: successor } = await as('alice').rotate(apiKey.id, { onlyUsed: {} })
+      expect(successor.permissions).toEqual(READ)
+    })
+  })
+
   describe('a refusal', () => {
     interface Refused {
       what: string

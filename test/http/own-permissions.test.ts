@@ -90,6 +90,18 @@ describe.each(ASKING)('%s', (_name, build) => {
     expect(await status(permissions)).toBe(403)
     expect(await status({ ...permissions, ...VERIFY })).toBe(200)
   })
+
+  it('counts the permission as used where the key is let in, and only there', async () => {
+    const { keys } = createTestKeys()
+    const ask = await serve(build(keys))
+    const { key, apiKey } = await keys.issue({ ...NAME, permissions: { projects: ['read'] } })
+    await ask('/', [`X-Api-Key: ${key}`])
+    expect((await keys.unusedPermissions(apiKey.id))?.used).toEqual({})
+    const permissions = { projects: ['read'], ...VERIFY }
+    const held = await keys.issue({ ...NAME, permissions })
+    await ask('/', [`X-Api-Key: ${held.key}`])
+    expect((await keys.unusedPermissions(held.apiKey.id))?.used).toEqual(VERIFY)
+  })
 })
 
 describe('an owner that may do everything', () => {
