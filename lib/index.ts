@@ -90,6 +90,12 @@ export type {
   UsageSelection,
 } from './core/usage/usage-counts.ts'
 export type { UsageBucket, UsageOptions, UsageReport, UsageTotals } from './core/usage/usage-report.ts'
+export type {
+  ExplainedKey,
+  ExplainedStep,
+  ExplainedStepName,
+  Explanation,
+} from './core/verify/explanation.ts'
 export type { FailedAttemptsOptions } from './core/verify/failed-attempts.ts'
 export type { ApiKeyVerifier, ReportedEvent, VerifyOptions } from './core/verify/key-verifier.ts'
 export type { KeyEndReason, OnEndOptions, WatchedKey } from './core/verify/key-watches.ts'

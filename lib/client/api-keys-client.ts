@@ -9,6 +9,7 @@ import type {
 } from '../core/manage/key-management.ts'
 import type { UnusedPermissions, UnusedPermissionsOptions } from '../core/usage/unused-permissions.ts'
 import type { UsageReport } from '../core/usage/usage-report.ts'
+import type { Explanation } from '../core/verify/explanation.ts'
 import { checkInteger, checkObject, checkShownText } from '../internal/options.ts'
 import {
   checkCall,
@@ -27,6 +28,7 @@ import {
   readApiKey,
   readDocument,
   readErased,
+  readExplanation,
   readIssued,
   readLimits,
   readPage,
@@ -47,7 +49,7 @@ import type {
   UpdateKeyRequest,
   UsageRequest,
 } from './requests.ts'
-import type { Verification, VerifyKeyRequest } from './verification.ts'
+import type { ExplainKeyRequest, Verification, VerifyKeyRequest } from './verification.ts'
 import { writeJson } from './write-json.ts'
 
 /**
@@ -131,6 +133,14 @@ export interface ApiKeysClient {
    * resolves; the call rejects only if the service refuses or fails.
    */
   verify(request: VerifyKeyRequest, options?: CallOptions): Promise<Verification>
+  /**
+   * Says what the service would answer to a key now, and takes each step of the decision for that, as `keys.explain` does. It spends
+   * nothing. Only administrators may call it.
+   *
+   * @example
+   * const { outcome, steps } = await client.explain({ id: 'XbC3f8K2mPq9TzRw', permissions: { projects: ['write'] } })
+   */
+  explain(request: ExplainKeyRequest, options?: CallOptions): Promise<Explanation>
   /** The OpenAPI 3.1 document of the service. */
   openApi(options?: CallOptions): Promise<Readonly<Record<string, unknown>>>
 }
@@ -166,7 +176,7 @@ async function nullIfMissing<T>(get: () => Promise<T>): Promise<T | null> {
 
 function readingCalls(
   send: Send,
-): Pick<ApiKeysClient, 'list' | 'get' | 'limits' | 'self' | 'verify' | 'openApi'> {
+): Pick<ApiKeysClient, 'list' | 'get' | 'limits' | 'self' | 'verify' | 'explain' | 'openApi'> {
   return {
     list: async (request = {}, given = {}) =>
       read(send, '', { query: queryOf(request), read: readPage }, given),
@@ -180,6 +190,12 @@ function readingCalls(
       const body = writeJson({ ...rest, ...(charge && { charge, cost }) })
       const isRepeatable = !charge
       return send({ method: 'POST', path: '/verify', body, isRepeatable, signal, read: readVerification })
+    },
+    async explain(request, given = {}) {
+      const { signal } = checkCall(given)
+      const body = writeJson(checkRequest(request))
+      const isRepeatable = true
+      return send({ method: 'POST', path: '/explain', body, isRepeatable, signal, read: readExplanation })
     },
     openApi: async (given = {}) => read(send, '/openapi.json', { read: readDocument }, given),
   }

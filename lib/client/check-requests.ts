@@ -69,7 +69,7 @@ export function usageQueryOf(request: UsageRequest): Record<string, string | und
 const ID = /^[A-Za-z0-9_-]{1,64}$/
 
 /** Names of routes. Only an imported key can have such an id, and no route leads to it. */
-const RESERVED = new Set(['self', 'verify', 'revoke', 'erase', 'usage'])
+const RESERVED = new Set(['self', 'verify', 'explain', 'revoke', 'erase', 'usage'])
 
 export function pathOf(id: unknown): string {
   if (typeof id !== 'string') fail('id', 'a string', id)

@@ -3,6 +3,7 @@ import type { LimitState } from '../core/limits/rate-limit.ts'
 import type { ApiKeyPage, ErasedOwner, IssuedKey, RotatedKey } from '../core/manage/key-management.ts'
 import type { UnusedPermissions } from '../core/usage/unused-permissions.ts'
 import type { UsageReport, UsageTotals } from '../core/usage/usage-report.ts'
+import type { ExplainedStep, Explanation } from '../core/verify/explanation.ts'
 import { isObject } from '../internal/options.ts'
 import type { Verification, VerificationRefusal } from './verification.ts'
 
@@ -168,6 +169,28 @@ function readRefusal(value: unknown): VerificationRefusal {
     default:
       throw malformed('refused.code')
   }
+}
+
+export function readExplanation(value: unknown): Explanation {
+  const { outcome, reason, retryAfterMs, apiKey, limits, steps } = members(value)
+  if (!Array.isArray(steps)) throw malformed('steps')
+  return {
+    // A later service may know more outcomes and steps than this client. They are for people to read.
+    outcome: text('outcome', outcome) as Explanation['outcome'],
+    reason: reason === null ? null : (text('reason', reason) as Explanation['reason']),
+    retryAfterMs: retryAfterMs === null ? null : duration('retryAfterMs', retryAfterMs),
+    apiKey: apiKey === null ? null : readApiKey(apiKey),
+    limits: readStates(limits),
+    steps: steps.map(readStep),
+  }
+}
+
+function readStep(value: unknown): ExplainedStep {
+  const { step, outcome, message, read } = members(value)
+  if (outcome !== 'passed' && outcome !== 'refused' && outcome !== 'skipped') throw malformed('steps')
+  if (!isObject(read)) throw malformed('steps')
+  const name = text('steps', step) as ExplainedStep['step']
+  return { step: name, outcome, message: text('steps', message), read }
 }
 
 const LIMIT_NAME = /^[A-Za-z0-9_-]{1,32}$/

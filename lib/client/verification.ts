@@ -1,6 +1,7 @@
 import type { Permissions } from '../core/keys/permissions.ts'
 import type { ApiKey } from '../core/keys/record.ts'
 import type { LimitState } from '../core/limits/rate-limit.ts'
+import type { ExplainedKey } from '../core/verify/explanation.ts'
 import type { VerifyOptions } from '../core/verify/key-verifier.ts'
 
 /** The key to verify, and what it is needed for. */
@@ -14,6 +15,9 @@ export interface VerifyKeyRequest extends VerifyOptions {
    */
   charge?: boolean
 }
+
+/** The key to explain, and what it is needed for. */
+export type ExplainKeyRequest = ExplainedKey & VerifyOptions
 
 /** Why the service refuses this call although the key is valid. */
 export type VerificationRefusal =

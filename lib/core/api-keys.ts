@@ -6,6 +6,7 @@ import { type ApiKeysOptions, resolveOptions } from './api-keys-options.ts'
 import { type Clock, isDoneInTime } from './clock.ts'
 import {
   checkSharing,
+  composeExplain,
   composeManagement,
   composeParts,
   composeVerifier,
@@ -19,6 +20,8 @@ import type { ServiceRateLimit } from './limits/service-limits.ts'
 import { createAcceptConfiguration } from './manage/accept-configuration.ts'
 import type { KeyManagement } from './manage/key-management.ts'
 import { Admitted } from './verify/admitted-key.ts'
+import { checkExplained, type Explain } from './verify/explain-key.ts'
+import type { ExplainedKey, Explanation } from './verify/explanation.ts'
 import { type ApiKeyVerifier, checkVerifyOptions, type VerifyOptions } from './verify/key-verifier.ts'
 import { type KeyEndReason, KeyWatches, type OnEndOptions, type WatchedKey } from './verify/key-watches.ts'
 import { lookAtLimits } from './verify/look-at-limits.ts'
@@ -49,6 +52,27 @@ export interface ApiKeys
    * @throws LatchkeyError `unavailable` when the store or the limiter cannot answer.
    */
   limits(id: string): Promise<readonly LimitState[] | null>
+  /**
+   * Says what `verify` would answer now, and takes each step of the decision for that: what it read, and in plain words what it found.
+   * For support ("why was this one refused?"), not for requests: it reads the store each time.
+   *
+   * It spends nothing: no quota, no unit of a limit and no place, no use of the key, no failed attempt. The first step that refuses
+   * decides. After that, what the record says is still shown, but neither your hooks about the owner nor the limiter are asked.
+   *
+   * The record is read afresh, and nothing is kept. A process may refuse a key by a record that is up to `cache.maxAgeMs` old and,
+   * without Redis, let it in by one.
+   *
+   * Show explanations to administrators only. They say whether a text is a key, and hold data of its owner.
+   *
+   * @param subject the text of a key, or its id; with an id, the text and the secret count as right
+   * @param options those of `verify`: what the request needs and costs, and where it comes from
+   * @throws TypeError when an argument is wrong, naming it, and when `cost` names a limit that nobody has.
+   * @throws LatchkeyError `unavailable` when the store, the limiter or another part cannot answer.
+   * @example
+   * const { outcome, reason, steps } = await keys.explain({ id: 'XbC3f8K2mPq9TzRw' }, { permissions: { projects: ['write'] } })
+   * steps.find((step) => step.outcome === 'refused')?.message // 'The key expired on 2026-11-30T00:00:00.000Z.'
+   */
+  explain(subject: ExplainedKey, options?: VerifyOptions): Promise<Explanation>
   /**
    * Calls `listener` once, when a key may no longer do what its connection was let in for: it was revoked, disabled, purged or has
    * expired, its owner may use no keys, or it has lost one of the `permissions`, or the right to come from `ip`. For WebSockets,
@@ -111,6 +135,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const parts = composeParts(options, settings)
   const { store, digester, sharing, work, emit } = parts
   const verifier = composeVerifier(settings, parts)
+  const explain = composeExplain(settings, parts)
   const settler = new Settler(parts)
   const management = composeManagement(settings, parts)
   const watches = new KeyWatches(parts)
@@ -140,6 +165,8 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     release: async (result: VerifiedKey) => release(parts, result),
     keep: (result: VerifiedKey) => keep(parts, result),
     limits: async (id: string) => lookAtLimits(parts, id),
+    explain: async (subject: ExplainedKey, verifyOptions: VerifyOptions = {}) =>
+      explainWhileOpen(parts, explain, subject, verifyOptions),
     onEnd(key: WatchedKey, listener: (reason: KeyEndReason) => unknown, endOptions?: OnEndOptions) {
       if (work.isClosing) throw closedError()
       return watches.onEnd(key, listener, endOptions)
@@ -194,6 +221,20 @@ function verifyWhileOpen(
   const result = verifier.verify(key, asked)
   if (isPromiseLike(result)) work.add(result)
   return result
+}
+
+async function explainWhileOpen(
+  { work, guard }: Parts,
+  explain: Explain,
+  subject: ExplainedKey,
+  options: VerifyOptions,
+): Promise<Explanation> {
+  const explained = checkExplained(subject)
+  const asked = checkVerifyOptions(options)
+  if (work.isClosing) throw guard.toError('verify', closedError())
+  const explaining = explain(explained, asked)
+  work.add(explaining)
+  return explaining
 }
 
 async function settleWhileOpen<T>(

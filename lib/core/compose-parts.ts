@@ -16,6 +16,7 @@ import { createSharingCheck } from './sharing-check.ts'
 import { createStoreAccess } from './store-access.ts'
 import { createNoteAdmitted } from './usage/admitted-call.ts'
 import { UsageCounter } from './usage/usage-counter.ts'
+import { type Explain, explainKey } from './verify/explain-key.ts'
 import { createFailedAttempts, NO_FAILED_ATTEMPTS } from './verify/failed-attempts.ts'
 import { createOwnerState } from './verify/owner-state.ts'
 import { RecordCache } from './verify/record-cache.ts'
@@ -95,6 +96,11 @@ export function composeVerifier(settings: Settings, parts: Parts): Verifier {
     upgradeDigests: settings.upgradeDigests,
     isBounded: settings.isBounded,
   })
+}
+
+export function composeExplain(settings: Settings, parts: Parts): Explain {
+  const explainParts = { ...parts, isBounded: settings.isBounded }
+  return (subject, asked) => explainKey(explainParts, subject, asked)
 }
 
 export function composeManagement(

@@ -1,5 +1,6 @@
 import type { ApiKey, Owner } from './keys/record.ts'
 import type { AcceptedConfiguration } from './manage/key-management.ts'
+import type { Explanation } from './verify/explanation.ts'
 import type { InvalidReason } from './verify/verify-result.ts'
 
 /** What every change event carries. */
@@ -33,6 +34,19 @@ export type ApiKeyEvent =
       readonly keyId: string
       readonly owner: Owner
       /** Who has read it. */
+      readonly by: string | null
+    }
+  | {
+      /** An administrator had a decision explained over HTTP. */
+      readonly type: 'key.explained'
+      readonly at: Date
+      /** The key that was found; null if there is none. */
+      readonly keyId: string | null
+      readonly owner: Owner | null
+      /** What the explanation came to. */
+      readonly outcome: Explanation['outcome']
+      readonly reason: Explanation['reason']
+      /** Who has asked. */
       readonly by: string | null
     }
   | { readonly type: 'keys.purged'; readonly at: Date; readonly count: number; readonly by: string | null }

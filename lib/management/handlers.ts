@@ -2,6 +2,7 @@ import type { ApiKey } from '../core/keys/record.ts'
 import type { ApiKeyPage, IssueOptions, ListOptions } from '../core/manage/key-management.ts'
 import { createChangeHandlers } from './change-handlers.ts'
 import { doOnce, refuseDone } from './do-once.ts'
+import { explainToAdministrator } from './explain-to-administrator.ts'
 import type { Answered, Handler, HandlerParts, OperationRequest } from './handler-parts.ts'
 import { idOfRequest } from './idempotency.ts'
 import { keyActorId } from './key-actor-id.ts'
@@ -34,6 +35,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     limits: (asked) => limits(parts, asked),
     revoke_all: (asked) => revokeAll(parts, asked),
     erase: (asked) => erase(parts, asked),
+    explain: (asked) => explainToAdministrator(parts, asked),
     self: async (asked) => ({ body: keyOf(asked) }),
     self_revoke: (asked) => revokeSelf(parts, asked),
     verify: async (asked) => ({ body: await verify(keyOf(asked), asked.body as VerifyRequest) }),

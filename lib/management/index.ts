@@ -15,6 +15,8 @@ export type {
   ApiKeyPageJson,
   ErasedOwnerJson,
   EraseRequest,
+  ExplainRequest,
+  ExplanationJson,
   IssuedKeyJson,
   IssueRequest,
   ListQuery,

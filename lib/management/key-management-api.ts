@@ -193,7 +193,7 @@ async function answer<Source extends object>(
   const preflight = crossOrigin.preflightFields(request.method, headers, () => methodsAt(pathname))
   if (preflight) return { status: 204, headers: { ...fields, ...preflight }, body: '' }
   const { operation, params } = matchRoute(request.method, pathname)
-  const readShape = operation.id === 'verify' ? readSecretInput : readInput
+  const readShape = operation.isSecret ? readSecretInput : readInput
   const query = readShape(operation.query, readQuery(search))
   if (operation.id === 'openapi') return render(200, openApiDocument(), fields)
   if (operation.isChange && isCrossSite(crossOrigin, headers)) throw refusal('cross_site')

@@ -4,6 +4,7 @@ import { type Action, FIXED_FIELDS } from './policy.ts'
 import { refusal } from './refusal.ts'
 import {
   eraseBody,
+  explainBody,
   issueBody,
   listQuery,
   type NAMED,
@@ -43,6 +44,8 @@ export interface Operation {
   readonly isChange: boolean
   readonly query: z.ZodObject
   readonly body: z.ZodObject | null
+  /** Whether the body holds a key, which may be in the wrong place in it. */
+  readonly isSecret: boolean
   /** Members of a key that no request may set. */
   readonly fixed: readonly string[]
   /** The response on success. */
@@ -96,10 +99,17 @@ export const OPERATIONS: readonly Operation[] = [
     success: { status: 200, schema: 'UsageReport' },
     codes: ['not_permitted', 'unsupported'],
   }),
+  operation('explain', 'POST', '/explain', 'Explains what a verification would say now, and spends nothing', {
+    body: explainBody,
+    success: { status: 200, schema: 'Explanation' },
+    isSecret: true,
+    codes: ['not_permitted'],
+  }),
   operation('verify', 'POST', '/verify', 'Verifies a key for another service', {
     action: null,
     body: verifyBody,
     success: { status: 200, schema: 'Verification' },
+    isSecret: true,
     codes: ['too_many_requests'],
   }),
   operation('self', 'GET', '/self', 'Returns the key that sent the request', {
@@ -237,6 +247,7 @@ function operation(
     isChange: method !== 'GET',
     query: noQuery,
     body: null,
+    isSecret: false,
     fixed: [],
     success: { status: 200, schema: 'ApiKey' },
     isVersioned: false,

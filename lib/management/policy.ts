@@ -44,6 +44,8 @@ export interface Changes {
   ) & { readonly reason?: string }
   /** Everything about an owner. Only administrators may erase. */
   erase: { readonly owner: Owner } & Pick<EraseOptions, 'knownAs'>
+  /** Any key, and any text that may be one. Only administrators may have decisions explained. */
+  explain: Readonly<Record<never, never>>
 }
 
 export type Decision<A extends Action = Action> = { readonly ok: true; readonly change: Changes[A] } | Refusal
@@ -139,6 +141,7 @@ const DECISIONS: { readonly [A in Action]: (asked: PolicyQuestion) => Decision<A
   revoke: onKey('revoke', ['revoke'], { known: ['reason'] }, (_asked, given) => permit(given)),
   revoke_all: decideRevokeAll,
   erase: decideErase,
+  explain: decideExplain,
 }
 
 function decideList(asked: PolicyQuestion): Decision<'list'> {
@@ -220,6 +223,13 @@ function decideErase(asked: PolicyQuestion): Decision<'erase'> {
   return owner
     ? permit({ owner, ...rest })
     : refuse('invalid_request', 'owner', 'the { type, id } of the owner')
+}
+
+/** An explanation says whether a text is a key, of whatever owner, and what is wrong with it. */
+function decideExplain(asked: PolicyQuestion): Decision<'explain'> {
+  if (asked.actor.admin !== true) return refuse('not_permitted')
+  const given = readGiven(asked, { known: [] })
+  return isRefusal(given) ? given : permit({})
 }
 
 function ownerWith(ability: Ability): string {

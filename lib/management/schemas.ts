@@ -4,6 +4,7 @@ import { readAddress } from '../core/keys/client-address.ts'
 import { PREFIX } from '../core/keys/key-format.ts'
 import { PERMISSION_NAME } from '../core/keys/permissions.ts'
 import { LIMIT_NAME } from '../core/limits/rate-limit.ts'
+import type { Explanation as CoreExplanation, ExplainedStepName } from '../core/verify/explanation.ts'
 import { holdsKey } from '../internal/key-text.ts'
 import { isLonger, isStorable } from '../internal/options.ts'
 
@@ -220,16 +221,12 @@ const requirement = z
   )
 
 const acceptedPrefix = text({ min: 1, max: 32 })
+const cost = z.union([integer(BOUNDS.cost), z.record(z.string().regex(LIMIT_NAME), integer(BOUNDS.cost))])
+const presentedKey = z.string().describe('The presented key. The service neither stores nor returns it.')
 
-export const verifyBody = z.strictObject({
-  key: z.string().describe('The presented key. The service neither stores nor returns it.'),
+/** What a verification asks for, besides the key and its cost. */
+const asked = {
   permissions: requirement.optional(),
-  cost: z
-    .union([integer(BOUNDS.cost), z.record(z.string().regex(LIMIT_NAME), integer(BOUNDS.cost))])
-    .optional()
-    .describe(
-      'How much the call spends if `charge` is true: a number, or numbers by the name of a limit. Default: 1. Without `charge` it spends nothing.',
-    ),
   ip: text({ min: 2, max: 64 })
     .refine((ip) => readAddress(ip) !== null, 'an IP address')
     .optional()
@@ -240,10 +237,37 @@ export const verifyBody = z.strictObject({
     .union([acceptedPrefix, z.array(acceptedPrefix).min(1).max(256)])
     .optional()
     .describe('Accepts only keys with this prefix, or with one of these prefixes.'),
+}
+
+export const verifyBody = z.strictObject({
+  key: presentedKey,
+  permissions: asked.permissions,
+  cost: cost
+    .optional()
+    .describe(
+      'How much the call spends if `charge` is true: a number, or numbers by the name of a limit. Default: 1. Without `charge` it spends nothing.',
+    ),
+  ip: asked.ip,
+  prefix: asked.prefix,
   charge: z
     .boolean()
     .optional()
     .describe('Whether the call counts against the limits and the quota of the key. Default: false.'),
+})
+
+export const explainBody = z.strictObject({
+  key: presentedKey.optional().describe('The text of a key. Send either `key` or `id`.'),
+  id: text({ min: 1, max: 255 })
+    .optional()
+    .describe('The id of a key. The text and the secret count as right.'),
+  permissions: asked.permissions,
+  cost: cost
+    .optional()
+    .describe(
+      'How much the call would spend: a number, or numbers by the name of a limit. Default: 1. Nothing is spent.',
+    ),
+  ip: asked.ip,
+  prefix: asked.prefix,
 })
 
 const nullableDate = date.nullable()
@@ -376,6 +400,62 @@ export const verification = z.union([
     .describe('The key is valid.'),
 ])
 
+const step = z.strictObject({
+  step: z
+    .enum([
+      'format',
+      'prefix',
+      'failed_attempts',
+      'record',
+      'secret',
+      'revocation',
+      'enabled',
+      'expiry',
+      'idle_expiry',
+      'owner',
+      'address',
+      'permissions',
+      'quota',
+      'rate_limits',
+    ] satisfies readonly ExplainedStepName[])
+    .describe('Each once, in the order in which a verification takes them.'),
+  outcome: z
+    .enum(['passed', 'refused', 'skipped'])
+    .describe('The first `refused` decides; later ones show what else is in the way.'),
+  message: z.string().describe('What the step found, for people.'),
+  read: z.record(z.string(), z.unknown()).describe('What the step read. It never holds a key or a digest.'),
+})
+
+const outcomes = [
+  'admitted',
+  'invalid_key',
+  'address_not_allowed',
+  'insufficient_permissions',
+  'rate_limited',
+  'quota_exceeded',
+  'too_many_failures',
+] satisfies readonly CoreExplanation['outcome'][]
+
+export const explanation = z
+  .strictObject({
+    outcome: z.enum(outcomes).describe('`admitted`, or the code of the refusal.'),
+    reason: z.string().nullable().describe('Why the key is invalid, if `outcome` is `invalid_key`.'),
+    retryAfterMs: z
+      .number()
+      .nullable()
+      .describe(
+        'Milliseconds until the same call may pass, for `rate_limited`, `quota_exceeded` and `too_many_failures`. `null` if it never will.',
+      ),
+    apiKey: apiKey.nullable().describe('The key that was found, even if the secret is wrong.'),
+    limits: z
+      .array(limitState)
+      .describe(
+        'How the limits of the call and the quota stand before it. Empty if another step has refused already.',
+      ),
+    steps: z.array(step),
+  })
+  .describe('What a verification would say now, and why.')
+
 export const problem = z
   .looseObject({
     type: z
@@ -405,6 +485,7 @@ export const NAMED = {
   UsageReport: usageReport,
   UnusedPermissions: unusedPermissions,
   Verification: verification,
+  Explanation: explanation,
   Problem: problem,
   Owner: owner,
   Permissions: permissions,
@@ -416,6 +497,7 @@ export const NAMED = {
   RevokeAllRequest: revokeAllBody,
   EraseRequest: eraseBody,
   VerifyRequest: verifyBody,
+  ExplainRequest: explainBody,
   EmptyRequest: noBody,
 } as const
 
@@ -438,4 +520,6 @@ export type RotateRequest = z.infer<typeof rotateBody>
 export type RevokeRequest = z.infer<typeof revokeBody>
 export type RevokeAllRequest = z.infer<typeof revokeAllBody>
 export type EraseRequest = z.infer<typeof eraseBody>
+export type ExplanationJson = z.infer<typeof explanation>
+export type ExplainRequest = z.infer<typeof explainBody>
 export type VerifyRequest = z.infer<typeof verifyBody>

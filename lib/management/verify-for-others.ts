@@ -43,24 +43,31 @@ export function createKeyVerification({
 }
 
 async function verify(keys: HandlerParts['keys'], request: VerifyRequest): Promise<VerifyResult> {
-  const options = optionsOf(request)
-  try {
-    const result = await keys.verify(request.key, options)
-    // Nobody here knows when the other service's request ends: it needs a free place, but holds none.
-    if (result.ok) keys.release(result).catch(() => {})
-    return result
-  } catch (error) {
-    // A limit that neither the key nor the service has.
-    if (OptionError.is(error) && firstMember(error.field) === 'cost') {
-      throw invalidRequest('cost', acceptedBy(error))
-    }
-    throw error
-  }
+  const { cost = 1, charge = false, ...rest } = request
+  const options = verifyOptionsOf({ ...rest, cost: charge ? cost : 0 })
+  const result = await keys.verify(request.key, options).catch(refuseUnknownLimit)
+  // Nobody here knows when the other service's request ends: it needs a free place, but holds none.
+  if (result.ok) keys.release(result).catch(() => {})
+  return result
 }
 
-function optionsOf({ permissions, cost = 1, ip, prefix, charge = false }: VerifyRequest): VerifyOptions {
+/** Refuses a request whose cost names a limit that neither the key nor the service has; any other error stays. */
+export function refuseUnknownLimit(error: unknown): never {
+  if (OptionError.is(error) && firstMember(error.field) === 'cost') {
+    throw invalidRequest('cost', acceptedBy(error))
+  }
+  throw error
+}
+
+/** @throws LatchkeyError `invalid_request` for what the schema cannot see */
+export function verifyOptionsOf({
+  permissions,
+  cost,
+  ip,
+  prefix,
+}: Pick<VerifyRequest, 'permissions' | 'cost' | 'ip' | 'prefix'>): VerifyOptions {
   const options: VerifyOptions = {
-    cost: charge ? cost : 0,
+    ...(cost !== undefined && { cost }),
     ...(permissions !== undefined && { permissions }),
     ...(ip !== undefined && { ip }),
     ...(prefix !== undefined && { prefix }),

@@ -256,6 +256,12 @@ describe.each(ROUTERS)('%s', (_name, build) => {
         status: 403,
       },
       {
+        what: 'an explanation by somebody who is no admin',
+        call: ({ as }, { id }) => as('alice').explain({ id }),
+        code: 'not_permitted',
+        status: 403,
+      },
+      {
         what: 'somebody who may only read',
         call: ({ as }, { id }) => as('reader').disable(id),
         code: 'not_permitted',
@@ -532,6 +538,29 @@ describe.each(ROUTERS)('%s', (_name, build) => {
       expect(await client.revokeCreatedBy('u_gone', { reason: 'left' })).toBe(1)
       const { apiKeys } = await keys.list({ status: 'revoked' })
       expect(apiKeys.map(({ revokedReason }) => revokedReason)).toEqual(['left', 'left', 'left'])
+    })
+
+    it('is an explanation, with dates as in the service', async () => {
+      const { as, keys } = await place()
+      const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: 3 } })
+      const asked = { cost: { quota: 5 }, ip: '192.0.2.1', permissions: { projects: ['read'] } }
+      for (const subject of [{ key }, { id: apiKey.id }]) {
+        expect(await as('admin').explain({ ...subject, ...asked })).toEqual(
+          await keys.explain(subject, asked),
+        )
+        expect(await as('admin').explain(subject)).toEqual(await keys.explain(subject))
+      }
+      expect(await as('admin').explain({ key, cost: 5 })).toMatchObject({
+        outcome: 'quota_exceeded',
+        apiKey: { createdAt: expect.any(Date) },
+        limits: [{ name: 'quota', remaining: 3 }],
+      })
+      expect(await as('admin').explain({ id: 'nobody' })).toMatchObject({ reason: 'unknown', apiKey: null })
+      await expect(as('admin').explain({ key, id: apiKey.id } as never)).rejects.toMatchObject({
+        code: 'invalid_request',
+        field: 'key',
+      })
+      await expect(as('admin').explain('text' as never)).rejects.toThrow('"request" must be an object')
     })
 
     it('is what was erased of an owner', async () => {

@@ -24,6 +24,15 @@ const { keys } = createTestKeys()
 const issued = await keys.issue({ ...NAME, permissions: { projects: ['read'] }, quota: { remaining: 1 } })
 /** A good key as it travels. */
 const API_KEY = JSON.parse(JSON.stringify(issued.apiKey)) as Record<string, unknown>
+const STEP = { step: 'record', outcome: 'passed', message: 'The store has the key.', read: {} }
+const EXPLANATION = {
+  outcome: 'admitted',
+  reason: null,
+  retryAfterMs: null,
+  apiKey: API_KEY,
+  limits: [],
+  steps: [STEP],
+}
 
 afterEach(() => void vi.useRealTimers())
 
@@ -522,6 +531,34 @@ describe('an answer that is none', () => {
     ],
     ['a number of keys', (client) => client.revokeOwner(NAME.owner), { revoked: '7' }],
     ['what was erased', (client) => client.erase(NAME.owner), { removed: 1 }],
+    ['an explanation', (client) => client.explain({ id: ID }), { ...EXPLANATION, outcome: undefined }],
+    ['an explanation of a key', (client) => client.explain({ id: ID }), { ...EXPLANATION, apiKey: {} }],
+    ['an explanation without limits', (client) => client.explain({ id: ID }), { ...EXPLANATION, limits: {} }],
+    [
+      'an explanation with a wait',
+      (client) => client.explain({ id: ID }),
+      { ...EXPLANATION, retryAfterMs: '5' },
+    ],
+    [
+      'an explanation without steps',
+      (client) => client.explain({ id: ID }),
+      { ...EXPLANATION, steps: undefined },
+    ],
+    [
+      'a step',
+      (client) => client.explain({ id: ID }),
+      { ...EXPLANATION, steps: [{ ...STEP, outcome: 'maybe' }] },
+    ],
+    [
+      'the message of a step',
+      (client) => client.explain({ id: ID }),
+      { ...EXPLANATION, steps: [{ ...STEP, message: 7 }] },
+    ],
+    [
+      'what a step read',
+      (client) => client.explain({ id: ID }),
+      { ...EXPLANATION, steps: [{ ...STEP, read: [] }] },
+    ],
     ['a document', (client) => client.openApi(), []],
   ])('is not %s', async (_what, call, body) => {
     const script = answering(() => json(body))
@@ -742,6 +779,7 @@ describe('a repetition', () => {
     ['rotate of a version', true, (client) => client.rotate(ID, {}, { expectedVersion: 1 })],
     ['revoke', true, (client) => client.revoke(ID)],
     ['verify', true, (client) => client.verify({ key: 'x' })],
+    ['explain', true, (client) => client.explain({ key: 'x' })],
     ['verify that is not charged', true, (client) => client.verify({ key: 'x', charge: false })],
     ['verify that is charged', false, (client) => client.verify({ key: 'x', charge: true })],
     ['revoke of a version', false, (client) => client.revoke(ID, { expectedVersion: 1 })],

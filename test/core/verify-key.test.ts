@@ -99,6 +99,18 @@ describe('the order of the steps', () => {
   })
 })
 
+describe('a mistyped key of another prefix', () => {
+  it.each(['cold', 'held'])('is malformed, where the record is %s', async (record) => {
+    const { keys, eventsOf } = createTestKeys()
+    const { key } = await keys.issue(NAME)
+    if (record === 'held') await keys.verify(key)
+    const mistyped = key.replace(/.$/, (last) => (last === 'a' ? 'b' : 'a'))
+    expect(await keys.verify(mistyped, { prefix: 'other' })).toMatchObject({ reason: 'malformed' })
+    expect(await keys.verify(key, { prefix: 'other' })).toMatchObject({ reason: 'prefix_not_accepted' })
+    expect(eventsOf('key.refused')).toMatchObject([{ keyId: null }, { keyId: expect.any(String) }])
+  })
+})
+
 describe('a malformed key', () => {
   it('is refused without any I/O, whatever it is', async () => {
     const { keys, store, limiter, eventsOf } = createTestKeys()

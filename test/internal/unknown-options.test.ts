@@ -96,6 +96,7 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
   'latchkey VerifyOptions': [
     (given) => keys.verify('', given),
     (given) => remoteApiKeys(client).verify('', given),
+    (given) => keys.explain({ id: ID }, given),
   ],
   'latchkey BcryptFormatOptions': [bcryptFormat],
   'latchkey BetterAuthFormatOptions': [betterAuthFormat],

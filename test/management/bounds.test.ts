@@ -259,9 +259,12 @@ describe('the document says of every body and parameter what the interface takes
     const wrong: unknown[] = []
     let tried = 0
     for (const [name, member] of Object.entries(schema.properties ?? {})) {
+      // One of the two says which key to explain.
+      const subject = operationId === 'explain' && name !== 'key' && name !== 'id' ? { id: 'nobody' } : {}
       for (const { field, value, isAllowed } of trialsOf(name, member)) {
         tried += 1
-        const code = codeOf(await send(world, operation, { json: { ...least, [name]: value } }))
+        const json = { ...least, ...subject, [name]: value }
+        const code = codeOf(await send(world, operation, { json }))
         if ((code === 'taken') !== isAllowed || (!isAllowed && code !== 'invalid_request')) {
           wrong.push([field, JSON.stringify(value).slice(0, 80), isAllowed, code])
         }

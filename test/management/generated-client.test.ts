@@ -68,6 +68,7 @@ export async function useEverything(baseUrl: string, login: string, key: string)
   const enable = await people.POST('/{id}/enable', { params: { path }, body: {} })
   const rotate = await people.POST('/{id}/rotate', { params: { path }, body: { graceMs: 60_000 } })
   const verify = await service.POST('/verify', { body: { key: text, permissions: { projects: ['read'] }, ip: '127.0.0.1', cost: 1 } })
+  const explain = await people.POST('/explain', { body: { key: text, cost: { minute: 50 } } })
   const revoke = await people.POST('/{id}/revoke', { params: { path }, body: { reason: 'done' } })
   const remove = await people.DELETE('/{id}', { params: { path } })
   const revokeAll = await people.POST('/revoke', { body: { owner: { type: 'user', id: 'u_alice' } } })
@@ -91,6 +92,7 @@ export async function useEverything(baseUrl: string, login: string, key: string)
       enable: enable.data?.enabled,
       rotate: rotate.data?.apiKey.rotatedFrom === id,
       verify: verify.data?.active,
+      explain: explain.data?.steps.filter(({ outcome }) => outcome === 'refused').map(({ step }) => step),
       revoke: revoke.data?.revokedReason,
       delete: remove.data?.status,
       revoke_all: count,
@@ -150,6 +152,7 @@ describe('a client that is generated from the document', () => {
       enable: true,
       rotate: true,
       verify: true,
+      explain: ['address', 'rate_limits'],
       revoke: 'done',
       delete: 'revoked',
       revoke_all: 2,

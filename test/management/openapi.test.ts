@@ -55,6 +55,8 @@ function requestFor(id: OperationId, apiKey: ApiKey, key: string): Request {
       return { ...own, method: 'POST', path: '/revoke', json: { owner: ALICE } }
     case 'erase':
       return { as: 'admin', method: 'POST', path: '/erase', json: { owner: ALICE } }
+    case 'explain':
+      return { as: 'admin', method: 'POST', path: '/explain', json: { id: apiKey.id } }
     case 'self':
       return { key, method: 'GET', path: '/self' }
     case 'self_revoke':

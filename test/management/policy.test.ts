@@ -37,6 +37,7 @@ const ACTIONS: readonly Action[] = [
   'revoke',
   'revoke_all',
   'erase',
+  'explain',
 ]
 
 const ABOUT_A_KEY: readonly Action[] = ['read', 'update', 'enable', 'disable', 'rotate', 'revoke']
@@ -82,23 +83,23 @@ const ACTORS = {
  * is granted as READ; the second mark of a pair is for a key that may do more.
  */
 const TABLE = `
-                            list issue read update enable disable rotate revoke revoke_all erase
-nobody in particular        --   --    00   00     00     00      00     00     --         --
-of another owner            --   --    00   00     00     00      00     00     --         --
-of another type             --   --    00   00     00     00      00     00     --         --
-owner, can nothing          --   --    --   --     --     --      --     --     --         --
-owner, can read             ..   --    ..   --     --     --      --     --     --         --
-owner, can create           --   ..    --   --     --     --      --     --     --         --
-owner, can update           --   --    --   ..     PP     ..      --     --     --         --
-owner, can revoke           --   --    --   --     --     --      --     ..     ..         --
-owner, create+update        --   ..    --   ..     PP     ..      PP     --     --         --
-owner, in two entries       ..   --    ..   --     --     --      --     ..     ..         --
-owner                       ..   ..    ..   ..     PP     ..      PP     ..     ..         --
-owner that grants read      ..   ..    ..   ..     .P     ..      .P     ..     ..         --
-admin                       ..   ..    ..   ..     ..     ..      ..     ..     ..         ..
-admin that grants read      ..   ..    ..   ..     .P     ..      .P     ..     ..         ..
-admin that grants nothing   ..   ..    ..   ..     PP     ..      PP     ..     ..         ..
-admin that also owns        ..   ..    ..   ..     ..     ..      ..     ..     ..         ..
+                            list issue read update enable disable rotate revoke revoke_all erase explain
+nobody in particular        --   --    00   00     00     00      00     00     --         --     --
+of another owner            --   --    00   00     00     00      00     00     --         --     --
+of another type             --   --    00   00     00     00      00     00     --         --     --
+owner, can nothing          --   --    --   --     --     --      --     --     --         --     --
+owner, can read             ..   --    ..   --     --     --      --     --     --         --     --
+owner, can create           --   ..    --   --     --     --      --     --     --         --     --
+owner, can update           --   --    --   ..     PP     ..      --     --     --         --     --
+owner, can revoke           --   --    --   --     --     --      --     ..     ..         --     --
+owner, create+update        --   ..    --   ..     PP     ..      PP     --     --         --     --
+owner, in two entries       ..   --    ..   --     --     --      --     ..     ..         --     --
+owner                       ..   ..    ..   ..     PP     ..      PP     ..     ..         --     --
+owner that grants read      ..   ..    ..   ..     .P     ..      .P     ..     ..         --     --
+admin                       ..   ..    ..   ..     ..     ..      ..     ..     ..         ..     ..
+admin that grants read      ..   ..    ..   ..     .P     ..      .P     ..     ..         ..     ..
+admin that grants nothing   ..   ..    ..   ..     PP     ..      PP     ..     ..         ..     ..
+admin that also owns        ..   ..    ..   ..     ..     ..      ..     ..     ..         ..     ..
 `
 
 /**
@@ -149,6 +150,7 @@ function headOf(table: string): string {
 function changeFor(action: Action, owner: object): object {
   if (action === 'issue') return { owner, name: 'CI' }
   if (action === 'list' || action === 'revoke_all' || action === 'erase') return { owner }
+  if (action === 'explain') return { id: 'nobody' }
   return action === 'update' ? { name: 'other' } : {}
 }
 
@@ -790,7 +792,7 @@ describe('a decision', () => {
     ['disable', { reason: 'x' }, 'invalid_request: reason'],
     ['read', { fields: '*' }, 'invalid_request: fields'],
     ['list', { createdBy: 'u_2' }, 'invalid_request: createdBy'],
-    ...ACTIONS.filter((action) => action !== 'erase').flatMap((action) =>
+    ...ACTIONS.filter((action) => action !== 'erase' && action !== 'explain').flatMap((action) =>
       [[], 'text', 7, new Date(NOW), new Map()].map((change) => [action, change, 'invalid_request'] as const),
     ),
   ]
@@ -803,6 +805,7 @@ describe('a decision', () => {
       [admin, 'erase', null, 'invalid_request: owner'],
       [admin, 'erase', { knownAs: 'u_2' }, 'invalid_request: owner'],
       [admin, 'erase', { owner: USER, knownAs: '' }, 'invalid_request: knownAs'],
+      [admin, 'explain', { key: 'x' }, 'invalid_request: key'],
     ] as const
     for (const [who, action, change, expected] of rows) {
       const key = ABOUT_A_KEY.includes(action) ? apiKeyAt(NOW) : null

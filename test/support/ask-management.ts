@@ -86,6 +86,7 @@ const ROUTES: Readonly<Record<Action, { readonly method: 'GET' | 'POST' | 'PATCH
     revoke: { method: 'POST', path: '/{id}/revoke' },
     revoke_all: { method: 'POST', path: '/revoke' },
     erase: { method: 'POST', path: '/erase' },
+    explain: { method: 'POST', path: '/explain' },
   }
 
 const WRITES = ['insert', 'update', 'purge', 'forget'] as const

@@ -28,6 +28,13 @@ export type QuotaAnswer =
   /** The store has no such quota: the record is out of date. */
   | { readonly outcome: 'gone' }
 
+/** What would become of a call that needs units. */
+export interface QuotaForesight {
+  readonly suffices: boolean
+  /** Milliseconds until they may suffice; 0 if they do, null if they never will. */
+  readonly retryAfterMs: number | null
+}
+
 /** A swap that was sent, and whose outcome is not known yet. */
 export interface PendingSwap extends QuotaSwap {
   readonly account: QuotaAccount
@@ -195,6 +202,14 @@ export class QuotaAccount {
     // Others may hold what was allotted, for as long as a lease lasts.
     const maySuffice = cost <= remaining + allotted && !this.isIdle(now)
     return maySuffice ? Math.min(this.#leaseMs, refillMs ?? Infinity) : refillMs
+  }
+
+  /** Whether a call that came now would get so many units, as far as is known. It takes none. */
+  foresee(cost: number, now: number): QuotaForesight {
+    const wish = { epoch: this.lease.epoch, held: this.lease.units, costs: [cost], maxExtra: 0 }
+    const { granted } = decideExchange(this.#known, wish, new Date(now))
+    if (granted >= cost) return { suffices: true, retryAfterMs: 0 }
+    return { suffices: false, retryAfterMs: this.#retryAfterMs(cost, now) }
   }
 
   /** The exchange that is to be made for those who wait, or to give units back; null where there is nothing to exchange. */

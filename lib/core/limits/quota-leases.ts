@@ -4,7 +4,13 @@ import type { DependencyRunner } from '../faults.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import type { CachedKey } from '../verify/record-cache.ts'
 import type { QuotaRecord } from './quota.ts'
-import { QuotaAccount, type QuotaAnswer, type QuotaLease, quotaState } from './quota-account.ts'
+import {
+  QuotaAccount,
+  type QuotaAnswer,
+  type QuotaForesight,
+  type QuotaLease,
+  quotaState,
+} from './quota-account.ts'
 import { QuotaExchanges } from './quota-exchanges.ts'
 import type { LimitState } from './rate-limit.ts'
 
@@ -85,6 +91,16 @@ export class QuotaLeases {
       account.waiting.push({ cost, hasLooked: isFresh, answer, fail })
       if (!account.running) void this.exchanges.exchange(account)
     })
+  }
+
+  /** What would become of a call that takes units of a record that was just read. It takes none. */
+  foresee(cached: CachedKey, cost: number): QuotaForesight {
+    const { lineageId } = cached.apiKey
+    const quota = cached.quota as QuotaRecord
+    let account = this.accounts.peek(lineageId)
+    if (account) observe(account, cached)
+    else account = new QuotaAccount(lineageId, quota, cached.readAt, this.leaseMs)
+    return account.foresee(cost, this.clock.now())
   }
 
   private accountOf(lineageId: string, quota: QuotaRecord, readAt: number): QuotaAccount {

@@ -6,6 +6,7 @@ import type { ApiKey } from '../keys/record.ts'
 import { isOfRequest } from '../keys/requirement-of-request.ts'
 import { type Cost, checkCost } from '../limits/cost.ts'
 import type { LimitState } from '../limits/rate-limit.ts'
+import type { Explanation } from './explanation.ts'
 import type { InvalidReason, VerifiedKey, VerifyResult } from './verify-result.ts'
 
 export interface VerifyOptions {
@@ -92,7 +93,10 @@ export interface ApiKeyVerifier {
    * it. Returns false if the call holds no places.
    */
   keep?(result: VerifiedKey): boolean
-  /** Turns what happened outside `verify` into an event: a refusal, a fault, or a key shown to an actor; or counts it. */
+  /**
+   * Turns what happened outside `verify` into an event: a refusal, a fault, a key shown or a decision explained to an actor; or counts
+   * it.
+   */
   report?(happening: ReportedEvent): void
 }
 
@@ -126,6 +130,8 @@ export type ReportedEvent =
     }
   /** The management API showed a key to an actor who does not own it. */
   | { readonly type: 'read'; readonly apiKey: ApiKey; readonly by: string | null }
+  /** The management API explained a decision to an administrator. */
+  | { readonly type: 'explained'; readonly explanation: Explanation; readonly by: string | null }
 
 /** Whether a key with `prefix` is accepted where only `accepted` ones are. */
 export function isAcceptedPrefix(prefix: string, accepted: string | readonly string[] | undefined): boolean {

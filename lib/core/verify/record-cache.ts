@@ -117,6 +117,12 @@ export class RecordCache {
     return lookup.map((one) => this.held.peek(one)).find((cached) => cached !== undefined)
   }
 
+  /** Whether this very key was verified here; its record may have aged. */
+  proves(lookup: Lookup, key: string): boolean {
+    const held = this.peekStale(lookup)
+    return held?.digest.isCheap() === true && held.digest.matches(key) === true
+  }
+
   private peekOne(lookup: string, now: number): CachedKey | null | undefined {
     const cached = this.held.get(lookup)
     if (cached) {
@@ -185,15 +191,21 @@ export class RecordCache {
     return { cached: await starting, fresh: true }
   }
 
+  /** Reads the record and leaves the cache as it is: what verification does next does not depend on it. */
+  look(lookup: Lookup): Promise<CachedKey | null> {
+    return this.read(lookup, { isKept: false })
+  }
+
   /**
    * `floor` is a version that a change had reached before the read began.
    */
-  private async read(lookup: Lookup, floor = 0): Promise<CachedKey | null> {
+  private async read(lookup: Lookup, { floor = 0, isKept = true } = {}): Promise<CachedKey | null> {
     const readAt = this.clock.now()
     const [cleared, appeared] = [this.clearings, this.appearances]
     const lookups = typeof lookup === 'string' ? [lookup] : lookup
     const record = await this.store.find({ lookups })
     if (!record) {
+      if (!isKept) return null
       for (const one of lookups) {
         this.held.delete(one)
         if (cleared === this.clearings && appeared === this.appearances) this.unknown.set(one, readAt)
@@ -206,14 +218,15 @@ export class RecordCache {
     }
     const ofOwner = this.options.limits.fixed ?? (await this.limitsOf(deepFreeze(record.owner)))
     // A change has overtaken the read.
-    if (this.isOutdated(record)) return this.read(lookup, this.minVersionOf(record.id))
+    if (this.isOutdated(record)) return this.read(lookup, { floor: this.minVersionOf(record.id), isKept })
     const cached = this.prepare(record, ofOwner, readAt)
     const earlier = this.held.peek(record.lookup)
     // Another key may have had the lookup, or the id, and been purged.
     const isSameKey = earlier?.apiKey.id === record.id && earlier.apiKey.lineageId === record.lineageId
     if (isSameKey) cached.lastActiveAtMs = Math.max(cached.lastActiveAtMs, earlier.lastActiveAtMs)
     const isLatest = !isSameKey || earlier.apiKey.version <= record.version
-    if (isLatest && cleared === this.clearings && appeared === this.appearances) this.hold(cached)
+    const isCurrent = isLatest && cleared === this.clearings && appeared === this.appearances
+    if (isKept && isCurrent) this.hold(cached)
     return cached
   }
 

@@ -28,6 +28,12 @@ export function createReporter(
       emit({ type: 'key.read', at, keyId: apiKey.id, owner: apiKey.owner, by })
       return
     }
+    if (happening.type === 'explained') {
+      const { apiKey, outcome, reason } = happening.explanation
+      const { id: keyId = null, owner = null } = apiKey ?? {}
+      emit({ type: 'key.explained', at, keyId, owner, outcome, reason, by: happening.by })
+      return
+    }
     const { code, reason, apiKey, ip } = happening
     if (apiKey) usage?.refused(apiKey.id, reason ?? code, at.getTime())
     emit({

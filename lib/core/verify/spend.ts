@@ -173,7 +173,7 @@ export class Spender {
       const { lineageId, id: keyId, version } = facts.apiKey
       const { limits, cost, costs } = keyCost
       const { owner } = facts
-      const fresh = isFresh && this.isYoung(facts)
+      const fresh = isFresh && isYoung(facts, this.parts)
       const places = hold?.request ?? placesToSee(keyCost)
       answer = limiter.check({
         lineageId,
@@ -194,12 +194,6 @@ export class Spender {
     // One with a deadline of its own needs no second timer, which would cost more than the rest of the call.
     if (limiter.timeoutMs !== undefined) return answer.then(receive, fail)
     return guard.run('rate_limiter', () => answer).then(receive, giveUp)
-  }
-
-  /** By the time that the hooks have answered, the limiter may have forgotten a change that came after the reading. */
-  private isYoung({ readAt }: CachedKey): boolean {
-    const age = this.parts.clock.now() - readAt
-    return age >= 0 && age <= this.parts.freshForMs
   }
 
   private prepareHold({ facts, cost }: Order): Hold | null {
@@ -235,6 +229,15 @@ export class Spender {
   }
 }
 
+/** By the time that the hooks have answered, the limiter may have forgotten a change that came after the reading. */
+export function isYoung(
+  { readAt }: Pick<CachedKey, 'readAt'>,
+  { clock, freshForMs }: Pick<SpenderParts, 'clock' | 'freshForMs'>,
+): boolean {
+  const age = clock.now() - readAt
+  return age >= 0 && age <= freshForMs
+}
+
 /** The answer, with one state for each name. */
 function shown(answer: LimitAnswer, { hasNamesakes }: CachedKey): LimitAnswer {
   if (!hasNamesakes || answer.outcome === 'stale') return answer
@@ -251,11 +254,11 @@ function chargeOf(chargedAt: number | null, { facts, cost }: Order, lease: Quota
 }
 
 /** How many units of the quota must be there. */
-function unitsToTake({ quota, needsQuota }: KeyCost): number {
+export function unitsToTake({ quota, needsQuota }: KeyCost): number {
   return needsQuota ? Math.max(1, quota) : quota
 }
 
 /** A call that takes no place sees how the limits stand. */
-function placesToSee({ places }: KeyCost): WantedPlaces | undefined {
+export function placesToSee({ places }: KeyCost): WantedPlaces | undefined {
   return places.length === 0 ? undefined : { id: '-', limits: places }
 }

@@ -15,6 +15,7 @@ import { decideKey } from './decide-key.ts'
 import type { FailedAttempts } from './failed-attempts.ts'
 import { idleAtOf } from './idle-at.ts'
 import { isAcceptedPrefix, type VerifyOptions } from './key-verifier.ts'
+import { staleStoreError } from './look-at-limits.ts'
 import type { OwnerState } from './owner-state.ts'
 import type { CachedKey, LoadedKey, Lookup, RecordCache } from './record-cache.ts'
 import { createRefuseKey, type RefuseKey } from './refuse-key.ts'
@@ -120,6 +121,7 @@ class LocalVerifier implements Verifier {
     if (!isRight && !parseKey(key)) return this.verifyImported(key, options)
     const keyId = held.lookup
     if (!isAcceptedPrefix(prefix, options.prefix)) {
+      if (!isRight && !hasRightChecksum(key)) return this.refuseInvalid('malformed', null, null, options)
       return this.refuseInvalid('prefix_not_accepted', keyId, null, options)
     }
     const verification = this.verificationOf({ key, lookup: keyId, keyId, options }, held, false)
@@ -157,7 +159,7 @@ class LocalVerifier implements Verifier {
     const { keyId, lookup, options } = presented
     // Good keys behind a shared address keep working: where a digest is at hand, the key says for itself what it is.
     const blocked = held?.digest.isCheap() ? null : this.findBlock(options)
-    if (blocked && !this.isKnownHere(presented)) return this.refuse(blocked, options)
+    if (blocked && !this.parts.cache.proves(lookup, presented.key)) return this.refuse(blocked, options)
     if (held === null) return this.refuseInvalid('unknown', keyId, null, options)
     if (held) return this.prove(this.verificationOf(presented, held, false))
     return this.parts.cache.load(lookup).then(({ cached, fresh }) => {
@@ -169,12 +171,6 @@ class LocalVerifier implements Verifier {
   private findBlock(options: VerifyOptions): RefusedKey | null {
     const retryAfterMs = this.parts.failedAttempts.blockedForMs(options.ip)
     return retryAfterMs === 0 ? null : { ok: false, code: 'too_many_failures', retryAfterMs }
-  }
-
-  /** Whether this very key was verified here; its record may have aged. */
-  private isKnownHere({ key, lookup }: Presented): boolean {
-    const held = this.parts.cache.peekStale(lookup)
-    return held?.digest.isCheap() === true && held.digest.matches(key) === true
   }
 
   private verificationOf(presented: Presented, facts: CachedKey, isFresh: boolean): Verification {
@@ -268,10 +264,7 @@ class LocalVerifier implements Verifier {
   }
 
   private async readAgain(verification: Verification): Promise<VerifyResult> {
-    if (verification.staleReads > MAX_STALE) {
-      const cause = new Error('the store keeps returning a record older than its latest change')
-      throw this.parts.guard.toError('store', cause)
-    }
+    if (verification.staleReads > MAX_STALE) throw staleStoreError(this.parts.guard)
     const { cached, fresh }: LoadedKey = await this.parts.cache.loadFresh(verification.lookup)
     if (!cached) return this.refuseInvalid('unknown', verification.keyId, null, verification.options)
     verification.facts = cached
