@@ -41,7 +41,7 @@ function startTwo(options: Partial<ApiKeysOptions> = {}) {
   const held = async () => {
     const found: Record<string, unknown> = {}
     for (const name of (await redis.keys(`${keyPrefix}*`)).sort()) {
-      if ((await redis.type(name)) === 'zset') found[name] = await redis.zrange(name, 0, -1)
+      if ((await redis.type(name)) === 'zset') found[name] = await redis.zrange(name, '0', '-1')
       else {
         const fields = Object.entries(await redis.hgetall(name)).filter(([field]) => !field.startsWith('v'))
         found[name] = Object.fromEntries(fields)

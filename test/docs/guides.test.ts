@@ -98,6 +98,14 @@ describe('the guide to limiters', () => {
   })
 })
 
+describe('the guide to refusals', () => {
+  it('has a row for each step', () => {
+    const steps = readPublicTypes('latchkey').literals('ExplainedStepName')
+    const listed = readTable(readPage('why-refused.md'), 'step').flatMap(([name = '']) => codeIn(name))
+    expect(listed.sort()).toEqual([...steps].sort())
+  })
+})
+
 describe('every guide', () => {
   it.each(PAGES)('has links that lead somewhere: %s', (page) => {
     expect(deadLinks(new URL(page, docs))).toEqual([])

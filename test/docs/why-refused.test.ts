@@ -2,10 +2,9 @@ import { readFileSync } from 'node:fs'
 import express from 'express'
 import { apiKeyRouter } from 'latchkey/management/express'
 import { expect, it } from 'vitest'
-import { readPublicTypes } from '../support/compiler.ts'
 import { type CurlAnswer, fetcher } from '../support/curl.ts'
 import { issueKey } from '../support/issue-key.ts'
-import { codeIn, readCodeBlocks, readTable } from '../support/markdown.ts'
+import { readCodeBlocks } from '../support/markdown.ts'
 import { listen } from '../support/raw-http.ts'
 import { runBlock } from '../support/run-block.ts'
 import { expectAnswer } from '../support/shown-answer.ts'
@@ -41,12 +40,6 @@ it('says that a cost wider than a limit never passes', async () => {
   const { apiKey } = await issueKey(keys)
   const printed = await printedBy(codeOf('ts')[1] ?? '', { keys, id: apiKey.id })
   expect(printed).toMatchObject([[[{ name: 'tokens', limit: 1_000 }], null]])
-})
-
-it('has a row for each step', () => {
-  const steps = readPublicTypes('latchkey').literals('ExplainedStepName')
-  const listed = readTable(page, 'step').map(([name = '']) => codeIn(name)[0])
-  expect(listed.sort()).toEqual([...steps].sort())
 })
 
 it('answers over HTTP as the guide says', async () => {

@@ -84,22 +84,22 @@ const ACTORS = {
  */
 const TABLE = `
                             list issue read update enable disable rotate revoke revoke_all erase explain
-nobody in particular        --   --    00   00     00     00      00     00     --         --     --
-of another owner            --   --    00   00     00     00      00     00     --         --     --
-of another type             --   --    00   00     00     00      00     00     --         --     --
-owner, can nothing          --   --    --   --     --     --      --     --     --         --     --
-owner, can read             ..   --    ..   --     --     --      --     --     --         --     --
-owner, can create           --   ..    --   --     --     --      --     --     --         --     --
-owner, can update           --   --    --   ..     PP     ..      --     --     --         --     --
-owner, can revoke           --   --    --   --     --     --      --     ..     ..         --     --
-owner, create+update        --   ..    --   ..     PP     ..      PP     --     --         --     --
-owner, in two entries       ..   --    ..   --     --     --      --     ..     ..         --     --
-owner                       ..   ..    ..   ..     PP     ..      PP     ..     ..         --     --
-owner that grants read      ..   ..    ..   ..     .P     ..      .P     ..     ..         --     --
-admin                       ..   ..    ..   ..     ..     ..      ..     ..     ..         ..     ..
-admin that grants read      ..   ..    ..   ..     .P     ..      .P     ..     ..         ..     ..
-admin that grants nothing   ..   ..    ..   ..     PP     ..      PP     ..     ..         ..     ..
-admin that also owns        ..   ..    ..   ..     ..     ..      ..     ..     ..         ..     ..
+nobody in particular        --   --    00   00     00     00      00     00     --         --    --
+of another owner            --   --    00   00     00     00      00     00     --         --    --
+of another type             --   --    00   00     00     00      00     00     --         --    --
+owner, can nothing          --   --    --   --     --     --      --     --     --         --    --
+owner, can read             ..   --    ..   --     --     --      --     --     --         --    --
+owner, can create           --   ..    --   --     --     --      --     --     --         --    --
+owner, can update           --   --    --   ..     PP     ..      --     --     --         --    --
+owner, can revoke           --   --    --   --     --     --      --     ..     ..         --    --
+owner, create+update        --   ..    --   ..     PP     ..      PP     --     --         --    --
+owner, in two entries       ..   --    ..   --     --     --      --     ..     ..         --    --
+owner                       ..   ..    ..   ..     PP     ..      PP     ..     ..         --    --
+owner that grants read      ..   ..    ..   ..     .P     ..      .P     ..     ..         --    --
+admin                       ..   ..    ..   ..     ..     ..      ..     ..     ..         ..    ..
+admin that grants read      ..   ..    ..   ..     .P     ..      .P     ..     ..         ..    ..
+admin that grants nothing   ..   ..    ..   ..     PP     ..      PP     ..     ..         ..    ..
+admin that also owns        ..   ..    ..   ..     ..     ..      ..     ..     ..         ..    ..
 `
 
 /**
