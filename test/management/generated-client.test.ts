@@ -152,7 +152,7 @@ describe('a client that is generated from the document', () => {
       enable: true,
       rotate: true,
       verify: true,
-      explain: ['address', 'rate_limits'],
+      explain: ['address'],
       revoke: 'done',
       delete: 'revoked',
       revoke_all: 2,
