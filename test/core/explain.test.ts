@@ -436,6 +436,10 @@ describe('a cost', () => {
       retryAfterMs: 1_000,
       limits: [{ name: 'parallel', remaining: 0, exceeded: true }],
     })
+    expect(await keys.explain({ key }, { cost: 0 })).toMatchObject({
+      outcome: 'admitted',
+      limits: [{ name: 'parallel', remaining: 0, exceeded: false }],
+    })
   })
 
   it('says when a quota is filled up again, and what the limits would say', async () => {
