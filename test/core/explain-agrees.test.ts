@@ -296,8 +296,14 @@ class World {
     expect(await this.counts(apiKey.id)).toEqual(before)
     const verified = await outcomeOf(() => keys.verify(presented, options))
     await settle()
-    expect(summaryOf(explained)).toEqual(summaryOf(verified))
-    expectSameWait(explained, verified)
+    if (text === 'id' && (await keys.get(apiKey.id)) === null) {
+      // Of a key that is gone, only its text would tell the prefix.
+      expect(explained).toMatchObject({ apiKey: null })
+      expect(verified).toMatchObject({ ok: false })
+    } else {
+      expect(summaryOf(explained)).toEqual(summaryOf(verified))
+      expectSameWait(explained, verified)
+    }
     requireSteps(explained)
     if (typeof explained !== 'string') seen.add(explained.reason ?? explained.outcome)
     if (typeof verified !== 'string' && 'ok' in verified) await keys.release(verified as never).catch(ignore)
