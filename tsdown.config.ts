@@ -12,6 +12,7 @@ const entry = {
   fetch: 'lib/fetch/index.ts',
   mcp: 'lib/mcp/index.ts',
   websocket: 'lib/websocket/index.ts',
+  opentelemetry: 'lib/telemetry/index.ts',
   redis: 'lib/redis.ts',
   testing: 'lib/testing/index.ts',
   sql: 'lib/sql.ts',

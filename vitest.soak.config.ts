@@ -31,7 +31,7 @@ export default mergeConfig(
               'test/soak/**/*.test.ts',
               // The same as in `npm test`, for longer, or with more clients or frameworks.
               'test/behaviour/behaviour.test.ts',
-              'test/core/{simulation,quota-simulation}.test.ts',
+              'test/core/{simulation,quota-simulation,expiry-simulation}.test.ts',
               'test/rate-limits/redis-{model,places,resend}.test.ts',
               'test/core/redis-failover.test.ts',
               'test/invalidation/redis.test.ts',

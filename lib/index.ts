@@ -1,9 +1,23 @@
 export { type ApiKeys, createApiKeys } from './core/api-keys.ts'
 export type { ApiKeysOptions } from './core/api-keys-options.ts'
 export type { Clock } from './core/clock.ts'
+export type {
+  CacheMessage,
+  DependencyMessage,
+  DependencyOperation,
+  FaultMessage,
+  LatchkeyChannels,
+  LimiterMessage,
+  UsageMessage,
+  VerifyMessage,
+  VerifyOutcome,
+  VerifyStartMessage,
+  VerifyStep,
+} from './core/diagnostics/messages.ts'
 export type { DigestScheme, Pepper } from './core/digests/digest.ts'
 export type { ImportedDigest, KeyPart } from './core/digests/digest-coverage.ts'
 export type { ApiKeyEvent, ApiKeyListener } from './core/events.ts'
+export type { ExpiryRemindersOptions } from './core/expiry/reminder-options.ts'
 export type { Invalidation, InvalidationListener, KeyVersion } from './core/invalidation.ts'
 export type { ImportFormat, KeyFormat } from './core/keys/imported-format.ts'
 export type { ImportedKey } from './core/keys/imported-key.ts'

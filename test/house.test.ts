@@ -38,6 +38,7 @@ describe('the import graph of lib/', () => {
         'remote',
         'sql.ts',
         'stores',
+        'telemetry',
         'testing',
         'tickets',
         'websocket',

@@ -98,9 +98,15 @@ export function knexStore(knex: Knex): KeyStore {
     },
 
     async agree(name, proposal) {
-      const insert = knex('api_key_agreements').insert({ name, value: proposal?.value }).onConflict('name')
-      if (proposal) await (proposal.replace ? insert.merge() : insert.ignore())
-      return (await knex('api_key_agreements').where({ name }).first('value'))?.value ?? null
+      const agreements = knex('api_key_agreements')
+      const insert = agreements.clone().insert({ name, value: proposal?.value }).onConflict('name')
+      if (proposal?.replace) await insert.merge()
+      else if (proposal) {
+        await insert.ignore()
+        const { value, expected = value } = proposal
+        await agreements.clone().where({ name, value: expected }).update({ value })
+      }
+      return (await agreements.clone().where({ name }).first('value'))?.value ?? null
     },
   }
 }

@@ -145,6 +145,10 @@ export function drizzleStore(db: PgDatabase<PgQueryResultHKT>): KeyStore {
         if (proposal?.replace)
           await insert?.onConflictDoUpdate({ target: agreements.name, set: { value: proposal.value } })
         else await insert?.onConflictDoNothing()
+        if (proposal?.expected !== undefined) {
+          const isExpected = and(eq(agreements.name, name), eq(agreements.value, proposal.expected))
+          await tx.update(agreements).set({ value: proposal.value }).where(isExpected)
+        }
         return (await tx.select().from(agreements).where(eq(agreements.name, name)))[0]?.value ?? null
       }),
   }

@@ -133,7 +133,7 @@ export function sharedStore(redis: Redis, hash = 'latchkey-example:keys'): KeySt
     agree: (name, proposal) =>
       transact(async ({ get, set }) => {
         const kept = await get('agreement', name)
-        if (!proposal || (kept !== null && !proposal.replace)) return kept
+        if (!proposal || (kept !== null && !proposal.replace && kept !== proposal.expected)) return kept
         set('agreement', name, proposal.value)
         return proposal.value
       }),

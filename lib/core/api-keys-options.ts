@@ -15,6 +15,7 @@ import {
 import { type Clock, systemClock } from './clock.ts'
 import type { DigestScheme, Pepper } from './digests/digest.ts'
 import type { ApiKeyListener } from './events.ts'
+import { type ExpiryRemindersOptions, resolveReminders } from './expiry/reminder-options.ts'
 import type { Invalidation } from './invalidation.ts'
 import { compileFormats, type KeyFormat } from './keys/imported-format.ts'
 import { checkPrefix } from './keys/key-format.ts'
@@ -188,6 +189,16 @@ export interface ApiKeysOptions {
    */
   onAdmitted?: (call: AdmittedCall) => unknown
   /**
+   * When to report keys that expire soon, as `key.expiring` events: each key once for each time, by one of the processes that share a
+   * store. Only active keys are reported. A new `expiresAt` counts anew. `false` reports none.
+   *
+   * A look reads all active keys that end within the longest of these times, 200 at once. It needs `onEvent` and a store with `agree`;
+   * without them there are no reminders.
+   *
+   * @default 14, 7 and 1 days before their end
+   */
+  expiryReminders?: ExpiryRemindersOptions | false
+  /**
    * How long the store, the limiter, or `isOwnerActive` and `ownerPermissions` together may take before it counts as a
    * fault, in milliseconds.
    *
@@ -228,6 +239,7 @@ const OPTIONS = [
   'quotaLeaseMs',
   'usage',
   'onAdmitted',
+  'expiryReminders',
   'timeoutMs',
   'onEvent',
   'clock',
@@ -260,6 +272,7 @@ export function resolveOptions(options: ApiKeysOptions) {
   const cache = resolveCache(options.cache)
   const { maxEntries } = cache
   const limits = compileLimits('rateLimits', options.rateLimits ?? [])
+  const timeoutMs = integer('timeoutMs', options.timeoutMs, 5_000, 1, DAY_MS)
   return Object.freeze({
     limiter: rateLimiter,
     isBounded: revocation === 'bounded',
@@ -273,7 +286,8 @@ export function resolveOptions(options: ApiKeysOptions) {
     formats: compileFormats('formats', options.formats ?? []),
     upgradeDigests:
       options.upgradeDigests === undefined ? false : checkBoolean('upgradeDigests', options.upgradeDigests),
-    timeoutMs: integer('timeoutMs', options.timeoutMs, 5_000, 1, DAY_MS),
+    timeoutMs,
+    reminders: resolveReminders(options.expiryReminders, { store: options.store, onEvent, timeoutMs }),
     quotaLeases: {
       blockSize: integer('quotaBlockSize', options.quotaBlockSize, 1_000, 0, 1_000_000_000),
       leaseMs: integer('quotaLeaseMs', options.quotaLeaseMs, 5_000, 100, 600_000),

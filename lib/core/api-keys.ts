@@ -12,6 +12,7 @@ import {
   composeVerifier,
   type Parts,
 } from './compose-parts.ts'
+import { isVerificationMeasured, measureVerification } from './diagnostics/measure-verification.ts'
 import type { Invalidation } from './invalidation.ts'
 import { type Cost, checkCost } from './limits/cost.ts'
 import type { LimitState } from './limits/rate-limit.ts'
@@ -97,6 +98,15 @@ export interface ApiKeys
    */
   onEnd(key: WatchedKey, listener: (reason: KeyEndReason) => unknown, options?: OnEndOptions): () => void
   /**
+   * Reports keys that expire soon now, as `key.expiring` events, rather than at the next look of a timer. For serverless functions, whose
+   * timers do not run: call it once an hour, from a scheduled function. Returns how many reminders this call has reported; another
+   * process may be reporting the rest. It does no harm to call it twice.
+   *
+   * @throws TypeError when there are no reminders: `expiryReminders` is `false`, or `onEvent` or the `agree` of the store is missing.
+   * @throws LatchkeyError `unavailable` when the store cannot answer. The next call goes on from there.
+   */
+  remindOfExpiry(): Promise<number>
+  /**
    * Finishes the work that earlier requests left behind: writes uses and unspent leased units, gives places back, counts
    * failed attempts, and upgrades digests. Call it where a process may be frozen or killed after it has answered, as in
    * serverless functions. You can call it at any time, several times at once, and after `close()`.
@@ -142,7 +152,8 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
   const stopListening = listen(parts, invalidation)
 
   function verifyEager(key: string, verifyOptions: VerifyOptions = {}): Awaitable<VerifyResult> {
-    return verifyWhileOpen(parts, verifier, key, verifyOptions)
+    if (!isVerificationMeasured()) return verifyWhileOpen(parts, verifier, key, verifyOptions)
+    return measureVerification(() => verifyWhileOpen(parts, verifier, key, verifyOptions))
   }
 
   return Object.freeze({
@@ -171,9 +182,11 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
       if (work.isClosing) throw closedError()
       return watches.onEnd(key, listener, endOptions)
     },
+    remindOfExpiry: async () => remindOfExpiry(parts),
     flush: () => flush(parts),
     close() {
       watches.close()
+      parts.reminders?.close()
       return work.close(() => end(parts, stopListening))
     },
   })
@@ -262,6 +275,18 @@ function keep({ heldPlaces }: Parts, result: VerifiedKey): boolean {
   if (!hold || hold.isReleased) return false
   heldPlaces.keep(hold)
   return true
+}
+
+function remindOfExpiry({ reminders, work }: Parts): Promise<number> {
+  if (!reminders) {
+    throw new TypeError(
+      '"remindOfExpiry" needs "onEvent", a store with "agree", and "expiryReminders" other than false',
+    )
+  }
+  if (work.isClosing) throw closedError()
+  const reminding = reminders.remind()
+  work.add(reminding)
+  return reminding
 }
 
 async function flush(parts: Parts): Promise<void> {

@@ -29,6 +29,13 @@ export function sleep(clock: Clock, delayMs: number): Promise<void> {
   })
 }
 
+/** What a deadline rejects with. */
+export class DeadlinePassed extends Error {
+  constructor(timeoutMs: number) {
+    super(`no answer within ${timeoutMs} ms`)
+  }
+}
+
 /** A promise that rejects once `timeoutMs` milliseconds have passed on `clock`, unless it is cancelled before. */
 export function startDeadline(
   clock: Clock,
@@ -36,7 +43,7 @@ export function startDeadline(
 ): { readonly passed: Promise<never>; cancel(): void } {
   let cancel = () => {}
   const passed = new Promise<never>((_resolve, reject) => {
-    const expire = () => reject(new Error(`no answer within ${timeoutMs} ms`))
+    const expire = () => reject(new DeadlinePassed(timeoutMs))
     // What still has a connection keeps the process alive; a deadline by itself must not.
     cancel = clock.setTimer(expire, timeoutMs, { background: true })
   })

@@ -4,6 +4,7 @@ import { createDigester } from './digests/digest.ts'
 import { createPepperChecks } from './digests/pepper-check.ts'
 import { createEmitter } from './emitter.ts'
 import type { ApiKeyEvent } from './events.ts'
+import { ExpiryReminders } from './expiry/expiry-reminders.ts'
 import { createDependencyRunner, type DependencyRunner } from './faults.ts'
 import type { KeyStore } from './keys/key-store.ts'
 import { HeldPlaces } from './limits/held-places.ts'
@@ -59,6 +60,9 @@ export function composeParts(options: ApiKeysOptions, settings: Settings) {
     store,
     digester,
     sharing: createSharingCheck(agreements, shared, clock, emit),
+    reminders:
+      settings.reminders &&
+      new ExpiryReminders({ store, clock, guard, emit, inBackground }, settings.reminders),
     cache: new RecordCache(store, digester, settings.cache, clock, guard),
     ownerState: createOwnerState(settings.ownerHooks, settings.owners, clock, guard),
     failedAttempts,

@@ -49,6 +49,20 @@ export type ApiKeyEvent =
       /** Who has asked. */
       readonly by: string | null
     }
+  | {
+      /** An active key expires soon: once for each time of `expiryReminders`, in one of the processes that share a store. */
+      readonly type: 'key.expiring'
+      readonly at: Date
+      readonly keyId: string
+      readonly owner: Owner
+      /** The name of the key. */
+      readonly name: string
+      /** Who issued it, if that is known. */
+      readonly createdBy: string | null
+      readonly expiresAt: Date
+      /** Which of the times it is, in milliseconds: 604_800_000 for a week before the end. After an outage, less time may be left. */
+      readonly beforeMs: number
+    }
   | { readonly type: 'keys.purged'; readonly at: Date; readonly count: number; readonly by: string | null }
   | {
       readonly type: 'owner.revoked' | 'owner.invalidated'

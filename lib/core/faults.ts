@@ -1,5 +1,7 @@
 import { type ErrorCode, isLatchkeyError, LatchkeyError } from '../errors.ts'
 import { type Clock, startDeadline } from './clock.ts'
+import { type CalledPart, measureDependency } from './diagnostics/measure-dependency.ts'
+import { noteFailedStep } from './diagnostics/verify-step.ts'
 import type { ApiKeyEvent } from './events.ts'
 
 /** A part that may fail. Its failure becomes `unavailable` and an event, never a wrong answer. */
@@ -8,9 +10,14 @@ export type FaultyPart = Extract<ApiKeyEvent, { type: 'fault' }>['operation']
 export interface DependencyRunner {
   /**
    * Runs `work` with a deadline; what it throws, or its silence, becomes `unavailable`. An error of ours with one of
-   * the codes `answers` is an answer, and passes.
+   * the codes `answers` is an answer, and passes. `method` says what of the part is called.
    */
-  run<T>(part: FaultyPart, work: () => T | PromiseLike<T>, answers?: readonly ErrorCode[]): Promise<T>
+  run<T>(
+    part: FaultyPart,
+    work: () => T | PromiseLike<T>,
+    answers?: readonly ErrorCode[],
+    method?: string,
+  ): Promise<T>
   /** The error that stands for `cause`; reports it. */
   toError(part: FaultyPart, cause: unknown): LatchkeyError
 }
@@ -20,17 +27,31 @@ export function createDependencyRunner(
   timeoutMs: number,
   emit: (event: ApiKeyEvent) => void,
 ): DependencyRunner {
-  function toError(part: FaultyPart, cause: unknown): LatchkeyError {
+  const toError = (part: FaultyPart, cause: unknown) => errorOf(part, null, cause)
+
+  function errorOf(part: FaultyPart, method: string | null, cause: unknown): LatchkeyError {
     emit({ type: 'fault', at: new Date(clock.now()), operation: part, error: cause })
     // What is wrong with a store the message says too: it is for whoever sets it up, and clients never see it.
     const message = isLatchkeyError(cause) ? cause.message : undefined
-    return new LatchkeyError('unavailable', message, { cause, stack: false })
+    const error = new LatchkeyError('unavailable', message, { cause, stack: false })
+    noteFailedStep(error, { operation: part, method })
+    return error
   }
 
-  async function run<T>(
+  function run<T>(
     part: FaultyPart,
     work: () => T | PromiseLike<T>,
     answers: readonly ErrorCode[] = [],
+    method: string | null = null,
+  ): Promise<T> {
+    const called = { operation: part, method }
+    return measureDependency(called, () => runInTime(called, work, answers))
+  }
+
+  async function runInTime<T>(
+    { operation, method }: CalledPart,
+    work: () => T | PromiseLike<T>,
+    answers: readonly ErrorCode[],
   ): Promise<T> {
     const { passed, cancel } = startDeadline(clock, timeoutMs)
     try {
@@ -38,7 +59,7 @@ export function createDependencyRunner(
       return await Promise.race([passed, (async () => work())()])
     } catch (error) {
       if (isLatchkeyError(error) && answers.includes(error.code)) throw error
-      throw toError(part, error)
+      throw errorOf(operation, method, error)
     } finally {
       cancel()
     }

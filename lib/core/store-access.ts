@@ -24,14 +24,15 @@ const OUTCOMES = ['updated', 'conflict', 'missing'] as const
 export function createStoreAccess(store: KeyStore, guard: DependencyRunner): KeyStore {
   checkMethods('store', store, ['insert', 'find', 'update', 'replaceDigest', 'list', 'purge'])
   if (COUNTING.some((method) => store[method])) checkMethods('store', store, COUNTING)
-  const run = <T>(work: () => Promise<T>) => guard.run('store', work)
+  const run = <T>(method: keyof KeyStore, work: () => Promise<T>) => guard.run('store', work, [], method)
   // That a text cannot be kept is no fault of the store's: to ask again would not help.
-  const write = <T>(work: () => Promise<T>) => guard.run('store', work, ['duplicate_key', 'unsupported'])
+  const write = <T>(method: keyof KeyStore, work: () => Promise<T>) =>
+    guard.run('store', work, ['duplicate_key', 'unsupported'], method)
 
   const access: KeyStore = {
-    insert: (records) => write(() => store.insert(records)),
+    insert: (records) => write('insert', () => store.insert(records)),
     find: (by) =>
-      run(async () => {
+      run('find', async () => {
         const found = await store.find(by)
         if (found === null) return null
         const record = checkRecord(found)
@@ -40,26 +41,29 @@ export function createStoreAccess(store: KeyStore, guard: DependencyRunner): Key
         return record
       }),
     update: (id, expectedVersion, change) =>
-      write(async () => oneOf(await store.update(id, expectedVersion, change), OUTCOMES)),
+      write('update', async () => oneOf(await store.update(id, expectedVersion, change), OUTCOMES)),
     replaceDigest: (id, expected, next) =>
-      run(async () => oneOf(await store.replaceDigest(id, expected, next), [true, false])),
+      run('replaceDigest', async () => oneOf(await store.replaceDigest(id, expected, next), [true, false])),
     list: (filter, page) =>
-      run(async () => {
+      run('list', async () => {
         const found = await store.list(filter, page)
         const records = checkArray('records', found, page.limit).map(checkRecord)
         checkListing(records, filter, page)
         return records
       }),
-    purge: (ids, at) => run(async () => checkInteger('purged', await store.purge(ids, at), 0, ids.length)),
+    purge: (ids, at) =>
+      run('purge', async () => checkInteger('purged', await store.purge(ids, at), 0, ids.length)),
   }
   const { count, forget, recordUsage, swapQuota, swapQuotas, agree, addUsage, readUsage, removeUsage } = store
   if (count) {
     access.count = (filter) =>
-      run(async () => checkInteger('count', await count.call(store, filter), 0, Number.MAX_SAFE_INTEGER))
+      run('count', async () =>
+        checkInteger('count', await count.call(store, filter), 0, Number.MAX_SAFE_INTEGER),
+      )
   }
   if (forget) {
     access.forget = (id, expectedVersion, forgetting) =>
-      run(async () => oneOf(await forget.call(store, id, expectedVersion, forgetting), OUTCOMES))
+      run('forget', async () => oneOf(await forget.call(store, id, expectedVersion, forgetting), OUTCOMES))
   }
   // The deadlines of these are their callers', who have to know what becomes of a write that is late.
   if (recordUsage) access.recordUsage = (batch) => recordUsage.call(store, batch)
@@ -70,12 +74,12 @@ export function createStoreAccess(store: KeyStore, guard: DependencyRunner): Key
   if (addUsage) access.addUsage = (batch) => addUsage.call(store, batch)
   if (readUsage) {
     access.readUsage = (selection) =>
-      run(async () => checkCounts(await readUsage.call(store, selection), selection))
+      run('readUsage', async () => checkCounts(await readUsage.call(store, selection), selection))
   }
-  if (removeUsage) access.removeUsage = (removal) => run(() => removeUsage.call(store, removal))
+  if (removeUsage) access.removeUsage = (removal) => run('removeUsage', () => removeUsage.call(store, removal))
   if (agree)
     access.agree = (name, proposal) =>
-      run(async () => checkAgreed(await agree.call(store, name, proposal), proposal))
+      run('agree', async () => checkAgreed(await agree.call(store, name, proposal), proposal))
   return access
 }
 

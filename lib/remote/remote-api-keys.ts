@@ -1,4 +1,5 @@
 import { type Clock, monotonicClock, systemClock } from '../core/clock.ts'
+import { isVerificationMeasured, measureVerification } from '../core/diagnostics/measure-verification.ts'
 import { createEmitter } from '../core/emitter.ts'
 import type { ApiKeyListener } from '../core/events.ts'
 import { createDependencyRunner } from '../core/faults.ts'
@@ -147,7 +148,8 @@ export function remoteApiKeys(client: VerifyingClient, options: RemoteApiKeysOpt
   const verifier = new RemoteVerifier(parts)
 
   function verifyEager(key: string, asked: VerifyOptions = {}): Awaitable<VerifyResult> {
-    return verifier.verify(key, asked)
+    if (!isVerificationMeasured()) return verifier.verify(key, asked)
+    return measureVerification(() => verifier.verify(key, asked))
   }
 
   return Object.freeze({

@@ -1,4 +1,5 @@
 import type { Verification, VerificationRefusal, VerifyKeyRequest } from '../client/verification.ts'
+import { measureDependency } from '../core/diagnostics/measure-dependency.ts'
 import type { DependencyRunner } from '../core/faults.ts'
 import { readAddress } from '../core/keys/client-address.ts'
 import type { LimitState } from '../core/limits/rate-limit.ts'
@@ -36,6 +37,7 @@ interface Question {
   readonly work: Promise<Told>
 }
 
+const SERVICE = Object.freeze({ operation: 'remote', method: null })
 export const NO_LIMITS: readonly LimitState[] = Object.freeze([])
 
 /**
@@ -111,7 +113,7 @@ export class ServiceQuestions {
     this.pending += 1
     const askedAt = this.answers.now()
     try {
-      return read(await this.client.verify(request), keyId, askedAt)
+      return read(await measureDependency(SERVICE, () => this.client.verify(request)), keyId, askedAt)
     } catch (error) {
       throw this.guard.toError('remote', error)
     } finally {

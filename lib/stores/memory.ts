@@ -189,8 +189,10 @@ function swapQuota(
 }
 
 function agree({ agreements }: Tables, name: string, proposal: Proposal | null): string | null {
-  if (proposal && (proposal.replace || !agreements.has(name))) agreements.set(name, proposal.value)
-  return agreements.get(name) ?? null
+  const kept = agreements.get(name) ?? null
+  if (!proposal || (kept !== null && !proposal.replace && kept !== proposal.expected)) return kept
+  agreements.set(name, proposal.value)
+  return proposal.value
 }
 
 function addUsage({ records, usage, usageWriters }: Tables, { writer, number, counts }: UsageBatch): void {

@@ -47,6 +47,30 @@ export const AGREEMENT_CASES: StoreCases = {
     same(await store.agree('replaced', null), '2', 'what was replaced is gone')
   },
 
+  'replaces with "expected" that value and no other': async ({ store, same, holds }) => {
+    const swap = (expected: string, value: string) => ({ value, expected, replace: false })
+    same(
+      await store.agree('swapped', swap('0', '1')),
+      '1',
+      'agree keeps a proposal with "expected" if nothing is kept',
+    )
+    same(
+      await store.agree('swapped', swap('0', '2')),
+      '1',
+      'agree keeps a value that is not the expected one',
+    )
+    same(await store.agree('swapped', swap('1', '2')), '2', 'agree replaces the value that is expected')
+    same(await store.agree('swapped', null), '2', 'what was swapped is kept like any other')
+    const answers = await atOnce(50, (i) => store.agree('swapped', swap('2', `of ${i}`)))
+    same(
+      new Set(answers).size,
+      1,
+      'a swap is one atomic step: of 50 concurrent calls one wins, and all return its value',
+    )
+    holds(answers[0] !== '2', 'one of the concurrent swaps wins')
+    same(await store.agree('swapped', null), answers[0], 'the kept value is the one that all swaps returned')
+  },
+
   'compares names by code point, and keeps values as they are': async ({ store, same }) => {
     for (const text of DISTINCT_TEXTS) await store.agree(text, keep(`of ${text}`))
     for (const text of DISTINCT_TEXTS) {

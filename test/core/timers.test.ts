@@ -54,6 +54,7 @@ describe('a process with nothing left to do', () => {
        keys.onEnd(issued.apiKey, () => {})
        await new Promise(setImmediate)`,
     ],
+    ['it looks for keys that expire soon', `start({ onEvent() {}, expiryReminders: { everyMs: 60_000 } })`],
   ])('ends although %s', async (_what, code) => {
     expect(await endOf(code)).toEqual({ code: 0, stdout: 'done\n', stderr: '' })
   })

@@ -49,6 +49,7 @@ declare global {
   const key: string
   function rowsOf(table: string): AsyncGenerator<any>
   const newPepper: string
+  function remind(who: string, text: string): Promise<void>
   function projectOf(documentId: string): Promise<string>
   function permissionsOf(id: string): Promise<Permissions>
   function actor(request: object): Actor | null

@@ -24,6 +24,7 @@ import { apiKeyRouter as koaRouter } from 'latchkey/management/koa'
 import { ApiKeyRouterModule } from 'latchkey/management/nest'
 import * as mcp from 'latchkey/mcp'
 import { LatchkeyModule, RequireKey, RequireSessionOrKey } from 'latchkey/nest'
+import { LatchkeyInstrumentation } from 'latchkey/opentelemetry'
 import { ApiKeyStrategy, HeaderAPIKeyStrategy } from 'latchkey/passport'
 import { redisInvalidation, redisRateLimiter, redisStore, redisTicketStore } from 'latchkey/redis'
 import { remoteApiKeys } from 'latchkey/remote'
@@ -63,6 +64,7 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
     (failedAttempts) => create({ failedAttempts }),
     (failedAttempts) => remoteApiKeys(client, { failedAttempts }),
   ],
+  'latchkey ExpiryRemindersOptions': [(expiryReminders) => create({ expiryReminders, onEvent: noop })],
   'latchkey ServiceRateLimit': [(limit) => create({ rateLimits: [limit] })],
   'latchkey RateLimit': [
     (limit) => create({ rateLimits: [limit] }),
@@ -196,6 +198,9 @@ const OPTIONS: Readonly<Record<string, readonly Take[]>> = {
   'latchkey/mcp McpOptions': [(given) => mcp.mcpGuard(keys, given), (given) => mcp.mcpWebGuard(keys, given)],
   'latchkey/mcp McpGuardOptions': [(given) => mcp.mcpGuard(keys, given)],
   'latchkey/mcp McpWebGuardOptions': [(given) => mcp.mcpWebGuard(keys, given)],
+  'latchkey/opentelemetry LatchkeyInstrumentationOptions': [
+    (given) => new LatchkeyInstrumentation({ enabled: false, ...(given as object) }),
+  ],
   'latchkey/websocket ApiKeyUpgradeOptions': [(given) => websocket.apiKeyUpgrade(keys, given)],
   'latchkey/websocket MarkSessionOptions': [
     (given: object) => websocket.markSession({ user: () => null, ...given }),

@@ -639,6 +639,13 @@ describe.each(ROUTERS)('%s', (_name, build: BuildApp) => {
         ending,
       ])
       expect(await ids('expiresBefore=2030-01-31T12:00:00Z')).toEqual([])
+      const soon = 'expiresBefore=2030-02-01T00:00:00Z'
+      expect(await ids(`${soon}&status=active`)).toEqual([ending])
+      await keys.disable(ending)
+      expect(await ids(`${soon}&status=active`)).toEqual([])
+      expect(await ids(`${soon}&status=disabled`)).toEqual([ending])
+      expect(await ids(soon)).toEqual([ending])
+      await keys.enable(ending)
       const first = await call('GET', '/?order=newest&limit=1', { as: 'alice' })
       const cursor = `cursor=${first.body.nextCursor}`
       expect(await ids(`order=newest&${cursor}`)).toEqual([lasting])

@@ -85,9 +85,12 @@ describe('the tarball', () => {
   })
 })
 
-/** Doors whose modules are made of a peer's classes. Every other opens without any peer. */
-const isOfNest = (door: string) => /(?:^|\/)nest$/.test(door)
-const NEST = ['@nestjs/common', '@nestjs/core', 'reflect-metadata', 'rxjs']
+/** The peer that a door needs to open; most open without any. */
+function neededPeer(door: string): string | undefined {
+  if (door === 'latchkey/opentelemetry') return '@opentelemetry/api'
+  return /(?:^|\/)nest$/.test(door) ? '@nestjs/common' : undefined
+}
+const NEEDED = ['@nestjs/common', '@nestjs/core', '@opentelemetry/api', 'reflect-metadata', 'rxjs']
 
 describe('an application without passport, express, ioredis or bcrypt', () => {
   const names: Record<string, string[]> = {
@@ -100,6 +103,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     'latchkey/fetch': ['apiKeyAuth', 'getAuth', 'markSession', 'requireSession', 'withApiKey'],
     'latchkey/mcp': ['getAuth', 'mcpGuard', 'mcpWebGuard', 'refund', 'settle'],
     'latchkey/websocket': ['apiKeyUpgrade', 'getAuth', 'markSession'],
+    'latchkey/opentelemetry': ['LatchkeyInstrumentation'],
     'latchkey/redis': ['redisInvalidation', 'redisRateLimiter'],
     'latchkey/testing': ['keyRecord', 'limiterConformance', 'storeConformance'],
     'latchkey/management': ['createKeyManagementApi', 'openApiDocument'],
@@ -114,7 +118,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
   }
 
   it('opens every door, as ESM and as CommonJS, and finds the same names there', async () => {
-    const consumer = packed.createConsumer(NEST)
+    const consumer = packed.createConsumer(NEEDED)
     const doors = JSON.stringify(packed.doors)
     const show = `console.log(JSON.stringify(names.map((door) => Object.keys(door).sort())))`
     const esm = await evaluate(
@@ -130,7 +134,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     }
   })
 
-  it('is told what to install where there is no Nest', async () => {
+  it('is told what to install where there is no Nest, and no API of OpenTelemetry', async () => {
     const consumer = packed.createConsumer()
     for (const [open, type] of [
       ['import(door)', 'module'],
@@ -144,9 +148,9 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
            .then((outcomes) => console.log(JSON.stringify(outcomes)))`,
       )
       for (const [i, door] of packed.doors.entries()) {
-        const expected = isOfNest(door)
-          ? expect.stringMatching(/^Cannot find \w+ '@nestjs\/common'/)
-          : 'opens'
+        const peer = neededPeer(door)
+        const expected =
+          peer === undefined ? 'opens' : expect.stringMatching(new RegExp(`^Cannot find \\w+ '${peer}'`))
         expect([door, (outcomes as string[])[i]]).toEqual([door, expected])
       }
     }
@@ -192,7 +196,9 @@ describe('an application with passport, express, ioredis and bcrypt', () => {
 
   it('does not have them loaded by any door but that of Passport', async () => {
     const consumer = packed.createConsumer(peers)
-    const others = packed.doors.filter((door) => door !== 'latchkey/passport' && !isOfNest(door))
+    const others = packed.doors.filter(
+      (door) => door !== 'latchkey/passport' && neededPeer(door) === undefined,
+    )
     const doors = JSON.stringify(others)
     const loads = [
       `Promise.all(${doors}.map((door) => import(door)))`,
@@ -220,7 +226,7 @@ describe('an application with passport, express, ioredis and bcrypt', () => {
 
 describe('an application without zod and raw-body', () => {
   it('opens every door but those that read bodies, as ESM and as CommonJS', async () => {
-    const consumer = packed.createConsumer(NEST)
+    const consumer = packed.createConsumer(NEEDED)
     // Each way in a program of its own: Node 22 stumbles over a door that failed to open in the other way.
     const outcomesOf = (open: string) => {
       const program = `

@@ -53,6 +53,11 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   // The sockets of `node:http`, and no package for WebSockets.
   websocket: { layers: ['errors', 'internal', 'core', 'http'], packages: {} },
+  // It reads the core's channels, and hands what it hears to OpenTelemetry.
+  telemetry: {
+    layers: ['errors', 'internal', 'core'],
+    packages: { '@opentelemetry/api': ['static', 'type'] },
+  },
   // A web `Request` is no framework's.
   fetch: { layers: ['errors', 'internal', 'core', 'http'], packages: {} },
   // It guards servers of an SDK, of which it knows the shape of a call alone.

@@ -34,6 +34,8 @@ export function createTestKeys({
   const events: ApiKeyEvent[] = []
   const keys = createApiKeys({
     prefix: 'acme_test',
+    // Looks of the store that only their own tests want.
+    expiryReminders: false,
     onEvent: (event) => void events.push(event),
     ...options,
     store,

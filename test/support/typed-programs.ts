@@ -388,6 +388,23 @@ const WEBSOCKET = `${SERVICE}
   apiKeyUpgrade(keys, { refuseWith: 'error' })
   export {}`
 
+const OPENTELEMETRY = `${SERVICE}
+  import { subscribe } from 'node:diagnostics_channel'
+  import { metrics, trace } from '@opentelemetry/api'
+  import type { LatchkeyChannels, VerifyOutcome } from 'latchkey'
+  import { LatchkeyInstrumentation } from 'latchkey/opentelemetry'
+  const instrumentation = new LatchkeyInstrumentation({ meterProvider: metrics.getMeterProvider(), spans: false })
+  instrumentation.setTracerProvider(trace.getTracerProvider())
+  instrumentation.disable()
+  subscribe('latchkey:verify', (message) => {
+    const { outcome, step, durationMs } = message as LatchkeyChannels['latchkey:verify']
+    const shown: VerifyOutcome = outcome
+    console.log(shown, step, durationMs.toFixed(3))
+  })
+  // @ts-expect-error there is no such option
+  new LatchkeyInstrumentation({ traces: true })
+  console.log(keys.prefix)`
+
 const DROP_IN = `
   import Default, { BadRequestError, HeaderAPIKeyStrategy } from 'latchkey/passport'
   import passport from 'passport'
@@ -440,6 +457,7 @@ const TOGETHER: readonly TypedProgram[] = [
   { title: 'uses the fetch doors', sources: [FETCH], packages: [] },
   { title: 'uses the WebSocket door', sources: [WEBSOCKET], packages: [] },
   { title: 'uses the Fastify door', sources: [FASTIFY], packages: ['fastify'] },
+  { title: 'uses the OpenTelemetry door', sources: [OPENTELEMETRY], packages: ['@opentelemetry/api'] },
 ]
 
 const KOA_TYPES = ['@types/koa', '@types/koa-session']

@@ -118,6 +118,8 @@ export interface Proposal {
   readonly value: string
   /** Whether it replaces a stored value. Otherwise it is stored only if there is none. */
   readonly replace: boolean
+  /** Replaces this value and no other, if it is what is stored: a compare-and-swap. `replace` is false then. */
+  readonly expected?: string
 }
 
 /**
@@ -219,7 +221,7 @@ export interface KeyStore {
   /**
    * Stores what the processes that share the keys agree on, under a name of 1 to 255 characters. It stores the proposal
    * and returns the stored value, in one atomic step. If several processes propose at once, the first wins, and all
-   * receive its value. Without a proposal it only reads, and returns null if nothing is stored. Changes to keys never
+   * receive its value. A proposal with `expected` also replaces exactly that value. Without a proposal it only reads, and returns null if nothing is stored. Changes to keys never
    * remove an agreement.
    */
   agree?(name: string, proposal: Proposal | null): Promise<string | null>

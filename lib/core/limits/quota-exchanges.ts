@@ -128,7 +128,7 @@ export class QuotaExchanges {
     }
     const work = swapAll(this.store, swaps)
     try {
-      return await this.guard.run('store', () => work)
+      return await this.guard.run('store', () => work, [], 'swapQuota')
     } catch (error) {
       // It may answer after all.
       work.then(

@@ -36,7 +36,7 @@ export class Resending {
    */
   async settle(costs: LimitCosts): Promise<SettleAnswer> {
     try {
-      return await this.guard.run('rate_limiter', () => this.sendAllOf(costs))
+      return await this.guard.run('rate_limiter', () => this.sendAllOf(costs), [], 'settle')
     } catch (error) {
       this.keep(costs)
       throw error

@@ -44,7 +44,8 @@ export function createPublishChange(
       owner: ownerText(owner),
     }))
     try {
-      await guard.run('rate_limiter', () => limiter.raiseVersions(marks, options.retainMs))
+      const raise = () => limiter.raiseVersions(marks, options.retainMs)
+      await guard.run('rate_limiter', raise, [], 'raiseVersions')
     } catch (error) {
       const delayMs = Math.max(0, committedAt + options.maxAgeMs - clock.now())
       const keyIds = changed.map(({ id }) => id)

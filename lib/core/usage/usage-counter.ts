@@ -1,5 +1,6 @@
 import { randomBase62 } from '../../internal/base62.ts'
 import type { Clock } from '../clock.ts'
+import { tellUsageLag } from '../diagnostics/channels.ts'
 import type { ApiKeyEvent } from '../events.ts'
 import type { DependencyRunner } from '../faults.ts'
 import type { KeyStore } from '../keys/key-store.ts'
@@ -49,7 +50,9 @@ export class UsageCounter {
   private ended: KeyHour[] = []
   private readonly writer = randomBase62(22)
   private number = 0
-  private waiting: { readonly batch: UsageBatch; readonly madeAt: number }[] = []
+  private waiting: { readonly batch: UsageBatch; readonly madeAt: number; readonly since: number }[] = []
+  /** When the oldest call came that is in no batch yet. */
+  private since = Infinity
   private cancelTimer: (() => void) | null = null
   private running: Promise<boolean> | null = null
   private following: Promise<boolean> | null = null
@@ -123,6 +126,7 @@ export class UsageCounter {
     if (known) this.ended.push(known)
     const started: KeyHour = { keyId, hour, admitted: 0, others: null }
     this.counts.set(keyId, started)
+    if (now < this.since) this.since = now
     this.startTimer()
     return started
   }
@@ -161,7 +165,9 @@ export class UsageCounter {
   private async writeAll(): Promise<boolean> {
     this.cancelTimer?.()
     this.cancelTimer = null
+    const since = Math.min(this.waiting[0]?.since ?? Infinity, this.since)
     const isWritten = (await this.writeWaiting()) && this.prepare() && (await this.writeWaiting())
+    tellUsageLag('counts', isWritten, since, this.clock.now())
     this.failures = isWritten ? 0 : this.failures + 1
     this.reportDropped()
     if (isWritten) await this.tidy()
@@ -174,7 +180,8 @@ export class UsageCounter {
     const keys = [...this.ended, ...this.counts.values()]
     this.ended = []
     this.counts = new Map()
-    const madeAt = this.clock.now()
+    const [madeAt, since] = [this.clock.now(), this.since]
+    this.since = Infinity
     const {
       writer,
       options: { keepDays },
@@ -183,7 +190,7 @@ export class UsageCounter {
       const counts = keys.slice(from, from + KEYS_PER_BATCH).flatMap(countsOf)
       if (counts.length === 0) continue
       this.number += 1
-      this.waiting.push({ batch: { writer, number: this.number, keepDays, counts }, madeAt })
+      this.waiting.push({ batch: { writer, number: this.number, keepDays, counts }, madeAt, since })
     }
     return true
   }
@@ -201,7 +208,7 @@ export class UsageCounter {
   /** False if it failed, which is reported. */
   private async send(batch: UsageBatch): Promise<boolean> {
     try {
-      await this.guard.run('usage', () => this.store.addUsage(batch))
+      await this.guard.run('usage', () => this.store.addUsage(batch), [], 'addUsage')
       return true
     } catch {
       return false

@@ -187,8 +187,9 @@ class CountedAttempts implements FailedAttempts {
       limits: this.settings.limits,
       retainMs: this.settings.windowMs,
     }
+    const count = async () => countOf(await this.limiter.check(request))
     try {
-      return await this.guard.run('rate_limiter', async () => countOf(await this.limiter.check(request)))
+      return await this.guard.run('rate_limiter', count, [], 'check')
     } finally {
       this.counted.set(address, true)
     }

@@ -65,7 +65,8 @@ export async function lookAtCost(
   const { limits } = cost
   const places = placesToSee(cost)
   const request = { lineageId, owner, keyId, version, cost: 0, limits, places, retainMs, ...how }
-  const answer = await guard.run('rate_limiter', async () => checkLimitAnswer(await limiter.check(request)))
+  const look = async () => checkLimitAnswer(await limiter.check(request))
+  const answer = await guard.run('rate_limiter', look, [], 'check')
   return answer.outcome === 'stale' ? null : answer.limits
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
 import type { Clock } from '../clock.ts'
+import { measureAnswer } from '../diagnostics/measure-dependency.ts'
 import type { DependencyRunner } from '../faults.ts'
 import { type Cost, type KeyCost, keyCostOf } from '../limits/cost.ts'
 import type { HeldPlaces, Hold } from '../limits/held-places.ts'
@@ -192,8 +193,8 @@ export class Spender {
     }
     if (!isPromiseLike(answer)) return receive(answer)
     // One with a deadline of its own needs no second timer, which would cost more than the rest of the call.
-    if (limiter.timeoutMs !== undefined) return answer.then(receive, fail)
-    return guard.run('rate_limiter', () => answer).then(receive, giveUp)
+    if (limiter.timeoutMs !== undefined) return measureAnswer(CHECK, answer).then(receive, fail)
+    return guard.run('rate_limiter', () => answer, [], 'check').then(receive, giveUp)
   }
 
   private prepareHold({ facts, cost }: Order): Hold | null {
@@ -244,6 +245,7 @@ function shown(answer: LimitAnswer, { hasNamesakes }: CachedKey): LimitAnswer {
   return { ...answer, limits: oneOfEachName(answer.limits) }
 }
 
+const CHECK = Object.freeze({ operation: 'rate_limiter', method: 'check' })
 const STALE: Spending = Object.freeze({ outcome: 'stale' })
 const NO_LIMITS: readonly LimitState[] = Object.freeze([])
 const UNKNOWN: Spending = Object.freeze({ outcome: 'unknown' })

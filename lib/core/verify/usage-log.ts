@@ -1,5 +1,6 @@
 import { isLatchkeyError } from '../../errors.ts'
 import type { Clock } from '../clock.ts'
+import { tellUsageLag } from '../diagnostics/channels.ts'
 import type { ApiKeyEvent } from '../events.ts'
 import type { DependencyRunner } from '../faults.ts'
 import { readAddress } from '../keys/client-address.ts'
@@ -52,6 +53,8 @@ export class UsageLog {
   private cancelTimer: (() => void) | null = null
   private running: Promise<boolean> | null = null
   private following: Promise<boolean> | null = null
+  /** When the oldest use came that is gathered and not written. */
+  private waitingSince = Infinity
   private dropped = 0
   private isFailing = false
   private isFlushingSoon = false
@@ -70,6 +73,7 @@ export class UsageLog {
   /** Notes a use, and counts it unless it was only a look (`count` 0). Writes it soon if it keeps the key from expiring idle. */
   record(key: UsedKey, count: 0 | 1, at: number, ip: string | undefined): void {
     const isKept = this.add(key.apiKey.id, count, at, this.options.addresses ? (ip ?? null) : null)
+    if (at < this.waitingSince) this.waitingSince = at
     this.startTimer()
     // A store that fails is not asked again with every use.
     if (!isKept || this.isFailing || !this.isDue(key, at)) return
@@ -160,7 +164,9 @@ export class UsageLog {
 
   private async writeBatches(): Promise<boolean> {
     const taken = this.uses
+    const since = this.waitingSince
     this.uses = new Map()
+    this.waitingSince = Infinity
     this.stopTimer()
     this.writing = taken
     const waiting = inBatches(taken)
@@ -173,12 +179,15 @@ export class UsageLog {
       isWritten &&= outcome === 'written' || outcome === 'refused'
     }
     this.writing = null
+    // What was kept has waited since then.
+    if (!isWritten) this.waitingSince = Math.min(this.waitingSince, since)
+    tellUsageLag('last_use', isWritten, since, this.clock.now())
     return isWritten
   }
 
   private async isSettled({ settled }: LateBatch): Promise<boolean> {
     try {
-      await this.guard.run('usage', () => settled)
+      await this.guard.run('usage', () => settled, [], 'recordUsage')
       return true
     } catch {
       return false
@@ -218,7 +227,7 @@ export class UsageLog {
       },
     )
     try {
-      await this.guard.run('usage', () => work, ['unsupported'])
+      await this.guard.run('usage', () => work, ['unsupported'], 'recordUsage')
     } catch {
       // The fault is reported where it happened.
     }

@@ -1,5 +1,6 @@
 import { LatchkeyError } from '../../errors.ts'
 import { type Awaitable, isPromiseLike } from '../../internal/awaitable.ts'
+import { tellCacheResult } from '../diagnostics/channels.ts'
 import type { Digester } from '../digests/digest.ts'
 import type { ApiKeyEvent } from '../events.ts'
 import type { ImportedFormats } from '../keys/imported-format.ts'
@@ -124,6 +125,7 @@ class LocalVerifier implements Verifier {
       if (!isRight && !hasRightChecksum(key)) return this.refuseInvalid('malformed', null, null, options)
       return this.refuseInvalid('prefix_not_accepted', keyId, null, options)
     }
+    tellCacheResult('hit')
     const verification = this.verificationOf({ key, lookup: keyId, keyId, options }, held, false)
     return isRight ? this.decide(verification, now) : this.refuseSecret(verification)
   }
@@ -160,6 +162,7 @@ class LocalVerifier implements Verifier {
     // Good keys behind a shared address keep working: where a digest is at hand, the key says for itself what it is.
     const blocked = held?.digest.isCheap() ? null : this.findBlock(options)
     if (blocked && !this.parts.cache.proves(lookup, presented.key)) return this.refuse(blocked, options)
+    tellCacheResult(held ? 'hit' : held === null ? 'absent' : 'miss')
     if (held === null) return this.refuseInvalid('unknown', keyId, null, options)
     if (held) return this.prove(this.verificationOf(presented, held, false))
     return this.parts.cache.load(lookup).then(({ cached, fresh }) => {
@@ -265,6 +268,7 @@ class LocalVerifier implements Verifier {
 
   private async readAgain(verification: Verification): Promise<VerifyResult> {
     if (verification.staleReads > MAX_STALE) throw staleStoreError(this.parts.guard)
+    tellCacheResult('outdated')
     const { cached, fresh }: LoadedKey = await this.parts.cache.loadFresh(verification.lookup)
     if (!cached) return this.refuseInvalid('unknown', verification.keyId, null, verification.options)
     verification.facts = cached

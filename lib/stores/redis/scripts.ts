@@ -286,10 +286,11 @@ if stamp == ARGV[1] and intent == ARGV[2] then call('HDEL', KEYS[1], 'q') end
 return { now, online }
 `)
 
-/** KEYS: an agreement. ARGV: `look`, `keep` or `replace`, and a value. Returns the kept value, and whether this call wrote it. */
+/** KEYS: an agreement. ARGV: `look`, `keep`, `replace` or `swap`, a value, and the one that it swaps. Returns the kept value, and whether this call wrote it. */
 export const AGREE = script(`${WRITING}
 local kept, written = call('GET', KEYS[1]), 0
-if ARGV[1] == 'replace' or (ARGV[1] == 'keep' and not kept) then
+local isNew = ARGV[1] ~= 'look' and not kept
+if isNew or ARGV[1] == 'replace' or (ARGV[1] == 'swap' and kept == ARGV[3]) then
   call('SET', KEYS[1], ARGV[2])
   kept, written = ARGV[2], 1
 end

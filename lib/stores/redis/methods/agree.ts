@@ -9,7 +9,8 @@ export async function agree(
 ): Promise<string | null> {
   const since = performance.now()
   const key = layout.agreement(name)
-  const args = proposal ? [proposal.replace ? 'replace' : 'keep', proposal.value] : ['look', '']
+  const way = proposal?.replace ? 'replace' : proposal?.expected !== undefined ? 'swap' : 'keep'
+  const args = proposal ? [way, proposal.value, proposal.expected ?? ''] : ['look', '', '']
   const [kept, written] = await calls.run(AGREE, [key], args)
   if (Number(written) === 1) await calls.confirm([key], since)
   return typeof kept === 'string' ? kept : null

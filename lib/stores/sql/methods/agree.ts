@@ -14,9 +14,11 @@ export async function agree(
   checkLengths(['name', 'value'], row, database.dialect)
   // Read first, so that a process without the right to write can agree.
   const kept = await database.read(() => agreedPlan(statements, name))
-  if (!proposal || (kept !== null && !proposal.replace)) return kept
+  if (!proposal || (kept !== null && !proposal.replace && kept !== proposal.expected)) return kept
   return database.transact(function* () {
-    yield statements.writeAgreement(name, proposal)
+    yield kept === null || proposal.replace
+      ? statements.writeAgreement(name, proposal)
+      : statements.swapAgreement(name, kept, proposal.value)
     return yield* agreedPlan(statements, name)
   })
 }

@@ -8,6 +8,15 @@ export function createAgreementStatements({ dialect, db, agreements }: Tables) {
     findAgreement: (name: string): Statement =>
       db.selectFrom(agreements).select('value').where('name', '=', name).compile(),
 
+    /** Replaces this value and no other. */
+    swapAgreement: (name: string, expected: string, value: string): Statement =>
+      db
+        .updateTable(agreements)
+        .set({ value })
+        .where('name', '=', name)
+        .where('value', '=', expected)
+        .compile(),
+
     /** Keeps an existing value, unless the proposal replaces it. */
     writeAgreement(name: string, { value, replace }: Proposal): Statement {
       const insert = db.insertInto(agreements).values({ name, value })

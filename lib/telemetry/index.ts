@@ -1,0 +1,1 @@
+export { LatchkeyInstrumentation, type LatchkeyInstrumentationOptions } from './latchkey-instrumentation.ts'
