@@ -195,7 +195,7 @@ export interface ApiKeysOptions {
    * A look reads all active keys that end within the longest of these times, 200 at once. It needs `onEvent` and a store with `agree`;
    * without them there are no reminders.
    *
-   * @default 14, 7 and 1 days before their end
+   * @default reminders 14, 7 and 1 days before the end
    */
   expiryReminders?: ExpiryRemindersOptions | false
   /**

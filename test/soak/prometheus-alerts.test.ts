@@ -133,6 +133,7 @@ const TROUBLES: Record<string, { fires: string[]; prepare(): Promise<Minute> }> 
         ...inner,
         timeoutMs: 1_000,
         async check(asked) {
+          await settle()
           pass(80)
           return inner.check(asked)
         },

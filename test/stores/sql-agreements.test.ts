@@ -3,9 +3,11 @@ import { type ApiKeyEvent, createApiKeys, memoryRateLimiter } from 'latchkey'
 import { migrate, postgresStore, type SqlStore } from 'latchkey/sql'
 import { Pool } from 'pg'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { fakeClock } from '../support/fake-clock.ts'
 import { createPostgres, DATABASES, type TestDatabase } from '../support/sql-databases.ts'
 import { forgeKey, NAME } from '../support/test-keys.ts'
 
+const DAY_MS = 86_400_000
 const SECRET = 'the secret that every process has to have'
 const INVALID = { ok: false, code: 'invalid_key', reason: 'wrong_secret' }
 
@@ -36,6 +38,44 @@ describe.each(DATABASES)('agreements in %s', (_name, create) => {
       Array.from({ length: 5 }, (_, j) => store.agree('raced', { value: `${i} ${j}`, replace: false })),
     )
     expect(new Set(await Promise.all(proposals)).size).toBe(1)
+  })
+
+  it('are swapped by one of all processes, and then by none', async () => {
+    const stores = Array.from({ length: 4 }, () => database.open())
+    await stores[0]?.agree('swapped', { value: 'first', replace: false })
+    const swaps = (expected: string, to: string) =>
+      stores.flatMap((store, i) =>
+        Array.from({ length: 5 }, (_, j) =>
+          store.agree('swapped', { value: `${to} ${i} ${j}`, expected, replace: false }),
+        ),
+      )
+    const kept = new Set(await Promise.all(swaps('first', 'second')))
+    expect(kept.size).toBe(1)
+    expect([...kept][0]).toMatch(/^second/)
+    expect(new Set(await Promise.all(swaps('first', 'third')))).toEqual(kept)
+  })
+
+  it('let one of two processes remind of the keys that expire', async () => {
+    const told: string[] = []
+    const clock = fakeClock()
+    const start = () =>
+      createApiKeys({
+        store: database.open(),
+        rateLimiter: memoryRateLimiter(),
+        prefix: 'acme',
+        clock,
+        expiryReminders: { everyMs: false },
+        onEvent: (event) => void (event.type === 'key.expiring' && told.push(event.name)),
+      })
+    const processes = [start(), start(), start()]
+    const expiresAt = new Date(clock.now() + 10 * DAY_MS)
+    for (const name of ['a', 'b', 'c']) await processes[0]?.issue({ ...NAME, name, expiresAt })
+    await clock.advance(4 * DAY_MS)
+    const counts = await Promise.all(processes.map((keys) => keys.remindOfExpiry()))
+    expect(counts.sort()).toEqual([0, 0, 3])
+    expect(told.sort()).toEqual(['a', 'b', 'c'])
+    await Promise.all(processes.map((keys) => keys.remindOfExpiry()))
+    expect(told).toHaveLength(3)
   })
 
   it('whose table is not there yet keep nobody out', async () => {

@@ -1304,6 +1304,35 @@ const FAULTS: [fault: string, makeStore: () => KeyStore, title: string][] = [
     'agree: replaces the value with "replace"',
   ],
   [
+    'agree ignores "expected"',
+    broken((inner) => ({
+      agree: (name, proposal) =>
+        inner.agree(name, proposal && { value: proposal.value, replace: proposal.replace }),
+    })),
+    'agree: replaces with "expected" that value and no other',
+  ],
+  [
+    'agree replaces with "expected" whatever is kept',
+    broken((inner) => ({
+      agree: (name, proposal) =>
+        inner.agree(name, proposal && { ...proposal, replace: proposal.expected !== undefined }),
+    })),
+    'agree: replaces with "expected" that value and no other',
+  ],
+  [
+    'agree compares with "expected", then writes',
+    broken((inner) => ({
+      async agree(name, proposal) {
+        if (proposal?.expected === undefined) return inner.agree(name, proposal)
+        const kept = await inner.agree(name, null)
+        await pause()
+        const isExpected = kept === null || kept === proposal.expected
+        return isExpected ? inner.agree(name, { ...proposal, replace: true }) : kept
+      },
+    })),
+    'agree: replaces with "expected" that value and no other',
+  ],
+  [
     'agree folds case',
     broken((inner) => ({ agree: (name, proposal) => inner.agree(name.toLowerCase(), proposal) })),
     'agree: compares names by code point, and keeps values as they are',
