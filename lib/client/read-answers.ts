@@ -4,6 +4,7 @@ import type { ApiKeyPage, ErasedOwner, IssuedKey, RotatedKey } from '../core/man
 import type { UnusedPermissions } from '../core/usage/unused-permissions.ts'
 import type { UsageReport, UsageTotals } from '../core/usage/usage-report.ts'
 import type { ExplainedStep, Explanation } from '../core/verify/explanation.ts'
+import { isValidDate } from '../internal/any-realm.ts'
 import { isObject } from '../internal/options.ts'
 import type { Verification, VerificationRefusal } from './verification.ts'
 
@@ -124,7 +125,7 @@ function readCounts(name: string, value: unknown): Record<string, number> {
 
 function readDate(name: string, value: unknown): Date {
   const date = toDate(value)
-  if (!(date instanceof Date) || Number.isNaN(date.getTime())) throw malformed(name)
+  if (!isValidDate(date)) throw malformed(name)
   return date
 }
 

@@ -1,4 +1,3 @@
-import { LatchkeyError } from '../errors.ts'
 import { checkArray, checkInteger, checkMethods } from '../internal/options.ts'
 import type { DependencyRunner } from './faults.ts'
 import type { KeySettings } from './keys/key-settings.ts'
@@ -9,6 +8,7 @@ import {
   type ListPage,
   type Proposal,
 } from './keys/key-store.ts'
+import { lacks } from './keys/lacks.ts'
 import { checkRecord, expiresEarlier, isOwnedBy, type KeyRecord } from './keys/record.ts'
 import { type HourlyCount, isPermissionCounter, type UsageSelection } from './usage/usage-counts.ts'
 
@@ -76,7 +76,8 @@ export function createStoreAccess(store: KeyStore, guard: DependencyRunner): Key
     access.readUsage = (selection) =>
       run('readUsage', async () => checkCounts(await readUsage.call(store, selection), selection))
   }
-  if (removeUsage) access.removeUsage = (removal) => run('removeUsage', () => removeUsage.call(store, removal))
+  if (removeUsage)
+    access.removeUsage = (removal) => run('removeUsage', () => removeUsage.call(store, removal))
   if (agree)
     access.agree = (name, proposal) =>
       run('agree', async () => checkAgreed(await agree.call(store, name, proposal), proposal))
@@ -137,11 +138,6 @@ function checkAgreed(agreed: string | null, proposal: Proposal | null): string |
 export function requireCapabilities(store: KeyStore, { quota, idleExpiryMs }: Partial<KeySettings>): void {
   if (quota && !store.swapQuota) throw lacks('quota', 'swapQuota')
   if (idleExpiryMs && !store.recordUsage) throw lacks('idleExpiryMs', 'recordUsage')
-}
-
-export function lacks(setting: string, method: string): LatchkeyError {
-  const problem = `"${setting}" needs a store with "${method}", which this one lacks`
-  return new LatchkeyError('unsupported', problem)
 }
 
 function oneOf<T>(value: T, allowed: readonly NoInfer<T>[]): T {

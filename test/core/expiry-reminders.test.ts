@@ -160,7 +160,7 @@ describe('a store that fails', () => {
 
   it('and holds something else as the progress starts anew', async () => {
     const { clock, names, start, inner } = world()
-    await inner.agree?.('expiry-reminders', { value: 'something else', replace: true })
+    await inner.agree?.('expiry reminders', { value: 'something else', replace: true })
     const { keys } = start()
     await keys.issue({ ...NAME, name: 'a', ...inDays(clock, 20) })
     await keys.remindOfExpiry()
@@ -291,8 +291,8 @@ describe('several processes', () => {
       await keys.remindOfExpiry()
     }
     const names = new Set(store.argumentsOf('agree').map(([name]) => name))
-    expect([...names]).toEqual(['expiry-reminders'])
-    expect(await inner.agree?.('expiry-reminders', null)).toBe(`done ${clock.now()}`)
+    expect([...names]).toEqual(['expiry reminders'])
+    expect(await inner.agree?.('expiry reminders', null)).toBe(`done ${clock.now()}`)
   })
 
   it('go on where one died, from the page that it had reported', async () => {

@@ -28,7 +28,7 @@ export interface ReminderParts {
 type Telling = Extract<ReminderProgress, { state: 'telling' }>
 
 /** The name of the agreement that holds the progress. */
-const NAME = 'expiry-reminders'
+const NAME = 'expiry reminders'
 /** How many keys are read and told at once. So many are told twice if a process dies at the wrong moment. */
 const PAGE = 200
 /** How long a process may be silent before another one goes on in its place, at least. */

@@ -2,7 +2,7 @@ import { OptionError } from '../../internal/option-error.ts'
 import { checkArray, checkInteger, checkIntegerOrFalse, checkObject, fail } from '../../internal/options.ts'
 import type { ApiKeyListener } from '../events.ts'
 import type { KeyStore } from '../keys/key-store.ts'
-import { lacks } from '../store-access.ts'
+import { lacks } from '../keys/lacks.ts'
 import type { ReminderOptions } from './expiry-reminders.ts'
 
 /** When to report keys that expire soon. */

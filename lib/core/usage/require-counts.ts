@@ -1,6 +1,6 @@
 import { LatchkeyError } from '../../errors.ts'
 import type { KeyStore } from '../keys/key-store.ts'
-import { lacks } from '../store-access.ts'
+import { lacks } from '../keys/lacks.ts'
 
 /** The method that reads counts. @throws LatchkeyError `unsupported` where nothing is counted */
 export function requireCounts(

@@ -5,8 +5,7 @@ import type { Permissions } from '../keys/permissions.ts'
 import type { KeyRecord } from '../keys/record.ts'
 import { grantsOf, MAX_WATCHED_GRANTS } from './exercised-grants.ts'
 import { requireCounts } from './require-counts.ts'
-import { COUNTED_SINCE } from './usage-counter.ts'
-import { DAY_MS, grantOf, HOUR_MS } from './usage-counts.ts'
+import { COUNTED_SINCE, DAY_MS, grantOf, HOUR_MS } from './usage-counts.ts'
 
 export interface UnusedPermissionsOptions {
   /** How many days back to look; 1 to 3,650, and no further than `usage.keepDays`. @default 30 */

@@ -8,7 +8,7 @@ import type { PermissionRequirement } from '../keys/permissions.ts'
 import type { KeyCost } from '../limits/cost.ts'
 import { costAt } from '../limits/rate-limiter.ts'
 import { type HeldPermissions, noteExercised } from './exercised-grants.ts'
-import { DAY_MS, HOUR_MS, type UsageBatch, type UsageCount } from './usage-counts.ts'
+import { COUNTED_SINCE, DAY_MS, HOUR_MS, type UsageBatch, type UsageCount } from './usage-counts.ts'
 
 export interface UsageCounterOptions {
   readonly flushMs: number
@@ -29,9 +29,6 @@ interface KeyHour {
   admitted: number
   others: Map<string, number> | null
 }
-
-/** Under this name the store keeps since when calls are counted. */
-export const COUNTED_SINCE = 'usage counted since'
 
 const KEYS_PER_BATCH = 500
 /** How long a batch is sent again. Stores remember writers for longer. */

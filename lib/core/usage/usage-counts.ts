@@ -3,6 +3,9 @@ import type { Owner } from '../keys/record.ts'
 export const HOUR_MS = 3_600_000
 export const DAY_MS = 24 * HOUR_MS
 
+/** Under this name the store keeps since when calls are counted. */
+export const COUNTED_SINCE = 'usage counted since'
+
 /** How much was counted of a key in one hour. */
 export interface UsageCount {
   readonly keyId: string
