@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it, onTestFinished } from 'vitest'
 import { itAnswersItsLines, type PrintingProgram } from '../support/example.ts'
+import { findFreePort } from '../support/free-port.ts'
 import { startProgram } from '../support/program.ts'
 
 const EXAMPLES: Record<string, PrintingProgram> = {
@@ -101,6 +102,34 @@ describe('the program of npm start', () => {
     const program = start({ PORT: 'http', DATA_DIR: dataFolder() })
     expect(await program.ended()).toBe(1)
     expect(program.stderr).toBe('PORT must be a number from 0 to 65535\n')
+  })
+})
+
+describe('the program of the example prometheus', () => {
+  it('answers the commands that it prints, and serves what it has counted', async () => {
+    const port = await findFreePort()
+    const program = startProgram(['examples/prometheus/server.ts'], { PORT: '0', METRICS_PORT: String(port) })
+    onTestFinished(() => program.signal('SIGKILL'))
+    const printed = await program.waitFor(/grep \^latchkey\n/)
+    const [, url = '', key = ''] = /(http:\S+)\/projects -H 'X-Api-Key: (acme\w+)'/.exec(printed) ?? []
+    const statuses = [key, 'nope'].map(
+      async (one) => (await fetch(`${url}/projects`, { headers: { 'X-Api-Key': one } })).status,
+    )
+    expect(await Promise.all(statuses)).toEqual([200, 401])
+    const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
+    expect(metrics).toContain('latchkey_verify_duration_count{latchkey_verify_outcome="admitted"} 1\n')
+    expect(metrics).not.toContain(key)
+    program.signal('SIGTERM')
+    expect(await program.ended()).toBe(0)
+  })
+
+  it.each([
+    ['PORT', 0],
+    ['METRICS_PORT', 1],
+  ])('says that its %s is none, in a line', async (name, min) => {
+    const program = startProgram(['examples/prometheus/server.ts'], { [name]: '70000' })
+    expect(await program.ended()).toBe(1)
+    expect(program.stderr).toBe(`${name} must be a number from ${min} to 65535\n`)
   })
 })
 

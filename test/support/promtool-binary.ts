@@ -1,4 +1,6 @@
+import { execFile } from 'node:child_process'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { findPackagedServer, isProgram, type Machine, type PackagedServer } from './debian-package.ts'
 
 const promtool: PackagedServer = {
@@ -21,6 +23,14 @@ const promtool: PackagedServer = {
  *
  * @throws Error that says what to install, since a test without it must not pass.
  */
-export function findPromtool(machine: Machine = {}): Promise<string> {
-  return findPackagedServer(promtool, { ...machine, isRoot: false })
+export async function findPromtool(machine: Machine = {}): Promise<string> {
+  const find = () => findPackagedServer(promtool, { ...machine, isRoot: false })
+  try {
+    return await find()
+  } catch (error) {
+    if (process.getuid?.() !== 0) throw error
+    // The lists of a fresh machine may be empty or old.
+    await promisify(execFile)('apt-get', ['update'], { timeout: 300_000 }).catch(() => {})
+    return find()
+  }
 }
