@@ -62,7 +62,10 @@ export function composeParts(options: ApiKeysOptions, settings: Settings) {
     sharing: createSharingCheck(agreements, shared, clock, emit),
     reminders:
       settings.reminders &&
-      new ExpiryReminders({ store, clock, guard, emit, inBackground }, settings.reminders),
+      new ExpiryReminders(
+        { store, clock, guard, emit, addWork: (looking) => work.add(looking) },
+        settings.reminders,
+      ),
     cache: new RecordCache(store, digester, settings.cache, clock, guard),
     ownerState: createOwnerState(settings.ownerHooks, settings.owners, clock, guard),
     failedAttempts,

@@ -84,6 +84,24 @@ describe('options', () => {
     await expect(keys.remindOfExpiry()).rejects.toThrow('"remindOfExpiry" needs "onEvent"')
   })
 
+  it('let flush() go on while keys are looked for, and close() wait', async () => {
+    const { clock, start } = world()
+    const { keys, store } = start({ expiryReminders: { everyMs: HOUR }, timeoutMs: HOUR })
+    await keys.issue({ ...NAME, ...inDays(clock, 10) })
+    const held = store.hold('list')
+    await clock.advance(60_000)
+    await held.reached
+    await keys.flush()
+    let isClosed = false
+    const closing = keys.close().then(() => {
+      isClosed = true
+    })
+    await settle()
+    expect(isClosed).toBe(false)
+    held.release()
+    await closing
+  })
+
   it('remind by default where there is a listener', async () => {
     const { clock, names, start } = world()
     const { keys } = start({ expiryReminders: undefined as never })
@@ -354,6 +372,25 @@ describe('several processes', () => {
     await expect(closing.keys.remindOfExpiry()).rejects.toMatchObject({ code: 'unavailable' })
     expect(await start().keys.remindOfExpiry()).toBe(800)
     expect(new Set(names()).size).toBe(1_000)
+  })
+
+  it('are not silenced by one that died with a clock that was a year ahead, nor led to tell of all keys at once', async () => {
+    const { clock, names, start, inner } = world()
+    const { keys } = start()
+    await keys.issue({ ...NAME, name: 'a', ...inDays(clock, 40) })
+    const ahead = createTestKeys({
+      clock: fakeClock(clock.now() + 30 * DAY),
+      store: recordingStore(inner),
+      ...MANUAL,
+    })
+    ahead.store.fail('list', hangs)
+    void ahead.keys.remindOfExpiry().catch(() => {})
+    await settle()
+    for (let day = 0; day < 41; day++) {
+      await keys.remindOfExpiry()
+      await clock.advance(DAY)
+    }
+    expect(names()).toEqual(['a 14', 'a 7', 'a 1'])
   })
 
   it('are not silenced by one whose clock is a year ahead', async () => {

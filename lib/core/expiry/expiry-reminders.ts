@@ -21,8 +21,8 @@ export interface ReminderParts {
   readonly clock: Clock
   readonly guard: DependencyRunner
   emit(event: ApiKeyEvent): void
-  /** Runs work in the background; `close()` waits for it. */
-  inBackground(work: Promise<unknown>): void
+  /** `close()` waits for this work. `flush()` does not: it may take longer than a flush. */
+  addWork(work: Promise<unknown>): void
 }
 
 type Telling = Extract<ReminderProgress, { state: 'telling' }>
@@ -86,7 +86,7 @@ export class ExpiryReminders {
       // It was reported where it happened. What this process holds should go on before it lapses.
       () => this.lookIn(Math.min(everyMs, this.heldMs / 4)),
     )
-    this.parts.inBackground(looking)
+    this.parts.addWork(looking)
   }
 
   private once(youngMs: number): Promise<number> {
@@ -108,7 +108,9 @@ export class ExpiryReminders {
     const nowMs = this.now()
     const text = await this.agree(null)
     const progress = text === null ? { state: 'done' as const, untilMs: 0 } : readProgress(text)
-    if (progress?.state === 'telling') {
+    // A clock that was far ahead must not silence the reminders until its time, nor have them all told at once.
+    if (!progress || progress.untilMs - nowMs > DAY_MS) return this.startAnew(text, nowMs)
+    if (progress.state === 'telling') {
       const isMine = progress.claimant === this.mine?.claimant
       if (!isMine && progress.heldUntilMs > nowMs) return null
       // What could not be noted is known here.
@@ -116,8 +118,6 @@ export class ExpiryReminders {
       const claimant = isMine ? progress.claimant : randomUUID()
       return this.swap(text, { ...progress, claimant, heldUntilMs: this.holdUntil(), after })
     }
-    // A clock that was far ahead must not silence the reminders until its time.
-    if (!progress || progress.untilMs - nowMs > DAY_MS) return this.startAnew(text, nowMs)
     if (nowMs - progress.untilMs <= youngMs) return null
     return this.swap(text, {
       state: 'telling',
