@@ -1,8 +1,8 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { defineConfig } from 'tsdown'
 
 // One entry for each door in package.json "exports".
-const entry = {
+export const doors = {
   index: 'lib/index.ts',
   passport: 'lib/passport/index.ts',
   express: 'lib/express/index.ts',
@@ -21,13 +21,14 @@ const entry = {
   'management/koa': 'lib/management/koa.ts',
   'management/nest': 'lib/management/nest.ts',
   'management/fetch': 'lib/management/fetch.ts',
+  cli: 'lib/cli/index.ts',
   client: 'lib/client/index.ts',
   remote: 'lib/remote/index.ts',
   import: 'lib/import/index.ts',
 }
 
 export default defineConfig({
-  entry,
+  entry: { ...doors, bin: 'lib/cli/bin.ts' },
   format: ['esm', 'cjs'],
   platform: 'node',
   target: 'node20.19',
@@ -56,7 +57,12 @@ export default defineConfig({
   // Both formats are shipped on purpose.
   checks: { legacyCjs: false },
   plugins: [{ name: 'require-in-commonjs', renderChunk: requireInCommonJs }],
-  hooks: { 'build:done': () => writeFolders(Object.keys(entry)) },
+  hooks: {
+    'build:done': () => {
+      writeFolders(Object.keys(doors))
+      keepProgramOnly()
+    },
+  },
 })
 
 /**
@@ -76,11 +82,16 @@ function requireInCommonJs(code: string, _chunk: unknown, { format }: { format: 
 }
 
 /** Bundlers that do not read "exports" look for a folder that is called like the door. */
-function writeFolders(doors: readonly string[]): void {
-  for (const door of doors.filter((name) => name !== 'index')) {
+function writeFolders(names: readonly string[]): void {
+  for (const door of names.filter((name) => name !== 'index')) {
     const dist = `${'../'.repeat(door.split('/').length)}dist`
     const main = { main: `${dist}/${door}.cjs`, module: `${dist}/${door}.mjs` }
     mkdirSync(door, { recursive: true })
     writeFileSync(`${door}/package.json`, `${JSON.stringify(main, null, 2)}\n`)
   }
+}
+
+/** The command is a program: nobody imports it, so that it needs neither CommonJS nor types. */
+function keepProgramOnly(): void {
+  for (const file of ['bin.cjs', 'bin.d.cts', 'bin.d.mts']) rmSync(`dist/${file}`, { force: true })
 }

@@ -17,6 +17,7 @@ describe('the import graph of lib/', () => {
   it('reaches every layer', () => {
     expect(new Set(edges.map((edge) => edge.from.split('/')[0]))).toEqual(
       new Set([
+        'cli',
         'client',
         'core',
         'express',
@@ -119,6 +120,8 @@ describe('the rules of the house', () => {
       'management/policy.ts',
       `import { x } from '../stores/memory.ts'`,
     ],
+    ['the main door loading the command line', 'index.ts', `export { x } from './cli/index.ts'`],
+    ['a guard importing the command line', 'http/guards.ts', `import { x } from '../cli/table.ts'`],
     ['the main door loading the management', 'index.ts', `export { x } from './management/policy.ts'`],
     ['the main door showing internal/', 'index.ts', `export { base62 } from './internal/base62.ts'`],
     ['the main door loading the limiter of Redis', 'index.ts', `export { x } from './redis.ts'`],
@@ -141,6 +144,11 @@ describe('the rules of the house', () => {
     ['the type of bcrypt', 'core/digest.ts', `let b: typeof import('bcrypt')`],
     ['a driver in a store', 'stores/memory.ts', `import { Pool } from 'pg'`],
     ['a test runner in the kit', 'testing/list-filter-cases.ts', `import { it } from 'vitest'`],
+    [
+      'a computed specifier of the command line beside its configuration',
+      'cli/table.ts',
+      `await import(name)`,
+    ],
     ['express at run time in its own door', 'express/index.ts', `import { Router } from 'express'`],
     [
       'express kept at run time by an inline type',

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { posix } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import tsconfig from '../../tsconfig.json' with { type: 'json' }
-import tsdownConfig from '../../tsdown.config.ts'
+import { doors as entries } from '../../tsdown.config.ts'
 import { type Consumer, type PackedPackage, packPackage } from '../support/packed-package.ts'
 
 let packed: PackedPackage
@@ -74,8 +74,7 @@ describe('the tarball', () => {
     const { doors } = packed
     expect(doors).toContain('latchkey')
     expect(Object.keys(tsconfig.compilerOptions.paths).sort()).toEqual([...doors].sort())
-    const { entry } = tsdownConfig as { entry: Record<string, string> }
-    const built = Object.keys(entry).map((name) => (name === 'index' ? 'latchkey' : `latchkey/${name}`))
+    const built = Object.keys(entries).map((name) => (name === 'index' ? 'latchkey' : `latchkey/${name}`))
     expect(built.sort()).toEqual([...doors].sort())
     const classic = Object.entries(packed.manifest.typesVersions['*']).map(([name, [file]]) => {
       expect(file).toBe(`./dist/${name}.d.cts`)
@@ -111,6 +110,7 @@ describe('an application without passport, express, ioredis or bcrypt', () => {
     'latchkey/management/koa': ['apiKeyRouter'],
     'latchkey/management/nest': ['ApiKeyRouterModule'],
     'latchkey/management/fetch': ['apiKeyRouter'],
+    'latchkey/cli': ['defineConfig'],
     'latchkey/client': ['ApiKeysClientError', 'createApiKeysClient', 'isApiKeysClientError'],
     'latchkey/remote': ['remoteApiKeys'],
     'latchkey/import': ['betterAuthFormat', 'bcryptFormat', 'plainTextFormat', 'sanctumFormat'],

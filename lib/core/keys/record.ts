@@ -242,8 +242,13 @@ function depthOf(value: unknown, depth = 0): number {
  * @throws LatchkeyError `malformed_record`, which names the member and never its value.
  */
 export function checkRecord(value: unknown): KeyRecord {
+  return checkRecordFrom('the store returned', value)
+}
+
+/** The same for a record from elsewhere: `doing` begins the message. @throws LatchkeyError `malformed_record` */
+export function checkRecordFrom(doing: string, value: unknown): KeyRecord {
   // RECORD_MEMBERS names every member, or it would not compile.
-  return copyMembers('the store returned', 'a record', RECORD_MEMBERS, value) as unknown as KeyRecord
+  return copyMembers(doing, 'a record', RECORD_MEMBERS, value) as unknown as KeyRecord
 }
 
 /**

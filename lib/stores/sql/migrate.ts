@@ -15,8 +15,7 @@ interface Applied {
  * the schema can call it when nothing is missing.
  */
 export async function migrateDatabase(database: Database, names: TableNames): Promise<Applied> {
-  const { migrationNames } = createStatements(database.dialect, names)
-  const before = await readMissing()
+  const before = await readMissing(database, names)
   if (before?.length === 0) return { applied: [] }
   try {
     return await database.alter([names.schema, names.keys].join('.'), () =>
@@ -25,19 +24,23 @@ export async function migrateDatabase(database: Database, names: TableNames): Pr
   } catch (error) {
     if (!isForbidden(error)) throw error
     // Another process, with the right to do so, may have migrated meanwhile.
-    const missing = await readMissing()
+    const missing = await readMissing(database, names)
     if (missing?.length === 0) return { applied: [] }
     throw toInstruction(error, database, names, missing)
   }
+}
 
-  /** Null if there is no table of migrations, or none that this role may read. */
-  async function readMissing(): Promise<readonly string[] | null> {
-    try {
-      return await database.read(() => missingOf(migrationNames))
-    } catch (error) {
-      if (error instanceof DeniedError || hasCode(error, 'not_migrated')) return null
-      throw error
-    }
+/**
+ * The names of the migrations that are missing, in order. Null if there is no table of migrations, or none that this role may read. It
+ * writes nothing.
+ */
+export async function readMissing(database: Database, names: TableNames): Promise<readonly string[] | null> {
+  const { migrationNames } = createStatements(database.dialect, names)
+  try {
+    return await database.read(() => missingOf(migrationNames))
+  } catch (error) {
+    if (error instanceof DeniedError || hasCode(error, 'not_migrated')) return null
+    throw error
   }
 }
 

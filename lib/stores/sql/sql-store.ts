@@ -11,7 +11,7 @@ import { recordUsage } from './methods/record-usage.ts'
 import { swapQuota, swapQuotas } from './methods/swap-quotas.ts'
 import { forget, replaceDigest, update } from './methods/update.ts'
 import { addUsage, readUsage, removeUsage } from './methods/usage-counts.ts'
-import { migrateDatabase } from './migrate.ts'
+import { migrateDatabase, readMissing } from './migrate.ts'
 import { createStatements } from './statements.ts'
 import type { TableNames } from './table-names.ts'
 
@@ -29,6 +29,7 @@ export interface MigrationResult {
 
 /** A registered symbol, since the other copy of the package, ESM or CommonJS, may have created the store. */
 const MIGRATE = Symbol.for('latchkey.sql.migrate')
+const MISSING = Symbol.for('latchkey.sql.missing')
 
 /**
  * Creates the tables of the store, or brings those of an earlier release up to date. It only adds and never removes or changes
@@ -44,6 +45,14 @@ export async function migrate(store: SqlStore): Promise<MigrationResult> {
   const run = (store as { [MIGRATE]?: () => Promise<MigrationResult> } | null)?.[MIGRATE]
   if (!run) throw new OptionError('store', 'be made by postgresStore, mysqlStore or sqliteStore')
   return run()
+}
+
+/**
+ * The names of the migrations that the store lacks, in order; null where it has none, or its role may not see them. Undefined for a
+ * store that is not SQL. It changes nothing.
+ */
+export async function missingMigrations(store: KeyStore): Promise<readonly string[] | null | undefined> {
+  return (store as { [MISSING]?: () => Promise<readonly string[] | null> })[MISSING]?.()
 }
 
 export function createSqlStore(database: Database, names: TableNames): SqlStore {
@@ -66,5 +75,8 @@ export function createSqlStore(database: Database, names: TableNames): SqlStore 
     removeUsage: (removal) => removeUsage(parts, removal),
     close: () => database.close(),
   }
-  return Object.defineProperty(store, MIGRATE, { value: () => migrateDatabase(database, names) })
+  return Object.defineProperties(store, {
+    [MIGRATE]: { value: () => migrateDatabase(database, names) },
+    [MISSING]: { value: () => readMissing(database, names) },
+  })
 }

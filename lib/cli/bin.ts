@@ -1,0 +1,38 @@
+#!/usr/bin/env node
+import { fstatSync, statSync } from 'node:fs'
+import { EXIT } from './exit-codes.ts'
+import { main } from './main.ts'
+
+const controller = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    // Whoever presses it twice does not want to wait.
+    if (controller.signal.aborted) process.exit(EXIT.interrupted)
+    controller.abort()
+  })
+}
+
+// Node's own warnings, such as that node:sqlite is new, are nothing to whoever runs a command.
+process.removeAllListeners('warning')
+
+const exitCode = await main(process.argv.slice(2), {
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  env: process.env,
+  cwd: process.cwd(),
+  signal: controller.signal,
+  isOutputLost: isOutputLost(),
+})
+// What the application's configuration has opened may keep the process alive. Everything has been written by now.
+process.exit(controller.signal.aborted ? EXIT.interrupted : exitCode)
+
+/** Whether standard output is closed, or the null device: Node opens that in place of a closed one. */
+function isOutputLost(): boolean {
+  try {
+    const output = fstatSync(1)
+    return output.isCharacterDevice() && output.rdev === statSync('/dev/null').rdev
+  } catch {
+    return false
+  }
+}

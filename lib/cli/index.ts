@@ -1,0 +1,1 @@
+export { defineConfig, type LatchkeyConfig, type RedisAddress, type StoreAddress } from './config.ts'
