@@ -42,9 +42,11 @@ async function readAll({ stdin }: CliIo): Promise<string> {
 }
 
 async function askHidden(io: CliIo, question: string): Promise<string> {
+  // From here on the terminal shows nothing: whoever pastes a key does not wait for the question to end.
+  const answer = ask(io, '', new Writable({ write: (_chunk, _encoding, done) => done() }))
   io.stderr.write(question)
   try {
-    return await ask(io, '', new Writable({ write: (_chunk, _encoding, done) => done() }))
+    return await answer
   } finally {
     io.stderr.write('\n')
   }

@@ -15,7 +15,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 // Node's own warnings, such as that node:sqlite is new, are nothing to whoever runs a command.
 process.removeAllListeners('warning')
 
-const exitCode = await main(process.argv.slice(2), {
+void main(process.argv.slice(2), {
   stdin: process.stdin,
   stdout: process.stdout,
   stderr: process.stderr,
@@ -23,15 +23,19 @@ const exitCode = await main(process.argv.slice(2), {
   cwd: process.cwd(),
   signal: controller.signal,
   isOutputLost: isOutputLost(),
+}).then((exitCode) => {
+  // What the application's configuration has opened may keep the process alive. Everything has been written by now.
+  process.exit(controller.signal.aborted ? EXIT.interrupted : exitCode)
 })
-// What the application's configuration has opened may keep the process alive. Everything has been written by now.
-process.exit(controller.signal.aborted ? EXIT.interrupted : exitCode)
 
 /** Whether standard output is closed, or the null device: Node opens that in place of a closed one. */
 function isOutputLost(): boolean {
   try {
     const output = fstatSync(1)
-    return output.isCharacterDevice() && output.rdev === statSync('/dev/null').rdev
+    // Always ask for a second file: if a pipe was the last, Node does not see symbolic links when it looks for modules, as pnpm
+    // installs them (`realpathSync` goes by the last answer).
+    const nothing = statSync('/dev/null')
+    return output.isCharacterDevice() && output.rdev === nothing.rdev
   } catch {
     return false
   }
