@@ -15,6 +15,7 @@ import { addRotate } from './commands/rotate.ts'
 import { addSecretScanning } from './commands/secret-scanning.ts'
 import { addShow } from './commands/show.ts'
 import { addUpdate } from './commands/update.ts'
+import { addUsage } from './commands/usage.ts'
 import { addVerify } from './commands/verify.ts'
 import { Context } from './context.ts'
 import { EXIT } from './exit-codes.ts'
@@ -26,6 +27,7 @@ const COMMANDS: readonly ((program: Command, act: Act) => void)[] = [
   addIssue,
   addList,
   addShow,
+  addUsage,
   addUpdate,
   addEnable,
   addDisable,

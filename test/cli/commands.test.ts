@@ -206,6 +206,37 @@ describe('show', () => {
   })
 })
 
+describe('usage', () => {
+  it('needs to know whose, and when', async () => {
+    expect(await cli.run(['usage'])).toMatchObject({ code: 2, stdout: '' })
+    expect(await cli.run(['usage', 'a', '--owner', 'user:u_1'])).toMatchObject({ code: 2, stdout: '' })
+    expect(await cli.run(['usage', 'a', '--by', 'week'])).toMatchObject({ code: 2, stdout: '' })
+    expect(await cli.run(['usage', 'a', '--from', 'then'])).toMatchObject({ code: 2, stdout: '' })
+    expect(await cli.run(['usage', 'a', '--time-zone', 'Mars'])).toMatchObject({ code: 2, stdout: '' })
+  })
+
+  it('shows what was counted, for a key and for its owner', async () => {
+    const owner = newOwner()
+    const { key, apiKey } = await issue(owner, '--quota', '5')
+    for (const stdin of [key, key]) await cli.run(['verify', '--charge', '2'], { stdin })
+    await cli.run(['verify', '--charge', '4'], { stdin: key })
+    for (const words of [[apiKey.id], ['--owner', owner]]) {
+      const report = await cli.json(['usage', ...words, '--from', '1h', '--by', 'hour'])
+      expect(report.total).toMatchObject({
+        admitted: 2,
+        refused: 1,
+        refusedBy: { quota_exceeded: 1 },
+        units: { quota: 4 },
+      })
+      const { stdout } = await cli.run(['usage', ...words, '--time-zone', 'Europe/Berlin'])
+      const [head, day, total, ...rest] = stdout.split('\n')
+      expect(head).toMatch(/^DAY \(Europe\/Berlin\) +ADMITTED +REFUSED +REFUSED BY +UNITS$/)
+      expect(day).toMatch(/^\d{4}-\d\d-\d\d +2 +1 +quota_exceeded 1 +quota 4$/)
+      expect([total?.slice(0, 5), rest]).toEqual(['total', ['']])
+    }
+  })
+})
+
 describe('update, enable and disable', () => {
   it('change nothing without a setting, or of another version', async () => {
     const { apiKey } = await issue(newOwner())

@@ -65,13 +65,13 @@ describe('doctor', () => {
   it('finds a migration that is missing, and does not make it', async () => {
     const { libsql } = await import('libsql').then((module) => ({ libsql: module.default }))
     const database = new libsql(join(cli.folder, 'keys.db'))
-    database.exec(`delete from latchkey_keys_migrations where name = '3-create-agreements'`)
+    database.exec(`delete from latchkey_keys_migrations where name = '4-create-usage'`)
     configure({})
     for (let i = 0; i < 2; i += 1) {
       const { found } = await diagnose()
       expect(found.tables).toMatchObject({
         result: 'problem',
-        message: expect.stringContaining('3-create-agreements is missing'),
+        message: expect.stringContaining('4-create-usage is missing'),
       })
     }
     database.close()
