@@ -171,7 +171,7 @@ function parse({ text }: Line): unknown {
   }
 }
 
-const BATCH = 2_000
+const BATCH = 5_000
 
 /** Reads the lines of an export. They go into the store as they are. */
 async function importRecords(

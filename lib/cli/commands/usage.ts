@@ -52,7 +52,7 @@ function readOptions({ from, to, by, timeZone }: Options): UsageOptions {
   return {
     ...(from !== undefined && { from: parsePast('--from', from, now) }),
     ...(to !== undefined && { to: parsePast('--to', to, now) }),
-    ...(by !== undefined && { by: parseWord('--by', by, ['hour', 'day']) }),
+    ...(by !== undefined && { by: parseWord<'hour' | 'day'>('--by', by, ['hour', 'day']) }),
     ...(timeZone !== undefined && { timeZone }),
   }
 }
