@@ -4,6 +4,7 @@ import type { Act } from './act.ts'
 import { addDoctor } from './commands/doctor.ts'
 import { addDisable, addEnable } from './commands/enable.ts'
 import { addErase } from './commands/erase.ts'
+import { addExplain } from './commands/explain.ts'
 import { addExport } from './commands/export.ts'
 import { addImport } from './commands/import.ts'
 import { addIssue } from './commands/issue.ts'
@@ -27,6 +28,7 @@ const COMMANDS: readonly ((program: Command, act: Act) => void)[] = [
   addIssue,
   addList,
   addShow,
+  addExplain,
   addUsage,
   addUpdate,
   addEnable,

@@ -206,6 +206,42 @@ describe('show', () => {
   })
 })
 
+describe('explain', () => {
+  it('says which step refuses a key, and exits with 4', async () => {
+    const { key, apiKey } = await issue(
+      newOwner(),
+      '--permissions',
+      'projects:read',
+      '--allow-ip',
+      '192.0.2.1',
+    )
+    const words = ['explain', apiKey.id, '--ip', '192.0.2.1', '--permissions', 'projects:write']
+    const { code, stdout } = await cli.run(words)
+    expect(code).toBe(4)
+    expect(stdout).toMatch(/^The key would be refused: insufficient_permissions\n\nSTEP +OUTCOME +FOUND\n/)
+    expect(stdout).toMatch(/^permissions +refused /m)
+    expect(await cli.json(['explain'], { stdin: key })).toMatchObject({ outcome: 'address_not_allowed' })
+    expect(await cli.run(['explain'], { stdin: 'nonsense' })).toMatchObject({
+      code: 4,
+      stdout: expect.stringContaining('refused: invalid_key, malformed'),
+    })
+    expect(await cli.run(['explain', apiKey.id, '--cost', 'much'])).toMatchObject({ code: 2, stdout: '' })
+  })
+
+  it('spends nothing for a key that would be admitted', async () => {
+    const { key, apiKey } = await issue(newOwner(), '--quota', '3')
+    const { code, stdout } = await cli.run(['explain', '--cost', '2'], { stdin: key })
+    expect({ code, stdout }).toEqual({
+      code: 0,
+      stdout: expect.stringMatching(/^The key would be admitted\.\n/),
+    })
+    expect((await cli.json(['show', apiKey.id])).apiKey).toMatchObject({
+      usageCount: 0,
+      quota: { remaining: 3 },
+    })
+  })
+})
+
 describe('usage', () => {
   it('needs to know whose, and when', async () => {
     expect(await cli.run(['usage'])).toMatchObject({ code: 2, stdout: '' })
