@@ -410,7 +410,7 @@ describe('the listeners of a key', () => {
   })
 
   it('leave nothing behind when they stop or are dropped', async () => {
-    const world = createTestKeys()
+    const world = createTestKeys({ usage: { keepDays: 0 } })
     const { stop, reasons, apiKey } = await watchKey(world)
     const stopOther = world.keys.onEnd(apiKey, (reason) => reasons.push(reason))
     stop()

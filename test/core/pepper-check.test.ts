@@ -20,8 +20,10 @@ type Options = Partial<Omit<ApiKeysOptions, 'clock' | 'store'>>
 function shareStore() {
   const clock = fakeClock()
   const inner = memoryStore()
+  // Counts of use would agree on something too.
+  const usage = { keepDays: 0 }
   const start = (options: Options = {}) =>
-    createTestKeys({ clock, store: recordingStore(inner), peppers: [pepper()], ...options })
+    createTestKeys({ clock, store: recordingStore(inner), peppers: [pepper()], usage, ...options })
   return { clock, inner, start }
 }
 

@@ -414,7 +414,7 @@ describe('a call that is refused', () => {
 
 describe('a lease', () => {
   it('that is not used goes back when it ends', async () => {
-    const { keys, store, clock } = createTestKeys()
+    const { keys, store, clock } = createTestKeys({ usage: { keepDays: 0 } })
     const { key, apiKey } = await keys.issue({ ...NAME, quota: { remaining: 100 } })
     for (let i = 0; i < 2; i++) await keys.verify(key)
     expect(await remainingOf(store, apiKey.id)).toBeLessThan(98)

@@ -18,8 +18,10 @@ type Options = Partial<Omit<ApiKeysOptions, 'clock' | 'store'>>
 function shareStore() {
   const clock = fakeClock()
   const inner = memoryStore()
+  // Counts of use would agree on something too.
+  const usage = { keepDays: 0 }
   const start = (options: Options, store = recordingStore(inner)) =>
-    createTestKeys({ clock, store, ...options })
+    createTestKeys({ clock, store, usage, ...options })
   return { clock, start }
 }
 
