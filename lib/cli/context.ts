@@ -32,8 +32,10 @@ export class Context {
     return this.loading
   }
 
-  async openSession(): Promise<Session> {
-    const session = await openSession(this.io, this.output, await this.configuration(), this.options.store)
+  /** @param isLook whether what the command does leaves no use behind */
+  async openSession(isLook = false): Promise<Session> {
+    const configuration = await this.configuration()
+    const session = await openSession(this.io, this.output, configuration, this.options.store, isLook)
     this.closing.push(() => session.close())
     return session
   }

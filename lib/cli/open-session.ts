@@ -1,5 +1,6 @@
 import { type ApiKeys, createApiKeys } from '../core/api-keys.ts'
 import type { ApiKeyEvent, ApiKeyListener } from '../core/events.ts'
+import type { KeyStore } from '../core/keys/key-store.ts'
 import type { RateLimiter } from '../core/limits/rate-limiter.ts'
 import { checkObject } from '../internal/options.ts'
 import { redisInvalidation } from '../invalidation/redis.ts'
@@ -43,6 +44,7 @@ export async function openSession(
   output: Output,
   configuration: Configuration,
   storeName: string | undefined,
+  isLook: boolean,
 ): Promise<Session> {
   const { keys } = configuration.given
   if (keys && storeName !== undefined)
@@ -51,7 +53,8 @@ export async function openSession(
   const store = await openStore(io, output, configuration, storeName)
   try {
     const redis = await openLimiterRedis(io, output, configuration)
-    return composeSession(configuration, otherOptions(configuration, io.env), store, redis)
+    const options = otherOptions(configuration, io.env)
+    return composeSession(configuration, options, store, redis, isLook)
   } catch (error) {
     await store.close()
     throw error
@@ -95,6 +98,7 @@ function composeSession(
   options: OtherOptions,
   store: OpenStore,
   limiterRedis: LimiterRedis | null,
+  isLook: boolean,
 ): Session {
   const rateLimiter = limiterOf(configuration, limiterRedis)
   const isShared = rateLimiter.sharedAs !== undefined
@@ -104,11 +108,13 @@ function composeSession(
     channel === undefined ? undefined : redisInvalidation(limiterRedis?.redis.client as never, { channel })
   const keys = createApiKeys({
     ...options,
-    store: store.raw,
+    store: isLook ? withoutUses(store.raw) : store.raw,
     rateLimiter,
     ...(invalidation && { invalidation }),
     prefix: configuration.prefix ?? NO_PREFIX,
     onEvent: tee(changes, options.onEvent),
+    // Reminders are told once: those of a command would be lost to the servers.
+    expiryReminders: false,
   })
   return {
     keys,
@@ -125,6 +131,20 @@ function composeSession(
     },
   }
 }
+
+/** The store without what writes uses. */
+function withoutUses(store: KeyStore): KeyStore {
+  return new Proxy(store, {
+    get(target, name) {
+      if (USES.has(name)) return undefined
+      const member: unknown = Reflect.get(target, name)
+      // One that is an instance of a class may have private members.
+      return typeof member === 'function' ? member.bind(target) : member
+    },
+  })
+}
+
+const USES: ReadonlySet<string | symbol> = new Set(['recordUsage', 'addUsage', 'readUsage', 'removeUsage'])
 
 /** The limiter that servers use, by what the configuration says of it. */
 export function limiterOf({ given }: Configuration, limiterRedis: LimiterRedis | null): RateLimiter {

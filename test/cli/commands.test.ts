@@ -451,17 +451,20 @@ describe('verify', () => {
 
   it('spends nothing, and counts no use, unless it is told to', async () => {
     const { key, apiKey } = await issue(newOwner(), '--quota', '3')
-    await cli.json(['verify'], { stdin: key })
+    await cli.json(['verify', '--permissions', 'projects:read'], { stdin: key })
     expect((await cli.json(['show', apiKey.id])).apiKey).toMatchObject({
       usageCount: 0,
+      lastUsedAt: null,
       quota: { remaining: 3 },
     })
+    expect((await cli.json(['usage', apiKey.id])).total).toMatchObject({ admitted: 0, refused: 0 })
     await cli.json(['verify', '--charge'], { stdin: key })
     await cli.json(['verify', '--charge', '2'], { stdin: key })
     expect((await cli.json(['show', apiKey.id])).apiKey).toMatchObject({
       usageCount: 2,
       quota: { remaining: 0 },
     })
+    expect((await cli.json(['usage', apiKey.id])).total).toMatchObject({ admitted: 2, units: { quota: 3 } })
     expect(await cli.run(['verify', '--charge'], { stdin: key })).toMatchObject({
       code: 4,
       stdout: 'Refused: quota_exceeded, again in 5 s\n',

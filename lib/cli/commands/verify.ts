@@ -30,7 +30,7 @@ export function addVerify(program: Command, act: Act): void {
 async function verify(context: Context, options: Options): Promise<number> {
   const { output } = context
   const asked = readOptions(options)
-  const session = await context.openSession()
+  const session = await context.openSession(asked.cost === 0)
   const key = await readKey(context.io)
   const result = await session.keys.verify(key, asked)
   if (output.isJson) await output.printJson(result)
