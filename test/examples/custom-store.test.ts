@@ -32,10 +32,10 @@ storeConformance({ test, assert, without: ['addUsage'] }, async () => {
 describe('the example', () => {
   const source = readFileSync(new URL('../../examples/custom-store/knex-store.ts', import.meta.url), 'utf8')
 
-  it('has fewer than 130 lines of code', () => {
+  it('has fewer than 140 lines of code', () => {
     const lines = source.split('\n').filter((line) => !/^\s*($|\/\/|\/\*\*|\*)/.test(line))
     expect(lines.length).toBeGreaterThan(50)
-    expect(lines.length).toBeLessThan(130)
+    expect(lines.length).toBeLessThan(140)
   })
 
   it('has an index for whatever it finds by', async () => {

@@ -40,7 +40,7 @@ describe('a store over postgres.js', () => {
       postgresStore(client, { table: 'own_keys' }),
     ) as [SqlStore, SqlStore]
     const results = await Promise.all([migrate(one), migrate(other)])
-    expect(results.flatMap(({ applied }) => applied)).toHaveLength(3)
+    expect(results.flatMap(({ applied }) => applied)).toHaveLength(4)
     await one.insert([record({ id: 'a' })])
     expect(await other.find({ id: 'a' })).toEqual(record({ id: 'a' }))
   })
