@@ -269,6 +269,11 @@ describe('usage', () => {
       expect(head).toMatch(/^DAY \(Europe\/Berlin\) +ADMITTED +REFUSED +REFUSED BY +UNITS$/)
       expect(day).toMatch(/^\d{4}-\d\d-\d\d +2 +1 +quota_exceeded 1 +quota 4$/)
       expect([total?.slice(0, 5), rest]).toEqual(['total', ['']])
+      const shifted = await cli.run(['usage', ...words, '--by', 'hour', '--time-zone', '+05:30'])
+      expect(shifted).toMatchObject({
+        code: 0,
+        stdout: expect.stringMatching(/^\d{4}-\d\d-\d\d \d\d:30 +2 /m),
+      })
     }
   })
 })
@@ -390,6 +395,17 @@ describe('rotate', () => {
     expect(stderr).toMatch(new RegExp(`was revoked; ${apiKey.id} works until \\S+ \\S+Z: issue another key`))
     const { apiKeys } = await cli.json(['list', '--owner', owner])
     expect(apiKeys.map(({ status }: { status: string }) => status)).toEqual(['active', 'revoked'])
+  })
+
+  it('leaves out what no call needed, if it is told to and knows', async () => {
+    const { key, apiKey } = await issue(newOwner(), '--permissions', 'projects:read,write')
+    const wrong = await cli.run(['rotate', apiKey.id, '--only-used', '0'])
+    expect(wrong).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('--only-used') })
+    await cli.run(['verify', '--charge', '--permissions', 'projects:read'], { stdin: key })
+    // Uses are known from the first full hour on, and this key is older.
+    const unknown = await cli.run(['rotate', apiKey.id, '--only-used'])
+    expect(unknown).toMatchObject({ code: 6, stderr: expect.stringContaining('Uses are known only since') })
+    expect((await cli.json(['show', apiKey.id])).apiKey.rotatedTo).toBeNull()
   })
 
   it('replaces a key, which works for as long as it is told to', async () => {

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { offsetsOf } from '../../core/limits/calendar.ts'
 import type { UsageBucket, UsageOptions, UsageReport, UsageTotals } from '../../core/usage/usage-report.ts'
 import type { Act } from '../act.ts'
 import { usageError } from '../cli-error.ts'
@@ -89,10 +90,8 @@ function cellsOf({ admitted, refused, refusedBy, units }: UsageTotals): readonly
 
 /** When a bucket begins, as clocks of the time zone show it. */
 function beginningOf({ startsAt }: UsageBucket, by: 'hour' | 'day', timeZone: string): string {
-  const parts = new Intl.DateTimeFormat('sv-SE', {
-    timeZone,
-    dateStyle: 'short',
-    ...(by === 'hour' && { timeStyle: 'short' }),
-  })
-  return parts.format(startsAt)
+  const at = startsAt.getTime()
+  // Not by Intl, which on Node 20 knows no offsets such as `+01:00`.
+  const local = new Date(at + offsetsOf(timeZone)(at)).toISOString()
+  return by === 'hour' ? `${local.slice(0, 10)} ${local.slice(11, 16)}` : local.slice(0, 10)
 }

@@ -54,7 +54,7 @@ function startOfDay(midnight: number, offsetAt: OffsetAt): number {
 /** How many milliseconds a zone is ahead of UTC at an instant. */
 type OffsetAt = (instant: number) => number
 
-function offsetsOf(timeZone: string): OffsetAt {
+export function offsetsOf(timeZone: string): OffsetAt {
   const offset = OFFSET.exec(timeZone)
   if (offset) {
     const [, sign, hours, minutes] = offset
