@@ -48,6 +48,7 @@ describe.each(CLASSIC)('an application of "module": "commonjs" compiled by %s', 
     const consumer = packed.createConsumer([
       ...['@types/node', '@types/express', '@types/koa'],
       ...['express', 'fastify', '@nestjs/common', '@nestjs/core', 'reflect-metadata', 'rxjs'],
+      '@opentelemetry/api',
     ])
     const doors = packed.doors.map((door, i) => `import * as door${i} from '${door}'`)
     const names = packed.doors.map((_door, i) => `Object.keys(door${i}).length > 0`)
