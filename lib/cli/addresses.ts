@@ -52,8 +52,14 @@ export function readRedisAddress({ address }: RedisAddress, io: CliIo, output: O
 
 /** Drivers may repeat a wrong address in their errors. */
 function checkUrl(text: string, what: string): void {
-  if (!URL.canParse(text))
-    throw usageError(`the address of ${what === 'store' ? 'the store' : what} is not a URL`)
+  const name = what === 'store' ? 'the store' : what
+  if (!URL.canParse(text)) throw usageError(`the address of ${name} is not a URL`)
+  // A password with one of these, not encoded, would count as part of the path, and be shown.
+  if (/^[^/]*\/\/[^/?#]*[/?#].*@/.test(text)) {
+    throw usageError(
+      `the address of ${name} has an "@" after its host: encode "/", "?" and "#" in the password`,
+    )
+  }
 }
 
 function hidePassword(text: string, output: Output): void {

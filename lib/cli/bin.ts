@@ -15,6 +15,15 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 // Node's own warnings, such as that node:sqlite is new, are nothing to whoever runs a command.
 process.removeAllListeners('warning')
 
+// If nothing is left to wait for before the command is done, Node ends by itself, and would say that all went well.
+process.exitCode = EXIT.failed
+process.on('beforeExit', () => {
+  process.stderr.write(
+    'latchkey: the command could not finish: something that it waited for never answered\n',
+  )
+  process.exit(EXIT.failed)
+})
+
 void main(process.argv.slice(2), {
   stdin: process.stdin,
   stdout: process.stdout,

@@ -26,10 +26,20 @@ export async function handOver(
     await write()
   } catch (error) {
     if (!(error instanceof OutputError)) throw error
-    await session.keys.revoke(apiKey.id, { reason: 'its text could not be written' })
+    await revokeLost(session, apiKey.id)
     throw new CliError(
       `standard output cannot be written (${firstLine(error.cause)}): the new key ${apiKey.id} is lost, and was revoked${consequence}`,
       EXIT.failed,
     )
+  }
+}
+
+/** @throws CliError that names the key, so that somebody can revoke it. */
+async function revokeLost({ keys }: Session, id: string): Promise<void> {
+  try {
+    await keys.revoke(id, { reason: 'its text could not be written' })
+  } catch (error) {
+    const problem = `the new key ${id} is lost and could not be revoked (${firstLine(error)})`
+    throw new CliError(`${problem}: run "latchkey revoke ${id}"`, EXIT.failed)
   }
 }

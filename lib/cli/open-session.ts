@@ -134,13 +134,15 @@ function composeSession(
 
 /** The store without what writes uses. */
 function withoutUses(store: KeyStore): KeyStore {
-  return new Proxy(store, {
-    get(target, name) {
+  // Over an object of its own: a proxy of a frozen one must return its members as they are.
+  return new Proxy({} as KeyStore, {
+    get(_target, name) {
       if (USES.has(name)) return undefined
-      const member: unknown = Reflect.get(target, name)
+      const member: unknown = Reflect.get(store, name)
       // One that is an instance of a class may have private members.
-      return typeof member === 'function' ? member.bind(target) : member
+      return typeof member === 'function' ? member.bind(store) : member
     },
+    has: (_target, name) => !USES.has(name) && name in store,
   })
 }
 

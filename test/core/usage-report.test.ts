@@ -139,6 +139,15 @@ describe('usage', () => {
     expect(total).toMatchObject({ admitted: 2, units: { minute: 1, tokens: 80, quota: 1 } })
   })
 
+  it('counts limits by any name that a limit may have', async () => {
+    const names = ['constructor', '__proto__', 'toString']
+    const { keys } = setUp({ rateLimits: names.map((name) => ({ name, limit: 10, windowMs: 60_000 })) })
+    const { key, id } = await issue(keys)
+    await keys.verify(key)
+    const { units } = (await keys.usage({ key: id })).total
+    expect(Object.entries(units).sort()).toEqual(names.map((name) => [name, 1]).sort())
+  })
+
   it('lists every hour, also those without use, and ends with the current one', async () => {
     const { keys, clock } = setUp()
     const { key, id } = await issue(keys)
@@ -439,6 +448,23 @@ describe('unusedPermissions', () => {
 })
 
 describe('rotate with onlyUsed', () => {
+  it('narrows a key that is older than the days asked for, while the clock goes on', async () => {
+    const clock = fakeClock(NOON)
+    let ticks = 0
+    const now = () => {
+      ticks += 7
+      return clock.now() + ticks
+    }
+    const { keys } = setUp({ clock: { now, setTimer: clock.setTimer } })
+    const { key, id } = await issue(keys, { permissions: { projects: ['read', 'write'] } })
+    await keys.verify(key)
+    await keys.flush()
+    await clock.advance(40 * DAY)
+    await keys.verify(key, { permissions: { projects: ['read'] } })
+    const { apiKey } = await keys.rotate(id, { onlyUsed: { days: 7 } })
+    expect(apiKey.permissions).toEqual({ projects: ['read'] })
+  })
+
   it('refuses what is not an option, and uses that are known for too short', async () => {
     const { keys, clock } = setUp()
     const { key, id } = await issue(keys, { permissions: { projects: ['read'] } })

@@ -7,7 +7,7 @@ import type { ImportedKey } from '../../core/keys/imported-key.ts'
 import type { KeyStore } from '../../core/keys/key-store.ts'
 import type { KeyRecord } from '../../core/keys/record.ts'
 import type { Act } from '../act.ts'
-import { refuseInterrupted, usageError } from '../cli-error.ts'
+import { CliError, refuseInterrupted, usageError } from '../cli-error.ts'
 import type { Context } from '../context.ts'
 import { firstLine } from '../describe-error.ts'
 import { EXIT } from '../exit-codes.ts'
@@ -136,6 +136,8 @@ async function importSource(
   problems: Problems,
 ): Promise<Report> {
   const first = await firstLines(lines)
+  if (first.length === 0)
+    throw new CliError('the file is empty: it was cut off, or nothing was written to it')
   const all = chain(first, lines)
   const head = first[0] === undefined ? undefined : parse(first[0])
   if (isHeader(head)) {

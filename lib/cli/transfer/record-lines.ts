@@ -5,7 +5,7 @@ import { checkOwner, checkRecordFrom, type KeyRecord } from '../../core/keys/rec
 import { checkQuota } from '../../core/limits/quota.ts'
 import { LatchkeyError } from '../../errors.ts'
 import { messageOf } from '../../internal/any-realm.ts'
-import { isPlainObject } from '../../internal/options.ts'
+import { checkInteger, isPlainObject } from '../../internal/options.ts'
 
 /** The first line of an export: what the file is, and how to read it. */
 export const HEADER = Object.freeze({ latchkey: 'keys', version: 1 })
@@ -32,6 +32,12 @@ export function isFooter(value: unknown): value is Footer {
 const DATES = ['createdAt', 'updatedAt', 'expiresAt', 'lastUsedAt', 'revokedAt']
 /** What every store can hold as a lookup or a digest. */
 const VISIBLE = /^[\x21-\x7e]{1,255}$/
+
+/** Each change adds one, and no store keeps a number beyond the safe integers. */
+const MAX_VERSION = 2 ** 31
+/** A higher one takes seconds of a core for each comparison. */
+const MAX_BCRYPT_COST = 16
+const BCRYPT_COST = /\$2[aby]\$(\d+)\$/
 
 /** Reads a record of an export. @throws LatchkeyError `invalid_import`, naming the member and never its value. */
 export function readRecord(value: unknown): KeyRecord {
@@ -62,6 +68,10 @@ function checkMembers(record: KeyRecord): KeyRecord {
   if (!VISIBLE.test(record.lookup)) throw new TypeError('"lookup" must be visible ASCII characters')
   if (!VISIBLE.test(record.digest) || schemeOf(record.digest).scheme === 'unknown') {
     throw new TypeError('"digest" must name its scheme')
+  }
+  checkInteger('version', record.version, 1, MAX_VERSION)
+  if (Number(BCRYPT_COST.exec(record.digest)?.[1] ?? 0) > MAX_BCRYPT_COST) {
+    throw new TypeError(`"digest" must have a bcrypt cost of at most ${MAX_BCRYPT_COST}`)
   }
   checkOwner('owner', record.owner)
   // What has expired is moved like any other.

@@ -32,7 +32,7 @@ export function writeProgress(progress: ReminderProgress): string {
 export function readProgress(text: string): ReminderProgress | null {
   const [, until] = /^done (\d+)$/.exec(text) ?? []
   if (until !== undefined) return { state: 'done', untilMs: Number(until) }
-  const told = /^telling (\d+) (\d+) ([\w-]+) (\d+)(?: (\d+) (\S+))?$/.exec(text)
+  const told = /^telling (\d+) (\d+) ([\w-]+) (\d+)(?: (-?\d+) (\S+))?$/.exec(text)
   if (!told) return null
   const [, from, untilOf, claimant = '', heldUntil, createdAt, id] = told
   return {

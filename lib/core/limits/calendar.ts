@@ -55,6 +55,18 @@ function startOfDay(midnight: number, offsetAt: OffsetAt): number {
 type OffsetAt = (instant: number) => number
 
 export function offsetsOf(timeZone: string): OffsetAt {
+  const known = zones.get(timeZone)
+  if (known) return known
+  const offsetAt = resolveOffsets(timeZone)
+  if (zones.size >= MAX_LATEST) zones.clear()
+  zones.set(timeZone, offsetAt)
+  return offsetAt
+}
+
+/** Finding a name costs as much as a hundred offsets. */
+const zones = new Map<string, OffsetAt>()
+
+function resolveOffsets(timeZone: string): OffsetAt {
   const offset = OFFSET.exec(timeZone)
   if (offset) {
     const [, sign, hours, minutes] = offset

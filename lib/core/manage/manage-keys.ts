@@ -39,6 +39,6 @@ export function createKeyManagement(parts: ManagementParts): Omit<KeyManagement,
     erase: createOwnerErasure({ ...parts, revokeSilently }, changes),
     invalidateOwner: createOwnerInvalidation(parts, changes),
     usage: createUsageReport(parts),
-    unusedPermissions,
+    unusedPermissions: async (id, options = {}) => unusedPermissions(id, options, parts.clock.now()),
   }
 }

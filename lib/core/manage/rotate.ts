@@ -9,6 +9,7 @@ import { type Permissions, withoutPermissions } from '../keys/permissions.ts'
 import { type KeyRecord, keyStatus } from '../keys/record.ts'
 import {
   checkUnusedOptions,
+  type createUnusedPermissions,
   DEFAULT_DAYS,
   type UnusedPermissionsOptions,
 } from '../usage/unused-permissions.ts'
@@ -28,13 +29,15 @@ import type { KeyManagement, RotatedKey, RotateOptions } from './key-management.
 import type { ManagementParts } from './management-parts.ts'
 import type { NewKey } from './new-key.ts'
 
+type UnusedPermissionsAt = ReturnType<typeof createUnusedPermissions>
+
 const DEFAULT_GRACE_MS = 86_400_000
 
 export function createRotate(
   parts: ManagementParts,
   changes: KeyChanges,
   newKey: NewKey,
-  unusedPermissions: KeyManagement['unusedPermissions'],
+  unusedPermissions: UnusedPermissionsAt,
 ): KeyManagement['rotate'] {
   return async function rotate(id: string, options: RotateOptions = {}): Promise<RotatedKey> {
     const at = new Date(parts.clock.now())
@@ -100,10 +103,11 @@ function checkOptions(options: RotateOptions, at: Date): Asked {
 async function usedAmong(
   old: KeyRecord,
   options: UnusedPermissionsOptions,
-  unusedPermissions: KeyManagement['unusedPermissions'],
+  unusedPermissions: UnusedPermissionsAt,
   at: Date,
 ): Promise<Permissions> {
-  const found = await unusedPermissions(old.id, options)
+  // As of the same moment: a clock that has gone on would seem to know too little.
+  const found = await unusedPermissions(old.id, options, at.getTime())
   if (!found) throw notFound()
   const from = at.getTime() - (options.days ?? DEFAULT_DAYS) * DAY_MS
   if (found.since.getTime() > Math.max(from, old.createdAt.getTime())) {

@@ -6,7 +6,7 @@ import { checkOwner } from '../keys/record.ts'
 import { checkTimeZone, periodAt } from '../limits/calendar.ts'
 import { requireCounts } from './require-counts.ts'
 import { DAY_MS, HOUR_MS, type HourlyCount, type UsageSelection } from './usage-counts.ts'
-import type { UsageBucket, UsageOptions, UsageReport, UsageTotals } from './usage-report.ts'
+import type { UsageOptions, UsageReport, UsageTotals } from './usage-report.ts'
 
 export interface ReportParts {
   readonly store: KeyStore
@@ -97,8 +97,8 @@ function daysAround(timeZone: string, from: number, to: number): number[] {
 interface Sums {
   admitted: number
   refused: number
-  refusedBy: Record<string, number>
-  units: Record<string, number>
+  readonly refusedBy: Map<string, number>
+  readonly units: Map<string, number>
 }
 
 function addUp(
@@ -117,7 +117,7 @@ function addUp(
     addTo(bucket, counter, amount)
     addTo(total, counter, amount)
   }
-  return { buckets: buckets as readonly UsageBucket[], total: total as UsageTotals }
+  return { buckets: buckets.map((bucket) => ({ ...bucket, ...totalsOf(bucket) })), total: totalsOf(total) }
 }
 
 /** The bucket that an hour belongs to; null if it began before the first. */
@@ -134,10 +134,10 @@ function bucketAt<T>(buckets: readonly T[], spans: readonly number[], at: number
 function addTo(sums: Sums, counter: string, amount: number): void {
   const [kind, name = ''] = split(counter)
   if (kind === 'admitted') sums.admitted += amount
-  if (kind === 'units') sums.units[name] = (sums.units[name] ?? 0) + amount
+  if (kind === 'units') sums.units.set(name, (sums.units.get(name) ?? 0) + amount)
   if (kind !== 'refused') return
   sums.refused += amount
-  sums.refusedBy[name] = (sums.refusedBy[name] ?? 0) + amount
+  sums.refusedBy.set(name, (sums.refusedBy.get(name) ?? 0) + amount)
 }
 
 function split(counter: string): [kind: string, name?: string] {
@@ -146,5 +146,10 @@ function split(counter: string): [kind: string, name?: string] {
 }
 
 function noSums(): Sums {
-  return { admitted: 0, refused: 0, refusedBy: {}, units: {} }
+  return { admitted: 0, refused: 0, refusedBy: new Map(), units: new Map() }
+}
+
+/** A limit may be called `constructor` or `__proto__`: this defines members, and sets nothing. */
+function totalsOf({ admitted, refused, refusedBy, units }: Sums): UsageTotals {
+  return { admitted, refused, refusedBy: Object.fromEntries(refusedBy), units: Object.fromEntries(units) }
 }

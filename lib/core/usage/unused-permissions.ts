@@ -1,5 +1,5 @@
+import { LatchkeyError } from '../../errors.ts'
 import { checkInteger, checkObject } from '../../internal/options.ts'
-import type { Clock } from '../clock.ts'
 import type { KeyStore } from '../keys/key-store.ts'
 import type { Permissions } from '../keys/permissions.ts'
 import type { KeyRecord } from '../keys/record.ts'
@@ -26,7 +26,6 @@ export interface UnusedPermissions {
 
 export interface UnusedPermissionsParts {
   readonly store: KeyStore
-  readonly clock: Clock
   readonly keepDays: number
   flushCounts(): Promise<boolean>
   findById(id: string): Promise<KeyRecord | null>
@@ -40,14 +39,13 @@ const MAX_PREDECESSORS = 20
 /** Tells which permissions of a key and its predecessors were used. Null if there is no such key. */
 export function createUnusedPermissions(
   parts: UnusedPermissionsParts,
-): (id: string, options?: UnusedPermissionsOptions) => Promise<UnusedPermissions | null> {
-  const { store, clock } = parts
+): (id: string, options: UnusedPermissionsOptions, now: number) => Promise<UnusedPermissions | null> {
+  const { store } = parts
 
-  return async function unusedPermissions(id, options = {}) {
+  return async function unusedPermissions(id, options, now) {
     const { days = DEFAULT_DAYS } = checkUnusedOptions('options', options)
-    const now = clock.now()
     const readUsage = requireCounts('unusedPermissions', store, parts.keepDays)
-    await parts.flushCounts()
+    if (!(await parts.flushCounts())) throw unwritten()
     const record = await parts.findById(id)
     if (!record) return null
     const from = now - Math.min(days, parts.keepDays) * DAY_MS
@@ -61,6 +59,11 @@ export function createUnusedPermissions(
     const since = Math.max(from, await countedSince(store, now), lineage.at(-1)?.createdAt.getTime() ?? from)
     return { ...sortOut(record.permissions, used), since: new Date(since) }
   }
+}
+
+/** What waits in memory may be the use of a permission. */
+function unwritten(): LatchkeyError {
+  return new LatchkeyError('unavailable', 'Counts of use could not be written', { stack: false })
 }
 
 /** @throws TypeError naming the option. */

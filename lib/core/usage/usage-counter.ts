@@ -215,16 +215,35 @@ export class UsageCounter {
   /** Notes since when calls are counted, and now and then removes what is too old. */
   private async tidy(): Promise<void> {
     const now = this.clock.now()
-    if (!this.isSinceKnown && this.number > 0) {
-      this.isSinceKnown = true
-      const value = new Date(Math.ceil(now / HOUR_MS) * HOUR_MS).toISOString()
-      await this.store.agree?.(COUNTED_SINCE, { value, replace: false }).catch(() => {})
-    }
+    if (!this.isSinceKnown && this.number > 0) this.isSinceKnown = await this.noteSince(now)
     if (now < this.trimAt) return
     this.trimAt = now + TRIM_EVERY_MS
-    const beforeHour = (Math.floor(now / DAY_MS) - this.options.keepDays) * 24
-    // A fault is reported where it happens, and the next round tries again.
-    await this.store.removeUsage({ beforeHour }).catch(() => {})
+    // Nobody waits for it: a large table takes longer than a flush may.
+    void this.trim((Math.floor(now / DAY_MS) - this.options.keepDays) * 24)
+  }
+
+  /** False if the store could not take note. A fault is reported where it happens. */
+  private async noteSince(now: number): Promise<boolean> {
+    const value = new Date(Math.ceil(now / HOUR_MS) * HOUR_MS).toISOString()
+    try {
+      await this.store.agree?.(COUNTED_SINCE, { value, replace: false })
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  /** Removes counts from before an hour, and notes that they are known no longer. If that fails, the next round tries again. */
+  private async trim(beforeHour: number): Promise<void> {
+    try {
+      await this.store.removeUsage({ beforeHour })
+      const value = new Date(beforeHour * HOUR_MS).toISOString()
+      const noted = (await this.store.agree?.(COUNTED_SINCE, null)) ?? null
+      if (noted === null || noted >= value) return
+      await this.store.agree?.(COUNTED_SINCE, { value, replace: false, expected: noted })
+    } catch {
+      // A fault is reported where it happens.
+    }
   }
 
   private reportDropped(): void {

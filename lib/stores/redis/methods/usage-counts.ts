@@ -143,7 +143,9 @@ export async function removeUsageOf(
   const [found] = (await calls.run(LIST_USAGE_DAYS, [layout.usageDays(subject)])) as [unknown[]]
   const days = found.map(Number)
   for (let from = 0; from < days.length; from += DAYS_AT_ONCE) {
-    const some = days.slice(from, from + DAYS_AT_ONCE).map((day) => layout.usage(subject, day))
+    const some = days
+      .slice(from, from + DAYS_AT_ONCE)
+      .flatMap((day) => [layout.usage(subject, day), layout.usageWriters(subject, day)])
     await calls.run(REMOVE_USAGE, some)
   }
   if (days.length > 0) await calls.run(REMOVE_USAGE, [layout.usageDays(subject)])

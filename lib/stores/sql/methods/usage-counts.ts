@@ -8,6 +8,7 @@ import {
   type UsageSelection,
   usageSubject,
 } from '../../../core/usage/usage-counts.ts'
+import { isLatchkeyError } from '../../../errors.ts'
 import { compareCodePoints } from '../../../internal/code-points.ts'
 import { isStorable } from '../../../internal/options.ts'
 import { affectedBy, type Plan, rowsOf } from '../plan.ts'
@@ -103,7 +104,13 @@ export async function removeUsage(
 ): Promise<void> {
   if ('owner' in removal) {
     const subject = usageSubject(removal)
-    if (isStorable(subject)) await database.write(() => affectedBy(statements.removeUsageOf([subject])))
+    if (!isStorable(subject)) return
+    try {
+      await database.write(() => affectedBy(statements.removeUsageOf([subject])))
+    } catch (error) {
+      // Before `migrate` has created the tables, nothing is counted in them.
+      if (!isLatchkeyError(error) || error.code !== 'not_migrated') throw error
+    }
     return
   }
   const day = Math.floor(removal.beforeHour / 24)
