@@ -104,7 +104,7 @@ export interface RotateOptions extends UpdateOptions {
   successorId?: string
   /**
    * Gives the new key only those permissions that calls needed in the last `days` (30 by default), as `unusedPermissions` tells
-   * them. What your application checks by itself, without a guard, counts as unused. Fails with `conflict` if uses are known for a
+   * them. What your application checks by itself, without a guard, and what remote services require counts as unused. Fails with `conflict` if uses are known for a
    * shorter time, and the key is older than that.
    *
    * @default the new key has all permissions of the previous one
