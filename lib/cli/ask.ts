@@ -25,7 +25,7 @@ const MAX_KEY_INPUT = 4_096
 
 /** Reads a key from standard input: what is typed on a terminal is not shown. @throws CliError if there is none. */
 export async function readKey(io: CliIo): Promise<string> {
-  const text = isAnswerable(io) ? await askHidden(io, 'Key: ') : await readAll(io)
+  const text = io.stdin.isTTY === true ? await askHidden(io, 'Key: ') : await readAll(io)
   const key = text.replace(/\r?\n$/, '')
   if (key === '') throw usageError('no key came on standard input')
   if (/[\r\n]/.test(key)) throw usageError('more than one line came on standard input: give one key')

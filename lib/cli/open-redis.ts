@@ -19,6 +19,7 @@ export interface OpenRedis {
 }
 
 const CONNECT_MS = 5_000
+const COMMAND_MS = 10_000
 
 /** @throws CliError */
 export async function openRedis(io: CliIo, address: Address): Promise<OpenRedis> {
@@ -43,6 +44,8 @@ function openIoredis({ Redis }: Ioredis, { target, shown }: Address): OpenRedis 
     // Only what needs Redis connects to it.
     lazyConnect: true,
     connectTimeout: CONNECT_MS,
+    // One that accepts connections and says nothing is as good as none.
+    commandTimeout: COMMAND_MS,
     maxRetriesPerRequest: 1,
     retryStrategy: (times: number) => (times > 2 ? null : 100),
   })

@@ -113,7 +113,7 @@ function composeSession(
     ...(invalidation && { invalidation }),
     prefix: configuration.prefix ?? NO_PREFIX,
     onEvent: tee(changes, options.onEvent),
-    // Reminders are told once: those of a command would be lost to the servers.
+    // Each reminder comes once. If a command took it, the servers would miss it.
     expiryReminders: false,
   })
   return {

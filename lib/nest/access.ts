@@ -104,7 +104,7 @@ function declarationOf(handler: object, classes: readonly ControllerClass[]): De
   const isNothingSaid = all.every(({ method, said }) => said === undefined && !isBoundOn(method))
   if (isNothingSaid || ownMetadata(ACCESS, handler) !== undefined) return { name, method: handler }
   throw new Error(
-    `one route of ${classes[0]?.name} runs a function that is none of its methods, so the guard does not know whom to let in: ` +
+    `one route of ${classes[0]?.name} runs a function that is not one of its methods, so the guard cannot find its requirements: ` +
       'give the function the name of its method, or copy the metadata of the method',
   )
 }

@@ -2,7 +2,7 @@ import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { findFreePort } from '../support/free-port.ts'
-import { type CliFolder, cliFolder, runCli } from '../support/run-cli.ts'
+import { brokenOutput, type CliFolder, type CliOptions, cliFolder, runCli } from '../support/run-cli.ts'
 
 const PASSWORD = 'hunter2-secret'
 const ROOT = process.cwd()
@@ -148,7 +148,8 @@ describe('the configuration', () => {
       copyFileSync(join(cli.folder, name), join(folder, name))
     }
     writeFileSync(join(folder, name), text)
-    return (words: readonly string[], env = {}) => runCli(words, { cwd: folder, env })
+    return (words: readonly string[], env = {}, more: Partial<CliOptions> = {}) =>
+      runCli(words, { cwd: folder, env, ...more })
   }
 
   it.each([
@@ -183,6 +184,16 @@ describe('the configuration', () => {
       'latchkey.config.json',
       '{ "store": "sqlite:keys.db", "peppers": [{ "id": "a", "secret": "short" }] }',
       /peppers\[0\]\.secret/,
+    ],
+    [
+      'latchkey.config.json',
+      `{ "store": "postgres://app:8/${PASSWORD}@db.example/app" }`,
+      /has an "@" after its host/,
+    ],
+    [
+      'latchkey.config.json',
+      `{ "store": "sqlite:keys.db", "redis": "redis://app:8#${PASSWORD}@db.example/0" }`,
+      /has an "@" after its host/,
     ],
     ['latchkey.config.json', '{ "store": 7 }', /"store" must be an address or a store/],
     ['latchkey.config.json', '{ "prefix": "acme" }', /has no "store", and LATCHKEY_STORE is not set/],
@@ -244,6 +255,33 @@ describe('the configuration', () => {
     )
     const issued = await run(['issue', '--owner', 'user:own', '--name', 'CI', '--quiet'])
     expect(issued).toMatchObject({ code: 0, stdout: expect.stringMatching(/^own_/) })
+  })
+
+  it('may have a frozen store, which a check leaves as it is', async () => {
+    const lib = new URL('../../lib/', import.meta.url).href
+    const run = write(
+      'latchkey.config.mjs',
+      `import { sqliteStore } from '${lib}sql.ts'
+       const store = sqliteStore(new URL('keys.db', import.meta.url).pathname)
+       export default { store: Object.freeze({ ...store }), prefix: 'acme' }`,
+    )
+    const { stdout: key } = await run(['issue', '--owner', 'user:frozen', '--name', 'CI', '--quiet'])
+    expect(await run(['verify'], {}, { stdin: key })).toMatchObject({ code: 0, stderr: '' })
+  })
+
+  it('names a new key that can neither be written nor revoked', async () => {
+    const lib = new URL('../../lib/', import.meta.url).href
+    const run = write(
+      'latchkey.config.mjs',
+      `import { sqliteStore } from '${lib}sql.ts'
+       const store = sqliteStore(new URL('keys.db', import.meta.url).pathname)
+       const update = () => Promise.reject(new Error('connection lost'))
+       export default { store: { ...store, update }, prefix: 'acme', close: () => store.close() }`,
+    )
+    const words = ['issue', '--owner', 'user:lost', '--name', 'CI']
+    const { code, stderr } = await run(words, {}, { stdout: brokenOutput('ENOSPC') })
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/the new key (\w{16}) is lost and could not be revoked .*latchkey revoke \1"/)
   })
 
   it('does not mix an own ApiKeys with its options', async () => {

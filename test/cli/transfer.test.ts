@@ -180,15 +180,25 @@ describe('import of an export', () => {
       { ...first, quota: { ...FULL.quota, remaining: -1 } },
       { ...first, owner: { type: 'user' } },
       { ...first, version: 0 },
+      { ...first, version: Number.MAX_SAFE_INTEGER },
+      { ...first, digest: `$bcrypt-sha256$2b$22$${'a'.repeat(53)}` },
     ]
-    const text = [header, first, ...bad, second, { ...footer, count: 12 }]
+    const text = [header, first, ...bad, second, { ...footer, count: 14 }]
       .map((line) => (typeof line === 'string' ? line : JSON.stringify(line)))
       .join('\n')
     const { code, stdout, stderr } = await read(text)
-    expect({ code, stdout }).toEqual({ code: 1, stdout: 'Imported 2 keys; 10 lines are not keys.\n' })
-    expect(stderr.split('\n').filter((line) => /^line \d+: /.test(line))).toHaveLength(10)
+    expect({ code, stdout }).toEqual({ code: 1, stdout: 'Imported 2 keys; 12 lines are not keys.\n' })
+    expect(stderr.split('\n').filter((line) => /^line \d+: /.test(line))).toHaveLength(12)
     expect(stderr).not.toContain('acme_secret')
     expect(await all(target)).toHaveLength(2)
+  })
+
+  it('says that an empty file was cut off', async () => {
+    expect(await read('')).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringContaining('the file is empty'),
+    })
   })
 
   it('says that a file was cut off', async () => {

@@ -340,7 +340,7 @@ describe.each(PLATFORMS)('on %s, the guard', (platform) => {
     const logged: string[] = []
     const ask = await serve(platform, keys, [Replacing], { logged })
     expect((await ask('/write', [await lineOf(keys)])).status).toBe(500)
-    expect(logged.join()).toContain('one route of Replacing runs a function that is none of its methods')
+    expect(logged.join()).toContain('one route of Replacing runs a function that is not one of its methods')
   })
 
   it('stays where @UseGuards() binds it, though @Public() stands there or farther out', async () => {

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { migrate, sqliteStore } from 'latchkey/sql'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
@@ -58,6 +58,14 @@ function shell(line: string, env?: NodeJS.ProcessEnv) {
   )
   return { status, stdout, stderr }
 }
+
+it('fails, and says so, where nothing it waits for will ever answer', () => {
+  consumer.write('latchkey.config.mjs', 'export default () => new Promise(() => {})')
+  const { status, stdout, stderr } = shell('latchkey list')
+  rmSync(join(consumer.folder, 'latchkey.config.mjs'))
+  expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
+  expect(stderr).toBe('latchkey: the command could not finish: something that it waited for never answered\n')
+})
 
 interface Terminal {
   /** Resolves when this is on the screen. */

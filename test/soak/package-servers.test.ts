@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { asCommonJs } from '../support/as-common-js.ts'
 import { killAfterwards } from '../support/cleaner.ts'
 import { installPackages } from '../support/consumer-tools.ts'
-import { isLong } from '../support/long-run.ts'
+import { longOnly } from '../support/long-run.ts'
 import { readCodeBlocks } from '../support/markdown.ts'
 import { type PackedPackage, packPackage } from '../support/packed-package.ts'
 
@@ -99,58 +99,64 @@ console.log(JSON.stringify([String(hello), answer.statusCode, code, String(reaso
 })
 
 /** Next brings half a gigabyte, and takes half a minute to build. */
-describe.runIf(isLong)('a route of Next', () => {
-  it('is guarded by the packed package, in a server that was built', async () => {
-    const { dependencies } = packed.manifest
-    const modules = installPackages({
-      ...dependencies,
-      next: '16.4.6',
-      react: '19.2.8',
-      'react-dom': '19.2.8',
+const BUILT = longOnly({ Next: guardRouteOfNext })
+
+it.each(Object.entries(BUILT))(
+  'guards a route of %s, in a server that was built',
+  (_framework, run) => run(),
+  600_000,
+)
+
+async function guardRouteOfNext(): Promise<void> {
+  const { dependencies } = packed.manifest
+  const modules = installPackages({
+    ...dependencies,
+    next: '16.4.6',
+    react: '19.2.8',
+    'react-dom': '19.2.8',
+  })
+  const consumer = packed.createConsumer()
+  // Next follows no links out of its folder.
+  for (const name of Object.keys(dependencies)) rmSync(join(consumer.folder, 'node_modules', name))
+  cpSync(modules, join(consumer.folder, 'node_modules'), { recursive: true })
+  consumer.write('package.json', JSON.stringify({ private: true, type: 'module' }))
+  consumer.write('app/layout.js', `export default ({ children }) => <html><body>{children}</body></html>`)
+  consumer.write('app/keys.js', `${LATCHKEY}\n${KEYS}\nexport { key, keys }`)
+  // Next would need TypeScript installed.
+  const route = codeOf('fetch', 'withApiKey(')
+    .replace(/^import .*$/m, (line) => `${line}\nimport { keys } from '../../../keys.js'`)
+    .replace(': { params: Promise<{ id: string }> }', '')
+  consumer.write('app/api/projects/[id]/route.js', route)
+  consumer.write(
+    'app/key/route.js',
+    `import { key } from '../keys.js'\nexport const GET = () => new Response(key)`,
+  )
+  const next = join(consumer.folder, 'node_modules/next/dist/bin/next')
+  const built = await consumer.run(next, 'build', '--webpack')
+  expect(built.status, built.stderr).toBe(0)
+  const server = spawn(process.execPath, [next, 'start', '-p', '0', '-H', '127.0.0.1'], {
+    cwd: consumer.folder,
+  })
+  killAfterwards(server)
+  onTestFinished(async () => {
+    server.kill()
+    await once(server, 'exit')
+  })
+  const [port] = await new Promise<RegExpMatchArray>((resolve) => {
+    let output = ''
+    server.stdout.on('data', (text) => {
+      output += text
+      const found = /(?<=127\.0\.0\.1:)\d+/.exec(output)
+      if (found) resolve(found)
     })
-    const consumer = packed.createConsumer()
-    // Next follows no links out of its folder.
-    for (const name of Object.keys(dependencies)) rmSync(join(consumer.folder, 'node_modules', name))
-    cpSync(modules, join(consumer.folder, 'node_modules'), { recursive: true })
-    consumer.write('package.json', JSON.stringify({ private: true, type: 'module' }))
-    consumer.write('app/layout.js', `export default ({ children }) => <html><body>{children}</body></html>`)
-    consumer.write('app/keys.js', `${LATCHKEY}\n${KEYS}\nexport { key, keys }`)
-    // Next would need TypeScript installed.
-    const route = codeOf('fetch', 'withApiKey(')
-      .replace(/^import .*$/m, (line) => `${line}\nimport { keys } from '../../../keys.js'`)
-      .replace(': { params: Promise<{ id: string }> }', '')
-    consumer.write('app/api/projects/[id]/route.js', route)
-    consumer.write(
-      'app/key/route.js',
-      `import { key } from '../keys.js'\nexport const GET = () => new Response(key)`,
-    )
-    const next = join(consumer.folder, 'node_modules/next/dist/bin/next')
-    const built = await consumer.run(next, 'build', '--webpack')
-    expect(built.status, built.stderr).toBe(0)
-    const server = spawn(process.execPath, [next, 'start', '-p', '0', '-H', '127.0.0.1'], {
-      cwd: consumer.folder,
-    })
-    killAfterwards(server)
-    onTestFinished(async () => {
-      server.kill()
-      await once(server, 'exit')
-    })
-    const [port] = await new Promise<RegExpMatchArray>((resolve) => {
-      let output = ''
-      server.stdout.on('data', (text) => {
-        output += text
-        const found = /(?<=127\.0\.0\.1:)\d+/.exec(output)
-        if (found) resolve(found)
-      })
-    })
-    const url = `http://127.0.0.1:${port}`
-    const key = await (await fetch(`${url}/key`)).text()
-    const good = await fetch(`${url}/api/projects/7`, { headers: { 'X-Api-Key': key } })
-    expect([good.status, await good.json()]).toEqual([
-      200,
-      { project: '7', owner: { type: 'user', id: 'u_1' } },
-    ])
-    const bad = await fetch(`${url}/api/projects/7`)
-    expect([bad.status, ((await bad.json()) as { code: string }).code]).toEqual([401, 'missing_key'])
-  }, 600_000)
-})
+  })
+  const url = `http://127.0.0.1:${port}`
+  const key = await (await fetch(`${url}/key`)).text()
+  const good = await fetch(`${url}/api/projects/7`, { headers: { 'X-Api-Key': key } })
+  expect([good.status, await good.json()]).toEqual([
+    200,
+    { project: '7', owner: { type: 'user', id: 'u_1' } },
+  ])
+  const bad = await fetch(`${url}/api/projects/7`)
+  expect([bad.status, ((await bad.json()) as { code: string }).code]).toEqual([401, 'missing_key'])
+}

@@ -30,7 +30,7 @@ async function move(context: Context, { to }: Options): Promise<number> {
   const source = await context.openStore()
   const target = await context.openStore(to)
   refuseSame(source, target)
-  // An unreachable or unmigrated store is told before anything is read.
+  // Report an unreachable or unmigrated store before reading anything.
   await target.store.list({}, { limit: 1 })
   const counts = await copyStore(context, source.store, target.store)
   const isComplete = counts.different + counts.newer + counts.extra === 0

@@ -10,8 +10,8 @@ export interface ReminderPeriod {
  * How long before its end a key is to be reminded of, in this period; null if it is not. Where several reminders are due at once, as after
  * an outage, the last of them stands for all.
  *
- * A key that was made when no more time was left needs no reminder: whoever made it knows. One that was rotated has a successor, whose end
- * is told instead.
+ * A key that was made when no more time was left needs no reminder: whoever made it knows. After a rotation, the
+ * reminder is about the successor.
  *
  * @param beforeMs the shortest first
  */

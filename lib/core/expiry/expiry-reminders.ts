@@ -29,7 +29,7 @@ type Telling = Extract<ReminderProgress, { state: 'telling' }>
 
 /** The name of the agreement that holds the progress. */
 const NAME = 'expiry reminders'
-/** How many keys are read and told at once. So many are told twice if a process dies at the wrong moment. */
+/** How many keys a page has. If a process dies at the wrong moment, the reminders of one page come twice. */
 const PAGE = 200
 /** How long a process may be silent before another one goes on in its place, at least. */
 const HELD_MS = 60_000

@@ -7,6 +7,7 @@ import type { KeyStore } from '../keys/key-store.ts'
 import type { PermissionRequirement } from '../keys/permissions.ts'
 import type { KeyCost } from '../limits/cost.ts'
 import { costAt } from '../limits/rate-limiter.ts'
+import { Turns } from '../turns.ts'
 import { type HeldPermissions, noteExercised } from './exercised-grants.ts'
 import { COUNTED_SINCE, DAY_MS, HOUR_MS, type UsageBatch, type UsageCount } from './usage-counts.ts'
 
@@ -51,8 +52,7 @@ export class UsageCounter {
   /** When the oldest call came that is in no batch yet. */
   private since = Infinity
   private cancelTimer: (() => void) | null = null
-  private running: Promise<boolean> | null = null
-  private following: Promise<boolean> | null = null
+  private readonly turns = new Turns(() => this.writeAll())
   private failures = 0
   private dropped = 0
   private trimAt: number
@@ -144,19 +144,7 @@ export class UsageCounter {
 
   /** Writes what was counted before the call; false if some of it could not be written, and waits. */
   flush(): Promise<boolean> {
-    if (!this.running) return this.start()
-    this.following ??= this.running.then(() => {
-      this.following = null
-      return this.start()
-    })
-    return this.following
-  }
-
-  private start(): Promise<boolean> {
-    this.running = this.writeAll().finally(() => {
-      this.running = null
-    })
-    return this.running
+    return this.turns.take()
   }
 
   private async writeAll(): Promise<boolean> {

@@ -95,7 +95,7 @@ const STEPS: Readonly<Partial<Record<InvalidReason, DecidedStep>>> = {
   owner_inactive: 'owner',
 }
 
-/** @throws TypeError for a refusal that is none of `decideKey` */
+/** @throws TypeError for a refusal that `decideKey` never returns */
 function stepOf(refusal: RefusedKey): DecidedStep {
   if (refusal.code === 'address_not_allowed') return 'address'
   if (refusal.code === 'insufficient_permissions') return 'permissions'

@@ -5,6 +5,7 @@ import type { ApiKeyEvent } from '../events.ts'
 import type { DependencyRunner } from '../faults.ts'
 import { readAddress } from '../keys/client-address.ts'
 import type { KeyStore, UsageDelta } from '../keys/key-store.ts'
+import { Turns } from '../turns.ts'
 import type { CachedKey } from './record-cache.ts'
 
 const BATCH = 500
@@ -51,8 +52,7 @@ export class UsageLog {
   private writing: Map<string, Use> | null = null
   private late: LateBatch | null = null
   private cancelTimer: (() => void) | null = null
-  private running: Promise<boolean> | null = null
-  private following: Promise<boolean> | null = null
+  private readonly turns = new Turns(() => this.writeAll())
   /** When the oldest use came that is gathered and not written. */
   private waitingSince = Infinity
   private dropped = 0
@@ -136,20 +136,7 @@ export class UsageLog {
 
   /** Writes what was gathered before the call; false if some of it could not be written and waits for the next time. */
   flush(): Promise<boolean> {
-    // A write under way has taken what it writes: what was gathered since goes with the next, once for all who ask.
-    if (!this.running) return this.start()
-    this.following ??= this.running.then(() => {
-      this.following = null
-      return this.start()
-    })
-    return this.following
-  }
-
-  private start(): Promise<boolean> {
-    this.running = this.writeAll().finally(() => {
-      this.running = null
-    })
-    return this.running
+    return this.turns.take()
   }
 
   private async writeAll(): Promise<boolean> {

@@ -127,7 +127,7 @@ function countsOf(day: number, fields: unknown): HourlyCount[] {
   return counts
 }
 
-/** Days expire by themselves: of those before an hour, only that they count no longer is noted. */
+/** Redis removes days by itself when they expire. Until then, a note of the hour keeps reads from showing them. */
 export async function removeUsage(parts: RedisStoreParts, removal: UsageRemoval): Promise<void> {
   const { calls, layout } = parts
   if ('owner' in removal) await removeUsageOf(parts, removal)

@@ -2,6 +2,7 @@ import type { KeyRecord } from '../../../core/keys/record.ts'
 import { compareCodePoints } from '../../../internal/code-points.ts'
 import { keyColumnNames, toKeyRow, toQuotaRow } from '../key-row.ts'
 import type { Cell, Plan } from '../plan.ts'
+import { inPowersOfTwo } from '../statements/padding.ts'
 import { IDS_PER_STATEMENT, inChunks, type SqlStoreParts } from './parts.ts'
 import { checkLengths } from './unsupported-texts.ts'
 
@@ -26,18 +27,10 @@ function* insertPlan(
   lineageIds: readonly string[],
   quotas: readonly { lineageId: string; row: readonly Cell[] }[],
 ): Plan<void> {
-  for (let from = 0; from < rows.length; ) {
-    const count = largestPowerOfTwo(Math.min(rows.length - from, dialect.recordsPerInsert))
-    yield statements.insertKeys(rows.slice(from, from + count))
-    from += count
-  }
+  for (const some of inPowersOfTwo(rows, dialect.recordsPerInsert)) yield statements.insertKeys(some)
   const inOrder = [...quotas].sort((a, b) => compareCodePoints(a.lineageId, b.lineageId))
   for (const { lineageId, row } of inOrder) yield statements.insertQuota(lineageId, row, false)
   if (!dialect.locksRows) return
   for (const some of inChunks([...new Set(lineageIds)].sort(compareCodePoints), IDS_PER_STATEMENT))
     yield statements.lockQuotas(some)
-}
-
-function largestPowerOfTwo(atMost: number): number {
-  return 2 ** Math.floor(Math.log2(atMost))
 }

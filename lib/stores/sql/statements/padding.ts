@@ -14,3 +14,12 @@ export function roundedUp({ name }: Dialect, count: number): number {
   if (name !== 'mysql' || count === 0) return count
   return 2 ** Math.ceil(Math.log2(count))
 }
+
+/** Cuts a list into parts whose lengths are powers of two, at most `max`, which is one: so that few texts suffice for any list. */
+export function* inPowersOfTwo<T>(values: readonly T[], max: number): Generator<readonly T[]> {
+  for (let from = 0; from < values.length; ) {
+    const count = 2 ** Math.floor(Math.log2(Math.min(values.length - from, max)))
+    yield values.slice(from, from + count)
+    from += count
+  }
+}

@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import type { Statement } from '../plan.ts'
 import { HOURS_OF_DAY, hourColumn } from '../usage-row.ts'
-import { padded } from './padding.ts'
+import { inPowersOfTwo, padded } from './padding.ts'
 import { prepare, type Tables } from './tables.ts'
 
 /** What to add under one subject, on one day. */
@@ -50,7 +50,8 @@ export function createUsageCountStatements(tables: Tables) {
     /** Adds to one hour of the day. The rows must be in order, so that two batches never wait for each other. */
     addUsage(hour: number, rows: readonly UsageAmount[]): readonly Statement[] {
       if (dialect.name === 'postgres') return [addFromJson(tables, hour, rows)]
-      if (dialect.name === 'mysql') return inPowersOfTwo(rows).map((some) => addRows(tables, hour, some))
+      if (dialect.name === 'mysql')
+        return [...inPowersOfTwo(rows, dialect.recordsPerInsert)].map((some) => addRows(tables, hour, some))
       return rows.map(({ subject, day, counter, amount }) =>
         (addOne[hour] as (typeof addOne)[number])([subject, day, counter, amount]),
       )
@@ -116,15 +117,4 @@ function addFromJson({ db, names }: Tables, hour: number, rows: readonly UsageAm
       on conflict (subject, day, counter) do update set ${column} = u.${column} + excluded.${column}`.compile(
     db,
   )
-}
-
-/** Cuts a list into parts whose lengths are powers of two, at most 256: MySQL keeps every text that it prepares. */
-function inPowersOfTwo<T>(values: readonly T[]): (readonly T[])[] {
-  const parts: (readonly T[])[] = []
-  for (let from = 0; from < values.length; ) {
-    const count = 2 ** Math.floor(Math.log2(Math.min(values.length - from, 256)))
-    parts.push(values.slice(from, from + count))
-    from += count
-  }
-  return parts
 }
