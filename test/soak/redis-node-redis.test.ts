@@ -23,6 +23,7 @@ describe.each(
     'node-redis 5': () => connecting(createClient5({ url: inject('redisUrl') })),
     'a Cluster of node-redis 6': () => connecting(createCluster(clusterOptions(inject('clusterNodes')))),
     ...longOnly({
+      'node-redis 6': () => connecting(createClient({ url: inject('redisUrl') })),
       'node-redis 6 over RESP2': () => connecting(createClient({ url: inject('redisUrl'), RESP: 2 })),
       'a Cluster of node-redis 5': () => connecting(createCluster5(clusterOptions(inject('clusterNodes')))),
     }),

@@ -1,10 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { Cluster, Redis } from 'ioredis'
 import { Cluster as Cluster5 } from 'ioredis5'
-import type { NodeRedisClient, RedisStoreClient } from 'latchkey/redis'
-import { createClient } from 'redis'
+import type { RedisStoreClient } from 'latchkey/redis'
 import { inject } from 'vitest'
-import { connecting } from './node-redis.ts'
 
 const clients = new Set<{ disconnect(): void }>()
 
@@ -23,11 +21,10 @@ export const SERVERS: readonly (readonly [string, () => Redis | Cluster])[] = [
   ['a Cluster', cluster],
 ]
 
-/** Each server by another of the clients that it takes. */
-export const CLIENTS: readonly (readonly [string, () => RedisStoreClient | NodeRedisClient])[] = [
+/** Each server by another of the clients that it takes. Those of node-redis have a test of their own. */
+export const CLIENTS: readonly (readonly [string, () => RedisStoreClient])[] = [
   ['one server', standalone],
   ['a Cluster, by ioredis 5', once(() => new Cluster5(inject('clusterNodes')))],
-  ['one server, by node-redis 6', once(() => connecting(createClient({ url: inject('redisUrl') })))],
 ]
 
 export const newPrefix = () => `redis-store-test:${randomUUID()}`
